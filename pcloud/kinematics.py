@@ -1,0 +1,181 @@
+"""Kinematics of four-momenta: pure, differentiable functions of ``p4 (..., 4)``.
+
+Four-momenta are ``(E, px, py, pz)`` in GeV, last axis. Names and conventions are those of
+scikit-hep's ``vector``. Every function has finite gradients everywhere, including at rest, along
+the beam and for coinciding particles, where a textbook formula divides by zero.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "boost",
+    "delta_phi",
+    "delta_r",
+    "energy",
+    "eta",
+    "from_pt_eta_phi_mass",
+    "from_pt_rapidity_phi_mass",
+    "mass",
+    "mass2",
+    "minkowski_dot",
+    "momentum",
+    "phi",
+    "pt",
+    "pt2",
+    "rapidity",
+    "rotate_z",
+    "wrap_phi",
+]
+
+
+def _safe_sqrt(x: Tensor) -> Tensor:
+    """Square root with gradient 0, not infinity, at 0; negative rounding noise counts as 0."""
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
+
+
+def energy(p4: Tensor) -> Tensor:
+    """Energy in GeV, shape (...)."""
+    return p4[..., 0]
+
+
+def pt2(p4: Tensor) -> Tensor:
+    """Squared transverse momentum in GeV^2, shape (...)."""
+    return p4[..., 1] ** 2 + p4[..., 2] ** 2
+
+
+def pt(p4: Tensor) -> Tensor:
+    """Transverse momentum in GeV, shape (...); gradient 0 along the beam."""
+    return _safe_sqrt(pt2(p4))
+
+
+def momentum(p4: Tensor) -> Tensor:
+    """Magnitude of the three-momentum in GeV, shape (...)."""
+    return _safe_sqrt(pt2(p4) + p4[..., 3] ** 2)
+
+
+def phi(p4: Tensor) -> Tensor:
+    """Azimuth in rad in [-pi, pi], shape (...); 0 along the beam."""
+    px, py = p4[..., 1], p4[..., 2]
+    beam = (px == 0) & (py == 0)
+    return torch.atan2(py, torch.where(beam, 1.0, px))
+
+
+def eta(p4: Tensor) -> Tensor:
+    """Pseudorapidity, shape (...); +-inf along the beam and 0 at rest, as in ``vector``.
+
+    The gradient along the beam and at rest is 0.
+    """
+    transverse, pz = pt(p4), p4[..., 3]
+    beam = transverse == 0
+    inside = torch.asinh(pz / torch.where(beam, 1.0, transverse))
+    at_beam = torch.where(pz == 0, 0.0, torch.copysign(torch.full_like(pz, math.inf), pz))
+    return torch.where(beam, at_beam.detach(), torch.where(beam, 0.0, inside))
+
+
+def rapidity(p4: Tensor) -> Tensor:
+    """Rapidity 0.5 ln((E + pz) / (E - pz)), shape (...); +-inf for a massless one on the beam.
+
+    Computed as asinh(pz / mT), which keeps its digits at large \\|pz\\|; a transverse mass below
+    the rounding of E^2 - pz^2 is taken from pT alone.
+    """
+    e, pz = p4[..., 0], p4[..., 3]
+    mt2 = (e - pz) * (e + pz)
+    mt2 = torch.maximum(mt2, pt2(p4))  # E^2 >= p^2 up to rounding
+    beam = mt2 <= 0
+    inside = torch.asinh(pz / torch.where(beam, 1.0, mt2).sqrt())
+    at_beam = torch.where(pz == 0, 0.0, torch.copysign(torch.full_like(pz, math.inf), pz))
+    return torch.where(beam, at_beam.detach(), torch.where(beam, 0.0, inside))
+
+
+def mass2(p4: Tensor) -> Tensor:
+    """Squared invariant mass in GeV^2, shape (...); negative for spacelike or rounded input."""
+    e, pz = p4[..., 0], p4[..., 3]
+    return (e - pz) * (e + pz) - pt2(p4)
+
+
+def mass(p4: Tensor) -> Tensor:
+    """Invariant mass in GeV, shape (...); -sqrt(-m^2) for spacelike vectors, as in ``vector``."""
+    m2 = mass2(p4)
+    return torch.where(m2 >= 0, _safe_sqrt(m2), -_safe_sqrt(-m2))
+
+
+def wrap_phi(angle: Tensor) -> Tensor:
+    """`angle` in rad brought to [-pi, pi); gradient 1."""
+    return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
+
+
+def delta_phi(a: Tensor, b: Tensor) -> Tensor:
+    """Azimuth of `a` minus azimuth of `b` in rad, in [-pi, pi), shape (...)."""
+    return wrap_phi(phi(a) - phi(b))
+
+
+def delta_r(a: Tensor, b: Tensor) -> Tensor:
+    """Distance sqrt(deta^2 + dphi^2) in the eta-phi plane, shape (...); gradient 0 at 0."""
+    return _safe_sqrt((eta(a) - eta(b)) ** 2 + delta_phi(a, b) ** 2)
+
+
+def minkowski_dot(a: Tensor, b: Tensor) -> Tensor:
+    """Product E_a E_b - p_a . p_b in GeV^2, metric (+, -, -, -), shape (...)."""
+    return a[..., 0] * b[..., 0] - (a[..., 1:] * b[..., 1:]).sum(-1)
+
+
+def from_pt_eta_phi_mass(pt: Tensor, eta: Tensor, phi: Tensor, mass: Tensor | float = 0.0) -> Tensor:
+    """Four-momenta (..., 4) from pT (GeV), pseudorapidity, azimuth (rad) and mass (GeV)."""
+    px, py, pz = pt * phi.cos(), pt * phi.sin(), pt * eta.sinh()
+    e = _safe_sqrt((pt * eta.cosh()) ** 2 + mass**2)
+    return torch.stack([e, px, py, pz], dim=-1)
+
+
+def from_pt_rapidity_phi_mass(
+    pt: Tensor, rapidity: Tensor, phi: Tensor, mass: Tensor | float = 0.0
+) -> Tensor:
+    """Four-momenta (..., 4) from pT (GeV), rapidity, azimuth (rad) and mass (GeV)."""
+    mt = _safe_sqrt(pt**2 + mass**2)
+    return torch.stack(
+        [mt * rapidity.cosh(), pt * phi.cos(), pt * phi.sin(), mt * rapidity.sinh()], dim=-1
+    )
+
+
+def boost(p4: Tensor, beta: Tensor) -> Tensor:
+    """Active Lorentz boost of `p4` by velocity `beta`.
+
+    Parameters
+    ----------
+    p4 : Tensor, shape (..., 4)
+        Four-momenta in GeV.
+    beta : Tensor, shape (..., 3)
+        Velocity in units of c, of magnitude below 1; broadcast against `p4`.
+
+    Returns
+    -------
+    Tensor, shape (..., 4)
+        A particle at rest comes out moving with velocity `beta`.
+
+    Raises
+    ------
+    ValueError
+        If the last axis of `beta` does not hold three components.
+    """
+    if beta.shape[-1] != 3:
+        raise ValueError(f"beta must have shape (..., 3), got {tuple(beta.shape)}")
+    beta2 = (beta**2).sum(-1, keepdim=True)
+    gamma = (1 - beta2).rsqrt()
+    e, p = p4[..., :1], p4[..., 1:]
+    along = (p * beta).sum(-1, keepdim=True)
+    # gamma^2 / (1 + gamma) is (gamma - 1) / beta^2 without its 0/0 at rest.
+    p = p + (gamma**2 / (1 + gamma) * along + gamma * e) * beta
+    return torch.cat([gamma * (e + along), p], dim=-1)
+
+
+def rotate_z(p4: Tensor, angle: Tensor | float) -> Tensor:
+    """`p4 (..., 4)` turned about the beam by `angle` in rad."""
+    angle = torch.as_tensor(angle, dtype=p4.dtype, device=p4.device)
+    cos, sin = angle.cos(), angle.sin()
+    e, px, py, pz = p4.unbind(-1)
+    return torch.stack([e, cos * px - sin * py, sin * px + cos * py, pz], dim=-1)
