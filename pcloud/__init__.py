@@ -1,0 +1,74 @@
+"""Graph neural networks for particle clouds: ragged from file to loss, every number with an error.
+
+The names below are imported on first use, so that ``import pcloud`` and the command line answer at
+once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "FeatureSet": "features",
+    "JetDataset": "batch",
+    "JetLoader": "batch",
+    "JetSchema": "io",
+    "Run": "training",
+    "build_model": "models",
+    "evaluate": "evaluation",
+    "feature_set": "features",
+    "iter_jets": "io",
+    "list_datasets": "datasets",
+    "list_models": "models",
+    "load_dataset": "datasets",
+    "load_official": "models",
+    "read_jets": "io",
+    "register_model": "models",
+    "train": "training",
+    "write_jets": "io",
+}
+
+__all__ = [
+    "FeatureSet",
+    "JetDataset",
+    "JetLoader",
+    "JetSchema",
+    "Run",
+    "__version__",
+    "build_model",
+    "evaluate",
+    "feature_set",
+    "iter_jets",
+    "list_datasets",
+    "list_models",
+    "load_dataset",
+    "load_official",
+    "read_jets",
+    "register_model",
+    "train",
+    "write_jets",
+]
+
+if TYPE_CHECKING:
+    from pcloud.batch import JetDataset, JetLoader
+    from pcloud.datasets import list_datasets, load_dataset
+    from pcloud.evaluation import evaluate
+    from pcloud.features import FeatureSet, feature_set
+    from pcloud.io import JetSchema, iter_jets, read_jets, write_jets
+    from pcloud.models import build_model, list_models, load_official, register_model
+    from pcloud.training import Run, train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pcloud' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"pcloud.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -29,12 +29,13 @@ __all__ = [
     "pt2",
     "rapidity",
     "rotate_z",
+    "safe_sqrt",
     "wrap_phi",
 ]
 
 
-def _safe_sqrt(x: Tensor) -> Tensor:
-    """Square root with gradient 0, not infinity, at 0; negative rounding noise counts as 0."""
+def safe_sqrt(x: Tensor) -> Tensor:
+    """Square root of `x (...)` with gradient 0, not infinity, at 0; negative rounding noise counts as 0."""
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
 
@@ -51,12 +52,12 @@ def pt2(p4: Tensor) -> Tensor:
 
 def pt(p4: Tensor) -> Tensor:
     """Transverse momentum in GeV, shape (...); gradient 0 along the beam."""
-    return _safe_sqrt(pt2(p4))
+    return safe_sqrt(pt2(p4))
 
 
 def momentum(p4: Tensor) -> Tensor:
     """Magnitude of the three-momentum in GeV, shape (...)."""
-    return _safe_sqrt(pt2(p4) + p4[..., 3] ** 2)
+    return safe_sqrt(pt2(p4) + p4[..., 3] ** 2)
 
 
 def phi(p4: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ def eta(p4: Tensor) -> Tensor:
 def rapidity(p4: Tensor) -> Tensor:
     """Rapidity 0.5 ln((E + pz) / (E - pz)), shape (...); +-inf for a massless one on the beam.
 
-    Computed as asinh(pz / mT), which keeps its digits at large \\|pz\\|; a transverse mass below
+    Computed as asinh(pz / mT), which keeps its digits at large pz; a transverse mass below
     the rounding of E^2 - pz^2 is taken from pT alone.
     """
     e, pz = p4[..., 0], p4[..., 3]
@@ -102,7 +103,7 @@ def mass2(p4: Tensor) -> Tensor:
 def mass(p4: Tensor) -> Tensor:
     """Invariant mass in GeV, shape (...); -sqrt(-m^2) for spacelike vectors, as in ``vector``."""
     m2 = mass2(p4)
-    return torch.where(m2 >= 0, _safe_sqrt(m2), -_safe_sqrt(-m2))
+    return torch.where(m2 >= 0, safe_sqrt(m2), -safe_sqrt(-m2))
 
 
 def wrap_phi(angle: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ def delta_phi(a: Tensor, b: Tensor) -> Tensor:
 
 def delta_r(a: Tensor, b: Tensor) -> Tensor:
     """Distance sqrt(deta^2 + dphi^2) in the eta-phi plane, shape (...); gradient 0 at 0."""
-    return _safe_sqrt((eta(a) - eta(b)) ** 2 + delta_phi(a, b) ** 2)
+    return safe_sqrt((eta(a) - eta(b)) ** 2 + delta_phi(a, b) ** 2)
 
 
 def minkowski_dot(a: Tensor, b: Tensor) -> Tensor:
@@ -125,10 +126,12 @@ def minkowski_dot(a: Tensor, b: Tensor) -> Tensor:
     return a[..., 0] * b[..., 0] - (a[..., 1:] * b[..., 1:]).sum(-1)
 
 
-def from_pt_eta_phi_mass(pt: Tensor, eta: Tensor, phi: Tensor, mass: Tensor | float = 0.0) -> Tensor:
+def from_pt_eta_phi_mass(
+    pt: Tensor, eta: Tensor, phi: Tensor, mass: Tensor | float = 0.0
+) -> Tensor:
     """Four-momenta (..., 4) from pT (GeV), pseudorapidity, azimuth (rad) and mass (GeV)."""
     px, py, pz = pt * phi.cos(), pt * phi.sin(), pt * eta.sinh()
-    e = _safe_sqrt((pt * eta.cosh()) ** 2 + mass**2)
+    e = safe_sqrt((pt * eta.cosh()) ** 2 + mass**2)
     return torch.stack([e, px, py, pz], dim=-1)
 
 
@@ -136,7 +139,7 @@ def from_pt_rapidity_phi_mass(
     pt: Tensor, rapidity: Tensor, phi: Tensor, mass: Tensor | float = 0.0
 ) -> Tensor:
     """Four-momenta (..., 4) from pT (GeV), rapidity, azimuth (rad) and mass (GeV)."""
-    mt = _safe_sqrt(pt**2 + mass**2)
+    mt = safe_sqrt(pt**2 + mass**2)
     return torch.stack(
         [mt * rapidity.cosh(), pt * phi.cos(), pt * phi.sin(), mt * rapidity.sinh()], dim=-1
     )

@@ -1,0 +1,219 @@
+"""Jets to PyTorch Geometric: a data set of flat tensors and a loader without a loop over jets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data, InMemoryDataset
+
+from pcloud.errors import InputError
+from pcloud.features import Feature, FeatureSet, feature_set
+
+__all__ = ["JetDataset", "JetLoader", "collate"]
+
+
+class JetDataset(InMemoryDataset):
+    """Jets with their features, as a PyG data set held in memory.
+
+    ``data[i]`` is a PyG ``Data`` with ``x (P, F)``, ``p4 (P, 4)`` and ``y (1,)``; the flat tensors
+    of all jets are attributes. PyG's own ``DataLoader`` takes it too, :class:`JetLoader` is some
+    hundred times faster.
+
+    Parameters
+    ----------
+    jets : awkward.Array
+        As from :func:`pcloud.read_jets`: ``p4`` in GeV, ``label`` where known, extra columns.
+    features : str, sequence, or FeatureSet
+        See :func:`pcloud.features.feature_set`.
+
+    Attributes
+    ----------
+    x : Tensor, shape (N, F), float32
+        Features of all particles.
+    p4 : Tensor, shape (N, 4)
+        Four-momenta in GeV, in the precision in which they were stored.
+    y : Tensor or None, shape (B,), int64
+        Labels.
+    ptr : Tensor, shape (B + 1,), int64
+        Jet ``i`` is particles ``ptr[i]:ptr[i + 1]``.
+    feature_set : FeatureSet
+        What `x` holds.
+    classes : list of str or None
+        Names of the labels, where the jets know them.
+
+    Raises
+    ------
+    InputError
+        If there are no jets, or one has no particles.
+    UnknownNameError
+        If the features need a column that the jets do not have.
+    """
+
+    def __init__(
+        self,
+        jets: ak.Array,
+        features: str | Sequence[str | Feature] | FeatureSet = "kin",
+    ) -> None:
+        super().__init__(None)
+        counts = ak.num(jets.p4, axis=1).to_numpy()
+        _refuse_empty(counts)
+        self.feature_set = feature_set(features)
+        self.classes: list[str] | None = jets.attrs.get("classes")
+        self.ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+        self.p4 = torch.stack([_flat(jets.p4[c]) for c in ("E", "px", "py", "pz")], dim=-1)
+        self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
+        self.x = self._features(jets)
+        self._data = Data(x=self.x, p4=self.p4)
+        self.slices = {"x": self.ptr, "p4": self.ptr}
+        if self.y is not None:
+            self._data.y = self.y
+            self.slices["y"] = torch.arange(len(self.y) + 1)
+
+    def _features(self, jets: ak.Array) -> Tensor:
+        wanted = {*self.feature_set.columns, "deta", "dphi"}
+        extras = {name: _flat(jets[name]) for name in jets.fields if name in wanted}
+        num_jets = len(self.ptr) - 1
+        batch = torch.repeat_interleave(torch.arange(num_jets), self.ptr.diff())
+        return self.feature_set(self.p4, batch, extras, num_jets).float()
+
+
+def _flat(column: ak.Array) -> Tensor:
+    return torch.from_numpy(np.array(ak.flatten(column, axis=1)))
+
+
+def _labels(jets: ak.Array) -> np.ndarray:
+    return np.asarray(jets.label).astype(np.int64)
+
+
+def _refuse_empty(counts: np.ndarray) -> None:
+    if len(counts) == 0:
+        raise InputError("there are no jets in this data set")
+    empty = np.flatnonzero(counts == 0)
+    if len(empty):
+        raise InputError(
+            f"{len(empty)} of {len(counts)} jets have no particles, the first is jet {empty[0]}: "
+            "read them with on_bad_jet='drop'"
+        )
+
+
+class JetLoader:
+    """Batches of a :class:`JetDataset`, gathered without a Python loop over jets.
+
+    Yields PyG ``Batch`` objects with ``x``, ``p4``, ``y``, ``batch`` and ``ptr``. Every epoch is an
+    exact permutation of all jets, a function of `seed` and epoch alone: the loader can be stopped
+    after any batch and continued elsewhere by :meth:`state_dict` and :meth:`load_state_dict`.
+
+    Parameters
+    ----------
+    data : JetDataset
+        The jets, possibly a subset as from ``data[:1000]``.
+    batch_size : int
+        Jets per batch.
+    shuffle : bool
+        Whether to permute the jets, anew in every epoch.
+    seed : int
+        Of the permutations.
+    drop_last : bool
+        Whether to leave out a last, incomplete batch.
+    pin_memory : bool
+        Whether batches are in page-locked memory, for asynchronous copies to a GPU.
+
+    Raises
+    ------
+    InputError
+        If `batch_size` is not positive.
+    """
+
+    def __init__(
+        self,
+        data: JetDataset,
+        batch_size: int = 512,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        pin_memory: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {batch_size}")
+        self.data = data
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.drop_last = drop_last
+        self.pin_memory = pin_memory
+        self.epoch = 0
+        self._next = 0  # batch of the epoch that comes next
+
+    @property
+    def dataset(self) -> JetDataset:
+        """The jets, under the name that PyTorch's loaders use."""
+        return self.data
+
+    def __len__(self) -> int:
+        jets = len(self.data)
+        return jets // self.batch_size if self.drop_last else -(-jets // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = self._order()
+        while self._next < len(self):
+            start = self._next * self.batch_size
+            self._next += 1
+            batch = collate(self.data, order[start : start + self.batch_size])
+            yield batch.pin_memory() if self.pin_memory else batch
+        self.set_epoch(self.epoch + 1)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Continue with the first batch of `epoch`."""
+        self.epoch, self._next = epoch, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands."""
+        return {"epoch": self.epoch, "next": self._next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        self.epoch, self._next = state["epoch"], state["next"]
+
+    def _order(self) -> Tensor:
+        jets = torch.as_tensor(self.data.indices(), dtype=torch.long)
+        if not self.shuffle:
+            return jets
+        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
+        return jets[torch.randperm(len(jets), generator=generator)]
+
+
+def collate(data: JetDataset, jets: Tensor) -> Batch:
+    """The PyG ``Batch`` of some jets.
+
+    Parameters
+    ----------
+    data : JetDataset
+        All jets.
+    jets : Tensor, shape (B,)
+        Which of them, in the order wanted.
+
+    Returns
+    -------
+    torch_geometric.data.Batch
+        With ``x``, ``p4``, ``batch``, ``ptr``, and ``y`` where the jets are labelled.
+    """
+    start = data.ptr[jets]
+    counts = data.ptr[jets + 1] - start
+    ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    jet = torch.repeat_interleave(torch.arange(len(jets)), counts)
+    particle = torch.arange(len(jet)) + (start - ptr[:-1])[jet]
+
+    batch = Batch(_base_cls=Data, x=data.x[particle], p4=data.p4[particle], batch=jet, ptr=ptr)
+    slices, zeros = {"x": ptr, "p4": ptr}, torch.zeros(len(jets), dtype=torch.long)
+    if data.y is not None:
+        batch.y = data.y[jets]
+        slices["y"] = torch.arange(len(jets) + 1)
+    batch._num_graphs = len(jets)
+    batch._slice_dict = slices
+    batch._inc_dict = dict.fromkeys(slices, zeros)
+    return batch

@@ -1,0 +1,280 @@
+"""Features of particles: four-momenta and extra columns to the inputs of a network.
+
+In torch and differentiable, so that a response can be differentiated down to momenta. The
+standardisation is part of the :class:`FeatureSet`, which is stored with every trained model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pcloud import kinematics
+from pcloud.errors import InputError, UnknownNameError
+
+__all__ = ["FEATURE_SETS", "Feature", "FeatureSet", "feature_set", "list_features"]
+
+_ETA_MAX = 10.0  # a particle on the beam has infinite eta; calorimeters end at 5
+_TINY = 1e-8  # GeV: below it the logarithm stops falling
+
+
+@dataclass(frozen=True)
+class _Particles:
+    """The particles of a batch and what several features need of them, computed once."""
+
+    p4: Tensor  # (N, 4)
+    batch: Tensor  # (N,)
+    num_jets: int
+    extras: Mapping[str, Tensor]  # (N,) each
+
+    @cached_property
+    def jet(self) -> Tensor:
+        """Vector sum of the constituents, for each particle, (N, 4)."""
+        total = self.p4.new_zeros(self.num_jets, 4).index_add(0, self.batch, self.p4)
+        return total[self.batch]
+
+    @cached_property
+    def pt(self) -> Tensor:
+        return kinematics.pt(self.p4)
+
+    @cached_property
+    def deta(self) -> Tensor:
+        if "deta" in self.extras:
+            return self.extras["deta"]
+        axis = kinematics.eta(self.jet)
+        eta = kinematics.eta(self.p4).clamp(-_ETA_MAX, _ETA_MAX)
+        return (eta - axis) * torch.where(axis < 0, -1.0, 1.0)
+
+    @cached_property
+    def dphi(self) -> Tensor:
+        if "dphi" in self.extras:
+            return self.extras["dphi"]
+        return kinematics.delta_phi(self.p4, self.jet)
+
+
+def _log(x: Tensor) -> Tensor:
+    return x.clamp(min=_TINY).log()
+
+
+def _extra(name: str) -> Callable[[_Particles], Tensor]:
+    return lambda particles: particles.extras[name]
+
+
+_FROM_MOMENTA: dict[str, Callable[[_Particles], Tensor]] = {
+    "log_pt": lambda c: _log(c.pt),
+    "log_energy": lambda c: _log(c.p4[:, 0]),
+    "log_pt_rel": lambda c: _log(c.pt) - _log(kinematics.pt(c.jet)),
+    "log_energy_rel": lambda c: _log(c.p4[:, 0]) - _log(c.jet[:, 0]),
+    "delta_r": lambda c: kinematics.safe_sqrt(c.deta**2 + c.dphi**2),
+    "deta": lambda c: c.deta,
+    "dphi": lambda c: c.dphi,
+    "pt": lambda c: c.pt,
+    "pt_rel": lambda c: c.pt / kinematics.pt(c.jet).clamp(min=_TINY),
+    "energy": lambda c: c.p4[:, 0],
+}
+_FLAGS = ("is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")
+_FROM_EXTRAS: dict[str, Callable[[_Particles], Tensor]] = {
+    **{name: _extra(name) for name in ("charge", *_FLAGS, "d0_err", "dz_err")},
+    "tanh_d0": lambda c: c.extras["d0"].tanh(),
+    "tanh_dz": lambda c: c.extras["dz"].tanh(),
+}
+_COLUMN = {"tanh_d0": "d0", "tanh_dz": "dz"}
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input: ``clip((value - shift) * scale, low, high)``.
+
+    Attributes
+    ----------
+    name : str
+        What is computed, see :func:`list_features`; any other name is an extra column of the jets.
+    shift, scale : float
+        Standardisation.
+    low, high : float or None
+        Bounds after it; None for no clipping.
+    """
+
+    name: str
+    shift: float = 0.0
+    scale: float = 1.0
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale == 0:
+            raise InputError(f"feature {self.name!r} has scale 0: it would be the same for all")
+
+    def __call__(self, particles: _Particles) -> Tensor:
+        compute = _FROM_MOMENTA.get(self.name) or _FROM_EXTRAS.get(self.name) or _extra(self.name)
+        value = (compute(particles) - self.shift) * self.scale
+        return value if self.low is None and self.high is None else value.clamp(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The inputs of a network, in order, with their standardisation.
+
+    Parameters
+    ----------
+    features : tuple of Feature
+        One per column of ``x``.
+    """
+
+    features: tuple[Feature, ...]
+
+    def __post_init__(self) -> None:
+        if not self.features:
+            raise InputError("a feature set needs at least one feature")
+        repeated = {name for name in self.names if self.names.count(name) > 1}
+        if repeated:
+            raise InputError(f"features given twice: {', '.join(sorted(repeated))}")
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features, in the order of the columns."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Extra columns that the jets must have, beside their four-momenta."""
+        needed = (n for n in self.names if n not in _FROM_MOMENTA)
+        return tuple(dict.fromkeys(_COLUMN.get(name, name) for name in needed))
+
+    def subset(self, names: Sequence[str]) -> FeatureSet:
+        """The features of these names, in this order, standardised as here.
+
+        Raises
+        ------
+        UnknownNameError
+            If a name is not in the set.
+        """
+        known = dict(zip(self.names, self.features, strict=True))
+        for name in names:
+            if name not in known:
+                raise UnknownNameError("feature", name, known)
+        return FeatureSet(tuple(known[name] for name in names))
+
+    def __call__(
+        self,
+        p4: Tensor,
+        batch: Tensor,
+        extras: Mapping[str, Tensor] | None = None,
+        num_jets: int | None = None,
+    ) -> Tensor:
+        """Features of all particles.
+
+        Parameters
+        ----------
+        p4 : Tensor, shape (N, 4)
+            Four-momenta (E, px, py, pz) in GeV.
+        batch : Tensor, shape (N,)
+            Jet of each particle.
+        extras : mapping of str to Tensor, shape (N,), optional
+            Extra columns. ``deta`` and ``dphi``, where given, are used in the place of those
+            computed relative to the vector sum of the constituents.
+        num_jets : int, optional
+            Number of jets, which spares a look at `batch`.
+
+        Returns
+        -------
+        Tensor, shape (N, F)
+            In the precision of `p4`, differentiable with respect to `p4` and `extras`.
+
+        Raises
+        ------
+        UnknownNameError
+            If an extra column is absent.
+        """
+        extras = extras or {}
+        for column in self.columns:
+            if column not in extras:
+                raise UnknownNameError(
+                    "feature or column", column, {*list_features(), *extras}, "these jets"
+                )
+        if num_jets is None:
+            num_jets = int(batch.max()) + 1 if len(batch) else 0
+        particles = _Particles(p4, batch, num_jets, {k: v.to(p4) for k, v in extras.items()})
+        return torch.stack([feature(particles) for feature in self.features], dim=-1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a configuration or a checkpoint."""
+        return {"features": [asdict(feature) for feature in self.features]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FeatureSet:
+        """The set that :meth:`to_dict` described."""
+        return cls(tuple(Feature(**feature) for feature in values["features"]))
+
+
+_STANDARD = {
+    feature.name: feature
+    for feature in (
+        Feature("log_pt", 1.7, 0.7, -5.0, 5.0),
+        Feature("log_energy", 2.0, 0.7, -5.0, 5.0),
+        Feature("log_pt_rel", -4.7, 0.7, -5.0, 5.0),
+        Feature("log_energy_rel", -4.7, 0.7, -5.0, 5.0),
+        Feature("delta_r", 0.2, 4.0, -5.0, 5.0),
+        Feature("deta"),
+        Feature("dphi"),
+        Feature("charge"),
+        *(Feature(flag) for flag in _FLAGS),
+        Feature("tanh_d0"),
+        Feature("d0_err", low=0.0, high=1.0),
+        Feature("tanh_dz"),
+        Feature("dz_err", low=0.0, high=1.0),
+    )
+}
+_KIN = ("log_pt", "log_energy", "log_pt_rel", "log_energy_rel", "delta_r")
+_DISPLACEMENT = ("tanh_d0", "d0_err", "tanh_dz", "dz_err")
+
+
+def _standard(*names: str) -> FeatureSet:
+    return FeatureSet(tuple(_STANDARD[name] for name in names))
+
+
+FEATURE_SETS: dict[str, FeatureSet] = {
+    "kin": _standard(*_KIN, "deta", "dphi"),
+    "kinpid": _standard(*_KIN, "charge", *_FLAGS, "deta", "dphi"),
+    "full": _standard(*_KIN, "charge", *_FLAGS, *_DISPLACEMENT, "deta", "dphi"),
+}
+"""The official sets: 7 inputs for top tagging, 13 for quark/gluon, 17 for JetClass."""
+
+
+def list_features() -> list[str]:
+    """Names of all features that can be computed."""
+    return sorted({*_FROM_MOMENTA, *_FROM_EXTRAS})
+
+
+def feature_set(features: str | Sequence[str | Feature] | FeatureSet) -> FeatureSet:
+    """A feature set from its name, or from names of features.
+
+    Parameters
+    ----------
+    features : str, sequence of str or Feature, or FeatureSet
+        ``"kin"``, ``"kinpid"``, ``"full"``; or the features wanted, in order: names, standardised
+        as in the official sets where they occur there, or :class:`Feature` values of your own.
+        A name that is no known feature stands for an extra column of the jets.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no set of that name.
+    """
+    if isinstance(features, FeatureSet):
+        return features
+    if isinstance(features, str):
+        if features not in FEATURE_SETS:
+            raise UnknownNameError("feature set", features, FEATURE_SETS)
+        return FEATURE_SETS[features]
+    return FeatureSet(
+        tuple(f if isinstance(f, Feature) else _STANDARD.get(f, Feature(f)) for f in features)
+    )

@@ -1,0 +1,29 @@
+"""Published taggers, one architecture per file, all with one contract.
+
+``model(x, p4, batch) -> logits (B, C)``: flat tensors in, one row per jet out.
+"""
+
+from pcloud.models.dgcnn import DGCNN
+from pcloud.models.official import load_official
+from pcloud.models.particlenet import ParticleNet, particlenet_lite
+from pcloud.models.pfn import PFN
+from pcloud.models.registry import (
+    ModelInfo,
+    build_model,
+    list_models,
+    model_info,
+    register_model,
+)
+
+__all__ = [
+    "DGCNN",
+    "PFN",
+    "ModelInfo",
+    "ParticleNet",
+    "build_model",
+    "list_models",
+    "load_official",
+    "model_info",
+    "particlenet_lite",
+    "register_model",
+]

@@ -1,0 +1,168 @@
+"""The registry: every model by name, with what a table of models says of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from pcloud.errors import InputError, UnknownNameError
+
+__all__ = ["ModelInfo", "build_model", "list_models", "model_info", "register_model"]
+
+Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a registered model.
+
+    Attributes
+    ----------
+    name : str
+        Name in `build_model` and on the command line.
+    factory : callable
+        ``factory(in_features, num_classes, **options)`` makes the model.
+    paper : str
+        arXiv number.
+    year : int
+        Of the paper.
+    symmetries : tuple of str
+        Transformations of a jet that leave its score as it is, exactly.
+    """
+
+    name: str
+    factory: Callable[..., nn.Module]
+    paper: str
+    year: int
+    symmetries: tuple[str, ...] = ("permutation",)
+
+    @property
+    def summary(self) -> str:
+        """First line of the docstring."""
+        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+
+
+_MODELS: dict[str, ModelInfo] = {}
+
+
+def register_model(
+    name: str, *, paper: str, year: int, symmetries: tuple[str, ...] = ("permutation",)
+) -> Callable[[Factory], Factory]:
+    """Class or function decorator that makes a model known by `name`.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken.
+    """
+
+    def register(factory: Factory) -> Factory:
+        if name in _MODELS:
+            raise ValueError(f"a model named {name!r} exists already: {_MODELS[name].factory}")
+        _MODELS[name] = ModelInfo(name, factory, paper, year, symmetries)
+        return factory
+
+    return register
+
+
+def list_models() -> list[str]:
+    """Names of all registered models."""
+    return sorted(_MODELS)
+
+
+def model_info(name: str) -> ModelInfo:
+    """What is known of the model `name`.
+
+    Raises
+    ------
+    UnknownNameError
+        If no model has that name.
+    """
+    if name not in _MODELS:
+        raise UnknownNameError("model", name, _MODELS)
+    return _MODELS[name]
+
+
+def build_model(name: str, in_features: int, num_classes: int = 2, **options: Any) -> nn.Module:
+    """A model with random weights.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, or ``file:Class`` for a model of your own: ``my_file.py:MyTagger`` or
+        ``my_file:MyTagger``, the file beside you or the module installed.
+    in_features : int
+        Features per particle F.
+    num_classes : int
+        Classes C.
+    **options
+        Handed to the model, such as ``dropout=0.2``.
+
+    Returns
+    -------
+    torch.nn.Module
+        ``model(x, p4, batch) -> logits (B, C)`` with ``x (N, F)``, ``p4 (N, 4)`` in GeV and
+        ``batch (N,)``; a fourth argument `layout` takes a precomputed
+        :class:`~pcloud.nn.RaggedLayout`.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such model or option, or no such class in the file.
+    InputError
+        If the file cannot be found or imported, or an option has a value the model refuses.
+    """
+    factory = _from_file(name) if ":" in name else model_info(name).factory
+    _check_options(name, factory, options)
+    try:
+        return factory(in_features, num_classes, **options)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError) or not options:
+            raise
+        raise InputError(f"model {name!r} cannot be built with {options}: {error}") from error
+
+
+def _check_options(name: str, factory: Callable[..., nn.Module], options: dict[str, Any]) -> None:
+    known = inspect.signature(factory).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return  # handed on to another model, which checks them
+    for option in options:
+        if option not in known:
+            raise UnknownNameError(f"option of model {name!r}", option, list(known)[2:])
+
+
+def _from_file(name: str) -> Callable[..., nn.Module]:
+    module_name, _, class_name = name.rpartition(":")
+    path = Path(module_name if module_name.endswith(".py") else f"{module_name}.py")
+    if path.is_file():
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+    elif module_name.endswith(".py") or "/" in module_name:
+        raise InputError(f"model {name!r}: no file {path}")
+    else:
+        try:
+            spec = importlib.util.find_spec(module_name)
+        except ModuleNotFoundError:
+            spec = None
+    if spec is None or spec.loader is None:
+        raise InputError(f"model {name!r}: no file {path} here and no module {module_name!r}")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"model {name!r}: importing {spec.origin} failed: {error!r}") from error
+    if not hasattr(module, class_name):
+        raise UnknownNameError("model", class_name, _public_callables(module), str(spec.origin))
+    factory = getattr(module, class_name)
+    if not callable(factory):
+        raise InputError(f"model {name!r}: {class_name} in {spec.origin} is no class or function")
+    return factory
+
+
+def _public_callables(module: Any) -> list[str]:
+    return [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]

@@ -1,0 +1,147 @@
+"""Search for the nearest neighbours of each particle in its own jet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pcloud.errors import MissingExtraError, UnknownNameError
+from pcloud.nn.layout import DenseBlock, RaggedLayout
+
+__all__ = ["knn", "knn_graph"]
+
+_PAIRS = 2**24  # distances held at a time for one very long jet: 64 MiB of float32
+
+
+@torch.no_grad()
+def knn(
+    pos: Tensor, layout: RaggedLayout, k: int, *, loop: bool = False, backend: str = "torch"
+) -> Tensor:
+    """Indices of the `k` nearest neighbours of each particle in its own jet, nearest first.
+
+    A particle is never its own neighbour, even when another coincides with it, unless `loop`. A jet
+    of n < k + 1 particles has n - 1 neighbours for each; the missing ones are `N`, one past the
+    last particle, so that a gather from features with a row of zeros appended gives zeros for them.
+
+    Parameters
+    ----------
+    pos : Tensor, shape (N, D)
+        Coordinates. Distances are Euclidean and computed in float32 at least.
+    layout : RaggedLayout
+        Jets of the batch.
+    k : int
+        Number of neighbours.
+    loop : bool
+        Whether a particle counts as its own nearest neighbour.
+    backend : {"torch", "torch_cluster"}
+        ``"torch"`` measures all pairs of a jet in blocks; ``"torch_cluster"`` (extra ``ext``) uses
+        a k-d tree, for clouds of some 10 000 points and more.
+
+    Returns
+    -------
+    Tensor, shape (N, k)
+        Particle indices in the batch, `N` for a missing neighbour.
+
+    Raises
+    ------
+    ValueError
+        If `k` is not positive.
+    UnknownNameError
+        If there is no such backend.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if backend not in _BACKENDS:
+        raise UnknownNameError("neighbour search", backend, _BACKENDS)
+    pos = pos.detach()
+    if pos.dtype in (torch.float16, torch.bfloat16):
+        pos = pos.float()  # half precision merges neighbours
+    neighbors = _BACKENDS[backend](pos, layout, k if loop else k + 1)
+    return neighbors if loop else _without_self(neighbors)
+
+
+def knn_graph(
+    pos: Tensor, batch: Tensor, k: int, *, loop: bool = False, backend: str = "torch"
+) -> Tensor:
+    """Edges from the `k` nearest neighbours of each particle in its own jet.
+
+    The edge list of :func:`knn`, for PyG layers; it takes ``batch (N,)`` and leaves out missing
+    neighbours.
+
+    Returns
+    -------
+    Tensor, shape (2, E)
+        Edges ``(source, target)``, messages flowing from neighbour to particle.
+    """
+    source = knn(pos, RaggedLayout.from_batch(batch), k, loop=loop, backend=backend)
+    target = torch.arange(len(source), device=source.device).unsqueeze(1).expand_as(source)
+    real = source < len(source)
+    return torch.stack([source[real], target[real]])
+
+
+def _without_self(neighbors: Tensor) -> Tensor:
+    """Of ``neighbors (N, k + 1)``, self always first, the others."""
+    return neighbors[:, 1:]
+
+
+def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
+    """Self, then the nearest others, from masked distances, one dense block at a time."""
+    if not layout.blocks:
+        return torch.empty(0, k, dtype=torch.long, device=pos.device)
+    return layout.flatten([_nearest_in_block(pos, block, k) for block in layout.blocks])
+
+
+def _nearest_in_block(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
+    x = block.gather(pos)  # (b, P, D)
+    b, size, _ = x.shape
+    rows = max(1, _PAIRS // (b * size))  # all of them, except in a very long jet
+    slots = torch.cat(
+        [_nearest_slots(x, block, start, rows, min(k, size)) for start in range(0, size, rows)], 1
+    )  # (b, P, k)
+    index = block.index.unsqueeze(1).expand(b, size, size).gather(2, slots.clamp(max=size - 1))
+    index = torch.where(slots < size, index, len(pos))
+    return torch.nn.functional.pad(index, (0, k - index.shape[-1]), value=len(pos))
+
+
+def _nearest_slots(x: Tensor, block: DenseBlock, start: int, rows: int, k: int) -> Tensor:
+    """Slots of the `k` nearest to each of some `rows` of a block, self first; P where there is none."""
+    size = x.shape[1]
+    query = x[:, start : start + rows]
+    # The matrix-product form of cdist misorders close neighbours far from the origin.
+    distance = torch.cdist(query, x, compute_mode="donot_use_mm_for_euclid_dist")  # (b, R, P)
+    if not block.full:
+        distance = distance.masked_fill(~block.mask.unsqueeze(1), torch.inf)
+    itself = torch.arange(start, start + query.shape[1], device=x.device)
+    # Self first even when others coincide with it, and even when its position is not finite.
+    distance = distance.scatter(2, itself.view(1, -1, 1).expand(len(x), -1, 1), -1.0)
+    distance, slots = distance.topk(k, dim=-1, largest=False)
+    return slots if block.full else torch.where(distance < torch.inf, slots, size)
+
+
+def _torch_cluster(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
+    """The same from `torch_cluster`, whose edge list is brought to self first and (N, k)."""
+    try:
+        from torch_cluster import knn as cluster_knn
+    except ImportError as error:
+        raise MissingExtraError("backend='torch_cluster'", "torch-cluster", "ext") from error
+    n = len(pos)
+    if n == 0:
+        return torch.empty(0, k, dtype=torch.long, device=pos.device)
+    target, source = cluster_knn(pos, pos, k, layout.batch, layout.batch)
+    others = source != target  # self may be absent where more than k particles coincide
+    target, source = target[others], source[others]
+    first = torch.searchsorted(target, torch.arange(n, device=pos.device))
+    rank = torch.arange(len(target), device=pos.device) - first[target]
+    keep = rank < k - 1
+    neighbors = pos.new_full((n, k), n, dtype=torch.long)
+    neighbors[:, 0] = torch.arange(n, device=pos.device)
+    neighbors[target[keep], rank[keep] + 1] = source[keep]
+    return neighbors
+
+
+_BACKENDS: dict[str, Callable[[Tensor, RaggedLayout, int], Tensor]] = {
+    "torch": _all_pairs,
+    "torch_cluster": _torch_cluster,
+}

@@ -1,0 +1,51 @@
+"""One row per jet from one row per particle."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcloud.errors import MissingExtraError, UnknownNameError
+from pcloud.nn.layout import RaggedLayout
+
+__all__ = ["max_pool", "mean_pool", "sum_pool"]
+
+
+def sum_pool(x: Tensor, layout: RaggedLayout, *, backend: str = "torch") -> Tensor:
+    """Sum of ``x (N, F)`` over the particles of each jet, shape (B, F); 0 for an empty jet.
+
+    Half precision is summed in float32. `backend` is ``"torch"`` or ``"torch_scatter"`` (extra
+    ``ext``).
+    """
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()
+    if backend == "torch_scatter":
+        return _segment_csr()(x, layout.ptr, reduce="sum")
+    if backend != "torch":
+        raise UnknownNameError("pooling", backend, ["torch", "torch_scatter"])
+    return x.new_zeros(layout.num_jets, *x.shape[1:]).index_add(0, layout.batch, x)
+
+
+def mean_pool(x: Tensor, layout: RaggedLayout, *, backend: str = "torch") -> Tensor:
+    """Mean of ``x (N, F)`` over the particles of each jet, shape (B, F); 0 for an empty jet."""
+    total = sum_pool(x, layout, backend=backend)
+    return total / layout.counts.clamp(min=1).unsqueeze(-1)
+
+
+def max_pool(x: Tensor, layout: RaggedLayout, *, backend: str = "torch") -> Tensor:
+    """Maximum of ``x (N, F)`` over the particles of each jet, shape (B, F); 0 for an empty jet."""
+    if backend == "torch_scatter":
+        return _segment_csr()(x, layout.ptr, reduce="max")
+    if backend != "torch":
+        raise UnknownNameError("pooling", backend, ["torch", "torch_scatter"])
+    index = layout.batch.unsqueeze(-1).expand_as(x)
+    start = x.new_zeros(layout.num_jets, x.shape[1])
+    return start.scatter_reduce(0, index, x, reduce="amax", include_self=False)
+
+
+def _segment_csr():  # type: ignore[no-untyped-def]  # torch_scatter has no types
+    try:
+        from torch_scatter import segment_csr
+    except ImportError as error:
+        raise MissingExtraError("backend='torch_scatter'", "torch-scatter", "ext") from error
+    return segment_csr
