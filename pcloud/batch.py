@@ -147,7 +147,8 @@ class JetLoader:
         self.drop_last = drop_last
         self.pin_memory = pin_memory
         self.epoch = 0
-        self._next = 0  # batch of the epoch that comes next
+        self._first = 0  # batch with which the next iteration starts: 0 unless continued
+        self._next = 0  # batch that comes next
 
     @property
     def dataset(self) -> JetDataset:
@@ -160,24 +161,24 @@ class JetLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         order = self._order()
-        while self._next < len(self):
-            start = self._next * self.batch_size
-            self._next += 1
-            batch = collate(self.data, order[start : start + self.batch_size])
+        first, self._first = self._first, 0
+        for i in range(first, len(self)):
+            self._next = i + 1
+            batch = collate(self.data, order[i * self.batch_size : (i + 1) * self.batch_size])
             yield batch.pin_memory() if self.pin_memory else batch
         self.set_epoch(self.epoch + 1)
 
     def set_epoch(self, epoch: int) -> None:
-        """Continue with the first batch of `epoch`."""
-        self.epoch, self._next = epoch, 0
+        """Start with the first batch of `epoch`."""
+        self.epoch, self._first, self._next = epoch, 0, 0
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands."""
         return {"epoch": self.epoch, "next": self._next}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        self.epoch, self._next = state["epoch"], state["next"]
+        """Continue from `state`, in the middle of an epoch too."""
+        self.epoch, self._first, self._next = state["epoch"], state["next"], state["next"]
 
     def _order(self) -> Tensor:
         jets = torch.as_tensor(self.data.indices(), dtype=torch.long)

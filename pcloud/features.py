@@ -40,10 +40,12 @@ class _Particles:
 
     @cached_property
     def pt(self) -> Tensor:
+        """Transverse momenta in GeV."""
         return kinematics.pt(self.p4)
 
     @cached_property
     def deta(self) -> Tensor:
+        """Pseudorapidity relative to the axis, positive away from the centre of the detector."""
         if "deta" in self.extras:
             return self.extras["deta"]
         axis = kinematics.eta(self.jet)
@@ -52,6 +54,7 @@ class _Particles:
 
     @cached_property
     def dphi(self) -> Tensor:
+        """Azimuth relative to the axis in rad."""
         if "dphi" in self.extras:
             return self.extras["dphi"]
         return kinematics.delta_phi(self.p4, self.jet)

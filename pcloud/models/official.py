@@ -76,7 +76,7 @@ def _load(path: Path) -> State:
 
 def _particlenet(state: State) -> tuple[dict[str, Any], State]:
     """weaver-core's ParticleNet: convolutions with kernel 1 are our linear maps."""
-    blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("edge_convs."))
+    blocks = len({key.split(".")[1] for key in state if key.startswith("edge_convs.")})
     widths = [len(state[f"edge_convs.{i}.sc_bn.weight"]) for i in range(blocks)]
     names = [
         (r"bn_fts\.", "norm."),

@@ -1,0 +1,42 @@
+"""What the tests of all models share: jets of awkward sizes and scores of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+import pcloud
+from pcloud import kinematics as kin
+from pcloud.features import feature_set
+
+COUNTS = [1, 2, 40, 17, 5, 16, 8, 90]
+
+
+def make_jets(counts=COUNTS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """``x, p4, batch`` of jets around random axes; particles 0 and 1 of the third coincide."""
+    generator = torch.Generator().manual_seed(seed)
+    batch = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    axis = torch.randn(len(counts), 2, generator=generator)[batch]
+    spread = 0.3 * torch.randn(len(batch), 2, generator=generator)
+    pt = 20 * torch.rand(len(batch), generator=generator) + 0.5
+    mass = torch.full_like(pt, 0.14)
+    p4 = kin.from_pt_eta_phi_mass(pt, *(axis + spread).unbind(-1), mass)
+    if len(counts) > 2 and counts[2] > 1:
+        first = counts[0] + counts[1]
+        p4[first + 1] = p4[first]
+    return feature_set("kin")(p4, batch), p4, batch
+
+
+def make_model(name: str, *, num_classes: int = 3, seed: int = 0) -> nn.Module:
+    """In evaluation mode, with statistics and norms of a network that has seen jets."""
+    torch.manual_seed(seed)
+    model = pcloud.build_model(name, in_features=7, num_classes=num_classes)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm1d):
+            norm.reset_running_stats()
+            nn.init.uniform_(norm.weight, 0.8, 1.2)
+            nn.init.uniform_(norm.bias, -0.2, 0.2)
+    with torch.no_grad():
+        for i in range(20):
+            model.train()(*make_jets([30] * 8, seed=100 + i))
+    return model.eval()

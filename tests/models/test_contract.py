@@ -1,0 +1,121 @@
+"""The contract that every registered model keeps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import pcloud
+from pcloud.models import model_info
+from pcloud.nn import RaggedLayout
+from tests.models.contract import COUNTS, make_jets, make_model
+
+
+@pytest.fixture(params=pcloud.list_models(), scope="module")
+def model(request):
+    torch.manual_seed(0)
+    return make_model(request.param)
+
+
+def test_one_row_of_logits_per_jet(model):
+    logits = model(*make_jets())
+    assert logits.shape == (len(COUNTS), 3)
+    assert logits.isfinite().all()
+    assert logits.std(0).min() > 0
+
+
+def test_every_parameter_has_a_gradient(model):
+    model.train()
+    logits = model(*make_jets([20] * 8))
+    nn.functional.cross_entropy(logits, torch.arange(8) % 3).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    model.zero_grad()
+    model.eval()
+    assert without == []
+
+
+@torch.no_grad()
+def test_the_order_of_particles_is_irrelevant(model):
+    x, p4, batch = make_jets()
+    generator = torch.Generator().manual_seed(1)
+    shuffled = torch.argsort(batch + 0.9 * torch.rand(len(batch), generator=generator))
+    torch.testing.assert_close(
+        model(x[shuffled], p4[shuffled], batch), model(x, p4, batch), rtol=1e-4, atol=1e-5
+    )
+
+
+@torch.no_grad()
+def test_a_jet_alone_scores_as_in_any_batch(model):
+    x, p4, batch = make_jets()
+    together = model(x, p4, batch)
+    for i in range(len(COUNTS)):
+        own = batch == i
+        alone = model(x[own], p4[own], torch.zeros_like(batch[own]))
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_batch_of_short_jets_scores(model):
+    x, p4, batch = make_jets([1, 2, 1])
+    assert model(x, p4, batch).isfinite().all()
+
+
+@torch.no_grad()
+def test_an_empty_jet_has_a_defined_score_and_leaves_others_alone(model):
+    x, p4, batch = make_jets()
+    expected = model(x, p4, batch)
+    logits = model(x, p4, batch + (batch >= 3))
+    assert logits.isfinite().all()
+    others = torch.cat([logits[:3], logits[4:]])
+    torch.testing.assert_close(others, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_precomputed_layout_changes_nothing(model):
+    x, p4, batch = make_jets()
+    layout = RaggedLayout.from_batch(batch)
+    assert torch.equal(model(x, p4, batch, layout), model(x, p4, batch))
+
+
+def test_inputs_are_left_as_they_are(model):
+    inputs = make_jets()
+    copies = [t.clone() for t in inputs]
+    model(*inputs)
+    assert all(torch.equal(a, b) for a, b in zip(inputs, copies, strict=True))
+
+
+@pytest.mark.parametrize("name", pcloud.list_models())
+@torch.no_grad()
+def test_saved_weights_give_the_same_scores(name, tmp_path):
+    model, inputs = make_model(name), make_jets()
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    other = pcloud.build_model(name, in_features=7, num_classes=3).eval()
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert torch.equal(other(*inputs), model(*inputs))
+
+
+@torch.no_grad()
+def test_bfloat16_scores_are_close(model):
+    inputs = make_jets()
+    exact = model(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = model(*inputs).float()
+    assert coarse.isfinite().all()
+    spread = exact.std(0)
+    assert ((coarse - exact).abs().median(0).values < 0.15 * spread + 0.02).all()
+
+
+@torch.no_grad()
+def test_compiled_scores_are_the_same(model):
+    inputs = make_jets()
+    compiled = torch.compile(model, backend="aot_eager", dynamic=True)
+    torch.testing.assert_close(compiled(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_models_are_described():
+    for name in pcloud.list_models():
+        info = model_info(name)
+        assert info.summary
+        assert info.paper[4] == "."
+        assert 2010 < info.year < 2100

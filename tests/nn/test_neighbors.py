@@ -1,0 +1,116 @@
+"""The neighbour search against brute force, and where clouds are small or degenerate."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pcloud.errors import MissingExtraError, UnknownNameError
+from pcloud.nn import RaggedLayout, knn, knn_graph
+from pcloud.nn import neighbors as module
+
+
+def cloud(counts: list[int], dim: int = 2, seed: int = 0, offset: float = 0.0):
+    generator = torch.Generator().manual_seed(seed)
+    pos = torch.randn(sum(counts), dim, generator=generator) + offset
+    return pos, RaggedLayout.from_ptr(torch.tensor([0, *counts]).cumsum(0))
+
+
+def brute_force(pos: torch.Tensor, layout: RaggedLayout, i: int) -> list[tuple[float, int]]:
+    """Distances to all others of the same jet, in float64, sorted."""
+    same = (layout.batch == layout.batch[i]).nonzero().flatten().tolist()
+    return sorted(((pos[i] - pos[j]).double().norm().item(), j) for j in same if j != i)
+
+
+@pytest.fixture(params=["torch", "torch_cluster"])
+def backend(request):
+    if request.param == "torch_cluster":
+        pytest.importorskip("torch_cluster", reason="extra 'ext' is not installed")
+    return request.param
+
+
+COUNTS = [1, 2, 7, 8, 9, 40, 130, 17, 3]
+
+
+@pytest.mark.parametrize("dim", [2, 64])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_neighbours_are_those_of_brute_force(backend, dim, offset):
+    pos, layout = cloud(COUNTS, dim, offset=offset)
+    k = 8
+    found = knn(pos, layout, k, backend=backend)
+    assert found.shape == (len(pos), k)
+    for i, row in enumerate(found.tolist()):
+        expected = brute_force(pos, layout, i)[:k]
+        distances = [(pos[i] - pos[j]).double().norm().item() for j in row if j < len(pos)]
+        assert row.count(len(pos)) == k - len(expected)
+        assert len(set(row) - {len(pos)}) == len(expected)
+        assert distances == pytest.approx([d for d, _ in expected], rel=1e-5, abs=1e-6)
+
+
+def test_coinciding_particles_are_neighbours_and_never_self(backend):
+    pos, layout = cloud([6, 12])
+    pos[1] = pos[0]
+    pos[6:] = pos[6]  # a jet of twelve particles in one place
+    found = knn(pos, layout, 4, backend=backend)
+    assert found[0, 0] == 1
+    assert found[1, 0] == 0
+    for i, row in enumerate(found.tolist()):
+        assert i not in row
+        assert len(set(row)) == 4
+        assert all(layout.batch[j] == layout.batch[i] for j in row)
+
+
+def test_self_comes_first_with_loop(backend):
+    pos, layout = cloud(COUNTS)
+    pos[-1] = pos[-2]
+    found = knn(pos, layout, 5, loop=True, backend=backend)
+    assert torch.equal(found[:, 0], torch.arange(len(pos)))
+
+
+def test_neighbours_do_not_depend_on_the_batch(backend):
+    pos, layout = cloud(COUNTS, dim=3)
+    together = knn(pos, layout, 4, backend=backend)
+    for start, stop in zip(layout.ptr[:-1].tolist(), layout.ptr[1:].tolist(), strict=True):
+        n = stop - start
+        alone = knn(
+            pos[start:stop], RaggedLayout.from_ptr(torch.tensor([0, n])), 4, backend=backend
+        )
+        shifted = torch.where(alone == n, len(pos), alone + start)
+        assert torch.equal(shifted, together[start:stop])
+
+
+def test_a_cloud_too_large_for_one_block_is_searched_in_rows(monkeypatch):
+    pos, layout = cloud([300, 5])
+    whole = knn(pos, layout, 6)
+    monkeypatch.setattr(module, "_PAIRS", 300 * 7)
+    assert torch.equal(knn(pos, layout, 6), whole)
+
+
+def test_half_precision_positions_are_compared_in_single():
+    pos, layout = cloud([50], offset=4.0)
+    half = pos.bfloat16()
+    assert torch.equal(knn(half, layout, 5), knn(half.float(), layout, 5))
+
+
+def test_the_edge_list_leaves_out_missing_neighbours(backend):
+    pos, layout = cloud([1, 2, 5])
+    source, target = knn_graph(pos, layout.batch, 3, backend=backend)
+    assert len(source) == 0 + 2 * 1 + 5 * 3
+    assert (layout.batch[source] == layout.batch[target]).all()
+    assert (source != target).all()
+
+
+def test_an_empty_batch_has_no_neighbours(backend):
+    pos, layout = cloud([0])
+    assert knn(pos, layout, 3, backend=backend).shape == (0, 3)
+
+
+def test_arguments_are_checked(monkeypatch):
+    pos, layout = cloud([5])
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        knn(pos, layout, 0)
+    with pytest.raises(UnknownNameError, match="did you mean 'torch_cluster'"):
+        knn(pos, layout, 3, backend="torch_clutser")
+    monkeypatch.setitem(__import__("sys").modules, "torch_cluster", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'pcloud\[ext\]'"):
+        knn(pos, layout, 3, backend="torch_cluster")

@@ -1,0 +1,141 @@
+"""Data set and loader: what PyG itself makes of the same jets, in the order promised."""
+
+from __future__ import annotations
+
+import awkward as ak
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Batch, Data
+from torch_geometric.loader import DataLoader
+
+from pcloud.batch import JetDataset, JetLoader
+from pcloud.errors import InputError, UnknownNameError
+
+
+def make_jets(counts, seed: int = 0, label: bool = True) -> ak.Array:
+    rng = np.random.default_rng(seed)
+    p = rng.normal(size=(sum(counts), 3)).astype(np.float32) * 20
+    columns = {"E": np.linalg.norm(p, axis=1), "px": p[:, 0], "py": p[:, 1], "pz": p[:, 2]}
+    fields = {"p4": ak.unflatten(ak.zip(columns, with_name="Momentum4D"), counts)}
+    if label:
+        fields["label"] = rng.integers(0, 2, len(counts))
+    return ak.Array(ak.zip(fields, depth_limit=1), attrs={"classes": ["qcd", "top"]})
+
+
+COUNTS = [3, 1, 40, 7, 12, 5, 2, 9, 30, 4]
+
+
+def test_items_are_pyg_data():
+    jets = make_jets(COUNTS)
+    data = JetDataset(jets)
+    assert len(data) == 10
+    assert data.classes == ["qcd", "top"]
+    item = data[2]
+    assert isinstance(item, Data)
+    assert item.x.shape == (40, 7)
+    assert item.y.tolist() == [jets.label[2]]
+    np.testing.assert_array_equal(item.p4[:, 1], jets.p4[2].px)
+    assert data[-1].x.shape == (4, 7)
+
+
+def test_our_batches_equal_those_of_pyg():
+    data = JetDataset(make_jets(COUNTS))
+    for ours, pyg in zip(JetLoader(data, 4), DataLoader(data, 4), strict=True):
+        assert isinstance(ours, Batch)
+        assert ours.num_graphs == pyg.num_graphs
+        for key in ("x", "p4", "y", "batch", "ptr"):
+            assert torch.equal(ours[key], pyg[key]), key
+
+
+def test_batches_split_into_their_jets():
+    data = JetDataset(make_jets(COUNTS))
+    items = [item for batch in JetLoader(data, 4) for item in batch.to_data_list()]
+    assert len(items) == 10
+    for item, expected in zip(items, data, strict=True):
+        assert item.keys() == expected.keys()
+        assert torch.equal(item.x, expected.x)
+        assert torch.equal(item.y, expected.y)
+    batch = next(iter(JetLoader(data, 4)))
+    assert torch.equal(batch[2].p4, data[2].p4)
+
+
+def test_every_epoch_holds_every_jet_once_in_another_order():
+    data = JetDataset(make_jets(COUNTS))
+    loader = JetLoader(data, 3, shuffle=True, seed=5)
+    epochs = [torch.cat([b.x[b.ptr[:-1], 0] for b in loader]).tolist() for _ in range(3)]
+    everything = sorted(data.x[data.ptr[:-1], 0].tolist())
+    assert all(sorted(epoch) == everything for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    again = JetLoader(data, 3, shuffle=True, seed=5)
+    assert torch.cat([b.x[b.ptr[:-1], 0] for b in again]).tolist() == epochs[0]
+    other = JetLoader(data, 3, shuffle=True, seed=6)
+    assert torch.cat([b.x[b.ptr[:-1], 0] for b in other]).tolist() != epochs[0]
+
+
+def test_a_loader_continues_in_the_middle_of_an_epoch():
+    data = JetDataset(make_jets(COUNTS))
+    loader = JetLoader(data, 3, shuffle=True, seed=5)
+    list(loader)
+    stream = iter(loader)
+    next(stream)
+    state = loader.state_dict()
+    rest = [batch.y for batch in stream]
+    other = JetLoader(data, 3, shuffle=True, seed=5)
+    other.load_state_dict(state)
+    continued = [batch.y for batch in other]
+    assert len(continued) == 3
+    assert all(torch.equal(a, b) for a, b in zip(rest, continued, strict=True))
+    assert other.state_dict() == loader.state_dict() == {"epoch": 2, "next": 0}
+
+
+def test_an_abandoned_epoch_starts_anew():
+    loader = JetLoader(JetDataset(make_jets(COUNTS)), 3)
+    for _ in loader:
+        break
+    assert len(list(loader)) == len(loader) == 4
+
+
+def test_lengths():
+    data = JetDataset(make_jets(COUNTS))
+    assert len(JetLoader(data, 4)) == 3
+    assert (
+        len(JetLoader(data, 4, drop_last=True))
+        == 2
+        == len(list(JetLoader(data, 4, drop_last=True)))
+    )
+    assert len(list(JetLoader(data[:5], 4))) == 2
+    assert torch.cat([b.y for b in JetLoader(data[5:], 4)]).tolist() == data.y[5:].tolist()
+
+
+def test_unlabelled_jets_have_no_y():
+    data = JetDataset(make_jets(COUNTS, label=False))
+    assert data.y is None
+    batch = next(iter(JetLoader(data, 4)))
+    assert "y" not in batch
+    assert len(batch.to_data_list()) == 4
+
+
+def test_double_precision_momenta_are_kept():
+    jets = make_jets(COUNTS)
+    double = ak.with_field(jets, ak.values_astype(jets.p4, np.float64), "p4")
+    data = JetDataset(double)
+    assert data.p4.dtype == torch.float64
+    assert data.x.dtype == torch.float32
+
+
+def test_stored_angles_take_the_place_of_computed_ones():
+    jets = make_jets(COUNTS)
+    jets["deta"] = ak.zeros_like(jets.p4.px) + 0.25
+    assert (JetDataset(jets).x[:, 5] == 0.25).all()
+
+
+def test_bad_jets_are_refused():
+    with pytest.raises(InputError, match="1 of 3 jets have no particles, the first is jet 1"):
+        JetDataset(make_jets([3, 0, 2]))
+    with pytest.raises(InputError, match="no jets"):
+        JetDataset(make_jets([3])[:0])
+    with pytest.raises(UnknownNameError, match="'charge'"):
+        JetDataset(make_jets([3]), features="kinpid")
+    with pytest.raises(InputError, match="at least 1, got 0"):
+        JetLoader(JetDataset(make_jets([3])), 0)
