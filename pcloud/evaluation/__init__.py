@@ -1,0 +1,17 @@
+"""How good a tagger is, with errors: arrays of labels and scores in, numbers out."""
+
+from pcloud.evaluation.measured import Measured
+from pcloud.evaluation.metrics import evaluate, evaluate_scores_file
+from pcloud.evaluation.scores import Scores, read_scores
+from pcloud.evaluation.table import EvaluationTable, read_metrics, write_metrics
+
+__all__ = [
+    "EvaluationTable",
+    "Measured",
+    "Scores",
+    "evaluate",
+    "evaluate_scores_file",
+    "read_metrics",
+    "read_scores",
+    "write_metrics",
+]

@@ -1,0 +1,162 @@
+"""The quantities of an evaluation: each knows its value, its influence and its limit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcloud.evaluation.measured import Measured, zero_fraction_limit
+from pcloud.evaluation.ranking import Counts
+from pcloud.evaluation.tasks import Task
+
+Floats = NDArray[np.floating]
+Weights = NDArray[np.uint8]
+
+
+class Estimate(ABC):
+    """A quantity estimated from the jets of a sample.
+
+    Attributes
+    ----------
+    name : str
+        Name in the table.
+    method : str
+        Name of its counting error.
+    """
+
+    name: str
+    method: str
+
+    @abstractmethod
+    def value(self, weights: Weights, counts: Sequence[Counts]) -> float:
+        """Value when jet i is taken ``weights[i]`` times, `counts` being those of the tasks."""
+
+    @abstractmethod
+    def influence(self) -> Floats:
+        """First-order change of the value due to each jet, shape (B,)."""
+
+    @abstractmethod
+    def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
+        """Table entry for a value and its errors."""
+
+
+@dataclass(frozen=True)
+class Accuracy(Estimate):
+    """Fraction of jets whose most probable class is the true one."""
+
+    correct: NDArray[np.bool_]
+    name: str = "accuracy"
+    method: str = "binomial"
+
+    def value(self, weights: Weights, counts: Sequence[Counts]) -> float:
+        """Weighted fraction of jets that are right."""
+        return float(np.sum(weights, where=self.correct, dtype=np.int64)) / len(weights)
+
+    def influence(self) -> Floats:
+        """One share of the total for each jet that is right."""
+        return self.correct / len(self.correct)
+
+    def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
+        """Accuracy, or a limit if every jet is right or every jet wrong."""
+        return _fraction(value, error, bootstrap, self.method, len(self.correct))
+
+
+@dataclass(frozen=True)
+class Area(Estimate):
+    """Area under the ROC curve of one task."""
+
+    task: Task
+    position: int  # of the task among the counts
+    name: str
+    method: str = "DeLong"
+
+    def value(self, weights: Weights, counts: Sequence[Counts]) -> float:
+        """Share of well-ordered pairs."""
+        return counts[self.position].auc()
+
+    def influence(self) -> Floats:
+        """DeLong's structural components."""
+        return self.task.ranking.auc_influence()
+
+    def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
+        """Area, or a limit if the classes do not overlap.
+
+        Of the smaller class's n jets, each makes a pair with one of the larger: n independent
+        pairs, each well ordered with a probability that is the area.
+        """
+        return _fraction(value, error, bootstrap, self.method, self.task.smaller_class)
+
+
+@dataclass(frozen=True)
+class MacroArea(Estimate):
+    """Mean area of several tasks, each counting the same."""
+
+    areas: Sequence[Area]
+    name: str = "auc_macro"
+    method: str = "DeLong"
+
+    def value(self, weights: Weights, counts: Sequence[Counts]) -> float:
+        """Mean of the areas."""
+        return float(np.mean([area.value(weights, counts) for area in self.areas]))
+
+    def influence(self) -> Floats:
+        """Mean of the influences: the areas share their jets, so they are correlated."""
+        return np.mean([area.influence() for area in self.areas], axis=0)
+
+    def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
+        """Mean area, or a limit if no two classes overlap."""
+        smaller = min(area.task.smaller_class for area in self.areas)
+        return _fraction(value, error, bootstrap, self.method, smaller)
+
+
+@dataclass(frozen=True)
+class Rejection(Estimate):
+    """Inverse of the background efficiency at a signal efficiency.
+
+    Value and errors are those of the efficiency up to the last step: its distribution over
+    samples is close to a normal one when that of the inverse is not.
+    """
+
+    task: Task
+    position: int
+    efficiency: float
+    name: str
+    method: str = "counting"
+
+    def value(self, weights: Weights, counts: Sequence[Counts]) -> float:
+        """Background efficiency."""
+        return float(counts[self.position].background_efficiency(np.array(self.efficiency)))
+
+    def influence(self) -> Floats:
+        """Influence on the background efficiency."""
+        return self.task.ranking.background_efficiency_influence(self.efficiency)
+
+    def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
+        """Rejection, or a lower limit if no background jet passes."""
+        if value == 0:
+            bound = zero_fraction_limit(len(self.task.ranking.background_jets))
+            return Measured(1 / bound, 0.0, "no background passes", limit="lower")
+        scale = value**-2  # |d(1/x) / dx|
+        again = None if bootstrap is None else bootstrap * scale
+        return Measured(1 / value, error * scale, self.method, again)
+
+
+def task_estimates(task: Task, position: int, efficiencies: Sequence[float]) -> list[Estimate]:
+    """Area and rejections of one task."""
+    rejections = [Rejection(task, position, e, task.key(f"rejection@{e:g}")) for e in efficiencies]
+    return [Area(task, position, task.key("auc")), *rejections]
+
+
+def _fraction(
+    value: float, error: float, bootstrap: float | None, method: str, trials: int
+) -> Measured:
+    bound = zero_fraction_limit(trials)
+    if value == 1:
+        return Measured(1 - bound, 0.0, "no failure", limit="lower")
+    if value == 0:
+        return Measured(bound, 0.0, "no success", limit="upper")
+    return Measured(value, error, method, bootstrap)

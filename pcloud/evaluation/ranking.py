@@ -1,0 +1,183 @@
+"""Signal and background jets in order of score: ROC curve, area, working points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcloud.errors import InputError
+
+Floats = NDArray[np.floating]
+Integers = NDArray[np.integer]
+Booleans = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many signal and background jets each group of a ranking holds, best score first.
+
+    Within a group the order of signal and background is unknown, so the ROC curve runs
+    straight through it: half of the tied pairs count as well ordered, and a working point
+    inside the group takes the same fraction of its signal and of its background.
+    """
+
+    signal: Integers  # (G,)
+    background: Integers  # (G,)
+
+    def auc(self) -> float:
+        """Area under the ROC curve: share of pairs in which the signal jet scores higher.
+
+        Summed in integers, so exact but for the last division.
+        """
+        above = np.cumsum(self.signal) - self.signal
+        pairs = np.sum(self.background * (2 * above + self.signal))  # twice the number
+        return float(pairs) / (2.0 * float(self.signal.sum()) * float(self.background.sum()))
+
+    def background_efficiency(self, efficiency: Floats) -> Floats:
+        """Fraction of the background that passes the cut keeping `efficiency` of the signal.
+
+        Where the ROC curve is flat in the signal efficiency (a run of background between
+        two signal jets), the smallest background, that of the tighter cut, is taken.
+        """
+        group, fraction = self.working_point(efficiency)
+        passed = np.cumsum(self.background)[group] - self.background[group]
+        return (passed + fraction * self.background[group]) / self.background.sum()
+
+    def working_point(self, efficiency: Floats) -> tuple[Integers, Floats]:
+        """Group in which a signal efficiency is reached, and the fraction of it accepted."""
+        kept = np.cumsum(self.signal)
+        # 0.1 x 30 is 3.0000000000000004 in floating point and must not ask for a fourth jet.
+        wanted = np.asarray(efficiency) * kept[-1] * (1 - 1e-12)
+        group = np.searchsorted(kept, wanted)
+        inside = self.signal[group]
+        return group, (wanted - kept[group] + inside) / inside
+
+    def curve(self) -> tuple[Floats, Floats]:
+        """Corners of the ROC curve: background efficiency and signal efficiency."""
+        corner = [np.concatenate([[0], np.cumsum(n)]) / n.sum() for n in self._ordered()]
+        return corner[1], corner[0]
+
+    def _ordered(self) -> tuple[Integers, Integers]:
+        return self.signal, self.background
+
+
+class Ranking:
+    """The jets of two kinds sorted by score, once, for any number of resamplings.
+
+    Jets of equal score share a group. So do neighbours of one kind, since their order
+    changes neither area nor working points; this leaves some 40 000 groups of 404 000 jets.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (B,)
+        Score of every jet; higher is more signal-like. Need not be a probability.
+    signal, background : ndarray of bool, shape (B,)
+        Which jets are signal and which background; jets that are neither are left out.
+    """
+
+    def __init__(self, scores: Floats, signal: Booleans, background: Booleans) -> None:
+        if not signal.any() or not background.any():
+            raise InputError("ranking needs jets of both kinds, signal and background")
+        jets = np.flatnonzero(signal | background)
+        order = jets[np.argsort(-scores[jets], kind="stable")]
+        is_signal = signal[order]
+        group = _groups(scores[order], is_signal)
+        self.size = len(scores)
+        self.num_groups = int(group[-1]) + 1
+        self.signal_jets, self.signal_group = order[is_signal], group[is_signal]
+        self.background_jets, self.background_group = order[~is_signal], group[~is_signal]
+        self._signal_starts = _starts(self.signal_group)
+        self._background_starts = _starts(self.background_group)
+        self.counts = self.resampled(np.ones(self.size, dtype=np.uint8))
+
+    def resampled(self, weights: Integers) -> Counts:
+        """Counts of the groups when jet i is taken ``weights[i]`` times."""
+        return Counts(
+            self._sum(weights[self.signal_jets], self.signal_group, self._signal_starts),
+            self._sum(
+                weights[self.background_jets], self.background_group, self._background_starts
+            ),
+        )
+
+    def _sum(self, weights: Integers, group: Integers, starts: Integers) -> Integers:
+        total = np.zeros(self.num_groups, dtype=np.int64)
+        total[group[starts]] = np.add.reduceat(weights, starts, dtype=np.int64)
+        return total
+
+    def auc_influence(self) -> Floats:
+        """What each jet adds to the deviation of the area from its expectation, shape (B,).
+
+        These are the structural components of DeLong, centred and divided by the number of
+        jets of their kind: the sum of their squares estimates the variance of the area.
+        """
+        counts, auc = self.counts, self.counts.auc()
+        num_signal, num_background = len(self.signal_jets), len(self.background_jets)
+        below = num_background - np.cumsum(counts.background) + counts.background / 2
+        above = np.cumsum(counts.signal) - counts.signal / 2
+        influence = np.zeros(self.size)
+        influence[self.signal_jets] = (below[self.signal_group] / num_background - auc) / num_signal
+        influence[self.background_jets] = (
+            above[self.background_group] / num_signal - auc
+        ) / num_background
+        return influence
+
+    def background_efficiency_influence(self, efficiency: float) -> Floats:
+        """Same for the background efficiency at a signal efficiency, shape (B,).
+
+        The background jets carry the counting error at a fixed threshold, the signal jets
+        the error of the threshold itself, times the slope of the ROC curve.
+        """
+        passed = self._accepted(efficiency)
+        num_signal, num_background = len(self.signal_jets), len(self.background_jets)
+        value = passed[self.background_jets].mean()
+        influence = np.zeros(self.size)
+        influence[self.background_jets] = (passed[self.background_jets] - value) / num_background
+        influence[self.signal_jets] = (
+            self._slope(efficiency) * (efficiency - passed[self.signal_jets]) / num_signal
+        )
+        return influence
+
+    def _accepted(self, efficiency: float) -> Floats:
+        """Probability with which each jet passes the cut: 1 above it, 0 below, ties between."""
+        group, fraction = self.counts.working_point(np.array(efficiency))
+        passed = np.zeros(self.size)
+        passed[self.background_jets] = (self.background_group < group) + fraction * (
+            self.background_group == group
+        )
+        if self.counts.background[group]:
+            passed[self.signal_jets] = (self.signal_group < group) + fraction * (
+                self.signal_group == group
+            )
+        else:  # only signal in this group: its jets are passed one by one
+            position = np.arange(len(self.signal_jets))
+            wanted = efficiency * len(self.signal_jets)
+            passed[self.signal_jets] = np.clip(wanted - position, 0, 1)
+        return passed
+
+    def _slope(self, efficiency: float) -> float:
+        """Slope of the ROC curve, d(background efficiency) / d(signal efficiency).
+
+        A difference over a window of half-width n^(-1/5) / 2, the rate at which the error of
+        a density shrinks fastest, and no more than a third of the way to either end.
+        """
+        half = min(0.5 * len(self.signal_jets) ** -0.2, efficiency / 3, (1 - efficiency) / 3)
+        low, high = self.counts.background_efficiency(
+            np.array([efficiency - half, efficiency + half])
+        )
+        return float(high - low) / (2 * half)
+
+
+def _groups(scores: Floats, is_signal: Booleans) -> Integers:
+    """Number of the group of each jet, for jets sorted by score."""
+    tie = np.concatenate([[0], np.cumsum(scores[1:] != scores[:-1])])
+    size = np.bincount(tie)
+    purity = np.bincount(tie, weights=is_signal) / size  # 0 or 1 in a group of one kind
+    mixed = (purity > 0) & (purity < 1)
+    new = np.concatenate([[False], (purity[1:] != purity[:-1]) | mixed[1:]])
+    return np.cumsum(new)[tie]
+
+
+def _starts(group: Integers) -> Integers:
+    return np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))

@@ -1,0 +1,216 @@
+"""Labels and scores of the test jets, checked at the door, and the file that keeps them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from pcloud.errors import InputError, UnknownNameError
+
+PREFIX = "score_"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of labelled jets.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (B,)
+        True class of each jet.
+    values : ndarray of float, shape (B,) or (B, C)
+        Score of the signal, or the probability of each class.
+    classes : tuple of str
+        Names of the classes, in the order of the labels.
+    """
+
+    labels: NDArray[np.int64]
+    values: NDArray[np.floating]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def check(
+        cls, labels: ArrayLike, values: ArrayLike, classes: Sequence[str] | None = None
+    ) -> Scores:
+        """Take the caller's arrays, or say what is wrong with them.
+
+        Two columns that are not probabilities are refused, so that nobody gets the accuracy
+        of logits; a single column may be any discriminant.
+
+        Raises
+        ------
+        InputError
+            If lengths differ, a score is NaN or infinite, a row of `values` is not a
+            probability, a label is out of range, or fewer than two classes are present.
+        """
+        scores = _check_values(values)
+        names = _check_classes(classes, 2 if scores.ndim == 1 else scores.shape[1])
+        return cls(_check_labels(labels, len(scores), names), scores, names)
+
+    @property
+    def counts(self) -> NDArray[np.integer]:
+        """Number of jets of each class, shape (C,)."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    @property
+    def are_probabilities(self) -> bool:
+        """Whether the scores lie in [0, 1], so that a class can be read off them."""
+        return self.values.ndim == 2 or bool(np.all((self.values >= 0) & (self.values <= 1)))
+
+    def index(self, name: str | int) -> int:
+        """Index of a class given by name or by index."""
+        if isinstance(name, str):
+            if name not in self.classes:
+                raise UnknownNameError("class", name, self.classes)
+            return self.classes.index(name)
+        if not 0 <= name < len(self.classes):
+            raise InputError(f"no class {name}: classes are 0 to {len(self.classes) - 1}")
+        return int(name)
+
+    def of(self, signal: int, background: int | None = None) -> NDArray[np.floating]:
+        """Score that ranks the jets for a signal, against all others or one background.
+
+        A single column is the score of the signal, whichever class that is. Against one
+        background of several, it is s / (s + b), and 0.5 where both vanish.
+        """
+        if self.values.ndim == 1:
+            return self.values
+        if background is None or len(self.classes) == 2:
+            return self.values[:, signal]
+        s, b = self.values[:, [signal, background]].astype(np.float64).T
+        return np.divide(s, s + b, out=np.full(len(s), 0.5), where=s + b > 0)
+
+    def predicted(self, signal: int | None = None) -> NDArray[np.integer]:
+        """Most probable class of each jet, of equal ones the first.
+
+        A single column is the score of `signal`, by default the second class, and means
+        signal above 0.5.
+        """
+        if self.values.ndim == 2:
+            return self.values.argmax(axis=1)
+        target = 1 if signal is None else signal
+        return np.where(self.values > 0.5, target, 1 - target)
+
+
+def read_scores(path: str | Path) -> Scores:
+    """Read the Parquet file of scores that a run or ``pcloud predict`` leaves.
+
+    Columns ``score_<class>`` in the order of the classes, and ``label``.
+
+    Raises
+    ------
+    InputError
+        If the file is no such table, or has no labels.
+    """
+    path = Path(path)
+    table = _read_table(path)
+    names = [name.removeprefix(PREFIX) for name in table.column_names if name.startswith(PREFIX)]
+    if not names:
+        raise InputError(
+            f"{path} has no column {PREFIX}<class>, only {', '.join(table.column_names)}: "
+            "not a file of scores"
+        )
+    stored = (table.schema.metadata or {}).get(b"classes")
+    if stored is not None and json.loads(stored) != names:
+        raise InputError(f"{path}: columns {names} are not its classes {json.loads(stored)}")
+    if "label" not in table.column_names:
+        raise InputError(f"{path} has no column label: scores of unlabelled jets have no metrics")
+    if table["label"].null_count:
+        raise InputError(f"{path}: {table['label'].null_count} jets have no label")
+    values = np.stack([table[PREFIX + name].to_numpy() for name in names], axis=1)
+    try:
+        return Scores.check(table["label"].to_numpy(), values, names)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _read_table(path: Path) -> pa.Table:
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give its scores.parquet")
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} is not a Parquet file, or is truncated: {error}") from None
+
+
+def _check_values(values: ArrayLike) -> NDArray[np.floating]:
+    scores = _array(values)
+    if scores.ndim not in (1, 2) or (scores.ndim == 2 and scores.shape[1] < 2):
+        raise InputError(
+            f"scores must have shape (B,) or (B, C) with C of 2 or more, not {scores.shape}"
+        )
+    if len(scores) == 0:
+        raise InputError("there are no scores: nothing to evaluate")
+    if scores.dtype.kind not in "fiub":
+        raise InputError(f"scores must be real numbers, not {scores.dtype}")
+    if scores.dtype.kind != "f":
+        scores = scores.astype(np.float64)
+    good = np.isfinite(scores).reshape(len(scores), -1).all(axis=1)
+    if not good.all():
+        raise InputError(f"{_first(~good)} NaN or infinite scores")
+    if scores.ndim == 2:
+        inside = ((scores >= -1e-6) & (scores <= 1 + 1e-6)).all(axis=1)
+        bad = ~inside | (np.abs(scores.sum(axis=1, dtype=np.float64) - 1) > 0.01)
+        if bad.any():
+            raise InputError(
+                f"{_first(bad)} scores that are not probabilities adding up to 1, "
+                f"the first {scores[bad.argmax()]}: take the softmax of logits before"
+            )
+    return scores
+
+
+def _check_classes(classes: Sequence[str] | None, number: int) -> tuple[str, ...]:
+    if classes is None:
+        two = ("background", "signal")
+        return two if number == 2 else tuple(f"class {i}" for i in range(number))
+    names = tuple(str(name) for name in classes)
+    if len(names) != number:
+        raise InputError(f"{len(names)} class names {names} for scores of {number} classes")
+    if len(set(names)) < len(names):
+        raise InputError(f"class names {names} repeat")
+    return names
+
+
+def _check_labels(labels: ArrayLike, number: int, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    array = _array(labels)
+    if array.ndim != 1:
+        raise InputError(f"labels must have shape (B,), not {array.shape}")
+    if len(array) != number:
+        raise InputError(f"{len(array)} labels for {number} scores")
+    if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and np.any(array % 1 != 0)):
+        raise InputError(f"labels must be whole numbers, the index of the class, not {array[:3]}")
+    outside = (array < 0) | (array >= len(classes))
+    if outside.any():
+        raise InputError(
+            f"{_first(outside)} labels outside 0 to {len(classes) - 1}, "
+            f"the first {array[outside.argmax()]}"
+        )
+    if array.min() == array.max():
+        raise InputError(
+            f"all {number} jets are of class {classes[int(array[0])]!r}: telling classes apart "
+            "needs jets of two or more"
+        )
+    return array.astype(np.int64)
+
+
+def _array(values: ArrayLike) -> NDArray[Any]:
+    if hasattr(values, "detach"):  # a torch tensor, perhaps with a gradient or on a GPU
+        values = values.detach().cpu()
+    return np.asarray(values)
+
+
+def _first(bad: NDArray[np.bool_]) -> str:
+    """'3 jets (the first at 17) have': how many are bad, and where to look."""
+    number = int(bad.sum())
+    where = f"jet {int(bad.argmax())} has"
+    return where if number == 1 else f"{number} jets, from {where.removesuffix(' has')} on, have"

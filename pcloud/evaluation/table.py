@@ -1,0 +1,173 @@
+"""The result of an evaluation: named values with errors, to print and to keep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.evaluation.measured import Measured, round_together
+
+
+@dataclass(frozen=True)
+class EvaluationTable(Mapping[str, Measured]):
+    """Named values, each with its error; a mapping, and more to print.
+
+    The names: ``"accuracy"``, ``"auc"``, ``"rejection@0.3"`` for the whole sample, and with
+    more than two classes ``"auc[Hbb]"`` (one against the rest) and ``"auc[Hbb vs QCD]"``
+    (against one background) for a part of it.
+
+    Parameters
+    ----------
+    entries : dict of str to Measured
+        The values.
+    classes : sequence of str
+        Names of the classes.
+    counts : sequence of int
+        Number of jets of each class.
+    settings : dict
+        What was asked for: signal, background, efficiencies, bootstrap and seed.
+    notes : sequence of str
+        Sentences that a reader of the numbers must know.
+    """
+
+    entries: dict[str, Measured]
+    classes: Sequence[str] = ()
+    counts: Sequence[int] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def __getitem__(self, name: str) -> Measured:
+        if name not in self.entries:
+            raise UnknownNameError("metric", name, self.entries)
+        return self.entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def overall(self) -> list[list[str]]:
+        """Rows of the whole sample: what it is, value with error, bootstrap error, method."""
+        rows = [["", "value ± error", "bootstrap", "error from"]]
+        for name, entry in self.entries.items():
+            if not _part(name):
+                again = "" if entry.bootstrap is None else f"± {_error(entry.bootstrap)}"
+                rows.append([describe(name), str(entry), again, entry.method])
+        return rows
+
+    def by_class(self) -> list[list[str]]:
+        """Rows of the parts of the sample, a column for each quantity; empty if none."""
+        parts = list(dict.fromkeys(_part(name) for name in self.entries if _part(name)))
+        quantities = list(dict.fromkeys(_quantity(name) for name in self.entries if _part(name)))
+        if not parts:
+            return []
+        rows = [["class", *map(describe, quantities)]]
+        for part in parts:
+            found = [self.entries.get(f"{quantity}[{part}]") for quantity in quantities]
+            rows.append([part, *("" if entry is None else str(entry) for entry in found)])
+        return rows
+
+    def to_markdown(self) -> str:
+        """Tables in Markdown, the notes below."""
+        blocks = [_markdown(rows) for rows in (self.overall(), self.by_class()) if rows]
+        return "\n\n".join([*blocks, *self.notes])
+
+    def __str__(self) -> str:
+        blocks = [_aligned(rows) for rows in (self.overall(), self.by_class()) if rows]
+        return "\n\n".join([*blocks, "\n".join(self.notes)]).rstrip()
+
+    def __rich__(self) -> Group:
+        tables = [_rich(rows) for rows in (self.overall(), self.by_class()) if rows]
+        return Group(*tables, *(Text(note, style="dim") for note in self.notes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, for JSON."""
+        return {
+            "metrics": {name: entry.to_dict() for name, entry in self.entries.items()},
+            "classes": list(self.classes),
+            "counts": list(self.counts),
+            "settings": self.settings,
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> EvaluationTable:
+        """Inverse of `to_dict`."""
+        metrics = {name: Measured.from_dict(entry) for name, entry in fields["metrics"].items()}
+        rest = {name: value for name, value in fields.items() if name != "metrics"}
+        return cls(entries=metrics, **rest)
+
+
+def write_metrics(run: str | Path, table: EvaluationTable) -> Path:
+    """Write ``metrics.json`` into a run folder."""
+    path = Path(run) / "metrics.json"
+    path.write_text(json.dumps(table.to_dict(), indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def read_metrics(run: str | Path) -> EvaluationTable:
+    """Read the ``metrics.json`` of a run folder.
+
+    Raises
+    ------
+    InputError
+        If the file is not what `write_metrics` writes.
+    """
+    path = Path(run) / "metrics.json"
+    try:
+        return EvaluationTable.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not a table of metrics ({error}): write it anew with pcloud evaluate"
+        ) from None
+
+
+def describe(name: str) -> str:
+    """Name of a quantity for a reader: ``"rejection@0.3"`` is ``"1/εB at εS = 0.3"``."""
+    quantity, _, efficiency = _quantity(name).partition("@")
+    if quantity == "rejection":
+        return f"1/εB at εS = {efficiency}"
+    return {"auc": "AUC", "auc_macro": "AUC, mean over classes"}.get(quantity, quantity)
+
+
+def _error(error: float) -> str:
+    return round_together(0.0, error)[1]
+
+
+def _quantity(name: str) -> str:
+    return name.partition("[")[0]
+
+
+def _part(name: str) -> str:
+    return name.partition("[")[2].removesuffix("]")
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    header, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    rule = ["---"] + ["---:"] * (len(header) - 1)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *body])
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def _rich(rows: list[list[str]]) -> Table:
+    header, *body = rows
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for column, name in enumerate(header):
+        table.add_column(Text(name), justify="left" if column == 0 else "right", no_wrap=True)
+    for row in body:
+        table.add_row(*map(Text, row))
+    return table
