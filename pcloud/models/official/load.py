@@ -1,0 +1,61 @@
+"""Loading of official weights by the name of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.models.official.particlenet import particlenet
+from pcloud.models.official.state_dict import State, read_state_dict
+from pcloud.models.registry import build_model
+
+__all__ = ["load_official"]
+
+_READERS: dict[str, Callable[[State], tuple[dict[str, Any], State]]] = {
+    "particlenet": particlenet,
+    "particlenet_lite": particlenet,
+}
+
+
+def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Module:
+    """A model with the weights of the authors' own code, in evaluation mode.
+
+    Parameters
+    ----------
+    name : str
+        ``"particlenet"`` or ``"particlenet_lite"``: a state dict of weaver-core's ``ParticleNet``.
+    path : path
+        The file; only tensors are read from it, no code.
+    **options
+        Handed to the model, such as ``coordinates="identity"``.
+
+    Returns
+    -------
+    torch.nn.Module
+        With the inputs, classes and widths that the weights have.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no reader of official weights for that model.
+    InputError
+        If the file holds no such state dict; the names that do not fit are listed.
+    """
+    if name not in _READERS:
+        raise UnknownNameError("official weights reader", name, _READERS)
+    try:
+        sizes, state = _READERS[name](read_state_dict(Path(path)))
+    except KeyError as error:
+        raise InputError(f"{path} holds no weights of {name}: {error.args[0]} is absent") from error
+    model = build_model(name, **sizes | options)
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if missing or unexpected:
+        raise InputError(
+            f"{path} does not fit {name}: absent {missing or 'none'}, unknown {unexpected or 'none'}"
+        )
+    return model.eval()
