@@ -1,0 +1,148 @@
+"""Bad jets: momenta that cannot be, jets without particles, labels that mean nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pcloud.errors import InputError
+from pcloud.io.jets import MOMENTUM, FlatJets
+
+__all__ = ["SPACELIKE_TOLERANCE", "BadJetWarning", "check_units", "describe", "find_bad_jets"]
+
+#: How far p^2 may exceed E^2, relative to E^2. The public samples, float32, stay below 5e-7; this
+#: leaves room for momenta stored with an 11-bit mantissa, and none for a wrong column or unit.
+SPACELIKE_TOLERANCE = 1e-3
+
+#: Median jet pt in GeV above which the numbers are taken for MeV. No collider makes such jets.
+SUSPICIOUS_PT = 5e4
+
+_BLOCK = 1 << 15  # particles checked at once: seven float32 columns fit the second-level cache
+
+
+class BadJetWarning(UserWarning):
+    """Bad jets were left out, as ``on_bad_jet="drop"`` asks."""
+
+
+def find_bad_jets(
+    jets: FlatJets,
+    columns: Mapping[str, str],
+    num_classes: int = 0,
+    negative_pt: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Which jets are bad, and why.
+
+    Parameters
+    ----------
+    jets : FlatJets
+        Jets to check; ``label`` may still be of any numeric type, or -1 where a one-hot row
+        does not name one class.
+    columns : mapping of str to str
+        Name in the file of each column of `jets`, for the messages.
+    num_classes : int
+        Number of classes, 0 where it is not known.
+    negative_pt : array of bool, shape (N,), optional
+        Particles whose stored pt is negative.
+
+    Returns
+    -------
+    dict of str to array
+        Reason to sorted indices of jets; empty if all are good.
+    """
+    reasons: dict[str, np.ndarray] = {}
+    counts = jets.counts
+    if not counts.all():
+        reasons["no particles"] = np.flatnonzero(counts == 0)
+
+    def add(reason: str, particles: np.ndarray) -> None:
+        index = np.flatnonzero(particles)
+        if len(index):
+            reasons[reason] = np.unique(np.searchsorted(jets.offsets, index, side="right") - 1)
+
+    if not _all_physical(jets.p4):
+        finite = np.ones(len(jets.p4[0]), dtype=bool)
+        for name, component in zip(MOMENTUM, jets.p4, strict=True):
+            add(f"NaN or infinity in {columns.get(name, name)}", ~np.isfinite(component))
+            finite &= np.isfinite(component)
+        energy, *momentum = (component.astype(np.float64) for component in jets.p4)
+        with np.errstate(invalid="ignore", over="ignore"):
+            spacelike = sum(p**2 for p in momentum) > (1 + SPACELIKE_TOLERANCE) * energy**2
+        where = columns.get("E", "the energy")
+        add(f"negative energy in {where}", finite & (energy < 0))
+        add(f"zero energy in {where}", finite & (energy == 0))
+        add(f"momentum above the energy in {where}", finite & (energy > 0) & spacelike)
+    if negative_pt is not None:
+        add(f"negative pt in {columns['pt']}", negative_pt)
+    for name, values in jets.particle.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            add(f"NaN or infinity in {columns.get(name, name)}", ~np.isfinite(values))
+    if "label" in jets.jet:
+        reasons |= _bad_labels(jets.jet["label"], columns.get("label", "label"), num_classes)
+    return reasons
+
+
+def _all_physical(p4: tuple[np.ndarray, ...]) -> bool:
+    """Whether every particle is finite with 0 < E and p <= E, in one pass over the cache."""
+    size = min(_BLOCK, len(p4[0]))
+    limit, square, scratch = (np.empty(size, dtype=p4[0].dtype) for _ in range(3))
+    with np.errstate(all="ignore"):
+        for start in range(0, len(p4[0]), _BLOCK):
+            energy, px, py, pz = (component[start : start + _BLOCK] for component in p4)
+            n = len(energy)
+            a, b, c = limit[:n], square[:n], scratch[:n]
+            np.multiply(px, px, out=b)
+            for component in (py, pz):
+                np.multiply(component, component, out=c)
+                np.add(b, c, out=b)
+            np.multiply(energy, energy, out=a)
+            np.multiply(a, 1 + SPACELIKE_TOLERANCE, out=a)
+            # NaN fails every comparison; an infinite square would compare as equal to another.
+            if not (energy.min() > 0 and a.max() < np.inf and np.less_equal(b, a).all()):
+                return False
+    return True
+
+
+def _bad_labels(label: np.ndarray, column: str, num_classes: int) -> dict[str, np.ndarray]:
+    with np.errstate(invalid="ignore"):
+        whole = np.isfinite(label) & (label == np.floor(label)) & (np.abs(label) < 2.0**31)
+        negative = whole & (label < 0)
+        high = whole & (label >= num_classes) if num_classes else np.zeros(len(label), dtype=bool)
+    found = {
+        f"{column} not a whole number": ~whole,
+        f"{column} negative or no class": negative,
+        f"{column} above {num_classes - 1}, the last class": high,
+    }
+    return {reason: np.flatnonzero(bad) for reason, bad in found.items() if bad.any()}
+
+
+def describe(reasons: Mapping[str, np.ndarray], first: int) -> str:
+    """One line naming the reasons and the jets, counted from `first` on."""
+    parts = []
+    for reason, index in reasons.items():
+        shown = ", ".join(str(first + i) for i in index[:5])
+        more = f" and {len(index) - 5} more" if len(index) > 5 else ""
+        parts.append(f"{reason} (jet{'s' if len(index) > 1 else ''} {shown}{more})")
+    return "; ".join(parts)
+
+
+def check_units(jets: FlatJets, where: str, unit: str) -> None:
+    """Refuse jets so hard that the unit of the file must be another.
+
+    Raises
+    ------
+    InputError
+        If the median pt of the first jets is above 50 TeV.
+    """
+    jets = jets.slice(0, min(len(jets), 1000))
+    starts = jets.offsets[:-1][jets.counts > 0]
+    if not len(starts):
+        return
+    px, py = (np.add.reduceat(component.astype(np.float64), starts) for component in jets.p4[1:3])
+    median = float(np.median(np.hypot(px, py)))
+    if median > SUSPICIOUS_PT:
+        smaller = {"TeV": "GeV", "GeV": "MeV", "MeV": "keV", "keV": "eV"}.get(unit, "eV")
+        raise InputError(
+            f"{where}: the median jet pt is {median:.3g} GeV if the unit is {unit}; is it "
+            f"{smaller}? Then say unit={smaller!r} in the schema, else check_units=False"
+        )

@@ -1,0 +1,160 @@
+"""Paths, formats and safe output files."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pcloud.errors import InputError
+
+__all__ = ["SUFFIXES", "Paths", "expand", "new_file", "reading", "sniff"]
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+#: Format of each suffix that we read.
+SUFFIXES = {
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".hdf": "hdf5",
+    ".root": "root",
+    ".parquet": "parquet",
+    ".npz": "npz",
+}
+
+_MAGIC = {
+    b"\x89HDF\r\n\x1a\n": "hdf5",
+    b"root": "root",
+    b"PAR1": "parquet",
+    b"PARE": "encrypted parquet",
+    b"PK\x03\x04": "npz",
+}
+_NAMES = {"hdf5": "an HDF5", "root": "a ROOT", "parquet": "a Parquet", "npz": "an npz"}
+
+
+def expand(paths: Paths) -> list[Path]:
+    """Files of a path, a glob pattern, a directory, or a sequence of these.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist or a pattern matches nothing.
+    InputError
+        If a directory holds no file of jets, or no path was given.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        return _expand_one(os.fspath(paths))
+    if not isinstance(paths, Sequence) or isinstance(paths, (bytes, bytearray)):
+        raise InputError(f"a path must be a string, a Path or a sequence of them, got {paths!r}")
+    if not paths:
+        raise InputError("no file given: the sequence of paths is empty")
+    return [file for path in paths for file in _expand_one(os.fspath(path))]
+
+
+def _expand_one(path: str) -> list[Path]:
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InputError(f"not a path: {path!r}")
+    found = Path(path).expanduser()
+    if found.is_dir():
+        files = sorted(f for f in found.iterdir() if f.suffix in SUFFIXES and f.is_file())
+        files = [file for file in files if not file.name.startswith(".")]
+        if not files:
+            raise InputError(f"{path}: no file of jets there ({', '.join(SUFFIXES)})")
+        return files
+    if found.exists():
+        return [found]
+    if glob.has_magic(path):
+        matches = sorted(Path(match) for match in glob.glob(os.fspath(found), recursive=True))
+        if matches:
+            return [match for match in matches if match.is_file()] or [matches[0]]
+        raise FileNotFoundError(f"{path}: no file matches this pattern")
+    if not found.parent.is_dir():
+        raise FileNotFoundError(f"{path}: no such file; the folder {found.parent} does not exist")
+    raise FileNotFoundError(f"{path}: no such file")
+
+
+def sniff(path: Path) -> str:
+    """Format of a file by its first bytes; the suffix only words the error.
+
+    Raises
+    ------
+    InputError
+        If the file is empty, encrypted or of no format we read.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+        if not head:
+            raise InputError(f"{path}: the file is empty (0 bytes)")
+        for magic, name in _MAGIC.items():
+            if head.startswith(magic):
+                if name == "encrypted parquet":
+                    raise InputError(f"{path}: encrypted Parquet files cannot be read")
+                return name
+        expected = SUFFIXES.get(path.suffix.lower())
+        if expected == "hdf5" and _hdf5_after_user_block(path):
+            return "hdf5"
+    if expected:
+        raise InputError(
+            f"{path}: not {_NAMES[expected]} file, whatever its suffix says (it starts with "
+            f"{head[:8]!r}): damaged, or another format"
+        )
+    raise InputError(
+        f"{path}: unknown format {path.suffix or '(no suffix)'!r}; jets are read from "
+        f"{', '.join(SUFFIXES)}"
+    )
+
+
+def _hdf5_after_user_block(path: Path) -> bool:
+    """HDF5 allows its signature at 512, 1024, 2048 ... bytes too."""
+    signature = next(iter(_MAGIC))
+    with path.open("rb") as file:
+        position, size = 512, path.stat().st_size
+        while position < size:
+            file.seek(position)
+            if file.read(8) == signature:
+                return True
+            position *= 2
+    return False
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a third-party reader raises on a damaged file into one clear line."""
+    try:
+        yield
+    except (InputError, FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise InputError(
+            f"{path}: cannot read the {what}, is the file damaged or cut short? ({reason})"
+        ) from error
+
+
+@contextmanager
+def new_file(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A name to write to, moved to `path` on success and removed on failure.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` exists and `overwrite` is false.
+    FileNotFoundError
+        If its folder does not exist.
+    IsADirectoryError
+        If it is a folder.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, not a file to write")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path}: exists already; overwrite=True replaces it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,205 @@
+"""Jets as flat numpy columns with offsets, and as the awkward records that users see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import awkward as ak
+import numpy as np
+import vector
+
+from pcloud.errors import InputError, UnknownNameError
+
+__all__ = ["MOMENTUM", "FlatJets", "as_offsets", "momenta", "offsets"]
+
+#: Components of a four-momentum, in the order of the project.
+MOMENTUM = ("E", "px", "py", "pz")
+
+vector.register_awkward()
+
+
+def as_offsets(counts: np.ndarray) -> np.ndarray:
+    """Offsets of consecutive jets from their numbers of particles, shape (B + 1,), int64."""
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
+@dataclass
+class FlatJets:
+    """Columns of some jets: what readers make and writers take.
+
+    Parameters
+    ----------
+    offsets : array, shape (B + 1,), int64
+        Jet ``i`` is particles ``offsets[i]:offsets[i + 1]``; the first offset is 0.
+    p4 : tuple of arrays, each of shape (N,)
+        E, px, py, pz in GeV, all float32 or all float64.
+    particle : dict of str to array, shape (N,)
+        Extra columns per particle.
+    jet : dict of str to array, shape (B,)
+        Extra columns per jet, and ``label`` (int64) where it is known.
+    """
+
+    offsets: np.ndarray
+    p4: tuple[np.ndarray, ...]
+    particle: dict[str, np.ndarray] = field(default_factory=dict)
+    jet: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of particles of each jet."""
+        return np.diff(self.offsets)
+
+    def slice(self, start: int, stop: int) -> FlatJets:
+        """Jets `start` to `stop`, without copying."""
+        offsets = self.offsets[start : stop + 1]
+        first, last = offsets[0], offsets[-1]
+        return self._map(
+            offsets - first, lambda values: values[first:last], lambda values: values[start:stop]
+        )
+
+    def select(self, keep: np.ndarray) -> FlatJets:
+        """Jets where the boolean array `keep` is true."""
+        particles = np.repeat(keep, self.counts)
+        return self._map(
+            as_offsets(self.counts[keep]),
+            lambda values: values[particles],
+            lambda values: values[keep],
+        )
+
+    def _map(
+        self,
+        offsets: np.ndarray,
+        particle: Callable[[np.ndarray], np.ndarray],
+        jet: Callable[[np.ndarray], np.ndarray],
+    ) -> FlatJets:
+        return FlatJets(
+            offsets,
+            tuple(particle(component) for component in self.p4),
+            {name: particle(values) for name, values in self.particle.items()},
+            {name: jet(values) for name, values in self.jet.items()},
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[FlatJets]) -> FlatJets:
+        """One after the other; the parts have the same columns. The arrays are writeable."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first._map(first.offsets, _writeable, _writeable)
+        return FlatJets(
+            as_offsets(np.concatenate([part.counts for part in parts])),
+            tuple(np.concatenate(component) for component in zip(*(p.p4 for p in parts))),
+            {name: np.concatenate([p.particle[name] for p in parts]) for name in first.particle},
+            {name: np.concatenate([p.jet[name] for p in parts]) for name in first.jet},
+        )
+
+    def to_awkward(self, classes: Sequence[str] = ()) -> ak.Array:
+        """Records with ``p4``, the extras and ``label``; class names in ``attrs["classes"]``."""
+        index = ak.index.Index64(self.offsets)
+
+        def ragged(content: ak.contents.Content) -> ak.contents.Content:
+            return ak.contents.ListOffsetArray(index, content)
+
+        p4 = ak.contents.RecordArray(
+            [ak.contents.NumpyArray(component) for component in self.p4],
+            list(MOMENTUM),
+            parameters={"__record__": "Momentum4D"},
+        )
+        columns = {"p4": ragged(p4)}
+        for name, values in self.particle.items():
+            columns[name] = ragged(ak.contents.NumpyArray(values))
+        for name, values in self.jet.items():
+            columns[name] = ak.contents.NumpyArray(values)
+        layout = ak.contents.RecordArray(list(columns.values()), list(columns), length=len(self))
+        return ak.Array(layout, attrs={"classes": list(classes)} if classes else None)
+
+    @classmethod
+    def from_awkward(cls, jets: ak.Array) -> FlatJets:
+        """Take jets apart.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no ``p4`` or it lacks a component.
+        InputError
+            If a column is neither one number per jet nor one number per particle.
+        """
+        if "p4" not in jets.fields:
+            raise UnknownNameError("field", "p4", jets.fields, where="the jets")
+        for name in MOMENTUM:
+            if name not in jets.p4.fields:
+                raise UnknownNameError("component", name, jets.p4.fields, where="jets.p4")
+        bounds = offsets(jets)
+        p4 = [_flat(jets.p4[name], name, bounds) for name in MOMENTUM]
+        dtype = np.result_type(np.float32, *(c.dtype for c in p4 if c.dtype == np.float64))
+        flat = cls(bounds, tuple(component.astype(dtype, copy=False) for component in p4))
+        for name in jets.fields:
+            if name == "p4":
+                continue
+            if jets[name].ndim == 1:
+                flat.jet[name] = _numbers(jets[name], name)
+            else:
+                flat.particle[name] = _flat(jets[name], name, bounds)
+        return flat
+
+
+def _writeable(values: np.ndarray) -> np.ndarray:
+    """Torch warns about arrays that it may not write to."""
+    return values if values.flags.writeable else values.copy()
+
+
+def _flat(column: ak.Array, name: str, bounds: np.ndarray) -> np.ndarray:
+    """Numbers of a ragged column, refusing other lengths than those of the jets."""
+    if column.ndim != 2:
+        raise InputError(f"column {name!r} has {column.ndim} dimensions; jets have 1 or 2")
+    if not np.array_equal(ak.to_numpy(ak.num(column, axis=1)), np.diff(bounds)):
+        raise InputError(f"column {name!r} has another number of particles than p4")
+    return _numbers(ak.flatten(column, axis=1), name)
+
+
+def _numbers(column: ak.Array, name: str) -> np.ndarray:
+    try:
+        values = ak.to_numpy(column, allow_missing=False)
+    except ValueError as error:
+        raise InputError(f"column {name!r} has missing or irregular values") from error
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"column {name!r} must be numbers, got {values.dtype}")
+    return values
+
+
+def offsets(jets: ak.Array) -> np.ndarray:
+    """Offsets of the particles of jets.
+
+    Parameters
+    ----------
+    jets : awkward.Array
+        Jets with ragged ``p4``.
+
+    Returns
+    -------
+    array, shape (B + 1,), int64
+        Jet ``i`` is rows ``offsets[i]:offsets[i + 1]`` of `momenta`.
+    """
+    return as_offsets(ak.to_numpy(ak.num(jets.p4, axis=1)))
+
+
+def momenta(jets: ak.Array) -> np.ndarray:
+    """Four-momenta of the particles of all jets.
+
+    Parameters
+    ----------
+    jets : awkward.Array
+        Jets with ragged ``p4``.
+
+    Returns
+    -------
+    array, shape (N, 4)
+        ``(E, px, py, pz)`` in GeV, in the precision of the jets.
+    """
+    flat = ak.flatten(jets.p4, axis=1)
+    return np.stack([ak.to_numpy(flat[name]) for name in MOMENTUM], axis=-1)

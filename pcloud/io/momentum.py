@@ -1,0 +1,61 @@
+"""Four-momenta from whatever quantities a file has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+__all__ = ["four_momenta"]
+
+
+def four_momenta(columns: Mapping[str, np.ndarray], unit: float) -> tuple[np.ndarray, ...]:
+    """E, px, py, pz in GeV from the quantities of a `JetSchema`.
+
+    Everything is computed in float64 and rounded once: a float32 ``E * E - p * p`` of a particle
+    at 1 TeV knows its mass to some 0.3 GeV only. Stored E, px, py, pz in GeV pass unchanged.
+
+    Parameters
+    ----------
+    columns : mapping of str to array, shape (N,)
+        One of the sets of quantities that `JetSchema.p4` allows. A negative mass means a
+        negative mass squared, as in ROOT and vector.
+    unit : float
+        Unit of the energies in GeV.
+
+    Returns
+    -------
+    tuple of arrays, each of shape (N,)
+        float64 if any column is stored so, else float32.
+    """
+    is_double = any(values.dtype == np.float64 for values in columns.values())
+    dtype = np.float64 if is_double else np.float32
+    if unit == 1.0 and columns.keys() == {"E", "px", "py", "pz"}:
+        return tuple(columns[name].astype(dtype, copy=False) for name in ("E", "px", "py", "pz"))
+    double = {name: values.astype(np.float64) for name, values in columns.items()}
+    with np.errstate(all="ignore"):  # what is not finite is reported with its jet, as a bad jet
+        px, py, pz = _three_momenta(double)
+        energy = double["E"] if "E" in double else _energy(px, py, pz, double.get("mass"))
+        return tuple((unit * component).astype(dtype) for component in (energy, px, py, pz))
+
+
+def _three_momenta(columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if "px" in columns:
+        return columns["px"], columns["py"], columns["pz"]
+    pt, phi = columns["pt"], columns["phi"]
+    if "eta" in columns:
+        pz = pt * np.sinh(columns["eta"])
+    elif "E" in columns:
+        pz = columns["E"] * np.tanh(columns["rapidity"])
+    else:
+        transverse_mass = np.sqrt(pt**2 + _mass_squared(columns.get("mass")))
+        pz = transverse_mass * np.sinh(columns["rapidity"])
+    return pt * np.cos(phi), pt * np.sin(phi), pz
+
+
+def _energy(px: np.ndarray, py: np.ndarray, pz: np.ndarray, mass: np.ndarray | None) -> np.ndarray:
+    return np.sqrt(px**2 + py**2 + pz**2 + _mass_squared(mass))
+
+
+def _mass_squared(mass: np.ndarray | None) -> np.ndarray | float:
+    return 0.0 if mass is None else mass * np.abs(mass)

@@ -1,0 +1,255 @@
+"""npz files, read as a stream: their arrays may be larger than the memory."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from pcloud.errors import InputError
+from pcloud.io.files import reading
+from pcloud.io.jets import MOMENTUM, FlatJets
+from pcloud.io.schema import JetSchema
+from pcloud.io.table import PIECE_BYTES, Ragged, Shape, Source, Table, steps
+
+__all__ = ["NpzFile", "NpzWriter"]
+
+_PARTICLE, _JET = "particle.", "jet."
+
+
+class _Array:
+    """One array of the file, read forwards; going back starts again from its beginning."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+        self._path, self._archive, self._info = path, archive, info
+        self._stream: IO[bytes] | None = None
+        self._row = 0
+        if info.flag_bits & 1:
+            raise InputError(f"{path}: {info.filename} is encrypted")
+        self.shape, self._is_fortran, self.dtype = self._open()
+        if self.dtype.hasobject:
+            raise InputError(
+                f"{path}: {info.filename} holds pickled Python objects, which could run code and "
+                "are not read; save jets as one flat array and offsets"
+            )
+        self._row_shape = self.shape[1:]
+        self.row_bytes = self.dtype.itemsize * int(np.prod(self._row_shape, dtype=object))
+        expected = self.row_bytes * (self.shape[0] if self.shape else 1)
+        if info.file_size - self._header != expected:
+            raise InputError(f"{path}: {info.filename} has another size than its header says")
+
+    def _open(self) -> tuple[tuple[int, ...], bool, np.dtype]:
+        self.close()
+        self._stream = stream = self._archive.open(self._info)
+        version = np.lib.format.read_magic(stream)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read is None:
+            raise InputError(f"{self._path}: unknown npy version {version}")
+        shape, is_fortran, dtype = read(stream)
+        if any(size < 0 for size in shape):
+            raise InputError(f"{self._path}: {self._info.filename} has a negative size")
+        self._header, self._row = stream.tell(), 0
+        return shape, is_fortran, dtype
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows `start` to `stop`."""
+        if self._is_fortran and len(self.shape) > 1:
+            return self._read_fortran()[start:stop]
+        if start < self._row or self._stream is None:
+            self._open()
+        assert self._stream is not None
+        self._skip((start - self._row) * self.row_bytes)
+        values = np.empty((stop - start, *self._row_shape), dtype=self.dtype)
+        buffer = memoryview(values.reshape(-1).view(np.uint8)) if values.size else memoryview(b"")
+        position = 0
+        while position < len(buffer):
+            block = self._stream.read(min(len(buffer) - position, 1 << 22))
+            if not block:
+                raise EOFError(f"{self._info.filename} ends early")
+            buffer[position : position + len(block)] = block
+            position += len(block)
+        self._row = stop
+        if stop == self.shape[0]:
+            self._stream.read(1)  # at the end of the stream zipfile compares the checksum
+        return values
+
+    def _skip(self, size: int) -> None:
+        assert self._stream is not None
+        while size > 0:
+            block = self._stream.read(min(size, 1 << 22))
+            if not block:
+                raise EOFError(f"{self._info.filename} ends early")
+            size -= len(block)
+
+    def _read_fortran(self) -> np.ndarray:
+        """Column by column on disk: there is no reading it by rows."""
+        with self._archive.open(self._info) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+class NpzFile(Table):
+    """The arrays of an npz file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, encrypted or holds pickled objects.
+    """
+
+    noun = "array"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        with reading(path, "npz file"):
+            self._archive = zipfile.ZipFile(path)
+        try:
+            with reading(path, "npz file"):
+                self._arrays = {
+                    info.filename.removesuffix(".npy"): _Array(path, self._archive, info)
+                    for info in self._archive.infolist()
+                }
+                self.columns: dict[str, Shape] = {
+                    name: array.shape for name, array in self._arrays.items() if array.shape
+                }
+                if self._is_ours() and "classes" in self._arrays:
+                    names = self._arrays["classes"]
+                    self.classes = tuple(str(name) for name in names.read(0, names.shape[0]))
+        except BaseException:
+            self.close()
+            raise
+
+    def read_columns(
+        self, names: Sequence[str], start: int, stop: int
+    ) -> dict[str, np.ndarray | Ragged]:
+        """Read each array on from where it was left."""
+        columns: dict[str, np.ndarray | Ragged] = {}
+        for name in names:
+            with reading(self.path, f"array {name!r}"):
+                columns[name] = self._arrays[name].read(start, stop)
+        return columns
+
+    def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Cut into some megabytes of the largest rows."""
+        names = [n for s in sources for n in ((s,) if isinstance(s, str) else s)]
+        largest = max(self._arrays[name].row_bytes for name in names)
+        return steps(start, stop, max(1, PIECE_BYTES // max(1, largest)))
+
+    def _is_ours(self) -> bool:
+        shape = self.columns.get("p4", ())
+        return "offsets" in self.columns and len(shape) == 2 and shape[1] == 4
+
+    def native_schema(self) -> JetSchema | None:
+        """Flat arrays with offsets, as `NpzWriter` makes them."""
+        if not self._is_ours():
+            return None
+        return JetSchema(
+            p4={name: f"p4[{i}]" for i, name in enumerate(MOMENTUM)},
+            particle={
+                n.removeprefix(_PARTICLE): n for n in self.columns if n.startswith(_PARTICLE)
+            },
+            jet={n.removeprefix(_JET): n for n in self.columns if n.startswith(_JET)},
+            label="label" if "label" in self.columns else None,
+            classes=self.classes,
+            offsets="offsets",
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        for array in getattr(self, "_arrays", {}).values():
+            array.close()
+        self._archive.close()
+
+
+class NpzWriter:
+    """Writes ``p4 (N, 4)``, ``offsets``, ``label`` and the extras, a chunk of jets at a time.
+
+    An array of a zip file must be written whole, its size first: columns wait in temporary
+    files until `close`.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    jets : FlatJets
+        First jets, telling the columns and their types.
+    classes : tuple of str
+        Names of the classes, empty where they are not known.
+    """
+
+    left_out: Sequence[str] = ()
+
+    def __init__(self, path: Path, jets: FlatJets, classes: tuple[str, ...]) -> None:
+        self._path, self._classes = path, classes
+        self._folder = tempfile.TemporaryDirectory(prefix=".pcloud-", dir=path.parent)
+        self._types = {name: values.dtype for name, values in self._columns(jets).items()}
+        self._files = {
+            name: (Path(self._folder.name) / str(i)).open("wb")
+            for i, name in enumerate(self._types)
+        }
+        self._num_particles = self._num_jets = 0
+
+    @staticmethod
+    def _columns(jets: FlatJets) -> dict[str, np.ndarray]:
+        columns = {"p4": np.stack(jets.p4, axis=-1), "offsets": jets.offsets[1:]}
+        columns |= {_PARTICLE + name: values for name, values in jets.particle.items()}
+        for name, values in jets.jet.items():
+            columns[name if name == "label" else _JET + name] = values
+        return columns
+
+    def write(self, jets: FlatJets) -> None:
+        """Append jets."""
+        columns = self._columns(jets)
+        columns["offsets"] = columns["offsets"] + self._num_particles
+        for name, values in columns.items():
+            self._files[name].write(np.ascontiguousarray(values).data)
+        self._num_particles += int(jets.offsets[-1])
+        self._num_jets += len(jets)
+
+    def discard(self) -> None:
+        """Give up: remove the temporary files."""
+        for file in self._files.values():
+            file.close()
+        self._folder.cleanup()
+
+    def close(self) -> None:
+        """Put the columns together."""
+        for file in self._files.values():
+            file.close()
+        with self._folder, zipfile.ZipFile(self._path, "w", allowZip64=True) as archive:
+            for name, file in self._files.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    self._write_header(member, name)
+                    with Path(file.name).open("rb") as column:
+                        shutil.copyfileobj(column, member, 1 << 22)
+            if self._classes:
+                with archive.open("classes.npy", "w") as member:
+                    np.lib.format.write_array(member, np.array(self._classes))
+
+    def _write_header(self, member: IO[bytes], name: str) -> None:
+        rows = self._num_particles if name.startswith(("p4", _PARTICLE)) else self._num_jets
+        shape: tuple[int, ...] = (rows, 4) if name == "p4" else (rows,)
+        if name == "offsets":
+            shape = (rows + 1,)
+        descr = np.lib.format.dtype_to_descr(self._types[name])
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(member, header)
+        if name == "offsets":
+            member.write(np.zeros(1, dtype=np.int64).data)

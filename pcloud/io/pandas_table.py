@@ -1,0 +1,310 @@
+"""HDF5 as pandas writes it, the format of the Landscape files: reading and writing.
+
+``DataFrame.to_hdf(format="table")`` makes one compound data set ``KEY/table`` with the fields
+``index`` and ``values_block_N``, one per type of column; the names of the columns of a block are
+a pickled list in an attribute. ``format="fixed"``, the default of pandas, makes one data set
+per block and another with the names.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from pcloud.errors import InputError
+from pcloud.io.files import reading
+from pcloud.io.jets import FlatJets
+from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, steps
+
+__all__ = ["FixedFrame", "LandscapeWriter", "TableFrame"]
+
+_SLOTS = 200  # particle slots of a Landscape row
+_TRUTH = {"truth_E": "truthE", "truth_px": "truthPX", "truth_py": "truthPY", "truth_pz": "truthPZ"}
+
+
+class _Names(pickle.Unpickler):
+    """Lists of strings and numbers only: a pickle of a foreign file must not run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"the names need {module}.{name}")
+
+
+class TableFrame(Table):
+    """A DataFrame written with ``format="table"``.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the messages.
+    group : h5py.Group
+        Where pandas wrote it.
+    """
+
+    def __init__(self, path: Path, group: h5py.Group) -> None:
+        super().__init__(path)
+        with reading(path, "pandas table"):
+            self._rows = group["table"]
+            self._places = self._find_columns()
+            self._step = _aligned_step(self._rows)
+        self.columns = {name: (len(self._rows),) for name in self._places}
+        self._buffer = np.empty(0, dtype=self._rows.dtype)
+        self._selections: dict[tuple[str, ...], tuple[str, slice | np.ndarray] | None] = {}
+
+    def _find_columns(self) -> dict[str, tuple[str, int | None]]:
+        """Field, and index in it, of each column of the frame."""
+        places: dict[str, tuple[str, int | None]] = {}
+        dtype = self._rows.dtype
+        for name in dtype.names[1:]:  # the first is the index
+            if name.startswith("values_block_"):
+                columns = _unpickle(self._rows.attrs[f"{name}_kind"])
+                if not isinstance(columns, list) or (len(columns),) != dtype[name].shape:
+                    raise InputError(f"{self.path}: the column names of {name} do not fit it")
+                places |= {str(column): (name, i) for i, column in enumerate(columns)}
+            else:
+                places[name] = (name, None)
+        return places
+
+    def read_columns(
+        self, names: Sequence[str], start: int, stop: int
+    ) -> dict[str, np.ndarray | Ragged]:
+        """Views of one buffer, good until the next call."""
+        rows = self._read_rows(start, stop)
+        return {name: self._column(rows, name) for name in names}
+
+    def read(
+        self, sources: Sequence[Source], start: int, stop: int
+    ) -> dict[Source, np.ndarray | Ragged]:
+        """Views of one buffer, good until the next call; the slots are one strided view."""
+        rows = self._read_rows(start, stop)
+        return {
+            s: self._column(rows, s) if isinstance(s, str) else self._slots(rows, s)
+            for s in sources
+        }
+
+    def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Cut at the chunks of the file, each of which is decompressed whole."""
+        return steps(start, stop, self._step)
+
+    def _read_rows(self, start: int, stop: int) -> np.ndarray:
+        if len(self._buffer) < stop - start:
+            self._buffer = np.empty(stop - start, dtype=self._rows.dtype)
+        rows = self._buffer[: stop - start]
+        if stop > start:
+            with reading(self.path, "pandas table"):
+                self._rows.read_direct(rows, np.s_[start:stop])
+        return rows
+
+    def _column(self, rows: np.ndarray, name: str) -> np.ndarray:
+        block, index = self._places[name]
+        return rows[block] if index is None else rows[block][:, index]
+
+    def _slots(self, rows: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+        if names not in self._selections:
+            self._selections[names] = self._selection(names)
+        selection = self._selections[names]
+        if selection is None:
+            return np.stack([self._column(rows, name) for name in names], axis=1)
+        block, index = selection
+        return rows[block][:, index]
+
+    def _selection(self, names: tuple[str, ...]) -> tuple[str, slice | np.ndarray] | None:
+        """Block and index in it of all slots; a slice, so a view, where they are equally spaced."""
+        blocks = {self._places[name][0] for name in names}
+        index = [self._places[name][1] for name in names]
+        if len(blocks) > 1 or None in index:
+            return None
+        places = np.array(index)
+        spacing = np.unique(np.diff(places))
+        if len(spacing) == 1 and spacing[0] > 0:
+            return blocks.pop(), slice(places[0], places[-1] + 1, spacing[0])
+        return blocks.pop(), places
+
+
+class FixedFrame(Table):
+    """A DataFrame written with ``format="fixed"``: one array per type of column.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the messages.
+    group : h5py.Group
+        Where pandas wrote it.
+    """
+
+    def __init__(self, path: Path, group: h5py.Group) -> None:
+        super().__init__(path)
+        self._places: dict[str, tuple[h5py.Dataset, int]] = {}
+        with reading(path, "pandas frame"):
+            for i in range(int(group.attrs["nblocks"])):
+                values = group[f"block{i}_values"]
+                for j, name in enumerate(group[f"block{i}_items"][:]):
+                    self._places[name.decode() if isinstance(name, bytes) else str(name)] = (
+                        values,
+                        j,
+                    )
+            self.columns = {name: (len(values),) for name, (values, _) in self._places.items()}
+
+    def read_columns(
+        self, names: Sequence[str], start: int, stop: int
+    ) -> dict[str, np.ndarray | Ragged]:
+        """Rows of each block are read once."""
+        blocks: dict[str, np.ndarray] = {}
+        columns: dict[str, np.ndarray | Ragged] = {}
+        for name in names:
+            values, j = self._places[name]
+            if values.name not in blocks:
+                with reading(self.path, "pandas frame"):
+                    blocks[values.name] = values[start:stop]
+            columns[name] = blocks[values.name][:, j]
+        return columns
+
+
+def _unpickle(attribute: Any) -> Any:
+    if not isinstance(attribute, bytes):
+        raise InputError("the names of the columns are not where pandas writes them")
+    return _Names(io.BytesIO(bytes(attribute)), encoding="latin1").load()
+
+
+def _aligned_step(rows: h5py.Dataset) -> int:
+    """Rows to read at once: whole chunks, some megabytes."""
+    chunk = rows.chunks[0] if rows.chunks else 1
+    return chunk * max(1, round(PIECE_BYTES / (rows.dtype.itemsize * chunk)))
+
+
+class LandscapeWriter:
+    """Writes the Landscape layout so that pandas reads it, a chunk of jets at a time.
+
+    Columns of which there is nothing to write are left out: the labels of unlabelled jets, the
+    truth of jets that have none. Checksums (fletcher32) tell damaged files.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    jets : FlatJets
+        First jets, telling the columns and their types.
+    classes : tuple of str
+        At most two.
+
+    Raises
+    ------
+    InputError
+        If there are more than two classes.
+    """
+
+    def __init__(self, path: Path, jets: FlatJets, classes: tuple[str, ...]) -> None:
+        if len(classes) > 2:
+            raise InputError(
+                f"{path}: the Landscape layout tells two classes, the jets have {len(classes)}: "
+                "write .parquet or .npz"
+            )
+        has_truth = all(name in jets.jet for name in _TRUTH)
+        self._truth = list(_TRUTH) if has_truth else []
+        self._integers = {"ttv": "ttv", "label": "is_signal_new"}
+        self._integers = {ours: name for ours, name in self._integers.items() if ours in jets.jet}
+        floats = [f"{q}_{i}" for i in range(_SLOTS) for q in ("E", "PX", "PY", "PZ")]
+        floats += [_TRUTH[name] for name in self._truth]
+        self._blocks: dict[str, tuple[list[str], np.dtype]] = {
+            "values_block_0": (floats, jets.p4[0].dtype)
+        }
+        if self._integers:
+            self._blocks["values_block_1"] = (list(self._integers.values()), np.dtype(np.int64))
+        self.left_out = [
+            name
+            for name in (*jets.particle, *jets.jet)
+            if name not in self._truth and name not in self._integers
+        ]
+        self._path = path
+        self._file = h5py.File(path, "w")
+        self._rows = self._create()
+
+    def _create(self) -> h5py.Dataset:
+        group = self._file.create_group("table")
+        fields = [("index", np.dtype(np.int64), ())]
+        fields += [(name, dtype, (len(c),)) for name, (c, dtype) in self._blocks.items()]
+        rows = group.create_dataset(
+            "table",
+            shape=(0,),
+            maxshape=(None,),
+            dtype=np.dtype(fields),
+            chunks=(256,),
+            fletcher32=True,
+            **hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
+        )
+        columns = [name for names, _ in self._blocks.values() for name in names]
+        _set_attributes(
+            group,
+            CLASS="GROUP",
+            TITLE="",
+            VERSION="1.0",
+            data_columns=[],
+            encoding="UTF-8",
+            errors="strict",
+            index_cols=[(0, "index")],
+            info={1: {"names": [None], "type": "Index"}, "index": {}},
+            levels=1,
+            nan_rep="nan",
+            non_index_axes=[(1, columns)],
+            pandas_type="frame_table",
+            pandas_version="0.15.2",
+            table_type="appendable_frame",
+            values_cols=list(self._blocks),
+        )
+        _set_attributes(rows, CLASS="TABLE", TITLE="", VERSION="2.7", NROWS=0, index_kind="integer")
+        for i, name in enumerate(("index", *self._blocks)):
+            _set_attributes(rows, **{f"FIELD_{i}_NAME": name, f"FIELD_{i}_FILL": 0})
+        for name, (names, dtype) in self._blocks.items():
+            kind = {f"{name}_kind": names, f"{name}_dtype": dtype.name, f"{name}_meta": None}
+            _set_attributes(rows, **kind)
+        return rows
+
+    def write(self, jets: FlatJets) -> None:
+        """Append jets."""
+        counts, num_jets = jets.counts, len(jets)
+        if num_jets and counts.max() > _SLOTS:
+            longest = int(counts.argmax())
+            raise InputError(
+                f"{self._path}: jet {len(self._rows) + longest} has {counts[longest]} particles, "
+                f"the Landscape layout holds {_SLOTS}: write .parquet or .npz"
+            )
+        if "label" in jets.jet and not np.isin(jets.jet["label"], (0, 1)).all():
+            raise InputError(f"{self._path}: the Landscape layout knows the labels 0 and 1 only")
+        rows = np.zeros(num_jets, dtype=self._rows.dtype)
+        done = len(self._rows)
+        rows["index"] = np.arange(done, done + num_jets)
+        slots = np.arange(_SLOTS) < counts[:, None]
+        for i, component in enumerate(jets.p4):
+            rows["values_block_0"][:, i : 4 * _SLOTS : 4][slots] = component
+        for i, name in enumerate(self._truth):
+            rows["values_block_0"][:, 4 * _SLOTS + i] = jets.jet[name]
+        for i, name in enumerate(self._integers):
+            rows["values_block_1"][:, i] = jets.jet[name]
+        self._rows.resize((done + num_jets,))
+        self._rows[done:] = rows
+        self._rows.attrs["NROWS"] = np.int64(done + num_jets)
+
+    def discard(self) -> None:
+        """Give up."""
+        self._file.close()
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+
+def _set_attributes(node: h5py.Group | h5py.Dataset, **attributes: Any) -> None:
+    """As PyTables does: strings and numbers as such, all else pickled."""
+    for name, value in attributes.items():
+        if isinstance(value, str):
+            node.attrs[name] = np.bytes_(value) if value else h5py.Empty("S1")
+        elif isinstance(value, int):
+            node.attrs[name] = np.int64(value)
+        else:
+            node.attrs[name] = np.bytes_(pickle.dumps(value, protocol=0))

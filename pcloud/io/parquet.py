@@ -1,0 +1,290 @@
+"""Parquet files, ours and others with lists, by pyarrow."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pcloud.errors import InputError
+from pcloud.io.files import reading
+from pcloud.io.jets import MOMENTUM, FlatJets
+from pcloud.io.schema import JetSchema
+from pcloud.io.table import Ragged, Shape, Source, Table, steps
+
+__all__ = ["ParquetTable", "ParquetWriter"]
+
+#: Jets in a row group of ours: some 16 MB of momenta, read whole and by one thread each.
+ROW_GROUP = 20_000
+
+#: Row groups above this size are read in batches, one after the other, to bound the memory.
+_LARGE_GROUP = 128 << 20
+_BATCH = 8192
+
+_CLASSES = b"classes"
+
+
+class ParquetTable(Table):
+    """The columns of a Parquet file that hold numbers: flat, lists, and structs of these.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        with reading(path, "Parquet file"):
+            self._metadata = pq.read_metadata(path)
+            groups = [self._metadata.row_group(g) for g in range(self._metadata.num_row_groups)]
+            self._starts = np.cumsum([0, *(group.num_rows for group in groups)])
+            schema = self._metadata.schema.to_arrow_schema()
+        if self._metadata.num_rows != self._starts[-1] or min(np.diff(self._starts), default=0) < 0:
+            raise InputError(f"{path}: the row groups do not add up to the number of rows")
+        self._is_large = any(group.total_byte_size > _LARGE_GROUP for group in groups)
+        self.threads = 0 if self._is_large or len(groups) < 2 else min(4, os.cpu_count() or 1)
+        self._paths: dict[str, tuple[str, ...]] = {}
+        for field in schema:
+            self._add((field.name,), field.type, (self._metadata.num_rows,))
+        self.classes = self._read_classes((schema.metadata or {}).get(_CLASSES))
+        self._local = threading.local()
+        self._handles: list[pq.ParquetFile] = []
+        self._cursor: _Cursor | None = None
+
+    def _add(self, path: tuple[str, ...], kind: pa.DataType, shape: Shape) -> None:
+        if pa.types.is_struct(kind):
+            for field in kind:
+                self._add((*path, field.name), field.type, shape)
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            self._add(path, kind.value_type, (*shape, None))
+        elif pa.types.is_fixed_size_list(kind):
+            self._add(path, kind.value_type, (*shape, kind.list_size))
+        elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+            name = ".".join(path)
+            self.columns[name], self._paths[name] = shape, path
+
+    def _read_classes(self, value: bytes | None) -> tuple[str, ...]:
+        with reading(self.path, "names of the classes"):
+            names = json.loads(value) if value else []
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError("not a list of names")
+            return tuple(names)
+
+    def read_columns(
+        self, names: Sequence[str], start: int, stop: int
+    ) -> dict[str, np.ndarray | Ragged]:
+        """Lists become `Ragged`, the rest arrays; numbers are not copied where that is possible."""
+        top = list(dict.fromkeys(self._paths[name][0] for name in names))
+        with reading(self.path, "Parquet file"):
+            table = self._read_table(top, start, stop).combine_chunks()
+            if table.num_rows != stop - start:
+                raise InputError(f"{self.path}: rows {start} to {stop} are not all there")
+            return {name: self._column(table, name) for name in names}
+
+    def _read_table(self, columns: list[str], start: int, stop: int) -> pa.Table:
+        if self._is_large:
+            if self._cursor is None or not self._cursor.continues(columns, start):
+                self._cursor = _Cursor(self._open(columns), self._starts, columns, start)
+            return self._cursor.read(start, stop)
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        last = int(np.searchsorted(self._starts, stop, side="left"))
+        groups = list(range(first, max(last, first)))[: len(self._starts) - 1]
+        table = self._open(columns).read_row_groups(groups, columns=columns, use_threads=False)
+        return table.slice(start - int(self._starts[first]), stop - start)
+
+    def _open(self, columns: list[str]) -> pq.ParquetFile:
+        """A handle of this thread: pyarrow does not promise that threads may share one."""
+        if not hasattr(self._local, "file"):
+            self._local.file = pq.ParquetFile(
+                self.path,
+                metadata=self._metadata,
+                memory_map=not self._is_large,
+                pre_buffer=False,
+                buffer_size=1 << 20 if self._is_large else 0,
+                page_checksum_verification=True,
+            )
+            self._handles.append(self._local.file)
+        return self._local.file
+
+    def _column(self, table: pa.Table, name: str) -> np.ndarray | Ragged:
+        top, *inner = self._paths[name]
+        column = table.column(top)
+        array = column.chunk(0) if column.num_chunks else pa.array([], type=column.type)
+        return _take_apart(array, inner)
+
+    def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Cut at the row groups."""
+        if self._is_large:
+            yield from steps(start, stop, _BATCH)
+            return
+        for first, last in zip(self._starts[:-1].tolist(), self._starts[1:].tolist()):
+            if max(first, start) < min(last, stop):
+                yield max(first, start), min(last, stop)
+
+    def native_schema(self) -> JetSchema | None:
+        """Lists of structs ``p4``, as `ParquetWriter` makes them; the rest are extras."""
+        p4 = {name: f"p4.{name}" for name in MOMENTUM}
+        if not all(column in self.columns for column in p4.values()):
+            return None
+        rest = [n for n in self.columns if not n.startswith("p4.") and n != "label"]
+        return JetSchema(
+            p4=p4,
+            particle={name: name for name in rest if self.columns[name][1:] == (None,)},
+            jet={name: name for name in rest if self.columns[name][1:] == ()},
+            label="label" if "label" in self.columns else None,
+            classes=self.classes,
+        )
+
+    def close(self) -> None:
+        """Close the handles of all threads."""
+        for handle in self._handles:
+            handle.close(force=True)
+
+
+class _Cursor:
+    """Reads forwards through row groups too large to be read whole."""
+
+    def __init__(
+        self, file: pq.ParquetFile, starts: np.ndarray, columns: list[str], start: int
+    ) -> None:
+        first = max(0, int(np.searchsorted(starts, start, side="right")) - 1)
+        groups = list(range(first, len(starts) - 1))
+        self._columns = columns
+        self._row = int(starts[first])
+        self._batches = file.iter_batches(
+            _BATCH, row_groups=groups, columns=columns, use_threads=False
+        )
+        self._rest = file.schema_arrow.empty_table().select(columns)
+
+    def continues(self, columns: list[str], start: int) -> bool:
+        return columns == self._columns and start >= self._row
+
+    def read(self, start: int, stop: int) -> pa.Table:
+        parts = [self._rest]
+        have = self._rest.num_rows
+        while self._row + have < stop:
+            batch = next(self._batches, None)
+            if batch is None:
+                break
+            parts.append(pa.Table.from_batches([batch]))
+            have += batch.num_rows
+            if self._row + have <= start:  # skip what comes before
+                self._row, have, parts = self._row + have, 0, [self._rest.slice(0, 0)]
+        table = pa.concat_tables([part.replace_schema_metadata() for part in parts])
+        wanted = table.slice(start - self._row, stop - start)
+        self._rest, self._row = table.slice(stop - self._row), stop
+        return wanted
+
+
+def _take_apart(array: pa.Array, inner: list[str]) -> np.ndarray | Ragged:
+    """Numbers inside lists, fixed-size lists and structs."""
+    kind = array.type
+    if pa.types.is_struct(kind):
+        return _take_apart(array.field(inner[0]), inner[1:])
+    if pa.types.is_fixed_size_list(kind):
+        content = _take_apart(array.flatten(), inner)
+        if isinstance(content, Ragged):
+            raise InputError("lists inside fixed-size lists are not jets")
+        return content.reshape(len(array), kind.list_size, *content.shape[1:])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        # A null list has no entries: a jet without particles, reported as such.
+        offsets = array.offsets.to_numpy().astype(np.int64)
+        content = _take_apart(array.values.slice(offsets[0], offsets[-1] - offsets[0]), inner)
+        if isinstance(content, Ragged):
+            raise InputError("lists inside lists are not jets")
+        return Ragged(offsets - offsets[0], content)
+    return array.to_numpy(zero_copy_only=False)
+
+
+class ParquetWriter:
+    """Writes our ragged Parquet, a chunk of jets at a time.
+
+    ``p4`` is a list of structs E, px, py, pz per jet, an extra per particle a list, ``label`` and
+    the extras per jet flat columns: what awkward, polars or pandas read as such. Bytes of floats
+    are stored by significance, which makes them compress; pages carry checksums, so that a
+    damaged file is noticed.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    jets : FlatJets
+        First jets, telling the columns and their types.
+    classes : tuple of str
+        Names of the classes, empty where they are not known.
+    """
+
+    left_out: Sequence[str] = ()
+
+    def __init__(self, path: Path, jets: FlatJets, classes: tuple[str, ...]) -> None:
+        self._path = path
+        metadata = {_CLASSES: json.dumps(classes)} if classes else None
+        self._schema = _to_arrow(jets.slice(0, 0)).schema.with_metadata(metadata)
+        floats = [*(f"p4.list.element.{name}" for name in MOMENTUM)]
+        floats += [f"{n}.list.element" for n, v in jets.particle.items() if v.dtype.kind == "f"]
+        floats += [name for name, values in jets.jet.items() if values.dtype.kind == "f"]
+        others = [f"{n}.list.element" for n, v in jets.particle.items() if v.dtype.kind != "f"]
+        self._writer = pq.ParquetWriter(
+            path,
+            self._schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=others or False,
+            use_byte_stream_split=floats,
+            write_page_checksum=True,
+            write_statistics=False,
+        )
+        self._waiting: list[FlatJets] = []
+        self._num_waiting = 0
+
+    def write(self, jets: FlatJets) -> None:
+        """Append jets."""
+        self._waiting.append(jets)
+        self._num_waiting += len(jets)
+        if self._num_waiting >= ROW_GROUP:
+            jets = FlatJets.concatenate(self._waiting)
+            whole = len(jets) // ROW_GROUP * ROW_GROUP
+            for start in range(0, whole, ROW_GROUP):
+                self._write(jets.slice(start, start + ROW_GROUP))
+            self._waiting = [jets.slice(whole, len(jets))]
+            self._num_waiting = len(jets) - whole
+
+    def _write(self, jets: FlatJets) -> None:
+        table = _to_arrow(jets).replace_schema_metadata(self._schema.metadata)
+        self._writer.write_table(table, row_group_size=ROW_GROUP)
+
+    def discard(self) -> None:
+        """Give up."""
+        self._writer.close()
+
+    def close(self) -> None:
+        """Write what waits and finish the file."""
+        self._write(FlatJets.concatenate(self._waiting))
+        self._writer.close()
+
+
+def _to_arrow(jets: FlatJets) -> pa.Table:
+    """Without copying; nothing is nullable, which spares a level of the encoding."""
+    offsets = pa.array(jets.offsets.astype(np.int32))
+
+    def ragged(values: pa.Array) -> pa.Array:
+        element = pa.field("element", values.type, nullable=False)
+        return pa.ListArray.from_arrays(offsets, values, type=pa.list_(element))
+
+    components = [pa.array(component) for component in jets.p4]
+    fields = [
+        pa.field(name, array.type, nullable=False)
+        for name, array in zip(MOMENTUM, components, strict=True)
+    ]
+    columns = {"p4": ragged(pa.StructArray.from_arrays(components, fields=fields))}
+    columns |= {name: ragged(pa.array(values)) for name, values in jets.particle.items()}
+    columns |= {name: pa.array(values) for name, values in jets.jet.items()}
+    schema = pa.schema([pa.field(n, array.type, nullable=False) for n, array in columns.items()])
+    return pa.Table.from_arrays(list(columns.values()), schema=schema)

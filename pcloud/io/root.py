@@ -1,0 +1,113 @@
+"""ROOT files by uproot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import uproot
+
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.io.files import reading
+from pcloud.io.table import Ragged, Shape, Source, Table
+
+__all__ = ["RootTree"]
+
+_MIN_ROWS, _MAX_ROWS = 5_000, 25_000  # jets read at once
+
+
+class RootTree(Table):
+    """A tree of a ROOT file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    tree : str, optional
+        Name of the tree; without it, the only one, or the one called ``tree``.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such tree.
+    InputError
+        If the file is damaged or holds no tree, or several and `tree` does not say which.
+    """
+
+    noun = "branch"
+
+    def __init__(self, path: Path, tree: str | None) -> None:
+        super().__init__(path)
+        with reading(path, "ROOT file"):
+            # No caches: chunks are read once, and memory stays bounded.
+            self._file = uproot.open(path, array_cache=None, object_cache=None)
+        try:
+            with reading(path, "ROOT file"):
+                self._tree = self._file[self._choose(tree)]
+                rows = int(self._tree.num_entries)
+                self.columns = {
+                    name: (rows, *_inner_shape(branch))
+                    for name, branch in self._tree.items(recursive=True)
+                }
+                self._cuts = np.asarray(self._tree.common_entry_offsets(), dtype=np.int64)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _choose(self, tree: str | None) -> str:
+        kinds = self._file.classnames(cycle=False)
+        trees = [n for n, kind in kinds.items() if kind in ("TTree", "TChain") or "RNTuple" in kind]
+        if tree is not None:
+            if tree not in trees:
+                raise UnknownNameError("tree", tree, trees, where=str(self.path))
+            return tree
+        if len(trees) == 1 or "tree" in trees:
+            return "tree" if "tree" in trees else trees[0]
+        if not trees:
+            raise InputError(f"{self.path}: holds no tree")
+        raise InputError(
+            f"{self.path}: holds the trees {', '.join(trees)}; say which with tree= in the schema"
+        )
+
+    def read_columns(
+        self, names: Sequence[str], start: int, stop: int
+    ) -> dict[str, np.ndarray | Ragged]:
+        """Vectors become `Ragged`, the rest arrays."""
+        columns = {}
+        for name in names:
+            with reading(self.path, f"branch {name!r}"):
+                array = self._tree[name].array(entry_start=start, entry_stop=stop)
+                columns[name] = _take_apart(array)
+        return columns
+
+    def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Cut where the baskets of all branches end; these are decompressed whole."""
+        while start < stop:
+            later = self._cuts[(self._cuts >= start + _MIN_ROWS) & (self._cuts <= stop)]
+            end = min(int(later[0]) if len(later) else stop, start + _MAX_ROWS)
+            yield start, end
+            start = end
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _inner_shape(branch: uproot.TBranch) -> Shape:
+    """Sizes of a row: (), a fixed array, or (None,) for a vector."""
+    interpretation = getattr(branch, "interpretation", None)
+    inner = getattr(getattr(interpretation, "to_dtype", None), "shape", None)
+    if inner is not None:
+        return tuple(inner)
+    is_number = np.dtype(getattr(interpretation, "numpy_dtype", object)) != object
+    return () if is_number else (None,)
+
+
+def _take_apart(array: ak.Array) -> np.ndarray | Ragged:
+    layout = ak.to_packed(array).layout
+    if isinstance(layout, (ak.contents.ListOffsetArray, ak.contents.ListArray)):
+        layout = layout.to_ListOffsetArray64(True)
+        return Ragged(layout.offsets.data, ak.to_numpy(layout.content, allow_missing=False))
+    return ak.to_numpy(layout, allow_missing=False)
