@@ -1,0 +1,31 @@
+"""Training on Lightning: recipes, configuration, checkpoints, runs that can be killed.
+
+The names below are imported on first use: the command line needs the configuration alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "RECIPES": "recipes",
+    "Recipe": "recipes",
+    "Run": "run",
+    "TrainConfig": "config",
+    "train": "fit",
+}
+
+__all__ = ["RECIPES", "Recipe", "Run", "TrainConfig", "train"]
+
+if TYPE_CHECKING:
+    from pcloud.training.config import TrainConfig
+    from pcloud.training.fit import train
+    from pcloud.training.recipes import RECIPES, Recipe
+    from pcloud.training.run import Run
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pcloud.training' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"pcloud.training.{_HOME[name]}"), name)

@@ -1,0 +1,123 @@
+"""Checkpoints: whole or absent on disk, read without running code, and self-describing.
+
+A checkpoint holds plain values and tensors: name and options of the model, its weights, the
+feature set with its standardisation and the classes, and in ``last.ckpt`` the state of the run.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import nn
+
+from pcloud.errors import InputError
+from pcloud.features import FeatureSet
+from pcloud.models import build_model
+
+__all__ = ["Tagger", "read_checkpoint", "write_atomic", "write_checkpoint"]
+
+_FORMAT = 1
+
+
+@dataclass
+class Tagger:
+    """A network and all one must know to use it.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        ``model(x, p4, batch) -> logits (B, C)``.
+    name : str
+        Its name in `pcloud.build_model`.
+    options : dict
+        Its options there.
+    feature_set : FeatureSet
+        What ``x`` holds.
+    classes : list of str
+        Names of the classes, in the order of the logits.
+    """
+
+    model: nn.Module
+    name: str
+    options: dict[str, Any]
+    feature_set: FeatureSet
+    classes: list[str]
+
+    @classmethod
+    def build(
+        cls, name: str, options: dict[str, Any], feature_set: FeatureSet, classes: list[str]
+    ) -> Tagger:
+        """A tagger with random weights."""
+        model = build_model(name, in_features=len(feature_set), num_classes=len(classes), **options)
+        return cls(model, name, options, feature_set, classes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values and tensors, as in a checkpoint."""
+        return {
+            "format": _FORMAT,
+            "name": self.name,
+            "options": self.options,
+            "features": self.feature_set.to_dict(),
+            "classes": self.classes,
+            "weights": self.model.state_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Tagger:
+        """The tagger that :meth:`to_dict` described.
+
+        Raises
+        ------
+        InputError
+            If the weights do not fit the model, as when its code has changed since.
+        """
+        features = FeatureSet.from_dict(values["features"])
+        tagger = cls.build(values["name"], values["options"], features, values["classes"])
+        try:
+            tagger.model.load_state_dict(values["weights"])
+        except RuntimeError as error:
+            raise InputError(
+                f"the weights do not fit the model {tagger.name!r}: {' '.join(str(error).split())}"
+            ) from error
+        return tagger
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Write a file so that at any moment, even a killed one, `path` is the old or the new one."""
+    new = path.with_name(f".{path.name}.new")
+    with new.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def write_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write a dictionary of plain values and tensors atomically."""
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, lambda file: torch.save(content, file))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint to the CPU; nothing in it is executed.
+
+    Raises
+    ------
+    InputError
+        If it is no checkpoint of ours, or damaged.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{path} is not a readable checkpoint: {error}") from error
+    if not isinstance(content, dict) or content.get("tagger", {}).get("format") != _FORMAT:
+        raise InputError(f"{path} is not a checkpoint of this version of pcloud")
+    return content

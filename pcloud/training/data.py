@@ -1,0 +1,244 @@
+"""The jets of a run: read, split, thinned out and checked before any training starts."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from pcloud.batch import JetDataset
+from pcloud.datasets import list_datasets, load_dataset
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.features import FeatureSet, feature_set
+from pcloud.io import iter_jets, read_jets
+from pcloud.training.config import DataConfig
+
+__all__ = ["TrainingData", "check_columns", "load_jets", "load_splits", "load_training_data"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The jets that a training sees, as PyG data sets, and the names of their classes."""
+
+    train: JetDataset
+    val: JetDataset
+    classes: list[str]
+
+    @property
+    def fingerprint(self) -> dict[str, int]:
+        """Numbers that change when the jets do: a continued run must see the same ones."""
+        return {
+            "train_jets": len(self.train),
+            "val_jets": len(self.val),
+            "checksum": zlib.crc32(_bytes(self.val), zlib.crc32(_bytes(self.train))),
+        }
+
+
+def load_training_data(config: DataConfig) -> TrainingData:
+    """Read the training and validation jets of a configuration and check that they can be used.
+
+    Raises
+    ------
+    InputError
+        If the jets have no labels, only one class, or labels outside their classes, or lack a
+        column that the features need; or there are too few to split.
+    FileNotFoundError
+        If a file is not there.
+    """
+    features = _features(config)
+    train, val = load_splits(config, "train", "val")
+    classes = _classes(train)
+    for name, jets in (("training", train), ("validation", val)):
+        _check_jets(name, jets, features, classes)
+    if _named(val) not in (None, classes):
+        raise InputError(
+            f"the validation jets have the classes {', '.join(_named(val) or [])}, "
+            f"the training jets {', '.join(classes)}"
+        )
+    return TrainingData(JetDataset(train, features), JetDataset(val, features), classes)
+
+
+def load_splits(config: DataConfig, *splits: str) -> list[ak.Array]:
+    """The jets of splits of a configuration: ``"train"``, ``"val"`` or ``"test"``.
+
+    A split with no file of its own is a part of the training jets, drawn by `split_seed`.
+
+    Raises
+    ------
+    InputError
+        If the configuration has no such split.
+    """
+    whole = cache(lambda: load_jets(config.data, config))  # read once for all its parts
+    jets = []
+    for split in splits:
+        limit = {"train": config.max_jets, "val": config.max_val_jets}.get(split)
+        source = config.data if split == "train" else getattr(config, split)
+        fractions = _fractions(config)
+        if source is None and _is_dataset(config.data):
+            source = config.data
+        if source is None and split not in fractions:
+            raise InputError(f"the run has no {split} jets: name a file")
+        if source is None or (split == "train" and len(fractions) > 1):
+            part = _part(whole(), fractions, split, config.split_seed)
+            jets.append(_draw([part], limit, config.split_seed))
+        else:
+            jets.append(load_jets(source, config, split, limit))
+    return jets
+
+
+def load_jets(
+    source: str | Sequence[str],
+    config: DataConfig,
+    split: str = "train",
+    limit: int | None = None,
+) -> ak.Array:
+    """The jets of a data set by name, or of files, with the options of a configuration.
+
+    Parameters
+    ----------
+    source : str or sequence of str
+        Name of a data set, or files.
+    config : DataConfig
+        How to read them.
+    split : str
+        Split of the data set.
+    limit : int, optional
+        Draw this many; of files no more are held in memory.
+
+    Raises
+    ------
+    UnknownNameError
+        If `source` is neither a data set nor a path.
+    """
+    if _is_dataset(source):
+        jets = load_dataset(str(source), split, root=config.data_root)
+        return _draw([jets], limit, config.split_seed)
+    options: dict[str, Any] = {"on_bad_jet": config.on_bad_jet, "check_units": config.check_units}
+    if limit is None:
+        return read_jets(source, config.schema, **options)
+    return _draw(iter_jets(source, config.schema, **options), limit, config.split_seed)
+
+
+def _fractions(config: DataConfig) -> dict[str, float]:
+    """Which parts of the training jets become which split; only "train" where all are used."""
+    if _is_dataset(config.data):
+        return {"train": 1.0}
+    parts = {"train": 1.0}
+    if config.val is None:
+        parts["val"] = config.val_fraction
+    if config.val is None and config.test is None:
+        parts["test"] = config.test_fraction
+    parts["train"] -= sum(parts.values()) - 1.0
+    return parts
+
+
+def _part(jets: ak.Array, fractions: dict[str, float], split: str, seed: int) -> ak.Array:
+    order = np.random.default_rng(seed).permutation(len(jets))
+    bounds = np.rint(np.cumsum([0.0, *fractions.values()]) * len(jets)).astype(int)
+    i = list(fractions).index(split)
+    chosen = order[bounds[i] : bounds[i + 1]]
+    if len(chosen) == 0:
+        raise InputError(f"{len(jets)} jets are too few to take {split} jets from them")
+    return jets[np.sort(chosen)]
+
+
+def _draw(chunks: Iterable[ak.Array], number: int | None, seed: int) -> ak.Array:
+    """At most `number` jets of a stream, each with the same chance, in their order.
+
+    Every jet gets a random number and the smallest ones stay: the choice does not depend on the
+    chunks, and at most twice `number` jets and a chunk are held.
+    """
+    rng = np.random.default_rng(seed)
+    kept: list[ak.Array] = []
+    keys = np.empty(0)
+    for jets in chunks:
+        kept.append(jets)
+        keys = np.concatenate([keys, rng.random(len(jets))])
+        if number is not None and len(keys) > 2 * number:
+            kept, keys = _smallest(kept, keys, number)
+    if number is not None and len(keys) > number:
+        kept, keys = _smallest(kept, keys, number)
+    return kept[0] if len(kept) == 1 else ak.concatenate(kept)
+
+
+def _smallest(
+    parts: list[ak.Array], keys: np.ndarray, number: int
+) -> tuple[list[ak.Array], np.ndarray]:
+    chosen = np.sort(np.argpartition(keys, number)[:number])
+    jets = parts[0] if len(parts) == 1 else ak.concatenate(parts)
+    return [ak.to_packed(jets[chosen])], keys[chosen]
+
+
+def _is_dataset(source: str | Sequence[str]) -> bool:
+    """Whether a source names a data set; a name that is neither that nor a path is an error."""
+    if not isinstance(source, str):
+        return False
+    names = list_datasets()
+    if source in names:
+        return True
+    if any(c in source for c in "/\\.*?[") or Path(source).exists():
+        return False
+    raise UnknownNameError("data set or file", source, names)
+
+
+def _features(config: DataConfig) -> FeatureSet:
+    names = config.features
+    return feature_set(names[0] if isinstance(names, list) and len(names) == 1 else names)
+
+
+def _named(jets: ak.Array) -> list[str] | None:
+    """Names of the classes, where they are known."""
+    names = jets.attrs.get("classes")
+    return list(names) if names else None
+
+
+def _classes(jets: ak.Array) -> list[str]:
+    if "label" not in jets.fields:
+        raise InputError("the training jets have no labels")
+    return _named(jets) or [str(i) for i in range(int(np.max(jets.label, initial=0)) + 1)]
+
+
+def _check_jets(name: str, jets: ak.Array, features: FeatureSet, classes: list[str]) -> None:
+    if len(jets) == 0:
+        raise InputError(f"there are no {name} jets")
+    check_columns(jets, features, f"the {name} jets")
+    if "label" not in jets.fields:
+        raise InputError(f"the {name} jets have no labels")
+    labels = np.asarray(jets.label)
+    outside = (labels < 0) | (labels >= len(classes))
+    if outside.any():
+        raise InputError(
+            f"{outside.sum()} of the {name} jets have labels outside 0 to {len(classes) - 1}, "
+            f"the classes {', '.join(classes)}; the first is {labels[outside.argmax()]}"
+        )
+    if labels.min() == labels.max():
+        raise InputError(
+            f"all {len(labels)} {name} jets are {classes[labels[0]]!r}: "
+            "learning to tell classes apart needs at least two"
+        )
+
+
+def check_columns(jets: ak.Array, features: FeatureSet, whose: str) -> None:
+    """Make sure that jets have what features need.
+
+    Raises
+    ------
+    InputError
+        If a column is absent; the message names all that are.
+    """
+    missing = [column for column in features.columns if column not in jets.fields]
+    if missing:
+        raise InputError(
+            f"the features need {', '.join(missing)}, which {whose} do not have; "
+            f"they have {', '.join(jets.fields)}"
+        )
+
+
+def _bytes(data: JetDataset) -> bytes:
+    return data.ptr.numpy().tobytes() + data.y.numpy().tobytes()  # type: ignore[union-attr]

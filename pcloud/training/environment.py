@@ -1,0 +1,90 @@
+"""What a run was made with: versions, machine, seed, time."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import pcloud
+from pcloud.training.checkpoint import write_atomic
+
+__all__ = ["describe_environment", "update_environment"]
+
+_PACKAGES = (
+    "torch",
+    "torch-geometric",
+    "lightning",
+    "numpy",
+    "awkward",
+    "vector",
+    "pytorch-optimizer",
+)
+
+
+def describe_environment(seed: int) -> dict[str, Any]:
+    """Versions of the main packages, machine, threads, seed and, in a git checkout, the commit."""
+    return {
+        "pcloud": pcloud.__version__,
+        "commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "seed": seed,
+    }
+
+
+def update_environment(folder: Path, seed: int, *, finished: bool) -> None:
+    """Write ``environment.json``, or bring it up to date when a run goes on or ends."""
+    path = folder / "environment.json"
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    old = json.loads(path.read_text()) if path.exists() else {}
+    new = describe_environment(seed) | {
+        "started": old.get("started", now),
+        "sessions": old.get("sessions", 0) + (not finished),
+        "finished": now if finished else None,
+    }
+    write_atomic(path, lambda file: file.write((json.dumps(new, indent=2) + "\n").encode()))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout that the package runs from, with a + where it has changed since."""
+    if not _git("ls-files", "__init__.py"):
+        return None  # installed, perhaps inside a checkout of something else
+    return _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(Path(pcloud.__file__).parent), *arguments]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

@@ -1,0 +1,251 @@
+"""`train`: from a configuration to a run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import signal
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.seed import isolate_rng
+from rich.console import Console
+from torch import Tensor
+
+from pcloud.errors import InputError
+from pcloud.models import model_info
+from pcloud.training.checkpoint import Tagger, read_checkpoint
+from pcloud.training.config import TrainConfig
+from pcloud.training.data import TrainingData, load_training_data
+from pcloud.training.environment import update_environment
+from pcloud.training.folder import open_folder, write_config
+from pcloud.training.interrupt import Interrupted, StopRequest
+from pcloud.training.keeper import RunKeeper
+from pcloud.training.module import JetData, TaggerModule
+from pcloud.training.progress import ProgressBar
+from pcloud.training.run import Run
+
+__all__ = ["train"]
+
+_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+
+
+def train(
+    config: TrainConfig | None = None,
+    *,
+    overwrite: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Run:
+    """Train a tagger, or continue a training that was interrupted.
+
+    A run interrupted at any moment continues from its folder when called with the same
+    configuration; with ``deterministic=True`` on a CPU it ends with the same weights, bit for
+    bit, as one never interrupted. A finished run is returned as it is.
+
+    Parameters
+    ----------
+    config : TrainConfig, optional
+        What to do.
+    overwrite : bool
+        Whether to start anew in a folder that holds a run.
+    progress : bool
+        Whether to say on the terminal how it goes.
+    **options
+        Fields of :class:`TrainConfig`, in the place of `config` or beside it.
+
+    Returns
+    -------
+    Run
+        The folder with the trained model.
+
+    Raises
+    ------
+    InputError
+        If the configuration, the jets or the folder cannot be used, or the training diverges.
+    KeyboardInterrupt
+        After Ctrl-C, with the state of the run saved.
+
+    Examples
+    --------
+    >>> run = pcloud.train(data="simulated", model="particlenet_lite", out="runs/a")
+    >>> scores = run.predict(pcloud.load_dataset("simulated", "test"))
+    """
+    config = _complete(config, options)
+    console = Console(stderr=True, quiet=not progress)
+    _check_before_loading(config)
+    with open_folder(config, overwrite=overwrite) as folder:
+        run = _existing_run(folder)
+        if run is not None and run.finished:
+            console.print(f"{folder} is finished; --overwrite starts anew", highlight=False)
+            return run
+        with isolate_rng(), _quiet_lightning(), _restored_algorithms():
+            _train(config, folder, console)
+        return Run(folder)
+
+
+def _complete(config: TrainConfig | None, options: dict[str, Any]) -> TrainConfig:
+    given = {} if config is None else config.to_dict()
+    return TrainConfig.from_dict(given | options)
+
+
+def _existing_run(folder: Path) -> Run | None:
+    return Run(folder) if (folder / "config.yaml").exists() else None
+
+
+def _check_before_loading(config: TrainConfig) -> None:
+    """What can be wrong and needs no jets to be seen."""
+    if ":" not in config.model:
+        model_info(config.model)
+    with _quiet_lightning():
+        trainer = _trainer(config, epochs=1)
+    if trainer.world_size > 1:
+        raise InputError(
+            f"devices={config.devices!r} are {trainer.world_size} devices: a run trains on one"
+        )
+
+
+def _train(config: TrainConfig, folder: Path, console: Console) -> None:
+    jets = load_training_data(config)
+    _seed(config.seed)
+    tagger = Tagger.build(config.model, config.model_options, jets.train.feature_set, jets.classes)
+    recipe = config.resolved_recipe()
+    data = JetData(jets.train, jets.val, recipe, config.seed)
+    weights = _class_weights(config.class_weights, jets)
+    module = TaggerModule(tagger.model, recipe, data.total_steps, weights)
+    with StopRequest() as stop:
+        keeper = RunKeeper(folder, config, tagger, jets.fingerprint, stop)
+        if keeper.last.exists():
+            keeper.restore(read_checkpoint(keeper.last), module, data)
+        _announce(console, config, tagger, jets, data, keeper)
+        write_config(folder, config)
+        update_environment(folder, config.seed, finished=False)
+        bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, recipe.batch_size)
+        trainer = _trainer(config, data.total_epochs - data.epoch, [keeper, bar])
+        try:
+            trainer.fit(module, datamodule=data)
+        except Interrupted:
+            if stop.signal == signal.SIGTERM:
+                raise SystemExit(128 + signal.SIGTERM) from None
+            raise KeyboardInterrupt from None
+    update_environment(folder, config.seed, finished=True)
+    _conclude(console, config, keeper)
+
+
+def _trainer(
+    config: TrainConfig, epochs: int, callbacks: list[L.Callback] | None = None
+) -> L.Trainer:
+    """A Lightning trainer with nothing of its own on disk or terminal.
+
+    Its epochs count from where the run is continued: the run itself is kept by `RunKeeper`.
+    """
+    try:
+        return L.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            precision=_PRECISION[config.resolved_recipe().precision],  # type: ignore[arg-type]
+            max_epochs=epochs,
+            gradient_clip_val=config.gradient_clip or None,
+            deterministic=config.deterministic,
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"cannot train on accelerator {config.accelerator!r}, devices {config.devices!r}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+def _class_weights(wanted: str | list[float], jets: TrainingData) -> Tensor | None:
+    number = len(jets.classes)
+    if wanted == "none":
+        return None
+    if wanted == "balanced":
+        counts = torch.bincount(jets.train.y, minlength=number)  # type: ignore[arg-type]
+        return len(jets.train) / (number * counts.clamp(min=1))
+    if len(wanted) != number:
+        raise InputError(
+            f"class_weights has {len(wanted)} numbers for {number} classes, "
+            f"{', '.join(jets.classes)}"
+        )
+    return torch.tensor(wanted)
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (a model of the user's may draw from it)
+    torch.manual_seed(seed)
+
+
+def _announce(
+    console: Console,
+    config: TrainConfig,
+    tagger: Tagger,
+    jets: TrainingData,
+    data: JetData,
+    keeper: RunKeeper,
+) -> None:
+    parameters = sum(p.numel() for p in tagger.model.parameters())
+    counts = torch.bincount(jets.train.y, minlength=len(jets.classes)).tolist()  # type: ignore[arg-type]
+    names = ", ".join(f"{n:,} {name}" for n, name in zip(counts, jets.classes, strict=True))
+    length = f"{data.total_steps:,} steps of {config.batch_size} jets in {data.total_epochs} epochs"
+    lines = [
+        f"{tagger.name}: {parameters:,} parameters, {len(tagger.feature_set)} features",
+        f"{len(jets.train):,} training jets ({names}), {len(jets.val):,} validation jets",
+        f"recipe {config.recipe}: {length}",
+    ]
+    if keeper.state.step:
+        lines.append(f"continuing after step {keeper.state.step:,}")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _conclude(console: Console, config: TrainConfig, keeper: RunKeeper) -> None:
+    best = keeper.state.history[keeper.state.best_epoch - 1]
+    console.print(
+        f"finished; best {config.monitor} {best[config.monitor]:.4f} in epoch "
+        f"{keeper.state.best_epoch}: {keeper.last.with_name('best.ckpt')}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without Lightning's advertisements and remarks on what we chose on purpose."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _restored_algorithms() -> Iterator[None]:
+    """Undo at the end what ``Trainer(deterministic=True)`` sets for the whole process."""
+    before = torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = benchmark

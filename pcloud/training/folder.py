@@ -1,0 +1,105 @@
+"""The folder of a run: locked while a process trains in it, and never for two different runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pcloud.errors import InputError
+from pcloud.training.checkpoint import write_atomic
+from pcloud.training.config import TrainConfig
+
+__all__ = ["open_folder"]
+
+# What a run leaves behind: starting anew removes this and nothing else.
+_FILES = (
+    "config.yaml",
+    "environment.json",
+    "metrics.csv",
+    "metrics.json",
+    "report.html",
+    "scores.parquet",
+)
+_FOLDERS = ("checkpoints", "evaluations", "figures")
+
+
+@contextlib.contextmanager
+def open_folder(config: TrainConfig, *, overwrite: bool = False) -> Iterator[Path]:
+    """Make the folder of a run, or open it again, for this process alone.
+
+    A folder that nothing was written to is removed at the end.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made, another process is training in it, or it holds a run with
+        another configuration and `overwrite` is false.
+    """
+    path = Path(config.out)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {path}: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise InputError(f"cannot write to the folder {path}")
+    with _lock(path):
+        if overwrite:
+            _clear(path)
+        _check_same_run(path, config)
+        try:
+            yield path
+        finally:
+            with contextlib.suppress(OSError):
+                path.rmdir()  # refused unless empty
+
+
+def write_config(path: Path, config: TrainConfig) -> None:
+    """Write ``config.yaml`` into the folder of a run."""
+    write_atomic(path / "config.yaml", lambda file: file.write(config.to_yaml().encode()))
+
+
+def _check_same_run(path: Path, config: TrainConfig) -> None:
+    file = path / "config.yaml"
+    if not file.exists():
+        return
+    before = TrainConfig.from_file(file)
+    changes = [
+        f"{name} {getattr(before, name)!r} is now {getattr(config, name)!r}"
+        for name in before.differences(config)
+    ]
+    if changes:
+        raise InputError(
+            f"{path} holds a run with another configuration: {'; '.join(changes)}; "
+            "take another folder, or --overwrite to start anew"
+        )
+
+
+def _clear(path: Path) -> None:
+    for name in _FILES:
+        (path / name).unlink(missing_ok=True)
+    for name in _FOLDERS:
+        shutil.rmtree(path / name, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a lock on a folder, which the system drops when the process ends in any way."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another process is training in {path}") from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,207 @@
+"""The Lightning callback that keeps a run: its position, its checkpoints, its log."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from pcloud.errors import InputError
+from pcloud.training.checkpoint import Tagger, write_atomic, write_checkpoint
+from pcloud.training.config import RunConfig
+from pcloud.training.interrupt import Interrupted, StopRequest
+from pcloud.training.metrics import RunningMetrics
+from pcloud.training.module import JetData, TaggerModule
+from pcloud.training.state import COLUMNS, RunState, random_state, restore_random_state
+
+__all__ = ["RunKeeper"]
+
+
+class RunKeeper(L.Callback):
+    """Saves the run so that it can be killed at any moment, and takes it up again.
+
+    The state is saved between two steps and at the end of each epoch, after validation. The last
+    step of an epoch is saved with its end, so that a continued epoch always has a batch left.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the run.
+    config : RunConfig
+        How often to save, what to monitor, when to stop.
+    tagger : Tagger
+        The network that is trained.
+    fingerprint : dict
+        Of the training jets.
+    stop : StopRequest
+        Set when the user asks to stop.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: RunConfig,
+        tagger: Tagger,
+        fingerprint: dict[str, int],
+        stop: StopRequest,
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.tagger = tagger
+        self.fingerprint = fingerprint
+        self.stop = stop
+        self.state = RunState()
+        self._random: dict[str, Any] | None = None
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint from which the run continues."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    def restore(self, checkpoint: dict[str, Any], module: TaggerModule, data: JetData) -> None:
+        """Take up a run where its last checkpoint left it.
+
+        Raises
+        ------
+        InputError
+            If the training jets are not those of the beginning.
+        """
+        run = checkpoint["run"]
+        if run["fingerprint"] != self.fingerprint:
+            raise InputError(
+                f"{self.folder} cannot be continued: its jets are not those it began with "
+                f"(then {run['fingerprint']}, now {self.fingerprint}); --overwrite starts anew"
+            )
+        self.state = RunState(**run["state"])
+        self.tagger.model.load_state_dict(checkpoint["tagger"]["weights"])
+        module.resume_from = run
+        module.train_metrics.load_state_dict(run["train_metrics"])
+        data.epoch, data.next_batch = self.state.epoch, self.state.next_batch
+        self._random = run["random"]
+
+    # Hooks of Lightning, in the order in which they are called
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._saved = self._tick = time.monotonic()
+        self._write_metrics()  # an epoch after the last checkpoint may have left its row
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        """Continue the random numbers, after all that Lightning did to set itself up."""
+        if self._random is not None:
+            restore_random_state(self._random)
+            self._random = None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+    ) -> None:
+        """Count the step; save if it is time."""
+        state, config, data = self.state, self.config, _data(trainer)
+        state.step += 1
+        state.next_batch += 1
+        if state.next_batch >= data.epoch_steps(state.epoch):
+            return
+        due = config.checkpoint_steps and state.step % config.checkpoint_steps == 0
+        late = config.checkpoint_seconds and (
+            time.monotonic() - self._saved >= config.checkpoint_seconds
+        )
+        if due or late or self.stop:
+            self._save(trainer)
+        if self.stop:
+            raise Interrupted
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock of the training."""
+        self._validation_began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write down the epoch; save it; see whether it was the last one."""
+        module, data, state = _module(trainer), _data(trainer), self.state
+        row = self._row(trainer, module)
+        if not math.isfinite(row["train_loss"]):
+            raise InputError(
+                f"the training diverged in epoch {state.epoch + 1}: its loss is "
+                f"{row['train_loss']}; lower the learning rate (lr) or clip the gradient "
+                "(gradient_clip)"
+            )
+        better = state.end_epoch(row, self.config.monitor)
+        data.epoch, data.next_batch = state.epoch, 0
+        module.train_metrics = RunningMetrics()
+        stale = state.epoch - state.best_epoch
+        early = self.config.patience is not None and stale >= self.config.patience
+        state.finished = early or state.epoch >= data.total_epochs
+        if better:
+            self._save_best()
+        self._write_metrics()
+        self._save(trainer)
+        trainer.should_stop = state.finished
+        if self.stop and not state.finished:
+            raise Interrupted
+
+    def _row(self, trainer: L.Trainer, module: TaggerModule) -> dict[str, float]:
+        train_loss, train_acc = module.train_metrics.compute()
+        val = module.validation_metrics()
+        training = self.state.seconds + self._validation_began - self._tick
+        seconds = self._elapsed()
+        values = {
+            "epoch": self.state.epoch + 1,
+            "train_loss": train_loss,
+            "train_acc": train_acc,
+            **val,
+            "lr": module.lr_at(self.state.step - 1),
+            "jets_per_s": round(module.train_metrics.jets / training, 1),
+            "seconds": round(seconds, 2),
+        }
+        return {name: values[name] for name in COLUMNS}
+
+    def _elapsed(self) -> float:
+        """Seconds in the present epoch, until now."""
+        now = time.monotonic()
+        self.state.seconds += now - self._tick
+        self._tick = now
+        return self.state.seconds
+
+    def _save(self, trainer: L.Trainer) -> None:
+        module = _module(trainer)
+        self._elapsed()
+        content = {
+            "tagger": self.tagger.to_dict(),
+            "run": {
+                "state": self.state.to_dict(),
+                "optimizer": trainer.optimizers[0].state_dict(),
+                "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+                "train_metrics": module.train_metrics.state_dict(),
+                "random": random_state(),
+                "fingerprint": self.fingerprint,
+            },
+        }
+        write_checkpoint(content, self.last)
+        self._saved = time.monotonic()
+
+    def _save_best(self) -> None:
+        content = {"tagger": self.tagger.to_dict(), "metrics": self.state.history[-1]}
+        write_checkpoint(content, self.last.with_name("best.ckpt"))
+
+    def _write_metrics(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.state.history)
+        write_atomic(self.folder / "metrics.csv", lambda f: f.write(text.getvalue().encode()))
+
+
+def _module(trainer: L.Trainer) -> TaggerModule:
+    module = trainer.lightning_module
+    assert isinstance(module, TaggerModule)
+    return module
+
+
+def _data(trainer: L.Trainer) -> JetData:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, JetData)
+    return data

@@ -1,0 +1,176 @@
+"""The Lightning side of a training: what happens in a step, and in which order jets come."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.data import Batch
+
+from pcloud.batch import JetDataset, JetLoader
+from pcloud.nn.layout import RaggedLayout
+from pcloud.training.metrics import RunningMetrics, mean_auc
+from pcloud.training.optimizers import build_optimizer
+from pcloud.training.recipes import Recipe
+from pcloud.training.schedules import SCHEDULES
+
+__all__ = ["JetData", "TaggerModule"]
+
+
+class TaggerModule(L.LightningModule):
+    """Cross-entropy training of a tagger by a recipe.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        ``model(x, p4, batch) -> logits (B, C)``.
+    recipe : Recipe
+        Optimizer, schedule and their numbers.
+    total_steps : int
+        Optimizer steps of the whole run, over which the schedule extends.
+    class_weights : Tensor, shape (C,), optional
+        Weights of the classes in the loss.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        total_steps: int,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.total_steps = total_steps
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.train_metrics = RunningMetrics()
+        self.val_outputs: list[tuple[Tensor, Tensor]] = []
+        self.resume_from: dict[str, Any] | None = None
+        self._takes_layout = "layout" in inspect.signature(model.forward).parameters
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, C)."""
+        extra = {"layout": batch.layout} if self._takes_layout else {}
+        return self.model(batch.x, batch.p4, batch.batch, **extra).float()
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Lay the batch out while its lengths are still on the CPU: a GPU need not wait then."""
+        if self._takes_layout:
+            batch.layout = RaggedLayout.from_ptr(batch.ptr)
+        return batch
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch; its metrics are summed where they are."""
+        logits = self(batch)
+        loss = F.cross_entropy(logits, batch.y, self.class_weights)
+        self.train_metrics.update(loss.detach(), logits.detach(), batch.y)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the logits of a batch."""
+        self.val_outputs.append((self(batch), batch.y))
+
+    def validation_metrics(self) -> dict[str, float]:
+        """Metrics of all validation jets since the last call."""
+        logits = torch.cat([logits for logits, _ in self.val_outputs])
+        labels = torch.cat([labels for _, labels in self.val_outputs])
+        self.val_outputs.clear()
+        return {
+            "val_loss": float(F.cross_entropy(logits, labels, self.class_weights)),
+            "val_acc": float((logits.argmax(dim=-1) == labels).double().mean()),
+            "val_auc": mean_auc(logits.cpu(), labels.cpu()),
+        }
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimizer and schedule, where the run was interrupted in the state of then."""
+        recipe = self.recipe
+        optimizer = build_optimizer(recipe.optimizer, self.model, recipe.lr, recipe.weight_decay)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        if self.resume_from is not None:
+            optimizer.load_state_dict(self.resume_from["optimizer"])
+            scheduler.load_state_dict(self.resume_from["scheduler"])
+            self.resume_from = None  # release the memory
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate with which a step, counted from 0, was or will be done."""
+        return self.recipe.lr * self._lr_factor(step)
+
+    def _lr_factor(self, step: int) -> float:
+        progress = min(step / max(self.total_steps - 1, 1), 1.0)
+        return SCHEDULES[self.recipe.schedule](progress)
+
+
+class JetData(L.LightningDataModule):
+    """Training batches from any position of the run on, and validation batches.
+
+    Lightning asks for the training batches at every epoch and counts them from zero; which part
+    of which permutation they are is kept here. So a continued run needs no state of its loops.
+
+    Parameters
+    ----------
+    train, val : JetDataset
+        The jets.
+    recipe : Recipe
+        Size of the batches and length of the run.
+    seed : int
+        Of the order of the jets.
+    """
+
+    def __init__(self, train: JetDataset, val: JetDataset, recipe: Recipe, seed: int) -> None:
+        super().__init__()
+        size = recipe.batch_size
+        # a last batch of a few jets would weigh as much in the gradient as a full one
+        self.train_loader = JetLoader(
+            train, size, shuffle=True, seed=seed, drop_last=len(train) >= size
+        )
+        self.val_loader = JetLoader(val, size)
+        self.steps_per_epoch = len(self.train_loader)
+        self.total_steps = recipe.steps or recipe.epochs * self.steps_per_epoch
+        self.total_epochs = math.ceil(self.total_steps / self.steps_per_epoch)
+        self.epoch = 0
+        self.next_batch = 0
+
+    def epoch_steps(self, epoch: int) -> int:
+        """Batches of an epoch; the last one may be cut short."""
+        return min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
+
+    def train_dataloader(self) -> RestOfEpoch:
+        """The batches of the present epoch that have not been seen yet."""
+        return RestOfEpoch(
+            self.train_loader, self.epoch, self.next_batch, self.epoch_steps(self.epoch)
+        )
+
+    def val_dataloader(self) -> JetLoader:
+        """All validation batches."""
+        return self.val_loader
+
+
+class RestOfEpoch:
+    """Batches `start` to `stop` of an epoch of a loader."""
+
+    def __init__(self, loader: JetLoader, epoch: int, start: int, stop: int) -> None:
+        self.loader = loader
+        self.epoch = epoch
+        self.start = start
+        self.stop = stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.loader.load_state_dict({"epoch": self.epoch, "next": self.start})
+        for _, batch in zip(range(len(self)), self.loader, strict=False):
+            yield batch

@@ -1,0 +1,117 @@
+"""The progress of a training on the terminal: a bar within the epoch, a line for each epoch."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from pcloud.training.keeper import RunKeeper
+
+__all__ = ["ProgressBar"]
+
+_INTERVAL = 0.5  # seconds between looks at the loss, each of which makes a GPU finish its work
+
+
+class ProgressBar(L.Callback):
+    """Shows loss, validation AUC, rate and remaining time of the whole run.
+
+    On a terminal a bar moves over the steps of all epochs. Everywhere a line is printed at the
+    end of an epoch.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where to.
+    keeper : RunKeeper
+        Knows where the run stands.
+    total_steps, total_epochs : int
+        Length of the run.
+    batch_size : int
+        Jets per step.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        keeper: RunKeeper,
+        total_steps: int,
+        total_epochs: int,
+        batch_size: int,
+    ) -> None:
+        self.keeper = keeper
+        self.total_epochs = total_epochs
+        self.batch_size = batch_size
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("AUC {task.fields[auc]}"),
+            TextColumn("{task.fields[rate]} jets/s"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._console = console
+        self._task = self._bar.add_task(
+            "", total=total_steps, epoch="", loss="-", auc="-", rate="-"
+        )
+
+    def on_train_start(self, *args: Any) -> None:
+        """Show the bar, where the run was interrupted from there on."""
+        self._seen, self._tick = self.keeper.state.step, time.monotonic()
+        history = self.keeper.state.history
+        self._update(auc=f"{history[-1]['val_auc']:.4f}" if history else "-")
+        self._bar.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
+        """Move the bar, twice a second at most."""
+        passed = time.monotonic() - self._tick
+        if self._bar.disable or passed < _INTERVAL:
+            return
+        rate = (self.keeper.state.step - self._seen) * self.batch_size / passed
+        self._seen, self._tick = self.keeper.state.step, time.monotonic()
+        loss, _ = module.train_metrics.compute()
+        self._update(loss=f"{loss:.4f}", rate=f"{rate:,.0f}")
+
+    def on_train_epoch_end(self, *args: Any) -> None:
+        """Print the metrics of the epoch."""
+        row = self.keeper.state.history[-1]
+        width = len(str(self.total_epochs))
+        best = " *" if self.keeper.state.best_epoch == row["epoch"] else ""
+        self._console.print(
+            f"epoch {row['epoch']:{width}}/{self.total_epochs}  "
+            f"loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}  "
+            f"acc {row['val_acc']:.4f}  AUC {row['val_auc']:.4f}  "
+            f"{row['jets_per_s']:,.0f} jets/s  {row['seconds']:.0f} s{best}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        self._update(auc=f"{row['val_auc']:.4f}")
+
+    def on_train_end(self, *args: Any) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def on_exception(self, *args: Any) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def _update(self, **fields: Any) -> None:
+        state = self.keeper.state
+        epoch = f"{min(state.epoch + 1, self.total_epochs)}/{self.total_epochs}"
+        self._bar.update(self._task, completed=state.step, epoch=epoch, **fields)

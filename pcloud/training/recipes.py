@@ -1,0 +1,132 @@
+"""How published networks were trained: optimizer, schedule, batch and length as named values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pcloud.errors import UnknownNameError
+
+__all__ = ["RECIPES", "Recipe", "default_recipe", "get_recipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything about a training that is not data, model or machine."""
+
+    optimizer: str
+    """Name of the optimizer, see `pcloud.training.optimizers`."""
+    schedule: str
+    """Name of the learning-rate schedule, see `pcloud.training.schedules`."""
+    lr: float
+    """Peak learning rate."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, not on biases, normalisations and class tokens."""
+    batch_size: int
+    """Jets in a batch."""
+    epochs: int
+    """Passes over the training jets; not used when `steps` is given."""
+    steps: int = 0
+    """Optimizer steps, for recipes that count them; 0: count epochs."""
+    gradient_clip: float = 0.0
+    """Largest norm of the gradient; 0: no clipping."""
+    precision: str = "float32"
+    """``float32``, or ``bfloat16`` for autocast."""
+    source: str = ""
+    """Where it is published."""
+
+
+RECIPES: dict[str, Recipe] = {
+    "particlenet": Recipe(
+        optimizer="ranger",
+        schedule="flat_decay",
+        lr=1e-2,
+        batch_size=512,
+        epochs=20,
+        source="arXiv:2202.03772",
+    ),
+    "particlenet_original": Recipe(
+        optimizer="adamw",
+        schedule="one_cycle",
+        lr=3e-3,
+        weight_decay=1e-4,
+        batch_size=384,
+        epochs=20,
+        source="arXiv:1902.08570",
+    ),
+    "particlenet_lite_original": Recipe(
+        optimizer="adamw",
+        schedule="one_cycle",
+        lr=5e-3,
+        weight_decay=1e-4,
+        batch_size=1024,
+        epochs=20,
+        source="arXiv:1902.08570",
+    ),
+    "part": Recipe(
+        optimizer="ranger",
+        schedule="flat_decay",
+        lr=1e-3,
+        weight_decay=0.01,
+        batch_size=512,
+        epochs=20,
+        precision="bfloat16",
+        source="arXiv:2202.03772",
+    ),
+    "pfn": Recipe(
+        optimizer="ranger",
+        schedule="flat_decay",
+        lr=2e-2,
+        batch_size=4096,
+        epochs=20,
+        source="arXiv:2202.03772",
+    ),
+    "lorentznet": Recipe(
+        optimizer="adamw",
+        schedule="restarts",
+        lr=1e-3,
+        weight_decay=0.01,
+        batch_size=128,
+        epochs=35,
+        source="arXiv:2201.08187",
+    ),
+    "lgatr": Recipe(
+        optimizer="lion",
+        schedule="cosine",
+        lr=3e-4,
+        weight_decay=0.2,
+        batch_size=128,
+        epochs=0,
+        steps=200_000,
+        gradient_clip=5.0,
+        source="arXiv:2411.00446",
+    ),
+}
+"""The recipes by name. On data of another size than the paper's, override the length or batch."""
+
+_BY_MODEL = {
+    "dgcnn": "particlenet",
+    "particlenet": "particlenet",
+    "particlenet_lite": "particlenet",
+    "pfn": "pfn",
+}
+
+
+def default_recipe(model: str) -> str:
+    """Name of the recipe for a model when none is asked for.
+
+    A model without one of its own, such as a user's, takes ``"particlenet"``.
+    """
+    return _BY_MODEL.get(model, model if model in RECIPES else "particlenet")
+
+
+def get_recipe(name: str) -> Recipe:
+    """Look up a recipe.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none of that name.
+    """
+    if name not in RECIPES:
+        raise UnknownNameError("recipe", name, RECIPES)
+    return RECIPES[name]

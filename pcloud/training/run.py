@@ -1,0 +1,150 @@
+"""A run is a folder: its configuration, its network and its log, read back."""
+
+from __future__ import annotations
+
+import csv
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import torch
+from torch import nn
+
+from pcloud.batch import JetDataset, JetLoader
+from pcloud.errors import InputError
+from pcloud.features import FeatureSet
+from pcloud.training.checkpoint import Tagger, read_checkpoint
+from pcloud.training.config import TrainConfig
+from pcloud.training.data import check_columns
+
+__all__ = ["Run"]
+
+_CHUNK = 50_000  # jets whose features are held at a time while predicting
+
+
+class Run:
+    """A training run, finished or not.
+
+    Parameters
+    ----------
+    path : path
+        The folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    InputError
+        If it is not the folder of a run.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"no run at {self.path}")
+        if not (self.path / "config.yaml").is_file():
+            raise InputError(f"{self.path} is not the folder of a run: it has no config.yaml")
+        self._taggers: dict[str, Tagger] = {}
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        """What the run was asked to do, recipe and defaults included."""
+        return TrainConfig.from_file(self.path / "config.yaml")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its end."""
+        path = self.checkpoint("last")
+        return path.exists() and read_checkpoint(path)["run"]["state"]["finished"]
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """The rows of ``metrics.csv``: one per epoch."""
+        with (self.path / "metrics.csv").open(newline="") as file:
+            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+    @property
+    def feature_set(self) -> FeatureSet:
+        """The inputs of the network with their standardisation."""
+        return self.tagger().feature_set
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the scores."""
+        return self.tagger().classes
+
+    def checkpoint(self, name: str = "best") -> Path:
+        """Path of a checkpoint: ``"best"`` in the monitored metric, or ``"last"``."""
+        return self.path / "checkpoints" / f"{name}.ckpt"
+
+    def tagger(self, checkpoint: str = "best") -> Tagger:
+        """The trained network with its features and classes.
+
+        Raises
+        ------
+        InputError
+            If the run has no such checkpoint yet.
+        """
+        if checkpoint not in self._taggers:
+            path = self.checkpoint(checkpoint)
+            if not path.exists():
+                raise InputError(
+                    f"{self.path} has no checkpoint {checkpoint!r}: the run has not come to the "
+                    f"end of an epoch; continue it with pcloud train --config "
+                    f"{self.path / 'config.yaml'}"
+                )
+            self._taggers[checkpoint] = Tagger.from_dict(read_checkpoint(path)["tagger"])
+        return self._taggers[checkpoint]
+
+    def model(self, checkpoint: str = "best") -> nn.Module:
+        """The trained network, in evaluation mode."""
+        return self.tagger(checkpoint).model.eval()
+
+    @torch.no_grad()
+    def predict(
+        self,
+        jets: ak.Array,
+        *,
+        batch_size: int = 512,
+        checkpoint: str = "best",
+        device: str | torch.device | None = None,
+    ) -> np.ndarray:
+        """Probabilities of the classes for each jet.
+
+        Parameters
+        ----------
+        jets : awkward.Array
+            As from :func:`pcloud.read_jets`; labels are not needed.
+        batch_size : int
+            Jets per batch; a score does not depend on it.
+        checkpoint : str
+            ``"best"`` or ``"last"``.
+        device : str or torch.device, optional
+            By default a GPU where there is one.
+
+        Returns
+        -------
+        numpy.ndarray, shape (B, C), float64
+            Softmax in double precision: float32 probabilities of confident jets would tie at 1.
+
+        Raises
+        ------
+        InputError
+            If the jets lack a column, or one has no particles.
+        """
+        check_columns(jets, self.feature_set, "these jets")
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model = self.model(checkpoint).to(device)
+        parts = [np.empty((0, len(self.classes)))]
+        for start in range(0, len(jets), _CHUNK):
+            data = JetDataset(jets[start : start + _CHUNK], self.feature_set)
+            for batch in JetLoader(data, batch_size):
+                batch = batch.to(device)
+                logits = model(batch.x, batch.p4, batch.batch)
+                parts.append(logits.double().softmax(dim=-1).cpu().numpy())
+        return np.concatenate(parts)

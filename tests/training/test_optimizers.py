@@ -1,0 +1,148 @@
+"""Optimizers against formulas written out by hand."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pcloud.errors import UnknownNameError
+from pcloud.training.optimizers import OPTIMIZERS, build_optimizer, parameter_groups
+
+LR = 1e-2
+DECAY = 0.1
+
+
+def make_model() -> nn.Module:
+    torch.manual_seed(1)
+    layers = [nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)]
+    return nn.Sequential(*layers).double()
+
+
+def loss_at(model: nn.Module, step: int) -> Tensor:
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(16, 4, generator=generator, dtype=torch.double)
+    return F.cross_entropy(model(x), (x.sum(1) > 0).long())
+
+
+def take_steps(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        optimizer.zero_grad()
+        loss_at(model, step).backward()
+        optimizer.step()
+
+
+def gradients(
+    model: nn.Module, steps: int
+) -> Iterator[tuple[int, list[tuple[nn.Parameter, float]]]]:
+    """Step number from 1 with the parameters, their gradients set, and their weight decay."""
+    for step in range(steps):
+        model.zero_grad()
+        loss_at(model, step).backward()
+        with torch.no_grad():
+            yield step + 1, [(p, DECAY if p.ndim > 1 else 0.0) for p in model.parameters()]
+
+
+def test_ranger_is_lookahead_over_rectified_adam() -> None:
+    model, ours = make_model(), make_model()
+    beta1, beta2, eps = 0.95, 0.999, 1e-5
+    slow = {p: p.detach().clone() for p in model.parameters()}
+    m = {p: torch.zeros_like(p) for p in model.parameters()}
+    v = {p: torch.zeros_like(p) for p in model.parameters()}
+    rho_max = 2 / (1 - beta2) - 1
+    for t, parameters in gradients(model, 20):
+        rho = rho_max - 2 * t * beta2**t / (1 - beta2**t)
+        for p, decay in parameters:
+            m[p] = beta1 * m[p] + (1 - beta1) * p.grad
+            v[p] = beta2 * v[p] + (1 - beta2) * p.grad**2
+            p -= LR * decay * p
+            update = m[p] / (1 - beta1**t)
+            if rho >= 5:  # from the sixth step on
+                excess = (rho - 4) * (rho - 2) * rho_max
+                r = math.sqrt(excess / ((rho_max - 4) * (rho_max - 2) * rho))
+                update = r * math.sqrt(1 - beta2**t) * update / (v[p].sqrt() + eps)
+            p -= LR * update
+            if t % 6 == 0:
+                slow[p] += 0.5 * (p - slow[p])
+                p.copy_(slow[p])
+    take_steps(ours, build_optimizer("ranger", ours, LR, DECAY), range(20))
+    for a, b in zip(ours.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_lion_steps_by_the_sign_of_the_interpolated_momentum() -> None:
+    model, ours = make_model(), make_model()
+    m = {p: torch.zeros_like(p) for p in model.parameters()}
+    for _, parameters in gradients(model, 10):
+        for p, decay in parameters:
+            p -= LR * decay * p
+            p -= LR * torch.sign(0.9 * m[p] + 0.1 * p.grad)
+            m[p] = 0.99 * m[p] + 0.01 * p.grad
+    take_steps(ours, build_optimizer("lion", ours, LR, DECAY), range(10))
+    for a, b in zip(ours.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_adamw_is_torchs_with_two_groups() -> None:
+    model, ours = make_model(), make_model()
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": DECAY}, {"params": others, "weight_decay": 0}]
+    take_steps(model, torch.optim.AdamW(groups, lr=LR), range(10))
+    take_steps(ours, build_optimizer("adamw", ours, LR, DECAY), range(10))
+    for a, b in zip(ours.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("interrupted", [1, 5, 6, 9])  # Lookahead's cycles end at 6, 12
+def test_an_optimizer_restored_from_a_file_continues_bit_for_bit(
+    name: str, interrupted: int
+) -> None:
+    whole, first, second = make_model(), make_model(), make_model()
+    take_steps(whole, build_optimizer(name, whole, LR, DECAY), range(15))
+
+    optimizer = build_optimizer(name, first, LR, DECAY)
+    take_steps(first, optimizer, range(interrupted))
+    file = io.BytesIO()
+    torch.save([first.state_dict(), optimizer.state_dict()], file)
+    file.seek(0)
+    weights, state = torch.load(file, weights_only=True)
+
+    # as in a continued run: the optimizer is made after the weights are loaded
+    second.load_state_dict(weights)
+    optimizer = build_optimizer(name, second, LR, DECAY)
+    optimizer.load_state_dict(state)
+    take_steps(second, optimizer, range(interrupted, 15))
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), key
+
+
+def test_weight_decay_spares_biases_norms_and_what_the_model_names() -> None:
+    class WithToken(nn.Module):
+        no_weight_decay = ("token",)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = nn.Parameter(torch.zeros(1, 1, 8))
+            self.linear = nn.Linear(8, 8)
+            self.norm = nn.LayerNorm(8)
+            self.frozen = nn.Linear(8, 8).requires_grad_(False)
+
+    model = WithToken()
+    decayed, others = parameter_groups(model, 0.3)
+    assert decayed["weight_decay"] == 0.3
+    assert others["weight_decay"] == 0
+    assert {id(p) for p in decayed["params"]} == {id(model.linear.weight)}
+    spared = {model.token, model.linear.bias, model.norm.weight, model.norm.bias}
+    assert {id(p) for p in others["params"]} == {id(p) for p in spared}
+
+
+def test_an_unknown_optimizer_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'ranger'"):
+        build_optimizer("rangr", make_model(), LR)

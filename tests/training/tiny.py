@@ -1,0 +1,21 @@
+"""A model small enough to train in a test, with all that makes continuing a run hard."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Tiny(nn.Module):
+    """Dropout draws random numbers, BatchNorm has buffers, NumPy's numbers are drawn too."""
+
+    def __init__(self, in_features: int, num_classes: int, width: int = 8) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(in_features)
+        self.embed = nn.Sequential(nn.Linear(in_features, width), nn.ReLU(), nn.Dropout(0.3))
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, x: Tensor, p4: Tensor, batch: Tensor) -> Tensor:
+        x = self.embed(self.norm(x))
+        jets = x.new_zeros(int(batch.max()) + 1, x.shape[1]).index_add(0, batch, x)
+        return self.head(torch.log1p(jets))
