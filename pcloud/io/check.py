@@ -116,11 +116,11 @@ def _bad_labels(label: np.ndarray, column: str, num_classes: int) -> dict[str, n
     return {reason: np.flatnonzero(bad) for reason, bad in found.items() if bad.any()}
 
 
-def describe(reasons: Mapping[str, np.ndarray], first: int) -> str:
-    """One line naming the reasons and the jets, counted from `first` on."""
+def describe(reasons: Mapping[str, np.ndarray]) -> str:
+    """One line naming the reasons and the jets."""
     parts = []
     for reason, index in reasons.items():
-        shown = ", ".join(str(first + i) for i in index[:5])
+        shown = ", ".join(str(i) for i in index[:5])
         more = f" and {len(index) - 5} more" if len(index) > 5 else ""
         parts.append(f"{reason} (jet{'s' if len(index) > 1 else ''} {shown}{more})")
     return "; ".join(parts)

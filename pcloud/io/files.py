@@ -66,7 +66,8 @@ def _expand_one(path: str) -> list[Path]:
     if found.exists():
         return [found]
     if glob.has_magic(path):
-        matches = sorted(Path(match) for match in glob.glob(os.fspath(found), recursive=True))
+        # Path.glob takes no absolute pattern.
+        matches = sorted(map(Path, glob.glob(os.fspath(found), recursive=True)))  # noqa: PTH207
         if matches:
             return [match for match in matches if match.is_file()] or [matches[0]]
         raise FileNotFoundError(f"{path}: no file matches this pattern")

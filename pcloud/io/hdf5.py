@@ -53,7 +53,6 @@ def open_hdf5(path: Path, tree: str | None) -> Table:
     except BaseException:
         file.close()
         raise
-    table.close = file.close  # type: ignore[method-assign]
     return table
 
 
@@ -104,6 +103,7 @@ class PlainHDF5(Table):
 
     def __init__(self, path: Path, group: h5py.Group) -> None:
         super().__init__(path)
+        self._group = group
         self._places: dict[str, tuple[h5py.Dataset, str | None]] = {}
         with reading(path, "HDF5 file"):
             group.visititems(self._add)
@@ -142,6 +142,10 @@ class PlainHDF5(Table):
         chunk = largest.chunks[0] if largest.chunks else 1
         rows = PIECE_BYTES / (max(1, _row_bytes(largest)) * chunk)
         return steps(start, stop, chunk * max(1, round(rows)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._group.file.close()
 
 
 def _row_bytes(dataset: h5py.Dataset) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import awkward as ak
@@ -86,17 +86,33 @@ class FlatJets:
         )
 
     @staticmethod
-    def concatenate(parts: Sequence[FlatJets]) -> FlatJets:
-        """One after the other; the parts have the same columns. The arrays are writeable."""
-        first = parts[0]
-        if len(parts) == 1:
-            return first._map(first.offsets, _writeable, _writeable)
-        return FlatJets(
-            as_offsets(np.concatenate([part.counts for part in parts])),
-            tuple(np.concatenate(component) for component in zip(*(p.p4 for p in parts))),
-            {name: np.concatenate([p.particle[name] for p in parts]) for name in first.particle},
-            {name: np.concatenate([p.jet[name] for p in parts]) for name in first.jet},
-        )
+    def concatenate(parts: Iterable[FlatJets]) -> FlatJets:
+        """One after the other; the parts have the same columns.
+
+        Of an iterator, no part is kept longer than its columns are needed: the memory stays
+        well below twice the jets. The arrays are writeable, as torch wants them.
+        """
+        counts: list[np.ndarray] = []
+        columns: dict[tuple[str, str], list[np.ndarray]] = {}
+        for part in parts:
+            counts.append(part.counts)
+            for key, values in part._columns():
+                columns.setdefault(key, []).append(values)
+            del part
+        jets = FlatJets(as_offsets(np.concatenate(counts)), ())
+        for key in list(columns):
+            values = _join(columns.pop(key))
+            kind, name = key
+            if kind == "p4":
+                jets.p4 = (*jets.p4, values)
+            else:
+                getattr(jets, kind)[name] = values
+        return jets
+
+    def _columns(self) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+        yield from ((("p4", name), c) for name, c in zip(MOMENTUM, self.p4, strict=True))
+        yield from ((("particle", name), values) for name, values in self.particle.items())
+        yield from ((("jet", name), values) for name, values in self.jet.items())
 
     def to_awkward(self, classes: Sequence[str] = ()) -> ak.Array:
         """Records with ``p4``, the extras and ``label``; class names in ``attrs["classes"]``."""
@@ -148,9 +164,12 @@ class FlatJets:
         return flat
 
 
-def _writeable(values: np.ndarray) -> np.ndarray:
-    """Torch warns about arrays that it may not write to."""
-    return values if values.flags.writeable else values.copy()
+def _join(parts: list[np.ndarray]) -> np.ndarray:
+    """Concatenation, not copying what is a single array of our own already."""
+    parts = [part for part in parts if len(part)] or parts[:1]
+    if len(parts) == 1 and parts[0].flags.writeable:
+        return parts[0]
+    return np.concatenate(parts)
 
 
 def _flat(column: ak.Array, name: str, bounds: np.ndarray) -> np.ndarray:

@@ -68,13 +68,13 @@ class _Array:
         assert self._stream is not None
         self._skip((start - self._row) * self.row_bytes)
         values = np.empty((stop - start, *self._row_shape), dtype=self.dtype)
-        buffer = memoryview(values.reshape(-1).view(np.uint8)) if values.size else memoryview(b"")
+        buffer = values.reshape(-1).view(np.uint8) if values.size else np.empty(0, np.uint8)
         position = 0
         while position < len(buffer):
             block = self._stream.read(min(len(buffer) - position, 1 << 22))
             if not block:
                 raise EOFError(f"{self._info.filename} ends early")
-            buffer[position : position + len(block)] = block
+            buffer[position : position + len(block)] = np.frombuffer(block, np.uint8)
             position += len(block)
         self._row = stop
         if stop == self.shape[0]:

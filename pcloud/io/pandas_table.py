@@ -49,6 +49,7 @@ class TableFrame(Table):
 
     def __init__(self, path: Path, group: h5py.Group) -> None:
         super().__init__(path)
+        self._group = group
         with reading(path, "pandas table"):
             self._rows = group["table"]
             self._places = self._find_columns()
@@ -91,6 +92,10 @@ class TableFrame(Table):
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Cut at the chunks of the file, each of which is decompressed whole."""
         return steps(start, stop, self._step)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._group.file.close()
 
     def _read_rows(self, start: int, stop: int) -> np.ndarray:
         if len(self._buffer) < stop - start:
@@ -140,6 +145,7 @@ class FixedFrame(Table):
 
     def __init__(self, path: Path, group: h5py.Group) -> None:
         super().__init__(path)
+        self._group = group
         self._places: dict[str, tuple[h5py.Dataset, int]] = {}
         with reading(path, "pandas frame"):
             for i in range(int(group.attrs["nblocks"])):
@@ -164,6 +170,10 @@ class FixedFrame(Table):
                     blocks[values.name] = values[start:stop]
             columns[name] = blocks[values.name][:, j]
         return columns
+
+    def close(self) -> None:
+        """Close the file."""
+        self._group.file.close()
 
 
 def _unpickle(attribute: Any) -> Any:
@@ -227,7 +237,7 @@ class LandscapeWriter:
 
     def _create(self) -> h5py.Dataset:
         group = self._file.create_group("table")
-        fields = [("index", np.dtype(np.int64), ())]
+        fields: list[tuple[str, np.dtype, tuple[int, ...]]] = [("index", np.dtype(np.int64), ())]
         fields += [(name, dtype, (len(c),)) for name, (c, dtype) in self._blocks.items()]
         rows = group.create_dataset(
             "table",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
@@ -124,7 +125,7 @@ class ParquetTable(Table):
         if self._is_large:
             yield from steps(start, stop, _BATCH)
             return
-        for first, last in zip(self._starts[:-1].tolist(), self._starts[1:].tolist()):
+        for first, last in itertools.pairwise(self._starts.tolist()):
             if max(first, start) < min(last, stop):
                 yield max(first, start), min(last, stop)
 
@@ -234,8 +235,7 @@ class ParquetWriter:
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
-            compression="zstd",
-            compression_level=1,
+            compression="lz4",
             use_dictionary=others or False,
             use_byte_stream_split=floats,
             write_page_checksum=True,

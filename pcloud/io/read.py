@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
-import numpy as np
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.check import BadJetWarning, check_units
@@ -71,8 +71,7 @@ def read_jets(
         If a column is absent; the message has the nearest name.
     """
     stream = JetStream(path, schema, start, stop, on_bad_jet, check_units)
-    parts = list(stream.pieces())
-    jets = FlatJets.concatenate(parts) if parts else stream.empty
+    jets = FlatJets.concatenate(itertools.chain([stream.empty], stream.pieces()))
     return jets.to_awkward(stream.classes)
 
 
@@ -165,9 +164,7 @@ class JetStream:
         self._on_bad_jet, self._check_units = on_bad_jet, check_units
         with closing(self._open(self._files[0])) as binding:
             self._names, self.classes = binding.names, binding.classes
-            self.empty = binding.load(0, 0)[0]
-            if "label" in self.empty.jet:
-                self.empty.jet["label"] = self.empty.jet["label"].astype(np.int64)
+            self.empty = binding.empty()
 
     def count(self) -> int:
         """Number of jets in all files, bad ones included."""
@@ -224,8 +221,8 @@ class JetStream:
     def _check_agreement(self, binding: Binding) -> None:
         """All files must have the columns and classes of the first."""
         for ours, theirs in zip(binding.names, self._names, strict=True):
-            if set(ours) != set(theirs):
-                name = sorted(set(ours) ^ set(theirs))[0]
+            if ours != theirs:
+                name = sorted(ours ^ theirs)[0]
                 has, lacks = binding.table.path, self._files[0]
                 if name in theirs:
                     has, lacks = lacks, has

@@ -60,7 +60,7 @@ class Column:
     def slots(self, known: Iterable[str]) -> tuple[str, ...]:
         """Names of the columns of all slots, 0, 1, ... as far as `known` has them."""
         known = set(known)
-        names = []
+        names: list[str] = []
         while (name := self.name.replace("{i}", str(len(names)))) in known:
             names.append(name)
         return tuple(names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,10 +71,7 @@ class Table(ABC):
         """Rows `start` to `stop`; columns side by side become one array, one row per jet."""
         names = [n for s in sources for n in ((s,) if isinstance(s, str) else s)]
         columns = self.read_columns(list(dict.fromkeys(names)), start, stop)
-        return {
-            s: columns[s] if isinstance(s, str) else np.stack([columns[n] for n in s], axis=1)
-            for s in sources
-        }
+        return {s: columns[s] if isinstance(s, str) else _stack(columns, s) for s in sources}
 
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Cut rows `start` to `stop` where this file is best cut."""
@@ -84,8 +81,14 @@ class Table(ABC):
         """The schema of our own layout, if that is what the file has."""
         return None
 
+    @abstractmethod
     def close(self) -> None:
         """Close the file."""
+
+
+def _stack(columns: Mapping[str, np.ndarray | Ragged], slots: tuple[str, ...]) -> np.ndarray:
+    """Columns of particle slots side by side, shape (B, P)."""
+    return np.stack([np.asarray(columns[name]) for name in slots], axis=1)
 
 
 def steps(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:

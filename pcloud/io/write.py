@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import awkward as ak
 import numpy as np
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pcloud.errors import InputError
@@ -22,8 +23,8 @@ __all__ = ["convert", "write_jets"]
 
 
 class _Writer(Protocol):
-    left_out: Iterable[str]
-
+    @property
+    def left_out(self) -> Sequence[str]: ...
     def write(self, jets: FlatJets) -> None: ...
     def close(self) -> None: ...
     def discard(self) -> None: ...
@@ -111,7 +112,7 @@ def convert(
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         disable=not progress,
-        console=_stderr(),
+        console=Console(stderr=True),
     )
     with bar:
         task = bar.add_task(f"{target.name}", total=stream.count())
@@ -187,9 +188,3 @@ def _writer_class(path: Path) -> Callable[[Path, FlatJets, tuple[str, ...]], _Wr
 
         return LandscapeWriter
     raise InputError(f"{path}: jets are written to .parquet, .npz or .h5, not {suffix!r}")
-
-
-def _stderr():  # type: ignore[no-untyped-def]
-    from rich.console import Console
-
-    return Console(stderr=True)
