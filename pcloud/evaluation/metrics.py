@@ -158,7 +158,7 @@ def _estimates(
         return [of_tasks[0], *accuracy, *of_tasks[1:]]
     if signal is not None:
         return [*accuracy, *of_tasks]
-    areas = [e for e in of_tasks if isinstance(e, Area) and e.task.name in sample.classes]
+    areas = [e for e in of_tasks if isinstance(e, Area) and e.task.name == e.task.signal]
     return [*accuracy, MacroArea(areas), *of_tasks]
 
 
@@ -177,8 +177,8 @@ def _name(sample: Scores, chosen: str | int | None) -> str | None:
 
 
 def _notes(sample: Scores, table: EvaluationTable) -> list[str]:
-    jets = ", ".join(f"{n} {name}" for name, n in zip(sample.classes, table.counts, strict=True))
-    notes = [f"{len(sample.labels)} jets: {jets}. Errors: statistical, of this sample."]
+    jets = ", ".join(f"{n:,} {name}" for name, n in zip(sample.classes, table.counts, strict=True))
+    notes = [f"{len(sample.labels):,} jets: {jets}. Errors: statistical, of this sample."]
     if any(entry.limit for entry in table.values()):
         notes.append(f"> and < mark limits at {CONFIDENCE:.0%} confidence.")
     absent = [name for name, number in zip(sample.classes, table.counts, strict=True) if number < 2]

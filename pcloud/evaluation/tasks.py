@@ -18,11 +18,14 @@ class Task:
     name : str
         What a table writes beside the values: ``"Hbb"`` (against the rest), ``"Hbb vs QCD"``,
         or nothing for the only task of two classes.
+    signal : str
+        Name of the signal class.
     ranking : Ranking
         The jets in order of score.
     """
 
     name: str
+    signal: str
     ranking: Ranking
 
     def key(self, quantity: str) -> str:
@@ -46,14 +49,14 @@ def discrimination_tasks(
     names = sample.classes
     if len(names) == 2:
         target = binary_signal(sample, signal, background)
-        return [Task("", _rank(sample, target, 1 - target))]
+        return [Task("", names[target], _rank(sample, target, 1 - target))]
     present = [c for c, number in enumerate(sample.counts) if number > 1]
     wanted = present if signal is None else [sample.index(signal)]
-    tasks = [Task(names[c], _rank(sample, c)) for c in wanted]
+    tasks = [Task(names[c], names[c], _rank(sample, c)) for c in wanted]
     if background is not None:
         against = sample.index(background)
         tasks += [
-            Task(f"{names[c]} vs {names[against]}", _rank(sample, c, against))
+            Task(f"{names[c]} vs {names[against]}", names[c], _rank(sample, c, against))
             for c in wanted
             if c != against
         ]

@@ -1,0 +1,104 @@
+"""Distribution of the scores, class by class."""
+
+from __future__ import annotations
+
+import math
+
+import mplhep
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from pcloud.evaluation.figures.style import COLORS, MUTED, figure_style, new_figure
+from pcloud.evaluation.scores import Scores
+from pcloud.evaluation.tasks import binary_signal
+
+
+@figure_style()
+def score_figure(
+    sample: Scores,
+    *,
+    signal: str | int | None = None,
+    background: str | int | None = None,
+) -> Figure:
+    """Histograms of the scores of each class, as fractions of its jets, on a logarithmic axis.
+
+    Two classes: the score of the signal for both. More: a panel for each class with its own
+    probability, for jets of this class and for all others.
+
+    Parameters
+    ----------
+    sample : Scores
+        Labels and scores.
+    signal, background : str or int, optional
+        As for `evaluate`; of more than two classes all are shown.
+
+    Returns
+    -------
+    Figure
+    """
+    bins = int(np.clip(len(sample.labels) ** 0.5, 10, 40))
+    if len(sample.classes) == 2:
+        target = binary_signal(sample, signal, background)
+        figure, (axes,) = new_figure(3.6)
+        groups = [
+            (sample.classes[c], sample.of(target)[sample.labels == c], COLORS[c]) for c in (0, 1)
+        ]
+        _draw(axes, groups, _edges(sample.of(target), bins))
+        axes.set_ylabel("fraction of jets in a bin")
+        axes.set_xlabel(f"score for {sample.classes[target]}", parse_math=False)
+        _key(axes, groups)
+        return figure
+    rows = math.ceil(len(sample.classes) / 2)
+    figure, panels = new_figure(0.6 + 1.5 * rows, rows, 2)
+    for axes in panels[len(sample.classes) :]:
+        axes.set_visible(False)
+    for c, (name, axes) in enumerate(zip(sample.classes, panels, strict=False)):
+        own = sample.labels == c
+        groups = [
+            ("others", sample.of(c)[~own], MUTED),
+            (name, sample.of(c)[own], COLORS[0]),
+        ]
+        _draw(axes, groups, np.linspace(0, 1, bins // 2 + 1))
+        axes.set_title(name, loc="left", color=COLORS[0], parse_math=False)
+        axes.label_outer()
+    figure.supxlabel("probability of the class (grey: jets of others)", fontsize=12)
+    figure.supylabel("fraction of jets in a bin", fontsize=12)
+    return figure
+
+
+def _draw(
+    axes: Axes, groups: list[tuple[str, NDArray[np.floating], str]], edges: NDArray[np.floating]
+) -> None:
+    smallest = 1.0
+    for _, scores, color in groups:
+        if not len(scores):
+            continue
+        counts, _ = np.histogram(scores, edges)
+        fraction, error = counts / len(scores), np.sqrt(counts) / len(scores)
+        mplhep.histplot(fraction, edges, ax=axes, color=color, linewidth=1.6, yerr=error)
+        mplhep.histplot(fraction, edges, ax=axes, color=color, histtype="fill", alpha=0.15)
+        smallest = min(smallest, fraction[fraction > 0].min())
+    axes.set(yscale="log", ylim=(0.4 * smallest, 1.5), xlim=(edges[0], edges[-1]))
+
+
+def _edges(scores: NDArray[np.floating], bins: int) -> NDArray[np.floating]:
+    low, high = scores.min(), scores.max()
+    if low >= 0 and high <= 1:
+        low, high = 0, 1
+    return np.linspace(low, high if high > low else low + 1, bins + 1)
+
+
+def _key(axes: Axes, groups: list[tuple[str, NDArray[np.floating], str]]) -> None:
+    handles = [Patch(color=color, label=name) for name, _, color in groups]
+    axes.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=len(handles),
+        labelcolor="linecolor",
+        handlelength=0.8,
+        borderaxespad=0.2,
+    )
