@@ -1,0 +1,138 @@
+"""Samples of jets by name: those of the literature, and one that comes with the package.
+
+Each module here with an ``INFO`` is a sample.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+import awkward as ak
+
+from pcloud.datasets import simulated
+from pcloud.datasets.info import DatasetInfo, Download, Split
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.io import read_jets
+
+__all__ = [
+    "DatasetInfo",
+    "Download",
+    "Split",
+    "dataset_files",
+    "dataset_info",
+    "list_datasets",
+    "load_dataset",
+]
+
+#: Environment variable that names the folder of the public samples.
+ROOT_VARIABLE = "PCLOUD_DATA"
+
+
+def list_datasets() -> list[str]:
+    """Names of the samples, sorted."""
+    return sorted(_registry())
+
+
+def dataset_info(name: str) -> DatasetInfo:
+    """What is known of a sample.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none of this name.
+    """
+    if name not in _registry():
+        raise UnknownNameError("data set", name, _registry())
+    return _registry()[name]
+
+
+def dataset_files(name: str, split: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
+    """The files of a sample, for `pcloud.iter_jets` or `pcloud.io.convert`.
+
+    Parameters
+    ----------
+    name : str
+        A name of `list_datasets`.
+    split : str
+        ``"train"``, ``"val"`` or ``"test"``.
+    root : str or Path, optional
+        Folder of the samples, by default the environment variable ``PCLOUD_DATA``.
+
+    Returns
+    -------
+    list of Path
+        In the order of the sample.
+
+    Raises
+    ------
+    FileNotFoundError
+        If they are not there; the message says where to get them and where to put them.
+    UnknownNameError
+        If there is no such sample or split.
+    InputError
+        If `root` is not known, or the sample comes with the package.
+    """
+    info = dataset_info(name)
+    info.split(split)
+    root = root or os.environ.get(ROOT_VARIABLE)
+    if root is None and info.load is None:
+        raise InputError(
+            f"the folder of data set {name!r} is not known: set {ROOT_VARIABLE}, or pass root "
+            f"(data from {info.url})"
+        )
+    return info.files(split, Path(root or "").expanduser())
+
+
+def load_dataset(
+    name: str,
+    split: str,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+) -> ak.Array:
+    """Jets of a sample.
+
+    Parameters
+    ----------
+    name, split, root
+        As for `dataset_files`. ``"simulated"`` comes with the package and needs no `root`.
+    start, stop : int
+        Range of jets, to read less than all.
+
+    Returns
+    -------
+    awkward.Array
+        As from `pcloud.read_jets`.
+
+    Raises
+    ------
+    FileNotFoundError, UnknownNameError, InputError
+        As from `dataset_files` and `pcloud.read_jets`.
+    """
+    info = dataset_info(name)
+    info.split(split)
+    if info.load is not None:
+        return info.load(split)[start:stop]
+    return read_jets(dataset_files(name, split, root), info.schema, start=start, stop=stop)
+
+
+@cache
+def _registry() -> dict[str, DatasetInfo]:
+    modules = (import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__))
+    infos = (module.INFO for module in modules if hasattr(module, "INFO"))
+    return {info.name: info for info in (_embedded(), *infos)}
+
+
+def _embedded() -> DatasetInfo:
+    return DatasetInfo(
+        name="simulated",
+        description="Top and QCD jets by the recipe of the Landscape sample, in the package",
+        splits={name: Split((f"{name}.parquet",)) for name in simulated.SPLITS},
+        classes=simulated.CLASSES,
+        load=simulated.load,
+    )
