@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pcloud.models.registry import register_model
 from pcloud.nn.coordinates import Coordinates, coordinates_named, eta_phi
@@ -68,15 +66,11 @@ class DGCNN(nn.Module):
         backend: str = "torch",
     ) -> None:
         super().__init__()
-        activation = partial(F.leaky_relu, negative_slope=0.2)
         widths = [in_features, *channels]
         self.k = k
         self.backend = backend
         self.coordinates = coordinates_named(coordinates)
-        self.convs = nn.ModuleList(
-            EdgeConv(a, [b], aggregate=_max_over_neighbors, activation=activation, shortcut=False)
-            for a, b in itertools.pairwise(widths)
-        )
+        self.convs = nn.ModuleList(EdgeConv(a, b) for a, b in itertools.pairwise(widths))
         self.embed = nn.Sequential(
             nn.Linear(sum(channels), embedding, bias=False),
             nn.BatchNorm1d(embedding),
@@ -100,10 +94,6 @@ class DGCNN(nn.Module):
         neighbors = knn(pos, layout, self.k, loop=True, backend=self.backend)
         itself = neighbors[:, :1]
         return torch.where(neighbors < len(pos), neighbors, itself)
-
-
-def _max_over_neighbors(messages: Tensor) -> Tensor:
-    return messages.amax(1)
 
 
 def _head(widths: Sequence[int], num_classes: int, dropout: float) -> nn.Sequential:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pcloud.models.registry import register_model
 from pcloud.nn.coordinates import Coordinates, coordinates_named, eta_phi
-from pcloud.nn.edge_conv import EdgeConv
+from pcloud.nn.edge_conv import EdgeBlock
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.neighbors import knn
 from pcloud.nn.pooling import mean_pool
@@ -71,7 +71,7 @@ class ParticleNet(nn.Module):
         self.neighbors = [k for k, _ in blocks]
         self.norm = nn.BatchNorm1d(in_features)
         self.convs = nn.ModuleList(
-            EdgeConv(width, channels) for width, (_, channels) in zip(widths, blocks, strict=False)
+            EdgeBlock(width, channels) for width, (_, channels) in zip(widths, blocks, strict=False)
         )
         self.head = nn.Sequential(
             nn.Linear(widths[-1], hidden),

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["EdgeConv", "EdgeLinear", "gather_neighbors"]
+from pcloud.nn.edge_mlp import gather_neighbors, mean_messages
 
+__all__ = ["EdgeBlock", "EdgeConv", "EdgeLinear"]
 
-def gather_neighbors(x: Tensor, neighbors: Tensor) -> Tensor:
-    """Rows of ``x (N, F)`` at ``neighbors (N, k)``, shape (N, k, F); zeros where one is missing."""
-    return F.pad(x, (0, 0, 0, 1))[neighbors]
+_leaky_relu = partial(F.leaky_relu, negative_slope=0.2)
 
 
 class EdgeLinear(nn.Module):
@@ -34,18 +34,52 @@ class EdgeLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_channels, 2 * in_channels))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
-    def forward(self, x: Tensor, neighbors: Tensor) -> Tensor:
-        """Edge features (N, k, out) from ``x (N, in)`` and ``neighbors (N, k)``."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The parts of an edge that come from its target and its source, (N, out) each."""
         own, other = self.weight.chunk(2, dim=1)
-        center = F.linear(x, own - other)  # (N, out)
-        return center.unsqueeze(1) + gather_neighbors(F.linear(x, other), neighbors)
+        return F.linear(x, own - other), F.linear(x, other)
 
 
 class EdgeConv(nn.Module):
-    """EdgeConv block: an MLP on ``[x_i, x_j - x_i]``, aggregated over the neighbours j.
+    """EdgeConv layer of DGCNN: one linear map of ``[x_i, x_j - x_i]``, maximum over neighbours.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Features per particle.
+    activation : callable
+        Applied after the batch normalisation, which runs over all edges of the batch.
+
+    References
+    ----------
+    Wang et al., Dynamic Graph CNN for Learning on Point Clouds, https://arxiv.org/abs/1801.07829.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        activation: Callable[[Tensor], Tensor] = _leaky_relu,
+    ) -> None:
+        super().__init__()
+        self.edge = EdgeLinear(in_channels, out_channels)
+        self.norm = nn.BatchNorm1d(out_channels)
+        self.activation = activation
+
+    def forward(self, x: Tensor, neighbors: Tensor) -> Tensor:
+        """Particle features (N, out) from ``x (N, in)`` and ``neighbors (N, k)``."""
+        center, other = self.edge(x)
+        edges = center.unsqueeze(1) + gather_neighbors(other, neighbors)  # (N, k, out)
+        messages = self.activation(self.norm(edges.flatten(0, 1)))
+        return messages.view_as(edges).amax(1)
+
+
+class EdgeBlock(nn.Module):
+    """EdgeConv block of ParticleNet: an MLP on ``[x_i, x_j - x_i]``, mean over k neighbours.
 
     Every linear map is without bias and followed by batch normalisation over all edges of the
-    batch, then by the activation.
+    batch, then ReLU. The input is added to the mean before one more ReLU, through a linear map and
+    normalisation where the widths differ.
 
     Parameters
     ----------
@@ -53,53 +87,26 @@ class EdgeConv(nn.Module):
         Features per particle.
     channels : sequence of int
         Widths of the message MLP.
-    aggregate : callable
-        Neighbour axis 1 of messages (N, k, C) to (N, C).
-    activation : callable
-        Applied after every normalisation.
-    shortcut : bool
-        Whether the input is added to the aggregate before one more activation, through a linear
-        map and normalisation where the widths differ: a block of ParticleNet.
 
     References
     ----------
-    Wang et al., Dynamic Graph CNN for Learning on Point Clouds, https://arxiv.org/abs/1801.07829;
     Qu and Gouskos, ParticleNet, https://arxiv.org/abs/1902.08570.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        channels: Sequence[int],
-        *,
-        aggregate: Callable[[Tensor], Tensor] = lambda messages: messages.mean(1),
-        activation: Callable[[Tensor], Tensor] = F.relu,
-        shortcut: bool = True,
-    ) -> None:
+    def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
         super().__init__()
         self.edge = EdgeLinear(in_channels, channels[0])
         self.linears = nn.ModuleList(
             nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(channels)
         )
         self.norms = nn.ModuleList(nn.BatchNorm1d(c) for c in channels)
-        self.aggregate = aggregate
-        self.activation = activation
-        self.shortcut = _shortcut(in_channels, channels[-1]) if shortcut else None
+        self.shortcut: nn.Module = nn.Identity()
+        if in_channels != channels[-1]:
+            self.shortcut = nn.Sequential(
+                nn.Linear(in_channels, channels[-1], bias=False), nn.BatchNorm1d(channels[-1])
+            )
 
     def forward(self, x: Tensor, neighbors: Tensor) -> Tensor:
         """Particle features (N, C) from ``x (N, F)`` and ``neighbors (N, k)``, `N` for missing."""
-        edges = self.edge(x, neighbors)  # (N, k, C)
-        n, k, _ = edges.shape
-        edges = self.activation(self.norms[0](edges.flatten(0, 1)))
-        for linear, norm in zip(self.linears, self.norms[1:], strict=True):
-            edges = self.activation(norm(linear(edges)))
-        out = self.aggregate(edges.view(n, k, -1))
-        return out if self.shortcut is None else self.activation(out + self.shortcut(x))
-
-
-def _shortcut(in_channels: int, out_channels: int) -> nn.Module:
-    if in_channels == out_channels:
-        return nn.Identity()
-    return nn.Sequential(
-        nn.Linear(in_channels, out_channels, bias=False), nn.BatchNorm1d(out_channels)
-    )
+        messages = mean_messages(*self.edge(x), neighbors, [*self.linears], [*self.norms])
+        return F.relu(messages + self.shortcut(x))

@@ -1,0 +1,369 @@
+"""The message MLP of EdgeConv: mean over neighbours of a normalised MLP on every edge.
+
+A batch has k times more edges than particles, so this is where the time and the memory of a
+neighbour-graph network go. Written layer by layer, every edge tensor is written to memory and read
+again some ten times in a training step; here edges are worked on in chunks that stay in the cache,
+and only the pre-activations of all but the first layer are kept for the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+__all__ = ["gather_neighbors", "mean_messages"]
+
+_CHUNK = 2**20  # bytes of one edge tensor worked on at a time on a CPU: a second-level cache
+
+
+def gather_neighbors(x: Tensor, neighbors: Tensor) -> Tensor:
+    """Rows of ``x (N, F)`` at ``neighbors (N, k)``, shape (N, k, F); zeros where one is missing."""
+    return F.pad(x, (0, 0, 0, 1))[neighbors]
+
+
+def mean_messages(
+    center: Tensor,
+    other: Tensor,
+    neighbors: Tensor,
+    linears: Sequence[nn.Linear],
+    norms: Sequence[nn.BatchNorm1d],
+) -> Tensor:
+    """Mean over neighbours j of ``relu(norm(... relu(norm(center_i + other_j)) ...))``.
+
+    The same function is computed in three ways: in chunks with a backward pass of its own while
+    training, in chunks with the normalisation folded into the weights where no gradient is wanted,
+    and plainly otherwise, under compilation, export, and wherever higher derivatives may be taken.
+
+    Parameters
+    ----------
+    center, other : Tensor, shape (N, C)
+        What a particle contributes to its own messages and to those of its neighbours.
+    neighbors : Tensor, shape (N, k)
+        Particle indices; `N` for a missing neighbour, which contributes zero.
+    linears : sequence of nn.Linear
+        The maps after the first normalisation, without bias.
+    norms : sequence of nn.BatchNorm1d
+        One more than `linears`; statistics run over all N k edges.
+
+    Returns
+    -------
+    Tensor, shape (N, C')
+    """
+    training = norms[0].training
+    if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export() or len(center) == 0:
+        return _plain(center, other, neighbors, linears, norms)
+    if training and torch.is_grad_enabled():
+        return _train(center, other, neighbors, linears, norms)
+    if training or torch.is_grad_enabled():
+        return _plain(center, other, neighbors, linears, norms)
+    return _infer(center, other, neighbors, linears, norms)
+
+
+def _plain(
+    center: Tensor,
+    other: Tensor,
+    neighbors: Tensor,
+    linears: Sequence[nn.Linear],
+    norms: Sequence[nn.BatchNorm1d],
+) -> Tensor:
+    n, k = neighbors.shape
+    edges = center.unsqueeze(1) + gather_neighbors(other, neighbors)  # (N, k, C)
+    edges = F.relu(norms[0](edges.flatten(0, 1)))
+    for linear, norm in zip(linears, norms[1:], strict=True):
+        edges = F.relu(norm(linear(edges)))
+    return edges.view(n, k, -1).mean(1)
+
+
+def _chunks(particles: int, k: int, width: int, like: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Slices of particles and of their edges; one slice for all on an accelerator."""
+    step = particles
+    if like.device.type == "cpu":
+        step = max(1, _CHUNK // (k * width * like.element_size()))
+    for start in range(0, particles, step):
+        stop = min(start + step, particles)
+        yield slice(start, stop), slice(start * k, stop * k)
+
+
+@torch.no_grad()
+def _infer(
+    center: Tensor,
+    other: Tensor,
+    neighbors: Tensor,
+    linears: Sequence[nn.Linear],
+    norms: Sequence[nn.BatchNorm1d],
+) -> Tensor:
+    """With running statistics, each normalisation folded into the map before it."""
+    n, k = neighbors.shape
+    scale, shift = _folded(norms[0])
+    center = center * scale + shift
+    other = F.pad(other * scale, (0, 0, 0, 1)).to(center.dtype)
+    folded = [
+        (linear.weight.t() * scale, shift)
+        for linear, (scale, shift) in zip(linears, map(_folded, norms[1:]), strict=True)
+    ]
+    width = max(norm.num_features for norm in norms)
+    out = center.new_empty(n, norms[-1].num_features)
+    for particles, _ in _chunks(n, k, width, center):
+        edges = other[neighbors[particles]].add_(center[particles].unsqueeze(1))
+        edges = edges.relu_().flatten(0, 1)
+        for weight, bias in folded:
+            edges = torch.addmm(bias, edges, weight).relu_()
+        out[particles] = edges.view(-1, k, edges.shape[-1]).mean(1)
+    return out
+
+
+def _folded(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a normalisation with running statistics."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def _train(
+    center: Tensor,
+    other: Tensor,
+    neighbors: Tensor,
+    linears: Sequence[nn.Linear],
+    norms: Sequence[nn.BatchNorm1d],
+) -> Tensor:
+    parameters = [norm.weight for norm in norms] + [norm.bias for norm in norms]
+    parameters += [linear.weight for linear in linears]
+    eps = tuple(norm.eps for norm in norms)
+    with torch.autocast(center.device.type, enabled=False):
+        out, *statistics = _MeanMessages.apply(center, other, neighbors, eps, *parameters)
+    for norm, mean, var in zip(norms, statistics[::2], statistics[1::2], strict=True):
+        _track(norm, mean, var, neighbors.numel())
+    return out
+
+
+@torch.no_grad()
+def _track(norm: nn.BatchNorm1d, mean: Tensor, var: Tensor, count: int) -> None:
+    """Update the running statistics as :class:`torch.nn.BatchNorm1d` does."""
+    norm.num_batches_tracked.add_(1)
+    unbiased = var * (count / max(count - 1, 1))
+    norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
+    norm.running_var.lerp_(unbiased.to(norm.running_var), norm.momentum)
+
+
+@dataclass
+class _Layers:
+    """Pre-activations ``z`` of all edges, layer by layer, and what turns them into activations.
+
+    Of layer 0 ``z`` is ``center_i + other_j``, both normalised per particle beforehand, and never
+    stored. The hidden layer is ``relu(weight * (z - mean) * rstd + bias) = relu(gain z + shift)``.
+    """
+
+    center: Tensor  # (N, C)
+    other: Tensor  # (N + 1, C), the last row for missing neighbours
+    neighbors: Tensor  # (N, k)
+    z: Sequence[Tensor]  # (N k, C) for the layers after the first
+    gain: Sequence[Tensor]  # (C,) each
+    shift: Sequence[Tensor]
+
+    def pre(self, layer: int, particles: slice, edges: slice) -> Tensor:
+        if layer > 0:
+            return self.z[layer - 1][edges]
+        z = self.other[self.neighbors[particles]]
+        return z.add_(self.center[particles].unsqueeze(1)).flatten(0, 1)
+
+    def hidden(self, layer: int, z: Tensor) -> Tensor:
+        return torch.addcmul(self.shift[layer], z, self.gain[layer]).relu_().to(z.dtype)
+
+    def chunks(self) -> Iterator[tuple[slice, slice]]:
+        width = max(len(gain) for gain in self.gain)
+        return _chunks(*self.neighbors.shape, width, self.center)
+
+
+class _MeanMessages(torch.autograd.Function):
+    """The training pass, with batch statistics.
+
+    The gradient before a batch normalisation is an affine function of the gradient ``dy`` behind
+    it and of ``z``, ``dz = gain dy + p z + q``, where `p` and `q` follow from the sums of ``dy``
+    and of ``dy z`` over all edges: each pass over the edges collects those that the next one needs.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        center: Tensor,
+        other: Tensor,
+        neighbors: Tensor,
+        eps: tuple[float, ...],
+        *parameters: Tensor,
+    ) -> tuple[Tensor, ...]:
+        depth = len(eps)
+        scales, biases, weights = _split(parameters, depth)
+        center, other, mean, var = _normalized(center, other, neighbors, eps[0])
+        statistics, rstd0 = [mean, var], (var + eps[0]).rsqrt()
+        net = _Layers(center, other, neighbors, z := [], gain := [scales[0]], shift := [biases[0]])
+        # layer 0 is in units in which its mean is 0 and its deviation 1
+        means, rstds = [torch.zeros_like(mean)], [torch.ones_like(var)]
+
+        for layer, weight in enumerate(weights, 1):
+            edges, offset, mean, var = _linear(net, layer - 1, weight)
+            rstd = (var + eps[layer]).rsqrt()
+            z.append(edges)
+            gain.append(scales[layer] * rstd)
+            shift.append(biases[layer] - gain[layer] * mean)
+            means.append(mean)
+            rstds.append(rstd)
+            statistics += [mean + offset, var]
+
+        out = _mean_over_neighbors(net, depth - 1)
+        ctx.save_for_backward(
+            center, other, neighbors, rstd0, *parameters, *z, *gain, *shift, *means, *rstds
+        )
+        ctx.depth = depth
+        ctx.mark_non_differentiable(*statistics)
+        return (out, *statistics)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        depth = ctx.depth
+        center, other, neighbors, rstd0, *rest = ctx.saved_tensors
+        parameters, rest = rest[: 3 * depth - 1], rest[3 * depth - 1 :]
+        z, rest = rest[: depth - 1], rest[depth - 1 :]
+        gain, shift, means, rstds = (rest[i * depth : (i + 1) * depth] for i in range(4))
+        scales, biases, weights = _split(parameters, depth)
+        net = _Layers(center, other, neighbors, z, gain, shift)
+
+        d_scales, d_biases, d_weights = [], [], []
+        dy, total, moment = _through_mean(net, depth - 1, grad)
+        for layer in range(depth - 1, -1, -1):
+            d_bias, d_scale = total, (moment - means[layer] * total) * rstds[layer]
+            p = -gain[layer] * rstds[layer] * d_scale / neighbors.numel()
+            q = -gain[layer] * d_bias / neighbors.numel() - p * means[layer]
+            if layer > 0:
+                dy, d_weight, total, moment = _through_linear(net, layer, weights, dy, p, q)
+                d_weights.append(d_weight)
+            d_scales.append(d_scale)
+            d_biases.append(d_bias)
+        d_center, d_other = _to_particles(net, dy, p, q)
+        return (
+            (d_center * rstd0).to(center),
+            (d_other * rstd0).to(other),
+            None,
+            None,
+            *(d.to(p) for d, p in zip(d_scales[::-1], scales, strict=True)),
+            *(d.to(p) for d, p in zip(d_biases[::-1], biases, strict=True)),
+            *(d.to(p) for d, p in zip(d_weights[::-1], weights, strict=True)),
+        )
+
+
+def _split(parameters: Sequence[Tensor], depth: int) -> tuple[Sequence[Tensor], ...]:
+    """Scales and biases of the normalisations, weights of the linear maps."""
+    return parameters[:depth], parameters[depth : 2 * depth], parameters[2 * depth :]
+
+
+def _normalized(center: Tensor, other: Tensor, neighbors: Tensor, eps: float) -> tuple[Tensor, ...]:
+    """`center` and `other` such that their sums over edges have mean 0 and deviation 1.
+
+    Mean and variance of the edges follow from sums per particle. In float64: the two parts of a
+    message largely cancel where neighbours are alike.
+    """
+    n, k = neighbors.shape
+    c, o = center.double(), F.pad(other.double(), (0, 0, 0, 1))
+    of_neighbors = F.embedding_bag(neighbors, o, mode="sum")  # (N, C)
+    square = F.embedding_bag(neighbors, o.square(), mode="sum").sum(0)
+    c_mean, o_mean = c.mean(0), of_neighbors.mean(0) / k
+    c -= c_mean
+    cross = (c * (of_neighbors - k * o_mean)).sum(0)
+    var = (k * c.square().sum(0) + 2 * cross + square) / (n * k) - o_mean.square()
+    rstd = (var + eps).rsqrt()
+    c, o = c * rstd, (o - o_mean) * rstd
+    statistics = (c_mean + o_mean, var)
+    return c.to(center), o.to(other), *(s.to(_at_least_single(center)) for s in statistics)
+
+
+def _at_least_single(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, ...]:
+    """The hidden `layer` times `weight`, less an offset, with mean and variance of the rest.
+
+    The offset, an estimate of the mean, keeps the digits of the variance; the normalisation does
+    not see it.
+    """
+    weight = weight.t().to(net.center.dtype)
+    z = net.center.new_empty(net.neighbors.numel(), weight.shape[1])
+    total = torch.zeros(z.shape[1], dtype=_at_least_single(z), device=z.device)
+    square, offset = torch.zeros_like(total), None
+    for particles, edges in net.chunks():
+        h = net.hidden(layer, net.pre(layer, particles, edges))
+        if offset is None:
+            offset = h.mean(0) @ weight
+        torch.addmm(-offset, h, weight, out=z[edges])
+        total += z[edges].sum(0)
+        square += z[edges].square().sum(0)
+    mean = total / len(z)
+    return z, offset, mean, square / len(z) - mean.square()
+
+
+def _mean_over_neighbors(net: _Layers, layer: int) -> Tensor:
+    n, k = net.neighbors.shape
+    out = net.center.new_empty(n, len(net.gain[layer]))
+    for particles, edges in net.chunks():
+        h = net.hidden(layer, net.pre(layer, particles, edges))
+        out[particles] = h.view(-1, k, h.shape[1]).mean(1)
+    return out
+
+
+def _through_mean(net: _Layers, layer: int, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradient behind the last normalisation, with its sums over edges of ``dy`` and ``dy z``."""
+    k = net.neighbors.shape[1]
+    dy = grad.new_empty(net.neighbors.numel(), grad.shape[1])
+    total = torch.zeros_like(net.gain[layer])
+    moment = torch.zeros_like(total)
+    for particles, edges in net.chunks():
+        z = net.pre(layer, particles, edges)
+        active = net.hidden(layer, z).view(-1, k, z.shape[1]) > 0
+        d = (active * (grad[particles] / k).unsqueeze(1)).flatten(0, 1)
+        total += d.sum(0)
+        moment += (d * z).sum(0)
+        dy[edges] = d
+    return dy, total, moment
+
+
+def _through_linear(
+    net: _Layers, layer: int, weights: Sequence[Tensor], dy: Tensor, p: Tensor, q: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """From `dy` of `layer` to that of the layer before, with the gradient of the map between."""
+    weight = weights[layer - 1].to(dy.dtype)
+    d_weight = torch.zeros_like(weight)
+    below = dy if weight.shape[0] == weight.shape[1] else dy.new_empty(len(dy), weight.shape[1])
+    total = torch.zeros_like(net.gain[layer - 1])
+    moment = torch.zeros_like(total)
+    for particles, edges in net.chunks():
+        dz = torch.addcmul(q, net.pre(layer, particles, edges), p)
+        dz = dz.addcmul_(dy[edges], net.gain[layer]).to(dy.dtype)
+        z = net.pre(layer - 1, particles, edges)
+        h = net.hidden(layer - 1, z)
+        d_weight.addmm_(dz.t(), h)
+        d = torch.ops.aten.threshold_backward(dz @ weight, h, 0)
+        total += d.sum(0)
+        moment += (d * z).sum(0)
+        below[edges] = d
+    return below, d_weight, total, moment
+
+
+def _to_particles(net: _Layers, dy: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of `center` and `other`: sums of ``gain dy + p z + q`` over edges out and in."""
+    n, k = net.neighbors.shape
+    target, edge = net.neighbors.flatten().sort()  # edges in order of the particle they come from
+    first = torch.searchsorted(target, torch.arange(n + 1, device=target.device))
+    count = torch.cat([first, first.new_tensor([n * k])]).diff().unsqueeze(1)
+    of_neighbors = F.embedding_bag(net.neighbors, net.other, mode="sum")
+    of_centers = F.embedding_bag(edge // k, net.center, first, mode="sum")
+    incoming = F.embedding_bag(edge, dy, first, mode="sum")
+    outgoing = dy.view(n, k, -1).sum(1)
+    gain = net.gain[0]
+    d_center = gain * outgoing + p * (k * net.center + of_neighbors) + q * k
+    d_other = gain * incoming + p * (count * net.other + of_centers) + q * count
+    return d_center, d_other[:n]
