@@ -84,6 +84,8 @@ class RaggedLayout(_Movable):
         Every particle stands in exactly one slot of one block.
     position : Tensor, shape (N,)
         Slot of each particle in the concatenation of all flattened blocks.
+    num_pairs : int
+        Unordered pairs of particles of the same jet, a particle with itself included.
     """
 
     batch: Tensor
@@ -91,6 +93,7 @@ class RaggedLayout(_Movable):
     counts: Tensor
     blocks: tuple[DenseBlock, ...]
     position: Tensor
+    num_pairs: int
 
     @property
     def num_jets(self) -> int:
@@ -136,6 +139,7 @@ class RaggedLayout(_Movable):
             torch.from_numpy(counts),
             tuple(blocks),
             torch.from_numpy(position),
+            int((counts * (counts + 1)).sum() // 2),
         )
         return host if ptr.device.type == "cpu" else host.to(ptr.device, non_blocking=True)
 
