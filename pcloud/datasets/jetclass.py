@@ -24,7 +24,7 @@ _TRAIN_MD5 = (
 
 INFO = DatasetInfo(
     name="jetclass",
-    description="Ten classes of jets of QCD, Higgs, W, Z and top, 13 TeV, pt 500-1000 GeV",
+    description="Ten classes of jets: QCD, and decays of Higgs, W, Z and top",
     splits={
         "train": Split(
             ("train_100M/*.root",),
