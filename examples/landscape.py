@@ -1,0 +1,77 @@
+"""The top tagging reference sample (the Landscape sample) from end to end.
+
+    python examples/landscape.py DIR [--model particlenet] [--out runs/landscape]
+
+DIR holds train.h5, val.h5 and test.h5 of https://zenodo.org/records/2603256. Their names, sizes
+and numbers of jets are checked first, before hours of training; `--verify` compares the checksums
+too. Then the published recipe runs, the test jets are evaluated, and a report is written. Start it
+again after an interruption, and it continues.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pcloud
+from pcloud.datasets import dataset_info
+from pcloud.errors import InputError
+from pcloud.io import count_jets
+from pcloud.report import write_report
+from pcloud.training.scoring import evaluate_run
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("dir", type=Path, help="folder with train.h5, val.h5 and test.h5")
+    parser.add_argument("--model", default="particlenet", help="any of `pcloud models`")
+    parser.add_argument("--out", default="runs/landscape", help="folder of the run")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--epochs", type=int, help="in the place of the recipe's")
+    parser.add_argument("--max-jets", type=int, help="training jets, for a quick look")
+    parser.add_argument("--verify", action="store_true", help="compare checksums (minutes)")
+    parser.add_argument(
+        "--any-size", action="store_true", help="accept files of another size, such as a part"
+    )
+    return parser.parse_args()
+
+
+def check_files(folder: Path, *, verify: bool, any_size: bool) -> None:
+    """Names, sizes and numbers of jets, one line each."""
+    info = dataset_info("landscape")
+    for name, split in info.splits.items():
+        (path,) = info.files(name, folder)
+        jets = count_jets(path, info.schema)
+        print(f"{path}: {jets:,} jets, {path.stat().st_size / 1e6:.0f} MB")
+        if jets != split.num_jets and not any_size:
+            raise InputError(
+                f"{path} has {jets:,} jets, the published one {split.num_jets:,}: "
+                f"download it again from {info.url}, or accept it with --any-size"
+            )
+    if verify:
+        wrong = [str(path) for path, same in info.verify(folder).items() if not same]
+        if wrong:
+            raise InputError(f"not as published: {', '.join(wrong)}")
+
+
+def main() -> None:
+    options = arguments()
+    check_files(options.dir, verify=options.verify, any_size=options.any_size)
+    run = pcloud.train(
+        data="landscape",
+        data_root=str(options.dir),
+        model=options.model,
+        out=options.out,
+        seed=options.seed,
+        epochs=options.epochs,
+        max_jets=options.max_jets,
+    )
+    table, _ = evaluate_run(run)
+    print(table)
+    print(f"report: {write_report(run.path)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (InputError, FileNotFoundError) as error:
+        sys.exit(f"landscape.py: {error}")

@@ -1,0 +1,50 @@
+"""A tagger of your own is one file: this one.
+
+    pcloud train --data simulated --model examples/my_tagger.py:MyTagger --out runs/mine
+
+A model takes flat tensors, `x (N, F)`, `p4 (N, 4)` in GeV and `batch (N,)`, and gives one row of
+logits per jet. Options of the class are options of the command line:
+`--model-options.width 128`. In the library it would be the same file with `@register_model`.
+"""
+
+from torch import Tensor, nn
+
+from pcloud.nn import RaggedLayout, knn, mean_pool
+from pcloud.nn.coordinates import eta_phi
+
+
+class MyTagger(nn.Module):
+    """Each particle with the mean of its neighbours, twice; then the mean over the jet.
+
+    Parameters
+    ----------
+    in_features : int
+        Features per particle F.
+    num_classes : int
+        Classes C.
+    width : int
+        Channels.
+    k : int
+        Neighbours of a particle in eta and phi.
+    """
+
+    def __init__(self, in_features: int, num_classes: int = 2, width: int = 64, k: int = 8) -> None:
+        super().__init__()
+        self.k = k
+        self.embed = nn.Linear(in_features, width)
+        self.own = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+        self.near = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(2))
+        self.classify = nn.Linear(width, num_classes)
+
+    def forward(
+        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+    ) -> Tensor:
+        """Logits (B, C)."""
+        layout = layout or RaggedLayout.from_batch(batch)
+        neighbors = knn(eta_phi(p4, layout), layout, self.k)  # (N, k), N where there is none
+        x = self.embed(x)
+        for own, near in zip(self.own, self.near, strict=True):
+            padded = nn.functional.pad(x, (0, 0, 0, 1))
+            around = padded[neighbors].mean(1)
+            x = x + nn.functional.gelu(own(x) + near(around))
+        return self.classify(mean_pool(x, layout))

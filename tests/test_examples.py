@@ -1,0 +1,82 @@
+"""Every example runs, as a user would run it, in an empty folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pcloud
+from pcloud.io import write_jets
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run_example(folder: Path, name: str, *arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_first_tagger_prints_a_rejection_with_its_error(tmp_path):
+    printed = run_example(tmp_path, "first_tagger.py", "1")
+    assert "±" in printed
+    assert "Data(" in printed
+
+
+def test_jets_become_a_figure(tmp_path):
+    printed = run_example(tmp_path, "look_at_jets.py", "--out", "tops.png")
+    assert "top:" in printed
+    assert (tmp_path / "tops.png").stat().st_size > 20_000
+
+
+def test_two_taggers_are_compared(tmp_path):
+    quick = ["--models", "pfn", "particlenet_lite", "--epochs", "1", "--max-jets", "600"]
+    printed = run_example(tmp_path, "compare_taggers.py", *quick)
+    assert printed.count("1/eB") >= 2 or printed.count("rejection") >= 2, printed
+    assert (tmp_path / "runs" / "compare.png").stat().st_size > 5_000
+
+
+def test_a_model_of_ones_own_trains(tmp_path):
+    model = f"{EXAMPLES / 'my_tagger.py'}:MyTagger"
+    run = pcloud.train(
+        data="simulated",
+        model=model,
+        model_options={"width": 8},
+        out=tmp_path / "mine",
+        max_jets=300,
+        epochs=1,
+        progress=False,
+    )
+    scores = run.predict(pcloud.load_dataset("simulated", "test")[:10])
+    assert scores.shape == (10, 2)
+
+
+@pytest.fixture
+def landscape(tmp_path):
+    for split, number in (("train", 300), ("val", 100), ("test", 200)):
+        write_jets(pcloud.load_dataset("simulated", split)[:number], tmp_path / f"{split}.h5")
+    return tmp_path
+
+
+def test_the_landscape_files_go_from_end_to_end(landscape):
+    quick = ["--any-size", "--model", "pfn", "--epochs", "1"]
+    printed = run_example(landscape, "landscape.py", ".", *quick)
+    assert "300 jets" in printed
+    assert (landscape / "runs" / "landscape" / "report.html").is_file()
+
+
+def test_landscape_files_of_another_size_are_refused(landscape):
+    printed = run_example(landscape, "landscape.py", ".", code=1)
+    assert "train.h5 has 300 jets, the published one 1,211,000" in printed
+    (landscape / "val.h5").unlink()
+    assert "val.h5" in run_example(landscape, "landscape.py", ".", "--any-size", code=1)
