@@ -3,9 +3,9 @@
 pt, eta and phi are rounded to a grid, far below the resolution of a detector, and stored as
 small integers: the step in ln pt from the constituent before (they are ordered by pt), eta and
 phi relative to the jet axis. Parquet splits these integers into byte planes and compresses them
-to within two percent of their entropy: 3.4 bytes a particle of ours. A table has a single row,
-whose lists run over all jets or all particles, because a row a jet would spend another 0.1
-bytes a particle on where the lists end. Encoding what was decoded changes nothing.
+to within two percent of their entropy. A table has a single row, whose lists run over all jets or
+all particles: a row a jet would spend another tenth of a byte a particle on where the lists end.
+Encoding what was decoded gives the same jets again.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import vector
 
-#: Grid of ln(pt / GeV), of eta, and number of grid points of phi in a full turn.
+from pcloud.io.jets import FlatJets, as_offsets
+
+#: Grid of ln(pt / GeV) and of eta, and number of grid points of phi in a full turn.
 LOG_PT_STEP = 0.002
 ETA_STEP = 0.001
 PHI_STEPS = 6284
@@ -29,14 +29,14 @@ PHI_STEP = 2 * np.pi / PHI_STEPS
 METADATA_KEY = b"pcloud"
 
 
-def encode(jets: ak.Array) -> pa.Table:
+def encode(jets: FlatJets) -> pa.Table:
     """Round jets to the grid and turn them into columns of small integers.
 
     Parameters
     ----------
-    jets : ak.Array
-        Jets with massless `p4`, at least one constituent each, and `label`. Constituents are
-        ordered by pt; masses and other fields are lost.
+    jets : FlatJets
+        Jets with at least one constituent each, ordered by pt, and ``label``. The constituents
+        become massless and other columns are lost.
 
     Returns
     -------
@@ -44,31 +44,24 @@ def encode(jets: ak.Array) -> pa.Table:
         One row of lists: label, number of constituents and axis of each jet, and the three
         integers of each particle.
     """
-    counts = ak.to_numpy(ak.num(jets.p4))
-    px, py, pz = (
-        ak.to_numpy(ak.flatten(jets.p4[name])).astype(float) for name in ("px", "py", "pz")
-    )
-    jet = np.repeat(np.arange(len(counts)), counts)
-    first = np.cumsum(counts) - counts
-    axis = [np.bincount(jet, component, minlength=len(counts)) for component in (px, py, pz)]
+    counts, first = jets.counts, jets.offsets[:-1]
+    jet = np.repeat(np.arange(len(jets)), counts)
+    px, py, pz = (component.astype(np.float64) for component in jets.p4[1:])
+    axis = [np.add.reduceat(component, first) for component in (px, py, pz)]
     axis_eta, axis_phi = _round_direction(*axis)
     eta, phi = _round_direction(px, py, pz)
     log_pt = np.round(np.log(np.hypot(px, py)) / LOG_PT_STEP).astype(np.int64)
-
-    order = np.lexsort((-log_pt, jet))
-    log_pt, eta, phi = log_pt[order], eta[order], phi[order]
-    drop = np.empty_like(log_pt)
-    drop[1:] = log_pt[:-1] - log_pt[1:]
+    drop = -np.diff(log_pt, prepend=0)
     drop[first] = log_pt[first]
-    dphi = (phi - axis_phi[jet] + PHI_STEPS // 2) % PHI_STEPS - PHI_STEPS // 2
+    half_turn = PHI_STEPS // 2
     columns = {
-        "label": ak.to_numpy(jets.label),
+        "label": jets.jet["label"],
         "count": counts,
         "axis_eta": axis_eta,
         "axis_phi": axis_phi,
         "log_pt_drop": drop,
         "eta": eta - axis_eta[jet],
-        "phi": dphi,
+        "phi": (phi - axis_phi[jet] + half_turn) % PHI_STEPS - half_turn,
     }
     # Modulo 2^16: as signed numbers, their two upper bytes in Parquet would cost a bit each.
     return pa.table(
@@ -76,40 +69,36 @@ def encode(jets: ak.Array) -> pa.Table:
     )
 
 
-def decode(table: pa.Table) -> ak.Array:
+def decode(table: pa.Table) -> FlatJets:
     """Turn the columns of `encode` back into jets.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        As `encode` makes it.
 
     Returns
     -------
-    ak.Array
-        Jets with `p4`, float32 and in GeV, and `label`.
+    FlatJets
+        Massless jets in float32 and GeV, with ``label``.
     """
     columns = {
         name: np.asarray(table[name].combine_chunks().flatten()).view(np.int16).astype(np.int64)
         for name in table.column_names
     }
     counts, drop = columns["count"], columns["log_pt_drop"]
-    first = np.cumsum(counts) - counts
+    offsets = as_offsets(counts)
     fallen = np.cumsum(drop)
-    log_pt = np.repeat(fallen[first] + drop[first], counts) - fallen
+    log_pt = np.repeat((fallen + drop)[offsets[:-1]], counts) - fallen
     pt = np.exp(log_pt * LOG_PT_STEP)
     eta = (columns["eta"] + np.repeat(columns["axis_eta"], counts)) * ETA_STEP
     phi = (columns["phi"] + np.repeat(columns["axis_phi"], counts)) * PHI_STEP
-    components = {
-        "E": pt * np.cosh(eta),
-        "px": pt * np.cos(phi),
-        "py": pt * np.sin(phi),
-        "pz": pt * np.sinh(eta),
-    }
-    vector.register_awkward()
-    p4 = ak.zip(
-        {name: values.astype(np.float32) for name, values in components.items()},
-        with_name="Momentum4D",
-    )
-    return ak.zip({"p4": ak.unflatten(p4, counts), "label": columns["label"]}, depth_limit=1)
+    components = (pt * np.cosh(eta), pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta))
+    p4 = tuple(component.astype(np.float32) for component in components)
+    return FlatJets(offsets, p4, jet={"label": columns["label"]})
 
 
-def write_compact(jets: ak.Array, path: Path, metadata: dict[str, Any]) -> None:
+def write_compact(jets: FlatJets, path: Path, metadata: dict[str, Any]) -> None:
     """Write jets in the compact encoding, with a note of where they come from."""
     table = encode(jets).replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
     pq.write_table(
@@ -125,10 +114,14 @@ def write_compact(jets: ak.Array, path: Path, metadata: dict[str, Any]) -> None:
     )
 
 
-def read_compact(path: Path) -> tuple[ak.Array, dict[str, Any]]:
-    """Read jets of `write_compact` and the note that was written with them."""
-    table = pq.read_table(path)
-    return decode(table), json.loads(table.schema.metadata[METADATA_KEY])
+def read_compact(path: Path) -> FlatJets:
+    """Read jets of `write_compact`."""
+    return decode(pq.read_table(path))
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read the note that `write_compact` left."""
+    return json.loads(pq.read_schema(path).metadata[METADATA_KEY])
 
 
 def _round_direction(

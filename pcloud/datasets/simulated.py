@@ -12,7 +12,7 @@ from typing import Any
 
 import awkward as ak
 
-from pcloud.datasets.compact import read_compact
+from pcloud.datasets.compact import read_compact, read_metadata
 from pcloud.errors import UnknownNameError
 
 CLASSES = ("qcd", "top")
@@ -39,14 +39,12 @@ def load(split: str) -> ak.Array:
     UnknownNameError
         If there is no such split.
     """
-    jets, _ = read_compact(_path(split))
-    jets.attrs["classes"] = list(CLASSES)
-    return jets
+    return read_compact(_path(split)).to_awkward(CLASSES)
 
 
 def provenance(split: str) -> dict[str, Any]:
     """Command, seed, versions and settings that made one split."""
-    return read_compact(_path(split))[1]
+    return read_metadata(_path(split))
 
 
 def _path(split: str) -> Path:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcloud.io.jets import FlatJets, as_offsets
 from pcloud.simulate.detector import Detector, energy_flow
 from pcloud.simulate.recipe import MAX_CONSTITUENTS, PROCESSES, contained, in_window
 
-#: Jets in a block: five seconds of work, of which starting Pythia takes a third of a second.
-BLOCK_SIZE = 250
+if TYPE_CHECKING:
+    from pcloud.simulate.engines import EventGenerator
+
 #: Number of seeds that Pythia knows.
 PYTHIA_SEEDS = 900_000_000
 
@@ -28,35 +31,20 @@ class Settings:
     mpi : bool
         Whether there are multi-parton interactions.
     tune : int
-        Number of the pp tune of Pythia.
+        Number of the pp tune of Pythia; 14 is Monash 2013, its default.
+    block_size : int
+        Number of jets in a block. 250 are some seven seconds of work, of which starting Pythia
+        takes a third of one.
     """
 
-    seed: int
+    seed: int = 1
     detector: Detector = field(default_factory=Detector)
     mpi: bool = False
     tune: int = 14
+    block_size: int = 250
 
 
-@dataclass(frozen=True)
-class Jets:
-    """Jets as flat arrays, which travel between processes and files.
-
-    Parameters
-    ----------
-    counts : ndarray of int, shape (B,)
-        Number of constituents of each jet.
-    p4 : ndarray of float32, shape (N, 4)
-        Constituents ``(E, px, py, pz)`` in GeV, ordered by pT in each jet.
-    truth : ndarray of float32, shape (B, 4)
-        Top momentum; zero for QCD jets.
-    """
-
-    counts: np.ndarray
-    p4: np.ndarray
-    truth: np.ndarray
-
-
-def make_block(process: str, index: int, settings: Settings) -> Jets:
+def make_block(process: str, index: int, settings: Settings) -> FlatJets:
     """Make the jets of one block.
 
     Parameters
@@ -71,8 +59,9 @@ def make_block(process: str, index: int, settings: Settings) -> Jets:
 
     Returns
     -------
-    Jets
-        Exactly `BLOCK_SIZE` jets.
+    FlatJets
+        Exactly ``settings.block_size`` jets in float32, with ``label`` and the momentum of the top,
+        ``truth_E`` to ``truth_pz``, which is zero for QCD jets.
     """
     from pcloud.simulate.engines import EventGenerator
 
@@ -83,51 +72,48 @@ def make_block(process: str, index: int, settings: Settings) -> Jets:
     generator = EventGenerator(
         PROCESSES[process], pythia_seed, mpi=settings.mpi, tune=settings.tune
     )
-    batches: list[Jets] = []
-    made, tried = 0, 0
-    while made < BLOCK_SIZE:
-        missing = BLOCK_SIZE - made
-        efficiency = max(made, 10) / tried if tried else 0.25
-        events = int(np.clip(1.05 * missing / efficiency, 20, 250))
-        batches.append(_select(generator, events, settings.detector, rng))
-        made += len(batches[-1].counts)
+    batches: list[FlatJets] = []
+    made = tried = 0
+    while made < settings.block_size:
+        efficiency = max(made, 10) / tried if tried else 0.2
+        events = int(np.clip(1.05 * (settings.block_size - made) / efficiency, 20, 250))
+        batches.append(_select(generator, label, events, settings.detector, rng))
+        made += len(batches[-1])
         tried += events
-    return _first(BLOCK_SIZE, *batches)
+    return FlatJets.concatenate(batches).slice(0, settings.block_size)
 
 
 def _select(
-    generator: EventGenerator, events: int, detector: Detector, rng: np.random.Generator
-) -> Jets:
+    generator: EventGenerator,
+    label: int,
+    events: int,
+    detector: Detector,
+    rng: np.random.Generator,
+) -> FlatJets:
     """Make events and keep their leading jets that pass the selection."""
     from pcloud.simulate.engines import leading_jets
 
     made, particles, decays = generator.events(events)
     event, p4 = energy_flow(particles, detector, rng)
     which, counts, index = leading_jets(event, p4, made)
-    p4 = p4[index]
     jet = np.repeat(np.arange(len(which)), counts)
-    axis = np.stack([np.bincount(jet, p4[:, i], minlength=len(which)) for i in range(4)], axis=1)
+    p4 = p4[index]
+    axis = np.stack([np.bincount(jet, p, minlength=len(which)) for p in p4.T], axis=1)
     keep = in_window(axis)
     truth = np.zeros((len(which), 4))
-    if decays.shape[1]:
+    if decays.shape[1]:  # there are tops
         matched = contained(axis, decays[which])
         keep &= matched.any(axis=1)
         truth = decays[which, matched.argmax(axis=1), 0]
-    kept = keep[jet]
-    jet, p4 = jet[kept], p4[kept]
     order = np.lexsort((-np.hypot(p4[:, 1], p4[:, 2]), jet))
-    jet, p4 = jet[order], p4[order]
-    rank = np.arange(len(jet)) - np.searchsorted(jet, jet)
-    p4 = p4[rank < MAX_CONSTITUENTS]
-    return Jets(
-        np.minimum(counts[keep], MAX_CONSTITUENTS),
-        p4.astype(np.float32),
-        truth[keep].astype(np.float32),
+    rank = np.arange(len(jet)) - np.repeat(np.cumsum(counts) - counts, counts)
+    order = order[keep[jet] & (rank < MAX_CONSTITUENTS)]
+    names = ("truth_E", "truth_px", "truth_py", "truth_pz")
+    return FlatJets(
+        as_offsets(np.minimum(counts[keep], MAX_CONSTITUENTS)),
+        tuple(p4[order].astype(np.float32).T.copy()),
+        jet={
+            **dict(zip(names, truth[keep].astype(np.float32).T.copy(), strict=True)),
+            "label": np.full(keep.sum(), label, dtype=np.int64),
+        },
     )
-
-
-def _first(number: int, *parts: Jets) -> Jets:
-    """Join jets and keep the first `number`."""
-    counts = np.concatenate([part.counts for part in parts])[:number]
-    p4 = np.concatenate([part.p4 for part in parts])[: counts.sum()]
-    return Jets(counts, p4, np.concatenate([part.truth for part in parts])[:number])

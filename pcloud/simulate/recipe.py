@@ -3,6 +3,27 @@
 14 TeV, hadronic top pairs and QCD dijets, anti-kT jets with R = 0.8, the leading jet if its pT
 lies in 550-650 GeV within ``|eta| < 2``, tops contained in the jet, at most 200 constituents [1]_.
 
+The pT range of the hard process is a compromise, since events far below it rarely make a jet of
+550 GeV, by initial-state radiation. Measured in slices of it, 250-1200 GeV: selected jets per event
+made, cross section times that efficiency, and of the selected jets the mean multiplicity and
+the median mass.
+
+======= ======= ====== ==== ===== ======= ======= ==== =====
+pT hat  QCD eff rate   n    mass  top eff rate    n    mass
+======= ======= ====== ==== ===== ======= ======= ==== =====
+250-350 0.0018  35 pb  44   70    0.003   0.04 pb 60   176
+350-450 0.032   111 pb 51   77    0.013   0.04 pb 62   174
+450-500 0.13    74 pb  47   68    0.06    0.03 pb 63   174
+500-550 0.34    106 pb 46   68    0.19    0.06 pb 60   175
+550-600 0.61    109 pb 46   65    0.46    0.09 pb 61   173
+600-650 0.47    50 pb  45   68    0.35    0.04 pb 62   172
+650-900 < 0.11  9 pb   48   70    < 0.1   0.01 pb
+======= ======= ====== ==== ===== ======= ======= ==== =====
+
+Tops do not change with it: from 450 GeV, three quarters are kept. QCD jets become heavier and
+more numerous in particles below: from 400 GeV, four fifths are kept and the mean multiplicity is
+one percent low.
+
 References
 ----------
 .. [1] The Machine Learning Landscape of Top Taggers, https://arxiv.org/abs/1902.09914
@@ -53,7 +74,7 @@ PROCESSES = {
         ),
         pt_hat=(450.0, 800.0),
     ),
-    "qcd": Process(label=0, settings=("HardQCD:all = on",), pt_hat=(450.0, 800.0)),
+    "qcd": Process(label=0, settings=("HardQCD:all = on",), pt_hat=(400.0, 900.0)),
 }
 
 

@@ -1,0 +1,290 @@
+"""Samples of jets: any number, any seed, in memory or on disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.io.jets import FlatJets
+from pcloud.simulate.block import Settings
+from pcloud.simulate.detector import Detector
+from pcloud.simulate.recipe import CLASSES, PROCESSES
+from pcloud.simulate.workers import PartFiles, Task, make_blocks
+
+#: Blocks of each process whose jets are shuffled together: 20 000 jets, 20 MB.
+BLOCKS_PER_CHUNK = 40
+
+#: Blocks by process and number, in memory or on disk.
+Blocks = MutableMapping[Task, FlatJets] | PartFiles
+
+#: Suffixes that `simulate` writes.
+SUFFIXES = (".parquet", ".h5", ".npz")
+
+
+def simulate_jets(
+    num_jets: int,
+    *,
+    process: str = "both",
+    seed: int = 1,
+    workers: int = 1,
+    detector: Detector | None = None,
+    mpi: bool = False,
+    tune: int = 14,
+    progress: bool = True,
+) -> ak.Array:
+    """Simulate jets by the Landscape recipe.
+
+    The jets depend on the seed and the physics, not on the number of workers; a larger sample of
+    the same seed has the jets of the smaller one among its own.
+
+    Parameters
+    ----------
+    num_jets : int
+        Number of jets; of ``"both"`` processes, half each (and one more QCD jet if it is odd).
+    process : {"both", "top", "qcd"}
+        Hadronic top pairs, QCD dijets, or both, shuffled.
+    seed : int, default 1
+        Seed of Pythia and of the detector, not negative.
+    workers : int, default 1
+        Number of processes. With more than one, a script needs the usual
+        ``if __name__ == "__main__":`` around what it does.
+    detector : Detector, optional
+        Numbers of the detector; by default those of `Detector`.
+    mpi : bool, default False
+        Whether there are multi-parton interactions, which the recipe leaves out.
+    tune : int, default 14
+        Number of the pp tune of Pythia; 14 is Monash 2013.
+    progress : bool, default True
+        Whether a progress bar is shown.
+
+    Returns
+    -------
+    ak.Array
+        Jets with massless ``p4`` in GeV (float32, ordered by pT), ``label`` (1 = top), and the
+        momentum of the top, ``truth_E``, ``truth_px``, ``truth_py``, ``truth_pz``, zero for QCD
+        jets; ``attrs["classes"]`` names the classes.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range or there is no such process.
+    MissingExtraError
+        If pythia8mc or fastjet is not installed.
+
+    Examples
+    --------
+    >>> jets = simulate_jets(1000, seed=7)  # doctest: +SKIP
+    """
+    settings = _settings(seed, detector, mpi, tune)
+    wanted = _wanted(num_jets, process)
+    _check_workers(workers)
+    return make_sample({}, wanted, settings, workers, progress).to_awkward(CLASSES)
+
+
+def simulate(
+    out: str | os.PathLike[str],
+    num_jets: int,
+    *,
+    process: str = "both",
+    seed: int = 1,
+    workers: int | None = None,
+    detector: Detector | None = None,
+    mpi: bool = False,
+    tune: int = 14,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> Path:
+    """Simulate jets by the Landscape recipe into a file: the jets of `simulate_jets`.
+
+    Blocks of 250 jets that are ready are kept in the folder ``OUT.parts`` beside the file. After
+    an interruption, the same call continues with them. When the file is whole they are removed.
+
+    Parameters
+    ----------
+    out : path
+        File to write: ``.parquet``, ``.npz``, or ``.h5`` for the HDF5 layout of the Landscape
+        sample.
+    num_jets : int
+        Number of jets; of ``"both"`` processes, half each (and one more QCD jet if it is odd).
+    process : {"both", "top", "qcd"}
+        Hadronic top pairs, QCD dijets, or both, shuffled.
+    seed : int, default 1
+        Seed of Pythia and of the detector, not negative.
+    workers : int, optional
+        Number of processes; by default one for each processor.
+    detector : Detector, optional
+        Numbers of the detector; by default those of `Detector`.
+    mpi : bool, default False
+        Whether there are multi-parton interactions, which the recipe leaves out.
+    tune : int, default 14
+        Number of the pp tune of Pythia; 14 is Monash 2013.
+    progress : bool, default True
+        Whether a progress bar is shown.
+    overwrite : bool, default False
+        Whether a file that exists may be replaced.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range, there is no such process, the suffix is unknown, or
+        ``OUT.parts`` is from a run with other settings.
+    FileExistsError
+        If the file exists.
+    FileNotFoundError
+        If its folder does not exist.
+    MissingExtraError
+        If pythia8mc or fastjet is not installed.
+    """
+    from pcloud.io import write_jets
+
+    out = _check_out(Path(out), overwrite)
+    settings = _settings(seed, detector, mpi, tune)
+    wanted = _wanted(num_jets, process)
+    workers = _check_workers(workers)
+    blocks = PartFiles(out.with_name(f"{out.name}.parts"), settings)
+    jets = make_sample(blocks, wanted, settings, workers, progress)
+    write_jets(jets.to_awkward(CLASSES), out, overwrite=overwrite)
+    blocks.remove()
+    return out
+
+
+def make_sample(
+    blocks: Blocks,
+    wanted: Mapping[str, int],
+    settings: Settings,
+    workers: int,
+    progress: bool = False,
+) -> FlatJets:
+    """Make the blocks that are not there yet, and shuffle their jets.
+
+    Parameters
+    ----------
+    blocks : mapping of (str, int) to FlatJets
+        Blocks made before; new ones are added.
+    wanted : mapping of str to int
+        Number of jets of each process.
+    settings : Settings
+        What decides the jets.
+    workers : int
+        Number of processes.
+    progress : bool, default False
+        Whether a progress bar is shown.
+
+    Returns
+    -------
+    FlatJets
+        Jets shuffled within chunks of 20 000 of them, which depend on the seed alone.
+    """
+    size = settings.block_size
+    tasks = [
+        (process, index)
+        for process, number in wanted.items()
+        for index in range(-(-number // size))
+    ]
+    missing = [task for task in tasks if task not in blocks]
+    done = len(tasks) - len(missing)
+    with _bar(progress) as bar:
+        begin = time.monotonic()
+        shown = bar.add_task("", total=len(tasks) * size, rate=0.0)
+        bar.update(shown, completed=done * size)
+        for number, (task, jets) in enumerate(make_blocks(missing, settings, workers), start=1):
+            blocks[task] = jets
+            rate = number * size / (time.monotonic() - begin)
+            bar.update(shown, completed=(done + number) * size, rate=rate)
+    return FlatJets.concatenate(list(_chunks(blocks, wanted, settings)))
+
+
+def _bar(progress: bool) -> Progress:
+    return Progress(
+        TextColumn("simulating jets"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.0f} jets/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not progress,
+    )
+
+
+def _chunks(blocks: Blocks, wanted: Mapping[str, int], settings: Settings) -> Iterator[FlatJets]:
+    """Jets of all processes, shuffled within each chunk of blocks."""
+    size = BLOCKS_PER_CHUNK * settings.block_size
+    for chunk in range(-(-max(wanted.values()) // size)):
+        parts = []
+        for process, number in wanted.items():
+            here = min(number - chunk * size, size)
+            for start in range(0, here, settings.block_size):
+                block = chunk * BLOCKS_PER_CHUNK + start // settings.block_size
+                parts.append(
+                    blocks[process, block].slice(0, min(settings.block_size, here - start))
+                )
+        jets = FlatJets.concatenate(parts)
+        key = np.random.SeedSequence(settings.seed, spawn_key=(len(CLASSES), chunk))
+        order = np.random.default_rng(key).permutation(len(jets))
+        yield FlatJets.from_awkward(jets.to_awkward()[order])
+
+
+def _settings(seed: int, detector: Detector | None, mpi: bool, tune: int) -> Settings:
+    from pcloud.simulate import engines  # noqa: F401  an absent extra is noticed here
+
+    if seed < 0:
+        raise InputError(f"the seed must not be negative, got {seed}")
+    if not 0 <= tune <= 36:
+        raise InputError(f"the pp tunes of Pythia have numbers from 0 to 36, got {tune}")
+    return Settings(seed, detector or Detector(), mpi, tune)
+
+
+def _wanted(num_jets: int, process: str) -> dict[str, int]:
+    """Number of jets of each process."""
+    known = ("both", *PROCESSES)
+    if process not in known:
+        raise UnknownNameError("process", process, known)
+    if num_jets < 1:
+        raise InputError(f"the number of jets must be positive, got {num_jets}")
+    if process != "both":
+        return {process: num_jets}
+    share = {"top": num_jets // 2, "qcd": num_jets - num_jets // 2}
+    return {name: number for name, number in share.items() if number}
+
+
+def _check_workers(workers: int | None) -> int:
+    if workers is None:
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+    if workers < 1:
+        raise InputError(f"the number of workers must be positive, got {workers}")
+    return workers
+
+
+def _check_out(out: Path, overwrite: bool) -> Path:
+    if out.suffix not in SUFFIXES:
+        raise InputError(f"{out}: jets are written to {', '.join(SUFFIXES)}, not {out.suffix!r}")
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"{out}: exists already; overwrite=True replaces it")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out}: the folder {out.parent} does not exist")
+    return out

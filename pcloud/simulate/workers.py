@@ -1,0 +1,143 @@
+"""Blocks of jets made by several processes, kept in part files as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pcloud.errors import InputError
+from pcloud.io.jets import FlatJets
+from pcloud.simulate.block import Settings, make_block
+
+#: A block: its process and its number.
+Task = tuple[str, int]
+
+
+class PartFiles:
+    """Folder that keeps finished blocks until the whole sample is there.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it does not exist.
+    settings : Settings
+        What decides the jets; blocks of other settings or other versions of Pythia and FastJet
+        are not mixed.
+
+    Raises
+    ------
+    InputError
+        If the folder holds blocks of other settings.
+    """
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder = folder
+        note = describe(settings)
+        file = folder / "settings.json"
+        if file.exists() and json.loads(file.read_text()) != note:
+            raise InputError(
+                f"{folder}: holds blocks of an interrupted run with other settings (see "
+                "settings.json there); repeat that run, or remove the folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(note, indent=1))
+
+    def __contains__(self, task: Task) -> bool:
+        return self._path(task).exists()
+
+    def __setitem__(self, task: Task, jets: FlatJets) -> None:
+        part = self.folder / f"{os.getpid()}.part"
+        columns: dict[str, Any] = {"offsets": jets.offsets, "p4": np.stack(jets.p4), **jets.jet}
+        with part.open("wb") as file:
+            np.savez(file, **columns)
+        part.replace(self._path(task))  # a file that exists is whole
+
+    def __getitem__(self, task: Task) -> FlatJets:
+        with np.load(self._path(task)) as columns:
+            arrays = dict(columns)
+        return FlatJets(arrays.pop("offsets"), tuple(arrays.pop("p4")), jet=arrays)
+
+    def remove(self) -> None:
+        """Remove the folder and the blocks in it."""
+        for file in (*self.folder.glob("*.npz"), *self.folder.glob("*.part")):
+            file.unlink()
+        (self.folder / "settings.json").unlink()
+        with contextlib.suppress(OSError):  # something of the user's is in it
+            self.folder.rmdir()
+
+    def _path(self, task: Task) -> Path:
+        return self.folder / f"{task[0]}-{task[1]:06d}.npz"
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """Settings and versions that decide the jets, as plain types."""
+    return {
+        **json.loads(json.dumps(asdict(settings))),
+        "pythia8mc": version("pythia8mc"),
+        "fastjet": version("fastjet"),
+    }
+
+
+def make_blocks(
+    tasks: Sequence[Task], settings: Settings, workers: int
+) -> Iterator[tuple[Task, FlatJets]]:
+    """Make blocks, each as soon as it is ready.
+
+    With one worker they are made in this process. With more, new processes make them
+    (``spawn``: no state of this process, such as its threads, is copied). When this process is
+    interrupted, they end at once.
+
+    Parameters
+    ----------
+    tasks : sequence of (str, int)
+        Process and number of each block.
+    settings : Settings
+        What decides the jets.
+    workers : int
+        Number of processes.
+
+    Yields
+    ------
+    task : (str, int)
+        Which block it is.
+    jets : FlatJets
+        Its jets.
+    """
+    if workers == 1 or len(tasks) < 2:
+        for task in tasks:
+            yield task, make_block(*task, settings)
+        return
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_die_at_interrupt)
+    try:
+        waiting = list(reversed(tasks))  # submitted by and by: nothing to take back at the end
+        running: dict[Future[FlatJets], Task] = {}
+        while waiting or running:
+            while waiting and len(running) < 2 * workers:
+                task = waiting.pop()
+                running[pool.submit(make_block, *task, settings)] = task
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+        pool.shutdown()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - others:
+            child.terminate()
+        raise
+
+
+def _die_at_interrupt() -> None:
+    """End this process without a word at Ctrl-C, which the terminal sends to all of them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
