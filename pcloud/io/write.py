@@ -19,7 +19,7 @@ from pcloud.io.files import Paths, expand, new_file
 from pcloud.io.jets import FlatJets
 from pcloud.io.read import JetStream, SchemaLike
 
-__all__ = ["convert", "write_jets"]
+__all__ = ["convert", "write_chunks", "write_jets"]
 
 
 class _Writer(Protocol):
@@ -61,7 +61,7 @@ def write_jets(jets: ak.Array, path: str | os.PathLike[str], *, overwrite: bool 
         raise InputError(f"{path}: there are no jets to write")
     if "label" in flat.jet:
         flat.jet["label"] = flat.jet["label"].astype(np.int64)
-    _write([flat], path, classes, overwrite)
+    write_chunks([flat], path, classes, overwrite)
 
 
 def convert(
@@ -116,7 +116,7 @@ def convert(
     )
     with bar:
         task = bar.add_task(f"{target.name}", total=stream.count())
-        return _write(
+        return write_chunks(
             stream.chunks(chunk_size),
             target,
             stream.classes,
@@ -125,13 +125,36 @@ def convert(
         )
 
 
-def _write(
+def write_chunks(
     chunks: Iterable[FlatJets],
     path: Path,
     classes: tuple[str, ...],
     overwrite: bool,
     advance: Callable[[int], object] = lambda num_jets: None,
 ) -> int:
+    """Write jets that come in chunks of the same columns, whole or not at all.
+
+    Parameters
+    ----------
+    chunks : iterable of FlatJets
+        Taken one after the other, when there is room for them.
+    path, overwrite
+        As for `write_jets`.
+    classes : tuple of str
+        Names of the classes.
+    advance : callable, optional
+        Told the number of jets of each chunk that is written.
+
+    Returns
+    -------
+    int
+        Number of jets written.
+
+    Raises
+    ------
+    FileExistsError, InputError
+        As from `write_jets`, or if the columns change.
+    """
     make = _writer_class(path)
     writer: _Writer | None = None
     types: dict[str, np.dtype] = {}

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pcloud
 from pcloud.datasets.compact import write_compact
+from pcloud.io import FlatJets
 from pcloud.simulate.block import Settings
 from pcloud.simulate.recipe import CLASSES
-from pcloud.simulate.sample import make_sample
+from pcloud.simulate.sample import make_chunks
 from pcloud.simulate.workers import PartFiles, describe
 
 #: What the package ships: the seed, and the number of jets of each split, half of them tops.
@@ -49,7 +50,7 @@ def make_embedded(
     total = sum(sizes.values())
     wanted = {"top": total // 2, "qcd": total - total // 2}
     blocks = PartFiles(folder / "parts", settings)
-    jets = make_sample(blocks, wanted, settings, workers, progress)
+    jets = FlatJets.concatenate(list(make_chunks(blocks, wanted, settings, workers, progress)))
     start = 0
     for split, size in sizes.items():
         metadata = {

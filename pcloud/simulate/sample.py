@@ -21,6 +21,7 @@ from rich.progress import (
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.jets import FlatJets
+from pcloud.io.write import write_chunks
 from pcloud.simulate.block import Settings
 from pcloud.simulate.detector import Detector
 from pcloud.simulate.recipe import CLASSES, PROCESSES
@@ -93,7 +94,8 @@ def simulate_jets(
     settings = _settings(seed, detector, mpi, tune)
     wanted = _wanted(num_jets, process)
     _check_workers(workers)
-    return make_sample({}, wanted, settings, workers, progress).to_awkward(CLASSES)
+    chunks = make_chunks({}, wanted, settings, workers, progress)
+    return FlatJets.concatenate(list(chunks)).to_awkward(CLASSES)
 
 
 def simulate(
@@ -155,27 +157,25 @@ def simulate(
     MissingExtraError
         If pythia8mc or fastjet is not installed.
     """
-    from pcloud.io import write_jets
-
     out = _check_out(Path(out), overwrite)
     settings = _settings(seed, detector, mpi, tune)
     wanted = _wanted(num_jets, process)
     workers = _check_workers(workers)
     blocks = PartFiles(out.with_name(f"{out.name}.parts"), settings)
-    jets = make_sample(blocks, wanted, settings, workers, progress)
-    write_jets(jets.to_awkward(CLASSES), out, overwrite=overwrite)
+    chunks = make_chunks(blocks, wanted, settings, workers, progress)
+    write_chunks(chunks, out, CLASSES, overwrite)
     blocks.remove()
     return out
 
 
-def make_sample(
+def make_chunks(
     blocks: Blocks,
     wanted: Mapping[str, int],
     settings: Settings,
     workers: int,
     progress: bool = False,
-) -> FlatJets:
-    """Make the blocks that are not there yet, and shuffle their jets.
+) -> Iterator[FlatJets]:
+    """Make the blocks that are not there yet, then shuffle their jets.
 
     Parameters
     ----------
@@ -190,10 +190,10 @@ def make_sample(
     progress : bool, default False
         Whether a progress bar is shown.
 
-    Returns
-    -------
+    Yields
+    ------
     FlatJets
-        Jets shuffled within chunks of 20 000 of them, which depend on the seed alone.
+        Up to 20 000 jets, shuffled among themselves.
     """
     size = settings.block_size
     tasks = [
@@ -211,7 +211,7 @@ def make_sample(
             blocks[task] = jets
             rate = number * size / (time.monotonic() - begin)
             bar.update(shown, completed=(done + number) * size, rate=rate)
-    return FlatJets.concatenate(list(_chunks(blocks, wanted, settings)))
+    yield from _chunks(blocks, wanted, settings)
 
 
 def _bar(progress: bool) -> Progress:

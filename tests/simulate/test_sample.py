@@ -18,11 +18,15 @@ from pcloud.io import FlatJets, read_jets
 from pcloud.simulate import Detector, sample, simulate, simulate_jets, workers
 from pcloud.simulate.block import Settings
 from pcloud.simulate.embedded import make_embedded
-from pcloud.simulate.sample import make_sample
+from pcloud.simulate.sample import make_chunks
 from pcloud.simulate.workers import PartFiles
 
 SMALL = Settings(seed=9, block_size=6)
 COLUMNS = ("truth_E", "truth_px", "truth_py", "truth_pz", "label")
+
+
+def make_sample(blocks, wanted, settings, workers) -> FlatJets:
+    return FlatJets.concatenate(list(make_chunks(blocks, wanted, settings, workers)))
 
 
 def fake_block(process: str, index: int, settings: Settings) -> FlatJets:
@@ -173,13 +177,13 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from pcloud.simulate.block import Settings
-from pcloud.simulate.sample import make_sample
+from pcloud.simulate.sample import make_chunks
 from pcloud.simulate.workers import PartFiles
 
 if __name__ == "__main__":
     settings = Settings(seed=9, block_size=6)
     parts = PartFiles(Path(sys.argv[1]), settings)
-    make_sample(parts, {"top": 6000}, settings, workers=2)
+    list(make_chunks(parts, {"top": 6000}, settings, workers=2))
 """
 
 
