@@ -79,9 +79,9 @@ def evaluate(
     -----
     The rejection is 1 / eB, where eB is the fraction of background jets that score at least
     as high as the lowest-scoring jet of the best fraction eS of the signal. This is the first
-    corner of the ROC curve that reaches eS, the value of ``numpy.interp(eS, tpr, fpr)`` on
-    ``sklearn.metrics.roc_curve``. Published codes that take the corner nearest to eS, or the
-    first above it, differ by one signal jet. Where jets of both kinds tie at the threshold,
+    corner of the ROC curve that reaches eS; between corners it is what
+    ``numpy.interp(eS, tpr, fpr)`` makes of ``sklearn.metrics.roc_curve``. Published codes that
+    take the corner nearest to eS, or the first above it, differ by one signal jet. Where jets of both kinds tie at the threshold,
     the ROC curve is followed linearly, as in the area: a random part of the tied jets passes.
 
     If no background jet passes, an accuracy or an area is exactly 0 or 1, the value is a

@@ -183,7 +183,7 @@ def test_counting_errors_cover_the_truth(tagger):
         # Unequal classes: an accuracy at 0.5 stays tagger.accuracy in both.
         return evaluate(*tagger.draw(2000, 10_000, generator), num_bootstrap=0)
 
-    for pull in pulls(measure, truth, number=600).values():
+    for pull in pulls(measure, truth, number=400).values():
         assert_unit_pull(pull)
 
 
@@ -213,9 +213,9 @@ def test_few_signal_jets_need_the_error_of_the_threshold(tagger):
     def of_background_alone(entry):
         return entry.value * (entry.value / num_background) ** 0.5
 
-    pull = pulls(measure, truth, number=400)["rejection@0.3"]
+    pull = pulls(measure, truth, number=250)["rejection@0.3"]
     assert_unit_pull(pull, width_bias=0.12)
-    narrow = pulls(measure, truth, number=100, error=of_background_alone)["rejection@0.3"]
+    narrow = pulls(measure, truth, number=60, error=of_background_alone)["rejection@0.3"]
     assert np.std(narrow) > 1.5
 
 
@@ -230,7 +230,7 @@ def test_errors_of_many_classes_cover_the_truth():
         return evaluate(*sample, background=0, num_bootstrap=0)
 
     truth = {name: float(large[name]) for name in names}
-    for pull in pulls(measure, truth, number=400).values():
+    for pull in pulls(measure, truth, number=250).values():
         assert_unit_pull(pull, width_bias=0.05)
 
 

@@ -42,7 +42,7 @@ def score_figure(
     bins = int(np.clip(len(sample.labels) ** 0.5, 10, 40))
     if len(sample.classes) == 2:
         target = binary_signal(sample, signal, background)
-        figure, (axes,) = new_figure(3.6)
+        figure, (axes,) = new_figure(4.4)
         groups = [
             (sample.classes[c], sample.of(target)[sample.labels == c], COLORS[c]) for c in (0, 1)
         ]

@@ -1,0 +1,80 @@
+"""The HTML page around the sections of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from pcloud.report.run_folder import RunFolder
+from pcloud.report.sections import Section, test_jets
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<h1>{heading}</h1>
+<p>{facts}</p>
+</header>
+<main>
+{sections}
+</main>
+<footer>Made by pcloud{version} from the files in {folder}.</footer>
+</body>
+</html>
+"""
+
+
+def render(run: RunFolder, sections: Sequence[Section]) -> str:
+    """Page of a run; sections without a body are left out."""
+    heading = _heading(run)
+    shown = [
+        f"<section>\n<h2>{escape(section.title)}</h2>\n{section.body}\n</section>"
+        for section in sections
+        if section.body
+    ]
+    version = run.environment.get("pcloud")
+    return _PAGE.format(
+        title=escape(f"{heading} · pcloud"),
+        style=files("pcloud.report").joinpath("page.css").read_text("utf-8"),
+        heading=escape(heading),
+        facts=" · ".join(f"<span>{escape(fact)}</span>" for fact in _facts(run)),
+        sections="\n".join(shown),
+        version=escape(f" {version}" if version else ""),
+        folder=f"<code>{escape(str(run.path))}</code>",
+    )
+
+
+def _heading(run: RunFolder) -> str:
+    model = run.config.get("model")
+    return str(model) if isinstance(model, str) else run.path.resolve().name
+
+
+def _facts(run: RunFolder) -> list[str]:
+    facts = []
+    if "data" in run.config:
+        facts.append(f"trained on {_listed(run.config['data'])}")
+    if run.table is not None and run.table.counts:
+        facts.append(test_jets(run.table))
+    if "seed" in run.config:
+        facts.append(f"seed {run.config['seed']}")
+    finished = run.environment.get("finished")
+    if finished:
+        facts.append(str(finished)[:10])
+    elif "finished" in run.environment:
+        facts.append("training not finished")
+    return facts
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,266 @@
+"""The parts of a report, in their order. A further part is a function more in `SECTIONS`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from pcloud.evaluation import EvaluationTable, Measured
+from pcloud.evaluation.figures import (
+    confusion_figure,
+    roc_figure,
+    score_figure,
+    training_figure,
+)
+from pcloud.evaluation.figures.curves import PANELS
+from pcloud.evaluation.table import describe
+from pcloud.report.figures import FigureFolder
+from pcloud.report.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of a page.
+
+    Parameters
+    ----------
+    title : str
+        Plain text.
+    body : str
+        HTML; empty for a section that is left out.
+    """
+
+    title: str
+    body: str
+
+
+def results(run: RunFolder, figures: FigureFolder) -> Section:
+    """Give the numbers, each with its error."""
+    if run.table is None:
+        return Section("Result", _absent(_why(run, "scores.parquet"), "no numbers"))
+    tiles = [_tile(name, entry) for name, entry in run.table.items() if "[" not in name]
+    number = run.table.settings.get("num_bootstrap")
+    check = (
+        f"; below it, as a check, the spread of {number} bootstrap resamplings" if number else ""
+    )
+    words = (
+        "± is the counting error of the test jets (DeLong for the area, binomial for the "
+        "accuracy, passing jets and threshold for the rejection)"
+        f"{check}. Another training would move the numbers too: these errors do not know it."
+    )
+    parts = [f'<dl class="tiles">{"".join(tiles)}</dl>', _paragraph(words)]
+    if by_class := run.table.by_class():
+        parts.append(_table(by_class))
+    parts += [_paragraph(note, "note") for note in run.table.notes]
+    return Section("Result", "".join(parts))
+
+
+def discrimination(run: RunFolder, figures: FigureFolder) -> Section:
+    """Draw ROC curves and scores."""
+    title = "How well the classes are told apart"
+    if run.scores is None:
+        return Section(title, _absent(_why(run, "scores.parquet"), "no curves"))
+    settings = {} if run.table is None else run.table.settings
+    chosen = {name: settings.get(name) for name in ("signal", "background")}
+    efficiencies = settings.get("efficiencies", (0.3, 0.5))
+    roc = figures.add(
+        "roc",
+        roc_figure(run.scores, efficiencies=efficiencies, **chosen),
+        "ROC curve. For each fraction of signal kept (across), one in how many background jets "
+        "still passes (up, logarithmic): higher is better. The band holds 68 % of the bootstrap "
+        "resamplings; dashed, a random choice.",
+    )
+    binary = len(run.scores.classes) == 2
+    which = "jets of each class" if binary else "its jets (blue) and all others (grey)"
+    scores = figures.add(
+        "scores",
+        score_figure(run.scores, **chosen),
+        f"Scores. The distribution of the score for {which}, logarithmic: the less they "
+        "overlap, the better. Bars show counting errors.",
+    )
+    return Section(title, f'<div class="figures">{roc}{scores}</div>')
+
+
+def confusion(run: RunFolder, figures: FigureFolder) -> Section:
+    """Draw the confusion matrix three ways."""
+    title = "What is taken for what"
+    if run.scores is None:
+        return Section(title, _absent(_why(run, "scores.parquet"), "no confusion matrix"))
+    if not run.scores.are_probabilities:
+        return Section(title, _absent("The scores are no probabilities", "no predicted class"))
+    signal = None if run.table is None else run.table.settings.get("signal")
+    captions = {
+        None: "Counts. Each row holds the jets of one true class, each column what they were "
+        "taken for; the diagonal is right.",
+        "true": "By true class. Each row adds up to 100 %: how the jets of a class are "
+        "recognised (efficiency).",
+        "predicted": "By predicted class. Each column adds up to 100 %: how far a prediction "
+        "can be trusted on a sample with this mix of classes (purity).",
+    }
+    drawn = [
+        figures.add(
+            f"confusion_{normalise or 'counts'}",
+            confusion_figure(run.scores, normalise, signal=signal),
+            caption,
+        )
+        for normalise, caption in captions.items()
+    ]
+    size = "figures wide" if len(run.scores.classes) > 4 else "figures"
+    return Section(title, f'<div class="{size}">{"".join(drawn)}</div>')
+
+
+def training(run: RunFolder, figures: FigureFolder) -> Section:
+    """Draw the training curves."""
+    columns = {name for names in PANELS.values() for name in names}
+    if not columns & set(run.history):
+        return Section("Training", _absent(_why(run, "metrics.csv"), "no training curves"))
+    captions = {
+        ("loss", "learning rate"): "Loss after every epoch: lower is better, a ring marks the "
+        "best validation. Validation rising while training falls is overtraining. Below, the "
+        "learning rate.",
+        ("accuracy", "AUC"): "Metrics after every epoch: higher is better, a ring marks the best "
+        "validation.",
+    }
+    drawn = [
+        figures.add(
+            f"training_{titles[0]}",
+            training_figure({name: run.history[name] for name in names}),
+            caption,
+        )
+        for titles, caption in captions.items()
+        if (names := [name for title in titles for name in PANELS[title] if name in run.history])
+    ]
+    words = _training_words(run)
+    if not any(name.startswith("val_") for name in run.history):
+        words += " There were no validation jets, so nothing here shows overtraining."
+    return Section("Training", f'{_paragraph(words)}<div class="figures">{"".join(drawn)}</div>')
+
+
+def other_samples(run: RunFolder, figures: FigureFolder) -> Section:
+    """Compare the numbers of evaluations on other jets, if there were any."""
+    if not run.others:
+        return Section("Other samples", "")
+    tables = dict(run.others) if run.table is None else {"test jets": run.table, **run.others}
+    names = dict.fromkeys(name for table in tables.values() for name in table if "[" not in name)
+    rows = [["", *tables], ["jets", *(f"{sum(table.counts):,}" for table in tables.values())]]
+    for name in names:
+        found = (str(table[name]) if name in table else "" for table in tables.values())
+        rows.append([describe(name), *found])
+    words = "The same tagger on other jets, beside its own test jets."
+    return Section("Other samples", _paragraph(words) + _table(rows))
+
+
+def reproduction(run: RunFolder, figures: FigureFolder) -> Section:
+    """Give commands, configuration and environment."""
+    title = "Making it again"
+    if not run.config_text:
+        body = _absent(_why(run, "config.yaml"), "no command to make this run again")
+    else:
+        folder, again = shlex.quote(str(run.path)), shlex.quote(f"{run.path}_again")
+        commands = [
+            f"pcloud train --config {folder}/config.yaml --out {again}",
+            f"pcloud evaluate {again}",
+            f"pcloud report {again}",
+        ]
+        body = f"<pre><code>{escape(chr(10).join(commands))}</code></pre>"
+        body += _details("Configuration", f"<pre><code>{escape(run.config_text)}</code></pre>")
+    if run.environment:
+        body += _details("Environment", _table(_flatten(run.environment), header=False))
+    else:
+        body += _absent(_why(run, "environment.json"), "no versions and machine")
+    return Section(title, body)
+
+
+SECTIONS: Sequence[Callable[[RunFolder, FigureFolder], Section]] = (
+    results,
+    discrimination,
+    confusion,
+    training,
+    other_samples,
+    reproduction,
+)
+
+
+def test_jets(table: EvaluationTable) -> str:
+    """Number of test jets, for a headline."""
+    return f"{sum(table.counts):,} test jets"
+
+
+def _tile(name: str, entry: Measured) -> str:
+    value, _, error = str(entry).partition(" ± ")
+    small = f" <small>± {error}</small>" if error else ""
+    foot = entry.method
+    if entry.bootstrap is not None:
+        foot = f"bootstrap ± {str(Measured(entry.value, entry.bootstrap)).partition(' ± ')[2]}"
+    return (
+        f"<div><dt>{_subscripts(describe(name))}</dt><dd>{escape(value)}{small}"
+        f"<span>{escape(foot)}</span></dd></div>"
+    )
+
+
+def _training_words(run: RunFolder) -> str:
+    epochs = max(len(curve[0]) for curve in run.history.values())
+    words = f"{epochs} epoch{'s' if epochs > 1 else ''}"
+    if "seconds" in run.history:
+        words += f" in {_duration(float(np.sum(run.history['seconds'][1])))}"
+    if "val_loss" in run.history:
+        at, loss = run.history["val_loss"]
+        words += f"; lowest validation loss {loss.min():.4f}, after epoch {at[loss.argmin()]:g}"
+    return words + "."
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _subscripts(text: str) -> str:
+    return escape(text).replace("εB", "ε<sub>B</sub>").replace("εS", "ε<sub>S</sub>")
+
+
+def _paragraph(text: str, kind: str = "") -> str:
+    attribute = f' class="{kind}"' if kind else ""
+    return f"<p{attribute}>{escape(text)}</p>"
+
+
+def _absent(reason: str, consequence: str) -> str:
+    return _paragraph(f"{reason}: {consequence}.", "absent")
+
+
+def _why(run: RunFolder, file: str) -> str:
+    return f"{file} {run.missing.get(file, 'has no such columns')}"
+
+
+def _details(summary: str, body: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
+
+
+def _table(rows: list[list[str]], header: bool = True) -> str:
+    head = ""
+    if header:
+        head = "".join(f'<th scope="col">{_subscripts(cell)}</th>' for cell in rows[0])
+        head = f"<thead><tr>{head}</tr></thead>"
+    body = "".join(
+        f'<tr><th scope="row">{_subscripts(row[0])}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in rows[1 if header else 0 :]
+    )
+    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+def _flatten(values: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows += _flatten(value)
+        elif value is not None:
+            rows.append([str(name), str(value)])
+    return rows
