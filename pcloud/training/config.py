@@ -279,18 +279,14 @@ def add_config_arguments(parser: ArgumentParser) -> None:
 def one_line(error: Exception) -> str:
     """Say in one line what jsonargparse says in a paragraph."""
     message = str(error)
-    found = re.search(
-        r'key "([\w.]+)":?(.*?)(?:Given value: (.*)|$)', message, flags=re.DOTALL | re.IGNORECASE
-    )
-    if not found or "Given value" not in message:
+    name = re.search(r'[Kk]ey "([\w.]+)"', message)
+    value = re.search(r"(?:Given|Got) value: (.*)", message, flags=re.DOTALL)
+    if not name or not value:
         return " ".join(message.split())
-    name, reason, value = found.groups()
-    expected = re.search(r"Subtypes: [\[(](.*?)[\])]\n", reason) or re.search(
-        r"Expected an? (.*)", reason
-    )
-    names = expected.group(1) if expected else reason
-    names = re.sub(r"<class '([\w.]+)'>|typing\.", r"\1", names).replace("NoneType", "null")
-    return f"--{name.replace('_', '-')}: {' '.join(value.split())!r} is not one of: {names.strip()}"
+    option = f"--{name[1].rpartition('.')[2].replace('_', '-')}"
+    hint = get_type_hints(TrainConfig).get(name[1].rpartition(".")[2])
+    expected = f"; expected {_metavar(hint)}" if hint else ""
+    return f"{option}: {' '.join(value[1].split())!r} cannot be used{expected}"
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

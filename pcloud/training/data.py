@@ -13,7 +13,7 @@ import awkward as ak
 import numpy as np
 
 from pcloud.batch import JetDataset
-from pcloud.datasets import list_datasets, load_dataset
+from pcloud.datasets import dataset_files, dataset_info, list_datasets
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FeatureSet, feature_set
 from pcloud.io import iter_jets, read_jets
@@ -116,13 +116,17 @@ def load_jets(
     UnknownNameError
         If `source` is neither a data set nor a path.
     """
-    if _is_dataset(source):
-        jets = load_dataset(str(source), split, root=config.data_root)
-        return _draw([jets], limit, config.split_seed)
+    schema = config.schema
+    if isinstance(source, str) and _is_dataset(source):
+        info = dataset_info(source)
+        if info.load is not None:
+            return _draw([info.load(split)], limit, config.split_seed)
+        source = [str(file) for file in dataset_files(source, split, config.data_root)]
+        schema = info.schema
     options: dict[str, Any] = {"on_bad_jet": config.on_bad_jet, "check_units": config.check_units}
     if limit is None:
-        return read_jets(source, config.schema, **options)
-    return _draw(iter_jets(source, config.schema, **options), limit, config.split_seed)
+        return read_jets(source, schema, **options)
+    return _draw(iter_jets(source, schema, **options), limit, config.split_seed)
 
 
 def _fractions(config: DataConfig) -> dict[str, float]:

@@ -80,15 +80,15 @@ def train(
     """
     config = _complete(config, options)
     console = Console(stderr=True, quiet=not progress)
-    _check_before_loading(config)
-    with open_folder(config, overwrite=overwrite) as folder:
-        run = _existing_run(folder)
-        if run is not None and run.finished:
-            console.print(f"{folder} is finished; --overwrite starts anew", highlight=False)
-            return run
-        with isolate_rng(), _quiet_lightning(), _restored_algorithms():
-            _train(config, folder, console)
-        return Run(folder)
+    with isolate_rng(), _quiet_lightning(), _restored_algorithms():
+        _check_before_loading(config)
+        with open_folder(config, overwrite=overwrite) as folder:
+            run = _existing_run(folder)
+            if run is not None and run.finished:
+                console.print(f"{folder} is finished; --overwrite starts anew", highlight=False)
+            else:
+                _train(config, folder, console)
+    return Run(folder)
 
 
 def _complete(config: TrainConfig | None, options: dict[str, Any]) -> TrainConfig:
@@ -104,8 +104,7 @@ def _check_before_loading(config: TrainConfig) -> None:
     """What can be wrong and needs no jets to be seen."""
     if ":" not in config.model:
         model_info(config.model)
-    with _quiet_lightning():
-        trainer = _trainer(config, epochs=1)
+    trainer = _trainer(config, epochs=1)
     if trainer.world_size > 1:
         raise InputError(
             f"devices={config.devices!r} are {trainer.world_size} devices: a run trains on one"
@@ -163,7 +162,7 @@ def _trainer(
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
         )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
         raise InputError(
             f"cannot train on accelerator {config.accelerator!r}, devices {config.devices!r}: "
             f"{' '.join(str(error).split())}"

@@ -167,7 +167,7 @@ def without_clock(row: dict[Any, Any]) -> dict[Any, Any]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    assert status(fork(lambda: train("whole"))) == 0
+    assert status(fork(lambda: train("whole"))) == 0, "the uninterrupted training failed"
     whole = findings("whole")
     results = {}
     random.seed(4)

@@ -1,0 +1,141 @@
+"""The configuration: the same from Python, YAML and the command line, and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pcloud.cli import build_parser
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.io import JetSchema
+from pcloud.training import RECIPES, TrainConfig
+
+GIVEN: dict[str, Any] = {"data": "simulated", "model": "particlenet_lite", "out": "runs/a"}
+EVERYTHING: dict[str, Any] = GIVEN | {
+    "data": ["a.root", "b.root"],
+    "val": "c.root",
+    "schema": "jetclass",
+    "max_jets": 1000,
+    "features": ["log_pt", "deta"],
+    "on_bad_jet": "drop",
+    "model_options": {"dropout": 0.2, "blocks": [[7, [32, 32]]]},
+    "recipe": "part",
+    "lr": 3e-4,
+    "class_weights": [1.0, 2.5],
+    "deterministic": True,
+    "patience": 3,
+    "seed": 7,
+}
+
+
+def from_command_line(options: dict[str, Any]) -> TrainConfig:
+    words = ["train"]
+    for name, value in options.items():
+        words += [f"--{name.replace('_', '-')}", yaml.safe_dump(value, default_flow_style=True)]
+    words = [word.removesuffix("\n").removesuffix("\n...") for word in words]
+    parsed = build_parser().parse_args(words).as_dict()["train"]
+    for name in ("config", "overwrite", "quiet"):
+        parsed.pop(name)
+    return TrainConfig.from_dict(parsed)
+
+
+@pytest.mark.parametrize("options", [GIVEN, EVERYTHING])
+def test_python_yaml_and_the_command_line_give_the_same(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    config = TrainConfig.from_dict(options)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(options))
+    assert TrainConfig(**options) == config
+    assert TrainConfig.from_file(tmp_path / "config.yaml") == config
+    assert from_command_line(options) == config
+
+
+@pytest.mark.parametrize("options", [GIVEN, EVERYTHING])
+def test_what_is_written_reads_back(options: dict[str, Any], tmp_path: Path) -> None:
+    config = TrainConfig.from_dict(options)
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert TrainConfig.from_file(tmp_path / "config.yaml") == config
+    assert set(yaml.safe_load(config.to_yaml())) == set(config.to_dict())
+
+
+def test_the_recipe_fills_in_what_is_not_given() -> None:
+    config = TrainConfig(**GIVEN, recipe="part", lr=0.5)
+    assert config.lr == 0.5
+    assert config.weight_decay == RECIPES["part"].weight_decay == 0.01
+    assert config.precision == "bfloat16"
+    recipe = config.resolved_recipe()
+    assert (recipe.batch_size, recipe.epochs, recipe.steps) == (512, 20, 0)
+
+
+def test_epochs_and_steps_stand_in_for_each_other() -> None:
+    assert TrainConfig(**GIVEN, recipe="lgatr").steps == 200_000
+    by_epochs = TrainConfig(**GIVEN, recipe="lgatr", epochs=3)
+    assert (by_epochs.epochs, by_epochs.steps) == (3, 0)
+    by_steps = TrainConfig(**GIVEN, recipe="part", steps=50)
+    assert (by_steps.epochs, by_steps.steps) == (0, 50)
+    with pytest.raises(InputError, match="epochs=3 and steps=50"):
+        TrainConfig(**GIVEN, epochs=3, steps=50)
+
+
+def test_a_schema_of_ones_own_is_kept_whole(tmp_path: Path) -> None:
+    schema = JetSchema(p4={"pt": "pt", "eta": "eta", "phi": "phi"}, label="y", unit="MeV")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(schema.to_dict()))
+    from_value = TrainConfig.from_dict(GIVEN | {"schema": schema})
+    from_file = TrainConfig.from_dict(GIVEN | {"schema": str(tmp_path / "mine.yaml")})
+    assert from_value == from_file
+    assert JetSchema.from_dict(yaml.safe_load(from_file.to_yaml())["schema"]) == schema
+
+
+def test_only_what_changes_the_result_counts_as_a_difference() -> None:
+    a = TrainConfig(**GIVEN)
+    b = TrainConfig(**GIVEN | {"out": "runs/b"}, checkpoint_steps=7, accelerator="cpu")
+    assert a.differences(b) == []
+    c = TrainConfig(**GIVEN | {"model": "pfn"}, seed=3)
+    assert {"model", "seed", "recipe", "lr", "batch_size"} == set(a.differences(c))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": "fast"}, "--lr: 'fast'.*NUMBER"),
+        ({"lr": -1.0}, "lr must be positive, got -1.0"),
+        ({"epochs": 2.5}, "--epochs: '2.5'.*INT"),
+        ({"epochs": -2}, "epochs must be at least 0, got -2"),
+        ({"batch_size": 0}, "batch_size must be positive, got 0"),
+        ({"optimizer": "sgd"}, "--optimizer: 'sgd'.*{ranger,adamw,lion}"),
+        ({"deterministic": "maybe"}, "--deterministic: 'maybe'.*{true,false}"),
+        ({"class_weights": "heavy"}, "--class-weights: 'heavy'.*{none,balanced}"),
+        ({"class_weights": [1.0, -1.0]}, "class_weights must be at least 0"),
+        ({"val_fraction": 1.5}, "val_fraction must be between 0 and 1, got 1.5"),
+        ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave no jets for training"),
+        ({"max_jets": 0}, "max_jets must be at least 1, got 0"),
+        ({"on_bad_jet": "ignore"}, "--on-bad-jet: 'ignore'.*{error,drop}"),
+        ({"data": []}, "data must be a data set or at least one file"),
+        ({"model": None}, "training needs model"),
+        ({"patience": 0}, "patience must be positive, got 0"),
+        ({"seed": -1}, "seed must be between"),
+        ({"recipe": "particlnet"}, "did you mean 'particlenet'"),
+        ({"leraning_rate": 0.1}, "no training option named 'leraning_rate'"),
+        ({"max_jet": 5}, "did you mean 'max_jets'"),
+        ({"schema": "absent.yaml"}, "absent.yaml"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((InputError, FileNotFoundError), match=message) as error:
+        TrainConfig.from_dict(GIVEN | options)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_option_is_an_unknown_name() -> None:
+    with pytest.raises(UnknownNameError):
+        TrainConfig.from_dict(GIVEN | {"lrr": 1})
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2", "5"])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"c\.yaml"):
+        TrainConfig.from_file(tmp_path / "c.yaml")

@@ -1,0 +1,64 @@
+"""Recipes by name, and the learning rates that a training really uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from docstring_parser import parse_from_object
+
+from pcloud import train
+from pcloud.errors import UnknownNameError
+from pcloud.models import list_models
+from pcloud.training import RECIPES
+from pcloud.training.config import OptimizerConfig
+from pcloud.training.module import TaggerModule
+from pcloud.training.optimizers import OPTIMIZERS
+from pcloud.training.recipes import default_recipe, get_recipe
+from pcloud.training.schedules import SCHEDULES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_training_follows_the_learning_rates_of_its_recipe(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = []
+    step = TaggerModule.training_step
+
+    def recorded(self: TaggerModule, *args: Any) -> torch.Tensor:
+        decayed, others = self.trainer.optimizers[0].param_groups
+        assert decayed["lr"] == others["lr"]
+        rates.append(decayed["lr"])
+        return step(self, *args)
+
+    monkeypatch.setattr(TaggerModule, "training_step", recorded)
+    recipe = RECIPES[name]
+    run = train(**options, recipe=name, progress=False)
+    total = len(rates)
+    assert total == 2 * (400 // 64)
+    factor = SCHEDULES[recipe.schedule]
+    assert rates == pytest.approx([recipe.lr * factor(i / (total - 1)) for i in range(total)])
+    assert run.config.optimizer == recipe.optimizer
+    assert [row["lr"] for row in run.history] == pytest.approx([rates[5], rates[11]])
+
+
+def test_the_help_names_every_recipe_optimizer_and_schedule() -> None:
+    helps = {p.arg_name: p for p in parse_from_object(OptimizerConfig).params}
+    for name in RECIPES:
+        assert name in (helps["recipe"].description or "")
+    for name in OPTIMIZERS:
+        assert name in str(OptimizerConfig.__annotations__["optimizer"])
+    for name in SCHEDULES:
+        assert name in str(OptimizerConfig.__annotations__["schedule"])
+
+
+def test_every_model_and_any_other_has_a_default_recipe() -> None:
+    for model in [*list_models(), "my_file:MyTagger"]:
+        assert default_recipe(model) in RECIPES
+    assert default_recipe("pfn") == "pfn"
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'lorentznet'"):
+        get_recipe("lorenznet")
