@@ -1,8 +1,15 @@
 """The embedded sample: top and QCD jets by the Landscape recipe, shipped with the package.
 
-The file of each split notes the command and the seed that made it; `provenance` reads them.
+36 000 jets to train on, 5 000 to validate and 10 000 to test, half of them tops, made by
+
+    python -m pcloud.simulate.embedded FOLDER
+
+with its seed, 2026, and Pythia 8.317 and FastJet 3.5: the same command makes the same jets
+again, bit for bit. `provenance` reads these facts and all settings from the files.
+
 Momenta are rounded to the grid of `pcloud.datasets.compact`: 0.2 % steps in pt, 0.001 in eta
-and phi, which moves the mass of a jet by 0.05 % (standard deviation).
+and phi, which moves the mass of a jet by 0.05 % (standard deviation; the detector moves that of
+a top by 7 %).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ it hits where it was not. Everything runs on flat numpy arrays of many events at
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -157,6 +157,24 @@ class Detector:
             for efficiency in (region.efficiency_soft, region.efficiency):
                 if not 0 <= efficiency <= 1:
                     raise InputError(f"a tracking efficiency lies in [0, 1], got {efficiency}")
+
+
+def _coarse(cells: Calorimeter) -> Calorimeter:
+    return replace(cells, cell=0.132, significance_min=1.0)
+
+
+#: Detectors by name. ``coarse`` has the towers of the ATLAS card as it was until 2015: 0.1 times 10
+#: degrees for photons and hadrons alike (squares of that area here), with thresholds of one
+#: standard deviation. Its jets resemble those of the Landscape sample more: of the pairs of
+#: the twelve hardest constituents of a QCD (top) jet 29 (16) % are closer than 0.05; Landscape
+#: has 26 (16) %, ``fine`` 43 (24) %.
+DETECTORS = {
+    "fine": Detector(),
+    "coarse": Detector(
+        photon_cells=_coarse(Detector().photon_cells),
+        hadron_cells=_coarse(Detector().hadron_cells),
+    ),
+}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pcloud.errors import InputError
-from pcloud.simulate import Calorimeter, Detector, Resolution, TrackRegion
+from pcloud.simulate import DETECTORS, Calorimeter, Detector, Resolution, TrackRegion
 from pcloud.simulate.detector import Particles, energy_flow
 
 PION, KAON0, PHOTON, ELECTRON, MUON, NEUTRINO = 211, 130, 22, 11, 13, 12
@@ -216,6 +216,14 @@ def test_events_do_not_see_each_other():
     _, together = flow(some, without_tracks(PERFECT))
     apart = [flow(some[some.event == e], without_tracks(PERFECT))[1] for e in range(10)]
     np.testing.assert_allclose(together[:, 0], np.concatenate(apart)[:, 0])
+
+
+def test_coarse_cells_merge_what_fine_cells_tell_apart():
+    rng = np.random.default_rng(7)
+    some = spray(3000, rng, pids=(PHOTON, KAON0))
+    number = {name: len(flow(some, detector)[0]) for name, detector in DETECTORS.items()}
+    assert number["coarse"] < 0.8 * number["fine"]
+    assert DETECTORS["fine"] == Detector()
 
 
 def test_numbers_that_make_no_detector_are_refused():
