@@ -32,9 +32,10 @@ class UnknownNameError(InputError, KeyError):
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
         known = sorted(known)
         place = f" in {where}" if where else ""
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        folded = {other.lower(): other for other in known}  # 'gev' is 'GeV' rather than 'eV'
+        near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.4)
         if near:
-            hint = f"did you mean {near[0]!r}?"
+            hint = f"did you mean {folded[near[0]]!r}?"
         elif len(known) > 12:
             hint = f"there are {len(known)}: {', '.join(known[:12])}, ..."
         else:

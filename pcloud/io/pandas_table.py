@@ -236,6 +236,9 @@ class LandscapeWriter:
         self._rows = self._create()
 
     def _create(self) -> h5py.Dataset:
+        _set_attributes(
+            self._file, CLASS="GROUP", TITLE="", VERSION="1.0", PYTABLES_FORMAT_VERSION="2.1"
+        )
         group = self._file.create_group("table")
         fields: list[tuple[str, np.dtype, tuple[int, ...]]] = [("index", np.dtype(np.int64), ())]
         fields += [(name, dtype, (len(c),)) for name, (c, dtype) in self._blocks.items()]
@@ -313,7 +316,8 @@ def _set_attributes(node: h5py.Group | h5py.Dataset, **attributes: Any) -> None:
     """As PyTables does: strings and numbers as such, all else pickled."""
     for name, value in attributes.items():
         if isinstance(value, str):
-            node.attrs[name] = np.bytes_(value) if value else h5py.Empty("S1")
+            text = h5py.string_dtype("utf-8", max(1, len(value)))
+            node.attrs[name] = np.array(value, dtype=text) if value else h5py.Empty(text)
         elif isinstance(value, int):
             node.attrs[name] = np.int64(value)
         else:

@@ -21,8 +21,8 @@ from pcloud.io.table import Ragged, Shape, Source, Table, steps
 
 __all__ = ["ParquetTable", "ParquetWriter"]
 
-#: Jets in a row group of ours: some 16 MB of momenta, read whole and by one thread each.
-ROW_GROUP = 20_000
+#: Particles in a row group of ours, 16 MB of momenta: each is read whole and by one thread.
+ROW_GROUP = 1_000_000
 
 #: Row groups above this size are read in batches, one after the other, to bound the memory.
 _LARGE_GROUP = 128 << 20
@@ -106,7 +106,6 @@ class ParquetTable(Table):
             self._local.file = pq.ParquetFile(
                 self.path,
                 metadata=self._metadata,
-                memory_map=not self._is_large,
                 pre_buffer=False,
                 buffer_size=1 << 20 if self._is_large else 0,
                 page_checksum_verification=True,
@@ -242,23 +241,23 @@ class ParquetWriter:
             write_statistics=False,
         )
         self._waiting: list[FlatJets] = []
-        self._num_waiting = 0
 
     def write(self, jets: FlatJets) -> None:
         """Append jets."""
         self._waiting.append(jets)
-        self._num_waiting += len(jets)
-        if self._num_waiting >= ROW_GROUP:
-            jets = FlatJets.concatenate(self._waiting)
-            whole = len(jets) // ROW_GROUP * ROW_GROUP
-            for start in range(0, whole, ROW_GROUP):
-                self._write(jets.slice(start, start + ROW_GROUP))
-            self._waiting = [jets.slice(whole, len(jets))]
-            self._num_waiting = len(jets) - whole
+        if sum(int(part.offsets[-1]) for part in self._waiting) < ROW_GROUP:
+            return
+        jets = FlatJets.concatenate(self._waiting)
+        start = 0
+        while jets.offsets[-1] - jets.offsets[start] >= ROW_GROUP:
+            end = int(np.searchsorted(jets.offsets, jets.offsets[start] + ROW_GROUP))
+            self._write(jets.slice(start, end))
+            start = end
+        self._waiting = [jets.slice(start, len(jets))]
 
     def _write(self, jets: FlatJets) -> None:
         table = _to_arrow(jets).replace_schema_metadata(self._schema.metadata)
-        self._writer.write_table(table, row_group_size=ROW_GROUP)
+        self._writer.write_table(table, row_group_size=max(1, len(jets)))
 
     def discard(self) -> None:
         """Give up."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import uproot
+from uproot.models.RNTuple import Model_ROOT_3a3a_RNTuple, RField
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.files import reading
@@ -19,7 +20,7 @@ _MIN_ROWS, _MAX_ROWS = 5_000, 25_000  # jets read at once
 
 
 class RootTree(Table):
-    """A tree of a ROOT file.
+    """A tree, or RNTuple, of a ROOT file.
 
     Parameters
     ----------
@@ -47,11 +48,11 @@ class RootTree(Table):
             with reading(path, "ROOT file"):
                 self._tree = self._file[self._choose(tree)]
                 rows = int(self._tree.num_entries)
-                self.columns = {
-                    name: (rows, *_inner_shape(branch))
-                    for name, branch in self._tree.items(recursive=True)
-                }
-                self._cuts = np.asarray(self._tree.common_entry_offsets(), dtype=np.int64)
+                for name, branch in self._tree.items(recursive=True):
+                    inner = _inner_shape(branch)
+                    if inner is not None:
+                        self.columns[name] = (rows, *inner)
+                self._cuts = _cuts(self._tree)
         except BaseException:
             self._file.close()
             raise
@@ -95,14 +96,32 @@ class RootTree(Table):
         self._file.close()
 
 
-def _inner_shape(branch: uproot.TBranch) -> Shape:
-    """Sizes of a row: (), a fixed array, or (None,) for a vector."""
-    interpretation = getattr(branch, "interpretation", None)
-    inner = getattr(getattr(interpretation, "to_dtype", None), "shape", None)
-    if inner is not None:
-        return tuple(inner)
-    is_number = np.dtype(getattr(interpretation, "numpy_dtype", object)) != object
-    return () if is_number else (None,)
+def _inner_shape(branch: uproot.TBranch | RField) -> Shape | None:
+    """Sizes of a row: (), or a fixed array, or (None,) for a vector; None if not numbers."""
+    if isinstance(branch, RField):
+        form = branch.to_akform()[0].contents[0]
+    else:
+        try:
+            form = branch.interpretation.awkward_form(branch.file)
+        except (uproot.interpretation.objects.CannotBeAwkward, NotImplementedError):
+            return None
+    shape: Shape = ()
+    while not isinstance(form, ak.forms.NumpyForm):
+        if isinstance(form, ak.forms.RegularForm):
+            shape += (form.size,)
+        elif isinstance(form, ak.forms.ListOffsetForm) and "__array__" not in form.parameters:
+            shape += (None,)
+        else:
+            return None
+        form = form.content
+    return shape + form.inner_shape
+
+
+def _cuts(tree: uproot.TTree | Model_ROOT_3a3a_RNTuple) -> np.ndarray:
+    """Where the baskets of all branches, or the clusters, end."""
+    if isinstance(tree, Model_ROOT_3a3a_RNTuple):
+        return np.array([c.num_first_entry + c.num_entries for c in tree.cluster_summaries])
+    return np.asarray(tree.common_entry_offsets(), dtype=np.int64)
 
 
 def _take_apart(array: ak.Array) -> np.ndarray | Ragged:

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcloud.errors import InputError
+from pcloud.io.check import SPACELIKE_TOLERANCE, check_units, describe, find_bad_jets
+from tests.io.conftest import make_flat
+
+COLUMNS = {"E": "e_col", "px": "x_col", "pt": "pt_col", "d0": "d0_col", "label": "y_col"}
+
+
+def jet_of(flat, particle):
+    return int(np.searchsorted(flat.offsets, particle, side="right") - 1)
+
+
+def test_good_jets_have_no_reasons():
+    assert find_bad_jets(make_flat(extras=True), COLUMNS, 2) == {}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("component", "value", "reason"),
+    [
+        (0, np.nan, "NaN or infinity in e_col"),
+        (0, np.inf, "NaN or infinity in e_col"),
+        (1, -np.inf, "NaN or infinity in x_col"),
+        (3, np.nan, "NaN or infinity in pz"),
+        (0, -5.0, "negative energy in e_col"),
+        (0, 0.0, "zero energy in e_col"),
+        (1, 1e6, "momentum above the energy in e_col"),
+    ],
+)
+def test_one_bad_particle_makes_its_jet_bad(component, value, reason, dtype):
+    flat = make_flat(num_jets=2000, dtype=dtype)  # more than one block of particles
+    for particle in (0, 40_000, flat.offsets[-1] - 1):
+        broken = [c.copy() for c in flat.p4]
+        broken[component][particle] = value
+        bad = find_bad_jets(type(flat)(flat.offsets, tuple(broken)), COLUMNS)
+        assert {k: v.tolist() for k, v in bad.items()} == {reason: [jet_of(flat, particle)]}
+
+
+@given(st.floats(min_value=-1, max_value=1), st.sampled_from([np.float32, np.float64]))
+def test_rounding_is_forgiven_and_no_more(excess, dtype):
+    """p^2 / E^2 = 1 + excess * (twice the tolerance)."""
+    ratio = 1 + 2 * SPACELIKE_TOLERANCE * excess
+    energy = np.array([100.0], dtype=dtype)
+    pz = (100 * np.sqrt(np.array([ratio]))).astype(dtype)
+    zero = np.zeros(1, dtype=dtype)
+    flat = make_flat(num_jets=1, max_particles=1)
+    bad = find_bad_jets(type(flat)(flat.offsets, (energy, zero, zero, pz)), {})
+    if abs(excess - 0.5) > 1e-3:  # float32 knows the ratio to 1e-7
+        assert bool(bad) == (excess > 0.5)
+
+
+def test_empty_jets_are_bad():
+    flat = make_flat(num_jets=3)
+    flat.offsets = np.array([0, 0, flat.offsets[-1], flat.offsets[-1]])
+    assert find_bad_jets(flat, {})["no particles"].tolist() == [0, 2]
+
+
+def test_a_nan_in_an_extra_column_names_it():
+    flat = make_flat(num_jets=5, extras=True)
+    flat.particle["d0"][-1] = np.nan
+    assert {k: v.tolist() for k, v in find_bad_jets(flat, COLUMNS).items()} == {
+        "NaN or infinity in d0_col": [4]
+    }
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        (0.5, "y_col not a whole number"),
+        (np.nan, "y_col not a whole number"),
+        (-1.0, "y_col negative or no class"),
+        (2.0, "y_col above 1, the last class"),
+    ],
+)
+def test_labels_must_name_a_class(label, reason):
+    flat = make_flat(num_jets=4)
+    flat.jet["label"] = np.array([0.0, 1.0, label, 1.0])
+    assert {k: v.tolist() for k, v in find_bad_jets(flat, COLUMNS, 2).items()} == {reason: [2]}
+
+
+def test_any_label_is_good_where_the_classes_are_not_known():
+    flat = make_flat(num_jets=2)
+    flat.jet["label"] = np.array([0, 187])
+    assert find_bad_jets(flat, COLUMNS, 0) == {}
+
+
+def test_negative_pt_is_bad():
+    flat = make_flat(num_jets=3)
+    negative = np.zeros(flat.offsets[-1], dtype=bool)
+    negative[-1] = True
+    assert find_bad_jets(flat, COLUMNS, 0, negative)["negative pt in pt_col"].tolist() == [2]
+
+
+def test_the_description_is_one_line_with_the_first_jets():
+    text = describe({"zero energy in E": np.arange(10, 20), "no particles": np.array([3])})
+    assert text == ("zero energy in E (jets 10, 11, 12, 13, 14 and 5 more); no particles (jet 3)")
+
+
+def test_jets_of_half_a_pev_suggest_another_unit():
+    flat = make_flat(num_jets=20)
+    hard = type(flat)(flat.offsets, tuple(3000 * c for c in flat.p4))
+    check_units(flat, "a.h5", "GeV")
+    with pytest.raises(
+        InputError, match=r"a\.h5: the median jet pt .* unit='MeV' .*check_units=False"
+    ):
+        check_units(hard, "a.h5", "GeV")
