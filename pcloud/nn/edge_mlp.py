@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 __all__ = ["gather_neighbors", "mean_messages"]
 
-_CHUNK = 2**20  # bytes of one edge tensor worked on at a time on a CPU: a second-level cache
+_CHUNK = 2**21  # bytes of an edge tensor worked on at a time on a CPU: second-level caches
 
 
 def gather_neighbors(x: Tensor, neighbors: Tensor) -> Tensor:
@@ -324,10 +324,10 @@ def _through_mean(net: _Layers, layer: int, grad: Tensor) -> tuple[Tensor, Tenso
     for particles, edges in net.chunks():
         z = net.pre(layer, particles, edges)
         active = net.hidden(layer, z).view(-1, k, z.shape[1]) > 0
-        d = (active * (grad[particles] / k).unsqueeze(1)).flatten(0, 1)
+        d = dy[edges]
+        torch.mul(active, (grad[particles] / k).unsqueeze(1), out=d.view_as(active))
         total += d.sum(0)
-        moment += (d * z).sum(0)
-        dy[edges] = d
+        moment += d.mul(z).sum(0)
     return dy, total, moment
 
 
@@ -346,10 +346,11 @@ def _through_linear(
         z = net.pre(layer - 1, particles, edges)
         h = net.hidden(layer - 1, z)
         d_weight.addmm_(dz.t(), h)
-        d = torch.ops.aten.threshold_backward(dz @ weight, h, 0)
+        d = below[edges]
+        torch.mm(dz, weight, out=d)
+        torch.ops.aten.threshold_backward.grad_input(d, h, 0, grad_input=d)
         total += d.sum(0)
-        moment += (d * z).sum(0)
-        below[edges] = d
+        moment += d.mul(z).sum(0)
     return below, d_weight, total, moment
 
 
