@@ -217,6 +217,8 @@ def _evaluate(options: Options) -> None:
     )
     _console().print(table)
     _say(f"written to {folder}")
+    if not run.finished:
+        _say("the training of this run is not finished")
 
 
 # predict

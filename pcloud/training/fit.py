@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcloud.errors import InputError
 from pcloud.models import model_info
@@ -117,8 +117,8 @@ def _train(config: TrainConfig, folder: Path, console: Console) -> None:
     tagger = Tagger.build(config.model, config.model_options, jets.train.feature_set, jets.classes)
     recipe = config.resolved_recipe()
     data = JetData(jets.train, jets.val, recipe, config.seed)
-    weights = _class_weights(config.class_weights, jets)
-    module = TaggerModule(tagger.model, recipe, data.total_steps, weights)
+    loss = nn.CrossEntropyLoss(_class_weights(config.class_weights, jets))
+    module = TaggerModule(tagger.model, recipe, data.total_steps, loss)
     with StopRequest() as stop:
         keeper = RunKeeper(folder, config, tagger, jets.fingerprint, stop)
         if keeper.last.exists():

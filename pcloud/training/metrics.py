@@ -26,7 +26,8 @@ class RunningMetrics:
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Count a batch: its mean loss, ``logits (B, C)`` and ``labels (B,)``."""
         self.jets += len(labels)
-        self.loss = self.loss + loss.double() * len(labels)
+        exact = torch.float32 if loss.device.type == "mps" else torch.float64
+        self.loss = self.loss + loss.to(exact) * len(labels)
         self.correct = self.correct + (logits.argmax(dim=-1) == labels).sum()
 
     def compute(self) -> tuple[float, float]:

@@ -11,7 +11,6 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from pcloud.batch import JetDataset, JetLoader
@@ -25,7 +24,7 @@ __all__ = ["JetData", "TaggerModule"]
 
 
 class TaggerModule(L.LightningModule):
-    """Cross-entropy training of a tagger by a recipe.
+    """Training of a tagger by a recipe.
 
     Parameters
     ----------
@@ -35,8 +34,8 @@ class TaggerModule(L.LightningModule):
         Optimizer, schedule and their numbers.
     total_steps : int
         Optimizer steps of the whole run, over which the schedule extends.
-    class_weights : Tensor, shape (C,), optional
-        Weights of the classes in the loss.
+    loss : torch.nn.Module
+        ``loss(logits, labels) -> ()``, a mean over jets.
     """
 
     def __init__(
@@ -44,14 +43,13 @@ class TaggerModule(L.LightningModule):
         model: nn.Module,
         recipe: Recipe,
         total_steps: int,
-        class_weights: Tensor | None = None,
+        loss: nn.Module,
     ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
         self.total_steps = total_steps
-        self.class_weights: Tensor | None
-        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.loss = loss
         self.train_metrics = RunningMetrics()
         self.val_outputs: list[tuple[Tensor, Tensor]] = []
         self.resume_from: dict[str, Any] | None = None
@@ -71,7 +69,7 @@ class TaggerModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch; its metrics are summed where they are."""
         logits = self(batch)
-        loss = F.cross_entropy(logits, batch.y, self.class_weights)
+        loss = self.loss(logits, batch.y)
         self.train_metrics.update(loss.detach(), logits.detach(), batch.y)
         return loss
 
@@ -85,7 +83,7 @@ class TaggerModule(L.LightningModule):
         labels = torch.cat([labels for _, labels in self.val_outputs])
         self.val_outputs.clear()
         return {
-            "val_loss": float(F.cross_entropy(logits, labels, self.class_weights)),
+            "val_loss": float(self.loss(logits, labels)),
             "val_acc": float((logits.argmax(dim=-1) == labels).double().mean()),
             "val_auc": mean_auc(logits.cpu(), labels.cpu()),
         }
