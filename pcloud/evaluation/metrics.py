@@ -102,7 +102,7 @@ def evaluate(
     --------
     >>> table = evaluate([0, 0, 0, 1, 1, 1], [0.1, 0.4, 0.3, 0.35, 0.8, 0.9])
     >>> print(table["auc"])
-    0.89 ± 0.14
+    0.89 ± 0.16
     """
     sample = Scores.check(labels, scores, classes)
     _check_options(efficiencies, num_bootstrap)

@@ -133,7 +133,7 @@ def test_scores_of_the_2019_taggers_give_the_published_numbers_in_seconds(refere
     assert tight.error / tight.value == pytest.approx(159**-0.5, rel=0.02)
     for entry in particlenet.values():
         assert entry.bootstrap == pytest.approx(entry.error, rel=0.2)
-    assert seconds < 15  # about 2.5 on an idle core
+    assert seconds < 20  # about 2 on an idle core
 
 
 # --- errors: pulls over many samples of a tagger whose truth is known

@@ -85,9 +85,7 @@ def _draw(
         low, high = _inverse(bands[:, i])
         axes.fill_between(GRID, low, high, color=style["color"], alpha=0.2, linewidth=0)
     axes.plot(GRID, 1 / GRID, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    axes.annotate(
-        "random", (0.03, 33), (0, 4), textcoords="offset points", color=MUTED, fontsize=10
-    )
+    axes.text(0.27, 2.5, "random", color=MUTED, fontsize=10, ha="right", va="center")
     highest = np.nanmax(_inverse(curves), initial=1 / GRID[0])
     axes.set(yscale="log", xlim=(0, 1), ylim=(1, 2.5 * highest))
 
@@ -119,22 +117,21 @@ def _label_axes(axes: Axes, signal: str, background: str) -> None:
 
 
 def _mark(axes: Axes, table: EvaluationTable, efficiencies: Sequence[float]) -> None:
-    """Write the rejections beside the curve, and the area in the corner."""
-    for number, efficiency in enumerate(efficiencies):
+    """Write the rejections beside the curve, limits as arrows, and the area in the corner."""
+    for efficiency in efficiencies:
         entry = table[f"rejection@{efficiency:g}"]
         up = entry.limit == "lower"
-        error = 0.7 * entry.value if up else entry.error  # a limit is drawn as an arrow
-        axes.set_ylim(top=max(axes.get_ylim()[1], 3 * entry.value))
+        error = 0.7 * entry.value if up else entry.error
         axes.errorbar(
             efficiency, entry.value, error, fmt="o", color=COLORS[0], markersize=6, lolims=up
         )
-        left = up and number % 2 == 0  # limits are of one height: their texts would meet
+        axes.set_ylim(top=max(axes.get_ylim()[1], 3 * entry.value))
         axes.annotate(
-            rf"{entry}  at $\varepsilon_S$ = {efficiency:g}",
-            (efficiency, entry.value),
-            (-9 if left else 9, 5),
+            str(entry) if up else rf"{entry}  at $\varepsilon_S$ = {efficiency:g}",
+            (efficiency, entry.value + up * error),
+            (0, 7) if up else (9, 5),
             textcoords="offset points",
-            ha="right" if left else "left",
+            ha="center" if up else "left",
         )
     axes.annotate(
         f"AUC {table['auc']}", (1, 1), (0, -14), "axes fraction", "offset points", ha="right"
