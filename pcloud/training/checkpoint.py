@@ -20,7 +20,7 @@ from pcloud.errors import InputError
 from pcloud.features import FeatureSet
 from pcloud.models import build_model
 
-__all__ = ["Tagger", "read_checkpoint", "write_atomic", "write_checkpoint"]
+__all__ = ["Tagger", "checkpoint_path", "read_checkpoint", "write_atomic", "write_checkpoint"]
 
 _FORMAT = 1
 
@@ -86,6 +86,11 @@ class Tagger:
                 f"the weights do not fit the model {tagger.name!r}: {' '.join(str(error).split())}"
             ) from error
         return tagger
+
+
+def checkpoint_path(folder: Path, name: str) -> Path:
+    """Where a run keeps its checkpoint ``"best"`` or ``"last"``."""
+    return folder / "checkpoints" / f"{name}.ckpt"
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:

@@ -46,10 +46,15 @@ def describe_environment(seed: int) -> dict[str, Any]:
 
 
 def update_environment(folder: Path, seed: int, *, finished: bool) -> None:
-    """Write ``environment.json``, or bring it up to date when a run goes on or ends."""
+    """Write ``environment.json``, or bring it up to date when a run goes on or ends.
+
+    A run that has ended keeps what was written then.
+    """
     path = folder / "environment.json"
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     old = json.loads(path.read_text()) if path.exists() else {}
+    if old.get("finished"):
+        return
     new = describe_environment(seed) | {
         "started": old.get("started", now),
         "sessions": old.get("sessions", 0) + (not finished),

@@ -25,12 +25,12 @@ from pcloud.training.checkpoint import Tagger, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_training_data
 from pcloud.training.environment import update_environment
-from pcloud.training.folder import open_folder, write_config
+from pcloud.training.folder import clear, open_folder, write_config
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.keeper import RunKeeper
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
-from pcloud.training.run import Run
+from pcloud.training.run import Run, is_finished
 
 __all__ = ["train"]
 
@@ -83,21 +83,17 @@ def train(
     with isolate_rng(), _quiet_lightning(), _restored_algorithms():
         _check_before_loading(config)
         with open_folder(config, overwrite=overwrite) as folder:
-            run = _existing_run(folder)
-            if run is not None and run.finished:
+            if not overwrite and is_finished(folder):
+                update_environment(folder, config.seed, finished=True)
                 console.print(f"{folder} is finished; --overwrite starts anew", highlight=False)
             else:
-                _train(config, folder, console)
+                _train(config, folder, console, overwrite=overwrite)
     return Run(folder)
 
 
 def _complete(config: TrainConfig | None, options: dict[str, Any]) -> TrainConfig:
     given = {} if config is None else config.to_dict()
     return TrainConfig.from_dict(given | options)
-
-
-def _existing_run(folder: Path) -> Run | None:
-    return Run(folder) if (folder / "config.yaml").exists() else None
 
 
 def _check_before_loading(config: TrainConfig) -> None:
@@ -111,7 +107,7 @@ def _check_before_loading(config: TrainConfig) -> None:
         )
 
 
-def _train(config: TrainConfig, folder: Path, console: Console) -> None:
+def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bool) -> None:
     jets = load_training_data(config)
     _seed(config.seed)
     tagger = Tagger.build(config.model, config.model_options, jets.train.feature_set, jets.classes)
@@ -119,6 +115,8 @@ def _train(config: TrainConfig, folder: Path, console: Console) -> None:
     data = JetData(jets.train, jets.val, recipe, config.seed)
     loss = nn.CrossEntropyLoss(_class_weights(config.class_weights, jets))
     module = TaggerModule(tagger.model, recipe, data.total_steps, loss)
+    if overwrite:
+        clear(folder)
     with StopRequest() as stop:
         keeper = RunKeeper(folder, config, tagger, jets.fingerprint, stop)
         if keeper.last.exists():

@@ -12,9 +12,9 @@ from pcloud.errors import InputError
 from pcloud.training.checkpoint import write_atomic
 from pcloud.training.config import TrainConfig
 
-__all__ = ["open_folder"]
+__all__ = ["clear", "open_folder", "write_config"]
 
-# What a run leaves behind: starting anew removes this and nothing else.
+# What a run leaves behind.
 _FILES = (
     "config.yaml",
     "environment.json",
@@ -29,6 +29,8 @@ _FOLDERS = ("checkpoints", "evaluations", "figures")
 @contextlib.contextmanager
 def open_folder(config: TrainConfig, *, overwrite: bool = False) -> Iterator[Path]:
     """Make the folder of a run, or open it again, for this process alone.
+
+    With `overwrite` it may hold any run, which stays until :func:`clear`.
 
     A folder that nothing was written to is removed at the end.
 
@@ -46,9 +48,8 @@ def open_folder(config: TrainConfig, *, overwrite: bool = False) -> Iterator[Pat
     if not os.access(path, os.W_OK):
         raise InputError(f"cannot write to the folder {path}")
     with _lock(path):
-        if overwrite:
-            _clear(path)
-        _check_same_run(path, config)
+        if not overwrite:
+            _check_same_run(path, config)
         try:
             yield path
         finally:
@@ -77,7 +78,8 @@ def _check_same_run(path: Path, config: TrainConfig) -> None:
         )
 
 
-def _clear(path: Path) -> None:
+def clear(path: Path) -> None:
+    """Remove a run from its folder, and nothing else that may be there."""
     for name in _FILES:
         (path / name).unlink(missing_ok=True)
     for name in _FOLDERS:

@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 
 from pcloud.errors import InputError
-from pcloud.training.checkpoint import Tagger, write_atomic, write_checkpoint
+from pcloud.training.checkpoint import Tagger, checkpoint_path, write_atomic, write_checkpoint
 from pcloud.training.config import RunConfig
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.metrics import RunningMetrics
@@ -61,7 +61,7 @@ class RunKeeper(L.Callback):
     @property
     def last(self) -> Path:
         """The checkpoint from which the run continues."""
-        return self.folder / "checkpoints" / "last.ckpt"
+        return checkpoint_path(self.folder, "last")
 
     def restore(self, checkpoint: dict[str, Any], module: TaggerModule, data: JetData) -> None:
         """Take up a run where its last checkpoint left it.
@@ -185,7 +185,7 @@ class RunKeeper(L.Callback):
 
     def _save_best(self) -> None:
         content = {"tagger": self.tagger.to_dict(), "metrics": self.state.history[-1]}
-        write_checkpoint(content, self.last.with_name("best.ckpt"))
+        write_checkpoint(content, checkpoint_path(self.folder, "best"))
 
     def _write_metrics(self) -> None:
         text = io.StringIO()

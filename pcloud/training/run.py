@@ -15,7 +15,7 @@ from torch import nn
 from pcloud.batch import JetDataset, JetLoader
 from pcloud.errors import InputError
 from pcloud.features import FeatureSet
-from pcloud.training.checkpoint import Tagger, read_checkpoint
+from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import check_columns
 
@@ -59,8 +59,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the training came to its end."""
-        path = self.checkpoint("last")
-        return path.exists() and read_checkpoint(path)["run"]["state"]["finished"]
+        return is_finished(self.path)
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -80,7 +79,7 @@ class Run:
 
     def checkpoint(self, name: str = "best") -> Path:
         """Path of a checkpoint: ``"best"`` in the monitored metric, or ``"last"``."""
-        return self.path / "checkpoints" / f"{name}.ckpt"
+        return checkpoint_path(self.path, name)
 
     def tagger(self, checkpoint: str = "best") -> Tagger:
         """The trained network with its features and classes.
@@ -148,3 +147,9 @@ class Run:
                 logits = model(batch.x, batch.p4, batch.batch)
                 parts.append(logits.double().softmax(dim=-1).cpu().numpy())
         return np.concatenate(parts)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds a training that came to its end."""
+    path = checkpoint_path(folder, "last")
+    return path.exists() and bool(read_checkpoint(path)["run"]["state"]["finished"])

@@ -138,6 +138,26 @@ def test_overwriting_starts_anew_and_spares_files_that_are_not_the_runs(
     assert not (run.path / "scores.parquet").exists()
 
 
+def test_overwriting_with_what_cannot_be_trained_spares_the_old_run(
+    options: dict[str, Any],
+) -> None:
+    run = train(**options, progress=False)
+    with pytest.raises(InputError, match="need charge"):
+        train(**options | {"features": "full"}, overwrite=True, progress=False)
+    assert Run(run.path).finished
+    assert weights(run).equal(weights(Run(run.path)))
+
+
+def test_a_run_killed_right_after_its_end_is_noted_as_finished(options: dict[str, Any]) -> None:
+    run = train(**options, progress=False)
+    path = run.path / "environment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": None}))
+    train(**options, progress=False)
+    environment = json.loads(path.read_text())
+    assert environment["finished"]
+    assert environment["sessions"] == 1
+
+
 def test_the_best_checkpoint_is_of_the_best_epoch(options: dict[str, Any]) -> None:
     run = train(**options | {"epochs": 6, "lr": 0.3, "schedule": "constant"}, progress=False)
     losses = [row["val_loss"] for row in run.history]
