@@ -45,6 +45,11 @@ class RootTree(Table):
             # No caches: chunks are read once, and memory stays bounded.
             self._file = uproot.open(path, array_cache=None, object_cache=None)
         try:
+            if self._file.file.fEND > path.stat().st_size:
+                raise InputError(
+                    f"{path}: the ROOT file is cut short: {path.stat().st_size} of "
+                    f"{self._file.file.fEND} bytes are there"
+                )
             with reading(path, "ROOT file"):
                 self._tree = self._file[self._choose(tree)]
                 rows = int(self._tree.num_entries)
