@@ -8,8 +8,8 @@ with its seed, 2026, and Pythia 8.317 and FastJet 3.5: the same command makes th
 again, bit for bit. `provenance` reads these facts and all settings from the files.
 
 Momenta are rounded to the grid of `pcloud.datasets.compact`: 0.2 % steps in pt, 0.001 in eta
-and phi, which moves the mass of a jet by 0.05 % (standard deviation; the detector moves that of
-a top by 7 %).
+and phi, which moves the mass of a jet by 0.05 % (standard deviation; the peak of
+the tops is 7 % wide).
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def _coarse(cells: Calorimeter) -> Calorimeter:
     return replace(cells, cell=0.132, significance_min=1.0)
 
 
-#: Detectors by name. ``coarse`` has the towers of the ATLAS card as it was until 2015: 0.1 times 10
+#: Detectors by name. ``coarse`` has the towers of older ATLAS cards of Delphes: 0.1 times 10
 #: degrees for photons and hadrons alike (squares of that area here), with thresholds of one
 #: standard deviation. Its jets resemble those of the Landscape sample more: of the pairs of
 #: the twelve hardest constituents of a QCD (top) jet 29 (16) % are closer than 0.05; Landscape

@@ -17,5 +17,5 @@ def sim() -> None:
 
 @pytest.fixture(scope="session")
 def blocks(sim: None) -> dict[str, FlatJets]:
-    """100 jets of each process."""
-    return {name: make_block(name, 0, Settings(seed=5, block_size=100)) for name in ("top", "qcd")}
+    """60 jets of each process."""
+    return {name: make_block(name, 0, Settings(seed=5, block_size=60)) for name in ("top", "qcd")}
