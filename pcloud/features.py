@@ -113,9 +113,10 @@ class Feature:
         if self.scale == 0:
             raise InputError(f"feature {self.name!r} has scale 0: it would be the same for all")
 
-    def __call__(self, particles: _Particles) -> Tensor:
-        compute = _FROM_MOMENTA.get(self.name) or _FROM_EXTRAS.get(self.name) or _extra(self.name)
-        value = (compute(particles) - self.shift) * self.scale
+    def compute(self, particles: _Particles) -> Tensor:
+        """Standardised values (N,)."""
+        raw = _FROM_MOMENTA.get(self.name) or _FROM_EXTRAS.get(self.name) or _extra(self.name)
+        value = (raw(particles) - self.shift) * self.scale
         return value if self.low is None and self.high is None else value.clamp(self.low, self.high)
 
 
@@ -206,7 +207,7 @@ class FeatureSet:
         if num_jets is None:
             num_jets = int(batch.max()) + 1 if len(batch) else 0
         particles = _Particles(p4, batch, num_jets, {k: v.to(p4) for k, v in extras.items()})
-        return torch.stack([feature(particles) for feature in self.features], dim=-1)
+        return torch.stack([feature.compute(particles) for feature in self.features], dim=-1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a configuration or a checkpoint."""

@@ -108,5 +108,6 @@ class EdgeBlock(nn.Module):
 
     def forward(self, x: Tensor, neighbors: Tensor) -> Tensor:
         """Particle features (N, C) from ``x (N, F)`` and ``neighbors (N, k)``, `N` for missing."""
-        messages = mean_messages(*self.edge(x), neighbors, [*self.linears], [*self.norms])
+        center, other = self.edge(x)
+        messages = mean_messages(center, other, neighbors, [*self.linears], [*self.norms])
         return F.relu(messages + self.shortcut(x))

@@ -120,6 +120,8 @@ def _infer(
 
 def _folded(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     """Scale and shift of a normalisation with running statistics."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     return scale, norm.bias - norm.running_mean * scale
 
@@ -131,8 +133,11 @@ def _train(
     linears: Sequence[nn.Linear],
     norms: Sequence[nn.BatchNorm1d],
 ) -> Tensor:
-    parameters = [norm.weight for norm in norms] + [norm.bias for norm in norms]
-    parameters += [linear.weight for linear in linears]
+    parameters = [
+        *(n.weight for n in norms),
+        *(n.bias for n in norms),
+        *(m.weight for m in linears),
+    ]
     eps = tuple(norm.eps for norm in norms)
     with torch.autocast(center.device.type, enabled=False):
         out, *statistics = _MeanMessages.apply(center, other, neighbors, eps, *parameters)
@@ -144,6 +149,10 @@ def _train(
 @torch.no_grad()
 def _track(norm: nn.BatchNorm1d, mean: Tensor, var: Tensor, count: int) -> None:
     """Update the running statistics as :class:`torch.nn.BatchNorm1d` does."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
     norm.num_batches_tracked.add_(1)
     unbiased = var * (count / max(count - 1, 1))
     norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
@@ -176,7 +185,8 @@ class _Layers:
 
     def chunks(self) -> Iterator[tuple[slice, slice]]:
         width = max(len(gain) for gain in self.gain)
-        return _chunks(*self.neighbors.shape, width, self.center)
+        n, k = self.neighbors.shape
+        return _chunks(n, k, width, self.center)
 
 
 class _MeanMessages(torch.autograd.Function):
@@ -188,7 +198,7 @@ class _MeanMessages(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         center: Tensor,
         other: Tensor,
@@ -224,7 +234,7 @@ class _MeanMessages(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         depth = ctx.depth
         center, other, neighbors, rstd0, *rest = ctx.saved_tensors
         parameters, rest = rest[: 3 * depth - 1], rest[3 * depth - 1 :]
@@ -294,10 +304,10 @@ def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, ...]:
     weight = weight.t().to(net.center.dtype)
     z = net.center.new_empty(net.neighbors.numel(), weight.shape[1])
     total = torch.zeros(z.shape[1], dtype=_at_least_single(z), device=z.device)
-    square, offset = torch.zeros_like(total), None
+    square, offset = torch.zeros_like(total), torch.empty(0)
     for particles, edges in net.chunks():
         h = net.hidden(layer, net.pre(layer, particles, edges))
-        if offset is None:
+        if edges.start == 0:
             offset = h.mean(0) @ weight
         torch.addmm(-offset, h, weight, out=z[edges])
         total += z[edges].sum(0)
