@@ -108,9 +108,10 @@ def read_or_refuse(path: Path, schema: JetSchema | None) -> ak.Array | None:
             warnings.simplefilter("ignore")  # what libraries say of damage
             return read_jets(path, schema)
     except InputError as error:
-        assert str(path) in str(error)
-        assert "\n" not in str(error)
-        return None
+        message = str(error)
+    assert str(path) in message
+    assert "\n" not in message
+    return None
 
 
 def assert_physical(jets: ak.Array) -> None:
