@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -260,20 +261,26 @@ def read_schema(schema: str | dict[str, Any] | None) -> str | dict[str, Any] | N
 
 def add_config_arguments(parser: ArgumentParser) -> None:
     """Add an option for every field of `TrainConfig`, grouped by stage, to a parser."""
-    from docstring_parser import parse_from_object
-
     for stage in _STAGES:
         group = parser.add_argument_group((stage.__doc__ or "").strip().rstrip("."))
         hints = get_type_hints(stage)
-        helps = {p.arg_name: p.description or "" for p in parse_from_object(stage).params}
+        helps = _strings_under_fields(stage)
         for f in dataclasses.fields(stage):
             group.add_argument(
                 f"--{f.name.replace('_', '-')}",
                 type=hints[f.name],
                 default=_default(f),
                 metavar=_metavar(hints[f.name]),
-                help=" ".join(helps[f.name].split()),
+                help=helps[f.name],
             )
+
+
+@cache
+def _strings_under_fields(stage: type) -> dict[str, str]:
+    from docstring_parser import parse_from_object
+
+    found = parse_from_object(stage).params
+    return {p.arg_name: " ".join((p.description or "").split()) for p in found}
 
 
 def one_line(error: Exception) -> str:

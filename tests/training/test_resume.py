@@ -58,6 +58,7 @@ def killed_runs(
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_training_ends_bit_for_bit_as_a_whole_one(
     killed_runs: dict[str, dict[str, Any]], moment: str
@@ -68,16 +69,18 @@ def test_a_killed_training_ends_bit_for_bit_as_a_whole_one(
     assert found["different"] == []
 
 
+@pytest.mark.slow
 def test_all_moments_were_tested(killed_runs: dict[str, dict[str, Any]]) -> None:
     assert set(killed_runs) == set(MOMENTS)
 
 
+@pytest.mark.slow
 def test_the_command_line_continues_a_killed_run_with_the_same_command(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
-    whole = train(**options | {"out": tmp_path / "whole", "epochs": 40}, progress=False)
+    whole = train(**options | {"out": tmp_path / "whole", "epochs": 20}, progress=False)
     out = tmp_path / "killed"
-    flags = options | {"out": out, "epochs": 40, "checkpoint_steps": 5}
+    flags = options | {"out": out, "epochs": 20, "checkpoint_steps": 5}
     words = [word for k, v in flags.items() for word in (f"--{k.replace('_', '-')}", str(v))]
     command = [sys.executable, "-c", "from pcloud.cli import main; raise SystemExit(main())"]
     command += ["train", *words]
