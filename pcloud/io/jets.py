@@ -86,27 +86,39 @@ class FlatJets:
         )
 
     @staticmethod
-    def concatenate(parts: Iterable[FlatJets]) -> FlatJets:
+    def concatenate(parts: Iterable[FlatJets], num_jets: int = 0) -> FlatJets:
         """One after the other; the parts have the same columns.
 
-        Of an iterator, no part is kept longer than its columns are needed: the memory stays
-        well below twice the jets. The arrays are writeable, as torch wants them.
+        Of an iterator, each part is copied and let go before the next is taken, so that its
+        memory serves the next. The arrays are writeable, as torch wants them.
+
+        Parameters
+        ----------
+        parts : iterable of FlatJets
+            At least one.
+        num_jets : int
+            About how many jets there will be, to reserve room; memory that is not used is
+            never touched.
+
+        Returns
+        -------
+        FlatJets
+            A copy.
         """
-        counts: list[np.ndarray] = []
-        columns: dict[tuple[str, str], list[np.ndarray]] = {}
+        counts = _Growing()
+        columns: dict[tuple[str, str], _Growing] = {}
         for part in parts:
-            counts.append(part.counts)
+            counts.append(part.counts, num_jets)
+            num_particles = int(part.offsets[-1] / max(1, len(part)) * num_jets * 1.05)
             for key, values in part._columns():
-                columns.setdefault(key, []).append(values)
-            del part
-        jets = FlatJets(as_offsets(np.concatenate(counts)), ())
-        for key in list(columns):
-            values = _join(columns.pop(key))
-            kind, name = key
+                room = num_jets if key[0] == "jet" else num_particles
+                columns.setdefault(key, _Growing()).append(values, room)
+        jets = FlatJets(as_offsets(counts.values), ())
+        for (kind, name), column in columns.items():
             if kind == "p4":
-                jets.p4 = (*jets.p4, values)
+                jets.p4 = (*jets.p4, column.values)
             else:
-                getattr(jets, kind)[name] = values
+                getattr(jets, kind)[name] = column.values
         return jets
 
     def _columns(self) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
@@ -164,12 +176,26 @@ class FlatJets:
         return flat
 
 
-def _join(parts: list[np.ndarray]) -> np.ndarray:
-    """Concatenation, not copying what is a single array of our own already."""
-    parts = [part for part in parts if len(part)] or parts[:1]
-    if len(parts) == 1 and parts[0].flags.writeable:
-        return parts[0]
-    return np.concatenate(parts)
+class _Growing:
+    """A column that grows at its end."""
+
+    def __init__(self) -> None:
+        self._room, self._size = np.empty(0), 0
+
+    @property
+    def values(self) -> np.ndarray:
+        return self._room[: self._size]
+
+    def append(self, values: np.ndarray, room: int) -> None:
+        """Copy `values`; the first time make at least `room` for more."""
+        size = self._size + len(values)
+        dtype = np.result_type(self._room, values) if self._size else values.dtype
+        if size > len(self._room) or dtype != self._room.dtype:
+            grown = np.empty(max(size, room, len(self._room) * 3 // 2), dtype)
+            grown[: self._size] = self.values
+            self._room = grown
+        self._room[self._size : size] = values
+        self._size = size
 
 
 def _flat(column: ak.Array, name: str, bounds: np.ndarray) -> np.ndarray:

@@ -207,9 +207,9 @@ class ParquetWriter:
     """Writes our ragged Parquet, a chunk of jets at a time.
 
     ``p4`` is a list of structs E, px, py, pz per jet, an extra per particle a list, ``label`` and
-    the extras per jet flat columns: what awkward, polars or pandas read as such. Bytes of floats
-    are stored by significance, which makes them compress; pages carry checksums, so that a
-    damaged file is noticed.
+    the extras per jet flat columns: what awkward, polars or pandas read as such. Floats are not
+    compressed: LZ4 makes jets 15 % smaller and a quarter slower to read. Pages carry checksums,
+    so that a damaged file is noticed.
 
     Parameters
     ----------
@@ -227,16 +227,15 @@ class ParquetWriter:
         self._path = path
         metadata = {_CLASSES: json.dumps(classes)} if classes else None
         self._schema = _to_arrow(jets.slice(0, 0)).schema.with_metadata(metadata)
-        floats = [*(f"p4.list.element.{name}" for name in MOMENTUM)]
-        floats += [f"{n}.list.element" for n, v in jets.particle.items() if v.dtype.kind == "f"]
-        floats += [name for name, values in jets.jet.items() if values.dtype.kind == "f"]
-        others = [f"{n}.list.element" for n, v in jets.particle.items() if v.dtype.kind != "f"]
+        # Whole numbers and flags are few and go to a dictionary; floats are stored as they are.
+        whole = [f"{n}.list.element" for n, v in jets.particle.items() if v.dtype.kind in "iu"]
+        whole += [name for name, values in jets.jet.items() if values.dtype.kind in "iu"]
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
-            compression="lz4",
-            use_dictionary=others or False,
-            use_byte_stream_split=floats,
+            compression="none",
+            use_dictionary=whole or False,
+            data_page_size=8 << 20,
             write_page_checksum=True,
             write_statistics=False,
         )

@@ -71,7 +71,8 @@ def read_jets(
         If a column is absent; the message has the nearest name.
     """
     stream = JetStream(path, schema, start, stop, on_bad_jet, check_units)
-    jets = FlatJets.concatenate(itertools.chain([stream.empty], stream.pieces()))
+    parts = itertools.chain([stream.empty], stream.pieces())
+    jets = FlatJets.concatenate(parts, stream.expected)
     return jets.to_awkward(stream.classes)
 
 
@@ -143,6 +144,8 @@ class JetStream:
         Names of the classes, empty where they are not known.
     empty : FlatJets
         No jets, with the columns of the first file.
+    expected : int
+        About how many jets there are, if the files are as long as the first.
     """
 
     def __init__(
@@ -165,6 +168,8 @@ class JetStream:
         with closing(self._open(self._files[0])) as binding:
             self._names, self.classes = binding.names, binding.classes
             self.empty = binding.empty()
+            last = binding.num_jets * len(self._files)
+        self.expected = max(0, (last if stop is None else min(stop, last)) - start)
 
     def count(self) -> int:
         """Number of jets in all files, bad ones included."""
