@@ -53,10 +53,12 @@ class RootTree(Table):
             with reading(path, "ROOT file"):
                 self._tree = self._file[self._choose(tree)]
                 rows = int(self._tree.num_entries)
+                self._forms: dict[str, ak.forms.Form] = {}
                 for name, branch in self._tree.items(recursive=True):
-                    inner = _inner_shape(branch)
-                    if inner is not None:
-                        self.columns[name] = (rows, *inner)
+                    form = _form(branch)
+                    inner = None if form is None else _inner_shape(form)
+                    if form is not None and inner is not None:
+                        self._forms[name], self.columns[name] = form, (rows, *inner)
                 self._cuts = _cuts(self._tree)
         except BaseException:
             self._file.close()
@@ -81,6 +83,9 @@ class RootTree(Table):
         self, names: Sequence[str], start: int, stop: int
     ) -> dict[str, np.ndarray | Ragged]:
         """Vectors become `Ragged`, the rest arrays."""
+        if start == stop:  # uproot would decompress a basket to return nothing of it
+            empty = {name: self._forms[name].length_zero_array() for name in names}
+            return {name: _take_apart(array) for name, array in empty.items()}
         columns = {}
         for name in names:
             with reading(self.path, f"branch {name!r}"):
@@ -101,15 +106,18 @@ class RootTree(Table):
         self._file.close()
 
 
-def _inner_shape(branch: uproot.TBranch | RField) -> Shape | None:
-    """Sizes of a row: (), or a fixed array, or (None,) for a vector; None if not numbers."""
+def _form(branch: uproot.TBranch | RField) -> ak.forms.Form | None:
+    """What awkward makes of a branch; None if nothing."""
     if isinstance(branch, RField):
-        form = branch.to_akform()[0].contents[0]
-    else:
-        try:
-            form = branch.interpretation.awkward_form(branch.file)
-        except (uproot.interpretation.objects.CannotBeAwkward, NotImplementedError):
-            return None
+        return branch.to_akform()[0].contents[0]
+    try:
+        return branch.interpretation.awkward_form(branch.file)
+    except (uproot.interpretation.objects.CannotBeAwkward, NotImplementedError):
+        return None
+
+
+def _inner_shape(form: ak.forms.Form) -> Shape | None:
+    """Sizes of a row: (), or a fixed array, or (None,) for a vector; None if not numbers."""
     shape: Shape = ()
     while not isinstance(form, ak.forms.NumpyForm):
         if isinstance(form, ak.forms.RegularForm):
