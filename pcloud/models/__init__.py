@@ -4,7 +4,9 @@
 """
 
 from pcloud.models.dgcnn import DGCNN
+from pcloud.models.lorentznet import LorentzNet
 from pcloud.models.official import load_official
+from pcloud.models.part import ParticleTransformer, transformer
 from pcloud.models.particlenet import ParticleNet, particlenet_lite
 from pcloud.models.pfn import PFN
 from pcloud.models.registry import (
@@ -18,12 +20,15 @@ from pcloud.models.registry import (
 __all__ = [
     "DGCNN",
     "PFN",
+    "LorentzNet",
     "ModelInfo",
     "ParticleNet",
+    "ParticleTransformer",
     "build_model",
     "list_models",
     "load_official",
     "model_info",
     "particlenet_lite",
     "register_model",
+    "transformer",
 ]

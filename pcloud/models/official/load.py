@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.models.official.lorentznet import lorentznet
+from pcloud.models.official.part import part
 from pcloud.models.official.particlenet import particlenet
 from pcloud.models.official.state_dict import State, read_state_dict
 from pcloud.models.registry import build_model
@@ -17,6 +19,8 @@ from pcloud.models.registry import build_model
 __all__ = ["load_official"]
 
 _READERS: dict[str, Callable[[State], tuple[dict[str, Any], State]]] = {
+    "lorentznet": lorentznet,
+    "part": part,
     "particlenet": particlenet,
     "particlenet_lite": particlenet,
 }
@@ -28,7 +32,9 @@ def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Mo
     Parameters
     ----------
     name : str
-        ``"particlenet"`` or ``"particlenet_lite"``: a state dict of weaver-core's ``ParticleNet``.
+        ``"particlenet"`` or ``"particlenet_lite"``: a state dict of weaver-core's ``ParticleNet``;
+        ``"part"``: of its ``ParticleTransformer`` in the settings of the paper;
+        ``"lorentznet"``: of LorentzNet-release's ``LorentzNet``.
     path : path
         The file; only tensors are read from it, no code.
     **options

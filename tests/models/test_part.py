@@ -1,0 +1,182 @@
+"""Particle Transformer against weaver-core, with the same weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pcloud
+from pcloud.errors import InputError
+from pcloud.features import feature_set
+from pcloud.nn import RaggedLayout
+from tests.models.contract import make_jets
+
+
+@pytest.mark.parametrize(
+    ("name", "in_features", "num_classes", "expected"),
+    [
+        ("part", 7, 2, 2_141_134),
+        ("part", 17, 10, 2_143_486),
+        ("transformer", 7, 2, 2_131_566),
+    ],
+)
+def test_parameters_are_the_published_number(name, in_features, num_classes, expected):
+    model = pcloud.build_model(name, in_features=in_features, num_classes=num_classes)
+    assert sum(p.numel() for p in model.parameters()) == expected
+
+
+@pytest.fixture(scope="module")
+def reference(reference_data):
+    """A small network of weaver-core: ``x, p4, batch, logits`` of jets of 1 to 114 particles."""
+    data = np.load(reference_data / "part_small_weaver.npz")
+    counts = torch.from_numpy(data["counts"])
+    batch = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    x, p4, logits = (torch.from_numpy(data[key]) for key in ("x", "p4", "logits"))
+    return x, p4, batch, logits
+
+
+@pytest.fixture(scope="module")
+def small(reference_data):
+    return pcloud.load_official("part", reference_data / "part_small_weaver.pt")
+
+
+def test_weights_of_weaver_give_its_logits(small, reference):
+    *inputs, expected = reference
+    torch.testing.assert_close(small(*inputs), expected, rtol=0, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(small(*inputs), expected, rtol=0, atol=1e-5)
+
+
+def test_the_inputs_of_weaver_are_the_kin_set(small, reference):
+    x, p4, batch, expected = reference
+    ours = feature_set("kin")(p4, batch)
+    torch.testing.assert_close(ours, x, rtol=0, atol=1e-4)
+    torch.testing.assert_close(small(ours, p4, batch), expected, rtol=0, atol=1e-4)
+
+
+def test_pair_kinematics_stay_in_single_precision(small, reference):
+    x, p4, batch, expected = reference
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        coarse = small(x, p4, batch)
+    assert (coarse - expected).abs().max() < 0.1 * expected.std()
+
+
+def test_sizes_are_read_from_the_weights(small):
+    assert len(small.blocks) == 3
+    assert len(small.class_blocks) == 2
+    assert small.blocks[0].attention.heads == 4
+    assert [norm.num_features for norm in small.pair_bias.embed.norms] == [4, 16, 16, 16, 4]
+
+
+def test_weights_of_older_versions_have_other_names(reference_data, reference, tmp_path):
+    state = torch.load(reference_data / "part_small_weaver.pt", weights_only=True)["state_dict"]
+    old = {f"mod.{k.replace('attn.in_proj.', 'attn.in_proj_')}": v for k, v in state.items()}
+    torch.save(old, tmp_path / "old.pt")
+    *inputs, expected = reference
+    logits = pcloud.load_official("part", tmp_path / "old.pt")(*inputs)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+def test_weights_of_other_networks_are_refused(reference_data):
+    with pytest.raises(InputError, match=r"no weights of part: .* is absent"):
+        pcloud.load_official("part", reference_data / "lorentznet_top_official.pt")
+
+
+def weaver_transformer(**options) -> nn.Module:
+    module = pytest.importorskip(
+        "weaver.nn.model.ParticleTransformer", reason="extra 'bench' is not installed"
+    )
+    paper = {"pair_input_dim": 4, "use_pre_activation_pair": False, "trim": False}
+    return module.ParticleTransformer(7, 2, **paper, **options)
+
+
+def padded(x: torch.Tensor, p4: torch.Tensor, layout: RaggedLayout, size: int):
+    """The inputs of weaver-core: features, (px, py, pz, E) and mask, each (B, ., size)."""
+    dense = torch.zeros(layout.num_jets, size, 7 + 4 + 1, dtype=x.dtype)
+    slot = torch.arange(layout.num_particles) - layout.ptr[layout.batch]
+    one = torch.ones_like(x[:, :1])
+    dense[layout.batch, slot] = torch.cat([x, p4[:, [1, 2, 3, 0]].to(x), one], 1)
+    return dense.mT.split([7, 4, 1], dim=1)
+
+
+def randomized(model: nn.Module) -> nn.Module:
+    """Norms and scales as far from their start as those of a trained network."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            mean = 1.0 if name.endswith(("weight", "c_attn", "w_resid")) else 0.0
+            nn.init.normal_(parameter, mean, 0.2)
+    return model
+
+
+@torch.no_grad()
+def test_the_full_network_gives_the_logits_of_weaver(tmp_path):
+    torch.manual_seed(0)
+    official = randomized(weaver_transformer(fc_params=[(64, 0.1)]))
+    x, p4, batch = make_jets([1, 2, 3, 128, 40, 64, 100, 17])
+    inputs = padded(x, p4, RaggedLayout.from_batch(batch), 128)
+    official.train()
+    for _ in range(5):
+        official(*inputs)
+    torch.save(official.state_dict(), tmp_path / "full.pt")
+    ours = pcloud.load_official("part", tmp_path / "full.pt")
+    expected = official.eval()(*inputs)
+    assert expected.std(0).min() > 0.05
+    torch.testing.assert_close(ours(x, p4, batch), expected, rtol=0, atol=1e-4)
+
+
+def test_training_has_the_gradients_and_pair_statistics_of_weaver(tmp_path):
+    torch.manual_seed(0)
+    none = {"dropout": 0, "attn_dropout": 0, "activation_dropout": 0}
+    small = {"embed_dims": (16, 32, 16), "pair_embed_dims": (8, 8), "num_heads": 4}
+    official = weaver_transformer(**small, num_layers=2, block_params=none)
+    official = randomized(official).double()
+    torch.save(official.state_dict(), tmp_path / "weights.pt")
+    ours = pcloud.load_official("part", tmp_path / "weights.pt", dropout=0.0).double().train()
+    official.train()
+    # the normalisation of the inputs counts padding there, and real particles alone here
+    official.embed.input_bn.eval()
+    ours.embed[0].eval()
+
+    x, p4, batch = make_jets([1, 2, 20, 9])
+    x, p4, y = x.double(), p4.double(), torch.tensor([0, 1, 0, 1])
+    theirs = official(*padded(x, p4, RaggedLayout.from_batch(batch), 20))
+    nn.functional.cross_entropy(theirs, y).backward()
+    nn.functional.cross_entropy(ours(x, p4, batch), y).backward()
+
+    state = official.state_dict() | {k: v.grad for k, v in official.named_parameters()}
+    torch.save(state, tmp_path / "gradients.pt")
+    expected = pcloud.load_official("part", tmp_path / "gradients.pt").double().state_dict()
+    found = ours.state_dict() | {k: v.grad for k, v in ours.named_parameters()}
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].to(value), value, rtol=1e-4, atol=1e-7, msg=name)
+
+
+SMALL = {"embed": (16, 16), "pair_embed": (8,), "layers": 2}
+
+
+@torch.no_grad()
+def test_an_empty_jet_is_scored_by_the_class_token():
+    model = pcloud.build_model("part", in_features=7, **SMALL).eval()
+    empty = torch.empty(0, 7), torch.empty(0, 4), torch.empty(0, dtype=torch.long)
+    alone = model(*empty, RaggedLayout.from_ptr(torch.tensor([0, 0])))
+    x, p4, batch = make_jets([3, 5])
+    among = model(x, p4, 2 * batch)
+    torch.testing.assert_close(alone[0], among[1])
+
+
+@torch.no_grad()
+def test_the_plain_transformer_does_not_see_momenta():
+    x, p4, batch = make_jets()
+    for name, options in (("part", SMALL), ("transformer", SMALL | {"pair_embed": None})):
+        model = pcloud.build_model(name, in_features=7, **options).eval()
+        same = torch.allclose(model(x, 2 * p4, batch), model(x, p4, batch), atol=1e-5)
+        assert same == (name == "transformer")
+
+
+def test_hidden_layers_stand_before_the_last_map():
+    model = pcloud.build_model("part", in_features=7, num_classes=3, hidden=(32, 8), **SMALL)
+    shapes = [tuple(m.weight.shape) for m in model.head if isinstance(m, nn.Linear)]
+    assert shapes == [(32, 16), (8, 32), (3, 8)]
+    assert model(*make_jets()).shape == (8, 3)
