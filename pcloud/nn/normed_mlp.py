@@ -79,8 +79,12 @@ def _infer(x: Tensor, linears: Sequence[nn.Linear], norms: Sequence[nn.BatchNorm
 
 
 def _train(x: Tensor, linears: Sequence[nn.Linear], norms: Sequence[nn.BatchNorm1d]) -> Tensor:
-    parameters: list[Tensor] = [norm.weight for norm in norms] + [norm.bias for norm in norms]
-    parameters += [linear.weight for linear in linears] + [linear.bias for linear in linears]
+    parameters = [
+        *(norm.weight for norm in norms),
+        *(norm.bias for norm in norms),
+        *(linear.weight for linear in linears),
+        *(linear.bias for linear in linears),
+    ]
     eps, dtype = tuple(norm.eps for norm in norms), product_dtype(x)
     with torch.autocast(x.device.type, enabled=False):
         out, *statistics = _NormedMLP.apply(x, dtype, eps, *parameters)
