@@ -108,6 +108,7 @@ _BY_MODEL = {
     "particlenet": "particlenet",
     "particlenet_lite": "particlenet",
     "pfn": "pfn",
+    "transformer": "part",
 }
 
 
