@@ -1,0 +1,191 @@
+"""Minkowski geometry of particle clouds: what Lorentz-equivariant networks have in common.
+
+E^2 - p^2 of a particle of 500 GeV cancels to its last digit in float32: products of four-momenta
+are taken in float64 and only then rounded. Combinations of momenta stay in float64 for the same
+reason, whereas their coefficients, which are invariants, may be float32: an error in a coefficient
+is the same in every frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pcloud import kinematics
+from pcloud.errors import UnknownNameError
+from pcloud.nn.layout import DenseBlock, RaggedLayout
+
+__all__ = [
+    "BEAMS",
+    "MassTreatment",
+    "mass_treatment",
+    "pair_products",
+    "psi",
+    "regulated_mass",
+    "stored_mass",
+    "sum_differences",
+    "with_references",
+    "zero_mass",
+]
+
+BEAMS = ((2**0.5, 0.0, 0.0, 1.0), (2**0.5, 0.0, 0.0, -1.0))
+"""The two beam particles of LorentzNet, of mass 1 GeV: they tell the network the beam axis."""
+
+MassTreatment = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""``p4 (N, 4) -> p4 (N, 4), mass (N,)``, both in GeV and float64."""
+
+_FLOOR = 5e-3  # GeV, about half the mass of the lightest quarks, the electron's times ten
+_RESOLVED = 256.0  # roundings of E^2 at which half of m^2 is believed; noise is 2 at most
+
+
+def psi(x: Tensor) -> Tensor:
+    """``sign(x) log(1 + |x|)``: brings products over many orders of magnitude to a few units."""
+    return x.sign() * x.abs().log1p()
+
+
+def stored_mass(p4: Tensor) -> tuple[Tensor, Tensor]:
+    """The momenta as stored, rounding noise included: what official weights were trained on."""
+    p4 = p4.double()
+    return p4, kinematics.safe_sqrt(kinematics.mass2(p4).abs())
+
+
+def zero_mass(p4: Tensor) -> tuple[Tensor, Tensor]:
+    """All particles massless, their energy the magnitude of their momentum.
+
+    For massive particles this depends on the frame.
+    """
+    p4 = p4.double()
+    return _on_shell(p4, torch.zeros_like(p4[:, 0])), torch.zeros_like(p4[:, 0])
+
+
+def regulated_mass(p4: Tensor) -> tuple[Tensor, Tensor]:
+    """Masses where the precision of `p4` resolves them, none elsewhere.
+
+    A squared mass counts with a weight that rises from 0 to 1 where it passes 256 roundings of E^2:
+    a pion in float32 keeps its mass up to 25 GeV, and noise, 2 roundings at most, counts for less
+    than 1e-8 of itself. Where masses are resolved, as they are in float64, momenta stay what they
+    are, so that boosts remain a symmetry. The mass has 5 MeV added in quadrature, which bounds its
+    derivative.
+
+    Momenta that were stored in float32 should come in float32: converted to float64, their noise
+    looks resolved.
+    """
+    noise = _RESOLVED * torch.finfo(p4.dtype).eps
+    p4 = p4.double()
+    m2 = kinematics.mass2(p4).clamp(min=0)
+    ratio = m2 / (noise * p4[:, 0] ** 2 + torch.finfo(p4.dtype).tiny)
+    m2 = m2 * (1 - 1 / (1 + ratio**4))
+    return _on_shell(p4, m2), (m2 + _FLOOR**2).sqrt()
+
+
+def _on_shell(p4: Tensor, m2: Tensor) -> Tensor:
+    momentum = p4[:, 1:]
+    energy = kinematics.safe_sqrt((momentum**2).sum(-1) + m2)
+    return torch.cat([energy.unsqueeze(-1), momentum], dim=-1)
+
+
+def mass_treatment(name: str | MassTreatment) -> MassTreatment:
+    """The treatment of that name, or `name` itself where it is a function already.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none of that name.
+    """
+    if callable(name):
+        return name
+    known: dict[str, MassTreatment] = {
+        "stored": stored_mass,
+        "zero": zero_mass,
+        "regulated": regulated_mass,
+    }
+    if name not in known:
+        raise UnknownNameError("mass treatment", name, known)
+    return known[name]
+
+
+def pair_products(p4: Tensor) -> Tensor:
+    """``|p_i - p_j|^2`` and ``<p_i, p_j>`` in GeV^2 of all pairs in ``p4 (b, P, 4)``.
+
+    Returns
+    -------
+    Tensor, shape (b, P, P, 2)
+    """
+    metric = p4.new_tensor([1.0, -1.0, -1.0, -1.0])
+    dot = (p4 * metric) @ p4.mT
+    square = dot.diagonal(dim1=1, dim2=2)
+    return torch.stack([square.unsqueeze(1) + square.unsqueeze(2) - 2 * dot, dot], dim=-1)
+
+
+def sum_differences(p4: Tensor, weight: Tensor, limit: float | None = None) -> Tensor:
+    """``sum_j weight_ij (p_i - p_j)``.
+
+    Parameters
+    ----------
+    p4 : Tensor, shape (b, P, 4)
+        In GeV.
+    weight : Tensor, shape (b, P, P)
+        Zero for a pair that does not count.
+    limit : float, optional
+        Bound in GeV for each component of each term. It breaks the Lorentz symmetry.
+
+    Returns
+    -------
+    Tensor, shape (b, P, 4)
+    """
+    weight = weight.to(p4.dtype)
+    if limit is None:
+        return weight.sum(-1, keepdim=True) * p4 - weight @ p4
+    terms = weight.unsqueeze(-1) * (p4.unsqueeze(2) - p4.unsqueeze(1))
+    return terms.clamp(-limit, limit).sum(2)
+
+
+@torch.compiler.disable
+def with_references(layout: RaggedLayout, count: int) -> tuple[RaggedLayout, Tensor]:
+    """Layout in which `count` reference vectors stand before the particles of every jet.
+
+    Without a synchronisation. An empty jet becomes one of `count` particles.
+
+    Returns
+    -------
+    RaggedLayout
+        Of the N + `count` B particles.
+    Tensor, shape (N + count B,)
+        Where each of them is found in the N particles followed by those of jet 0, of jet 1, ...:
+        ``torch.cat([p4, references.repeat(B, 1)])[order]``.
+    """
+    n, total = layout.num_particles, layout.num_particles + count * layout.num_jets
+    device = layout.batch.device
+    if count == 0:
+        return layout, torch.arange(n, device=device)
+    slot = torch.arange(count, device=device)
+    jet = torch.arange(layout.num_jets + 1, device=device)
+    ptr, counts = layout.ptr + count * jet, layout.counts + count
+    batch = torch.repeat_interleave(jet[:-1], counts, output_size=total)
+
+    order = batch.new_empty(total)
+    particles = torch.arange(n, device=device)
+    order[particles + count * (layout.batch + 1)] = particles
+    order[(ptr[:-1, None] + slot).flatten()] = torch.arange(n, total, device=device)
+
+    blocks = [_with_references(block, ptr, slot) for block in layout.blocks]
+    empty = layout.num_jets - sum(len(block.jets) for block in blocks)
+    if empty:
+        jets = layout.counts.argsort()[:empty]
+        index = ptr[jets, None] + slot
+        blocks.append(DenseBlock(jets, index, torch.ones_like(index, dtype=torch.bool), True))
+    slots = [torch.where(b.mask, b.index, total).flatten() for b in blocks]
+    position = batch.new_empty(total + 1)
+    position[torch.cat(slots)] = torch.arange(sum(len(s) for s in slots), device=device)
+    pairs = layout.num_pairs + count * n + layout.num_jets * count * (count + 1) // 2
+    return RaggedLayout(batch, ptr, counts, tuple(blocks), position[:total], pairs), order
+
+
+def _with_references(block: DenseBlock, ptr: Tensor, slot: Tensor) -> DenseBlock:
+    count = len(slot)
+    jets = block.jets.unsqueeze(1)
+    index = torch.cat([ptr[jets] + slot, block.index + count * (jets + 1)], dim=1)
+    mask = torch.nn.functional.pad(block.mask, (count, 0), value=True)
+    return DenseBlock(block.jets, index, mask, block.full)

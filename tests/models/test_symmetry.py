@@ -1,0 +1,74 @@
+"""Lorentz symmetry of the models that have it, and that the others fail the same test."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import pcloud
+from pcloud import kinematics as kin
+from pcloud.features import feature_set
+from pcloud.models import model_info
+from tests.models.contract import make_jets, make_model
+
+INVARIANT = [name for name in pcloud.list_models() if "Lorentz" in model_info(name).symmetries]
+OTHERS = [name for name in pcloud.list_models() if name not in INVARIANT]
+COUNTS = [1, 2, 30, 12]
+
+
+def lorentz_transformation(gamma: float, seed: int) -> Tensor:
+    """Matrix (4, 4) of a rotation and then a boost, both in random directions."""
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(3, 3, dtype=torch.float64, generator=generator)
+    rotation = torch.block_diag(torch.ones(1, 1, dtype=torch.float64), torch.linalg.qr(normal)[0])
+    direction = torch.nn.functional.normalize(normal[0], dim=0)
+    beta = math.sqrt(1 - 1 / gamma**2) * direction
+    return kin.boost(rotation.T, beta).T
+
+
+@functools.cache
+def random_model(name: str) -> torch.nn.Module:
+    return make_model(name).double()
+
+
+@torch.no_grad()
+def change(name: str, gamma: float, seed: int = 0, *, with_beams: bool = True) -> float:
+    """Largest change of a logit of random weights when jets, and beams, are transformed."""
+    model = copy.copy(random_model(name))
+    matrix = lorentz_transformation(gamma, seed)
+    _, p4, batch = make_jets(COUNTS)
+    p4 = p4.double()
+    before = model(feature_set("kin")(p4, batch), p4, batch)
+    p4 = p4 @ matrix.T
+    if with_beams and hasattr(model, "beams"):
+        model._buffers = {**model._buffers, "beams": model.beams @ matrix.T}
+    return (model(feature_set("kin")(p4, batch), p4, batch) - before).abs().max().item()
+
+
+def test_transformations_keep_minkowski_products():
+    for gamma in (1.0, 10.0):
+        matrix = lorentz_transformation(gamma, 0)
+        metric = torch.tensor([1.0, -1.0, -1.0, -1.0], dtype=torch.float64).diag()
+        torch.testing.assert_close(matrix.T @ metric @ matrix, metric, atol=1e-12, rtol=0)
+        assert matrix[0, 0].item() == pytest.approx(gamma)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.5, 10.0])
+@pytest.mark.parametrize("name", INVARIANT)
+def test_scores_are_lorentz_invariant(name, gamma):
+    assert max(change(name, gamma, seed) for seed in range(3)) < 1e-8
+
+
+@pytest.mark.parametrize("name", INVARIANT)
+def test_the_beams_take_part(name):
+    assert change(name, gamma=1.5, with_beams=False) > 1e-3
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_models_without_the_symmetry_fail_the_test(name):
+    assert change(name, gamma=1.5) > 1e-3
