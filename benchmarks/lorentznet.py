@@ -1,0 +1,284 @@
+"""LorentzNet against its straightforward edge-list version: time, memory, and rounding noise.
+
+    python benchmarks/lorentznet.py speed     # ratios of processor time, alternating in one process
+    python benchmarks/lorentznet.py memory    # peak memory, each measurement in its own process
+    python benchmarks/lorentznet.py official  # official weights on 1000 real jets
+    python benchmarks/lorentznet.py rounding  # how far float32 scores move under exact symmetries
+
+Jets are those of the embedded sample. ``official`` and part of ``rounding`` need the reference
+data: a folder named by the environment variable PCLOUD_REFERENCE_DATA. ``rounding`` trains a
+network for some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import pcloud
+from pcloud import kinematics as kin
+from pcloud.models import LorentzNet
+from pcloud.nn import RaggedLayout, mean_pool
+from pcloud.nn.minkowski import BEAMS, psi
+
+MODES = ("train", "infer")
+
+
+class EdgeListLorentzNet(nn.Module):
+    """The same network with the same weights, written with an edge list and in one precision.
+
+    Every quantity of a pair of particles is a row of a tensor over all pairs of the batch, as in
+    most graph networks: gathered, concatenated, sent through ``nn.Sequential``, summed by index.
+    The momenta are rounded to the precision of `p4`.
+    """
+
+    def __init__(self, model: LorentzNet) -> None:
+        super().__init__()
+        self.model = model
+        self.phi_e = nn.ModuleList(
+            nn.Sequential(b.phi_e.linear, b.phi_e.norm, nn.ReLU(), b.messages.linear, nn.ReLU())
+            for b in model.blocks
+        )
+
+    def forward(
+        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+    ) -> Tensor:
+        """Logits (B, C)."""
+        layout = layout or RaggedLayout.from_batch(batch)
+        momenta, scalars, nodes = self.model.with_beams(x, p4, layout)
+        x, scalars = momenta.to(p4), scalars.to(p4)
+        i, j = edges(nodes)
+        others = (nodes.counts - 1)[nodes.batch].unsqueeze(-1)
+        h = self.model.embed(scalars)
+        for block, phi_e in zip(self.model.blocks, self.phi_e, strict=True):
+            difference = x[i] - x[j]
+            products = torch.stack([dot(difference, difference), dot(x[i], x[j])], dim=-1)
+            m = phi_e(torch.cat([h[i], h[j], psi(products)], dim=-1))
+            m = m * block.messages.gate(m).sigmoid()
+            total = torch.zeros_like(h).index_add(0, i, m)
+            if block.messages.phi_x is not None:
+                shift = difference * block.messages.phi_x(m)
+                if block.limit is not None:
+                    shift = shift.clamp(-block.limit, block.limit)
+                x = x + block.step * torch.zeros_like(x).index_add(0, i, shift) / others
+            h = h + block.phi_h(torch.cat([h, total, scalars], dim=-1))
+        return self.model.head(mean_pool(h, nodes))
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Minkowski products of rows."""
+    return (a * b * a.new_tensor([1.0, -1.0, -1.0, -1.0])).sum(-1)
+
+
+def edges(layout: RaggedLayout) -> tuple[Tensor, Tensor]:
+    """Receiver and sender of every pair of different particles of a jet."""
+    jets = torch.arange(layout.num_particles).split(layout.counts.tolist())
+    i, j = torch.cat([torch.cartesian_prod(jet, jet) for jet in jets]).t()
+    return i[i != j], j[i != j]
+
+
+def official_mass(p4: Tensor) -> tuple[Tensor, Tensor]:
+    """Momenta as stored, and masses computed in the precision in which they are stored."""
+    e2, p2 = p4[:, 0] ** 2, (p4[:, 1:] ** 2).sum(-1)
+    return p4, (e2 - p2).abs().sqrt()
+
+
+def sample(num_jets: int, split: str = "test") -> pcloud.JetDataset:
+    return pcloud.JetDataset(pcloud.load_dataset("simulated", split)[:num_jets])
+
+
+class Step:
+    """One training step or one inference of 128 jets, by either version."""
+
+    def __init__(self, num_jets: int) -> None:
+        torch.manual_seed(0)
+        (self.jets,) = pcloud.JetLoader(sample(num_jets), batch_size=num_jets)
+        self.layout = RaggedLayout.from_ptr(self.jets.ptr)
+        model = LorentzNet(7)
+        self.versions = {"ours": model, "edges": EdgeListLorentzNet(model)}
+
+    def __call__(self, version: str, mode: str) -> float:
+        """Processor time in seconds."""
+        model = self.versions[version].train(mode == "train")
+        jets, start = self.jets, time.process_time()
+        with torch.inference_mode(mode == "infer"):
+            logits = model(jets.x, jets.p4, jets.batch, self.layout)
+            if mode == "train":
+                model.zero_grad()
+                F.cross_entropy(logits, jets.y).backward()
+        return time.process_time() - start
+
+
+def speed(num_jets: int, repeats: int) -> None:
+    step = Step(num_jets)
+    print(f"{num_jets} jets, {repeats} alternating repeats, {torch.get_num_threads()} threads")
+    for mode in MODES:
+        for version in step.versions:
+            step(version, mode)
+        times = np.array([[step(v, mode) for v in ("edges", "ours")] for _ in range(repeats)])
+        ratio, (theirs, ours) = times[:, 0] / times[:, 1], np.median(times, axis=0)
+        print(
+            f"{mode:6} edge list {num_jets / theirs:6.1f} jets/s, ours {num_jets / ours:6.1f} jets/s, "
+            f"ratio {np.median(ratio):.2f} [{ratio.min():.2f}, {ratio.max():.2f}]"
+        )
+
+
+def memory(num_jets: int) -> None:
+    print(f"{num_jets} jets: peak memory beyond that of data and weights")
+    for mode in MODES:
+        command = [sys.executable, __file__, "peak", "--jets", str(num_jets), "--mode", mode]
+        edge_list, ours = (
+            float(subprocess.check_output([*command, "--version", version]))
+            for version in ("edges", "ours")
+        )
+        print(f"{mode:6} edge list {edge_list:.0f} MB, ours {ours:.0f} MB: {ours / edge_list:.3f}")
+
+
+def peak(num_jets: int, version: str, mode: str) -> None:
+    """Growth of the largest resident size of this process, in megabytes."""
+    step = Step(num_jets)
+    few = Step(1)
+    few(version, mode)  # loads what torch loads on first use
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step(version, mode)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6)
+
+
+def reference_jets() -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
+    """Momenta, jet indices, logits and labels of the 1000 real jets."""
+    jets = np.load(Path(os.environ["PCLOUD_REFERENCE_DATA"], "landscape_test_rows_0000_0999.npz"))
+    batch = torch.repeat_interleave(torch.arange(1000), torch.from_numpy(jets["counts"]))
+    logits = torch.from_numpy(jets["logits_lorentznet_unpadded_float64"])
+    return torch.from_numpy(jets["p4"]), batch, logits, jets["label"]
+
+
+def official_model() -> LorentzNet:
+    path = Path(os.environ["PCLOUD_REFERENCE_DATA"], "lorentznet_top_official.pt")
+    return pcloud.load_official("lorentznet", path)
+
+
+@torch.inference_mode()
+def official() -> None:
+    p4, batch, logits, label = reference_jets()
+    model = official_model()
+    double, single = copy.deepcopy(model).double(), copy.deepcopy(model)
+    single.mass = official_mass
+    for name, ours in {
+        "ours, all in float64": double(None, p4.double(), batch),
+        "ours, products in float64": model(None, p4, batch),
+        "edge list, all in float32": EdgeListLorentzNet(single).eval()(None, p4, batch),
+    }.items():
+        difference = (ours - logits).abs().amax(1)
+        score = ours[:, 1] - ours[:, 0]
+        print(
+            f"{name:28} AUC {roc_auc_score(label, score):.5f}, "
+            f"accuracy {((score > 0).numpy() == label).mean():.3f}, logits differ by "
+            f"{difference.median():.1e} (median), {difference.quantile(0.99):.1e} (99 %), "
+            f"{difference.max():.1e} (largest)"
+        )
+
+
+def trained(num_jets: int, epochs: int) -> LorentzNet:
+    """A network after a short training on the embedded sample."""
+    torch.manual_seed(0)
+    model = LorentzNet(7)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    loader = pcloud.JetLoader(sample(num_jets, "train"), batch_size=64, shuffle=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, epochs * len(loader))
+    for epoch in range(epochs):
+        losses = []
+        for jets in loader:
+            loss = F.cross_entropy(model(jets.x, jets.p4, jets.batch), jets.y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        print(f"epoch {epoch}: loss {np.mean(losses):.4f}", file=sys.stderr, flush=True)
+    return model.eval()
+
+
+@torch.inference_mode()
+def movement(model: nn.Module, buffers: LorentzNet, p4: Tensor, batch: Tensor) -> list[Tensor]:
+    """Changes of the logit and of the score by a turn about the beam, and by a boost along it."""
+    boosted = torch.tensor([0.0, 0.0, 0.8], dtype=torch.float64)  # gamma = 1.67
+    beams = torch.tensor(BEAMS, dtype=torch.float64)
+    before = model(None, p4, batch).double()
+    changes = []
+    for momenta, references in (
+        (kin.rotate_z(p4.double(), 0.7), beams),
+        (kin.boost(p4.double(), boosted), kin.boost(beams, boosted)),
+    ):
+        buffers.beams = references
+        after = model(None, momenta.to(p4.dtype), batch).double()
+        logit = (after - before).diff(dim=1).abs()
+        score = (after.softmax(1) - before.softmax(1))[:, 1].abs()
+        changes += [logit, score]
+    buffers.beams = beams
+    return changes
+
+
+def rounding(num_jets: int, epochs: int) -> None:
+    test = sample(1000)
+    data = {"embedded": (test.p4, torch.arange(1000).repeat_interleave(test.ptr.diff()))}
+    models = {"trained here": trained(num_jets, epochs)}
+    if "PCLOUD_REFERENCE_DATA" in os.environ:
+        data["Landscape"] = reference_jets()[:2]
+        models["official weights"] = official_model()
+    print("| weights | computed | jets | turn: logit | score | boost: logit | score |")
+    print("|---|---|---|---|---|---|---|")
+    for weights, model in models.items():
+        stored = copy.deepcopy(model)
+        stored.mass = official_mass
+        versions = {
+            "ours, products in float64": (model, model),
+            "edge list, all in float32": (EdgeListLorentzNet(stored).eval(), stored),
+        }
+        for version, (network, buffers) in versions.items():
+            for name, (p4, batch) in data.items():
+                cells = [
+                    f"{change.median():.1e} / {change.max():.1e}"
+                    for change in movement(network, buffers, p4, batch)
+                ]
+                print(f"| {weights} | {version} | {name} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=["speed", "memory", "official", "rounding", "peak"])
+    parser.add_argument("--jets", type=int, help="in a batch; for training, in all")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--version", choices=["ours", "edges"], default="ours")
+    parser.add_argument("--mode", choices=MODES, default="train")
+    options = parser.parse_args()
+    print(
+        f"torch {torch.__version__}, {platform.processor() or platform.machine()}", file=sys.stderr
+    )
+    if options.what == "speed":
+        speed(options.jets or 128, options.repeats)
+    elif options.what == "memory":
+        memory(options.jets or 128)
+    elif options.what == "peak":
+        peak(options.jets or 128, options.version, options.mode)
+    elif options.what == "official":
+        official()
+    else:
+        rounding(options.jets or 4000, options.epochs)
+
+
+if __name__ == "__main__":
+    main()
