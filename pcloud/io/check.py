@@ -144,5 +144,6 @@ def check_units(jets: FlatJets, where: str, unit: str) -> None:
         smaller = {"TeV": "GeV", "GeV": "MeV", "MeV": "keV", "keV": "eV"}.get(unit, "eV")
         raise InputError(
             f"{where}: the median jet pt is {median:.3g} GeV if the unit is {unit}; is it "
-            f"{smaller}? Then say unit={smaller!r} in the schema, else check_units=False"
+            f"{smaller}? Then say unit={smaller!r} in the schema, else check_units=False "
+            "(--check-units false)"
         )

@@ -38,7 +38,8 @@ def open_hdf5(path: Path, tree: str | None) -> Table:
         If the file is damaged, or holds several frames and `tree` does not say which.
     """
     with reading(path, "HDF5 file"):
-        file = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
+        # Network file systems often cannot lock, and reading needs no lock.
+        file = h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
     try:
         with reading(path, "HDF5 file"):
             group = _find_group(path, file, tree)

@@ -103,8 +103,8 @@ class Binding:
         for jets, bad in _in_order(self.table.threads, self._load_good, ranges):
             if bad and on_bad_jet == "error":
                 raise InputError(
-                    f"{self.table.path}: bad jets: {describe(bad)}; on_bad_jet='drop' leaves "
-                    "such jets out"
+                    f"{self.table.path}: bad jets: {describe(bad)}; on_bad_jet='drop' "
+                    "(--on-bad-jet drop) leaves such jets out"
                 )
             yield jets, bad
 

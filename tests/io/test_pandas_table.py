@@ -29,6 +29,16 @@ def test_landscape_files_of_pandas_are_read_without_their_padding(landscape):
     assert jets.attrs["classes"] == ["qcd", "top"]
 
 
+def test_real_landscape_jets_are_what_they_are_said_to_be(reference_data, tmp_path):
+    with np.load(reference_data / "landscape_test_rows_0000_0999.npz") as file:
+        p4, counts, label = file["p4"], file["counts"], file["label"].astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    flat = FlatJets(offsets, tuple(np.ascontiguousarray(p4.T)), {}, {"label": label})
+    path = tmp_path / "test.h5"
+    landscape_frame(flat).to_hdf(path, key="table", format="table", complevel=5, complib="blosc")
+    assert_same_jets(read_jets(path), with_truth(flat))
+
+
 def test_zero_slots_anywhere_are_padding(tmp_path):
     flat = make_flat(num_jets=40, max_particles=200)
     frame = landscape_frame(flat)
