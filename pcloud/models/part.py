@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pcloud.models.registry import register_model
-from pcloud.nn.attention import ClassAttention, SelfAttention, padding_bias
+from pcloud.nn.attention import ClassAttention, HeadSlots, SelfAttention, padding_bias
 from pcloud.nn.dropout import Dropout
 from pcloud.nn.feed_forward import FeedForward
 from pcloud.nn.layout import RaggedLayout, as_layout
@@ -31,9 +31,9 @@ class ParticleBlock(nn.Module):
         self.feed_forward = FeedForward(channels, 4 * channels, dropout)
         self.residual_scale = nn.Parameter(torch.ones(channels))
 
-    def forward(self, x: Tensor, layout: RaggedLayout, bias: Sequence[Tensor]) -> Tensor:
-        """Features (N, C) from ``x (N, C)`` and the attention bias of each block of `layout`."""
-        x = x + self.dropout(self.attention_norm(self.attention(self.norm(x), layout, bias)))
+    def forward(self, x: Tensor, slots: HeadSlots, bias: Sequence[Tensor]) -> Tensor:
+        """Features (N, C) from ``x (N, C)`` and the attention bias of each block of `slots`."""
+        x = x + self.dropout(self.attention_norm(self.attention(self.norm(x), slots, bias)))
         return self.residual_scale * x + self.feed_forward(x)
 
     @torch.no_grad()
@@ -108,6 +108,7 @@ class ParticleTransformer(nn.Module):
     ) -> None:
         super().__init__()
         channels = embed[-1]
+        self.heads = heads
         self.embed = _embedding([in_features, *embed])
         self.pair_bias = None if pair_embed is None else PairBias(pair_embed, heads)
         blocks = [ParticleBlock(channels, heads, dropout) for _ in range(layers)]
@@ -125,11 +126,12 @@ class ParticleTransformer(nn.Module):
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        layout = as_layout(batch, layout)
+        slots = HeadSlots.of(as_layout(batch, layout), self.heads)
+        layout = slots.layout
         x = self.embed(x)
         bias = self.pair_bias(p4, layout) if self.pair_bias else padding_bias(x, layout)
         for block in self.blocks:
-            x = block(x, layout, bias)
+            x = block(x, slots, bias)
         token = self.class_token.expand(layout.num_jets, -1)
         for block in self.class_blocks:
             token = block(token, x, layout)

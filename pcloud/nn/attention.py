@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
@@ -13,11 +12,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from pcloud.nn.chunks import chunks
 from pcloud.nn.dropout import kept, scaled
 from pcloud.nn.layout import RaggedLayout
 
 __all__ = ["ClassAttention", "SelfAttention", "padding_bias"]
+
+_WEIGHTS = 2**18  # attention weights worked on at a time on a CPU: a second-level cache
+_LEAST = -60.0  # exponents below it count as this: 1e-26
+_SMALL = 1e-16  # a sum of exponentials above it has all its digits nevertheless
 
 
 def padding_bias(x: Tensor, layout: RaggedLayout) -> list[Tensor]:
@@ -46,6 +48,89 @@ class _Heads(nn.Module):
         return F.linear(x, self.out.weight * scale.unsqueeze(1), self.out.bias * scale)
 
 
+@dataclass(frozen=True)
+class HeadBlock:
+    """Where the heads of the particles in a dense block stand, as rows of d channels.
+
+    Attributes
+    ----------
+    mask : Tensor, shape (b, 1, P, 1)
+        True where the slot holds a particle.
+    source : Tensor, shape (b heads P,)
+        Row in ``(N, heads)``; an empty slot repeats the first particle of its jet.
+    qkv_source : Tensor, shape (3 b heads P,)
+        Row in ``(N, 3, heads)``, for query, key and value.
+    rows : slice
+        Rows in the concatenation of all blocks.
+    """
+
+    mask: Tensor
+    source: Tensor
+    qkv_source: Tensor
+    rows: slice
+
+    def gather(self, x: Tensor, source: Tensor) -> Tensor:
+        """Flat ``x (N, ..., d)`` at `source`, shape (..., P, d), in single precision at least."""
+        x = x.view(-1, x.shape[-1]).index_select(0, source)
+        return x.view(-1, self.mask.shape[2], x.shape[-1]).to(_single(x))
+
+    def place(self, dense: Tensor) -> Tensor:
+        """The rows of this block in ``dense (rows, d)``, shape (b heads, P, d)."""
+        return dense[self.rows].unflatten(0, (-1, self.mask.shape[2]))
+
+
+@dataclass(frozen=True)
+class HeadSlots:
+    """Where the particles stand while their heads attend to each other; made once per batch.
+
+    Attributes
+    ----------
+    layout : RaggedLayout
+        The blocks in which attention works, and in which it expects its bias: on a CPU small ones,
+        whose P x P weights stay in the cache.
+    blocks : tuple of HeadBlock
+        The same with heads.
+    target : Tensor, shape (N heads,)
+        Row of each particle and head in the concatenation of all blocks.
+    qkv_target : Tensor, shape (N 3 heads,)
+        Row of query, key and value of each in the stack of three such concatenations.
+    """
+
+    layout: RaggedLayout
+    blocks: tuple[HeadBlock, ...]
+    target: Tensor
+    qkv_target: Tensor
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in the concatenation of all blocks."""
+        return self.blocks[-1].rows.stop
+
+    @classmethod
+    @torch.compiler.disable
+    def of(cls, layout: RaggedLayout, heads: int) -> HeadSlots:
+        """The slots of `heads` heads per particle."""
+        device = layout.ptr.device
+        if device.type == "cpu":
+            layout = RaggedLayout.from_ptr(layout.ptr, spread=1.1, pairs=_WEIGHTS // heads)
+        head = torch.arange(heads, device=device)
+        kind = torch.arange(3, device=device)
+        blocks, targets, start = [], [layout.position.new_empty(0, heads)], 0
+        for block in layout.blocks:
+            particle = block.index.unsqueeze(1)  # (b, 1, P)
+            source = heads * particle + head.unsqueeze(1)  # (b, heads, P)
+            qkv_source = source + 2 * heads * particle + heads * kind.view(3, 1, 1, 1)
+            rows = slice(start, start + source.numel())
+            mask = block.mask[:, None, :, None]
+            blocks.append(HeadBlock(mask, source.flatten(), qkv_source.flatten(), rows))
+            place = torch.arange(rows.start, rows.stop, device=device).view(source.shape)
+            targets.append(place.mT.flatten(0, 1))
+            start = rows.stop
+        target = torch.cat(targets)[layout.position]  # (N, heads)
+        qkv_target = target.unsqueeze(1) + start * kind.unsqueeze(1)
+        return cls(layout, tuple(blocks), target.flatten(), qkv_target.flatten())
+
+
 class SelfAttention(_Heads):
     """Multi-head attention of all particles of a jet to each other.
 
@@ -63,20 +148,20 @@ class SelfAttention(_Heads):
         super().__init__(channels, heads)
         self.dropout = dropout
 
-    def forward(self, x: Tensor, layout: RaggedLayout, bias: Sequence[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, slots: HeadSlots, bias: Sequence[Tensor]) -> Tensor:
         """Features (N, C).
 
         Parameters
         ----------
         x : Tensor, shape (N, C)
             Features of the particles.
-        layout : RaggedLayout
-            Jets of the batch.
+        slots : HeadSlots
+            Where they stand.
         bias : sequence of Tensor, shape (b, heads, P, P) or (b, 1, 1, P)
             Of each block, added to the logits of query and key; -inf for empty slots as keys.
         """
         qkv = self.qkv(x).unflatten(1, (3, self.heads, -1))
-        return self.project(attend(qkv, layout, bias, self.dropout if self.training else 0.0))
+        return self.project(attend(qkv, slots, bias, self.dropout if self.training else 0.0))
 
 
 class ClassAttention(_Heads):
@@ -128,95 +213,56 @@ def _sum(x: Tensor, jet: Tensor, jets: int) -> Tensor:
 
 
 @torch.compiler.disable  # eager is faster here, and each layout of blocks would be compiled anew
-def attend(qkv: Tensor, layout: RaggedLayout, bias: Sequence[Tensor], dropout: float) -> Tensor:
+def attend(qkv: Tensor, slots: HeadSlots, bias: Sequence[Tensor], dropout: float) -> Tensor:
     """Attention of queries to keys and values ``qkv (N, 3, heads, d)``, shape (N, heads d)."""
     if len(qkv) == 0:
         return qkv[:, 0].flatten(1)
     if qkv.device.type != "cpu":
-        return _plain(qkv, layout, bias, dropout)
+        return _plain(qkv, slots, bias, dropout)
     with torch.autocast("cpu", enabled=False):
-        return _Attention.apply(qkv, layout, dropout, *bias)
+        return _Attention.apply(qkv, slots, dropout, *bias)
 
 
-def _plain(qkv: Tensor, layout: RaggedLayout, bias: Sequence[Tensor], dropout: float) -> Tensor:
+def _plain(qkv: Tensor, slots: HeadSlots, bias: Sequence[Tensor], dropout: float) -> Tensor:
     dense = []
-    for block, b in zip(layout.blocks, bias, strict=True):
+    for block, b in zip(slots.layout.blocks, bias, strict=True):
         q, k, v = block.gather(qkv).permute(2, 0, 3, 1, 4)  # (b, heads, P, d)
         out = F.scaled_dot_product_attention(q, k, v, b.to(q.dtype), dropout)
         dense.append(out.transpose(1, 2).flatten(2))
-    return layout.flatten(dense)
+    return slots.layout.flatten(dense)
 
 
-@dataclass
-class _Part:
-    """Some jets of a block, few enough for their P x P weights to stay in the cache."""
-
-    block: int
-    jets: slice
-    slots: slice  # in the concatenation of all blocks
-    index: Tensor  # (c, P) particle in each slot
-    mask: Tensor  # (c, P)
-
-    def dense(self, x: Tensor) -> Tensor:
-        """Flat ``x (N, n, heads, d)`` as ``(n, c heads, P, d)``, in single precision at least."""
-        x = x.index_select(0, self.index.flatten()).unflatten(0, self.index.shape)
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        return x.permute(2, 0, 3, 1, 4).flatten(1, 2)
-
-    def fill(self, slots: Tensor, x: Tensor) -> None:
-        """Write ``x (n, c heads, P, d)`` to ``slots (S, n, heads, d)``."""
-        out = slots[self.slots].unflatten(0, self.index.shape).permute(2, 0, 3, 1, 4)
-        out.copy_(x.view(out.shape))
-
-    def scores(self, q: Tensor, k: Tensor, bias: Sequence[Tensor]) -> Tensor:
-        """Logits (c heads, P, P) of ``q, k (c heads, P, d)``."""
-        b = bias[self.block][self.jets].to(q.dtype)
-        b = b.expand(-1, len(q) // len(b), -1, -1).flatten(0, 1)
-        # MKL multiplies many small matrices at half the speed if the second is transposed.
-        return torch.baddbmm(b, q, k.mT.contiguous(), alpha=q.shape[-1] ** -0.5)
-
-    def fill_bias(self, d_bias: Sequence[Tensor | None], d_scores: Tensor) -> None:
-        """Write the gradient of the scores to that of the bias, where it is wanted."""
-        out = d_bias[self.block]
-        if out is not None:
-            out = out[self.jets]
-            out.copy_(d_scores.unflatten(0, (len(out), -1)).sum_to_size(out.shape))
-
-    def without_padding(self, log: Tensor) -> Tensor:
-        """Logs of sums (c heads, P, 1), infinite for empty slots: no query is there."""
-        empty = ~self.mask[:, None, :, None]
-        return log.unflatten(0, (len(empty), -1)).masked_fill(empty, torch.inf).flatten(0, 1)
+def _single(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
-def _parts(layout: RaggedLayout, heads: int) -> list[_Part]:
-    parts, start = [], 0
-    for i, block in enumerate(layout.blocks):
-        jets, size = block.index.shape
-        for rows in chunks(jets, 4 * heads * size**2, block.index.device):
-            slots = slice(start + rows.start * size, start + rows.stop * size)
-            parts.append(_Part(i, rows, slots, block.index[rows], block.mask[rows]))
-        start += jets * size
-    return parts
+def _scores(q: Tensor, k: Tensor, bias: Tensor) -> Tensor:
+    """Logits (b heads, P, P) of ``q, k (b heads, P, d)``."""
+    bias = bias.to(q.dtype).expand(-1, len(q) // len(bias), -1, -1).flatten(0, 1)
+    # MKL multiplies many small matrices at half the speed if the second is transposed.
+    return torch.baddbmm(bias, q, k.mT.contiguous(), alpha=q.shape[-1] ** -0.5)
 
 
 def _exp(scores: Callable[[], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Exponentials of `scores` up to a common factor, their sums over keys, and the sums' logs.
+    """Exponentials of `scores` up to a factor per row, their sums over keys, and the sums' logs.
 
-    One maximum for all rows is ten times faster than one for each, and enough unless a row lies so
-    far below it that its exponentials vanish.
+    The factor is 1 unless exponentials would overflow, or those of a whole row vanish: to look for
+    the maximum of every row takes longer than everything else. Exponents are bounded from below
+    because the exponential of -inf, too, is slow, and products with denormal numbers are.
     """
+    weights, shift = scores(), None
+    if weights.amax() < -_LEAST:
+        total = weights.clamp_(min=_LEAST).exp_().sum(-1, keepdim=True)
+        if total.min() > _SMALL:
+            return weights, total, total.log()
     weights = scores()
-    shift = weights.amax()
-    total = weights.sub_(shift).exp_().sum(-1, keepdim=True)
-    if total.min() < 1e-30:
-        weights = scores()
-        shift = weights.amax(-1, keepdim=True)
-        total = weights.sub_(shift).exp_().sum(-1, keepdim=True)
+    shift = weights.amax(-1, keepdim=True)
+    total = weights.sub_(shift).clamp_(min=_LEAST).exp_().sum(-1, keepdim=True)
     return weights, total, total.log().add_(shift)
 
 
 class _Attention(torch.autograd.Function):
-    """Attention on a CPU, some jets at a time.
+    """Attention on a CPU, block by block.
 
     The weights are computed again in the backward pass: all that is kept of them are their sums
     over keys and, where there is dropout, a byte each. PyTorch's own kernel for the CPU knows
@@ -224,50 +270,54 @@ class _Attention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, qkv: Tensor, layout: RaggedLayout, dropout: float, *bias: Tensor
-    ) -> Tensor:
-        parts, logs, keeps = _parts(layout, qkv.shape[2]), [], []
-        slots = qkv.new_empty(parts[-1].slots.stop, 1, *qkv.shape[2:])
-        for part in parts:
-            q, k, v = part.dense(qkv)
-            weights, total, log = _exp(partial(part.scores, q, k, bias))
+    def forward(ctx: Any, qkv: Tensor, slots: HeadSlots, dropout: float, *bias: Tensor) -> Tensor:
+        dense = qkv.new_empty(slots.num_rows, qkv.shape[3], dtype=_single(qkv))
+        logs, keeps = [], []
+        for block, b in zip(slots.blocks, bias, strict=True):
+            q, k, v = block.gather(qkv, block.qkv_source).chunk(3)
+            weights, total, log = _exp(partial(_scores, q, k, b))
             if dropout:
                 keeps.append(kept(weights.shape, dropout))
                 weights.mul_(scaled(keeps[-1], dropout, weights.dtype))
-            part.fill(slots, torch.bmm(weights, v).div_(total))
+            torch.bmm(weights, v, out=block.place(dense)).div_(total)
             logs.append(log)
-        out = slots.index_select(0, layout.position)
+        out = dense.index_select(0, slots.target).view(len(qkv), -1).to(qkv.dtype)
         ctx.save_for_backward(qkv, out, *bias, *logs, *keeps)
-        ctx.layout, ctx.dropout = layout, dropout
-        return out.flatten(1)
+        ctx.slots, ctx.dropout = slots, dropout
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        layout, dropout = ctx.layout, ctx.dropout
+        slots, dropout, n = ctx.slots, ctx.dropout, len(ctx.slots.blocks)
         qkv, out, *rest = ctx.saved_tensors
-        parts, rest = _parts(layout, qkv.shape[2]), iter(rest)
-        bias, logs = list(islice(rest, len(layout.blocks))), list(islice(rest, len(parts)))
-        keeps = list(rest) or [None] * len(parts)
-        slots = qkv.new_empty(parts[-1].slots.stop, *qkv.shape[1:])
-        d_bias = [
-            torch.empty_like(b) if wanted else None
-            for b, wanted in zip(bias, ctx.needs_input_grad[3:], strict=True)
-        ]
-        grad_out = torch.cat([grad.view(out.shape), out], 1)  # (N, 2, heads, d)
-        for part, log, keep in zip(parts, logs, keeps, strict=True):
-            (q, k, v), (g, o) = part.dense(qkv), part.dense(grad_out)
-            weights = part.scores(q, k, bias).sub_(part.without_padding(log)).exp_()
-            d_weights = torch.bmm(g, v.mT.contiguous())
-            dropped = weights
-            if keep is not None:
-                factor = scaled(keep, dropout, weights.dtype)
-                dropped = weights * factor
-                d_weights.mul_(factor)
-            d_scores = d_weights.sub_((g * o).sum(-1, keepdim=True)).mul_(weights)
-            d_q = torch.bmm(d_scores, k).mul_(q.shape[-1] ** -0.5)
-            d_k = torch.bmm(d_scores.mT, q).mul_(q.shape[-1] ** -0.5)
-            part.fill(slots, torch.stack([d_q, d_k, torch.bmm(dropped.mT, g)]))
-            part.fill_bias(d_bias, d_scores)
-        return slots.index_select(0, layout.position), None, None, *d_bias
+        bias, logs, keeps = rest[:n], rest[n : 2 * n], rest[2 * n :] or [None] * n
+        grad = grad.unflatten(1, qkv.shape[2:])
+        total = (grad * out.view(grad.shape)).sum(-1, keepdim=True)
+        dense = qkv.new_empty(3, slots.num_rows, qkv.shape[3], dtype=_single(qkv))
+        d_bias: list[Tensor | None] = []
+        for i, block in enumerate(slots.blocks):
+            q, k, v = block.gather(qkv, block.qkv_source).chunk(3)
+            d_out = block.gather(grad, block.source)
+            log = logs[i].unflatten(0, (len(block.mask), -1))
+            # infinite for an empty slot: no query is there
+            log = log.masked_fill(~block.mask, torch.inf).flatten(0, 1)
+            weights = _scores(q, k, bias[i]).sub_(log).clamp_(min=_LEAST).exp_()
+            d_scores, dropped = torch.bmm(d_out, v.mT.contiguous()), weights
+            if keeps[i] is not None:
+                factor = scaled(keeps[i], dropout, weights.dtype)
+                d_scores, dropped = d_scores.mul_(factor), weights * factor
+            d_scores.sub_(block.gather(total, block.source)).mul_(weights)
+            d_q, d_k, d_v = (block.place(part) for part in dense)
+            scale = q.shape[-1] ** -0.5
+            torch.baddbmm(d_q, d_scores, k, beta=0, alpha=scale, out=d_q)
+            torch.baddbmm(d_k, d_scores.mT, q, beta=0, alpha=scale, out=d_k)
+            torch.bmm(dropped.mT, d_out, out=d_v)
+            d_bias.append(_summed(d_scores, bias[i]) if ctx.needs_input_grad[3 + i] else None)
+        d_qkv = dense.flatten(0, 1).index_select(0, slots.qkv_target).view(qkv.shape)
+        return d_qkv.to(qkv.dtype), None, None, *d_bias
+
+
+def _summed(d_scores: Tensor, bias: Tensor) -> Tensor:
+    """Gradient of `bias` from that of the logits."""
+    return d_scores.unflatten(0, (len(bias), -1)).sum_to_size(bias.shape).to(bias.dtype)

@@ -107,17 +107,26 @@ class RaggedLayout(_Movable):
 
     @classmethod
     @torch.compiler.disable
-    def from_ptr(cls, ptr: Tensor) -> RaggedLayout:
+    def from_ptr(cls, ptr: Tensor, *, spread: float = _SPREAD, pairs: int = _PAIRS) -> RaggedLayout:
         """Layout of the jets ``ptr[i]:ptr[i + 1]``, on the device of `ptr`.
 
         Reads `ptr` on the host: the one synchronisation of a batch on a GPU, and none where `ptr`
         is still on the CPU.
+
+        Parameters
+        ----------
+        ptr : Tensor, shape (B + 1,)
+            Offsets of the jets.
+        spread : float
+            Longest over shortest jet in a block.
+        pairs : int
+            Pairs of slots per block, unless one jet alone has more.
         """
         bounds = ptr.cpu().numpy()
         counts = np.diff(bounds)
         order = np.argsort(-counts, kind="stable")
         blocks, position, slots = [], np.empty(bounds[-1], dtype=np.int64), 0
-        for jets in _similar(order, counts[order]):
+        for jets in _similar(order, counts[order], spread, pairs):
             length = counts[jets]
             slot = np.arange(length[0])
             mask = slot < length[:, None]
@@ -180,14 +189,16 @@ class RaggedLayout(_Movable):
         return (slots[0] if len(slots) == 1 else torch.cat(slots))[self.position]
 
 
-def _similar(order: np.ndarray, counts: np.ndarray) -> Iterator[np.ndarray]:
+def _similar(
+    order: np.ndarray, counts: np.ndarray, spread: float, pairs: int
+) -> Iterator[np.ndarray]:
     """Runs of jets of similar length, from jets in order of falling `counts`; no empty jets."""
     start, stop = 0, int(np.searchsorted(-counts, 0))
     while start < stop:
         longest = int(counts[start])
-        shortest = 1 if longest <= _SHORT else max(longest / _SPREAD, _SHORT)
+        shortest = 1 if longest <= _SHORT else max(longest / spread, _SHORT)
         similar = int(np.searchsorted(-counts, -shortest, side="right"))
-        end = min(similar, start + max(1, _PAIRS // longest**2), stop)
+        end = min(similar, start + max(1, pairs // longest**2), stop)
         yield order[start:end]
         start = end
 
