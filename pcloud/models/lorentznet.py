@@ -21,7 +21,7 @@ from pcloud.nn.minkowski import (
     sum_differences,
     with_references,
 )
-from pcloud.nn.pair_blocks import PairBlock, pair_blocks
+from pcloud.nn.pair_blocks import PairBlock, pair_blocks, tight
 from pcloud.nn.pair_linear import PairLinear
 from pcloud.nn.pair_messages import PairMessages
 from pcloud.nn.pooling import mean_pool
@@ -137,7 +137,7 @@ class LorentzNet(nn.Module):
         nodes, order = with_references(layout, len(beams))
         p4 = torch.cat([p4, beams.repeat(layout.num_jets, 1)])[order]
         scalars = torch.cat([scalars, of_beams.repeat(layout.num_jets, 1)])[order]
-        return p4, scalars.to(self.embed.weight.dtype), nodes
+        return p4, scalars.to(self.embed.weight.dtype), tight(nodes)
 
 
 class LorentzBlock(nn.Module):

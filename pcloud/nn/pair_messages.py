@@ -7,15 +7,15 @@ in the cache, and nothing of them is kept for the backward pass: it computes the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud.nn.layout import RaggedLayout
-from pcloud.nn.pair_blocks import Chunk, PairBlock
+from pcloud.nn.pair_blocks import PairBlock
 
 __all__ = ["PairMessages", "messages_of_block"]
 
@@ -142,69 +142,40 @@ def plain_messages(
     return total, (hidden @ last * mask).to(pairs.dtype)
 
 
-class _Tensors(NamedTuple):
-    """The arguments of :func:`plain_messages`, or gradients with respect to them."""
-
-    receiver: Tensor
-    sender: Tensor
-    pairs: Tensor
-    weight: Tensor
-    message: Tensor
-    gate: Tensor
-    first: Tensor
-    last: Tensor
-
-
 class _Messages(torch.autograd.Function):
     """:func:`plain_messages`, chunk by chunk.
 
     For the backward pass a pair keeps its gate and the signs in the hidden layer of ``phi_x``,
-    4 + C bytes; one matrix product gives the rest back.
+    4 + C bytes; one matrix product gives the rest back. Views are made for all chunks at once, and
+    memory is used again: a chunk is so small that every call counts.
     """
 
     @staticmethod
     def forward(ctx: Any, block: PairBlock, keep: bool, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        t = _Tensors(*tensors)
-        work = _Work(block, t)
-        total, numbers = torch.zeros_like(t.receiver), torch.zeros_like(t.pairs[..., 0])
-        gates, active = work.kept() if keep else (None, None)
-        for chunk in block.chunks:
-            mask = block.mask[chunk.index].flatten()
-            _, u = work.ungated(chunk)
-            gate = torch.mv(u, t.gate).sigmoid_().mul_(mask)
-            m = torch.mul(u, gate.unsqueeze(-1), out=work.product(chunk))
-            total[chunk.jets, chunk.receivers] = chunk.unflatten(m).sum(2, dtype=total.dtype)
-            m[:, -1] = 1.0
-            hidden = torch.mm(m, t.first.t(), out=work.of_phi_x(chunk)).relu_()
-            number = torch.mv(hidden, t.last).mul_(mask)
-            numbers[chunk.index] = chunk.unflatten(number).to(numbers.dtype)
-            if gates is not None and active is not None:
-                gates[chunk.pairs], active[chunk.pairs] = gate, hidden.sign_()
+        work = _Work(block, *tensors)
+        total, shape = torch.empty_like(work.receiver), block.mask.shape
+        gates, numbers = work.gate.new_empty(2, *shape)
+        # Converting int8 to float is six times faster than bool to float.
+        active = work.gate.new_empty(*shape, len(work.last) if keep else 0, dtype=torch.int8)
+        work.forward(total, numbers, gates, active if keep else None)
         ctx.block = block
         ctx.save_for_backward(gates, active, *tensors)
-        return total, numbers
+        return total, numbers.mul_(block.mask).to(work.pairs.dtype)
 
     @staticmethod
     def backward(ctx: Any, d_total: Tensor, d_numbers: Tensor) -> tuple[Tensor | None, ...]:
         gates, active, *tensors = ctx.saved_tensors
-        block, needed = ctx.block, ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():  # somebody wants to differentiate again
-            return None, None, *_plain_gradients(block.mask, tensors, needed, d_total, d_numbers)
-        work = _Work(block, _Tensors(*tensors))
-        sums = _Tensors(*(torch.zeros_like(t, dtype=d_total.dtype) for t in tensors))
-        for chunk in block.chunks:
-            gate = gates[chunk.pairs]
-            z, u = work.ungated(chunk)
-            d_number = (d_numbers[chunk.index] * block.mask[chunk.index]).flatten().to(u.dtype)
-            d = work.through_phi_x(sums, chunk, d_number, gate, active[chunk.pairs], u)
-            d_sum = d_total[chunk.jets, chunk.receivers].unsqueeze(2).to(d.dtype)
-            chunk.unflatten(d).addcmul_(chunk.unflatten(gate).unsqueeze(-1), d_sum)
-            work.through_message(sums, chunk, gate, z, u, d)
-        return None, None, *(d.to(t.dtype) for d, t in zip(sums, tensors, strict=True))
+            needed = ctx.needs_input_grad[2:]
+            return None, None, *_plain_gradients(ctx.block, tensors, needed, d_total, d_numbers)
+        work = _Work(ctx.block, *tensors)
+        d_numbers = d_numbers * ctx.block.mask
+        gradients = work.backward(d_total.contiguous(), d_numbers.to(gates.dtype), gates, active)
+        return None, None, *gradients
 
 
 def _plain_gradients(
-    mask: Tensor,
+    block: PairBlock,
     tensors: Sequence[Tensor],
     needed: Sequence[bool],
     d_total: Tensor,
@@ -212,81 +183,138 @@ def _plain_gradients(
 ) -> tuple[Tensor | None, ...]:
     """Gradients that can be differentiated again."""
     wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
-    outputs = plain_messages(mask, *tensors)
+    outputs = plain_messages(block.mask, *tensors)
     gradients = iter(torch.autograd.grad(outputs, wanted, (d_total, d_numbers), create_graph=True))
     return tuple(next(gradients) if need else None for need in needed)
 
 
 class _Work:
-    """The tensors of a block, and memory that its chunks use in turn."""
+    """The passes over the chunks of a block."""
 
-    def __init__(self, block: PairBlock, tensors: _Tensors) -> None:
-        self.block, self.tensors = block, tensors
-        pairs, channels = max(len(chunk) for chunk in block.chunks), len(tensors.gate)
-        self._z = tensors.receiver.new_empty(pairs, channels)
-        self._u, self._product, self._gradient = (
-            tensors.gate.new_empty(pairs, channels) for _ in range(3)
-        )
-        self._of_phi_x = tensors.gate.new_empty(pairs, len(tensors.last))
-
-    def product(self, chunk: Chunk) -> Tensor:
-        return self._product[: len(chunk)]
-
-    def of_phi_x(self, chunk: Chunk) -> Tensor:
-        return self._of_phi_x[: len(chunk)]
-
-    def kept(self) -> tuple[Tensor, Tensor]:
-        """Memory for the gates of all pairs, and for the signs in their hidden layer."""
-        pairs, t = self.block.chunks[-1].pairs.stop, self.tensors
-        # Converting int8 to float is six times faster than bool to float.
-        signs = t.last.new_empty(pairs, len(t.last), dtype=torch.int8)
-        return t.gate.new_empty(pairs), signs
-
-    def ungated(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
-        """``relu(z)`` and the messages before the gate, (pairs, C + 1) each."""
-        t, z = self.tensors, self._z[: len(chunk)]
-        receiver = t.receiver[chunk.jets, chunk.receivers].unsqueeze(2)
-        sender = t.sender[chunk.jets, chunk.senders].unsqueeze(1)
-        torch.add(receiver, sender, out=chunk.unflatten(z))
-        z.addmm_(t.pairs[chunk.index].flatten(0, 2), t.weight).relu_()
-        z = z.to(t.message.dtype)
-        return z, torch.mm(z, t.message.t(), out=self._u[: len(chunk)]).relu_()
-
-    def through_phi_x(
+    def __init__(
         self,
-        sums: _Tensors,
-        chunk: Chunk,
-        d_number: Tensor,
+        block: PairBlock,
+        receiver: Tensor,
+        sender: Tensor,
+        pairs: Tensor,
+        weight: Tensor,
+        message: Tensor,
         gate: Tensor,
-        active: Tensor,
-        u: Tensor,
-    ) -> Tensor:
-        """The gradient of the gated messages, times the gate."""
-        first, last = self.tensors.first, self.tensors.last
-        hidden = self.of_phi_x(chunk).copy_(active)
-        d_bias = torch.mv(hidden.t(), d_number)
-        hidden.mul_((d_number * gate).unsqueeze(-1))
-        d_first = torch.cat([hidden.t() @ u[:, :-1], d_bias.unsqueeze(-1)], dim=1)
-        sums.first.add_(last.unsqueeze(-1) * d_first)
-        sums.last.add_((first * d_first).sum(1))  # an active unit is linear in `first`
-        matrix = last.unsqueeze(-1) * F.pad(first[:, :-1], (0, 1))
-        return torch.mm(hidden, matrix, out=self._gradient[: len(chunk)])
-
-    def through_message(
-        self, sums: _Tensors, chunk: Chunk, gate: Tensor, z: Tensor, u: Tensor, d: Tensor
+        first: Tensor,
+        last: Tensor,
     ) -> None:
-        """From `d`, the gradient of the gated messages times the gate, to all that was before."""
-        t = self.tensors
-        d_logit = torch.mul(u, d, out=self.product(chunk)).sum(-1).mul_(1 - gate)
-        sums.gate.add_(torch.mv(u.t(), d_logit))
-        d = _through_relu(d.addmm_(d_logit.unsqueeze(-1), t.gate.unsqueeze(0)), u)
-        sums.message.add_(d.t() @ z)
-        d = _through_relu(torch.mm(d, t.message, out=self.product(chunk)), z).to(t.weight.dtype)
-        sums.weight.add_(t.pairs[chunk.index].flatten(0, 2).t() @ d)
-        sums.pairs[chunk.index] = chunk.unflatten(d @ t.weight.t())
-        d = chunk.unflatten(d)
-        sums.receiver[chunk.jets, chunk.receivers] = d.sum(2)
-        sums.sender[chunk.jets, chunk.senders] += d.sum(1)
+        self.block, self.scratch = block, block.scratch
+        self.receiver, self.sender, self.pairs, self.weight = receiver, sender, pairs, weight
+        self.message, self.gate, self.first, self.last = message, gate, first, last
+
+    def inputs(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For each chunk receivers and senders, ready to be added, and features of the pairs."""
+        return zip(
+            (
+                r.view(jets.stop - jets.start, -1, 1, r.shape[-1])
+                for r, jets in zip(
+                    self.block.by_receiver(self.receiver), self.block.jets, strict=True
+                )
+            ),
+            self.block.by_jet(self.sender.unsqueeze(1)),
+            self.block.by_pair(self.pairs),
+            strict=True,
+        )
+
+    def ungated(self, receiver: Tensor, sender: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """``relu(z)`` and the messages before the gate, (pairs, C + 1)."""
+        jets, rows, _, channels = receiver.shape
+        n = len(pairs)
+        z = self.scratch(0, receiver, n, channels)
+        out = self.scratch(0, receiver, jets, rows, n // (jets * rows), channels)
+        torch.add(receiver, sender, out=out)
+        z.addmm_(pairs, self.weight).relu_()
+        if z.dtype != self.message.dtype:
+            z = z.to(self.message.dtype)
+        u = self.scratch(1, self.message, n, channels)
+        return z, torch.mm(z, self.message.t(), out=u).relu_()
+
+    def forward(self, total: Tensor, numbers: Tensor, gates: Tensor, active: Tensor | None) -> None:
+        """Fill in results, and what the backward pass will need."""
+        block, senders = self.block, self.block.mask.shape[2]
+        outputs = zip(
+            block.by_receiver(total),
+            block.by_pair(numbers),
+            block.by_pair(gates),
+            block.by_pair(block.mask),
+            block.by_pair(active) if active is not None else [None] * len(block.jets),
+            strict=True,
+        )
+        first = self.first.t()
+        for (sums, number, gate, mask, signs), inputs in zip(outputs, self.inputs(), strict=True):
+            _, u = self.ungated(*inputs)
+            n, channels = u.shape
+            torch.mv(u, self.gate, out=gate).sigmoid_().mul_(mask)
+            m = torch.mul(u, gate.unsqueeze(-1), out=self.scratch(2, u, n, channels))
+            by_receiver = self.scratch(2, u, n // senders, senders, channels)
+            torch.sum(by_receiver, 1, dtype=sums.dtype, out=sums)
+            m[:, -1] = 1.0
+            hidden = torch.mm(m, first, out=self.scratch(4, u, n, len(self.last))).relu_()
+            torch.mv(hidden, self.last, out=number)
+            if signs is not None:
+                signs.copy_(hidden.sign_())
+
+    def backward(
+        self, d_total: Tensor, d_numbers: Tensor, gates: Tensor, active: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Gradients with respect to all inputs."""
+        block, senders = self.block, self.block.mask.shape[2]
+        d_receiver, d_pairs = torch.empty_like(self.receiver), torch.empty_like(self.pairs)
+        d_sender, d_weight = torch.zeros_like(self.sender), torch.zeros_like(self.weight)
+        d_message, d_gate = torch.zeros_like(self.message), torch.zeros_like(self.gate)
+        d_first, d_bias = torch.zeros_like(self.first), torch.zeros_like(self.last)
+        to_message = self.last.unsqueeze(-1) * F.pad(self.first[:, :-1], (0, 1))
+        to_logit, to_pairs = self.gate.unsqueeze(0), self.weight.t()
+        given = zip(
+            block.by_receiver(d_total.unsqueeze(2)),
+            block.by_pair(d_numbers),
+            block.by_pair((d_numbers * gates).unsqueeze(-1)),
+            block.by_receiver(gates.unsqueeze(-1)),
+            block.by_pair(1 - gates),
+            block.by_pair(active),
+            strict=True,
+        )
+        wanted = zip(
+            block.by_receiver(d_receiver),
+            block.by_jet(d_sender),
+            block.by_pair(d_pairs),
+            strict=True,
+        )
+        for inputs, values, out in zip(self.inputs(), given, wanted, strict=True):
+            d_sum, d_number, d_scaled, gate, closed, signs = values
+            z, u = self.ungated(*inputs)
+            n, channels = u.shape
+            d, product = self.scratch(3, u, n, channels), self.scratch(2, u, n, channels)
+
+            # An active unit of phi_x is linear. d is the gradient of m_ij, times the gate.
+            hidden = self.scratch(4, u, n, len(self.last)).copy_(signs)
+            d_bias.addmv_(hidden.t(), d_number)
+            hidden.mul_(d_scaled)
+            d_first.addmm_(hidden.t(), u)
+            torch.mm(hidden, to_message, out=d)
+            self.scratch(3, u, n // senders, senders, channels).addcmul_(gate, d_sum)
+
+            d_logit = torch.mul(u, d, out=product).sum(-1).mul_(closed)
+            d_gate.addmv_(u.t(), d_logit)
+            d = _through_relu(d.addmm_(d_logit.unsqueeze(-1), to_logit), u)
+            d_message.addmm_(d.t(), z)
+            d = _through_relu(torch.mm(d, self.message, out=product), z)
+
+            d = d.to(self.weight.dtype)
+            d_weight.addmm_(inputs[2].t(), d)
+            torch.mm(d, to_pairs, out=out[2])
+            d = d.view(*inputs[0].shape[:2], senders, channels)
+            torch.sum(d, 2, out=out[0].view(d.shape[0], d.shape[1], channels))
+            out[1].add_(d.sum(1))
+        d_first[:, -1] = d_bias
+        d_last = (self.first * d_first).sum(1)
+        d_first *= self.last.unsqueeze(-1)
+        return d_receiver, d_sender, d_pairs, d_weight, d_message, d_gate, d_first, d_last
 
 
 def _through_relu(d: Tensor, out: Tensor) -> Tensor:

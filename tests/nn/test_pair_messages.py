@@ -36,19 +36,19 @@ def real(block, outputs):
     return torch.cat([flat, numbers[block.mask]])
 
 
-@pytest.mark.parametrize("pairs", [1, 5, 40, 80, 10_000])
-def test_chunks_hold_every_pair_once(monkeypatch, pairs):
-    monkeypatch.setattr(blocks_module, "_PAIRS_CPU", pairs)
+@pytest.mark.parametrize("limit", [1, 5, 40, 80, 10_000])
+def test_chunks_hold_every_pair_once(monkeypatch, limit):
+    monkeypatch.setattr(blocks_module, "_PAIRS_CPU", limit)
     layout = RaggedLayout.from_ptr(torch.tensor([0, 2, 40, 0, 37, 5, 1]).cumsum(0))
     for block in pair_blocks(layout):
-        seen, end = torch.zeros_like(block.mask, dtype=torch.int64), 0
-        for chunk in block.chunks:
-            seen[chunk.index] += 1
-            assert seen[chunk.index].numel() == len(chunk)
-            assert chunk.pairs.start == end
-            end = chunk.pairs.stop
-        assert seen.max() == 1
-        assert seen[block.mask].min() == 1
+        number = torch.arange(block.mask.numel()).view(block.mask.shape)
+        assert torch.equal(torch.cat(block.by_pair(number)), number.flatten())
+        jets = block.by_jet(number)
+        for pairs, receivers, of_jets in zip(
+            block.by_pair(number), block.by_receiver(number), jets, strict=True
+        ):
+            assert torch.equal(receivers.flatten(), pairs)
+            assert torch.isin(pairs, of_jets).all()
 
 
 def test_pairs_are_of_different_particles_of_one_jet():
@@ -58,9 +58,9 @@ def test_pairs_are_of_different_particles_of_one_jet():
 
 
 @pytest.mark.parametrize("weigh", [True, False])
-@pytest.mark.parametrize("pairs", [5, 80, 10_000])
-def test_messages_in_chunks_are_those_written_plainly(monkeypatch, pairs, weigh):
-    monkeypatch.setattr(blocks_module, "_PAIRS_CPU", pairs)
+@pytest.mark.parametrize("limit", [5, 80, 10_000])
+def test_messages_in_chunks_are_those_written_plainly(monkeypatch, limit, weigh):
+    monkeypatch.setattr(blocks_module, "_PAIRS_CPU", limit)
     block, tensors = arguments(weigh)
     ours = real(block, messages_of_block(block, *tensors))
     plain = real(block, plain_messages(block.mask, *tensors))
