@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from pcloud.nn.dropout import kept, scaled
+from pcloud.nn.dropout import drop_, keep_
 from pcloud.nn.layout import RaggedLayout
+from pcloud.nn.precision import single, without_autocast
 
 __all__ = ["ClassAttention", "SelfAttention", "padding_bias"]
 
@@ -72,7 +73,7 @@ class HeadBlock:
     def gather(self, x: Tensor, source: Tensor) -> Tensor:
         """Flat ``x (N, ..., d)`` at `source`, shape (..., P, d), in single precision at least."""
         x = x.view(-1, x.shape[-1]).index_select(0, source)
-        return x.view(-1, self.mask.shape[2], x.shape[-1]).to(_single(x))
+        return x.view(-1, self.mask.shape[2], x.shape[-1]).to(single(x))
 
     def place(self, dense: Tensor) -> Tensor:
         """The rows of this block in ``dense (rows, d)``, shape (b heads, P, d)."""
@@ -197,7 +198,7 @@ class ClassAttention(_Heads):
         k, v = kv.unflatten(1, (2, *heads)).unbind(1)  # (B + N, heads, d)
         jet = torch.cat([torch.arange(len(q), device=q.device), layout.batch])
         logits = (q.index_select(0, jet) * k).sum(-1, keepdim=True) * q.shape[-1] ** -0.5
-        logits = logits.to(torch.promote_types(q.dtype, torch.float32))
+        logits = logits.to(single(q))
         weights = (logits - _maximum(logits.detach(), jet, len(q)).index_select(0, jet)).exp()
         total, out = (_sum(t, jet, len(q)) for t in (weights, weights * v))
         return self.project((out / total).flatten(1).to(x.dtype))
@@ -219,7 +220,7 @@ def attend(qkv: Tensor, slots: HeadSlots, bias: Sequence[Tensor], dropout: float
         return qkv[:, 0].flatten(1)
     if qkv.device.type != "cpu":
         return _plain(qkv, slots, bias, dropout)
-    with torch.autocast("cpu", enabled=False):
+    with without_autocast(qkv):
         return _Attention.apply(qkv, slots, dropout, *bias)
 
 
@@ -230,10 +231,6 @@ def _plain(qkv: Tensor, slots: HeadSlots, bias: Sequence[Tensor], dropout: float
         out = F.scaled_dot_product_attention(q, k, v, b.to(q.dtype), dropout)
         dense.append(out.transpose(1, 2).flatten(2))
     return slots.layout.flatten(dense)
-
-
-def _single(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _scores(q: Tensor, k: Tensor, bias: Tensor) -> Tensor:
@@ -271,15 +268,13 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, slots: HeadSlots, dropout: float, *bias: Tensor) -> Tensor:
-        dense = qkv.new_empty(slots.num_rows, qkv.shape[3], dtype=_single(qkv))
+        dense = qkv.new_empty(slots.num_rows, qkv.shape[3], dtype=single(qkv))
         logs, keeps = [], []
         for block, b in zip(slots.blocks, bias, strict=True):
             q, k, v = block.gather(qkv, block.qkv_source).chunk(3)
             weights, total, log = _exp(partial(_scores, q, k, b))
-            if dropout:
-                keeps.append(kept(weights.shape, dropout))
-                weights.mul_(scaled(keeps[-1], dropout, weights.dtype))
-            torch.bmm(weights, v, out=block.place(dense)).div_(total)
+            keeps.append(drop_(weights, dropout))
+            torch.bmm(weights, v, out=block.place(dense)).div_(total * (1 - dropout))
             logs.append(log)
         out = dense.index_select(0, slots.target).view(len(qkv), -1).to(qkv.dtype)
         ctx.save_for_backward(qkv, out, *bias, *logs, *keeps)
@@ -291,28 +286,25 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         slots, dropout, n = ctx.slots, ctx.dropout, len(ctx.slots.blocks)
         qkv, out, *rest = ctx.saved_tensors
-        bias, logs, keeps = rest[:n], rest[n : 2 * n], rest[2 * n :] or [None] * n
+        bias, logs, keeps = rest[:n], rest[n : 2 * n], rest[2 * n :]
         grad = grad.unflatten(1, qkv.shape[2:])
         total = (grad * out.view(grad.shape)).sum(-1, keepdim=True)
-        dense = qkv.new_empty(3, slots.num_rows, qkv.shape[3], dtype=_single(qkv))
+        dense = qkv.new_empty(3, slots.num_rows, qkv.shape[3], dtype=single(qkv))
         d_bias: list[Tensor | None] = []
         for i, block in enumerate(slots.blocks):
             q, k, v = block.gather(qkv, block.qkv_source).chunk(3)
-            d_out = block.gather(grad, block.source)
+            d_out = block.gather(grad, block.source).div_(1 - dropout)
             log = logs[i].unflatten(0, (len(block.mask), -1))
             # infinite for an empty slot: no query is there
             log = log.masked_fill(~block.mask, torch.inf).flatten(0, 1)
             weights = _scores(q, k, bias[i]).sub_(log).clamp_(min=_LEAST).exp_()
-            d_scores, dropped = torch.bmm(d_out, v.mT.contiguous()), weights
-            if keeps[i] is not None:
-                factor = scaled(keeps[i], dropout, weights.dtype)
-                d_scores, dropped = d_scores.mul_(factor), weights * factor
+            d_scores = keep_(torch.bmm(d_out, v.mT.contiguous()), keeps[i])
             d_scores.sub_(block.gather(total, block.source)).mul_(weights)
             d_q, d_k, d_v = (block.place(part) for part in dense)
             scale = q.shape[-1] ** -0.5
             torch.baddbmm(d_q, d_scores, k, beta=0, alpha=scale, out=d_q)
             torch.baddbmm(d_k, d_scores.mT, q, beta=0, alpha=scale, out=d_k)
-            torch.bmm(dropped.mT, d_out, out=d_v)
+            torch.bmm(keep_(weights, keeps[i]).mT, d_out, out=d_v)
             d_bias.append(_summed(d_scores, bias[i]) if ctx.needs_input_grad[3 + i] else None)
         d_qkv = dense.flatten(0, 1).index_select(0, slots.qkv_target).view(qkv.shape)
         return d_qkv.to(qkv.dtype), None, None, *d_bias

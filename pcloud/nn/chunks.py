@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
-__all__ = ["chunks", "product_dtype"]
+__all__ = ["chunks"]
 
 _BYTES = 2**20  # of one intermediate tensor at a time: a second-level cache
 
@@ -17,9 +16,3 @@ def chunks(rows: int, row_bytes: int, device: torch.device) -> Iterator[slice]:
     step = max(1, _BYTES // row_bytes) if device.type == "cpu" else max(1, rows)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
-
-
-def product_dtype(x: Tensor) -> torch.dtype:
-    """Of the factors of matrix products with `x`: its own, or what autocast asks for."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

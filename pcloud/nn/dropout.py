@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Dropout", "kept"]
+__all__ = ["Dropout", "drop_", "keep_", "kept"]
 
 
 def kept(shape: Sequence[int], p: float) -> Tensor:
@@ -25,6 +25,24 @@ def kept(shape: Sequence[int], p: float) -> Tensor:
     dropped = low + int(torch.rand(()).item() < 256 * p - low)
     words = torch.empty((size.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
     return words.view(torch.int8)[: size.numel()].view(size).ge_(dropped - 128)
+
+
+def drop_(x: Tensor, p: float) -> Tensor | None:
+    """Set entries of `x`, on the CPU, to zero with probability `p`; what is kept, as :func:`kept`.
+
+    The others do not grow: where a linear function follows, it is cheaper to scale its result.
+    """
+    if p == 0:
+        return None
+    keep = kept(x.shape, p)
+    keep_(x, keep)
+    return keep
+
+
+def keep_(x: Tensor, keep: Tensor | None) -> Tensor:
+    """`x` in place, with zeros where `keep` has them."""
+    # A product with the int8 itself would be ten times slower.
+    return x if keep is None else x.mul_(keep.to(x.dtype))
 
 
 class Dropout(nn.Module):
@@ -48,16 +66,8 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(x, self.p)
-        return x * scaled(kept(x.shape, self.p), self.p, x.dtype)
+        return x * kept(x.shape, self.p).to(x.dtype).div_(1 - self.p)
 
     def extra_repr(self) -> str:
         """Shown with the module."""
         return f"p={self.p}"
-
-
-def scaled(keep: Tensor, p: float, dtype: torch.dtype) -> Tensor:
-    """What dropout multiplies with: 0, or ``1 / (1 - p)`` where kept.
-
-    A product with the int8 itself would be ten times slower.
-    """
-    return keep.to(dtype).mul_(1 / (1 - p))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from pcloud.nn.chunks import chunks, product_dtype
-from pcloud.nn.dropout import Dropout, kept, scaled
+from pcloud.nn.chunks import chunks
+from pcloud.nn.dropout import Dropout, drop_, keep_
+from pcloud.nn.precision import product_dtype, single, without_autocast
 
 __all__ = ["FeedForward"]
 
@@ -46,12 +47,10 @@ class FeedForward(nn.Module):
         """Features (N, C) from ``x (N, C)``."""
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return self._plain(x)
-        if not torch.is_grad_enabled():
-            rows = chunks(len(x), self.expand.out_features * x.element_size(), x.device)
-            return torch.cat([self._plain(x[r]) for r in rows]) if len(x) else x
         dtype, dropout = product_dtype(x), self.dropout.p if self.training else 0.0
-        with torch.autocast("cpu", enabled=False):
-            return _FeedForward.apply(x, dtype, dropout, self.norm.eps, *self.parameters())
+        eps, store = (self.norm.eps, self.inner_norm.eps), torch.is_grad_enabled()
+        with without_autocast(x):
+            return _FeedForward.apply(x, dtype, dropout, eps, store, *self.parameters())
 
     def _plain(self, x: Tensor) -> Tensor:
         x = self.dropout(F.gelu(self.expand(self.norm(x))))
@@ -59,74 +58,104 @@ class FeedForward(nn.Module):
 
 
 class _FeedForward(torch.autograd.Function):
-    """The pass with gradients: in the backward pass all but the expanded rows is computed again."""
+    """The pass in chunks; of the expanded rows those before the activation are kept.
+
+    The inner normalisation is part of the linear map behind it: with its scale in the weights, and
+    the weights of each output of mean zero over the inputs, what is left to do is to divide the
+    outputs by the deviation of the inputs and to add what the shift becomes.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, dtype: torch.dtype, dropout: float, eps: float, *parameters: Tensor
+        ctx: Any,
+        x: Tensor,
+        dtype: torch.dtype,
+        dropout: float,
+        eps: tuple[float, float],
+        store: bool,
+        *parameters: Tensor,
     ) -> Tensor:
-        scale, shift, expand, bias, inner_scale, inner_shift, contract, out_bias = (
-            p.to(dtype) if p.dim() == 2 else p for p in parameters
-        )
-        z = x.new_empty(len(x), len(expand), dtype=dtype)
+        scale, shift, expand, bias, *inner = parameters
+        expand, bias = expand.to(dtype), bias.to(dtype)
+        contract, out_bias = _contraction(inner, dtype)
         out = x.new_empty(len(x), len(contract), dtype=dtype)
-        keeps = []
-        for rows in _chunks(x, z):
-            h = F.layer_norm(x[rows], scale.shape, scale, shift, eps)
-            torch.addmm(bias.to(dtype), h.to(dtype), expand.t(), out=z[rows])
-            h = F.gelu(z[rows])
-            if dropout:
-                keeps.append(kept(h.shape, dropout))
-                h.mul_(scaled(keeps[-1], dropout, h.dtype))
-            h = F.layer_norm(h, inner_scale.shape, inner_scale, inner_shift, eps)
-            torch.addmm(out_bias.to(dtype), h, contract.t(), out=out[rows])
-            if dropout:
-                keeps.append(kept(out[rows].shape, dropout))
-                out[rows].mul_(scaled(keeps[-1], dropout, dtype))
-        ctx.save_for_backward(x, z, *parameters, *keeps)
-        ctx.dropout, ctx.eps = dropout, eps
+        stored: list[Tensor | None] = []
+        for rows in _chunks(x, expand):
+            h = F.layer_norm(x[rows], scale.shape, scale, shift, eps[0])
+            z = torch.addmm(bias, h.to(dtype), expand.t())
+            h = F.gelu(z)
+            inner_keep = drop_(h, dropout)
+            # Unscaled by 1 / (1 - p), which the normalisation undoes but for its eps.
+            mean, rstd = _moments(h, eps[1] * (1 - dropout) ** 2)
+            y = (h @ contract.t()).mul_(rstd).add_(out_bias)
+            keep = drop_(y, dropout)
+            torch.div(y, 1 - dropout, out=out[rows])
+            if store:
+                stored += [z, mean, rstd, inner_keep, keep]
+        ctx.save_for_backward(x, out, *parameters, *stored)
+        ctx.dropout, ctx.eps = dropout, eps[0]
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, z, *rest = ctx.saved_tensors
-        parameters, keeps, dropout = rest[:8], iter(rest[8:]), ctx.dropout
-        scale, shift, expand, _, inner_scale, inner_shift, contract, _ = parameters
-        expand, contract = expand.to(z.dtype), contract.to(z.dtype)
-        d_x, gradients = torch.empty_like(x), [torch.zeros_like(p) for p in parameters]
-        norm = torch.ops.aten.native_layer_norm
-        for rows in _chunks(x, z):
-            outer = norm(x[rows], scale.shape, scale, shift, ctx.eps)
-            active, d = F.gelu(z[rows]), grad[rows]
-            if dropout:
-                factor = scaled(next(keeps), dropout, z.dtype)
-                active.mul_(factor)
-                d = d * scaled(next(keeps), dropout, z.dtype)
-            inner = norm(active, inner_scale.shape, inner_scale, inner_shift, ctx.eps)
-            d_contract, d_out_bias = d.t() @ inner[0], d.sum(0)
-            d = d @ contract
-            d, d_inner = _through_norm(d, active, inner, inner_scale, inner_shift)
-            d = d.mul_(factor) if dropout else d
-            d = torch.ops.aten.gelu_backward(d, z[rows])
-            d_expand, d_bias = d.t() @ outer[0].to(d), d.sum(0)
-            d = (d @ expand).to(x)
-            d_x[rows], d_outer = _through_norm(d, x[rows], outer, scale, shift)
-            found = (*d_outer, d_expand, d_bias, *d_inner, d_contract, d_out_bias)
-            for total, part in zip(gradients, found, strict=True):
+        x, out, *rest = ctx.saved_tensors
+        parameters, stored = rest[:8], rest[8:]
+        scale, shift, expand, bias, *inner = parameters
+        expand = expand.to(out.dtype)
+        contract, out_bias = _contraction(inner, out.dtype)
+        d_x = torch.empty_like(x)
+        sums = [torch.zeros_like(p) for p in (scale, shift, expand, bias, *inner[2:])]
+        for i, rows in enumerate(_chunks(x, expand)):
+            z, mean, rstd, inner_keep, keep = stored[5 * i : 5 * i + 5]
+            h = keep_(F.gelu(z), inner_keep)
+            d = keep_(grad[rows].to(out_bias.dtype) / (1 - ctx.dropout), keep)
+            d_out_bias = d.sum(0)
+            # component of the gradient along the normalised rows, as seen in the outputs
+            along = (grad[rows] * out[rows]).sum(-1, keepdim=True) - (d @ out_bias).unsqueeze(1)
+            along *= rstd.square() / h.shape[1]
+            d = (d * rstd).to(out.dtype)
+            d_contract = d.t() @ h
+            d = (d @ contract).addcmul_(h, along, value=-1).add_(mean * along)
+            d = torch.ops.aten.gelu_backward(keep_(d, inner_keep), z)
+
+            h, *moments = torch.ops.aten.native_layer_norm(
+                x[rows], scale.shape, scale, shift, ctx.eps
+            )
+            d_expand, d_bias = d.t() @ h.to(d), d.sum(0)
+            d_x[rows], d_scale, d_shift = torch.ops.aten.native_layer_norm_backward(
+                (d @ expand).to(x), x[rows], scale.shape, *moments, scale, shift, [True] * 3
+            )
+            found = d_scale, d_shift, d_expand, d_bias, d_contract, d_out_bias
+            for total, part in zip(sums, found, strict=True):
                 total += part
-        return d_x, None, None, None, *gradients
+        return d_x, *[None] * 4, *sums[:4], *_through_contraction(*sums[4:], *inner[:3])
 
 
-def _through_norm(
-    d: Tensor, x: Tensor, normed: tuple[Tensor, ...], scale: Tensor, shift: Tensor
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Gradients of the input, and of scale and shift, of a layer normalisation of `x`."""
-    d_x, d_scale, d_shift = torch.ops.aten.native_layer_norm_backward(
-        d, x, scale.shape, *normed[1:], scale, shift, [True] * 3
-    )
-    return d_x, (d_scale, d_shift)
+def _chunks(x: Tensor, expand: Tensor) -> Iterator[slice]:
+    return chunks(len(x), len(expand) * expand.element_size(), x.device)
 
 
-def _chunks(x: Tensor, z: Tensor) -> Iterator[slice]:
-    return chunks(len(x), z.shape[1] * z.element_size(), x.device)
+def _contraction(inner: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a normalisation and the linear map behind it, from those of both."""
+    scale, shift, weight, bias = inner
+    scaled = weight * scale
+    centred = scaled - scaled.mean(1, keepdim=True)
+    return centred.to(dtype), torch.addmv(bias, weight, shift)
+
+
+def _through_contraction(
+    d_contract: Tensor, d_out_bias: Tensor, scale: Tensor, shift: Tensor, weight: Tensor
+) -> tuple[Tensor, ...]:
+    """Gradients of the arguments of :func:`_contraction` from those of its results."""
+    d_scaled = d_contract - d_contract.mean(1, keepdim=True)
+    d_weight = torch.addr(d_scaled * scale, d_out_bias, shift)
+    return (d_scaled * weight).sum(0), d_out_bias @ weight, d_weight, d_out_bias
+
+
+def _moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and inverse deviation of each row, (N, 1), in single precision at least."""
+    mean = x.mean(-1, keepdim=True, dtype=single(x))
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=single(x))
+    var = norm.square() / x.shape[-1] - mean.square()
+    return mean, var.clamp_(min=0).add_(eps).rsqrt_()

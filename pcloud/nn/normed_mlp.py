@@ -18,7 +18,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pcloud.nn.batch_norm import folded, track
-from pcloud.nn.chunks import chunks, product_dtype
+from pcloud.nn.chunks import chunks
+from pcloud.nn.precision import product_dtype, without_autocast
 
 __all__ = ["NormedMLP"]
 
@@ -86,7 +87,7 @@ def _train(x: Tensor, linears: Sequence[nn.Linear], norms: Sequence[nn.BatchNorm
         *(linear.bias for linear in linears),
     ]
     eps, dtype = tuple(norm.eps for norm in norms), product_dtype(x)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         out, *statistics = _NormedMLP.apply(x, dtype, eps, *parameters)
     for norm, mean, var in zip(norms, statistics[::2], statistics[1::2], strict=True):
         track(norm, mean, var, len(x))
@@ -143,9 +144,9 @@ class _Layers:
     def active(self, layer: int, y: Tensor) -> Tensor:
         return (F.gelu(y) if layer else y).to(self.x.dtype)
 
-    def linear(self, layer: int, rows: slice, offset: Tensor) -> Tensor:
+    def linear(self, layer: int, rows: slice, offset: Tensor, out: Tensor | None = None) -> Tensor:
         h = self.active(layer - 1, self.normed(layer - 1, self.pre(layer - 1, rows)))
-        return torch.addmm(-offset.to(h.dtype), h, self.weights[layer - 1].t())
+        return torch.addmm(-offset.to(h.dtype), h, self.weights[layer - 1].t(), out=out)
 
 
 class _NormedMLP(torch.autograd.Function):
@@ -215,11 +216,9 @@ def _add_layer(net: _Layers, layer: int) -> tuple[Tensor, Tensor]:
     for i, rows in enumerate(net.chunks()):
         if i == 0:
             net.offset.append(net.linear(layer, rows, total).mean(0, dtype=total.dtype))
-        part = net.linear(layer, rows, net.offset[layer - 1])
+        part = net.linear(layer, rows, net.offset[layer - 1], None if z is None else z[rows])
         total += part.sum(0)
         square += part.square().sum(0)
-        if z is not None:
-            z[rows] = part
     net.stored += [] if z is None else [z]
     mean = total / len(net.x)
     return mean, square / len(net.x) - mean.square()
@@ -259,8 +258,7 @@ def _through_linear(
         d_weight += dz.t() @ net.active(layer - 1, y)
         d = (dz @ weight).to(y)
         if layer > 1:
-            d = torch.ops.aten.gelu_backward(d, y)
+            d = torch.ops.aten.gelu_backward.grad_input(d, y, grad_input=below[rows])
         total += d.sum(0)
         moment += (d * z).sum(0)
-        below[rows] = d
     return below, total, moment, d_weight, d_bias

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from pcloud import kinematics
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.normed_mlp import NormedMLP
+from pcloud.nn.precision import single
 
 __all__ = ["PairBias", "Pairs", "interactions"]
 
@@ -59,12 +60,14 @@ class Pairs:
 
         index, row, total = [], [place[:0]], 0
         for block in layout.blocks:
-            slot = place[block.index]
-            rows, columns = slot.unsqueeze(2), slot.unsqueeze(1)
-            pair = _triangle(torch.maximum(rows, columns)) + torch.minimum(rows, columns)
-            pair = pair + start[block.jets][:, None, None]
+            jets, size = block.index.shape
+            slot = torch.arange(size, device=device)
+            rows, columns = slot.unsqueeze(1), slot
+            table = _triangle(torch.maximum(rows, columns)) + torch.minimum(rows, columns)
+            # pairs with an empty slot may be anything that exists
+            pair = (start[block.jets][:, None, None] + table).clamp_(max=layout.num_pairs - 1)
             index.append(torch.where(block.mask.unsqueeze(1), pair, layout.num_pairs))
-            row.append(total + slot.shape[1] * torch.arange(slot.numel(), device=device))
+            row.append(total + size * torch.arange(jets * size, device=device))
             total += pair.numel()
         of_particle = torch.cat(row)[layout.position]
         ordered = [of_particle[first] + second_place, of_particle[second] + place[first]]
@@ -119,7 +122,7 @@ def interactions(p4: Tensor, pairs: Pairs) -> Tensor:
     pairs : Pairs
         Of the particles.
     """
-    p4 = p4.to(torch.promote_types(p4.dtype, torch.float32))
+    p4 = p4.to(single(p4))
     particles = torch.stack([kinematics.pt(p4), _rapidity(p4), kinematics.phi(p4), *p4.unbind(1)])
     a, b = particles.index_select(1, pairs.first), particles.index_select(1, pairs.second)
     softer, both = torch.minimum(a[0], b[0]), a[0] + b[0]
