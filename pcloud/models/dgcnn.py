@@ -18,7 +18,9 @@ from pcloud.nn.pooling import max_pool, mean_pool
 __all__ = ["DGCNN"]
 
 
-@register_model("dgcnn", paper="1801.07829", year=2018)
+@register_model(
+    "dgcnn", paper="1801.07829", year=2018, use="point clouds in general", inputs="x and p4"
+)
 class DGCNN(nn.Module):
     """DGCNN: four EdgeConv layers, concatenated, pooled by maximum and mean.
 

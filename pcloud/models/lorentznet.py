@@ -29,7 +29,14 @@ from pcloud.nn.pooling import mean_pool
 __all__ = ["LorentzBlock", "LorentzNet"]
 
 
-@register_model("lorentznet", paper="2201.08187", year=2022, symmetries=("permutation", "Lorentz"))
+@register_model(
+    "lorentznet",
+    paper="2201.08187",
+    year=2022,
+    use="momenta alone, few training jets",
+    inputs="p4",
+    symmetries=("permutation", "Lorentz"),
+)
 class LorentzNet(nn.Module):
     """LorentzNet: a graph network whose messages know Minkowski products alone.
 

@@ -61,7 +61,9 @@ class ClassBlock(nn.Module):
         return self.residual_scale * token + self.feed_forward(token)
 
 
-@register_model("part", paper="2202.03772", year=2022)
+@register_model(
+    "part", paper="2202.03772", year=2022, use="millions of jets, fine-tuning", inputs="x and p4"
+)
 class ParticleTransformer(nn.Module):
     """Particle Transformer (ParT): attention biased by the pairwise kinematics of particles.
 
@@ -138,7 +140,9 @@ class ParticleTransformer(nn.Module):
         return self.head(self.norm(token))
 
 
-@register_model("transformer", paper="2202.03772", year=2022)
+@register_model(
+    "transformer", paper="2202.03772", year=2022, use="what the pair bias of ParT is worth"
+)
 def transformer(in_features: int, num_classes: int = 2, **options: Any) -> ParticleTransformer:
     """Plain transformer: ParT without pair bias, its ablation, which sees no four-momenta."""
     return ParticleTransformer(in_features, num_classes, **{"pair_embed": None} | options)

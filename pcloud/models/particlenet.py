@@ -17,7 +17,7 @@ from pcloud.nn.pooling import mean_pool
 __all__ = ["ParticleNet", "particlenet_lite"]
 
 
-@register_model("particlenet", paper="1902.08570", year=2019)
+@register_model("particlenet", paper="1902.08570", year=2019, use="the standard", inputs="x and p4")
 class ParticleNet(nn.Module):
     """ParticleNet: three EdgeConv blocks, mean over particles, one hidden layer.
 
@@ -93,7 +93,13 @@ class ParticleNet(nn.Module):
         return self.head(mean_pool(x, layout))
 
 
-@register_model("particlenet_lite", paper="1902.08570", year=2019)
+@register_model(
+    "particlenet_lite",
+    paper="1902.08570",
+    year=2019,
+    use="a fast start, triggers",
+    inputs="x and p4",
+)
 def particlenet_lite(in_features: int, num_classes: int = 2, **options: Any) -> ParticleNet:
     """ParticleNet-Lite: two EdgeConv blocks of 32 and 64 channels with 7 neighbours."""
     lite: dict[str, Any] = {"blocks": ((7, (32, 32, 32)), (7, (64, 64, 64))), "hidden": 128}

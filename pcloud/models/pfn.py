@@ -14,7 +14,7 @@ from pcloud.nn.pooling import sum_pool
 __all__ = ["PFN"]
 
 
-@register_model("pfn", paper="1810.05165", year=2018)
+@register_model("pfn", paper="1810.05165", year=2018, use="the simplest network on particles")
 class PFN(nn.Module):
     """Particle flow network (DeepSets): ``F(sum_i Phi(x_i))``.
 

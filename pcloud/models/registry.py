@@ -32,6 +32,10 @@ class ModelInfo:
         arXiv number.
     year : int
         Of the paper.
+    use : str
+        What to take it for, in a few words.
+    inputs : str
+        What of a jet it sees: the features `x`, the four-momenta `p4`, or both.
     symmetries : tuple of str
         Transformations of a jet that leave its score as it is, exactly.
     """
@@ -40,6 +44,8 @@ class ModelInfo:
     factory: Callable[..., nn.Module]
     paper: str
     year: int
+    use: str
+    inputs: str = "x"
     symmetries: tuple[str, ...] = ("permutation",)
 
     @property
@@ -52,9 +58,15 @@ _MODELS: dict[str, ModelInfo] = {}
 
 
 def register_model(
-    name: str, *, paper: str, year: int, symmetries: tuple[str, ...] = ("permutation",)
+    name: str,
+    *,
+    paper: str,
+    year: int,
+    use: str,
+    inputs: str = "x",
+    symmetries: tuple[str, ...] = ("permutation",),
 ) -> Callable[[Factory], Factory]:
-    """Class or function decorator that makes a model known by `name`.
+    """Class or function decorator that makes a model known by `name`; see :class:`ModelInfo`.
 
     Raises
     ------
@@ -65,7 +77,7 @@ def register_model(
     def register(factory: Factory) -> Factory:
         if name in _MODELS:
             raise ValueError(f"a model named {name!r} exists already: {_MODELS[name].factory}")
-        _MODELS[name] = ModelInfo(name, factory, paper, year, symmetries)
+        _MODELS[name] = ModelInfo(name, factory, paper, year, use, inputs, symmetries)
         return factory
 
     return register

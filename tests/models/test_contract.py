@@ -117,5 +117,6 @@ def test_models_are_described():
     for name in pcloud.list_models():
         info = model_info(name)
         assert info.summary
+        assert info.use
         assert info.paper[4] == "."
         assert 2010 < info.year < 2100

@@ -47,7 +47,7 @@ def test_values_that_a_model_refuses_are_reported():
 
 def test_a_name_is_taken_once():
     with pytest.raises(ValueError, match="exists already"):
-        register_model("pfn", paper="0000.00000", year=2025)(ParticleNet)
+        register_model("pfn", paper="0000.00000", year=2025, use="nothing")(ParticleNet)
 
 
 MODEL_FILE = '''
