@@ -361,22 +361,28 @@ def _no_options(parser: ArgumentParser) -> None:
     pass
 
 
+def _models_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--markdown",
+        action="store_true",
+        help="Print all there is to say, operations per jet included, as Markdown.",
+    )
+
+
 def _models(options: Options) -> None:
     from rich.table import Table
 
-    from pcloud.models import build_model, list_models, model_info
+    from pcloud.models.table import model_table, to_markdown
 
-    table = Table("model", "paper", "year", "symmetries", "parameters", box=None)
-    for name in list_models():
-        info = model_info(name)
-        number = sum(p.numel() for p in build_model(name, in_features=7).parameters())
-        table.add_row(
-            name,
-            f"arXiv:{info.paper}",
-            str(info.year),
-            ", ".join(info.symmetries),
-            f"{number:,}",
-        )
+    if options["markdown"]:
+        sys.stdout.write(to_markdown(model_table(flops=True)) + "\n")
+        return
+    shown = ("model", "paper", "year", "parameters", "good for")
+    header, *rows = model_table()
+    table = Table(*shown, box=None)
+    for row in rows:
+        cells = dict(zip(header, row, strict=True))
+        table.add_row(*(cells[name] for name in shown))
     _console().print(table, "parameters: with 7 inputs and 2 classes", highlight=False)
 
 
@@ -466,7 +472,7 @@ _COMMANDS = {
         Command("report", "Make figures and a page of a run.", _report_options, _report),
         Command("convert", "Convert a file of jets.", _convert_options, _convert),
         Command("simulate", "Simulate top and QCD jets.", _simulate_options, _simulate),
-        Command("models", "List the models.", _no_options, _models),
+        Command("models", "List the models.", _models_options, _models),
         Command("datasets", "List the data sets.", _no_options, _datasets),
     )
 }

@@ -179,6 +179,8 @@ def test_tables_of_models_and_data_sets(capsys: pytest.CaptureFixture[str]) -> N
     assert "particlenet_lite" in text
     assert "26,416" in text
     assert "1902.08570" in text
+    assert main(["models", "--markdown"]) == 0
+    assert "[1902.08570](https://arxiv.org/abs/1902.08570)" in capsys.readouterr().out
     assert main(["datasets"]) == 0
     assert "simulated" in capsys.readouterr().out
 

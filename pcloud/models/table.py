@@ -1,0 +1,61 @@
+"""What there is to say of every model, as rows of a table."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pcloud.errors import MissingExtraError
+from pcloud.models.flops import count_flops
+from pcloud.models.registry import build_model, list_models, model_info
+
+__all__ = ["model_table", "to_markdown"]
+
+_JETS = 128  # of the embedded test sample, on which operations are counted
+_HEADER = ["model", "paper", "year", "inputs", "exact symmetries", "parameters"]
+
+
+def model_table(*, flops: bool = False) -> list[list[str]]:
+    """Header and a row for every model: paper, inputs, symmetries, size, use.
+
+    Parameters and operations are those of 7 inputs and 2 classes. A model whose extra is not
+    installed has no numbers.
+
+    Parameters
+    ----------
+    flops : bool
+        Whether to count the operations per jet, which takes some seconds.
+    """
+    header = [*_HEADER, *(["MFLOP per jet"] if flops else []), "good for"]
+    return [header, *(_row(name, flops=flops) for name in list_models())]
+
+
+def to_markdown(rows: list[list[str]]) -> str:
+    """The table in Markdown, arXiv numbers as links."""
+    header, *body = rows
+    lines = [header, ["---"] * len(header), *([f"`{r[0]}`", _link(r[1]), *r[2:]] for r in body)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(name: str, *, flops: bool) -> list[str]:
+    info = model_info(name)
+    try:
+        model = build_model(name, in_features=7)
+        numbers = [f"{sum(p.numel() for p in model.parameters()):,}"]
+        if flops:
+            numbers.append(f"{count_flops(model, *_inputs()) / _JETS / 1e6:.3g}")
+    except MissingExtraError:
+        numbers = ["", ""] if flops else [""]
+    about = [f"arXiv:{info.paper}", str(info.year), info.inputs, ", ".join(info.symmetries)]
+    return [name, *about, *numbers, info.use]
+
+
+def _inputs() -> tuple[Tensor, Tensor, Tensor]:
+    from pcloud.batch import JetDataset, JetLoader
+    from pcloud.datasets import load_dataset
+
+    (batch,) = JetLoader(JetDataset(load_dataset("simulated", "test")[:_JETS]), batch_size=_JETS)
+    return batch.x, batch.p4, batch.batch
+
+
+def _link(paper: str) -> str:
+    return f"[{paper.removeprefix('arXiv:')}](https://arxiv.org/abs/{paper.removeprefix('arXiv:')})"
