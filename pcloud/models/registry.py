@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch import nn
 
@@ -38,6 +38,8 @@ class ModelInfo:
         What of a jet it sees: the features `x`, the four-momenta `p4`, or both.
     symmetries : tuple of str
         Transformations of a jet that leave its score as it is, exactly.
+    kind : {"cloud", "image"}
+        What it takes: ``model(x, p4, batch)``, or ``model(images)`` with ``images (B, F, H, W)``.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ModelInfo:
     use: str
     inputs: str = "x"
     symmetries: tuple[str, ...] = ("permutation",)
+    kind: Literal["cloud", "image"] = "cloud"
 
     @property
     def summary(self) -> str:
@@ -65,6 +68,7 @@ def register_model(
     use: str,
     inputs: str = "x",
     symmetries: tuple[str, ...] = ("permutation",),
+    kind: Literal["cloud", "image"] = "cloud",
 ) -> Callable[[Factory], Factory]:
     """Class or function decorator that makes a model known by `name`; see :class:`ModelInfo`.
 
@@ -77,15 +81,15 @@ def register_model(
     def register(factory: Factory) -> Factory:
         if name in _MODELS:
             raise ValueError(f"a model named {name!r} exists already: {_MODELS[name].factory}")
-        _MODELS[name] = ModelInfo(name, factory, paper, year, use, inputs, symmetries)
+        _MODELS[name] = ModelInfo(name, factory, paper, year, use, inputs, symmetries, kind)
         return factory
 
     return register
 
 
-def list_models() -> list[str]:
-    """Names of all registered models."""
-    return sorted(_MODELS)
+def list_models(kind: Literal["cloud", "image"] = "cloud") -> list[str]:
+    """Names of all registered models: taggers of clouds, or networks on images."""
+    return sorted(name for name, info in _MODELS.items() if info.kind == kind)
 
 
 def model_info(name: str) -> ModelInfo:
