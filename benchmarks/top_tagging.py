@@ -1,0 +1,344 @@
+"""Taggers side by side on the same jets: what they reach, with errors, and what they cost.
+
+    python benchmarks/top_tagging.py --out runs/top_tagging --seeds 1 2 3
+    python benchmarks/top_tagging.py --out runs/landscape --data landscape --data-root FOLDER
+
+trains every model (`--models` for some) with every seed, scores the test jets, counts operations
+and measures rates, and writes a table (top_tagging.md), a figure (top_tagging.png) and all numbers
+(top_tagging.json) into the folder, anew after every run. Each training is a run folder there;
+started again, the command continues where it was, and more models or seeds are added.
+
+`--recipe published` trains as the papers did, by default on the full Landscape set; `short` trains
+all models alike, for a number of epochs that a laptop can do. Published results stand beside
+ours only where ours come from the full Landscape set by the published recipes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import pcloud
+from pcloud.errors import MissingExtraError
+from pcloud.evaluation import EvaluationTable
+from pcloud.evaluation.measured import Measured, round_together
+from pcloud.models.flops import count_flops
+from pcloud.training.environment import describe_environment
+
+METRICS = ("accuracy", "auc", "rejection@0.5", "rejection@0.3")
+SHORT = {
+    "optimizer": "adamw",
+    "schedule": "one_cycle",
+    "lr": 2e-3,
+    "weight_decay": 0.01,
+    "batch_size": 64,
+    "gradient_clip": 1.0,
+    "precision": "float32",
+}
+
+# Accuracy, AUC, 1/eB at eS = 0.5 and at 0.3 on the 404 000 test jets, from the tables of the ParT,
+# LorentzNet, PELICAN and L-GATr papers (arXiv:2202.03772, 2201.08187, 2307.16506, 2405.14806,
+# 2512.17011) and the Landscape paper (1902.09914).
+PUBLISHED = {
+    "pfn": ("0.932", "0.9819", "247 ± 3", "888 ± 17"),
+    "pcnn": ("0.930", "0.9803", "201 ± 4", "759 ± 24"),
+    "particlenet_lite": ("0.937", "0.9844", "325 ± 5", "1262 ± 49"),
+    "particlenet": ("0.940", "0.9858", "397 ± 7", "1615 ± 93"),
+    "part": ("0.940", "0.9858", "413 ± 16", "1602 ± 81"),
+    "lorentznet": ("0.942", "0.9868", "498 ± 18", "2195 ± 173"),
+    "pelican": ("0.9426", "0.9870", "", "2250 ± 75"),
+    "lgatr": ("0.9423", "0.9870", "540 ± 20", "2240 ± 70"),
+    "lgatr_slim": ("0.9420", "0.9869", "546 ± 7", "2264 ± 93"),
+}
+LANDSCAPE_TEST_JETS = 404_000
+
+
+@dataclass
+class Cost:
+    """What a model costs: trainable numbers, operations and jets per second."""
+
+    parameters: int
+    flops_per_jet: float
+    train_rate: float
+    infer_rate: float
+
+
+@dataclass
+class Entry:
+    """What is known of a model: the metrics of every seed, and its cost."""
+
+    seeds: dict[int, EvaluationTable]
+    cost: Cost | None
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", default=pcloud.list_models())
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--data", default="simulated", help="a data set with a test split")
+    parser.add_argument("--data-root", help="folder of the public data sets")
+    parser.add_argument("--recipe", choices=["short", "published"])
+    parser.add_argument("--epochs", type=int, help="in the place of the recipe's (short: 3)")
+    parser.add_argument("--max-jets", type=int, help="training jets (default: all)")
+    parser.add_argument("--max-val-jets", type=int, help="validation jets (short: 1000)")
+    parser.add_argument("--max-test-jets", type=int, help="test jets (default: all)")
+    parser.add_argument("--rate-jets", type=int, default=64, help="jets in a batch of the timing")
+    parser.add_argument("--repeats", type=int, default=3, help="of the timing")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and results")
+    options = parser.parse_args()
+    if options.recipe is None:
+        options.recipe = "published" if options.data == "landscape" else "short"
+    if options.recipe == "short":
+        options.epochs = options.epochs or 3
+        options.max_val_jets = options.max_val_jets or 1000
+    return options
+
+
+# Training
+
+
+def train_and_test(model: str, seed: int, options: argparse.Namespace, test: ak.Array) -> None:
+    """Leave a finished run with its metrics in the folder, unless it is there already."""
+    folder = options.out / model / f"seed{seed}"
+    run = pcloud.train(
+        data=options.data,
+        data_root=options.data_root,
+        model=model,
+        max_jets=options.max_jets,
+        max_val_jets=options.max_val_jets,
+        epochs=options.epochs,
+        seed=seed,
+        out=str(folder),
+        **(SHORT if options.recipe == "short" else {}),
+    )
+    path = folder / "benchmark.json"
+    if path.exists() and json.loads(path.read_text())["counts"] == counts(test):
+        return
+    table = pcloud.evaluate(test.label.to_numpy(), run.predict(test), classes=run.classes)
+    path.write_text(json.dumps(table.to_dict(), indent=2) + "\n")
+
+
+def counts(jets: ak.Array) -> list[int]:
+    """Jets of each class."""
+    return np.bincount(jets.label.to_numpy()).tolist()
+
+
+# Cost
+
+
+class Timer:
+    """Rates of several models on one batch, in turn, so that a busy moment hits all alike."""
+
+    def __init__(self, num_jets: int) -> None:
+        data = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:num_jets])
+        (self.batch,) = pcloud.JetLoader(data, batch_size=num_jets)
+
+    @property
+    def inputs(self) -> tuple[torch.Tensor, ...]:
+        """What a model takes."""
+        return self.batch.x, self.batch.p4, self.batch.batch
+
+    def costs(self, models: list[str], repeats: int) -> dict[str, Cost]:
+        """Sizes and median rates."""
+        networks = {name: pcloud.build_model(name, in_features=7) for name in models}
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+        for i in range(repeats + 1):
+            for name, model in networks.items():
+                pair = self._train(model), self._infer(model)
+                if i:  # the first one warms up
+                    times[name].append(pair)
+        return {name: self._cost(networks[name], np.median(t, axis=0)) for name, t in times.items()}
+
+    def _train(self, model: torch.nn.Module) -> float:
+        start = time.perf_counter()
+        model.train().zero_grad()
+        F.cross_entropy(model(*self.inputs), self.batch.y).backward()
+        return time.perf_counter() - start
+
+    @torch.no_grad()
+    def _infer(self, model: torch.nn.Module) -> float:
+        start = time.perf_counter()
+        model.eval()(*self.inputs)
+        return time.perf_counter() - start
+
+    def _cost(self, model: torch.nn.Module, seconds: np.ndarray) -> Cost:
+        jets = self.batch.num_graphs
+        return Cost(
+            sum(p.numel() for p in model.parameters()),
+            count_flops(model, *self.inputs) / jets,
+            *(jets / seconds).tolist(),
+        )
+
+
+# Table
+
+
+def entries(options: argparse.Namespace) -> dict[str, Entry]:
+    """What is there of every model, the best AUC last."""
+    path = options.out / "costs.json"
+    costs = json.loads(path.read_text()) if path.exists() else {}
+    found = {}
+    for folder in sorted(p for p in options.out.iterdir() if p.is_dir()):
+        seeds = {
+            int(f.parent.name.removeprefix("seed")): EvaluationTable.from_dict(
+                json.loads(f.read_text())
+            )
+            for f in sorted(folder.glob("seed*/benchmark.json"))
+        }
+        if seeds:
+            cost = Cost(**costs[folder.name]) if folder.name in costs else None
+            found[folder.name] = Entry(seeds, cost)
+    return dict(sorted(found.items(), key=lambda item: mean(item[1], "auc")))
+
+
+def mean(entry: Entry, metric: str) -> float:
+    """Over the seeds."""
+    return float(np.mean([table[metric].value for table in entry.seeds.values()]))
+
+
+def cell(entry: Entry, metric: str) -> str:
+    """Mean with the spread over the seeds, and in brackets the error from counting test jets."""
+    values: list[Measured] = [table[metric] for table in entry.seeds.values()]
+    limits = [v for v in values if v.limit]
+    if limits:
+        return str(min(limits, key=float))
+    average, counting = mean(entry, metric), float(np.mean([v.error for v in values]))
+    if len(values) == 1:
+        return f"{average:#.5g} (± {round_together(average, counting)[1]})"
+    value, spread = round_together(average, float(np.std([v.value for v in values], ddof=1)))
+    return f"{value} ± {spread} (± {round_together(average, counting)[1]})"
+
+
+def rows(found: dict[str, Entry], *, published: bool) -> Iterator[list[str]]:
+    """Header and a row for every model."""
+    header = ["model", "seeds", "accuracy", "AUC", "1/εB at εS = 0.5", "1/εB at εS = 0.3"]
+    header += ["parameters", "MFLOP per jet", "training jets/s", "inference jets/s"]
+    papers = ["accuracy", "AUC", "1/εB (0.5)", "1/εB (0.3)"] if published else []
+    yield header + [f"published {name}" for name in papers]
+    for name, entry in found.items():
+        row = [name, str(len(entry.seeds)), *(cell(entry, metric) for metric in METRICS)]
+        row += costs_of(entry.cost)
+        yield row + (list(PUBLISHED.get(name, [""] * 4)) if published else [])
+
+
+def costs_of(cost: Cost | None) -> list[str]:
+    """Cells of what a model costs."""
+    if cost is None:
+        return [""] * 4
+    rates = (f"{r:,.0f}" if r >= 10 else f"{r:.2g}" for r in (cost.train_rate, cost.infer_rate))
+    return [f"{cost.parameters:,}", f"{cost.flops_per_jet / 1e6:.3g}", *rates]
+
+
+def write_results(options: argparse.Namespace, test: ak.Array) -> None:
+    """Table, figure and JSON of all that is there."""
+    found = entries(options)
+    if not found:
+        return
+    full = options.data == "landscape" and options.recipe == "published" and not options.max_jets
+    published = full and len(test) == LANDSCAPE_TEST_JETS
+    header, *body = rows(found, published=published)
+    lines = [header, ["---"] * len(header), *body]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    (options.out / "top_tagging.md").write_text(f"{table}\n\n{caption(options, test)}\n")
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    numbers = {
+        name: {
+            "cost": entry.cost and asdict(entry.cost),
+            "seeds": {seed: t.to_dict()["metrics"] for seed, t in entry.seeds.items()},
+        }
+        for name, entry in found.items()
+    }
+    result = {"settings": settings, "test_jets": counts(test), "models": numbers}
+    (options.out / "top_tagging.json").write_text(json.dumps(result, indent=2) + "\n")
+    draw(found, options.out / "top_tagging.png")
+
+
+def caption(options: argparse.Namespace, test: ak.Array) -> str:
+    """What the numbers are of."""
+    jets = f"{options.max_jets:,}" if options.max_jets else "all"
+    how = (
+        f"{options.epochs} epochs of AdamW at a one-cycle rate of {SHORT['lr']}, "
+        f"batches of {SHORT['batch_size']}"
+        if options.recipe == "short"
+        else "the published recipes"
+    )
+    return (
+        f"Trained on {jets} jets of `{options.data}`, {how}; tested on {len(test):,}. "
+        "± is the standard deviation over the seeds, (±) the error from the number of test jets. "
+        f"Rates: one batch of {options.rate_jets} jets, {torch.get_num_threads()} threads of "
+        f"{describe_environment(0)['cpu']}, torch {torch.__version__}, medians."
+    )
+
+
+def draw(found: dict[str, Entry], path: Path) -> None:
+    """Rejection with its error against operations per jet."""
+    from pcloud.evaluation.figures import figure_style, save_figure
+    from pcloud.evaluation.figures.style import COLORS, new_figure
+
+    with figure_style():
+        figure, (axes,) = new_figure(4.4)
+        for i, (name, entry) in enumerate(found.items()):
+            if entry.cost is None or any(t["rejection@0.5"].limit for t in entry.seeds.values()):
+                continue
+            values = [t["rejection@0.5"] for t in entry.seeds.values()]
+            error = np.mean([v.error for v in values])
+            if len(values) > 1:
+                error = np.hypot(error, np.std([v.value for v in values], ddof=1))
+            x, y, color = entry.cost.flops_per_jet / 1e6, mean(entry, "rejection@0.5"), COLORS
+            axes.errorbar(x, y, error, fmt="o", color=color[i % len(color)], capsize=2)
+            axes.annotate(name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        axes.set(xscale="log", yscale="log")
+        axes.set_xlabel("operations per jet [MFLOP]")
+        axes.set_ylabel(r"background rejection $1/\varepsilon_B$ at $\varepsilon_S = 0.5$")
+        save_figure(figure, path.with_suffix(""))
+
+
+def available(models: list[str]) -> list[str]:
+    """Models whose extras are installed; the others are named on the terminal."""
+    kept = []
+    for name in models:
+        try:
+            pcloud.build_model(name, in_features=7)
+            kept.append(name)
+        except MissingExtraError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    return kept
+
+
+def test_jets(options: argparse.Namespace) -> ak.Array:
+    root: dict[str, Any] = {} if options.data_root is None else {"root": options.data_root}
+    return pcloud.load_dataset(options.data, "test", **root)[: options.max_test_jets]
+
+
+def main() -> None:
+    options = arguments()
+    models, test = available(options.models), test_jets(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for seed in options.seeds:
+        for model in models:
+            train_and_test(model, seed, options, test)
+            write_results(options, test)
+    path = options.out / "costs.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    new = [model for model in models if model not in known]
+    if new:
+        costs = Timer(options.rate_jets).costs(new, options.repeats)
+        known |= {name: asdict(cost) for name, cost in costs.items()}
+        path.write_text(json.dumps(known, indent=2) + "\n")
+    write_results(options, test)
+    print((options.out / "top_tagging.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The benchmarks run, on tiny settings; nothing is said about times."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run_benchmark(folder: Path, name: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / name, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_taggers_are_compared_and_more_seeds_added(tmp_path):
+    tiny = ["--epochs", "1", "--max-jets", "200", "--max-val-jets", "100", "--max-test-jets", "500"]
+    common = ["--models", "pfn", *tiny, "--rate-jets", "8", "--repeats", "1", "--out", "table"]
+    run_benchmark(tmp_path, "top_tagging.py", *common)
+    trained = (tmp_path / "table/pfn/seed1/metrics.csv").stat().st_mtime_ns
+    printed = run_benchmark(tmp_path, "top_tagging.py", *common, "--seeds", "1", "2")
+    assert (tmp_path / "table/pfn/seed1/metrics.csv").stat().st_mtime_ns == trained
+    assert "| pfn | 2 |" in printed
+    assert "published" not in printed
+    result = json.loads((tmp_path / "table/top_tagging.json").read_text())
+    assert sum(result["test_jets"]) == 500
+    assert result["models"]["pfn"]["cost"]["parameters"] == 83_842
+    assert set(result["models"]["pfn"]["seeds"]) == {"1", "2"}
+    assert (tmp_path / "table/top_tagging.png").stat().st_size > 5_000
