@@ -29,7 +29,7 @@ __all__ = ["build_parser", "main"]
 
 Options = dict[str, Any]
 
-_LISTS = ("--data", "--val", "--test", "--features", "--class-weights")
+_LISTS = ("--data", "--val", "--test", "--features", "--class-weights", "--freeze")
 
 _USER_ERRORS = (
     InputError,
@@ -236,6 +236,11 @@ def _predict_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--chunk-size", type=int, default=50_000, help="Jets held in memory at a time."
     )
+    parser.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="Write calibrated probabilities; pcloud calibrate goes before.",
+    )
     _add_quiet(parser)
 
 
@@ -260,11 +265,51 @@ def _predict(options: Options) -> None:
             checkpoint=options["checkpoint"],
             batch_size=options["batch_size"],
             chunk_size=options["chunk_size"],
+            calibrated=options["calibrated"],
             advance=lambda jets: progress.advance(task, jets),
             **reading,
         )
     dropped = f", {total - number:,} dropped" if number < total else ""
     _say(f"scores of {number:,} jets{dropped}: {options['out']}")
+
+
+# calibrate
+
+
+def _calibrate_options(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="Folder of the run.")
+    parser.add_argument(
+        "--method",
+        type=str,
+        default="temperature",
+        choices=["temperature", "vector", "isotonic"],
+        help="Map that pcloud predict --calibrated uses; all are fitted and compared.",
+    )
+    _add_network(parser)
+
+
+def _calibrate(options: Options) -> None:
+    from pcloud.training.run import Run
+
+    run = Run(options["run"])
+    from pcloud.evaluation import read_scores
+    from pcloud.training.calibrate import calibrate_run
+
+    network = {name: options[name] for name in ("checkpoint", "batch_size")}
+    stored = calibrate_run(run, options["method"], **network)
+    _say(f"fitted on {stored.jets:,} validation jets: {stored.map.describe()}")
+    if (run.path / "scores.parquet").exists():
+        sample = read_scores(run.path / "scores.parquet")
+        for rows in (
+            stored.comparison(sample),
+            stored.thresholds(sample),
+            stored.coverage(sample),
+        ):
+            _print_rows(rows)
+        _say(f"measured on {len(sample.labels):,} test jets")
+    else:
+        _say(f"pcloud evaluate {run.path} scores the test jets, on which to measure it")
+    _say(f"written to {run.path / 'calibration.json'}")
 
 
 # report
@@ -459,6 +504,16 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr)
 
 
+def _print_rows(rows: list[list[str]]) -> None:
+    from rich.table import Table
+
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows[1:]:
+        table.add_row(*row)
+    _console().print(table)
+    _console().print()
+
+
 def _say(line: str) -> None:
     _console().print(line, soft_wrap=True, highlight=False)
 
@@ -469,6 +524,7 @@ _COMMANDS = {
         Command("train", "Train a tagger, or continue training it.", _train_options, _train),
         Command("evaluate", "Measure a trained tagger.", _evaluate_options, _evaluate),
         Command("predict", "Score the jets of a file.", _predict_options, _predict),
+        Command("calibrate", "Make scores probabilities.", _calibrate_options, _calibrate),
         Command("report", "Make figures and a page of a run.", _report_options, _report),
         Command("convert", "Convert a file of jets.", _convert_options, _convert),
         Command("simulate", "Simulate top and QCD jets.", _simulate_options, _simulate),

@@ -136,7 +136,18 @@ def describe(name: str) -> str:
     quantity, _, efficiency = _quantity(name).partition("@")
     if quantity == "rejection":
         return f"1/εB at εS = {efficiency}"
-    return {"auc": "AUC", "auc_macro": "AUC, mean over classes"}.get(quantity, quantity)
+    return _TITLES.get(quantity, quantity)
+
+
+_TITLES = {
+    "auc": "AUC",
+    "auc_macro": "AUC, mean over classes",
+    "ece": "ECE",
+    "ece_adaptive": "ECE adaptive",
+    "ece_perfect": "ECE if perfect",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+}
 
 
 def _error(error: float) -> str:

@@ -16,8 +16,10 @@ __all__ = ["clear", "open_folder", "write_config"]
 
 # What a run leaves behind.
 _FILES = (
+    "calibration.json",
     "config.yaml",
     "environment.json",
+    "init.json",
     "metrics.csv",
     "metrics.json",
     "report.html",

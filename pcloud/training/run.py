@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import zlib
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 
 from pcloud.batch import JetDataset, JetLoader
 from pcloud.errors import InputError
+from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
 from pcloud.features import FeatureSet
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
@@ -100,6 +102,11 @@ class Run:
             self._taggers[checkpoint] = Tagger.from_dict(read_checkpoint(path)["tagger"])
         return self._taggers[checkpoint]
 
+    def checksum(self, checkpoint: str = "best") -> int:
+        """Number that changes when the weights of a checkpoint do."""
+        self.tagger(checkpoint)  # says what to do where there is none
+        return zlib.crc32(self.checkpoint(checkpoint).read_bytes())
+
     def model(self, checkpoint: str = "best") -> nn.Module:
         """The trained network, in evaluation mode."""
         return self.tagger(checkpoint).model.eval()
@@ -111,6 +118,7 @@ class Run:
         *,
         batch_size: int = 512,
         checkpoint: str = "best",
+        calibrated: bool = False,
         device: str | torch.device | None = None,
     ) -> np.ndarray:
         """Probabilities of the classes for each jet.
@@ -123,6 +131,9 @@ class Run:
             Jets per batch; a score does not depend on it.
         checkpoint : str
             ``"best"`` or ``"last"``.
+        calibrated : bool
+            Whether to map the probabilities as :func:`calibrate_run` found best on the validation
+            jets.
         device : str or torch.device, optional
             By default a GPU where there is one.
 
@@ -134,8 +145,10 @@ class Run:
         Raises
         ------
         InputError
-            If the jets lack a column, or one has no particles.
+            If the jets lack a column, or one has no particles; or if calibrated probabilities are
+            wanted and the run, with these weights, is not calibrated.
         """
+        calibration = self.calibration(checkpoint).map if calibrated else None
         check_columns(jets, self.feature_set, "these jets")
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = self.model(checkpoint).to(device)
@@ -146,7 +159,24 @@ class Run:
                 batch = batch.to(device)
                 logits = model(batch.x, batch.p4, batch.batch)
                 parts.append(logits.double().softmax(dim=-1).cpu().numpy())
-        return np.concatenate(parts)
+        scores = np.concatenate(parts)
+        return scores if calibration is None else calibration(scores)
+
+    def calibration(self, checkpoint: str = "best") -> StoredCalibration:
+        """What ``pcloud calibrate`` found for the weights of a checkpoint.
+
+        Raises
+        ------
+        InputError
+            If it was not run, or for other weights.
+        """
+        stored = read_calibration(self.path)
+        if (stored.checkpoint, stored.checksum) != (checkpoint, self.checksum(checkpoint)):
+            raise InputError(
+                f"{self.path} was calibrated with other weights than those of its checkpoint "
+                f"{checkpoint!r} now: pcloud calibrate {self.path} --checkpoint {checkpoint}"
+            )
+        return stored
 
 
 def is_finished(folder: Path) -> bool:

@@ -100,6 +100,7 @@ def predict_file(
     checkpoint: str = "best",
     batch_size: int = 512,
     chunk_size: int = 50_000,
+    calibrated: bool = False,
     advance: Callable[[int], Any] = lambda jets: None,
 ) -> int:
     """Score the jets of files, a chunk at a time, to a Parquet file.
@@ -122,6 +123,8 @@ def predict_file(
         ``"best"`` or ``"last"``.
     batch_size, chunk_size : int
         Jets per batch of the network and per chunk of the file.
+    calibrated : bool
+        Whether to write calibrated probabilities, see :meth:`Run.predict`.
     advance : callable
         Called with the number of jets of every chunk, for a progress bar.
 
@@ -138,6 +141,8 @@ def predict_file(
     if not out.absolute().parent.is_dir():
         raise FileNotFoundError(f"no folder {out.absolute().parent} to write {out.name} to")
     run.tagger(checkpoint)
+    if calibrated:
+        run.calibration(checkpoint)
     number = 0
     with _ScoresFile(out, run.classes) as file:
         chunks = iter_jets(
@@ -148,7 +153,9 @@ def predict_file(
             check_units=check_units,
         )
         for jets in chunks:
-            scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
+            scores = run.predict(
+                jets, batch_size=batch_size, checkpoint=checkpoint, calibrated=calibrated
+            )
             file.write(scores, _labels(jets, run.classes) if "label" in jets.fields else None)
             number += len(jets)
             advance(len(jets))

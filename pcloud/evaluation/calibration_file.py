@@ -1,0 +1,185 @@
+"""What ``pcloud calibrate`` leaves in a run folder: maps, thresholds and sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcloud.errors import InputError
+from pcloud.evaluation.calibration import measure_calibration, probabilities
+from pcloud.evaluation.calibration_maps import (
+    CALIBRATIONS,
+    CalibrationMap,
+    calibration_from_dict,
+    fit_calibration,
+)
+from pcloud.evaluation.conformal import ConformalSets, fit_conformal
+from pcloud.evaluation.measured import Measured
+from pcloud.evaluation.scores import Scores
+from pcloud.evaluation.table import describe
+from pcloud.evaluation.working_points import WorkingPoint, working_points
+
+__all__ = ["CALIBRATION_FILE", "StoredCalibration", "read_calibration"]
+
+CALIBRATION_FILE = "calibration.json"
+
+_ALPHAS = (0.1, 0.05, 0.01)
+
+
+@dataclass(frozen=True)
+class StoredCalibration:
+    """Everything fitted on the validation jets of a run.
+
+    Parameters
+    ----------
+    method : str
+        Name of the map that calibrated scores are made with.
+    maps : dict of str to CalibrationMap
+        All of them.
+    points : dict of str to list of WorkingPoint
+        Thresholds on the uncalibrated score of each signal class.
+    sets : sequence of ConformalSets
+        On uncalibrated probabilities.
+    classes : sequence of str
+        Names of the classes.
+    jets : int
+        Number of validation jets.
+    checkpoint, checksum : str, int
+        Which weights all this belongs to.
+    """
+
+    method: str
+    maps: dict[str, CalibrationMap]
+    points: dict[str, list[WorkingPoint]]
+    sets: Sequence[ConformalSets]
+    classes: Sequence[str]
+    jets: int
+    checkpoint: str
+    checksum: int
+
+    @classmethod
+    def fit(
+        cls, sample: Scores, method: str, *, checkpoint: str, checksum: int
+    ) -> StoredCalibration:
+        """Fit all maps, thresholds and sets on validation jets; `method` is the map to use."""
+        p = probabilities(sample)
+        chosen = fit_calibration(sample.labels, p, method)  # an unknown name is said at once
+        maps = {
+            name: chosen if name == method else fit_calibration(sample.labels, p, name)
+            for name in CALIBRATIONS
+        }
+        signals = sample.classes[1:] if len(sample.classes) == 2 else sample.classes
+        present = [name for name in signals if sample.counts[sample.index(name)] > 1]
+        points = {
+            name: working_points(sample.labels, p, classes=sample.classes, signal=name)
+            for name in present
+        }
+        sets = [fit_conformal(sample.labels, p, alpha) for alpha in _ALPHAS]
+        jets = len(sample.labels)
+        return cls(method, maps, points, sets, sample.classes, jets, checkpoint, checksum)
+
+    @property
+    def map(self) -> CalibrationMap:
+        """The map to use."""
+        return self.maps[self.method]
+
+    def write(self, folder: Path) -> Path:
+        """Write ``calibration.json``."""
+        values = {
+            **{name: value for name, value in vars(self).items() if name not in _OBJECTS},
+            "maps": {name: fitted.to_dict() for name, fitted in self.maps.items()},
+            "points": {name: [p.to_dict() for p in points] for name, points in self.points.items()},
+            "sets": [asdict(found) for found in self.sets],
+        }
+        path = folder / CALIBRATION_FILE
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        return path
+
+    def comparison(self, sample: Scores, **options: Any) -> list[list[str]]:
+        """Rows with the calibration of test jets without a map and with each."""
+        p = probabilities(sample)
+        tables = {"none": measure_calibration(sample.labels, p, classes=self.classes, **options)}
+        for name, fitted in self.maps.items():
+            tables[name] = measure_calibration(
+                sample.labels, fitted(p), classes=self.classes, **options
+            )
+        names = [name for name in tables["none"] if "[" not in name]
+        used = [f"{name}, used" if name == self.method else name for name in tables]
+        rows = [[describe(name), *(str(t[name]) for t in tables.values())] for name in names]
+        return [["scaling", *used], *rows]
+
+    def thresholds(self, sample: Scores) -> list[list[str]]:
+        """Rows with the thresholds, and what passes them of the test jets."""
+        rows = [["", "threshold", "efficiency", "mistag rate"]]
+        p = probabilities(sample)
+        for name, points in self.points.items():
+            signal = self.classes.index(name)
+            for point in points:
+                passed = p[:, signal] >= point.threshold.value
+                parts = (sample.labels == signal, sample.labels != signal)
+                title = point.name if len(self.classes) == 2 else f"{name}, {point.name}"
+                threshold = str(point.threshold)
+                rows.append([title, threshold, *(str(_fraction(passed[part])) for part in parts)])
+        return rows
+
+    def coverage(self, sample: Scores) -> list[list[str]]:
+        """Rows with the coverage and size of the sets of the test jets."""
+        rows = [["wanted coverage", "coverage", "classes in the set", "empty sets"]]
+        p = probabilities(sample)
+        for sets in self.sets:
+            inside = sets(p)
+            covered = inside[np.arange(len(p)), sample.labels]
+            size = inside.sum(axis=1)
+            rows.append(
+                [
+                    f"{1 - sets.alpha:.0%}",
+                    str(_fraction(covered)),
+                    f"{size.mean():.3f}",
+                    f"{np.mean(size == 0):.1%}",
+                ]
+            )
+        return rows
+
+
+_OBJECTS = ("maps", "points", "sets")
+
+
+def read_calibration(folder: str | Path) -> StoredCalibration:
+    """Read the ``calibration.json`` of a run folder.
+
+    Raises
+    ------
+    InputError
+        If it is not there, or not what ``pcloud calibrate`` writes.
+    """
+    path = Path(folder) / CALIBRATION_FILE
+    if not path.exists():
+        raise InputError(f"{folder} has no {CALIBRATION_FILE}: pcloud calibrate {folder} makes it")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["maps"] = {k: calibration_from_dict(v) for k, v in values["maps"].items()}
+        values["points"] = {k: [_point(p) for p in v] for k, v in values["points"].items()}
+        values["sets"] = [ConformalSets(s["alpha"], tuple(s["cuts"])) for s in values["sets"]]
+        return StoredCalibration(**values)
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not a calibration ({error}): write it anew with pcloud calibrate"
+        ) from None
+
+
+def _point(values: dict[str, Any]) -> WorkingPoint:
+    name, *rest = (values[key] for key in ("name", "threshold", "efficiency", "mistag_rate"))
+    return WorkingPoint(name, *(Measured.from_dict(fields) for fields in rest))
+
+
+def _fraction(passed: NDArray[np.bool_]) -> Measured:
+    """Part of the jets, with the binomial error of Laplace's estimate: not 0 at the edges."""
+    number, k = len(passed), int(passed.sum())
+    smooth = (k + 1) / (number + 2)
+    return Measured(k / max(number, 1), float(np.sqrt(smooth * (1 - smooth) / (number + 2))))

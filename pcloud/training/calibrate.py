@@ -1,0 +1,47 @@
+"""Calibration of a run on its validation jets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pcloud.evaluation.calibration_file import StoredCalibration
+from pcloud.evaluation.scores import Scores
+from pcloud.training.data import load_splits
+from pcloud.training.run import Run
+
+__all__ = ["calibrate_run"]
+
+
+def calibrate_run(
+    run: Run, method: str = "temperature", *, checkpoint: str = "best", batch_size: int = 512
+) -> StoredCalibration:
+    """Fit calibration maps, thresholds and conformal sets on the validation jets of a run.
+
+    They are written to ``calibration.json`` in its folder, where ``run.predict(calibrated=True)``
+    finds them.
+
+    Parameters
+    ----------
+    run : Run
+        The trained tagger.
+    method : str
+        Which map to use: ``"temperature"``, ``"vector"`` or ``"isotonic"``. All are fitted.
+    checkpoint : str
+        ``"best"`` or ``"last"``.
+    batch_size : int
+        Jets per batch.
+
+    Raises
+    ------
+    InputError
+        If the run has no such checkpoint, or its validation jets cannot be used.
+    UnknownNameError
+        If there is no such method.
+    """
+    checksum = run.checksum(checkpoint)  # says that there is none before reading a large file
+    (jets,) = load_splits(run.config, "val")
+    scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
+    sample = Scores.check(np.asarray(jets.label), scores, run.classes)
+    stored = StoredCalibration.fit(sample, method, checkpoint=checkpoint, checksum=checksum)
+    stored.write(run.path)
+    return stored
