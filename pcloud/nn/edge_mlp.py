@@ -55,10 +55,11 @@ def mean_messages(
     -------
     Tensor, shape (N, C')
     """
-    training = norms[0].training
+    modes = {norm.training for norm in norms}  # both, where some are frozen
+    training = True in modes
     if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export() or len(center) == 0:
         return _plain(center, other, neighbors, linears, norms)
-    if training and torch.is_grad_enabled():
+    if modes == {True} and torch.is_grad_enabled():
         return _train(center, other, neighbors, linears, norms)
     if training or torch.is_grad_enabled():
         return _plain(center, other, neighbors, linears, norms)

@@ -47,9 +47,10 @@ class NormedMLP(nn.Module):
         layers = [*self.linears], [*self.norms]
         if torch.compiler.is_compiling() or x.requires_grad or len(x) < 2:
             return _plain(x, *layers)
-        if self.training and torch.is_grad_enabled():
+        modes = {norm.training for norm in self.norms}  # both, where some are frozen
+        if modes == {True} and torch.is_grad_enabled():
             return _train(x, *layers)
-        if self.training or torch.is_grad_enabled():
+        if True in modes or torch.is_grad_enabled():
             return _plain(x, *layers)
         return _infer(x, *layers)
 

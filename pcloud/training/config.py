@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataConfig",
+    "InitConfig",
     "ModelConfig",
     "OptimizerConfig",
     "RunConfig",
@@ -89,13 +90,34 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """Which weights to begin with, and which of them to keep."""
+
+    init_from: str | None = None
+    """Begin with the weights of a run, of its checkpoint (.ckpt), or of a file of the model's
+    authors; by default random ones. Features and classes may be others: they go by name. Options
+    of the model that are not given are those of the weights."""
+    reset_head: bool = False
+    """Give the network a new head, the last map, whose size goes with the classes."""
+    freeze: str | list[str] | None = None
+    """Parameters that stay as they are: names of parameters or modules (convs.0), globs
+    (convs.*.weight), regular expressions after re:. Their batch normalisations keep their
+    statistics."""
+
+    def __post_init__(self) -> None:
+        for name in ("reset_head", "freeze"):
+            if getattr(self, name) and self.init_from is None:
+                raise InputError(f"{name} needs init_from: random weights are new anyway")
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """How the weights are found."""
 
     recipe: str | None = None
     """Published training that sets everything in this group that is not given: particlenet,
-    particlenet_original, particlenet_lite_original, part, pfn, lorentznet or lgatr; by default
-    the model's own."""
+    particlenet_original, particlenet_lite_original, particlenet_finetune, part, part_finetune,
+    pfn, lorentznet or lgatr; by default the model's own, with init_from that for fine-tuning."""
     optimizer: Literal["ranger", "adamw", "lion"] | None = None
     """Optimizer; by default the recipe's."""
     schedule: Literal["constant", "flat_decay", "one_cycle", "restarts", "cosine"] | None = None
@@ -111,6 +133,8 @@ class OptimizerConfig:
     """Passes over the training jets; by default the recipe's."""
     steps: int | None = None
     """Optimizer steps, in the place of epochs; by default the recipe's."""
+    lr_head_factor: float | None = None
+    """Factor on the learning rate of the head; by default the recipe's."""
     gradient_clip: float | None = None
     """Largest norm of the gradient, 0 for no clipping; by default the recipe's."""
     precision: Literal["float32", "bfloat16"] | None = None
@@ -120,7 +144,7 @@ class OptimizerConfig:
     jets), or one number per class."""
 
     def __post_init__(self) -> None:
-        for name in ("lr", "batch_size"):
+        for name in ("lr", "batch_size", "lr_head_factor"):
             _check(self, name, "positive", getattr(self, name) > 0)
         for name in ("weight_decay", "epochs", "steps", "gradient_clip"):
             _check(self, name, "at least 0", getattr(self, name) >= 0)
@@ -170,14 +194,14 @@ class RunConfig:
         _check(self, "out", "a folder", bool(self.out))
 
 
-_STAGES = (DataConfig, ModelConfig, OptimizerConfig, RunConfig)
+_STAGES = (DataConfig, ModelConfig, InitConfig, OptimizerConfig, RunConfig)
 
 # A run may be continued elsewhere, and saved more or less often: its result does not depend on it.
 _FREE = ("out", "data_root", "accelerator", "devices", "checkpoint_steps", "checkpoint_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(DataConfig, ModelConfig, OptimizerConfig, RunConfig):
+class TrainConfig(DataConfig, ModelConfig, InitConfig, OptimizerConfig, RunConfig):
     """Everything about a training run; complete, with the recipe's values filled in.
 
     Raises
@@ -193,7 +217,7 @@ class TrainConfig(DataConfig, ModelConfig, OptimizerConfig, RunConfig):
                 stage.__post_init__(self)
 
     def _fill_from_recipe(self) -> None:
-        name = self.recipe or default_recipe(self.model)
+        name = self.recipe or default_recipe(self.model, pretrained=self.init_from is not None)
         given = dataclasses.asdict(get_recipe(name))
         if self.steps and self.epochs is None:
             given["epochs"] = 0

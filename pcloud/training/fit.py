@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from pcloud.errors import InputError
 from pcloud.models import model_info
-from pcloud.training.checkpoint import Tagger, read_checkpoint
+from pcloud.training.begin import begin, weights_to_begin_with
+from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_training_data
 from pcloud.training.environment import update_environment
@@ -108,21 +109,30 @@ def _check_before_loading(config: TrainConfig) -> None:
 
 
 def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bool) -> None:
+    last = checkpoint_path(folder, "last")
+    checkpoint = read_checkpoint(last) if last.exists() and not overwrite else None
+    weights = weights_to_begin_with(config, checkpoint)
     jets = load_training_data(config)
     _seed(config.seed)
-    tagger = Tagger.build(config.model, config.model_options, jets.train.feature_set, jets.classes)
+    beginning = begin(config, jets, weights, checkpoint)
+    tagger = beginning.tagger
     recipe = config.resolved_recipe()
     data = JetData(jets.train, jets.val, recipe, config.seed)
     loss = nn.CrossEntropyLoss(_class_weights(config.class_weights, jets))
-    module = TaggerModule(tagger.model, recipe, data.total_steps, loss)
+    module = TaggerModule(
+        tagger.model, recipe, data.total_steps, loss, beginning.head, beginning.frozen
+    )
     if overwrite:
         clear(folder)
     with StopRequest() as stop:
         keeper = RunKeeper(folder, config, tagger, jets.fingerprint, stop)
-        if keeper.last.exists():
-            keeper.restore(read_checkpoint(keeper.last), module, data)
+        if checkpoint is not None:
+            keeper.restore(checkpoint, module, data)
         _announce(console, config, tagger, jets, data, keeper)
         write_config(folder, config)
+        if beginning.report is not None:
+            console.print(beginning.report, highlight=False)
+            beginning.report.write(folder / "init.json")
         update_environment(folder, config.seed, finished=False)
         bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, recipe.batch_size)
         trainer = _trainer(config, data.total_epochs - data.epoch, [keeper, bar])
@@ -197,11 +207,14 @@ def _announce(
     keeper: RunKeeper,
 ) -> None:
     parameters = sum(p.numel() for p in tagger.model.parameters())
+    frozen = sum(p.numel() for p in tagger.model.parameters() if not p.requires_grad)
     counts = torch.bincount(jets.train.y, minlength=len(jets.classes)).tolist()  # type: ignore[arg-type]
     names = ", ".join(f"{n:,} {name}" for n, name in zip(counts, jets.classes, strict=True))
     length = f"{data.total_steps:,} steps of {config.batch_size} jets in {data.total_epochs} epochs"
     lines = [
-        f"{tagger.name}: {parameters:,} parameters, {len(tagger.feature_set)} features",
+        f"{tagger.name}: {parameters:,} parameters"
+        + (f", {frozen:,} of them frozen" if frozen else "")
+        + f", {len(tagger.feature_set)} features",
         f"{len(jets.train):,} training jets ({names}), {len(jets.val):,} validation jets",
         f"recipe {config.recipe}: {length}",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning as L
@@ -36,6 +36,10 @@ class TaggerModule(L.LightningModule):
         Optimizer steps of the whole run, over which the schedule extends.
     loss : torch.nn.Module
         ``loss(logits, labels) -> ()``, a mean over jets.
+    head : sequence of str
+        Parameters with the learning rate of the head.
+    frozen : sequence of torch.nn.Module
+        Parts of the model that stay in evaluation mode.
     """
 
     def __init__(
@@ -44,9 +48,13 @@ class TaggerModule(L.LightningModule):
         recipe: Recipe,
         total_steps: int,
         loss: nn.Module,
+        head: Sequence[str] = (),
+        frozen: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
         self.model = model
+        self.head = head
+        self.frozen = tuple(frozen)  # a list of modules beside the model would be a second copy
         self.recipe = recipe
         self.total_steps = total_steps
         self.loss = loss
@@ -54,11 +62,19 @@ class TaggerModule(L.LightningModule):
         self.val_outputs: list[tuple[Tensor, Tensor]] = []
         self.resume_from: dict[str, Any] | None = None
         self._takes_layout = "layout" in inspect.signature(model.forward).parameters
+        self.train()
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
         extra = {"layout": batch.layout} if self._takes_layout else {}
         return self.model(batch.x, batch.p4, batch.batch, **extra).float()
+
+    def train(self, mode: bool = True) -> TaggerModule:
+        """Set the mode of all but the frozen parts."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Lay the batch out while its lengths are still on the CPU: a GPU need not wait then."""
@@ -91,7 +107,10 @@ class TaggerModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer and schedule, where the run was interrupted in the state of then."""
         recipe = self.recipe
-        optimizer = build_optimizer(recipe.optimizer, self.model, recipe.lr, recipe.weight_decay)
+        lr_of = dict.fromkeys(self.head, recipe.lr * recipe.lr_head_factor)
+        optimizer = build_optimizer(
+            recipe.optimizer, self.model, recipe.lr, recipe.weight_decay, lr_of
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         if self.resume_from is not None:
             optimizer.load_state_dict(self.resume_from["optimizer"])
@@ -103,7 +122,7 @@ class TaggerModule(L.LightningModule):
         }
 
     def lr_at(self, step: int) -> float:
-        """Learning rate with which a step, counted from 0, was or will be done."""
+        """Learning rate of a step, counted from 0; that of the head differs by its factor."""
         return self.recipe.lr * self._lr_factor(step)
 
     def _lr_factor(self, step: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,20 +13,26 @@ from pcloud.errors import UnknownNameError
 __all__ = ["OPTIMIZERS", "adamw", "build_optimizer", "lion", "parameter_groups", "ranger"]
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, lr_of: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: with weight decay and without.
 
     Without are biases, scales of normalisations and other vectors, and what the model names in a
-    set ``no_weight_decay`` of parameter names, such as a class token.
+    set ``no_weight_decay`` of parameter names, such as a class token. Parameters with a learning
+    rate of their own in `lr_of`, by name, follow in groups of their own.
     """
     exempt = set(getattr(model, "no_weight_decay", ()))
+    lr_of = lr_of or {}
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    decayed = [p for name, p in trainable if p.ndim > 1 and name not in exempt]
-    others = [p for name, p in trainable if p.ndim <= 1 or name in exempt]
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, Any]] = []
+    for lr in [None, *sorted(set(lr_of.values()))]:
+        own: dict[str, Any] = {} if lr is None else {"lr": lr}
+        part = [(name, p) for name, p in trainable if lr_of.get(name) == lr]
+        decayed = [p for name, p in part if p.ndim > 1 and name not in exempt]
+        others = [p for name, p in part if p.ndim <= 1 or name in exempt]
+        groups.append({"params": decayed, "weight_decay": weight_decay, **own})
+        groups.append({"params": others, "weight_decay": 0.0, **own})
     return [group for group in groups if group["params"]]
 
 
@@ -72,9 +78,13 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], torch.optim.Optimi
 
 
 def build_optimizer(
-    name: str, model: nn.Module, lr: float, weight_decay: float = 0.0
+    name: str,
+    model: nn.Module,
+    lr: float,
+    weight_decay: float = 0.0,
+    lr_of: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """Make an optimizer for the trainable parameters of a model."""
+    """Make an optimizer for the trainable parameters of a model, some with a rate of their own."""
     if name not in OPTIMIZERS:
         raise UnknownNameError("optimizer", name, OPTIMIZERS)
-    return OPTIMIZERS[name](parameter_groups(model, weight_decay), lr)
+    return OPTIMIZERS[name](parameter_groups(model, weight_decay, lr_of), lr)

@@ -29,6 +29,8 @@ class Recipe:
     """Optimizer steps, for recipes that count them; 0: count epochs."""
     gradient_clip: float = 0.0
     """Largest norm of the gradient; 0: no clipping."""
+    lr_head_factor: float = 1.0
+    """Factor on the learning rate of the head, the last map, whose size goes with the classes."""
     precision: str = "float32"
     """``float32``, or ``bfloat16`` for autocast."""
     source: str = ""
@@ -72,6 +74,26 @@ RECIPES: dict[str, Recipe] = {
         precision="bfloat16",
         source="arXiv:2202.03772",
     ),
+    "particlenet_finetune": Recipe(
+        optimizer="ranger",
+        schedule="constant",
+        lr=1e-3,
+        batch_size=512,
+        epochs=20,
+        lr_head_factor=50.0,
+        source="arXiv:2202.03772",
+    ),
+    "part_finetune": Recipe(
+        optimizer="ranger",
+        schedule="constant",
+        lr=1e-4,
+        weight_decay=0.01,
+        batch_size=512,
+        epochs=20,
+        precision="bfloat16",
+        lr_head_factor=50.0,
+        source="arXiv:2202.03772",
+    ),
     "pfn": Recipe(
         optimizer="ranger",
         schedule="flat_decay",
@@ -112,12 +134,15 @@ _BY_MODEL = {
 }
 
 
-def default_recipe(model: str) -> str:
+def default_recipe(model: str, *, pretrained: bool = False) -> str:
     """Name of the recipe for a model when none is asked for.
 
-    A model without one of its own, such as a user's, takes ``"particlenet"``.
+    A model without one of its own, such as a user's, takes ``"particlenet"``. One that begins
+    with trained weights takes the recipe for fine-tuning, where its own has one.
     """
-    return _BY_MODEL.get(model, model if model in RECIPES else "particlenet")
+    name = _BY_MODEL.get(model, model if model in RECIPES else "particlenet")
+    fine_tuning = f"{name}_finetune"
+    return fine_tuning if pretrained and fine_tuning in RECIPES else name
 
 
 def get_recipe(name: str) -> Recipe:

@@ -27,9 +27,13 @@ def test_a_training_follows_the_learning_rates_of_its_recipe(
     step = TaggerModule.training_step
 
     def recorded(self: TaggerModule, *args: Any) -> torch.Tensor:
-        decayed, others = self.trainer.optimizers[0].param_groups
-        assert decayed["lr"] == others["lr"]
-        rates.append(decayed["lr"])
+        groups = self.trainer.optimizers[0].param_groups
+        body = {group["lr"] for group in groups if group["params"][0].shape[0] != 2}
+        head = {group["lr"] for group in groups if group["params"][0].shape[0] == 2}
+        assert len(body) == 1
+        if recipe.lr_head_factor != 1:
+            assert list(head) == pytest.approx([recipe.lr_head_factor * max(body)])
+        rates.append(max(body))
         return step(self, *args)
 
     monkeypatch.setattr(TaggerModule, "training_step", recorded)
@@ -57,6 +61,21 @@ def test_every_model_and_any_other_has_a_default_recipe() -> None:
     for model in [*list_models(), "my_file:MyTagger"]:
         assert default_recipe(model) in RECIPES
     assert default_recipe("pfn") == "pfn"
+
+
+def test_trained_weights_ask_for_the_recipe_of_fine_tuning() -> None:
+    fine_tuning = {
+        "particlenet": "particlenet_finetune",
+        "particlenet_lite": "particlenet_finetune",
+        "part": "part_finetune",
+        "transformer": "part_finetune",
+        "pfn": "pfn",  # has none of its own
+    }
+    for model, recipe in fine_tuning.items():
+        assert default_recipe(model, pretrained=True) == recipe
+        assert default_recipe(model) == recipe.removesuffix("_finetune").replace(
+            "transformer", "part"
+        )
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest_name() -> None:

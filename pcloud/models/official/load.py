@@ -16,7 +16,7 @@ from pcloud.models.official.particlenet import particlenet
 from pcloud.models.official.state_dict import State, read_state_dict
 from pcloud.models.registry import build_model
 
-__all__ = ["load_official"]
+__all__ = ["load_official", "read_official"]
 
 _READERS: dict[str, Callable[[State], tuple[dict[str, Any], State]]] = {
     "lorentznet": lorentznet,
@@ -52,12 +52,7 @@ def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Mo
     InputError
         If the file holds no such state dict; the names that do not fit are listed.
     """
-    if name not in _READERS:
-        raise UnknownNameError("official weights reader", name, _READERS)
-    try:
-        sizes, state = _READERS[name](read_state_dict(Path(path)))
-    except KeyError as error:
-        raise InputError(f"{path} holds no weights of {name}: {error.args[0]} is absent") from error
+    sizes, state = read_official(name, path)
     model = build_model(name, **sizes | options)
     missing, unexpected = model.load_state_dict(state, strict=False)
     if missing or unexpected:
@@ -65,3 +60,16 @@ def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Mo
             f"{path} does not fit {name}: absent {missing or 'none'}, unknown {unexpected or 'none'}"
         )
     return model.eval()
+
+
+def read_official(name: str, path: str | PathLike[str]) -> tuple[dict[str, Any], State]:
+    """Options of our model, inputs and classes among them, and its state dict, from such a file.
+
+    Raises as :func:`load_official`, but does not see whether the model takes all of the weights.
+    """
+    if name not in _READERS:
+        raise UnknownNameError("official weights reader", name, _READERS)
+    try:
+        return _READERS[name](read_state_dict(Path(path)))
+    except KeyError as error:
+        raise InputError(f"{path} holds no weights of {name}: {error.args[0]} is absent") from error

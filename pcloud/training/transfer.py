@@ -1,0 +1,265 @@
+"""Trained weights into a new network, whose inputs and classes may be others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Group
+from rich.table import Table
+from torch import Tensor
+
+from pcloud.errors import InputError
+from pcloud.features import FeatureSet
+from pcloud.models.axes import Axis, class_axes, feature_axes
+from pcloud.training.checkpoint import Tagger, write_atomic
+from pcloud.training.weights import Weights
+
+__all__ = ["Transfer", "TransferReport", "transfer"]
+
+Outcome = Literal["loaded", "mapped", "reset", "skipped"]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What became of a tensor.
+
+    Attributes
+    ----------
+    name : str
+        In the state dict.
+    outcome : {"loaded", "mapped", "reset", "skipped"}
+        Taken as it was; taken feature by feature or class by class; left as the new network
+        began; or not taken, because the new network has no such tensor.
+    source_shape, shape : tuple of int, optional
+        In the weights, and in the new network; None where there is no such tensor.
+    note : str
+        What was mapped, or why it was not taken.
+    """
+
+    name: str
+    outcome: Outcome
+    source_shape: tuple[int, ...] | None
+    shape: tuple[int, ...] | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What a network began with: every tensor of it and of the weights it was given.
+
+    Attributes
+    ----------
+    origin : str
+        Where the weights come from.
+    tensors : sequence of Transfer
+        In the order of the network.
+    notes : sequence of str
+        What could not be checked.
+    """
+
+    origin: str
+    tensors: Sequence[Transfer]
+    notes: Sequence[str] = ()
+
+    def names(self, outcome: Outcome) -> list[str]:
+        """Names of the tensors with this outcome."""
+        return [tensor.name for tensor in self.tensors if tensor.outcome == outcome]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON."""
+        text = json.dumps(self.to_dict(), indent=2) + "\n"
+        write_atomic(path, lambda file: file.write(text.encode()))
+
+    def __rich__(self) -> Group:
+        """How many tensors were loaded, and a row for each that was not simply that."""
+        counts = Counter(tensor.outcome for tensor in self.tensors)
+        total = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+        table = Table("tensor", "was", "is", "", "", box=None)
+        for tensor in self.tensors:
+            if tensor.outcome != "loaded":
+                shapes = [_shape(tensor.source_shape), _shape(tensor.shape)]
+                table.add_row(tensor.name, *shapes, tensor.outcome, tensor.note)
+        rows = [table] if table.row_count else []
+        return Group(f"begins with {self.origin}: {total} tensors", *rows, *self.notes)
+
+
+def transfer(weights: Weights, tagger: Tagger, *, reset_head: bool = False) -> TransferReport:
+    """Give trained weights to a new network.
+
+    Features and classes go by name: those that both know keep their weights, in any order. A
+    feature that is new begins with weight zero in the linear maps, so that at first the network
+    ignores it; a new class asks for a new head.
+
+    Parameters
+    ----------
+    weights : Weights
+        What is known.
+    tagger : Tagger
+        The new network with its random weights, which are replaced.
+    reset_head : bool
+        Whether what depends on the number of classes keeps its random weights.
+
+    Returns
+    -------
+    TransferReport
+        What was loaded, mapped, reset and skipped.
+
+    Raises
+    ------
+    InputError
+        If the weights do not fit: other classes without `reset_head`, other widths or depths,
+        or a feature that was standardised in another way. The network is as it was then.
+    """
+    sizes = len(tagger.feature_set), len(tagger.classes), tagger.options
+    head = class_axes(tagger.name, *sizes)
+    same_inputs = weights.feature_set == tagger.feature_set
+    inputs = {} if same_inputs else feature_axes(tagger.name, *sizes)
+    if reset_head and not head:
+        raise InputError(f"model {tagger.name!r} has no head: nothing in it grows with the classes")
+    orders = [_order_of_features(weights, tagger.feature_set, inputs)] if inputs else []
+    orders += [] if reset_head else [_order_of_classes(weights, tagger, head)]
+    state = tagger.model.state_dict()
+    tensors = []
+    for name, new in state.items():
+        if reset_head and name in head:
+            taken: _Taken = new, "reset", "head"
+        else:
+            taken = _carried_over(name, weights, new, orders)
+        state[name] = taken[0]
+        tensors.append(_entry(name, weights.state.get(name), new, *taken[1:]))
+    _check_fit(weights, tagger, tensors)
+    tagger.model.load_state_dict(state)
+    unused = [name for name in weights.state if name not in state]
+    tensors += [_entry(name, weights.state[name], None, "skipped") for name in unused]
+    return TransferReport(weights.origin, tensors, [order.note for order in orders if order.note])
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Where the features, or classes, of a network are among those of the weights."""
+
+    axes: dict[str, Axis]
+    """The tensors that depend on their number."""
+    old: int
+    """Their number in the weights."""
+    index: list[int | None] | None
+    """Of each new one its place among the old ones; None for a new one, and where names are not
+    known."""
+    note: str = ""
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing changes."""
+        return self.index is None or self.index == list(range(self.old))
+
+    def apply(self, name: str, value: Tensor, new: Tensor) -> Tensor | None:
+        """`value` in the new order; None where its parts cannot be told apart."""
+        axis = self.axes[name]
+        if axis.others or value.shape[axis.dim] != axis.blocks * self.old:
+            return None
+        old = value.movedim(axis.dim, 0).unflatten(0, (axis.blocks, self.old))
+        moved = old.new_zeros(axis.blocks, len(self.index or []), *old.shape[2:])
+        for j, i in enumerate(self.index or []):
+            if i is not None:
+                moved[:, j] = old[:, i]
+            elif new.dim() == 1:  # scale, shift or statistics of a normalisation
+                moved[:, j] = new.unflatten(0, (axis.blocks, -1))[:, j]
+        return moved.flatten(0, 1).movedim(0, axis.dim)
+
+
+_Taken = tuple[Tensor, Outcome, str]
+"""The value of a tensor in the new network, what became of it, and why."""
+
+
+def _carried_over(name: str, weights: Weights, new: Tensor, orders: Sequence[_Order]) -> _Taken:
+    value = weights.state.get(name)
+    if value is None:
+        return new, "reset", _MISFIT
+    changes = [order for order in orders if name in order.axes and not order.same]
+    for order in changes:
+        value = order.apply(name, value, new)
+        if value is None:
+            return new, "reset", "its inputs are not only features"
+    if value.shape != new.shape:
+        unknown = any(name in order.axes and order.index is None for order in orders)
+        return new, "reset", "inputs of unknown names" if unknown else _MISFIT
+    return value, "mapped" if changes else "loaded", "by name" if changes else ""
+
+
+_MISFIT = "does not fit"
+
+
+def _order_of_features(weights: Weights, features: FeatureSet, axes: dict[str, Axis]) -> _Order:
+    if weights.feature_set is None:
+        return _Order(axes, 0, None, "the weights do not name their inputs")
+    known = dict(zip(weights.feature_set.names, weights.feature_set.features, strict=True))
+    for feature in features.features:
+        before = known.get(feature.name, feature)
+        if before != feature:
+            raise InputError(
+                f"feature {feature.name!r} was standardised as {before} in {weights.origin}, "
+                f"here as {feature}: its weights would mean something else"
+            )
+    names = list(known)
+    index = [names.index(name) if name in known else None for name in features.names]
+    added = [name for name in features.names if name not in known]
+    dropped = [name for name in names if name not in features.names]
+    parts = [f"features new here: {', '.join(added)}"] if added else []
+    parts += [f"features not used here: {', '.join(dropped)}"] if dropped else []
+    return _Order(axes, len(names), index, "; ".join(parts))
+
+
+def _order_of_classes(weights: Weights, tagger: Tagger, axes: dict[str, Axis]) -> _Order:
+    advice = "--reset-head gives the network a new head"
+    if weights.classes is None:
+        for name in axes:
+            old, new = weights.state.get(name), tagger.model.state_dict()[name]
+            if old is not None and old.shape != new.shape:
+                raise InputError(
+                    f"{weights.origin} do not have {len(tagger.classes)} classes, "
+                    f"{', '.join(tagger.classes)}: {name} is {_shape(old)}; {advice}"
+                )
+        return _Order(axes, 0, None, f"taken to have the classes {', '.join(tagger.classes)}")
+    absent = [name for name in tagger.classes if name not in weights.classes]
+    if absent:
+        raise InputError(
+            f"{weights.origin} know the classes {', '.join(weights.classes)}, "
+            f"not {', '.join(absent)}; {advice}"
+        )
+    index: list[int | None] = [weights.classes.index(name) for name in tagger.classes]
+    return _Order(axes, len(weights.classes), index)
+
+
+def _check_fit(weights: Weights, tagger: Tagger, tensors: Sequence[Transfer]) -> None:
+    misfits = [tensor for tensor in tensors if tensor.note == _MISFIT]
+    if not misfits:
+        return
+    first = misfits[0]
+    raise InputError(
+        f"{weights.origin}, a {weights.name}, do not fit the model {tagger.name!r}: "
+        f"{len(misfits)} of its {len(tensors)} tensors are absent or have another shape, the first "
+        f"is {first.name}, {_shape(first.shape)} here and {_shape(first.source_shape)} there"
+    )
+
+
+def _entry(
+    name: str, old: Tensor | None, new: Tensor | None, outcome: Outcome, note: str = ""
+) -> Transfer:
+    source_shape = None if old is None else tuple(old.shape)
+    return Transfer(name, outcome, source_shape, None if new is None else tuple(new.shape), note)
+
+
+def _shape(shape: Tensor | tuple[int, ...] | None) -> str:
+    if isinstance(shape, Tensor):
+        shape = tuple(shape.shape)
+    return "absent" if shape is None else " x ".join(map(str, shape)) or "a number"
