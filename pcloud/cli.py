@@ -507,7 +507,7 @@ def _console(*, stderr: bool = False) -> Console:
 def _print_rows(rows: list[list[str]]) -> None:
     from rich.table import Table
 
-    table = Table(*rows[0], box=None, pad_edge=False)
+    table = Table(*rows[0], box=None, pad_edge=False, collapse_padding=True)
     for row in rows[1:]:
         table.add_row(*row)
     _console().print(table)

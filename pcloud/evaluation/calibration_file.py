@@ -110,7 +110,7 @@ class StoredCalibration:
                 sample.labels, fitted(p), classes=self.classes, **options
             )
         names = [name for name in tables["none"] if "[" not in name]
-        used = [f"{name}, used" if name == self.method else name for name in tables]
+        used = [f"{name}*" if name == self.method else name for name in tables]
         rows = [[describe(name), *(str(t[name]) for t in tables.values())] for name in names]
         return [["scaling", *used], *rows]
 

@@ -7,8 +7,9 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from pcloud.report.blocks import Section
 from pcloud.report.run_folder import RunFolder
-from pcloud.report.sections import Section, test_jets
+from pcloud.report.sections import test_jets
 
 _PAGE = """<!doctype html>
 <html lang="en">

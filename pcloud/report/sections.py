@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -19,30 +18,16 @@ from pcloud.evaluation.figures import (
 )
 from pcloud.evaluation.figures.curves import PANELS
 from pcloud.evaluation.table import describe
+from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
 from pcloud.report.figures import FigureFolder
 from pcloud.report.run_folder import RunFolder
-
-
-@dataclass(frozen=True)
-class Section:
-    """A titled part of a page.
-
-    Parameters
-    ----------
-    title : str
-        Plain text.
-    body : str
-        HTML; empty for a section that is left out.
-    """
-
-    title: str
-    body: str
+from pcloud.report.trust import calibration
 
 
 def results(run: RunFolder, figures: FigureFolder) -> Section:
     """Give the numbers, each with its error."""
     if run.table is None:
-        return Section("Result", _absent(_why(run, "scores.parquet"), "no numbers"))
+        return Section("Result", absent(_why(run, "scores.parquet"), "no numbers"))
     tiles = [_tile(name, entry) for name, entry in run.table.items() if "[" not in name]
     number = run.table.settings.get("num_bootstrap")
     check = (
@@ -53,10 +38,10 @@ def results(run: RunFolder, figures: FigureFolder) -> Section:
         "accuracy, passing jets and threshold for the rejection)"
         f"{check}. Another training would move the numbers too: these errors do not know it."
     )
-    parts = [f'<dl class="tiles">{"".join(tiles)}</dl>', _paragraph(words)]
+    parts = [f'<dl class="tiles">{"".join(tiles)}</dl>', paragraph(words)]
     if by_class := run.table.by_class():
-        parts.append(_table(by_class))
-    parts += [_paragraph(note, "note") for note in run.table.notes]
+        parts.append(table(by_class))
+    parts += [paragraph(note, "note") for note in run.table.notes]
     return Section("Result", "".join(parts))
 
 
@@ -64,7 +49,7 @@ def discrimination(run: RunFolder, figures: FigureFolder) -> Section:
     """Draw ROC curves and scores."""
     title = "How well the classes are told apart"
     if run.scores is None:
-        return Section(title, _absent(_why(run, "scores.parquet"), "no curves"))
+        return Section(title, absent(_why(run, "scores.parquet"), "no curves"))
     settings = {} if run.table is None else run.table.settings
     chosen = {name: settings.get(name) for name in ("signal", "background")}
     efficiencies = settings.get("efficiencies", (0.3, 0.5))
@@ -90,9 +75,9 @@ def confusion(run: RunFolder, figures: FigureFolder) -> Section:
     """Draw the confusion matrix three ways."""
     title = "What is taken for what"
     if run.scores is None:
-        return Section(title, _absent(_why(run, "scores.parquet"), "no confusion matrix"))
+        return Section(title, absent(_why(run, "scores.parquet"), "no confusion matrix"))
     if not run.scores.are_probabilities:
-        return Section(title, _absent("The scores are no probabilities", "no predicted class"))
+        return Section(title, absent("The scores are no probabilities", "no predicted class"))
     signal = None if run.table is None else run.table.settings.get("signal")
     captions = {
         None: "Counts. Each row holds the jets of one true class, each column what they were "
@@ -118,7 +103,7 @@ def training(run: RunFolder, figures: FigureFolder) -> Section:
     """Draw the training curves."""
     columns = {name for names in PANELS.values() for name in names}
     if not columns & set(run.history):
-        return Section("Training", _absent(_why(run, "metrics.csv"), "no training curves"))
+        return Section("Training", absent(_why(run, "metrics.csv"), "no training curves"))
     captions = {
         ("loss", "learning rate"): "Loss after every epoch: lower is better, a ring marks the "
         "best validation. Validation rising while training falls is overtraining. Below, the "
@@ -138,7 +123,7 @@ def training(run: RunFolder, figures: FigureFolder) -> Section:
     words = _training_words(run)
     if not any(name.startswith("val_") for name in run.history):
         words += " There were no validation jets, so nothing here shows overtraining."
-    return Section("Training", f'{_paragraph(words)}<div class="figures">{"".join(drawn)}</div>')
+    return Section("Training", f'{paragraph(words)}<div class="figures">{"".join(drawn)}</div>')
 
 
 def other_samples(run: RunFolder, figures: FigureFolder) -> Section:
@@ -152,14 +137,14 @@ def other_samples(run: RunFolder, figures: FigureFolder) -> Section:
         found = (str(table[name]) if name in table else "" for table in tables.values())
         rows.append([describe(name), *found])
     words = "The same tagger on other jets, beside its own test jets."
-    return Section("Other samples", _paragraph(words) + _table(rows))
+    return Section("Other samples", paragraph(words) + table(rows))
 
 
 def reproduction(run: RunFolder, figures: FigureFolder) -> Section:
     """Give commands, configuration and environment."""
     title = "Making it again"
     if not run.config_text:
-        body = _absent(_why(run, "config.yaml"), "no command to make this run again")
+        body = absent(_why(run, "config.yaml"), "no command to make this run again")
     else:
         folder, again = shlex.quote(str(run.path)), shlex.quote(f"{run.path}_again")
         commands = [
@@ -168,11 +153,11 @@ def reproduction(run: RunFolder, figures: FigureFolder) -> Section:
             f"pcloud report {again}",
         ]
         body = f"<pre><code>{escape(chr(10).join(commands))}</code></pre>"
-        body += _details("Configuration", f"<pre><code>{escape(run.config_text)}</code></pre>")
+        body += details("Configuration", f"<pre><code>{escape(run.config_text)}</code></pre>")
     if run.environment:
-        body += _details("Environment", _table(_flatten(run.environment), header=False))
+        body += details("Environment", table(_flatten(run.environment), header=False))
     else:
-        body += _absent(_why(run, "environment.json"), "no versions and machine")
+        body += absent(_why(run, "environment.json"), "no versions and machine")
     return Section(title, body)
 
 
@@ -180,6 +165,7 @@ SECTIONS: Sequence[Callable[[RunFolder, FigureFolder], Section]] = (
     results,
     discrimination,
     confusion,
+    calibration,
     training,
     other_samples,
     reproduction,
@@ -198,7 +184,7 @@ def _tile(name: str, entry: Measured) -> str:
     if entry.bootstrap is not None:
         foot = f"bootstrap ± {str(Measured(entry.value, entry.bootstrap)).partition(' ± ')[2]}"
     return (
-        f"<div><dt>{_subscripts(describe(name))}</dt><dd>{escape(value)}{small}"
+        f"<div><dt>{subscripts(describe(name))}</dt><dd>{escape(value)}{small}"
         f"<span>{escape(foot)}</span></dd></div>"
     )
 
@@ -221,39 +207,8 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _subscripts(text: str) -> str:
-    return escape(text).replace("εB", "ε<sub>B</sub>").replace("εS", "ε<sub>S</sub>")
-
-
-def _paragraph(text: str, kind: str = "") -> str:
-    attribute = f' class="{kind}"' if kind else ""
-    return f"<p{attribute}>{escape(text)}</p>"
-
-
-def _absent(reason: str, consequence: str) -> str:
-    return _paragraph(f"{reason}: {consequence}.", "absent")
-
-
 def _why(run: RunFolder, file: str) -> str:
     return f"{file} {run.missing.get(file, 'has no such columns')}"
-
-
-def _details(summary: str, body: str) -> str:
-    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
-
-
-def _table(rows: list[list[str]], header: bool = True) -> str:
-    head = ""
-    if header:
-        head = "".join(f'<th scope="col">{_subscripts(cell)}</th>' for cell in rows[0])
-        head = f"<thead><tr>{head}</tr></thead>"
-    body = "".join(
-        f'<tr><th scope="row">{_subscripts(row[0])}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in rows[1 if header else 0 :]
-    )
-    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
 def _flatten(values: dict[str, Any]) -> list[list[str]]:

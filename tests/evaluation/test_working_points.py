@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pcloud.errors import InputError
+from pcloud.evaluation.working_points import working_points
+
+
+def test_a_threshold_lets_the_wanted_part_pass(tagger):
+    labels, scores = tagger.draw(1000, 800, np.random.default_rng(0))
+    for point in working_points(labels, scores, efficiencies=[0.3], mistag_rates=[0.05]):
+        passed = scores >= point.threshold.value
+        efficiency, mistag = passed[labels == 1].mean(), passed[labels == 0].mean()
+        assert point.efficiency.value == pytest.approx(efficiency, abs=1e-3)
+        assert point.mistag_rate.value == pytest.approx(mistag, abs=1.3e-3)
+    by_efficiency = working_points(labels, scores, efficiencies=[0.3], mistag_rates=[])[0]
+    assert (scores >= by_efficiency.threshold.value)[labels == 1].sum() == 300
+
+
+def test_errors_are_the_spread_over_samples(tagger):
+    generator = np.random.default_rng(1)
+    found = [
+        working_points(*tagger.draw(400, 400, generator), efficiencies=[0.5], mistag_rates=[0.1])
+        for _ in range(300)
+    ]
+    for i, rate in ((0, "mistag_rate"), (1, "efficiency")):
+        for name in ("threshold", rate):
+            values = [getattr(points[i], name).value for points in found]
+            errors = [getattr(points[i], name).error for points in found]
+            assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.15), name
+
+
+def test_the_wanted_rate_is_met_in_new_samples_within_its_error(tagger):
+    generator = np.random.default_rng(2)
+    passed = []
+    for _ in range(300):
+        (point,) = working_points(
+            *tagger.draw(400, 400, generator), efficiencies=[0.5], mistag_rates=[]
+        )
+        labels, scores = tagger.draw(4000, 2, generator)
+        passed.append((scores[labels == 1] >= point.threshold.value).mean())
+    assert np.mean(passed) == pytest.approx(0.5, abs=0.005)
+    assert np.std(passed) == pytest.approx(point.efficiency.error, rel=0.15)
+
+
+def test_no_background_beyond_the_threshold_is_a_limit():
+    labels, scores = np.repeat([0, 1], 50), np.linspace(0, 1, 100)
+    point = working_points(labels, scores, efficiencies=[0.5])[0]
+    assert point.mistag_rate.limit == "upper"
+    assert point.mistag_rate.value == pytest.approx(1 - 0.05 ** (1 / 50))
+
+
+def test_many_classes_need_a_signal():
+    labels = np.arange(90) % 3
+    scores = 0.1 + 0.7 * np.eye(3)[labels]
+    with pytest.raises(InputError, match="which of a, b, c"):
+        working_points(labels, scores, classes=["a", "b", "c"])
+    points = working_points(labels, scores, classes=["a", "b", "c"], signal="b", background="a")
+    assert points[0].threshold.value == pytest.approx(0.8 / 0.9)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        working_points(labels, scores, signal=1, efficiencies=[1.5])
