@@ -13,7 +13,15 @@ from torch import nn
 
 from pcloud.errors import InputError, UnknownNameError
 
-__all__ = ["ModelInfo", "build_model", "list_models", "model_info", "register_model"]
+__all__ = [
+    "ModelInfo",
+    "build_model",
+    "list_models",
+    "model_factory",
+    "model_info",
+    "model_kind",
+    "register_model",
+]
 
 Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
 
@@ -134,7 +142,7 @@ def build_model(name: str, in_features: int, num_classes: int = 2, **options: An
     InputError
         If the file cannot be found or imported, or an option has a value the model refuses.
     """
-    factory = _from_file(name) if ":" in name else model_info(name).factory
+    factory = model_factory(name)
     _check_options(name, factory, options)
     try:
         return factory(in_features, num_classes, **options)
@@ -142,6 +150,20 @@ def build_model(name: str, in_features: int, num_classes: int = 2, **options: An
         if isinstance(error, InputError) or not options:
             raise
         raise InputError(f"model {name!r} cannot be built with {options}: {error}") from error
+
+
+def model_factory(name: str) -> Callable[..., nn.Module]:
+    """What `build_model` calls for a registered name or a ``file:Class``."""
+    return _from_file(name) if ":" in name else model_info(name).factory
+
+
+def model_kind(name: str) -> Literal["cloud", "image"]:
+    """What a model takes; a class from a file takes images if its first input has that name."""
+    if ":" not in name:
+        return model_info(name).kind
+    factory = _from_file(name)
+    inputs = list(inspect.signature(getattr(factory, "forward", factory)).parameters)
+    return "image" if inputs[:2] == ["self", "images"] else "cloud"
 
 
 def _check_options(name: str, factory: Callable[..., nn.Module], options: dict[str, Any]) -> None:

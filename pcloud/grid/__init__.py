@@ -1,0 +1,46 @@
+"""Images: networks with and without rotational symmetry, jet images, images as graphs.
+
+A network on images is ``model(images) -> logits (B, C)``: ``images (B, C, H, W)`` in, one row per
+image out.
+"""
+
+from pcloud.grid.build import build_network
+from pcloud.grid.digit_cnn import DigitCNN, p4cnn
+from pcloud.grid.group_conv import (
+    GroupConv2d,
+    GroupPool2d,
+    LiftingConv2d,
+    OrientationPool,
+    fit_to_stride,
+)
+from pcloud.grid.groups import GROUPS, PlaneGroup, group_named
+from pcloud.grid.layers import PLAIN, Layers, group_layers
+from pcloud.grid.resnet import ResNet, group_resnet34, load_pretrained, resnet34
+from pcloud.grid.rotations import Rotated, RotationAverage, rotate
+from pcloud.grid.small_cnn import SmallCNN, group_cnn
+
+__all__ = [
+    "GROUPS",
+    "PLAIN",
+    "DigitCNN",
+    "GroupConv2d",
+    "GroupPool2d",
+    "Layers",
+    "LiftingConv2d",
+    "OrientationPool",
+    "PlaneGroup",
+    "ResNet",
+    "Rotated",
+    "RotationAverage",
+    "SmallCNN",
+    "build_network",
+    "fit_to_stride",
+    "group_cnn",
+    "group_layers",
+    "group_named",
+    "group_resnet34",
+    "load_pretrained",
+    "p4cnn",
+    "resnet34",
+    "rotate",
+]

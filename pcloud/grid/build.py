@@ -1,0 +1,40 @@
+"""Networks on images by name."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from pcloud.models.registry import build_model, model_factory
+
+__all__ = ["build_network"]
+
+
+def build_network(
+    name: str, in_channels: int, num_classes: int, size: tuple[int, int], **options: Any
+) -> nn.Module:
+    """A network on images with random weights.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, or ``file:Class`` for a network of your own.
+    in_channels : int
+        Colours of the images.
+    num_classes : int
+        Classes C.
+    size : (int, int)
+        Height and width of the images, for networks with an argument `size`.
+    **options
+        Handed to the network.
+
+    Returns
+    -------
+    torch.nn.Module
+        ``model(images) -> logits (B, C)`` with ``images (B, in_channels, H, W)``.
+    """
+    if "size" in inspect.signature(model_factory(name)).parameters:
+        options = {"size": tuple(size), **options}
+    return build_model(name, in_channels, num_classes, **options)
