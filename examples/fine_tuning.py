@@ -103,13 +103,14 @@ def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
             if not points:
                 continue
             x, mean, spread, counting = zip(*points, strict=True)
-            axes.plot(x, mean, "o", label=BEGINNINGS[beginning], markersize=6, **style)
-            axes.errorbar(x, mean, spread, fmt="none", elinewidth=4, color=style["color"])
-            axes.errorbar(x, mean, counting, fmt="none", elinewidth=1, capsize=3, **style)
+            axes.plot(x, mean, "o", label=BEGINNINGS[beginning], linewidth=1, markersize=6, **style)
+            bars = {"fmt": "none", "ecolor": style["color"]}
+            axes.errorbar(x, mean, spread, elinewidth=7, alpha=0.35, **bars)
+            axes.errorbar(x, mean, counting, elinewidth=1.2, capsize=3, **bars)
         axes.set(xscale="log", ylabel=label)
         axes.set_xticks(options.jets, [f"{jets:,}" for jets in options.jets])
         axes.minorticks_off()
-    panels[0].legend(loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     panels[-1].set_xlabel("training jets")
     save_figure(figure, options.out / "fine_tuning")
 
