@@ -31,7 +31,7 @@ def jet_observables(jets: FlatJets) -> dict[str, Floats]:
     jet = np.repeat(np.arange(number), count)
 
     def total(values: Floats) -> Floats:
-        return np.bincount(jet, weights=values, minlength=number)
+        return np.bincount(jet, values, number).astype(np.float64)
 
     e, px, py, pz = (component.astype(np.float64) for component in jets.p4)
     axis = [total(component) for component in (e, px, py, pz)]

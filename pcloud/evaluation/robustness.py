@@ -68,7 +68,9 @@ class Effect:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Effect:
         """Inverse of `to_dict`."""
-        plain = {k: Measured(**v) if isinstance(v, dict) else v for k, v in fields.items()}
+        plain: dict[str, Any] = {
+            k: Measured.from_dict(v) if isinstance(v, dict) else v for k, v in fields.items()
+        }
         return cls(**plain)
 
 
@@ -97,7 +99,7 @@ class Robustness:
     def rows(self) -> list[list[str]]:
         """A table: a row for each change."""
         at = f"at εS = {self.efficiency:g}"
-        header = ["", "strength", "AUC change × 1000", f"1/εB {at}", "ratio to unchanged"]
+        header = ["", "strength", "1000 x AUC change", f"1/εB {at}", "ratio to unchanged"]
         header += ["signal kept", "background kept", "log-odds moved by"]
         first = ["unchanged", "", f"AUC {self.auc}", str(self.rejection), "", "", "", ""]
         return [header, first, *map(_row, self.effects)]
@@ -116,7 +118,7 @@ class Robustness:
     def from_dict(cls, fields: dict[str, Any]) -> Robustness:
         """Inverse of `to_dict`."""
         effects = [Effect.from_dict(effect) for effect in fields["effects"]]
-        both = {name: Measured(**fields[name]) for name in ("auc", "rejection")}
+        both = {name: Measured.from_dict(fields[name]) for name in ("auc", "rejection")}
         return cls(**{**fields, **both, "effects": effects})
 
     def write(self, path: Path) -> Path:
@@ -335,8 +337,7 @@ def _effect(
 ) -> Effect:
     cut = before.threshold
     kept = [
-        after.kept(cut, jets)
-        for jets in (after.ranking.signal_jets, after.ranking.background_jets)
+        after.kept(cut, jets) for jets in (after.ranking.signal_jets, after.ranking.background_jets)
     ]
     return Effect(name, strength, after.auc, after.rejection, change, ratio, *kept, moved)
 

@@ -133,7 +133,7 @@ def transform(jets: FlatJets, name: str, strength: float, seed: int = 0) -> Flat
     lambda strength: strength > -1,
 )
 def _energy_scale(jets: FlatJets, strength: float, generator: Generator) -> FlatJets:
-    return _scaled(jets, np.float64(1 + strength))
+    return _scaled(jets, 1 + strength)
 
 
 @register(
@@ -263,7 +263,7 @@ def _double(jets: FlatJets) -> tuple[Floats, ...]:
 
 def _axis(jets: FlatJets) -> tuple[Floats, ...]:
     jet = _jet(jets)
-    return tuple(np.bincount(jet, c, minlength=len(jets)) for c in _double(jets))
+    return tuple(np.bincount(jet, c, len(jets)).astype(np.float64) for c in _double(jets))
 
 
 def _moved(jets: FlatJets, *p4: Floats) -> FlatJets:
@@ -271,7 +271,7 @@ def _moved(jets: FlatJets, *p4: Floats) -> FlatJets:
     return replace(jets, p4=tuple(component.astype(dtype) for component in p4))
 
 
-def _scaled(jets: FlatJets, factor: Floats) -> FlatJets:
+def _scaled(jets: FlatJets, factor: Floats | float) -> FlatJets:
     return _moved(jets, *(factor * component for component in _double(jets)))
 
 
