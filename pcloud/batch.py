@@ -164,9 +164,13 @@ class JetLoader:
         first, self._first = self._first, 0
         for i in range(first, len(self)):
             self._next = i + 1
-            batch = collate(self.data, order[i * self.batch_size : (i + 1) * self.batch_size])
+            batch = self.collate(order[i * self.batch_size : (i + 1) * self.batch_size])
             yield batch.pin_memory() if self.pin_memory else batch
         self.set_epoch(self.epoch + 1)
+
+    def collate(self, jets: Tensor) -> Batch:
+        """The batch of some jets, by their index."""
+        return collate(self.data, jets)
 
     def set_epoch(self, epoch: int) -> None:
         """Start with the first batch of `epoch`."""

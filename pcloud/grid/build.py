@@ -35,6 +35,10 @@ def build_network(
     torch.nn.Module
         ``model(images) -> logits (B, C)`` with ``images (B, in_channels, H, W)``.
     """
-    if "size" in inspect.signature(model_factory(name)).parameters:
-        options = {"size": tuple(size), **options}
-    return build_model(name, in_channels, num_classes, **options)
+    return build_model(name, in_channels, num_classes, **size_option(name, size) | options)
+
+
+def size_option(name: str, size: tuple[int, int]) -> dict[str, Any]:
+    """``{"size": [height, width]}`` for a network that must know it, else nothing."""
+    known = inspect.signature(model_factory(name)).parameters
+    return {"size": list(size)} if "size" in known else {}

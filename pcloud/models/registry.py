@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable
@@ -66,6 +67,7 @@ class ModelInfo:
 
 
 _MODELS: dict[str, ModelInfo] = {}
+_HOMES = ("pcloud.models", "pcloud.grid")  # where models of ours are registered on import
 
 
 def register_model(
@@ -97,7 +99,7 @@ def register_model(
 
 def list_models(kind: Literal["cloud", "image"] = "cloud") -> list[str]:
     """Names of all registered models: taggers of clouds, or networks on images."""
-    return sorted(name for name, info in _MODELS.items() if info.kind == kind)
+    return sorted(name for name, info in _registered().items() if info.kind == kind)
 
 
 def model_info(name: str) -> ModelInfo:
@@ -108,9 +110,16 @@ def model_info(name: str) -> ModelInfo:
     UnknownNameError
         If no model has that name.
     """
-    if name not in _MODELS:
-        raise UnknownNameError("model", name, _MODELS)
-    return _MODELS[name]
+    models = _registered()
+    if name not in models:
+        raise UnknownNameError("model", name, models)
+    return models[name]
+
+
+def _registered() -> dict[str, ModelInfo]:
+    for home in _HOMES:
+        importlib.import_module(home)
+    return _MODELS
 
 
 def build_model(name: str, in_features: int, num_classes: int = 2, **options: Any) -> nn.Module:

@@ -17,8 +17,10 @@ import torch
 from torch import nn
 
 from pcloud.errors import InputError
-from pcloud.features import FeatureSet
+from pcloud.grid.build import size_option
+from pcloud.grid.images import ImageFormat
 from pcloud.models import build_model
+from pcloud.training.inputs import Inputs, inputs_from_dict
 
 __all__ = ["Tagger", "checkpoint_path", "read_checkpoint", "write_atomic", "write_checkpoint"]
 
@@ -32,13 +34,13 @@ class Tagger:
     Attributes
     ----------
     model : torch.nn.Module
-        ``model(x, p4, batch) -> logits (B, C)``.
+        ``model(x, p4, batch) -> logits (B, C)``, or ``model(images)``.
     name : str
         Its name in `pcloud.build_model`.
     options : dict
         Its options there.
-    feature_set : FeatureSet
-        What ``x`` holds.
+    feature_set : FeatureSet or ImageFormat
+        What ``x`` holds, or how images are seen.
     classes : list of str
         Names of the classes, in the order of the logits.
     """
@@ -46,14 +48,16 @@ class Tagger:
     model: nn.Module
     name: str
     options: dict[str, Any]
-    feature_set: FeatureSet
+    feature_set: Inputs
     classes: list[str]
 
     @classmethod
     def build(
-        cls, name: str, options: dict[str, Any], feature_set: FeatureSet, classes: list[str]
+        cls, name: str, options: dict[str, Any], feature_set: Inputs, classes: list[str]
     ) -> Tagger:
         """A tagger with random weights."""
+        if isinstance(feature_set, ImageFormat):
+            options = size_option(name, (feature_set.height, feature_set.width)) | options
         model = build_model(name, in_features=len(feature_set), num_classes=len(classes), **options)
         return cls(model, name, options, feature_set, classes)
 
@@ -77,7 +81,7 @@ class Tagger:
         InputError
             If the weights do not fit the model, as when its code has changed since.
         """
-        features = FeatureSet.from_dict(values["features"])
+        features = inputs_from_dict(values["features"])
         tagger = cls.build(values["name"], values["options"], features, values["classes"])
         try:
             tagger.model.load_state_dict(values["weights"])

@@ -12,22 +12,25 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from pcloud.batch import JetDataset
 from pcloud.datasets import dataset_files, dataset_info, list_datasets
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FeatureSet, feature_set
+from pcloud.grid.images import ImageDataset, ImageFormat, ImageSet
+from pcloud.grid.splits import load_image_splits, load_images
 from pcloud.io import iter_jets, read_jets
-from pcloud.training.config import DataConfig
+from pcloud.models.registry import model_kind
+from pcloud.training.config import DataConfig, TrainConfig
+from pcloud.training.inputs import Dataset, Inputs, Sample, check_columns, make_dataset
 
-__all__ = ["TrainingData", "check_columns", "load_jets", "load_splits", "load_training_data"]
+__all__ = ["TrainingData", "load_jets", "load_splits", "load_training_data"]
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The jets that a training sees, as PyG data sets, and the names of their classes."""
+    """The jets or images that a training sees, and the names of their classes."""
 
-    train: JetDataset
-    val: JetDataset
+    train: Dataset
+    val: Dataset
     classes: list[str]
 
     @property
@@ -40,7 +43,7 @@ class TrainingData:
         }
 
 
-def load_training_data(config: DataConfig) -> TrainingData:
+def load_training_data(config: TrainConfig) -> TrainingData:
     """Read the training and validation jets of a configuration and check that they can be used.
 
     Raises
@@ -51,8 +54,8 @@ def load_training_data(config: DataConfig) -> TrainingData:
     FileNotFoundError
         If a file is not there.
     """
-    features = _features(config)
     train, val = load_splits(config, "train", "val")
+    features = ImageFormat.fit(train.images) if isinstance(train, ImageSet) else _features(config)
     classes = _classes(train)
     for name, jets in (("training", train), ("validation", val)):
         _check_jets(name, jets, features, classes)
@@ -61,11 +64,13 @@ def load_training_data(config: DataConfig) -> TrainingData:
             f"the validation jets have the classes {', '.join(_named(val) or [])}, "
             f"the training jets {', '.join(classes)}"
         )
-    return TrainingData(JetDataset(train, features), JetDataset(val, features), classes)
+    return TrainingData(make_dataset(train, features), make_dataset(val, features), classes)
 
 
-def load_splits(config: DataConfig, *splits: str) -> list[ak.Array]:
+def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
     """The jets of splits of a configuration: ``"train"``, ``"val"`` or ``"test"``.
+
+    Images, where its network takes them.
 
     A split with no file of its own is a part of the training jets, drawn by `split_seed`.
 
@@ -74,6 +79,8 @@ def load_splits(config: DataConfig, *splits: str) -> list[ak.Array]:
     InputError
         If the configuration has no such split.
     """
+    if model_kind(config.model) == "image":
+        return list(load_image_splits(config, *splits))
     whole = cache(lambda: load_jets(config.data, config))  # read once for all its parts
     jets = []
     for split in splits:
@@ -94,18 +101,18 @@ def load_splits(config: DataConfig, *splits: str) -> list[ak.Array]:
 
 def load_jets(
     source: str | Sequence[str],
-    config: DataConfig,
+    config: TrainConfig,
     split: str = "train",
     limit: int | None = None,
-) -> ak.Array:
+) -> Sample:
     """The jets of a data set by name, or of files, with the options of a configuration.
 
     Parameters
     ----------
     source : str or sequence of str
         Name of a data set, or files.
-    config : DataConfig
-        How to read them.
+    config : TrainConfig
+        How to read them; where its network takes images, they are images.
     split : str
         Split of the data set.
     limit : int, optional
@@ -116,6 +123,8 @@ def load_jets(
     UnknownNameError
         If `source` is neither a data set nor a path.
     """
+    if model_kind(config.model) == "image":
+        return load_images(source, split)
     schema = config.schema
     if isinstance(source, str) and _is_dataset(source):
         info = dataset_info(source)
@@ -196,19 +205,19 @@ def _features(config: DataConfig) -> FeatureSet:
     return feature_set(names[0] if isinstance(names, list) and len(names) == 1 else names)
 
 
-def _named(jets: ak.Array) -> list[str] | None:
+def _named(jets: Sample) -> list[str] | None:
     """Names of the classes, where they are known."""
     names = jets.attrs.get("classes")
     return list(names) if names else None
 
 
-def _classes(jets: ak.Array) -> list[str]:
+def _classes(jets: Sample) -> list[str]:
     if "label" not in jets.fields:
         raise InputError("the training jets have no labels")
     return _named(jets) or [str(i) for i in range(int(np.max(jets.label, initial=0)) + 1)]
 
 
-def _check_jets(name: str, jets: ak.Array, features: FeatureSet, classes: list[str]) -> None:
+def _check_jets(name: str, jets: Sample, features: Inputs, classes: list[str]) -> None:
     if len(jets) == 0:
         raise InputError(f"there are no {name} jets")
     check_columns(jets, features, f"the {name} jets")
@@ -228,21 +237,7 @@ def _check_jets(name: str, jets: ak.Array, features: FeatureSet, classes: list[s
         )
 
 
-def check_columns(jets: ak.Array, features: FeatureSet, whose: str) -> None:
-    """Make sure that jets have what features need.
-
-    Raises
-    ------
-    InputError
-        If a column is absent; the message names all that are.
-    """
-    missing = [column for column in features.columns if column not in jets.fields]
-    if missing:
-        raise InputError(
-            f"the features need {', '.join(missing)}, which {whose} do not have; "
-            f"they have {', '.join(jets.fields)}"
-        )
-
-
-def _bytes(data: JetDataset) -> bytes:
+def _bytes(data: Dataset) -> bytes:
+    if isinstance(data, ImageDataset):
+        return data.to_bytes()
     return data.ptr.numpy().tobytes() + data.y.numpy().tobytes()  # type: ignore[union-attr]

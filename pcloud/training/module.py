@@ -13,8 +13,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from pcloud.batch import JetDataset, JetLoader
+from pcloud.batch import JetLoader
 from pcloud.nn.layout import RaggedLayout
+from pcloud.training.inputs import Dataset, make_loader, network_inputs
 from pcloud.training.metrics import RunningMetrics, mean_auc
 from pcloud.training.optimizers import build_optimizer
 from pcloud.training.recipes import Recipe
@@ -67,7 +68,7 @@ class TaggerModule(L.LightningModule):
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
         extra = {"layout": batch.layout} if self._takes_layout else {}
-        return self.model(batch.x, batch.p4, batch.batch, **extra).float()
+        return self.model(*network_inputs(batch), **extra).float()
 
     def train(self, mode: bool = True) -> TaggerModule:
         """Set the mode of all but the frozen parts."""
@@ -138,22 +139,22 @@ class JetData(L.LightningDataModule):
 
     Parameters
     ----------
-    train, val : JetDataset
-        The jets.
+    train, val : JetDataset or ImageDataset
+        The jets or images.
     recipe : Recipe
         Size of the batches and length of the run.
     seed : int
         Of the order of the jets.
     """
 
-    def __init__(self, train: JetDataset, val: JetDataset, recipe: Recipe, seed: int) -> None:
+    def __init__(self, train: Dataset, val: Dataset, recipe: Recipe, seed: int) -> None:
         super().__init__()
         size = recipe.batch_size
         # a last batch of a few jets would weigh as much in the gradient as a full one
-        self.train_loader = JetLoader(
+        self.train_loader = make_loader(
             train, size, shuffle=True, seed=seed, drop_last=len(train) >= size
         )
-        self.val_loader = JetLoader(val, size)
+        self.val_loader = make_loader(val, size)
         self.steps_per_epoch = len(self.train_loader)
         self.total_steps = recipe.steps or recipe.epochs * self.steps_per_epoch
         self.total_epochs = math.ceil(self.total_steps / self.steps_per_epoch)

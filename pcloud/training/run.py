@@ -8,18 +8,22 @@ from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
-import awkward as ak
 import numpy as np
 import torch
 from torch import nn
 
-from pcloud.batch import JetDataset, JetLoader
 from pcloud.errors import InputError
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
-from pcloud.features import FeatureSet
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
-from pcloud.training.data import check_columns
+from pcloud.training.inputs import (
+    Inputs,
+    Sample,
+    check_columns,
+    make_dataset,
+    make_loader,
+    network_inputs,
+)
 
 __all__ = ["Run"]
 
@@ -70,7 +74,7 @@ class Run:
             return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
     @property
-    def feature_set(self) -> FeatureSet:
+    def feature_set(self) -> Inputs:
         """The inputs of the network with their standardisation."""
         return self.tagger().feature_set
 
@@ -114,7 +118,7 @@ class Run:
     @torch.no_grad()
     def predict(
         self,
-        jets: ak.Array,
+        jets: Sample,
         *,
         batch_size: int = 512,
         checkpoint: str = "best",
@@ -125,8 +129,9 @@ class Run:
 
         Parameters
         ----------
-        jets : awkward.Array
-            As from :func:`pcloud.read_jets`; labels are not needed.
+        jets : awkward.Array or ImageSet
+            As from :func:`pcloud.read_jets`, or from :func:`pcloud.grid.read_images` for a network
+            on images; labels are not needed.
         batch_size : int
             Jets per batch; a score does not depend on it.
         checkpoint : str
@@ -154,10 +159,9 @@ class Run:
         model = self.model(checkpoint).to(device)
         parts = [np.empty((0, len(self.classes)))]
         for start in range(0, len(jets), _CHUNK):
-            data = JetDataset(jets[start : start + _CHUNK], self.feature_set)
-            for batch in JetLoader(data, batch_size):
-                batch = batch.to(device)
-                logits = model(batch.x, batch.p4, batch.batch)
+            data = make_dataset(jets[start : start + _CHUNK], self.feature_set)
+            for batch in make_loader(data, batch_size):
+                logits = model(*network_inputs(batch.to(device)))
                 parts.append(logits.double().softmax(dim=-1).cpu().numpy())
         scores = np.concatenate(parts)
         return scores if calibration is None else calibration(scores)

@@ -1,0 +1,193 @@
+"""Images with their labels, and how a network gets to see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcloud.batch import JetLoader
+from pcloud.errors import InputError
+
+__all__ = ["ImageBatch", "ImageDataset", "ImageFormat", "ImageLoader", "ImageSet"]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one size, with labels where they are known.
+
+    Takes slices, index arrays and masks, and has the attributes of an array of jets that a
+    training looks at: `fields`, `label`, `attrs`.
+
+    Parameters
+    ----------
+    images : Tensor, shape (B, C, H, W)
+        uint8 or float.
+    labels : Tensor, shape (B,), int64, optional
+        True classes.
+    classes : sequence of str, optional
+        Their names.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+    classes: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> ImageSet:
+        labels = None if self.labels is None else self.labels[index]
+        return replace(self, images=self.images[index], labels=labels)
+
+    @property
+    def fields(self) -> list[str]:
+        """What is known of each image."""
+        return ["image"] if self.labels is None else ["image", "label"]
+
+    @property
+    def label(self) -> Tensor | None:
+        """The labels."""
+        return self.labels
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The names of the classes, where they are known."""
+        return {} if self.classes is None else {"classes": list(self.classes)}
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """Size and colours of the images of a network, and the unit of each colour.
+
+    A network sees the values divided by `scale`, in which the training images have a root mean
+    square of 1. Nothing is subtracted: black stays zero, which is what padding and turning bring
+    in at the borders.
+
+    Parameters
+    ----------
+    channels, height, width : int
+        Shape of the images.
+    scale : tuple of float
+        One for each colour.
+    """
+
+    channels: int
+    height: int
+    width: int
+    scale: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, images: Tensor) -> ImageFormat:
+        """The format of the training images (B, C, H, W)."""
+        squares = [float(images[:, c].double().square().mean()) for c in range(images.shape[1])]
+        return cls(*images.shape[1:], scale=tuple(s**0.5 if s else 1.0 for s in squares))
+
+    def __len__(self) -> int:
+        """Number of colours: the input features of a network."""
+        return self.channels
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) as a network sees them, float32."""
+        scale = torch.tensor(self.scale, device=images.device).view(-1, 1, 1)
+        return images.float() / scale
+
+    def check(self, images: Tensor) -> None:
+        """Make sure that images have this format.
+
+        Raises
+        ------
+        InputError
+            If they are larger, smaller or of other colours.
+        """
+        found, expected = tuple(images.shape[1:]), (self.channels, self.height, self.width)
+        if found != expected:
+            raise InputError(
+                f"these images have (colours, height, width) = {found}, the network takes "
+                f"{expected}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in a checkpoint."""
+        return {
+            "images": [self.channels, self.height, self.width],
+            "scale": list(self.scale),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ImageFormat:
+        """Inverse of `to_dict`."""
+        return cls(*values["images"], scale=tuple(values["scale"]))
+
+
+@dataclass
+class ImageBatch:
+    """Images as a network sees them, ``images (B, C, H, W)``, and their labels ``y (B,)``."""
+
+    images: Tensor
+    y: Tensor | None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageBatch:
+        """The same on a device."""
+        return self._apply(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> ImageBatch:
+        """The same in page-locked memory."""
+        return self._apply(lambda t: t.pin_memory())
+
+    def _apply(self, change: Any) -> ImageBatch:
+        return ImageBatch(change(self.images), None if self.y is None else change(self.y))
+
+
+class ImageDataset:
+    """Images in memory as a training takes them: what :class:`pcloud.JetDataset` is for jets.
+
+    Parameters
+    ----------
+    sample : ImageSet
+        The images.
+    image_format : ImageFormat, optional
+        By default fitted to them.
+
+    Attributes
+    ----------
+    images : Tensor, shape (B, C, H, W)
+        As they were stored.
+    y : Tensor or None, shape (B,), int64
+        Labels.
+    feature_set : ImageFormat
+        How a network sees them.
+    """
+
+    def __init__(self, sample: ImageSet, image_format: ImageFormat | None = None) -> None:
+        self.images = sample.images
+        self.y = sample.labels
+        self.feature_set = image_format or ImageFormat.fit(sample.images)
+        self.feature_set.check(sample.images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def indices(self) -> range:
+        """Numbers of the images."""
+        return range(len(self))
+
+    def to_bytes(self) -> bytes:
+        """What a checksum is taken of."""
+        labels = b"" if self.y is None else self.y.numpy().tobytes()
+        return np.ascontiguousarray(self.images.numpy()).tobytes() + labels
+
+
+class ImageLoader(JetLoader):
+    """Batches of an :class:`ImageDataset`: `JetLoader` for images."""
+
+    data: ImageDataset  # type: ignore[assignment]
+
+    def collate(self, index: Tensor) -> ImageBatch:  # type: ignore[override]
+        """The batch of some images."""
+        images = self.data.feature_set(self.data.images[index])
+        return ImageBatch(images, None if self.data.y is None else self.data.y[index])
