@@ -250,11 +250,10 @@ def _predict(options: Options) -> None:
     run = Run(options["run"])
     from rich.progress import Progress
 
-    from pcloud.io import count_jets
-    from pcloud.training.scoring import predict_file
+    from pcloud.training.scoring import count_file, predict_file
 
     reading = _reading(options)
-    total = count_jets(options["file"], reading.get("schema"))
+    total = count_file(run, options["file"], reading.get("schema"))
     with Progress(console=_console(stderr=True), disable=not _shows_progress(options)) as progress:
         task = progress.add_task("jets", total=total)
         number = predict_file(

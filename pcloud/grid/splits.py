@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["load_image_splits", "load_images", "stratified_parts"]
 
 
-def load_images(source: str | list[str], split: str = "train") -> ImageSet:
+def load_images(source: str | Sequence[str], split: str = "train") -> ImageSet:
     """The images of a file, of its part `split` where it has parts.
 
     Raises

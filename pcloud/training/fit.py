@@ -20,6 +20,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from pcloud.errors import InputError
+from pcloud.grid.images import ImageDataset
 from pcloud.models import model_info
 from pcloud.training.begin import begin, weights_to_begin_with
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
@@ -210,13 +211,14 @@ def _announce(
     frozen = sum(p.numel() for p in tagger.model.parameters() if not p.requires_grad)
     counts = torch.bincount(jets.train.y, minlength=len(jets.classes)).tolist()  # type: ignore[arg-type]
     names = ", ".join(f"{n:,} {name}" for n, name in zip(counts, jets.classes, strict=True))
-    length = f"{data.total_steps:,} steps of {config.batch_size} jets in {data.total_epochs} epochs"
+    things = "images" if isinstance(jets.train, ImageDataset) else "jets"
+    steps = f"{data.total_steps:,} steps of {config.batch_size} {things}"
     lines = [
         f"{tagger.name}: {parameters:,} parameters"
         + (f", {frozen:,} of them frozen" if frozen else "")
         + f", {len(tagger.feature_set)} features",
-        f"{len(jets.train):,} training jets ({names}), {len(jets.val):,} validation jets",
-        f"recipe {config.recipe}: {length}",
+        f"{len(jets.train):,} training {things} ({names}), {len(jets.val):,} for validation",
+        f"recipe {config.recipe}: {steps} in {data.total_epochs} epochs",
     ]
     if keeper.state.step:
         lines.append(f"continuing after step {keeper.state.step:,}")

@@ -111,6 +111,15 @@ RECIPES: dict[str, Recipe] = {
         epochs=35,
         source="arXiv:2201.08187",
     ),
+    "image": Recipe(
+        optimizer="adamw",
+        schedule="cosine",
+        lr=2e-3,
+        weight_decay=0.01,
+        batch_size=64,
+        epochs=30,
+        source="none: ours, for the images of benchmarks/galaxies.py",
+    ),
     "lgatr": Recipe(
         optimizer="lion",
         schedule="cosine",
@@ -126,6 +135,9 @@ RECIPES: dict[str, Recipe] = {
 """The recipes by name. On data of another size than the paper's, override the length or batch."""
 
 _BY_MODEL = {
+    **dict.fromkeys(
+        ("cnn", "group_cnn", "z2cnn", "p4cnn", "resnet34", "group_resnet34", "rotated"), "image"
+    ),
     "dgcnn": "particlenet",
     "particlenet": "particlenet",
     "particlenet_lite": "particlenet",

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pcloud.errors import InputError
 from pcloud.evaluation import EvaluationTable, evaluate, write_metrics
-from pcloud.io import iter_jets
+from pcloud.grid.images import ImageFormat
+from pcloud.grid.splits import load_images
+from pcloud.io import count_jets, iter_jets
 from pcloud.training.data import load_jets, load_splits
+from pcloud.training.inputs import Sample
 from pcloud.training.run import Run
 
-__all__ = ["evaluate_run", "predict_file"]
+__all__ = ["count_file", "evaluate_run", "predict_file"]
 
 
 def evaluate_run(
@@ -112,7 +114,8 @@ def predict_file(
     run : Run
         The trained tagger.
     path : str or sequence of str
-        The files.
+        The files; for a network on images one file of images, of which the test part is scored
+        where it has parts.
     out : path
         Parquet file to write: ``score_<class>`` for each class, ``label`` where known.
     overwrite : bool
@@ -145,14 +148,8 @@ def predict_file(
         run.calibration(checkpoint)
     number = 0
     with _ScoresFile(out, run.classes) as file:
-        chunks = iter_jets(
-            path,
-            schema,
-            chunk_size=chunk_size,
-            on_bad_jet=on_bad_jet,
-            check_units=check_units,
-        )
-        for jets in chunks:
+        reading = {"on_bad_jet": on_bad_jet, "check_units": check_units}
+        for jets in _chunks(run, path, chunk_size, schema=schema, **reading):
             scores = run.predict(
                 jets, batch_size=batch_size, checkpoint=checkpoint, calibrated=calibrated
             )
@@ -162,7 +159,23 @@ def predict_file(
     return number
 
 
-def _labels(jets: ak.Array, classes: list[str]) -> np.ndarray:
+def count_file(run: Run, path: str | Sequence[str], schema: Any = None) -> int:
+    """Number of jets, or images, that :func:`predict_file` will find in files."""
+    if isinstance(run.feature_set, ImageFormat):
+        return len(load_images(path, "test"))
+    return count_jets(path, schema)
+
+
+def _chunks(
+    run: Run, path: str | Sequence[str], chunk_size: int, **reading: Any
+) -> Iterator[Sample]:
+    if isinstance(run.feature_set, ImageFormat):
+        images = load_images(path, "test")
+        return (images[i : i + chunk_size] for i in range(0, len(images), chunk_size))
+    return iter_jets(path, chunk_size=chunk_size, **reading)
+
+
+def _labels(jets: Sample, classes: list[str]) -> np.ndarray:
     """Labels in the numbering of a run: where both name their classes, by name."""
     labels = np.asarray(jets.label).astype(np.int64)
     known = jets.attrs.get("classes")
