@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from pcloud.nn.derivatives import first_derivative, wants_higher_derivatives
 from pcloud.nn.dropout import drop_, keep_
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.precision import single, without_autocast
@@ -218,7 +218,7 @@ def attend(qkv: Tensor, slots: HeadSlots, bias: Sequence[Tensor], dropout: float
     """Attention of queries to keys and values ``qkv (N, 3, heads, d)``, shape (N, heads d)."""
     if len(qkv) == 0:
         return qkv[:, 0].flatten(1)
-    if qkv.device.type != "cpu":
+    if qkv.device.type != "cpu" or wants_higher_derivatives():
         return _plain(qkv, slots, bias, dropout)
     with without_autocast(qkv):
         return _Attention.apply(qkv, slots, dropout, *bias)
@@ -282,7 +282,7 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         slots, dropout, n = ctx.slots, ctx.dropout, len(ctx.slots.blocks)
         qkv, out, *rest = ctx.saved_tensors

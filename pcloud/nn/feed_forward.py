@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pcloud.nn.chunks import chunks
+from pcloud.nn.derivatives import first_derivative, wants_higher_derivatives
 from pcloud.nn.dropout import Dropout, drop_, keep_
 from pcloud.nn.precision import product_dtype, single, without_autocast
 
@@ -45,7 +45,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, C) from ``x (N, C)``."""
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        compiling = torch.compiler.is_compiling()
+        if x.device.type != "cpu" or compiling or wants_higher_derivatives():
             return self._plain(x)
         dtype, dropout = product_dtype(x), self.dropout.p if self.training else 0.0
         eps, store = (self.norm.eps, self.inner_norm.eps), torch.is_grad_enabled()
@@ -97,7 +98,7 @@ class _FeedForward(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, out, *rest = ctx.saved_tensors
         parameters, stored = rest[:8], rest[8:]
