@@ -4,9 +4,9 @@
     python benchmarks/top_tagging.py --out runs/landscape --data landscape --data-root FOLDER
 
 trains every model (`--models` for some) with every seed, scores the test jets, counts operations
-and measures rates, and writes a table (top_tagging.md), a figure (top_tagging.png) and all numbers
-(top_tagging.json) into the folder, anew after every run. Each training is a run folder there;
-started again, the command continues where it was, and more models or seeds are added.
+and measures rates, and writes all numbers (top_tagging.json), a table (top_tagging.md) and a figure
+(top_tagging.png) into the folder, anew after every run. Each training is a run folder there. Started
+again, the command goes on where it was; more models or seeds add to the numbers that are there.
 
 `--recipe published` trains as the papers did, by default on the full Landscape set; `short` trains
 all models alike, for a number of epochs that a laptop can do. Published results stand beside
@@ -20,7 +20,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ import torch
 from torch.nn import functional as F
 
 import pcloud
-from pcloud.errors import MissingExtraError
+from pcloud.errors import InputError, MissingExtraError
 from pcloud.evaluation import EvaluationTable
 from pcloud.evaluation.measured import Measured, round_together
 from pcloud.models.flops import count_flops
@@ -78,8 +78,63 @@ class Cost:
 class Entry:
     """What is known of a model: the metrics of every seed, and its cost."""
 
-    seeds: dict[int, EvaluationTable]
-    cost: Cost | None
+    seeds: dict[str, EvaluationTable] = field(default_factory=dict)
+    cost: Cost | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, for JSON."""
+        seeds = {seed: table.to_dict() for seed, table in self.seeds.items()}
+        return {"cost": self.cost and asdict(self.cost), "seeds": seeds}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Entry:
+        """Inverse of `to_dict`."""
+        seeds = {seed: EvaluationTable.from_dict(t) for seed, t in fields["seeds"].items()}
+        return cls(seeds, Cost(**fields["cost"]) if fields["cost"] else None)
+
+
+@dataclass
+class Results:
+    """The file of all numbers; what is in it is not computed again."""
+
+    path: Path
+    settings: dict[str, Any]
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, settings: dict[str, Any]) -> Results:
+        """Those of a file, or none if it is not there.
+
+        Raises
+        ------
+        InputError
+            If the file holds results of other settings.
+        """
+        if not path.exists():
+            return cls(path, settings)
+        content = json.loads(path.read_text())
+        for name, value in settings.items():
+            if content["settings"].get(name) != value:
+                raise InputError(
+                    f"{path} has results of {name}={content['settings'].get(name)}, not {value}: "
+                    f"give another --out"
+                )
+        return cls(path, settings, {n: Entry.from_dict(e) for n, e in content["models"].items()})
+
+    def of(self, model: str) -> Entry:
+        """What is known of `model`, to be added to."""
+        return self.entries.setdefault(model, Entry())
+
+    def save(self) -> None:
+        """Write the file."""
+        models = {name: entry.to_dict() for name, entry in self.entries.items()}
+        content = {"settings": self.settings, "models": models}
+        self.path.write_text(json.dumps(content, indent=1) + "\n")
+
+    def ranked(self) -> dict[str, Entry]:
+        """Models with metrics, the best AUC last."""
+        trained = {name: entry for name, entry in self.entries.items() if entry.seeds}
+        return dict(sorted(trained.items(), key=lambda item: mean(item[1], "auc")))
 
 
 def arguments() -> argparse.Namespace:
@@ -108,9 +163,10 @@ def arguments() -> argparse.Namespace:
 # Training
 
 
-def train_and_test(model: str, seed: int, options: argparse.Namespace, test: ak.Array) -> None:
-    """Leave a finished run with its metrics in the folder, unless it is there already."""
-    folder = options.out / model / f"seed{seed}"
+def train_and_test(
+    model: str, seed: int, options: argparse.Namespace, test: ak.Array
+) -> EvaluationTable:
+    """Train in a run folder, or continue there, and score the test jets."""
     run = pcloud.train(
         data=options.data,
         data_root=options.data_root,
@@ -119,19 +175,10 @@ def train_and_test(model: str, seed: int, options: argparse.Namespace, test: ak.
         max_val_jets=options.max_val_jets,
         epochs=options.epochs,
         seed=seed,
-        out=str(folder),
+        out=str(options.out / model / f"seed{seed}"),
         **(SHORT if options.recipe == "short" else {}),
     )
-    path = folder / "benchmark.json"
-    if path.exists() and json.loads(path.read_text())["counts"] == counts(test):
-        return
-    table = pcloud.evaluate(test.label.to_numpy(), run.predict(test), classes=run.classes)
-    path.write_text(json.dumps(table.to_dict(), indent=2) + "\n")
-
-
-def counts(jets: ak.Array) -> list[int]:
-    """Jets of each class."""
-    return np.bincount(jets.label.to_numpy()).tolist()
+    return pcloud.evaluate(test.label.to_numpy(), run.predict(test), classes=run.classes)
 
 
 # Cost
@@ -184,24 +231,6 @@ class Timer:
 # Table
 
 
-def entries(options: argparse.Namespace) -> dict[str, Entry]:
-    """What is there of every model, the best AUC last."""
-    path = options.out / "costs.json"
-    costs = json.loads(path.read_text()) if path.exists() else {}
-    found = {}
-    for folder in sorted(p for p in options.out.iterdir() if p.is_dir()):
-        seeds = {
-            int(f.parent.name.removeprefix("seed")): EvaluationTable.from_dict(
-                json.loads(f.read_text())
-            )
-            for f in sorted(folder.glob("seed*/benchmark.json"))
-        }
-        if seeds:
-            cost = Cost(**costs[folder.name]) if folder.name in costs else None
-            found[folder.name] = Entry(seeds, cost)
-    return dict(sorted(found.items(), key=lambda item: mean(item[1], "auc")))
-
-
 def mean(entry: Entry, metric: str) -> float:
     """Over the seeds."""
     return float(np.mean([table[metric].value for table in entry.seeds.values()]))
@@ -240,27 +269,15 @@ def costs_of(cost: Cost | None) -> list[str]:
     return [f"{cost.parameters:,}", f"{cost.flops_per_jet / 1e6:.3g}", *rates]
 
 
-def write_results(options: argparse.Namespace, test: ak.Array) -> None:
-    """Table, figure and JSON of all that is there."""
-    found = entries(options)
-    if not found:
-        return
+def write_results(results: Results, options: argparse.Namespace, test: ak.Array) -> None:
+    """Numbers, table and figure of all that is there."""
+    results.save()
+    found = results.ranked()
     full = options.data == "landscape" and options.recipe == "published" and not options.max_jets
-    published = full and len(test) == LANDSCAPE_TEST_JETS
-    header, *body = rows(found, published=published)
+    header, *body = rows(found, published=full and len(test) == LANDSCAPE_TEST_JETS)
     lines = [header, ["---"] * len(header), *body]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     (options.out / "top_tagging.md").write_text(f"{table}\n\n{caption(options, test)}\n")
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-    numbers = {
-        name: {
-            "cost": entry.cost and asdict(entry.cost),
-            "seeds": {seed: t.to_dict()["metrics"] for seed, t in entry.seeds.items()},
-        }
-        for name, entry in found.items()
-    }
-    result = {"settings": settings, "test_jets": counts(test), "models": numbers}
-    (options.out / "top_tagging.json").write_text(json.dumps(result, indent=2) + "\n")
     draw(found, options.out / "top_tagging.png")
 
 
@@ -321,22 +338,28 @@ def test_jets(options: argparse.Namespace) -> ak.Array:
     return pcloud.load_dataset(options.data, "test", **root)[: options.max_test_jets]
 
 
+def settings_of(options: argparse.Namespace, test: ak.Array) -> dict[str, Any]:
+    """What the numbers depend on, besides model and seed."""
+    names = ("data", "recipe", "epochs", "max_jets", "max_val_jets", "rate_jets")
+    counts = np.bincount(test.label.to_numpy()).tolist()
+    return {name: getattr(options, name) for name in names} | {"test_jets": counts}
+
+
 def main() -> None:
     options = arguments()
     models, test = available(options.models), test_jets(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    for seed in options.seeds:
+    results = Results.open(options.out / "top_tagging.json", settings_of(options, test))
+    for seed in map(str, options.seeds):
         for model in models:
-            train_and_test(model, seed, options, test)
-            write_results(options, test)
-    path = options.out / "costs.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    new = [model for model in models if model not in known]
-    if new:
-        costs = Timer(options.rate_jets).costs(new, options.repeats)
-        known |= {name: asdict(cost) for name, cost in costs.items()}
-        path.write_text(json.dumps(known, indent=2) + "\n")
-    write_results(options, test)
+            if seed not in results.of(model).seeds:
+                table = train_and_test(model, int(seed), options, test)
+                results.of(model).seeds[seed] = table
+                write_results(results, options, test)
+    new = [model for model in models if results.of(model).cost is None]
+    for name, cost in Timer(options.rate_jets).costs(new, options.repeats).items():
+        results.of(name).cost = cost
+    write_results(results, options, test)
     print((options.out / "top_tagging.md").read_text())
 
 

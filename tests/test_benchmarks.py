@@ -33,7 +33,7 @@ def test_taggers_are_compared_and_more_seeds_added(tmp_path):
     assert "| pfn | 2 |" in printed
     assert "published" not in printed
     result = json.loads((tmp_path / "table/top_tagging.json").read_text())
-    assert sum(result["test_jets"]) == 500
+    assert sum(result["settings"]["test_jets"]) == 500
     assert result["models"]["pfn"]["cost"]["parameters"] == 83_842
     assert set(result["models"]["pfn"]["seeds"]) == {"1", "2"}
     assert (tmp_path / "table/top_tagging.png").stat().st_size > 5_000
