@@ -45,6 +45,8 @@ class JetDataset(InMemoryDataset):
         What `x` holds.
     classes : list of str or None
         Names of the labels, where the jets know them.
+    teacher : Tensor or None, shape (B, C)
+        Logits of another network, to learn from; batches then have them as ``teacher``.
 
     Raises
     ------
@@ -64,6 +66,7 @@ class JetDataset(InMemoryDataset):
         _refuse_empty(counts)
         self.feature_set = feature_set(features)
         self.classes: list[str] | None = jets.attrs.get("classes")
+        self.teacher: Tensor | None = None
         self.ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
         self.p4 = torch.stack([_flat(jets.p4[c]) for c in ("E", "px", "py", "pz")], dim=-1)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
@@ -205,7 +208,7 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
     Returns
     -------
     torch_geometric.data.Batch
-        With ``x``, ``p4``, ``batch``, ``ptr``, and ``y`` where the jets are labelled.
+        With ``x``, ``p4``, ``batch``, ``ptr``; ``y`` and ``teacher`` where the jets have them.
     """
     start = data.ptr[jets]
     counts = data.ptr[jets + 1] - start
@@ -218,6 +221,9 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
     if data.y is not None:
         batch.y = data.y[jets]
         slices["y"] = torch.arange(len(jets) + 1)
+    if data.teacher is not None:
+        batch.teacher = data.teacher[jets]
+        slices["teacher"] = torch.arange(len(jets) + 1)
     batch._num_graphs = len(jets)
     batch._slice_dict = slices
     batch._inc_dict = dict.fromkeys(slices, zeros)

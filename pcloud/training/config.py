@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataConfig",
+    "DistillConfig",
     "InitConfig",
     "ModelConfig",
     "OptimizerConfig",
@@ -111,6 +112,27 @@ class InitConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """Which tagger to learn from, beside the labels."""
+
+    teacher: str | None = None
+    """Folder of a trained run whose scores of the training jets are learned, with its features;
+    by default the labels alone are."""
+    distill_weight: float = 0.9
+    """Part of the teacher in the loss; the rest is that of the labels."""
+    temperature: float = 2.0
+    """Divides the logits of teacher and student before they are compared."""
+
+    def __post_init__(self) -> None:
+        weight = self.distill_weight
+        _check(self, "distill_weight", "above 0 and at most 1", 0 < weight <= 1)
+        _check(self, "temperature", "positive", self.temperature > 0)
+        for name in ("distill_weight", "temperature"):
+            if self.teacher is None and getattr(self, name) != getattr(DistillConfig, name):
+                raise InputError(f"{name} needs teacher: the run to learn from")
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """How the weights are found."""
 
@@ -185,6 +207,8 @@ class RunConfig:
     """Save the state of the run every so many steps, besides at each end of an epoch."""
     checkpoint_seconds: float | None = 60.0
     """Save the state of the run when so many seconds have passed since the last time."""
+    keep_checkpoints: bool = False
+    """Keep the weights after every epoch, as epoch_1.ckpt, ...: pcloud explain follows them."""
 
     def __post_init__(self) -> None:
         for name in ("patience", "checkpoint_steps", "checkpoint_seconds"):
@@ -194,14 +218,14 @@ class RunConfig:
         _check(self, "out", "a folder", bool(self.out))
 
 
-_STAGES = (DataConfig, ModelConfig, InitConfig, OptimizerConfig, RunConfig)
+_STAGES = (DataConfig, ModelConfig, InitConfig, DistillConfig, OptimizerConfig, RunConfig)
 
 # A run may be continued elsewhere, and saved more or less often: its result does not depend on it.
 _FREE = ("out", "data_root", "accelerator", "devices", "checkpoint_steps", "checkpoint_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(DataConfig, ModelConfig, InitConfig, OptimizerConfig, RunConfig):
+class TrainConfig(DataConfig, ModelConfig, InitConfig, DistillConfig, OptimizerConfig, RunConfig):
     """Everything about a training run; complete, with the recipe's values filled in.
 
     Raises

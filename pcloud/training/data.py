@@ -27,11 +27,22 @@ __all__ = ["TrainingData", "load_jets", "load_splits", "load_training_data"]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The jets or images that a training sees, and the names of their classes."""
+    """The jets that a training sees, as PyG data sets.
+
+    Attributes
+    ----------
+    train, val : JetDataset or ImageDataset
+        The jets or images.
+    classes : list of str
+        Names of the classes.
+    columns : list of str
+        What the training jets have in their file, used or not.
+    """
 
     train: Dataset
     val: Dataset
     classes: list[str]
+    columns: list[str]
 
     @property
     def fingerprint(self) -> dict[str, int]:
@@ -64,7 +75,8 @@ def load_training_data(config: TrainConfig) -> TrainingData:
             f"the validation jets have the classes {', '.join(_named(val) or [])}, "
             f"the training jets {', '.join(classes)}"
         )
-    return TrainingData(make_dataset(train, features), make_dataset(val, features), classes)
+    train_data, val_data = make_dataset(train, features), make_dataset(val, features)
+    return TrainingData(train_data, val_data, classes, train.fields)
 
 
 def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:

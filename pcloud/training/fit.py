@@ -26,6 +26,7 @@ from pcloud.training.begin import begin, weights_to_begin_with
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_training_data
+from pcloud.training.distillation import Distillation, Teacher
 from pcloud.training.environment import update_environment
 from pcloud.training.folder import clear, open_folder, write_config
 from pcloud.training.interrupt import Interrupted, StopRequest
@@ -114,6 +115,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
     checkpoint = read_checkpoint(last) if last.exists() and not overwrite else None
     weights = weights_to_begin_with(config, checkpoint)
     jets = load_training_data(config)
+    teacher = Teacher.of(config, jets) if config.teacher else None
     _seed(config.seed)
     beginning = begin(config, jets, weights, checkpoint)
     tagger = beginning.tagger
@@ -121,10 +123,19 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
     data = JetData(jets.train, jets.val, recipe, config.seed)
     loss = nn.CrossEntropyLoss(_class_weights(config.class_weights, jets))
     module = TaggerModule(
-        tagger.model, recipe, data.total_steps, loss, beginning.head, beginning.frozen
+        tagger.model,
+        recipe,
+        data.total_steps,
+        loss,
+        beginning.head,
+        beginning.frozen,
+        Distillation(config.distill_weight, config.temperature) if teacher else None,
     )
     if overwrite:
         clear(folder)
+    if teacher is not None:
+        with isolate_rng():
+            teacher.teach(config, jets, folder / "teacher", console)
     with StopRequest() as stop:
         keeper = RunKeeper(folder, config, tagger, jets.fingerprint, stop)
         if checkpoint is not None:

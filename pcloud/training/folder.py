@@ -25,7 +25,7 @@ _FILES = (
     "report.html",
     "scores.parquet",
 )
-_FOLDERS = ("checkpoints", "evaluations", "figures")
+_FOLDERS = ("checkpoints", "evaluations", "figures", "teacher")
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from torch_geometric.data import Batch
 
 from pcloud.batch import JetLoader
 from pcloud.nn.layout import RaggedLayout
+from pcloud.training.distillation import Distillation
 from pcloud.training.inputs import Dataset, make_loader, network_inputs
 from pcloud.training.metrics import RunningMetrics, mean_auc
 from pcloud.training.optimizers import build_optimizer
@@ -41,6 +42,9 @@ class TaggerModule(L.LightningModule):
         Parameters with the learning rate of the head.
     frozen : sequence of torch.nn.Module
         Parts of the model that stay in evaluation mode.
+    distillation : Distillation, optional
+        What to minimise in the place of `loss` where batches have the logits of a teacher. The
+        metrics are of `loss` always.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class TaggerModule(L.LightningModule):
         loss: nn.Module,
         head: Sequence[str] = (),
         frozen: Sequence[nn.Module] = (),
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -59,6 +64,7 @@ class TaggerModule(L.LightningModule):
         self.recipe = recipe
         self.total_steps = total_steps
         self.loss = loss
+        self.distillation = distillation
         self.train_metrics = RunningMetrics()
         self.val_outputs: list[tuple[Tensor, Tensor]] = []
         self.resume_from: dict[str, Any] | None = None
@@ -88,7 +94,9 @@ class TaggerModule(L.LightningModule):
         logits = self(batch)
         loss = self.loss(logits, batch.y)
         self.train_metrics.update(loss.detach(), logits.detach(), batch.y)
-        return loss
+        if self.distillation is None:
+            return loss
+        return self.distillation(loss, logits, batch.teacher)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the logits of a batch."""

@@ -116,6 +116,33 @@ class Run:
         return self.tagger(checkpoint).model.eval()
 
     @torch.no_grad()
+    def logits(
+        self,
+        jets: Sample,
+        *,
+        batch_size: int = 512,
+        checkpoint: str = "best",
+        device: str | torch.device | None = None,
+    ) -> np.ndarray:
+        """What the network says of each jet; its softmax is :meth:`predict`.
+
+        Parameters and errors are those of :meth:`predict`.
+
+        Returns
+        -------
+        numpy.ndarray, shape (B, C), float64
+        """
+        check_columns(jets, self.feature_set, "these jets")
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model = self.model(checkpoint).to(device)
+        parts = [np.empty((0, len(self.classes)))]
+        for start in range(0, len(jets), _CHUNK):
+            data = make_dataset(jets[start : start + _CHUNK], self.feature_set)
+            for batch in make_loader(data, batch_size):
+                logits = model(*network_inputs(batch.to(device)))
+                parts.append(logits.double().cpu().numpy())
+        return np.concatenate(parts)
+
     def predict(
         self,
         jets: Sample,
@@ -154,16 +181,8 @@ class Run:
             wanted and the run, with these weights, is not calibrated.
         """
         calibration = self.calibration(checkpoint).map if calibrated else None
-        check_columns(jets, self.feature_set, "these jets")
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        model = self.model(checkpoint).to(device)
-        parts = [np.empty((0, len(self.classes)))]
-        for start in range(0, len(jets), _CHUNK):
-            data = make_dataset(jets[start : start + _CHUNK], self.feature_set)
-            for batch in make_loader(data, batch_size):
-                logits = model(*network_inputs(batch.to(device)))
-                parts.append(logits.double().softmax(dim=-1).cpu().numpy())
-        scores = np.concatenate(parts)
+        logits = self.logits(jets, batch_size=batch_size, checkpoint=checkpoint, device=device)
+        scores = torch.from_numpy(logits).softmax(dim=-1).numpy()
         return scores if calibration is None else calibration(scores)
 
     def calibration(self, checkpoint: str = "best") -> StoredCalibration:

@@ -15,9 +15,10 @@ from rich.table import Table
 from torch import Tensor
 
 from pcloud.errors import InputError
-from pcloud.features import FeatureSet
+from pcloud.grid.images import ImageFormat
 from pcloud.models.axes import Axis, class_axes, feature_axes
 from pcloud.training.checkpoint import Tagger, write_atomic
+from pcloud.training.inputs import Inputs
 from pcloud.training.weights import Weights
 
 __all__ = ["Transfer", "TransferReport", "transfer"]
@@ -199,7 +200,9 @@ def _carried_over(name: str, weights: Weights, new: Tensor, orders: Sequence[_Or
 _MISFIT = "does not fit"
 
 
-def _order_of_features(weights: Weights, features: FeatureSet, axes: dict[str, Axis]) -> _Order:
+def _order_of_features(weights: Weights, features: Inputs, axes: dict[str, Axis]) -> _Order:
+    if isinstance(features, ImageFormat) or isinstance(weights.feature_set, ImageFormat):
+        return _Order(axes, 0, None)  # colours have no names, and the images their own units
     if weights.feature_set is None:
         return _Order(axes, 0, None, "the weights do not name their inputs")
     known = dict(zip(weights.feature_set.names, weights.feature_set.features, strict=True))

@@ -9,9 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from pcloud.datasets import dataset_info
-from pcloud.features import FEATURE_SETS, FeatureSet
+from pcloud.features import FEATURE_SETS
+from pcloud.grid.images import ImageFormat
 from pcloud.models.official.load import read_official
 from pcloud.training.checkpoint import Tagger, read_checkpoint
+from pcloud.training.inputs import Inputs
 from pcloud.training.run import Run
 
 __all__ = ["Weights", "read_weights"]
@@ -31,7 +33,7 @@ class Weights:
         Its options there, beside inputs and classes.
     state : dict of str to Tensor
         The weights.
-    feature_set : FeatureSet, optional
+    feature_set : FeatureSet or ImageFormat, optional
         What its inputs are, where that is known.
     classes : list of str, optional
         What its outputs are, where that is known.
@@ -41,14 +43,17 @@ class Weights:
     name: str
     options: dict[str, Any]
     state: dict[str, Tensor]
-    feature_set: FeatureSet | None
+    feature_set: Inputs | None
     classes: list[str] | None
 
     @classmethod
     def of_tagger(cls, tagger: Tagger, origin: str) -> Weights:
         """Those of a tagger of ours, which knows all of it."""
+        options = dict(tagger.options)
+        if isinstance(tagger.feature_set, ImageFormat):
+            options.pop("size", None)  # goes with the images, which may be of another one
         state = tagger.model.state_dict()
-        return cls(origin, tagger.name, tagger.options, state, tagger.feature_set, tagger.classes)
+        return cls(origin, tagger.name, options, state, tagger.feature_set, tagger.classes)
 
 
 def read_weights(path: str | Path, model: str) -> Weights:

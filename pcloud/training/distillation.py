@@ -1,0 +1,169 @@
+"""Knowledge distillation: a small network learns the scores of a trained one beside the labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pcloud.batch import JetDataset
+from pcloud.errors import InputError
+from pcloud.features import FeatureSet
+from pcloud.training.checkpoint import write_atomic
+from pcloud.training.config import TrainConfig
+from pcloud.training.data import TrainingData, load_splits
+from pcloud.training.run import Run
+
+__all__ = ["Distillation", "Teacher"]
+
+_CHUNK = 5_000  # jets that the teacher scores again, at most, when it is interrupted
+
+
+class Distillation(nn.Module):
+    """Loss of a student: agreement with the teacher, and with the labels.
+
+    ``weight T^2 KL(softmax(teacher / T) || softmax(student / T)) + (1 - weight) label loss``;
+    with the factor ``T^2`` the gradient has the same size at every temperature.
+
+    Parameters
+    ----------
+    weight : float
+        Part of the teacher, between 0 and 1.
+    temperature : float
+        T: the higher it is, the more the ratios of small probabilities count.
+
+    References
+    ----------
+    Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network,
+    https://arxiv.org/abs/1503.02531.
+    """
+
+    def __init__(self, weight: float, temperature: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.temperature = temperature
+
+    def forward(self, label_loss: Tensor, logits: Tensor, teacher: Tensor) -> Tensor:
+        """Loss () from the loss on the labels () and the ``logits (B, C)`` of both networks."""
+        student = F.log_softmax(logits / self.temperature, dim=-1)
+        target = F.log_softmax(teacher.to(logits) / self.temperature, dim=-1)
+        divergence = F.kl_div(student, target, reduction="batchmean", log_target=True)
+        return self.weight * self.temperature**2 * divergence + (1 - self.weight) * label_loss
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained run that scores the training jets of another one, once.
+
+    Attributes
+    ----------
+    run : Run
+        The teacher.
+    order : list of int
+        Where the student's classes are among the teacher's.
+    """
+
+    run: Run
+    order: list[int]
+
+    @classmethod
+    def of(cls, config: TrainConfig, jets: TrainingData) -> Teacher:
+        """The teacher that a configuration asks for, after a look at whether it can teach.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such run.
+        InputError
+            If it has other classes, needs columns that the jets do not have, or is the run itself.
+        """
+        run = Run(str(config.teacher))
+        if not isinstance(run.feature_set, FeatureSet) or not isinstance(jets.train, JetDataset):
+            raise InputError("a teacher is for taggers of jets, not of images")
+        if run.path.resolve() == Path(config.out).resolve():
+            raise InputError(f"{run.path} cannot be its own teacher: take another folder")
+        if sorted(run.classes) != sorted(jets.classes):
+            raise InputError(
+                f"the teacher {run.path} knows the classes {', '.join(run.classes)}, "
+                f"the jets are of {', '.join(jets.classes)}: it can teach its own classes alone"
+            )
+        missing = [name for name in run.feature_set.columns if name not in jets.columns]
+        if missing:
+            raise InputError(
+                f"the teacher {run.path} needs {', '.join(missing)}, "
+                "which the training jets do not have"
+            )
+        return cls(run, [run.classes.index(name) for name in jets.classes])
+
+    def teach(
+        self, config: TrainConfig, jets: TrainingData, folder: Path, console: Console
+    ) -> None:
+        """Give the training jets the teacher's logits, from its own features, as ``teacher``.
+
+        Chunks of them are kept in `folder`: an interrupted run goes on, and a continued one reads
+        them. They are computed anew if they are of other jets or another teacher.
+
+        Parameters
+        ----------
+        config : TrainConfig
+            How the jets are read.
+        jets : TrainingData
+            The jets as the student sees them.
+        folder : Path
+            Where to keep the logits.
+        console : rich.console.Console
+            Where to show the progress.
+        """
+        assert isinstance(jets.train, JetDataset)
+        number = len(jets.train)
+        chunks = _Chunks(folder, number)
+        chunks.open({"teacher": self.run.checksum(), "order": self.order, **jets.fingerprint})
+        if chunks.missing():
+            (raw,) = load_splits(config, "train")
+            with Progress(console=console, transient=True) as progress:
+                task = progress.add_task("teacher", total=number)
+                for part in chunks.missing():
+                    progress.update(task, completed=part.start)
+                    chunks.write(part, self.run.logits(raw[part])[:, self.order])
+        jets.train.teacher = chunks.read()
+
+
+class _Chunks:
+    """Rows of logits in files of a folder, each whole or absent."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.folder = folder
+        self.parts = [
+            slice(start, min(start + _CHUNK, number)) for start in range(0, number, _CHUNK)
+        ]
+
+    def open(self, origin: dict[str, Any]) -> None:
+        """Begin, or go on with the files of the same `origin`."""
+        about = self.folder / "origin.json"
+        if about.exists() and json.loads(about.read_text()) == origin:
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        write_atomic(about, lambda file: file.write(json.dumps(origin).encode()))
+
+    def missing(self) -> list[slice]:
+        return [part for part in self.parts if not self._path(part).exists()]
+
+    def write(self, part: slice, logits: np.ndarray) -> None:
+        values = logits.astype(np.float32)
+        write_atomic(self._path(part), lambda file: np.save(file, values))
+
+    def read(self) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.load(self._path(p)) for p in self.parts]))
+
+    def _path(self, part: slice) -> Path:
+        return self.folder / f"{part.start:09d}.npy"
