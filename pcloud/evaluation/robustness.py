@@ -336,10 +336,11 @@ def _effect(
     moved: Measured | None,
 ) -> Effect:
     cut = before.threshold
-    kept = [
-        after.kept(cut, jets) for jets in (after.ranking.signal_jets, after.ranking.background_jets)
-    ]
-    return Effect(name, strength, after.auc, after.rejection, change, ratio, *kept, moved)
+    signal = after.kept(cut, after.ranking.signal_jets)
+    background = after.kept(cut, after.ranking.background_jets)
+    return Effect(
+        name, strength, after.auc, after.rejection, change, ratio, signal, background, moved
+    )
 
 
 def _log_odds(scores: Floats) -> Floats:
