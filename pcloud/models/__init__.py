@@ -4,6 +4,8 @@
 """
 
 from pcloud.models.dgcnn import DGCNN
+from pcloud.models.lgatr import LGATr
+from pcloud.models.lgatr_slim import LGATrSlim
 from pcloud.models.lorentznet import LorentzNet
 from pcloud.models.official import load_official
 from pcloud.models.part import ParticleTransformer, transformer
@@ -20,6 +22,8 @@ from pcloud.models.registry import (
 __all__ = [
     "DGCNN",
     "PFN",
+    "LGATr",
+    "LGATrSlim",
     "LorentzNet",
     "ModelInfo",
     "ParticleNet",

@@ -11,6 +11,9 @@ from pcloud.features import feature_set
 
 COUNTS = [1, 2, 40, 17, 5, 16, 8, 90]
 
+FEWER_BLOCKS = {"lgatr": 2, "lgatr_slim": 3}
+"""Models of many equal blocks that take long; their own tests run them in full."""
+
 
 def make_jets(counts=COUNTS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """``x, p4, batch`` of jets around random axes; particles 0 and 1 of the third coincide."""
@@ -27,16 +30,24 @@ def make_jets(counts=COUNTS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return feature_set("kin")(p4, batch), p4, batch
 
 
+def build(name: str, *, num_classes: int = 3, seed: int = 0) -> nn.Module:
+    """With random weights."""
+    torch.manual_seed(seed)
+    options = {"blocks": FEWER_BLOCKS[name]} if name in FEWER_BLOCKS else {}
+    return pcloud.build_model(name, in_features=7, num_classes=num_classes, **options)
+
+
 def make_model(name: str, *, num_classes: int = 3, seed: int = 0) -> nn.Module:
     """In evaluation mode, with statistics and norms of a network that has seen jets."""
-    torch.manual_seed(seed)
-    model = pcloud.build_model(name, in_features=7, num_classes=num_classes)
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm1d):
-            norm.reset_running_stats()
+    model = build(name, num_classes=num_classes, seed=seed)
+    norms = [norm for norm in model.modules() if isinstance(norm, nn.BatchNorm1d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        if norm.affine:
             nn.init.uniform_(norm.weight, 0.8, 1.2)
             nn.init.uniform_(norm.bias, -0.2, 0.2)
-    with torch.no_grad():
-        for i in range(20):
-            model.train()(*make_jets([30] * 8, seed=100 + i))
+    if norms:
+        with torch.no_grad():
+            for i in range(20):
+                model.train()(*make_jets([30] * 8, seed=100 + i))
     return model.eval()
