@@ -221,7 +221,7 @@ class RunConfig:
 _STAGES = (DataConfig, ModelConfig, InitConfig, DistillConfig, OptimizerConfig, RunConfig)
 
 # A run may be continued elsewhere, and saved more or less often: its result does not depend on it.
-_FREE = ("out", "data_root", "accelerator", "devices", "checkpoint_steps", "checkpoint_seconds")
+_FREE = ("out", "data_root", "accelerator", "devices", "checkpoint_steps", "checkpoint_seconds", "keep_checkpoints")
 
 
 @dataclass(frozen=True, kw_only=True)

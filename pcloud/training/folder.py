@@ -24,6 +24,9 @@ _FILES = (
     "metrics.json",
     "report.html",
     "scores.parquet",
+    "taylor.json",
+    "uncertainty.json",
+    "uncertainty.parquet",
 )
 _FOLDERS = ("checkpoints", "evaluations", "figures", "teacher")
 

@@ -136,7 +136,9 @@ class RunKeeper(L.Callback):
         early = self.config.patience is not None and stale >= self.config.patience
         state.finished = early or state.epoch >= data.total_epochs
         if better:
-            self._save_best()
+            self._save_weights("best")
+        if self.config.keep_checkpoints:
+            self._save_weights(f"epoch_{state.epoch}")
         self._write_metrics()
         self._save(trainer)
         trainer.should_stop = state.finished
@@ -183,9 +185,9 @@ class RunKeeper(L.Callback):
         write_checkpoint(content, self.last)
         self._saved = time.monotonic()
 
-    def _save_best(self) -> None:
+    def _save_weights(self, name: str) -> None:
         content = {"tagger": self.tagger.to_dict(), "metrics": self.state.history[-1]}
-        write_checkpoint(content, checkpoint_path(self.folder, "best"))
+        write_checkpoint(content, checkpoint_path(self.folder, name))
 
     def _write_metrics(self) -> None:
         text = io.StringIO()

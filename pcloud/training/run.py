@@ -83,6 +83,12 @@ class Run:
         """Names of the classes, in the order of the scores."""
         return self.tagger().classes
 
+    @property
+    def kept_epochs(self) -> list[int]:
+        """Epochs whose weights were kept, as checkpoints ``"epoch_1"``, ``"epoch_2"``, ..."""
+        found = (self.path / "checkpoints").glob("epoch_*.ckpt")
+        return sorted(int(path.stem.removeprefix("epoch_")) for path in found)
+
     def checkpoint(self, name: str = "best") -> Path:
         """Path of a checkpoint: ``"best"`` in the monitored metric, or ``"last"``."""
         return checkpoint_path(self.path, name)
