@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from pcloud.nn.batch_norm import folded, track
+from pcloud.nn.precision import single, without_autocast
+
 __all__ = ["gather_neighbors", "mean_messages"]
 
 _CHUNK = 2**21  # bytes of an edge tensor worked on at a time on a CPU: second-level caches
@@ -101,30 +104,22 @@ def _infer(
 ) -> Tensor:
     """With running statistics, each normalisation folded into the map before it."""
     n, k = neighbors.shape
-    scale, shift = _folded(norms[0])
+    scale, shift = folded(norms[0])
     center = center * scale + shift
     other = F.pad(other * scale, (0, 0, 0, 1)).to(center.dtype)
-    folded = [
+    maps = [
         (linear.weight.t() * scale, shift)
-        for linear, (scale, shift) in zip(linears, map(_folded, norms[1:]), strict=True)
+        for linear, (scale, shift) in zip(linears, map(folded, norms[1:]), strict=True)
     ]
     width = max(norm.num_features for norm in norms)
     out = center.new_empty(n, norms[-1].num_features)
     for particles, _ in _chunks(n, k, width, center):
         edges = other[neighbors[particles]].add_(center[particles].unsqueeze(1))
         edges = edges.relu_().flatten(0, 1)
-        for weight, bias in folded:
+        for weight, bias in maps:
             edges = torch.addmm(bias, edges, weight).relu_()
         out[particles] = edges.view(-1, k, edges.shape[-1]).mean(1)
     return out
-
-
-def _folded(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a normalisation with running statistics."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale, norm.bias - norm.running_mean * scale
 
 
 def _train(
@@ -140,24 +135,11 @@ def _train(
         *(m.weight for m in linears),
     ]
     eps = tuple(norm.eps for norm in norms)
-    with torch.autocast(center.device.type, enabled=False):
+    with without_autocast(center):
         out, *statistics = _MeanMessages.apply(center, other, neighbors, eps, *parameters)
     for norm, mean, var in zip(norms, statistics[::2], statistics[1::2], strict=True):
-        _track(norm, mean, var, neighbors.numel())
+        track(norm, mean, var, neighbors.numel())
     return out
-
-
-@torch.no_grad()
-def _track(norm: nn.BatchNorm1d, mean: Tensor, var: Tensor, count: int) -> None:
-    """Update the running statistics as :class:`torch.nn.BatchNorm1d` does."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    assert norm.momentum is not None
-    norm.num_batches_tracked.add_(1)
-    unbiased = var * (count / max(count - 1, 1))
-    norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
-    norm.running_var.lerp_(unbiased.to(norm.running_var), norm.momentum)
 
 
 @dataclass
@@ -289,11 +271,7 @@ def _normalized(center: Tensor, other: Tensor, neighbors: Tensor, eps: float) ->
     rstd = (var + eps).rsqrt()
     c, o = c * rstd, (o - o_mean) * rstd
     statistics = (c_mean + o_mean, var)
-    return c.to(center), o.to(other), *(s.to(_at_least_single(center)) for s in statistics)
-
-
-def _at_least_single(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
+    return c.to(center), o.to(other), *(s.to(single(center)) for s in statistics)
 
 
 def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, ...]:
@@ -304,7 +282,7 @@ def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, ...]:
     """
     weight = weight.t().to(net.center.dtype)
     z = net.center.new_empty(net.neighbors.numel(), weight.shape[1])
-    total = torch.zeros(z.shape[1], dtype=_at_least_single(z), device=z.device)
+    total = torch.zeros(z.shape[1], dtype=single(z), device=z.device)
     square, offset = torch.zeros_like(total), torch.empty(0)
     for particles, edges in net.chunks():
         h = net.hidden(layer, net.pre(layer, particles, edges))
@@ -369,8 +347,8 @@ def _to_particles(net: _Layers, dy: Tensor, p: Tensor, q: Tensor) -> tuple[Tenso
     """Gradients of `center` and `other`: sums of ``gain dy + p z + q`` over edges out and in."""
     n, k = net.neighbors.shape
     target, edge = net.neighbors.flatten().sort()  # edges in order of the particle they come from
-    first = torch.searchsorted(target, torch.arange(n + 1, device=target.device))
-    count = torch.cat([first, first.new_tensor([n * k])]).diff().unsqueeze(1)
+    start = torch.searchsorted(target, torch.arange(n + 2, device=target.device))
+    first, count = start[:-1], start.diff().unsqueeze(1)
     of_neighbors = F.embedding_bag(net.neighbors, net.other, mode="sum")
     of_centers = F.embedding_bag(edge // k, net.center, first, mode="sum")
     incoming = F.embedding_bag(edge, dy, first, mode="sum")

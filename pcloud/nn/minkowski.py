@@ -113,8 +113,7 @@ def pair_products(p4: Tensor) -> Tensor:
     -------
     Tensor, shape (b, P, P, 2)
     """
-    metric = p4.new_tensor([1.0, -1.0, -1.0, -1.0])
-    dot = (p4 * metric) @ p4.mT
+    dot = torch.cat([p4[..., :1], -p4[..., 1:]], dim=-1) @ p4.mT
     square = dot.diagonal(dim1=1, dim2=2)
     return torch.stack([square.unsqueeze(1) + square.unsqueeze(2) - 2 * dot, dot], dim=-1)
 

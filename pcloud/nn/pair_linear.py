@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from pcloud.nn.batch_norm import track
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.pooling import sum_pool
+from pcloud.nn.precision import without_autocast
 
 __all__ = ["PairLinear"]
 
@@ -54,7 +55,7 @@ class PairLinear(nn.Module):
         receiver, sender : Tensor, shape (N, C)
         weight : Tensor, shape (E, C)
         """
-        with torch.autocast(h.device.type, enabled=False):
+        with without_autocast(h):
             w1, w2, w3 = self.linear.weight.split(self.split, dim=1)
             h = h.to(w1.dtype)
             terms = F.linear(h, w1), F.linear(h, w2), w3.t()

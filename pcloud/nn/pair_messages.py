@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.pair_blocks import PairBlock
+from pcloud.nn.precision import product_dtype, without_autocast
 
 __all__ = ["PairMessages", "messages_of_block"]
 
@@ -68,7 +69,7 @@ class PairMessages(nn.Module):
         # The biases are weights of one more channel, which is 1 everywhere.
         receiver, sender = F.pad(receiver, (0, 1), value=1.0), F.pad(sender, (0, 1))
         weight, matrices = F.pad(weight, (0, 1)), self._matrices()
-        with torch.autocast(receiver.device.type, enabled=False):
+        with without_autocast(receiver):
             sums, numbers = zip(
                 *(
                     messages_of_block(
@@ -95,10 +96,8 @@ class PairMessages(nn.Module):
         else:
             first, _, last = (cast(nn.Linear, layer) for layer in self.phi_x)
             matrices += [_with_bias(first), last.weight.squeeze(0)]
-        device = self.gate.weight.device.type
-        if torch.is_autocast_enabled(device):
-            matrices = [matrix.to(torch.get_autocast_dtype(device)) for matrix in matrices]
-        return matrices
+        dtype = product_dtype(self.gate.weight)
+        return [matrix.to(dtype) for matrix in matrices]
 
 
 def _phi_x(channels: int) -> nn.Sequential:
