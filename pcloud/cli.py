@@ -311,6 +311,57 @@ def _calibrate(options: Options) -> None:
     _say(f"written to {run.path / 'calibration.json'}")
 
 
+# explain
+
+
+def _explain_options(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="Folder of the run.")
+    parser.add_argument("--jets", type=int, default=2000, help="Test jets to expand about.")
+    parser.add_argument(
+        "--pair-jets",
+        type=int,
+        default=20,
+        help="Of these, jets in which to tell pairs of features on one particle from pairs on two, "
+        "which takes long.",
+    )
+    parser.add_argument(
+        "--signal", type=str, help="Class to explain; by default the second of two, or all."
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=str,
+        default="best",
+        choices=["best", "last"],
+        help="Weights of the best epoch or of the last.",
+    )
+    _add_quiet(parser)
+
+
+def _explain_run(options: Options) -> None:
+    from pcloud.training.run import Run
+
+    run = Run(options["run"])
+    from rich.progress import Progress
+
+    from pcloud.interpret.taylor_run import explain_run
+
+    number = options["jets"]
+    with Progress(console=_console(stderr=True), disable=not _shows_progress(options)) as progress:
+        task = progress.add_task("jets", total=number)
+        found = explain_run(
+            run,
+            signal=options["signal"],
+            jets=number,
+            pair_jets=options["pair_jets"],
+            checkpoint=options["checkpoint"],
+            advance=lambda jets: progress.advance(task, jets),
+        )
+    for name, values in found["classes"].items():
+        rows = [["Taylor coefficient", f"mean |t|, {name}"]]
+        _print_rows(rows + [[key, str(t)] for key, t in list(values["parts"]["all"].items())[:15]])
+    _say(f"{found['jets']:,} test jets; written to {run.path / 'taylor.json'}")
+
+
 # report
 
 
@@ -524,6 +575,7 @@ _COMMANDS = {
         Command("evaluate", "Measure a trained tagger.", _evaluate_options, _evaluate),
         Command("predict", "Score the jets of a file.", _predict_options, _predict),
         Command("calibrate", "Make scores probabilities.", _calibrate_options, _calibrate),
+        Command("explain", "Rank what a tagger looks at.", _explain_options, _explain_run),
         Command("report", "Make figures and a page of a run.", _report_options, _report),
         Command("convert", "Convert a file of jets.", _convert_options, _convert),
         Command("simulate", "Simulate top and QCD jets.", _simulate_options, _simulate),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from pcloud.evaluation.calibration_file import CALIBRATION_FILE, read_calibration
 from pcloud.evaluation.figures.reliability import reliability_figure
-from pcloud.report.blocks import Section, paragraph, table
+from pcloud.interpret.figures import course_figure, plane_figure, ranking_figure
+from pcloud.interpret.taylor_run import TAYLOR_FILE, read_taylor
+from pcloud.report.blocks import Section, details, paragraph, table
 from pcloud.report.figures import FigureFolder
 from pcloud.report.run_folder import RunFolder
 
-__all__ = ["calibration"]
+__all__ = ["calibration", "taylor"]
 
 
 def calibration(run: RunFolder, figures: FigureFolder) -> Section:
@@ -60,3 +66,58 @@ def calibration(run: RunFolder, figures: FigureFolder) -> Section:
         )
         + table(stored.coverage(sample)),
     )
+
+
+def taylor(run: RunFolder, figures: FigureFolder) -> Section:
+    """Rank the Taylor coefficients, follow them over the epochs and map them."""
+    title = "What the tagger looks at"
+    if not (run.path / TAYLOR_FILE).exists():
+        return Section(title, "")
+    found = read_taylor(run.path)
+    body = paragraph(
+        f"Taylor coefficients of the response, mean absolute values over {found['jets']:,} test "
+        "jets. An input is shifted for all particles of a jet together, by one standard deviation "
+        "over the particles of the sample; a second order of two inputs says that the response to "
+        "one depends on the other. Bars show statistical errors."
+    )
+    for i, (name, values) in enumerate(found["classes"].items()):
+        ranking = ranking_figure(values["parts"]["all"])
+        words = f"Coefficients of the probability of {name}, largest on top."
+        drawn = figures.add(f"taylor_{i}", ranking, words)
+        edges = np.linspace(-0.8, 0.8, len(values["map"]["values"]) + 1)
+        most = values["map"]["input"]
+        cells = np.array(values["map"]["values"], dtype=float)
+        if np.isfinite(cells).any():
+            drawn += figures.add(
+                f"taylor_map_{i}",
+                plane_figure(
+                    cells,
+                    (edges, edges),
+                    xlabel=r"$\eta$ from the axis",
+                    ylabel=r"$\phi$ from the axis",
+                    label=f"mean |∂f / ∂ {most.replace('_', ' ')}|",
+                ),
+                f"Where in the jet the response to {most} of a single particle is large.",
+            )
+        if values["course"]:
+            drawn += figures.add(
+                f"taylor_course_{i}",
+                course_figure(values["course"]),
+                "The largest of them after each epoch: what is learned first, and what late.",
+            )
+        body += f'<div class="figures">{drawn}</div>' + _parts(values)
+    return Section(title, body)
+
+
+def _parts(values: dict[str, Any]) -> str:
+    """Tables of the parts of the coefficients, folded."""
+    together, alone = (values["parts"][part] for part in ("all", "alone"))
+    rows = [["first order", "all particles together", "sum of absolute values"]]
+    rows += [[name, str(together[name]), str(entry)] for name, entry in alone.items()]
+    tables = table(rows)
+    if "same" in values["parts"]:
+        same, rest = (values["parts"][part] for part in ("same", "rest"))
+        rows = [["second order", "on the same particle", "on two particles"]]
+        rows += [[name, str(same[name]), str(entry)] for name, entry in rest.items()]
+        tables += paragraph(f"Of {values['pair_jets']} jets:") + table(rows)
+    return details("Coefficients by part", tables)

@@ -1,0 +1,12 @@
+"""What a network looks at."""
+
+from pcloud.interpret.taylor import TaylorCoefficients, mean_in_plane, taylor_coefficients
+from pcloud.interpret.taylor_cloud import cloud_taylor, taylor_course
+
+__all__ = [
+    "TaylorCoefficients",
+    "cloud_taylor",
+    "mean_in_plane",
+    "taylor_coefficients",
+    "taylor_course",
+]

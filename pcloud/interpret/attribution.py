@@ -1,0 +1,353 @@
+"""Which particles and features a decision rests on: saliency, integrated gradients, occlusion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pcloud.batch import JetDataset, JetLoader
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.features import Feature, FeatureSet, feature_set
+from pcloud.interpret.attribution_captum import captum_method
+from pcloud.interpret.edges import held_graph, record_graph
+from pcloud.interpret.response import log_odds
+from pcloud.io.jets import MOMENTUM, FlatJets, as_offsets
+
+__all__ = ["METHODS", "Attribution", "attribute"]
+
+METHODS = ("saliency", "integrated_gradients", "smoothgrad", "occlusion")
+"""The ways to attribute a response."""
+
+_OCCLUDED = 2**20  # particles of shortened jets held at a time
+_STORED_ANGLES = ("deta", "dphi")
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What each particle and feature adds to the response of its jet.
+
+    Parameters
+    ----------
+    method : str
+        One of :data:`METHODS`.
+    values : ndarray, shape (N, K)
+        Per particle and column. Signed for integrated gradients and occlusion, where positive
+        speaks for the class; magnitudes of gradients for saliency and SmoothGrad.
+    columns : tuple of str
+        Features, components of momentum, or ``("particle",)`` for occlusion.
+    offsets : ndarray, shape (B + 1,)
+        Jet ``i`` is particles ``offsets[i]:offsets[i + 1]``.
+    response : ndarray, shape (B,)
+        Log-odds of the class.
+    baseline : ndarray, shape (B,), optional
+        Log-odds at the baseline of integrated gradients.
+    """
+
+    method: str
+    values: NDArray[np.floating]
+    columns: tuple[str, ...]
+    offsets: NDArray[np.integer]
+    response: NDArray[np.floating]
+    baseline: NDArray[np.floating] | None = None
+
+    @property
+    def per_particle(self) -> NDArray[np.floating]:
+        """Sum over columns, (N,)."""
+        return self.values.sum(axis=1)
+
+    @property
+    def per_jet(self) -> NDArray[np.floating]:
+        """Sum over the particles and columns of each jet, (B,)."""
+        jet = np.repeat(np.arange(len(self.response)), np.diff(self.offsets))
+        return np.bincount(jet, self.per_particle, len(self.response)).astype(np.float64)
+
+    @property
+    def gap(self) -> NDArray[np.floating]:
+        """Change of the response that integrated gradients do not account for, (B,).
+
+        Zero if they are complete.
+
+        Raises
+        ------
+        InputError
+            For any other method, which promises nothing of the kind.
+        """
+        if self.baseline is None:
+            raise InputError(
+                f"{self.method} has no baseline: only integrated gradients are complete"
+            )
+        return self.response - self.baseline - self.per_jet
+
+
+def attribute(
+    model: nn.Module,
+    jets: ak.Array,
+    method: str = "integrated_gradients",
+    *,
+    features: str | Sequence[str | Feature] | FeatureSet = "kin",
+    target: int = 1,
+    respect_to: str = "auto",
+    baseline: str | Sequence[float] = "mean",
+    steps: int = 32,
+    samples: int = 16,
+    noise: float = 0.1,
+    hold_graph: bool = True,
+    batch_size: int = 512,
+    seed: int = 0,
+) -> Attribution:
+    """Attribute the log-odds of a class to the particles of each jet.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        ``model(x, p4, batch) -> logits (B, C)``; put into evaluation mode.
+    jets : awkward.Array
+        Jets with at least one particle.
+    method : str
+        ``"saliency"``: magnitude of the gradient. ``"smoothgrad"``: that of the mean gradient of
+        `samples` jets with noise on the inputs. ``"integrated_gradients"``: input minus baseline,
+        times the gradient averaged on the way. ``"occlusion"``: the response of the jet less that
+        of the jet without the particle, from which all features are computed anew.
+    features : str, sequence, or FeatureSet
+        Inputs of the model, see :func:`pcloud.features.feature_set`.
+    target : int
+        The class.
+    respect_to : {"auto", "features", "momenta"}
+        What gradients are taken of. ``"features"``: the standardised inputs `x`, while everything
+        the model takes from `p4` (the first neighbour search, pair features) stays. ``"momenta"``:
+        `p4` in GeV, through the features too. ``"auto"``: features, or momenta where the model
+        does not look at features.
+    baseline : {"mean", "zero"} or sequence of float
+        Inputs of every particle where integrated gradients begin: the mean particle of these jets,
+        zeros (near the mean of the official samples, for which standardisation was chosen), or
+        values of your own for each feature. Momenta begin at zero.
+    steps : int
+        Of integrated gradients, by Gauss and Legendre.
+    samples : int
+        Noisy jets for SmoothGrad.
+    noise : float
+        Width of the noise in units of the standard deviation of each input.
+    hold_graph : bool
+        Whether the neighbours that a graph network finds stay those of the jet itself. Otherwise
+        the response jumps where neighbours change, and no gradient knows of jumps.
+    batch_size : int
+        Jets that pass the network at a time, noisy, scaled and shortened ones counted.
+    seed : int
+        Of the noise.
+
+    Returns
+    -------
+    Attribution
+        Particles in the order of `jets`.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such method.
+    InputError
+        If the response does not depend on what is asked for, or momenta have no baseline: the
+        features of a particle without momentum are none.
+    MissingExtraError
+        If captum is not installed, for all methods but occlusion.
+
+    Notes
+    -----
+    Columns ``deta`` and ``dphi`` of some files are left out and computed from the momenta, so that
+    the axis moves with what is changed. Occlusion of the only particle of a jet is not a number.
+
+    References
+    ----------
+    Simonyan et al., https://arxiv.org/abs/1312.6034; Sundararajan et al. (integrated gradients),
+    https://arxiv.org/abs/1703.01365; Smilkov et al. (SmoothGrad), https://arxiv.org/abs/1706.03825.
+    """
+    if method not in METHODS:
+        raise UnknownNameError("attribution method", method, METHODS)
+    if respect_to not in ("auto", "features", "momenta"):
+        raise UnknownNameError("respect_to", respect_to, ["auto", "features", "momenta"])
+    was_training = model.training
+    flat = FlatJets.from_awkward(jets)
+    for name in _STORED_ANGLES:
+        flat.particle.pop(name, None)
+    model.eval()
+    try:
+        if method == "occlusion":
+            return _occlude(model, flat, feature_set(features), target, batch_size)
+        cloud = _Cloud(model, flat, feature_set(features), target)
+        space = cloud.space(respect_to)
+        options = {"steps": steps, "samples": samples, "noise": noise, "seed": seed}
+        return _differentiate(cloud, method, space, baseline, hold_graph, batch_size, options)
+    finally:
+        model.train(was_training)
+
+
+class _Cloud:
+    """Jets of a network as captum sees them: many inputs, some of which belong together."""
+
+    def __init__(self, model: nn.Module, jets: FlatJets, features: FeatureSet, target: int) -> None:
+        self.model, self.features, self.target = model, features, target
+        self.extras = {k: torch.from_numpy(np.array(jets.particle[k])) for k in features.columns}
+        self.data = JetDataset(jets.to_awkward(), features)
+
+    def space(self, respect_to: str) -> str:
+        """Whether to differentiate by features or by momenta."""
+        seen = self._sees_features()
+        if respect_to == "features" and not seen:
+            raise InputError("this model does not look at features: attribute to momenta")
+        return {"auto": "features" if seen else "momenta"}.get(respect_to, respect_to)
+
+    def _sees_features(self) -> bool:
+        batch = next(iter(JetLoader(self.data, 1)))
+        x = batch.x.requires_grad_()
+        out = self.model(x, batch.p4, batch.batch)
+        if not out.requires_grad:
+            return False
+        (gradient,) = torch.autograd.grad(out.sum(), x, allow_unused=True)
+        return gradient is not None
+
+    def parts(self, size: int) -> Iterator[tuple[Any, dict[str, Tensor]]]:
+        """Batches of `size` jets with their extra columns."""
+        start = 0
+        for batch in JetLoader(self.data, size):
+            stop = start + len(batch.x)
+            yield batch, {name: column[start:stop] for name, column in self.extras.items()}
+            start = stop
+
+    def respond(self, batch: Any, extras: dict[str, Tensor], space: str) -> Callable[..., Tensor]:
+        """Log-odds (copies B,) from inputs of several copies of a batch, in any order.
+
+        `particle` says to which particle each row of `inputs` belongs: captum repeats the batch as
+        a whole for one method, and every row for another.
+        """
+        n, jets = len(batch.x), batch.num_graphs
+
+        def response(inputs: Tensor, particle: Tensor) -> Tensor:
+            rows = particle.argsort(stable=True).view(n, -1).t().flatten()
+            copies = len(rows) // n
+            shift = jets * torch.arange(copies).view(-1, 1)
+            jet = (batch.batch + shift).flatten()
+            inputs = inputs[rows]
+            if space == "features":
+                x, p4 = inputs, batch.p4.repeat(copies, 1)
+            else:
+                columns = {name: column.repeat(copies) for name, column in extras.items()}
+                x, p4 = self.features(inputs, jet, columns, jets * copies).float(), inputs
+            return log_odds(self.model(x, p4, jet), self.target)
+
+        return response
+
+
+def _differentiate(
+    cloud: _Cloud,
+    method: str,
+    space: str,
+    baseline: str | Sequence[float],
+    hold_graph: bool,
+    batch_size: int,
+    options: dict[str, Any],
+) -> Attribution:
+    start = _baseline(cloud, method, space, baseline)
+    compute, copies = captum_method(method, **options)
+    inputs_of = cloud.data.x if space == "features" else cloud.data.p4
+    scale = inputs_of.std(0) if len(inputs_of) > 1 else torch.zeros(inputs_of.shape[1])
+    values, responses, baselines = [], [], []
+    for batch, extras in cloud.parts(max(1, batch_size // copies)):
+        inputs = (batch.x if space == "features" else batch.p4).detach()
+        respond, particle = cloud.respond(batch, extras, space), torch.arange(len(inputs))
+        graph = record_graph(cloud.model, batch.x, batch.p4, batch.batch) if hold_graph else []
+        with held_graph(cloud.model, graph) if graph else nullcontext():
+            values.append(compute(respond, inputs, particle, start.expand_as(inputs), scale))
+            with torch.no_grad():
+                responses.append(respond(inputs, particle))
+                baselines.append(respond(start.expand_as(inputs), particle))
+    columns = cloud.features.names if space == "features" else MOMENTUM
+    return Attribution(
+        method,
+        _numpy(values),
+        columns,
+        cloud.data.ptr.numpy(),
+        _numpy(responses),
+        _numpy(baselines) if method == "integrated_gradients" else None,
+    )
+
+
+def _baseline(cloud: _Cloud, method: str, space: str, baseline: str | Sequence[float]) -> Tensor:
+    """Inputs (K,) of every particle at the beginning of the way."""
+    if space == "momenta":
+        if method == "integrated_gradients" and cloud.space("auto") == "features":
+            raise InputError(
+                "integrated gradients of a model that looks at features need respect_to='features':"
+                " particles without momentum have none"
+            )
+        return cloud.data.p4.new_zeros(4)
+    x = cloud.data.x
+    if baseline == "mean":
+        return x.mean(0)
+    if baseline == "zero":
+        return x.new_zeros(x.shape[1])
+    if isinstance(baseline, str):
+        raise UnknownNameError("baseline", baseline, ["mean", "zero"])
+    values = torch.as_tensor(baseline, dtype=x.dtype)
+    if values.shape != x.shape[1:]:
+        raise InputError(f"the baseline must have {x.shape[1]} numbers, got {values.numel()}")
+    return values
+
+
+def _occlude(
+    model: nn.Module, jets: FlatJets, features: FeatureSet, target: int, batch_size: int
+) -> Attribution:
+    whole = _responses(model, jets, features, target, batch_size)
+    counts = jets.counts
+    values = np.full(jets.offsets[-1], np.nan)
+    for first, last in _chunks(counts**2):
+        part = jets.slice(first, last)
+        shortened = _shortened(part)
+        rest = np.full(len(shortened), np.nan)
+        some = shortened.counts > 0
+        if some.any():
+            rest[some] = _responses(model, shortened.select(some), features, target, batch_size)
+        before = np.repeat(whole[first:last], part.counts)
+        values[jets.offsets[first] : jets.offsets[last]] = before - rest
+    return Attribution("occlusion", values[:, None], ("particle",), jets.offsets, whole)
+
+
+def _shortened(jets: FlatJets) -> FlatJets:
+    """For every particle its jet without it."""
+    counts, jet = jets.counts, np.repeat(np.arange(len(jets)), jets.counts)
+    left_out = np.repeat(np.arange(len(jet)), counts[jet])
+    first = as_offsets(counts[jet])[:-1]
+    row = jets.offsets[jet[left_out]] + np.arange(len(left_out)) - first[left_out]
+    row = row[row != left_out]
+    columns = {name: values[row] for name, values in jets.particle.items()}
+    p4 = tuple(component[row] for component in jets.p4)
+    return FlatJets(as_offsets(counts[jet] - 1), p4, columns)
+
+
+@torch.no_grad()
+def _responses(
+    model: nn.Module, jets: FlatJets, features: FeatureSet, target: int, batch_size: int
+) -> NDArray[np.floating]:
+    loader = JetLoader(JetDataset(jets.to_awkward(), features), batch_size)
+    return _numpy([log_odds(model(b.x, b.p4, b.batch), target) for b in loader])
+
+
+def _chunks(sizes: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
+    """Runs of jets whose sizes add up to no more than `_OCCLUDED`, or a single jet."""
+    start, total = 0, 0
+    for i, size in enumerate(sizes.tolist()):
+        if i > start and total + size > _OCCLUDED:
+            yield start, i
+            start, total = i, 0
+        total += size
+    yield start, len(sizes)
+
+
+def _numpy(parts: Sequence[Tensor]) -> NDArray[np.floating]:
+    return torch.cat(list(parts)).detach().double().cpu().numpy()

@@ -1,0 +1,106 @@
+"""Figures of Taylor coefficients: their ranking, their course, where in a plane they are large."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from pcloud.evaluation.figures.style import (
+    COLORS,
+    WIDTH,
+    figure_style,
+    line_styles,
+    new_figure,
+)
+from pcloud.evaluation.measured import Measured
+
+__all__ = ["course_figure", "plane_figure", "ranking_figure"]
+
+
+@figure_style()
+def ranking_figure(coefficients: Mapping[str, Measured], *, most: int = 15) -> Figure:
+    """Mean absolute coefficients as bars, the largest on top, one colour for each order."""
+    names = list(coefficients)[:most]
+    entries = [coefficients[name] for name in names]
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * len(names)))
+    axes = figure.subplots()
+    for order, color in ((1, COLORS[0]), (2, COLORS[1])):
+        at = [i for i, name in enumerate(names) if ("," in name) == (order == 2)]
+        axes.barh(
+            at,
+            [entries[i].value for i in at],
+            xerr=[entries[i].error for i in at],
+            color=color,
+            height=0.65,
+            label="first order" if order == 1 else "second order",
+        )
+    axes.set_yticks(range(len(names)), [_label(name) for name in names])
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(r"mean $|t|$, in units of one standard deviation")
+    axes.legend(loc="lower right", labelcolor="linecolor", handlelength=0.8)
+    return figure
+
+
+@figure_style()
+def course_figure(course: Mapping[int, Mapping[str, Measured]], *, most: int = 6) -> Figure:
+    """Mean absolute coefficients against the epoch, those that are largest at the end."""
+    epochs = sorted(course)
+    names = sorted(course[epochs[-1]], key=lambda name: -course[epochs[-1]][name].value)[:most]
+    figure, (axes,) = new_figure(4.2)
+    for name, style in zip(names, line_styles(len(names)), strict=True):
+        value = np.array([course[epoch][name].value for epoch in epochs])
+        error = np.array([course[epoch][name].error for epoch in epochs])
+        marker = "o" if len(epochs) < 30 else None
+        axes.plot(epochs, value, label=_label(name), marker=marker, markersize=3.5, **style)
+        axes.fill_between(
+            epochs, value - error, value + error, color=style["color"], alpha=0.15, linewidth=0
+        )
+    axes.set(xlabel="epoch", ylabel=r"mean $|t|$")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside upper left", ncols=2, fontsize=9.5)
+    return figure
+
+
+@figure_style()
+def plane_figure(
+    values: ArrayLike,
+    edges: tuple[ArrayLike, ArrayLike],
+    *,
+    xlabel: str,
+    ylabel: str,
+    label: str,
+    signed: bool = False,
+) -> Figure:
+    """A coefficient in the plane of two inputs; empty cells are left white.
+
+    Parameters
+    ----------
+    values : array_like, shape (K, L)
+        As from :func:`~pcloud.interpret.mean_in_plane`.
+    edges : tuple of array_like, shapes (K + 1,) and (L + 1,)
+        Of the cells.
+    xlabel, ylabel, label : str
+        Names of the axes and of the coefficient.
+    signed : bool
+        Whether the colours tell negative from positive values.
+    """
+    shown = np.ma.masked_invalid(np.asarray(values, dtype=float))
+    figure, (axes,) = new_figure(3.9)
+    limit = float(np.abs(shown).max())
+    scale = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if signed else {"cmap": "viridis"}
+    x, y = (np.asarray(edge) for edge in edges)
+    drawn = axes.pcolormesh(x, y, shown.T, rasterized=True, **scale)
+    axes.grid(visible=False)
+    axes.set(xlabel=xlabel, ylabel=ylabel, aspect="equal")
+    figure.colorbar(drawn, ax=axes, label=label, pad=0.02)
+    return figure
+
+
+def _label(name: str) -> str:
+    return name.replace(", ", " \N{MULTIPLICATION SIGN} ").replace("_", " ")

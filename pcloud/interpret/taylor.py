@@ -1,0 +1,212 @@
+"""Taylor coefficients of a network's response: which inputs, and which pairs of them, it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.func import hessian, jacrev, vmap
+
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.evaluation.measured import Measured
+
+__all__ = ["TaylorCoefficients", "mean_in_plane", "taylor_coefficients"]
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class TaylorCoefficients:
+    """Coefficients of the expansion of a response around each jet of a sample.
+
+    ``f(x + d) = f(x) + sum_a t_a d_a + sum_(a <= b) t_ab d_a d_b + ...``: so ``t_aa`` is half of a
+    second derivative, and ``t_ab`` with a < b a whole one.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Names of the inputs.
+    first : ndarray, shape (B, F)
+        ``t_a``.
+    second : ndarray, shape (B, F, F), optional
+        ``t_ab``, symmetric.
+    same : ndarray, shape (B', F, F), optional
+        For clouds, of some jets: the part of ``t_ab`` of pairs of features on one particle.
+    rest : ndarray, shape (B', F, F), optional
+        For the same jets the part of pairs on two particles; both add up to `second`.
+    alone : ndarray, shape (B, F), optional
+        For clouds: ``sum_p |df / dx_pa|``, a first order in which particles cannot cancel.
+    """
+
+    names: tuple[str, ...]
+    first: Floats
+    second: Floats | None = None
+    same: Floats | None = None
+    rest: Floats | None = None
+    alone: Floats | None = None
+
+    def scaled(self, unit: ArrayLike) -> TaylorCoefficients:
+        """The same in units ``(F,)`` of the inputs, such as their standard deviations."""
+        u = np.asarray(unit, dtype=float)
+        if u.shape != (len(self.names),):
+            raise InputError(f"{len(self.names)} inputs need as many units, not {u.shape}")
+        once = {n: v * u for n in ("first", "alone") if (v := getattr(self, n)) is not None}
+        uu = np.outer(u, u)
+        twice = {
+            n: v * uu for n in ("second", "same", "rest") if (v := getattr(self, n)) is not None
+        }
+        return replace(self, **once, **twice)
+
+    def of(self, *inputs: str) -> Floats:
+        """Coefficients ``t_a`` of one input or ``t_ab`` of two, by name, (B,)."""
+        at = [self._index(name) for name in inputs]
+        if len(at) == 1:
+            return self.first[:, at[0]]
+        if len(at) != 2:
+            raise InputError(f"name one input or two, not {len(at)}")
+        if self.second is None:
+            raise InputError("the second order was not asked for")
+        return self.second[:, at[0], at[1]]
+
+    def mean_absolute(self, part: str = "all") -> dict[str, Measured]:
+        """Mean absolute value over the jets of every coefficient, largest first.
+
+        Parameters
+        ----------
+        part : {"all", "same", "rest", "alone"}
+            All coefficients of both orders, or one of the parts that clouds have.
+
+        Returns
+        -------
+        dict of str to Measured
+            By ``"a"`` or ``"a, b"``, with the standard error of a mean over jets.
+        """
+        found: dict[str, Measured] = {}
+        single = {"all": self.first, "alone": self.alone}.get(part)
+        pairs = {"all": self.second, "same": self.same, "rest": self.rest}.get(part)
+        if single is None and pairs is None:
+            raise InputError(f"these coefficients have no part {part!r}")
+        if single is not None:
+            found |= {name: _mean_absolute(single[:, a]) for a, name in enumerate(self.names)}
+        if pairs is not None:
+            for a, b in combinations_with_replacement(range(len(self.names)), 2):
+                found[f"{self.names[a]}, {self.names[b]}"] = _mean_absolute(pairs[:, a, b])
+        return dict(sorted(found.items(), key=lambda item: -item[1].value))
+
+    def _index(self, name: str) -> int:
+        if name not in self.names:
+            raise UnknownNameError("input", name, self.names)
+        return self.names.index(name)
+
+
+def taylor_coefficients(
+    response: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    *,
+    names: Sequence[str] | None = None,
+    order: int = 2,
+    chunk_size: int = 1000,
+) -> TaylorCoefficients:
+    """Expand the response of a dense network, such as one on high-level features, around each jet.
+
+    The inputs should be standardised, or the result be :meth:`~TaylorCoefficients.scaled`: only
+    coefficients of the same unit compare.
+
+    Parameters
+    ----------
+    response : callable
+        ``response(inputs (B, F)) -> (B,)``, such as the probability of a class. A jet's must not
+        depend on the others: a network with batch normalisation is in evaluation mode.
+    inputs : Tensor, shape (B, F)
+        The sample.
+    names : sequence of str, optional
+        Names of the inputs; by default x1, x2, ...
+    order : {1, 2}
+        Of the expansion.
+    chunk_size : int
+        Jets at a time.
+
+    Returns
+    -------
+    TaylorCoefficients
+
+    Raises
+    ------
+    InputError
+        If shapes or order cannot be used.
+
+    Notes
+    -----
+    A network of ReLUs is piecewise linear: what it has of second order comes from the softmax
+    alone, the kinks do not count. Smooth activations show more.
+
+    References
+    ----------
+    Wunsch, Friese, Wolf and Quast, Identifying the relevant dependencies of the neural network
+    response on characteristics of the input space, https://arxiv.org/abs/1803.08782.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
+    >>> print(taylor_coefficients(lambda x: x[:, 0] * x[:, 1], x).second[0])
+    [[0. 1.]
+     [1. 0.]]
+    """
+    if order not in (1, 2):
+        raise InputError(f"order must be 1 or 2, got {order}")
+    if inputs.ndim != 2:
+        raise InputError(f"inputs must have shape (B, F), not {tuple(inputs.shape)}")
+    labels = tuple(names or (f"x{i + 1}" for i in range(inputs.shape[1])))
+    if len(labels) != inputs.shape[1]:
+        raise InputError(f"{len(labels)} names for {inputs.shape[1]} inputs")
+
+    def of_one(x: Tensor) -> Tensor:
+        return response(x.unsqueeze(0)).squeeze(0)
+
+    first = vmap(jacrev(of_one), chunk_size=chunk_size)(inputs)
+    second = None
+    if order == 2:
+        second = halved(_array(vmap(hessian(of_one), chunk_size=chunk_size)(inputs)))
+    return TaylorCoefficients(labels, _array(first), second)
+
+
+def mean_in_plane(
+    x: Floats, y: Floats, values: Floats, edges: tuple[Floats, Floats]
+) -> tuple[Floats, Floats]:
+    """Mean of `values` in the cells of the plane of two inputs, and the number in each.
+
+    Parameters
+    ----------
+    x, y, values : ndarray, shape (B,)
+        Where, and what: for example two inputs and a coefficient.
+    edges : tuple of ndarray, shapes (K + 1,) and (L + 1,)
+        Of the cells.
+
+    Returns
+    -------
+    mean, number : ndarray, shape (K, L)
+        NaN for the mean of an empty cell.
+    """
+    bins = [np.asarray(edge) for edge in edges]
+    number = np.histogram2d(x, y, bins)[0]
+    total = np.histogram2d(x, y, bins, weights=values)[0]
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0), number
+
+
+def halved(second: Floats) -> Floats:
+    """Second derivatives (B, F, F) as coefficients: halved on the diagonal."""
+    return second * (1 - 0.5 * np.eye(second.shape[-1]))
+
+
+def _array(x: Tensor) -> Floats:
+    return x.detach().double().cpu().numpy()
+
+
+def _mean_absolute(values: Floats) -> Measured:
+    absolute = np.abs(values)
+    error = absolute.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return Measured(float(absolute.mean()), float(error), "mean over jets")
