@@ -209,6 +209,11 @@ class RunConfig:
     """Save the state of the run when so many seconds have passed since the last time."""
     keep_checkpoints: bool = False
     """Keep the weights after every epoch, as epoch_1.ckpt, ...: pcloud explain follows them."""
+    ensemble: int = 1
+    """Train so many members from seeds `seed`, `seed` + 1, ..., each in a folder under members/;
+    scores of the run are their mean."""
+    workers: int = 1
+    """Members trained side by side, sharing the processors."""
 
     def __post_init__(self) -> None:
         for name in ("patience", "checkpoint_steps", "checkpoint_seconds"):
@@ -216,12 +221,22 @@ class RunConfig:
             _check(self, name, "positive", value is None or value > 0)
         _check(self, "seed", "between 0 and 2^32 - 1", 0 <= self.seed < 2**32)
         _check(self, "out", "a folder", bool(self.out))
+        for name in ("ensemble", "workers"):
+            _check(self, name, "at least 1", getattr(self, name) >= 1)
 
 
 _STAGES = (DataConfig, ModelConfig, InitConfig, DistillConfig, OptimizerConfig, RunConfig)
 
 # A run may be continued elsewhere, and saved more or less often: its result does not depend on it.
-_FREE = ("out", "data_root", "accelerator", "devices", "checkpoint_steps", "checkpoint_seconds", "keep_checkpoints")
+_FREE = (
+    "out",
+    "data_root",
+    "accelerator",
+    "devices",
+    "checkpoint_steps",
+    "checkpoint_seconds",
+    "keep_checkpoints",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,6 +332,7 @@ def add_config_arguments(parser: ArgumentParser) -> None:
             group.add_argument(
                 f"--{f.name.replace('_', '-')}",
                 type=hints[f.name],
+                **({"nargs": "?", "const": True} if hints[f.name] is bool else {}),
                 default=_default(f),
                 metavar=_metavar(hints[f.name]),
                 help=helps[f.name],

@@ -139,3 +139,10 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(InputError, match=r"c\.yaml"):
         TrainConfig.from_file(tmp_path / "c.yaml")
+
+
+def test_a_switch_needs_no_value_on_the_command_line() -> None:
+    given = ["train", "--data", "a.h5", "--model", "pfn", "--out", "a", "--init-from", "b"]
+    for switch, expected in ((["--reset-head"], True), (["--reset-head", "false"], False)):
+        options = build_parser().parse_args([*given, *switch, "--seed", "3"])
+        assert options.train.reset_head is expected
