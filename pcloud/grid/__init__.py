@@ -6,6 +6,7 @@ image out.
 
 from pcloud.grid.build import build_network
 from pcloud.grid.digit_cnn import DigitCNN, p4cnn
+from pcloud.grid.files import image_splits, read_images
 from pcloud.grid.group_conv import (
     GroupConv2d,
     GroupPool2d,
@@ -14,6 +15,7 @@ from pcloud.grid.group_conv import (
     fit_to_stride,
 )
 from pcloud.grid.groups import GROUPS, PlaneGroup, group_named
+from pcloud.grid.images import ImageDataset, ImageFormat, ImageLoader, ImageSet
 from pcloud.grid.layers import PLAIN, Layers, group_layers
 from pcloud.grid.resnet import ResNet, group_resnet34, load_pretrained, resnet34
 from pcloud.grid.rotations import Rotated, RotationAverage, rotate
@@ -25,6 +27,10 @@ __all__ = [
     "DigitCNN",
     "GroupConv2d",
     "GroupPool2d",
+    "ImageDataset",
+    "ImageFormat",
+    "ImageLoader",
+    "ImageSet",
     "Layers",
     "LiftingConv2d",
     "OrientationPool",
@@ -39,8 +45,10 @@ __all__ = [
     "group_layers",
     "group_named",
     "group_resnet34",
+    "image_splits",
     "load_pretrained",
     "p4cnn",
+    "read_images",
     "resnet34",
     "rotate",
 ]

@@ -91,6 +91,11 @@ class ImageFormat:
         """Number of colours: the input features of a network."""
         return self.channels
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What images must have beside their pixels: nothing."""
+        return ()
+
     def __call__(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) as a network sees them, float32."""
         scale = torch.tensor(self.scale, device=images.device).view(-1, 1, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import awkward as ak
 from torch import Tensor
@@ -23,20 +23,19 @@ __all__ = [
     "network_inputs",
 ]
 
-Sample = ak.Array | ImageSet
+Sample: TypeAlias = ak.Array | ImageSet
 """Jets or images as they are read."""
 
-Inputs = FeatureSet | ImageFormat
+Inputs: TypeAlias = FeatureSet | ImageFormat
 """What a network sees of them."""
 
-Dataset = JetDataset | ImageDataset
+Dataset: TypeAlias = JetDataset | ImageDataset
 """Both together."""
 
 
 def inputs_from_dict(values: dict[str, Any]) -> Inputs:
     """Inverse of the method `to_dict` of either."""
-    kind = ImageFormat if "images" in values else FeatureSet
-    return kind.from_dict(values)
+    return (ImageFormat if "images" in values else FeatureSet).from_dict(values)
 
 
 def make_dataset(sample: Sample, inputs: Inputs) -> Dataset:
@@ -76,8 +75,7 @@ def check_columns(sample: Sample, inputs: Inputs, whose: str) -> None:
     InputError
         If a column is absent; the message names all that are.
     """
-    needed = inputs.columns if isinstance(inputs, FeatureSet) else []
-    missing = [column for column in needed if column not in sample.fields]
+    missing = [column for column in inputs.columns if column not in sample.fields]
     if missing:
         raise InputError(
             f"the features need {', '.join(missing)}, which {whose} do not have; "

@@ -1,0 +1,191 @@
+"""Small CNN and ResNet-34 on SDSS galaxies, plain, turned, averaged and equivariant.
+
+    python benchmarks/galaxies.py ../shared/data/sdss_galaxies_69x69.npz
+
+Trains each network with each seed into runs/galaxies (a finished one is not trained again, an
+interrupted one continues), measures it, and prints the table of docs/grid.md. The accuracy is that
+of the test images, for galaxies as they are and turned; its first error is binomial, the second the
+spread over seeds. "handedness" is the part of the spirals whose sense of rotation is found when
+the choice is between the two: 0.5 is a guess.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import pcloud
+from pcloud.evaluation.figures.style import figure_style, line_styles, new_figure, save_figure
+from pcloud.evaluation.measured import Measured
+from pcloud.grid import ImageSet, RotationAverage, read_images, rotate
+from pcloud.training.data import load_splits
+
+CLASSES = ("elliptical", "clockwise", "anticlockwise", "edge-on", "merger")
+SPIRALS = (1, 2)
+TURNS = np.arange(0, 361, 15)
+
+TURNED: dict[str, Any] = {"model": "rotated", "model_options": {"network": "cnn"}}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "CNN": {"model": "cnn"},
+    "CNN, trained on turned images": TURNED,
+    "CNN on p4": {"model": "group_cnn", "model_options": {"group": "p4"}},
+    "CNN on p4m": {"model": "group_cnn", "model_options": {"group": "p4m"}},
+    "CNN on c8": {"model": "group_cnn", "model_options": {"group": "c8"}},
+    "ResNet-34": {"model": "resnet34", "batch_size": 32, "epochs": 8},
+    "ResNet-34 on p4, as much to compute": {
+        "model": "group_resnet34",
+        "model_options": {"group": "p4", "width": 16},
+        "batch_size": 32,
+        "epochs": 8,
+    },
+}
+AVERAGED = ("CNN", "CNN, trained on turned images")  # also measured with 8 orientations averaged
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", type=Path, help="sdss_galaxies_69x69.npz")
+    parser.add_argument("--out", type=Path, default=Path("runs/galaxies"))
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="Begin no run after that.")
+    parser.add_argument("--figure", type=Path, help="Where to draw accuracy against the angle.")
+    options = parser.parse_args()
+    images = named_images(options.data, options.out)
+    began = time.monotonic()
+    for seed in options.seeds:
+        for name in options.networks:
+            if time.monotonic() - began < 60 * options.minutes:
+                train_and_measure(name, seed, images, options)
+    results = collect(options.out)
+    print(table(results))
+    if options.figure:
+        save_figure(rotation_figure(results), options.figure.with_suffix(""))
+
+
+def named_images(path: Path, out: Path) -> Path:
+    """The images with the names of their classes, so that runs and reports have them."""
+    sample = read_images(path)
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "galaxies.npz"
+    np.savez(file, images=sample.images, labels=sample.labels, classes=CLASSES)
+    return file
+
+
+def train_and_measure(name: str, seed: int, images: Path, options: argparse.Namespace) -> None:
+    folder = options.out / f"{name.replace(' ', '_').replace(',', '')}-{seed}"
+    if (folder / "benchmark.json").exists():
+        return
+    run = pcloud.train(
+        **{"epochs": options.epochs, "data": images, "out": folder, "seed": seed} | NETWORKS[name],
+        test_fraction=0.3,
+        monitor="val_acc",
+    )
+    train, test = load_splits(run.config, "train", "test")
+    measured = [measure(name, run.model(), run, train, test)]
+    if name in AVERAGED:
+        averaged = RotationAverage(run.model(), 8)
+        measured.append(measure(f"{name}, 8 orientations averaged", averaged, run, train, test))
+    (folder / "benchmark.json").write_text(json.dumps(measured, indent=1))
+
+
+def measure(
+    name: str, model: nn.Module, run: pcloud.Run, train: ImageSet, test: ImageSet
+) -> dict[str, Any]:
+    def scores(images: torch.Tensor) -> np.ndarray:
+        with torch.no_grad():
+            parts = images.float().split(128)
+            return torch.cat([model(run.feature_set(p)).softmax(-1) for p in parts]).numpy()
+
+    def correct(images: torch.Tensor, labels: torch.Tensor) -> float:
+        return float((scores(images).argmax(1) == labels.numpy()).mean())
+
+    spiral = (test.labels == SPIRALS[0]) | (test.labels == SPIRALS[1])
+    senses, mirrored = test.images[spiral], test.labels[spiral].clone()
+    found = scores(senses)[:, SPIRALS].argmax(1) + SPIRALS[0]
+    turned = {
+        int(angle): correct(rotate(test.images.float(), math.radians(angle)), test.labels)
+        for angle in TURNS
+    }
+    return {
+        "name": name,
+        "seed": run.config.seed,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": sum(row["seconds"] for row in run.history),
+        "train": correct(train.images, train.labels),
+        "test": correct(test.images, test.labels),
+        "test_images": len(test),
+        "handedness": float((found == mirrored.numpy()).mean()),
+        "spirals": int(spiral.sum()),
+        "turned": turned,
+    }
+
+
+def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
+    """Measurements by network, in the order of `NETWORKS`."""
+    found = [m for file in out.glob("*/benchmark.json") for m in json.loads(file.read_text())]
+    order = [n for name in NETWORKS for n in (name, f"{name}, 8 orientations averaged")]
+    return {
+        name: sorted((m for m in found if m["name"] == name), key=lambda m: m["seed"])
+        for name in order
+        if any(m["name"] == name for m in found)
+    }
+
+
+def table(results: dict[str, list[dict[str, Any]]]) -> str:
+    lines = [
+        ["network", "parameters", "seeds", "training", "test", "test, turned", "handedness", "s"],
+        ["---"] * 8,
+    ]
+    for name, runs in results.items():
+        spins = [np.mean(list(run["turned"].values())) for run in runs]
+        lines.append(
+            [
+                name,
+                f"{runs[0]['parameters']:,}",
+                str(len(runs)),
+                f"{np.mean([run['train'] for run in runs]):.3f}",
+                with_errors([run["test"] for run in runs], runs[0]["test_images"]),
+                with_errors(spins, runs[0]["test_images"]),
+                with_errors([run["handedness"] for run in runs], runs[0]["spirals"]),
+                f"{np.mean([run['seconds'] for run in runs]):.0f}",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def with_errors(values: list[float], number: int) -> str:
+    """Mean over seeds ± binomial error ± standard deviation over seeds."""
+    mean = float(np.mean(values))
+    counting = math.sqrt(max(mean * (1 - mean), 1 / number) / number)
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{Measured(mean, counting)}{spread}"
+
+
+@figure_style()
+def rotation_figure(results: dict[str, list[dict[str, Any]]]) -> Any:
+    figure, (axes,) = new_figure(5.2)
+    for style, (name, runs) in zip(line_styles(len(results)), results.items(), strict=True):
+        curves = np.array([list(run["turned"].values()) for run in runs])
+        axes.plot(TURNS, curves.mean(0), label=name, **style)
+        if len(runs) > 1:
+            spread = curves.std(0, ddof=1)
+            low, high = curves.mean(0) - spread, curves.mean(0) + spread
+            axes.fill_between(TURNS, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    axes.set(xlabel="test images turned by (degrees)", ylabel="accuracy", xlim=(0, 360))
+    axes.set_xticks(range(0, 361, 45))
+    figure.legend(loc="outside lower center", fontsize=9)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
