@@ -236,6 +236,7 @@ _FREE = (
     "checkpoint_steps",
     "checkpoint_seconds",
     "keep_checkpoints",
+    "workers",
 )
 
 

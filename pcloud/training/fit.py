@@ -27,6 +27,7 @@ from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_training_data
 from pcloud.training.distillation import Distillation, Teacher
+from pcloud.training.ensemble import train_ensemble
 from pcloud.training.environment import update_environment
 from pcloud.training.folder import clear, open_folder, write_config
 from pcloud.training.interrupt import Interrupted, StopRequest
@@ -82,6 +83,9 @@ def train(
     >>> scores = run.predict(pcloud.load_dataset("simulated", "test"))
     """
     config = _complete(config, options)
+    if config.ensemble > 1:
+        train_ensemble(config, overwrite=overwrite, progress=progress)
+        return Run(config.out)
     console = Console(stderr=True, quiet=not progress)
     with isolate_rng(), _quiet_lightning(), _restored_algorithms():
         _check_before_loading(config)

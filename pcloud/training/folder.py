@@ -28,7 +28,7 @@ _FILES = (
     "uncertainty.json",
     "uncertainty.parquet",
 )
-_FOLDERS = ("checkpoints", "evaluations", "figures", "teacher")
+_FOLDERS = ("checkpoints", "evaluations", "figures", "members", "teacher")
 
 
 @contextlib.contextmanager

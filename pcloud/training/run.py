@@ -7,6 +7,7 @@ import zlib
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,15 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the training came to its end."""
-        return is_finished(self.path)
+        return all(is_finished(member.path) for member in self.members)
+
+    @cached_property
+    def members(self) -> list[Run]:
+        """The runs of an ensemble, as far as they have begun; of a single network the run itself."""
+        if self.config.ensemble == 1:
+            return [self]
+        paths = [member_path(self.path, i + 1) for i in range(self.config.ensemble)]
+        return [Run(path) for path in paths if (path / "config.yaml").is_file()]
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -76,12 +85,18 @@ class Run:
     @property
     def feature_set(self) -> Inputs:
         """The inputs of the network with their standardisation."""
-        return self.tagger().feature_set
+        return self._first.tagger().feature_set
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes, in the order of the scores."""
-        return self.tagger().classes
+        return self._first.tagger().classes
+
+    @property
+    def _first(self) -> Run:
+        if not self.members:
+            raise InputError(f"{self.path} is an ensemble none of whose members has begun")
+        return self.members[0]
 
     @property
     def kept_epochs(self) -> list[int]:
@@ -101,6 +116,8 @@ class Run:
         InputError
             If the run has no such checkpoint yet.
         """
+        if self.config.ensemble > 1:
+            raise InputError(f"{self.path} is an ensemble: take one of its members/")
         if checkpoint not in self._taggers:
             path = self.checkpoint(checkpoint)
             if not path.exists():
@@ -114,8 +131,11 @@ class Run:
 
     def checksum(self, checkpoint: str = "best") -> int:
         """Number that changes when the weights of a checkpoint do."""
-        self.tagger(checkpoint)  # says what to do where there is none
-        return zlib.crc32(self.checkpoint(checkpoint).read_bytes())
+        checksum = 0
+        for member in [self._first, *self.members[1:]]:
+            member.tagger(checkpoint)  # says what to do where there is none
+            checksum = zlib.crc32(member.checkpoint(checkpoint).read_bytes(), checksum)
+        return checksum
 
     def model(self, checkpoint: str = "best") -> nn.Module:
         """The trained network, in evaluation mode."""
@@ -132,6 +152,8 @@ class Run:
     ) -> np.ndarray:
         """What the network says of each jet; its softmax is :meth:`predict`.
 
+        Of an ensemble, the logarithm of the mean probability over its members.
+
         Parameters and errors are those of :meth:`predict`.
 
         Returns
@@ -139,6 +161,11 @@ class Run:
         numpy.ndarray, shape (B, C), float64
         """
         check_columns(jets, self.feature_set, "these jets")
+        if self.config.ensemble > 1:
+            options: Any = {"batch_size": batch_size, "checkpoint": checkpoint, "device": device}
+            logits = np.stack([member.logits(jets, **options) for member in self.members])
+            log_p = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+            return np.logaddexp.reduce(log_p, axis=0) - np.log(len(log_p))
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = self.model(checkpoint).to(device)
         parts = [np.empty((0, len(self.classes)))]
@@ -206,6 +233,11 @@ class Run:
                 f"{checkpoint!r} now: pcloud calibrate {self.path} --checkpoint {checkpoint}"
             )
         return stored
+
+
+def member_path(folder: Path, member: int) -> Path:
+    """Folder of a member of an ensemble, counted from 1."""
+    return folder / "members" / str(member)
 
 
 def is_finished(folder: Path) -> bool:

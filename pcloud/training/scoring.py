@@ -72,7 +72,7 @@ def evaluate_run(
     InputError
         If the jets do not fit the run: no labels, other classes, absent columns.
     """
-    run.tagger(checkpoint)  # say that there is none before reading a large file
+    run.checksum(checkpoint)  # say that there is none before reading a large file
     if data is not None and "schema" not in reading:
         reading["schema"] = None
     config = replace(run.config, **reading)
@@ -143,7 +143,7 @@ def predict_file(
         raise FileExistsError(f"{out} exists already; --overwrite replaces it")
     if not out.absolute().parent.is_dir():
         raise FileNotFoundError(f"no folder {out.absolute().parent} to write {out.name} to")
-    run.tagger(checkpoint)
+    run.checksum(checkpoint)
     if calibrated:
         run.calibration(checkpoint)
     number = 0
