@@ -1,0 +1,238 @@
+"""High-level observables of jets: what was cut on before networks saw particles.
+
+Functions of flat momenta ``p4 (N, 4)`` in GeV and a layout, one value per jet. Differentiable with
+respect to the momenta, except that axes of subjets count as given. Angles are distances in rapidity
+and azimuth, and an empty jet has 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pcloud import kinematics
+from pcloud.errors import UnknownNameError
+from pcloud.nn.clustering import Recombination, exclusive_axes, winner_take_all
+from pcloud.nn.layout import RaggedLayout
+from pcloud.nn.pooling import sum_pool
+
+__all__ = [
+    "OBSERVABLES",
+    "compute_observables",
+    "correlators",
+    "girth",
+    "n_subjettiness",
+    "ptd",
+]
+
+_SMALLEST = 1e-7  # denominators below count as zero: directions stored in float32 differ by as much
+_MAX_RAPIDITY = 10.0  # of a particle on the beam
+
+
+def n_subjettiness(
+    p4: Tensor,
+    layout: RaggedLayout,
+    most: int = 4,
+    *,
+    beta: float = 1.0,
+    radius: float = 0.8,
+    algorithm: str = "kt",
+    recombine: Recombination = winner_take_all,
+) -> Tensor:
+    """N-subjettiness tau_1 ... tau_most, shape (B, most).
+
+    ``tau_N = sum_i pT_i min_a dR(i, a)^beta / (R^beta sum_i pT_i)``, the minimum over the axes a of N
+    exclusive subjets. A jet of N particles or less has tau_N = 0.
+
+    Parameters
+    ----------
+    p4 : Tensor, shape (N, 4)
+        Four-momenta in GeV.
+    layout : RaggedLayout
+        The jets.
+    most : int
+        Largest N.
+    beta : float
+        Power of the angle.
+    radius : float
+        Radius R of the jets.
+    algorithm, recombine
+        Of the exclusive clustering that gives the axes; the defaults are the "winner-take-all kT
+        axes" of FastJet contrib. They are not moved to the minimum of tau_N.
+
+    References
+    ----------
+    Thaler and Van Tilburg, Identifying Boosted Objects with N-subjettiness,
+    https://arxiv.org/abs/1011.2268.
+    """
+    pt, plane = kinematics.pt(p4), _plane(p4)
+    tau = []
+    for axes in exclusive_axes(p4, layout, most, algorithm=algorithm, recombine=recombine):
+        to_axes = _delta_r(plane.unsqueeze(1), _plane(axes).to(plane)[layout.batch])  # (N, n)
+        weighted = pt * to_axes.amin(-1) ** beta
+        value = _ratio(sum_pool(weighted, layout), sum_pool(pt, layout) * radius**beta, empty=0.0)
+        tau.append(torch.where(layout.counts > axes.shape[1], value, 0.0))
+    return torch.stack(tau, dim=-1)
+
+
+def girth(p4: Tensor, layout: RaggedLayout) -> Tensor:
+    """Width ``sum_i pT_i dR(i, jet) / sum_i pT_i``, shape (B,), the jet being the vector sum.
+
+    References
+    ----------
+    Gallicchio and Schwartz, Quark and Gluon Tagging at the LHC, https://arxiv.org/abs/1106.3076.
+    """
+    pt = kinematics.pt(p4)
+    jet = _plane(sum_pool(p4, layout))[layout.batch]
+    return _ratio(sum_pool(pt * _delta_r(_plane(p4), jet), layout), sum_pool(pt, layout), empty=0.0)
+
+
+def ptd(p4: Tensor, layout: RaggedLayout) -> Tensor:
+    """``sqrt(sum_i pT_i^2) / sum_i pT_i``, shape (B,): 1 for a single particle.
+
+    References
+    ----------
+    CMS, Performance of quark/gluon discrimination, https://cds.cern.ch/record/1599732.
+    """
+    total = sum_pool(kinematics.pt(p4), layout)
+    return _ratio(kinematics.safe_sqrt(sum_pool(kinematics.pt2(p4), layout)), total, empty=0.0)
+
+
+def correlators(p4: Tensor, layout: RaggedLayout, beta: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Energy correlation functions e_2 and e_3 with pT fractions z, shapes (B,).
+
+    ``e_2 = sum_{i<j} z_i z_j dR_ij^beta`` and
+    ``e_3 = sum_{i<j<k} z_i z_j z_k (dR_ij dR_jk dR_ik)^beta``, of which
+    ``C_2 = e_3 / e_2^2`` and ``D_2 = e_3 / e_2^3``.
+
+    References
+    ----------
+    Larkoski, Salam and Thaler, Energy Correlation Functions for Jet Substructure,
+    https://arxiv.org/abs/1305.0007; Larkoski, Moult and Neill, Power Counting to Better Jet
+    Observables, https://arxiv.org/abs/1409.6298.
+    """
+    pt, plane = kinematics.pt(p4), _plane(p4)
+    z = _ratio(pt, sum_pool(pt, layout)[layout.batch], empty=0.0)
+    e2, e3 = z.new_zeros(layout.num_jets), z.new_zeros(layout.num_jets)
+    for block in layout.blocks:
+        weight = block.gather(z) * block.mask  # (b, P)
+        slots = block.gather(plane)
+        angle = _delta_r(slots.unsqueeze(2), slots.unsqueeze(1)) ** beta  # (b, P, P)
+        pairs = angle * weight.unsqueeze(1) * weight.unsqueeze(2)
+        paths = (angle * weight.unsqueeze(1)) @ angle  # over the particle in between
+        e2 = e2.index_add(0, block.jets, pairs.sum((1, 2)) / 2)
+        e3 = e3.index_add(0, block.jets, (pairs * paths).sum((1, 2)) / 6)
+    return e2, e3
+
+
+class _Jets:
+    """Momenta, layout, and what several observables need of them, computed once."""
+
+    def __init__(self, p4: Tensor, layout: RaggedLayout, radius: float) -> None:
+        self.p4, self.layout, self.radius = p4, layout, radius
+
+    @cached_property
+    def jet(self) -> Tensor:
+        """Vector sums of the constituents (B, 4)."""
+        return sum_pool(self.p4, self.layout)
+
+    @cached_property
+    def tau(self) -> Tensor:
+        """N-subjettiness (B, 4)."""
+        return n_subjettiness(self.p4, self.layout, radius=self.radius)
+
+    @cached_property
+    def correlators(self) -> tuple[Tensor, Tensor]:
+        """Energy correlation functions (B,)."""
+        return correlators(self.p4, self.layout)
+
+
+def _tau(n: int) -> Callable[[_Jets], Tensor]:
+    return lambda jets: jets.tau[:, n - 1]
+
+
+def _tau_ratio(n: int) -> Callable[[_Jets], Tensor]:
+    # without a denominator one more axis gains nothing, as for a ratio of 1
+    return lambda jets: _ratio(jets.tau[:, n - 1], jets.tau[:, n - 2], empty=1.0)
+
+
+def _correlator_ratio(power: int) -> Callable[[_Jets], Tensor]:
+    def ratio(jets: _Jets) -> Tensor:
+        e2, e3 = jets.correlators
+        return _ratio(e3 / e2.clamp(min=_SMALLEST) ** (power - 1), e2, empty=0.0)
+
+    return ratio
+
+
+OBSERVABLES: dict[str, Callable[[_Jets], Tensor]] = {
+    "pt": lambda jets: kinematics.pt(jets.jet),
+    "mass": lambda jets: kinematics.safe_sqrt(kinematics.mass2(jets.jet)),
+    "multiplicity": lambda jets: jets.layout.counts.to(jets.p4.dtype),
+    **{f"tau{n}": _tau(n) for n in (1, 2, 3, 4)},
+    **{f"tau{n}{n - 1}": _tau_ratio(n) for n in (2, 3, 4)},
+    "girth": lambda jets: girth(jets.p4, jets.layout),
+    "ptd": lambda jets: ptd(jets.p4, jets.layout),
+    "c2": _correlator_ratio(2),
+    "d2": _correlator_ratio(3),
+}
+"""The observables by name, those of momentum and mass in GeV."""
+
+
+def compute_observables(
+    p4: Tensor,
+    layout: RaggedLayout,
+    names: Sequence[str] = tuple(OBSERVABLES),
+    *,
+    radius: float = 0.8,
+) -> Tensor:
+    """Observables of all jets.
+
+    Parameters
+    ----------
+    p4 : Tensor, shape (N, 4)
+        Four-momenta in GeV; computed in float64.
+    layout : RaggedLayout
+        The jets.
+    names : sequence of str
+        Which, see `OBSERVABLES`.
+    radius : float
+        Radius of the jets, the unit of N-subjettiness.
+
+    Returns
+    -------
+    Tensor, shape (B, len(names)), float64
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such observable.
+    """
+    jets = _Jets(p4.double(), layout, radius)
+    return torch.stack([_named(name)(jets) for name in names], dim=-1)
+
+
+def _named(name: str) -> Callable[[_Jets], Tensor]:
+    if name not in OBSERVABLES:
+        raise UnknownNameError("observable", name, OBSERVABLES)
+    return OBSERVABLES[name]
+
+
+def _plane(p4: Tensor) -> Tensor:
+    """Rapidity and azimuth (..., 2)."""
+    rapidity = kinematics.rapidity(p4).clamp(-_MAX_RAPIDITY, _MAX_RAPIDITY)
+    return torch.stack([rapidity, kinematics.phi(p4)], dim=-1)
+
+
+def _delta_r(a: Tensor, b: Tensor) -> Tensor:
+    """Distance (...) of points (..., 2); gradient 0 at 0."""
+    dphi = kinematics.wrap_phi(a[..., 1] - b[..., 1])
+    return kinematics.safe_sqrt((a[..., 0] - b[..., 0]) ** 2 + dphi**2)
+
+
+def _ratio(numerator: Tensor, denominator: Tensor, *, empty: float) -> Tensor:
+    """Quotient, or `empty` where there is nothing to divide by."""
+    some = denominator > _SMALLEST
+    return torch.where(some, numerator / torch.where(some, denominator, 1.0), empty)
