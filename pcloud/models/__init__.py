@@ -4,13 +4,17 @@
 """
 
 from pcloud.models.dgcnn import DGCNN
+from pcloud.models.efn import EFN
+from pcloud.models.high_level import HighLevelTagger, hl_logistic, one_cut
 from pcloud.models.lgatr import LGATr
 from pcloud.models.lgatr_slim import LGATrSlim
 from pcloud.models.lorentznet import LorentzNet
 from pcloud.models.official import load_official
 from pcloud.models.part import ParticleTransformer, transformer
 from pcloud.models.particlenet import ParticleNet, particlenet_lite
+from pcloud.models.pcnn import PCNN
 from pcloud.models.pfn import PFN
+from pcloud.models.recnn import RecNN
 from pcloud.models.registry import (
     ModelInfo,
     build_model,
@@ -21,17 +25,23 @@ from pcloud.models.registry import (
 
 __all__ = [
     "DGCNN",
+    "EFN",
+    "PCNN",
     "PFN",
+    "HighLevelTagger",
     "LGATr",
     "LGATrSlim",
     "LorentzNet",
     "ModelInfo",
     "ParticleNet",
     "ParticleTransformer",
+    "RecNN",
     "build_model",
+    "hl_logistic",
     "list_models",
     "load_official",
     "model_info",
+    "one_cut",
     "particlenet_lite",
     "register_model",
     "transformer",

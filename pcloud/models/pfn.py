@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from pcloud.models.registry import register_model
+from pcloud.nn.dense import dense_layers
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.pooling import sum_pool
 
@@ -47,8 +47,8 @@ class PFN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.phi = _mlp([in_features, *phi])
-        self.f = _mlp([phi[-1], *f], dropout)
+        self.phi = dense_layers([in_features, *phi])
+        self.f = dense_layers([phi[-1], *f], dropout)
         self.classify = nn.Linear(f[-1], num_classes)
 
     def forward(
@@ -57,12 +57,3 @@ class PFN(nn.Module):
         """Logits (B, C) from ``x (N, F)`` and ``batch (N,)``; `p4` is not used."""
         layout = as_layout(batch, layout)
         return self.classify(self.f(sum_pool(self.phi(x), layout)))
-
-
-def _mlp(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for a, b in itertools.pairwise(widths):
-        layers += [nn.Linear(a, b), nn.ReLU()]
-        if dropout:
-            layers.append(nn.Dropout(dropout))
-    return nn.Sequential(*layers)

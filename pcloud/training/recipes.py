@@ -139,8 +139,10 @@ _BY_MODEL = {
         ("cnn", "group_cnn", "z2cnn", "p4cnn", "resnet34", "group_resnet34", "rotated"), "image"
     ),
     "dgcnn": "particlenet",
+    "efn": "pfn",
     "particlenet": "particlenet",
     "particlenet_lite": "particlenet",
+    "pcnn": "pfn",
     "pfn": "pfn",
     "transformer": "part",
 }

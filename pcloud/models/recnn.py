@@ -1,0 +1,151 @@
+"""QCD-aware recursive network: an embedding that grows along the clustering tree of a jet."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pcloud import kinematics
+from pcloud.errors import UnknownNameError
+from pcloud.models.registry import register_model
+from pcloud.nn.clustering import ALGORITHMS, clustering_trees
+from pcloud.nn.dense import dense_layers, he_uniform_
+from pcloud.nn.layout import RaggedLayout, as_layout
+from pcloud.nn.pooling import sum_pool
+from pcloud.nn.precision import without_autocast
+
+__all__ = ["GatedMerge", "RecNN", "SimpleMerge"]
+
+_ETA_MAX = 10.0
+_TINY = 1e-8  # GeV
+_NODE_FEATURES = 7
+
+
+class SimpleMerge(nn.Module):
+    """``ReLU(W [h_1, h_2, u] + b)`` of a node and its children.
+
+    Parameters
+    ----------
+    hidden : int
+        Width of embeddings q.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.merge = nn.Linear(3 * hidden, hidden)
+
+    def forward(self, first: Tensor, second: Tensor, own: Tensor) -> Tensor:
+        """Embeddings (m, q) from those of the children and what the nodes are themselves."""
+        return F.relu(self.merge(torch.cat([first, second, own], dim=-1)))
+
+
+class GatedMerge(nn.Module):
+    """A gated mean of a candidate, both children and the node itself.
+
+    Parameters
+    ----------
+    hidden : int
+        Width of embeddings q.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.reset = nn.Linear(3 * hidden, 3 * hidden)
+        self.candidate = nn.Linear(3 * hidden, hidden)
+        self.update = nn.Linear(4 * hidden, 4 * hidden)
+
+    def forward(self, first: Tensor, second: Tensor, own: Tensor) -> Tensor:
+        """Embeddings (m, q) from those of the children and what the nodes are themselves."""
+        inputs = torch.cat([first, second, own], dim=-1)
+        candidate = F.relu(self.candidate(self.reset(inputs).sigmoid() * inputs))
+        choices = torch.cat([candidate, inputs], dim=-1)  # (m, 4 q)
+        gates = self.update(choices).unflatten(-1, (4, -1)).softmax(dim=1)
+        return (gates * choices.unflatten(-1, (4, -1))).sum(1)
+
+
+_MERGES = {"gated": GatedMerge, "simple": SimpleMerge}
+
+
+@register_model(
+    "recnn",
+    paper="1702.00748",
+    year=2017,
+    use="what the shower history gives",
+    inputs="p4",
+)
+class RecNN(nn.Module):
+    """QCD-aware recursive network: embeddings merge as the clustering of the jet merges momenta.
+
+    Particles and all pseudojets of the tree are described by their four-momenta alone: ln pT, ln E,
+    both also relative to the jet, and deltaR, deta, dphi from its axis, standardised by what the
+    network has seen (the paper has p, eta, phi, E, E/E_jet, pT and theta of jets turned upright).
+    The tree is that of exclusive clustering; the harder child comes first.
+
+    Parameters
+    ----------
+    in_features : int
+        Features per particle F, not used: pseudojets have none but their momentum.
+    num_classes : int
+        Classes C.
+    hidden : int
+        Width of all layers q.
+    merge : {"gated", "simple"}
+        How embeddings merge.
+    algorithm : {"kt", "cambridge_aachen", "antikt"}
+        Of the clustering.
+
+    References
+    ----------
+    Louppe, Cho, Becot and Cranmer, QCD-Aware Recursive Neural Networks for Jet Physics,
+    https://arxiv.org/abs/1702.00748.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int = 2,
+        *,
+        hidden: int = 40,
+        merge: str = "gated",
+        algorithm: str = "kt",
+    ) -> None:
+        super().__init__()
+        if merge not in _MERGES:
+            raise UnknownNameError("merge", merge, _MERGES)
+        if algorithm not in ALGORITHMS:
+            raise UnknownNameError("clustering algorithm", algorithm, ALGORITHMS)
+        self.algorithm = algorithm
+        self.norm = nn.BatchNorm1d(_NODE_FEATURES, affine=False)
+        self.embed = nn.Linear(_NODE_FEATURES, hidden)
+        self.merge = _MERGES[merge](hidden)
+        self.head = dense_layers([hidden, hidden, hidden])
+        self.classify = nn.Linear(hidden, num_classes)
+        he_uniform_(self)
+
+    def forward(
+        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+    ) -> Tensor:
+        """Logits (B, C) from ``p4 (N, 4)`` in GeV and ``batch (N,)``; `x` is not used."""
+        layout = as_layout(batch, layout)
+        trees = clustering_trees(p4, layout, self.algorithm)
+        nodes = node_features(trees.momenta(p4), sum_pool(p4, layout)[trees.batch])
+        with without_autocast(p4):  # rounding would add up over the levels
+            u = F.relu(self.embed(self.norm(nodes.to(self.embed.weight.dtype))))  # (N + M, q)
+            h = trees.fold(u[: layout.num_particles], lambda a, b, rows: self.merge(a, b, u[rows]))
+        of_jet = F.pad(h, (0, 0, 0, 1))[trees.root]  # zeros for an empty jet, whose root is -1
+        return self.classify(self.head(of_jet))
+
+
+def node_features(p4: Tensor, jet: Tensor) -> Tensor:
+    """Features (..., 7) of momenta (..., 4) in a jet of momentum (..., 4), both in GeV."""
+    pt, energy = (_log(f(p4)) for f in (kinematics.pt, kinematics.energy))
+    jet_pt, jet_energy = (_log(f(jet)) for f in (kinematics.pt, kinematics.energy))
+    eta, jet_eta = (kinematics.eta(p).clamp(-_ETA_MAX, _ETA_MAX) for p in (p4, jet))
+    deta, dphi = eta - jet_eta, kinematics.delta_phi(p4, jet)
+    delta_r = kinematics.safe_sqrt(deta**2 + dphi**2)
+    return torch.stack([pt, energy, pt - jet_pt, energy - jet_energy, delta_r, deta, dphi], dim=-1)
+
+
+def _log(x: Tensor) -> Tensor:
+    return x.clamp(min=_TINY).log()
