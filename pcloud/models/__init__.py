@@ -13,6 +13,7 @@ from pcloud.models.official import load_official
 from pcloud.models.part import ParticleTransformer, transformer
 from pcloud.models.particlenet import ParticleNet, particlenet_lite
 from pcloud.models.pcnn import PCNN
+from pcloud.models.pelican import PELICAN
 from pcloud.models.pfn import PFN
 from pcloud.models.recnn import RecNN
 from pcloud.models.registry import (
@@ -27,6 +28,7 @@ __all__ = [
     "DGCNN",
     "EFN",
     "PCNN",
+    "PELICAN",
     "PFN",
     "HighLevelTagger",
     "LGATr",

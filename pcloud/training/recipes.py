@@ -131,6 +131,25 @@ RECIPES: dict[str, Recipe] = {
         gradient_clip=5.0,
         source="arXiv:2411.00446",
     ),
+    "lgatr_slim": Recipe(
+        optimizer="lion",
+        schedule="cosine",
+        lr=3e-5,
+        weight_decay=2.0,
+        batch_size=128,
+        epochs=0,
+        steps=200_000,
+        source="arXiv:2512.17011",
+    ),
+    "pelican": Recipe(
+        optimizer="adamw",
+        schedule="restarts",
+        lr=2.5e-3,
+        weight_decay=0.005,
+        batch_size=100,
+        epochs=35,
+        source="arXiv:2307.16506",
+    ),
 }
 """The recipes by name. On data of another size than the paper's, override the length or batch."""
 

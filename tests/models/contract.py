@@ -11,7 +11,7 @@ from pcloud.features import feature_set
 
 COUNTS = [1, 2, 40, 17, 5, 16, 8, 90]
 
-FEWER_BLOCKS = {"lgatr": 2, "lgatr_slim": 3}
+FEWER_BLOCKS = {"lgatr": 2, "lgatr_slim": 3, "pelican": 2}
 """Models of many equal blocks that take long; their own tests run them in full."""
 
 
