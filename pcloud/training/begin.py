@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from torch import nn
 
+from pcloud.batch import JetLoader
 from pcloud.errors import InputError
 from pcloud.models.axes import class_axes
 from pcloud.training.checkpoint import Tagger
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData
 from pcloud.training.freezing import freeze
+from pcloud.training.statistics import restate_statistics
 from pcloud.training.transfer import TransferReport, transfer
 from pcloud.training.weights import Weights, read_weights
 
@@ -78,9 +81,25 @@ def begin(
     report = None
     if weights is not None:
         report = transfer(weights, tagger, reset_head=config.reset_head)
+        if weights.saw_padding and (number := _restate(tagger, jets)):
+            report = replace(report, notes=[*report.notes, _RESTATED.format(number)])
     patterns = [config.freeze] if isinstance(config.freeze, str) else config.freeze or []
     frozen = freeze(tagger.model, patterns)
     return Beginning(tagger, report, _head(tagger, config), frozen)
+
+
+_RESTATED = (
+    "{} batch normalisations: statistics of training jets in the place of those of padded jets, "
+    "scales and shifts to match"
+)
+_JETS = 512  # whose statistics they are
+_BATCH = 64
+
+
+def _restate(tagger: Tagger, jets: TrainingData) -> int:
+    """Make statistics that saw padding those of particles; the number of normalisations."""
+    loader = islice(JetLoader(jets.train, _BATCH, shuffle=True), _JETS // _BATCH)
+    return restate_statistics(tagger.model, ((b.x, b.p4, b.batch) for b in loader))
 
 
 def _head(tagger: Tagger, config: TrainConfig) -> list[str]:

@@ -37,6 +37,8 @@ class Weights:
         What its inputs are, where that is known.
     classes : list of str, optional
         What its outputs are, where that is known.
+    saw_padding : bool
+        Whether the statistics of its batch normalisations are those of padded jets.
     """
 
     origin: str
@@ -45,6 +47,7 @@ class Weights:
     state: dict[str, Tensor]
     feature_set: Inputs | None
     classes: list[str] | None
+    saw_padding: bool = False
 
     @classmethod
     def of_tagger(cls, tagger: Tagger, origin: str) -> Weights:
@@ -100,4 +103,5 @@ def _official(path: Path, model: str) -> Weights:
         state,
         inputs.get(number),
         classes if outputs == len(classes) else None,
+        saw_padding=True,
     )
