@@ -311,6 +311,37 @@ def _calibrate(options: Options) -> None:
     _say(f"written to {run.path / 'calibration.json'}")
 
 
+# uncertainty
+
+
+def _uncertainty_options(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=str, help="Folder of the run, or of an ensemble.")
+    parser.add_argument(
+        "--method",
+        type=str,
+        choices=["ensemble", "dropout", "laplace", "variational"],
+        help="Where several opinions come from: members of an ensemble, dropout switched on, or "
+        "weights of the last layer drawn from their Laplace approximation or from trained "
+        "Gaussians; by default ensemble or else laplace.",
+    )
+    parser.add_argument("--samples", type=int, default=50, help="Opinions, where they are drawn.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of what is drawn.")
+    _add_network(parser)
+
+
+def _uncertainty(options: Options) -> None:
+    from pcloud.training.run import Run
+
+    run = Run(options.pop("run"))
+    from pcloud.uncertainty.report import measure_uncertainty
+
+    stored = measure_uncertainty(run, **options)
+    _print_rows(stored.rows())
+    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in stored.facts.items())
+    _say(f"{facts}; entropies in nats")
+    _say(f"written to {run.path / 'uncertainty.parquet'}, a row for each test jet")
+
+
 # explain
 
 
@@ -575,6 +606,7 @@ _COMMANDS = {
         Command("evaluate", "Measure a trained tagger.", _evaluate_options, _evaluate),
         Command("predict", "Score the jets of a file.", _predict_options, _predict),
         Command("calibrate", "Make scores probabilities.", _calibrate_options, _calibrate),
+        Command("uncertainty", "Say how sure a tagger is.", _uncertainty_options, _uncertainty),
         Command("explain", "Rank what a tagger looks at.", _explain_options, _explain_run),
         Command("report", "Make figures and a page of a run.", _report_options, _report),
         Command("convert", "Convert a file of jets.", _convert_options, _convert),

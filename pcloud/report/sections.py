@@ -21,7 +21,7 @@ from pcloud.evaluation.table import describe
 from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
 from pcloud.report.figures import FigureFolder
 from pcloud.report.run_folder import RunFolder
-from pcloud.report.trust import calibration, taylor
+from pcloud.report.trust import calibration, taylor, uncertainty
 
 
 def results(run: RunFolder, figures: FigureFolder) -> Section:
@@ -166,6 +166,7 @@ SECTIONS: Sequence[Callable[[RunFolder, FigureFolder], Section]] = (
     discrimination,
     confusion,
     calibration,
+    uncertainty,
     taylor,
     training,
     other_samples,

@@ -13,8 +13,10 @@ from pcloud.interpret.taylor_run import TAYLOR_FILE, read_taylor
 from pcloud.report.blocks import Section, details, paragraph, table
 from pcloud.report.figures import FigureFolder
 from pcloud.report.run_folder import RunFolder
+from pcloud.uncertainty.figures import band_figure, keeping_figure, samples_figure, spread_figure
+from pcloud.uncertainty.report import UNCERTAINTY_FILE, read_uncertainty
 
-__all__ = ["calibration", "taylor"]
+__all__ = ["calibration", "taylor", "uncertainty"]
 
 
 def calibration(run: RunFolder, figures: FigureFolder) -> Section:
@@ -66,6 +68,56 @@ def calibration(run: RunFolder, figures: FigureFolder) -> Section:
         )
         + table(stored.coverage(sample)),
     )
+
+
+_WAYS = {
+    "ensemble": "the {members} members of the ensemble",
+    "dropout": "{passes} passes with dropout switched on",
+    "laplace": "{samples} draws of the last layer's weights from the Laplace approximation of "
+    "their posterior given {training_jets} training jets",
+    "variational": "{samples} draws of the last layer's weights from independent Gaussians, "
+    "trained on {training_jets} training jets",
+}
+
+
+def uncertainty(run: RunFolder, figures: FigureFolder) -> Section:
+    """Say how far several opinions on a jet differ, where, and what it is good for."""
+    title = "How sure the tagger is"
+    if not (run.path / UNCERTAINTY_FILE).exists():
+        return Section(title, "")
+    stored = read_uncertainty(run.path)
+    way = _WAYS[stored.facts["method"]].format(**stored.facts)
+    words = (
+        f"Opinions are {way}. Total uncertainty is the entropy of their mean, in nats; the "
+        "aleatoric part, the mean of their entropies, is what each of them leaves open; the rest, "
+        "the epistemic part, is how far they differ."
+    )
+    drawn = figures.add(
+        "uncertainty_samples",
+        samples_figure(stored.samples),
+        "Mean uncertainty of the test jets, of those taken right and wrong, and of test jets that "
+        "were changed to be unlike those of the training.",
+    )
+    drawn += figures.add(
+        "uncertainty_kept",
+        keeping_figure(stored.jets, stored.labels),
+        "Accuracy of the jets that are kept when the most uncertain are left out; dashed, all.",
+    )
+    drawn += figures.add(
+        "uncertainty_spread",
+        spread_figure(stored.jets, stored.labels, stored.classes),
+        "Spread of the logit over the opinions against the mean score: median and central 68 % "
+        "of the jets.",
+    )
+    if stored.roc is not None:
+        drawn += figures.add(
+            "uncertainty_roc",
+            band_figure(stored.roc, stored.classes),
+            "ROC curve of the mean score, and the band of the opinions' own curves: how far the "
+            "tagger itself is uncertain, beside the counting errors of the test jets.",
+        )
+    body = paragraph(words) + table(stored.rows()) + f'<div class="figures">{drawn}</div>'
+    return Section(title, body)
 
 
 def taylor(run: RunFolder, figures: FigureFolder) -> Section:

@@ -84,5 +84,5 @@ def shifted(jets: ak.Array, shift: str, seed: int = 0) -> ak.Array:
     if "label" in jets.fields:
         fields["label"] = jets.label
     changed = ak.zip(fields, depth_limit=1)
-    changed.attrs.update(jets.attrs)
+    changed.attrs = dict(jets.attrs)
     return changed

@@ -1,0 +1,135 @@
+"""Figures of uncertainties: where they are large, what they are good for, the ROC curve's band."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pcloud.evaluation.figures.roc import GRID
+from pcloud.evaluation.figures.style import COLORS, MUTED, WIDTH, figure_style, new_figure
+from pcloud.evaluation.measured import Measured
+from pcloud.uncertainty.measures import Uncertainty
+
+__all__ = ["band_figure", "keeping_figure", "samples_figure", "spread_figure"]
+
+
+@figure_style()
+def samples_figure(samples: Mapping[str, Mapping[str, Measured]]) -> Figure:
+    """Mean epistemic uncertainty and logit spread of several samples as bars."""
+    names = list(samples)
+    figure = Figure(figsize=(WIDTH, 1.3 + 0.42 * len(names)))
+    panels = figure.subplots(1, 2, sharey=True)
+    titles = {"epistemic": "epistemic (nat)", "logit_spread": "logit spread"}
+    for axes, (part, title), color in zip(panels, titles.items(), COLORS, strict=False):
+        entries = [samples[name][part] for name in names]
+        axes.barh(
+            range(len(names)),
+            [entry.value for entry in entries],
+            xerr=[entry.error for entry in entries],
+            color=color,
+            height=0.6,
+        )
+        axes.set_xlabel(title)
+        axes.grid(axis="y", visible=False)
+        axes.locator_params(axis="x", nbins=3)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
+    return figure
+
+
+@figure_style()
+def keeping_figure(jets: Uncertainty, labels: NDArray[np.integer]) -> Figure:
+    """Accuracy of the jets that are kept when the most uncertain are left out."""
+    right = jets.mean.argmax(axis=1) == labels
+    figure, (axes,) = new_figure(3.6)
+    number = np.arange(1, len(right) + 1)
+    for part, color in (("total", COLORS[0]), ("epistemic", COLORS[1])):
+        order = np.argsort(getattr(jets, part), kind="stable")
+        kept = np.cumsum(right[order]) / number
+        some = number >= max(len(right) // 20, 1)
+        error = np.sqrt(kept * (1 - kept) / number)
+        axes.plot(number[some] / len(right), kept[some], color=color, label=f"least {part}")
+        axes.fill_between(
+            number[some] / len(right),
+            (kept - error)[some],
+            np.minimum(kept + error, 1)[some],
+            color=color,
+            alpha=0.15,
+            linewidth=0,
+        )
+    axes.axhline(right.mean(), color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    axes.set(xlabel="fraction of jets kept", ylabel="accuracy", xlim=(0, 1))
+    axes.legend(loc="lower left", labelcolor="linecolor")
+    return figure
+
+
+@figure_style()
+def spread_figure(jets: Uncertainty, labels: NDArray[np.integer], classes: Sequence[str]) -> Figure:
+    """Spread of the logit against the mean probability of the predicted class: median and 68 %."""
+    figure, (axes,) = new_figure(3.6)
+    best = jets.mean.max(axis=1)
+    edges = np.linspace(1 / len(classes), 1, 13)
+    middle = (edges[1:] + edges[:-1]) / 2
+    right = jets.mean.argmax(axis=1) == labels
+    for chosen, name, color, shift in (
+        (right, "right", COLORS[0], -1),
+        (~right, "wrong", COLORS[1], 1),
+    ):
+        inside = [
+            jets.logit_spread[chosen & (best >= low) & (best <= high)]
+            for low, high in itertools.pairwise(edges)
+        ]
+        at = [i for i, values in enumerate(inside) if len(values) > 4]
+        quantiles = np.array([np.quantile(inside[i], [0.16, 0.5, 0.84]) for i in at]).reshape(-1, 3)
+        axes.errorbar(
+            middle[at] + 0.004 * shift,
+            quantiles[:, 1],
+            [quantiles[:, 1] - quantiles[:, 0], quantiles[:, 2] - quantiles[:, 1]],
+            fmt="o",
+            markersize=4.5,
+            linewidth=1.4,
+            color=color,
+            label=f"taken {name}",
+        )
+    axes.set(xlabel="mean probability of the predicted class", ylabel="spread of its logit")
+    axes.set_ylim(bottom=0)
+    axes.legend(labelcolor="linecolor", handlelength=0.8)
+    return figure
+
+
+@figure_style()
+def band_figure(roc: Mapping[str, Sequence[float]], classes: Sequence[str]) -> Figure:
+    """ROC curve of the mean score of two classes, with the central 68 % of those of the opinions."""
+    figure, (axes,) = new_figure(4.2)
+    low, middle, high = (np.array(roc[name]) for name in ("high", "middle", "low"))
+    some = low > 0
+
+    def rejection(efficiency: NDArray[np.floating]) -> NDArray[np.floating]:
+        return np.divide(1, efficiency, out=np.full(len(GRID), np.nan), where=efficiency > 0)
+
+    axes.plot(GRID, rejection(middle), color=COLORS[0], label="mean score")
+    upper = np.where(high > 0, rejection(high), 10 * np.nanmax(rejection(middle)))
+    axes.fill_between(
+        GRID[some],
+        rejection(low)[some],
+        upper[some],
+        color=COLORS[1],
+        alpha=0.35,
+        linewidth=0,
+        label="68 % of the opinions",
+    )
+    axes.plot(GRID, 1 / GRID, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    background, signal = (name.replace("$", r"\$") for name in classes)
+    axes.set(
+        yscale="log",
+        xlim=(0, 1),
+        ylim=(1, 2.5 * np.nanmax(rejection(middle))),
+        xlabel=rf"{signal} efficiency $\varepsilon_S$",
+        ylabel=rf"rejection of {background}, $1/\varepsilon_B$",
+    )
+    axes.legend(loc="upper right", handlelength=1.2)
+    return figure
