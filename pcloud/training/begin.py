@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from pcloud.batch import JetLoader
+from pcloud.batch import JetDataset, JetLoader
 from pcloud.errors import InputError
 from pcloud.models.axes import class_axes
 from pcloud.training.checkpoint import Tagger
@@ -98,6 +98,7 @@ _BATCH = 64
 
 def _restate(tagger: Tagger, jets: TrainingData) -> int:
     """Make statistics that saw padding those of particles; the number of normalisations."""
+    assert isinstance(jets.train, JetDataset), "official weights are of taggers"
     loader = islice(JetLoader(jets.train, _BATCH, shuffle=True), _JETS // _BATCH)
     return restate_statistics(tagger.model, ((b.x, b.p4, b.batch) for b in loader))
 

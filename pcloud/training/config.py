@@ -334,7 +334,7 @@ def add_config_arguments(parser: ArgumentParser) -> None:
             group.add_argument(
                 f"--{f.name.replace('_', '-')}",
                 type=hints[f.name],
-                **({"nargs": "?", "const": True} if hints[f.name] is bool else {}),
+                **_switch(hints[f.name]),
                 default=_default(f),
                 metavar=_metavar(hints[f.name]),
                 help=helps[f.name],
@@ -395,6 +395,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, str):
         return [_plain(item) for item in value]
     return value
+
+
+def _switch(hint: Any) -> dict[str, Any]:
+    """A switch may stand alone: --deterministic."""
+    return {"nargs": "?", "const": True} if hint is bool else {}
 
 
 def _default(f: dataclasses.Field) -> Any:

@@ -73,9 +73,10 @@ def restate_statistics(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) 
 
 @torch.no_grad()
 def _restate(norm: _Norm, mean: Tensor, variance: Tensor) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     rstd = (norm.running_var.double() + norm.eps).rsqrt()
-    weight = norm.weight.double()
-    norm.bias.add_(weight * (mean - norm.running_mean.double()) * rstd)
+    norm.bias.add_(norm.weight.double() * (mean - norm.running_mean.double()) * rstd)
     norm.weight.mul_((variance + norm.eps).sqrt() * rstd)
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(variance)
