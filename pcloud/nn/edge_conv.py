@@ -111,3 +111,15 @@ class EdgeBlock(nn.Module):
         center, other = self.edge(x)
         messages = mean_messages(center, other, neighbors, [*self.linears], [*self.norms])
         return F.relu(messages + self.shortcut(x))
+
+    def messages(self, x: Tensor, neighbors: Tensor) -> Tensor:
+        """Message on every edge (N, k, C), whose mean over neighbours `forward` takes.
+
+        For those who look inside; `forward` never holds them all.
+        """
+        center, other = self.edge(x)
+        edges = (center.unsqueeze(1) + gather_neighbors(other, neighbors)).flatten(0, 1)
+        edges = F.relu(self.norms[0](edges))
+        for linear, norm in zip(self.linears, self.norms[1:], strict=True):
+            edges = F.relu(norm(linear(edges)))
+        return edges.unflatten(0, tuple(neighbors.shape))
