@@ -16,6 +16,8 @@ from pcloud.grid.group_conv import (
 )
 from pcloud.grid.groups import GROUPS, PlaneGroup, group_named
 from pcloud.grid.images import ImageDataset, ImageFormat, ImageLoader, ImageSet
+from pcloud.grid.jet_images import JetImages, centre, flip, normalise, pixelate, turn
+from pcloud.grid.jet_taggers import JetImageTagger, image_cnn, image_resnext
 from pcloud.grid.layers import PLAIN, Layers, group_layers
 from pcloud.grid.resnet import ResNet, group_resnet34, load_pretrained, resnet34
 from pcloud.grid.rotations import Rotated, RotationAverage, rotate
@@ -31,6 +33,8 @@ __all__ = [
     "ImageFormat",
     "ImageLoader",
     "ImageSet",
+    "JetImageTagger",
+    "JetImages",
     "Layers",
     "LiftingConv2d",
     "OrientationPool",
@@ -40,15 +44,22 @@ __all__ = [
     "RotationAverage",
     "SmallCNN",
     "build_network",
+    "centre",
     "fit_to_stride",
+    "flip",
     "group_cnn",
     "group_layers",
     "group_named",
     "group_resnet34",
+    "image_cnn",
+    "image_resnext",
     "image_splits",
     "load_pretrained",
+    "normalise",
     "p4cnn",
+    "pixelate",
     "read_images",
     "resnet34",
     "rotate",
+    "turn",
 ]
