@@ -26,8 +26,18 @@ FOLDER = Path(sys.argv[1])
 OPTIONS = json.loads(sys.argv[2])
 
 
-def train(name: str) -> None:
-    fit.train(out=FOLDER / name, progress=False, **OPTIONS)
+# Begins with the weights of the uninterrupted training, and learns from it
+TUNING = {
+    "init_from": FOLDER / "whole",
+    "teacher": FOLDER / "whole",
+    "reset_head": True,
+    "freeze": "norm",
+    "lr_head_factor": 10.0,
+}
+
+
+def train(name: str, **more: Any) -> None:
+    fit.train(out=FOLDER / name, progress=False, **OPTIONS, **more)
 
 
 def die() -> None:
@@ -115,12 +125,13 @@ MOMENTS: dict[str, list[Callable[[], None]]] = {
     "half-way through config.yaml": [writing("config.yaml", 1, "half")],
     "three times": [at_step(3, ""), at_step(11, "saving"), writing("last.ckpt", 2, "half")],
 }
+TUNED: list[Callable[[], None]] = [at_step(2, "saving"), at_step(6, ""), at_step(11, "saving")]
 
 
-def killed(name: str, prepare: Callable[[], None]) -> bool:
+def killed(name: str, prepare: Callable[[], None], **more: Any) -> bool:
     def work() -> None:
         prepare()
-        train(name)
+        train(name, **more)
 
     return status(fork(work)) == -signal.SIGKILL
 
@@ -136,6 +147,15 @@ def killed_at_random(name: str, seconds: float) -> int:
             return kills
         kills += 1
         seconds *= 1.3
+
+
+def killed_while_tuning() -> dict[str, Any]:
+    assert status(fork(lambda: train("tuned", **TUNING))) == 0, "the fine-tuning failed"
+    died = sum(killed("tuned_again", prepare, **TUNING) for prepare in TUNED)
+    finished = status(fork(lambda: train("tuned_again", **TUNING))) == 0
+    whole, found = findings("tuned"), findings("tuned_again") if finished else {}
+    different = [k for k in whole if found.get(k) != whole[k]]
+    return {"died": died, "finished": finished, "different": different}
 
 
 def findings(name: str) -> dict[str, Any]:
@@ -180,6 +200,7 @@ def main() -> None:
         found = findings(f"run{i}") if finished else {}
         different = [k for k in whole if found.get(k) != whole[k]]
         results[moment] = {"died": died, "finished": finished, "different": different}
+    results["fine-tuned and taught, three times"] = killed_while_tuning()
     json.dump(results, sys.stdout)
 
 

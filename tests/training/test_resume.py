@@ -31,6 +31,7 @@ MOMENTS = (
     "half-way through config.yaml",
     "three times",
     "at random",
+    "fine-tuned and taught, three times",
 )
 
 
