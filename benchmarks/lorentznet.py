@@ -1,13 +1,11 @@
-"""LorentzNet against its straightforward edge-list version: time, memory, and rounding noise.
+"""LorentzNet against its straightforward edge-list version: time, memory, and official weights.
 
     python benchmarks/lorentznet.py speed     # ratios of processor time, alternating in one process
     python benchmarks/lorentznet.py memory    # peak memory, each measurement in its own process
     python benchmarks/lorentznet.py official  # official weights on 1000 real jets
-    python benchmarks/lorentznet.py rounding  # how far float32 scores move under exact symmetries
 
-Jets are those of the embedded sample. ``official`` and part of ``rounding`` need the reference
-data: a folder named by the environment variable PCLOUD_REFERENCE_DATA. ``rounding`` trains a
-network for some minutes.
+Jets are those of the embedded sample. ``official`` needs the reference data: a folder named by the
+environment variable PCLOUD_REFERENCE_DATA.
 """
 
 from __future__ import annotations
@@ -29,10 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import pcloud
-from pcloud import kinematics as kin
 from pcloud.models import LorentzNet
 from pcloud.nn import RaggedLayout, mean_pool
-from pcloud.nn.minkowski import BEAMS, psi
+from pcloud.nn.minkowski import psi
 
 MODES = ("train", "infer")
 
@@ -191,77 +188,11 @@ def official() -> None:
         )
 
 
-def trained(num_jets: int, epochs: int) -> LorentzNet:
-    """A network after a short training on the embedded sample."""
-    torch.manual_seed(0)
-    model = LorentzNet(7)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    loader = pcloud.JetLoader(sample(num_jets, "train"), batch_size=64, shuffle=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, epochs * len(loader))
-    for epoch in range(epochs):
-        losses = []
-        for jets in loader:
-            loss = F.cross_entropy(model(jets.x, jets.p4, jets.batch), jets.y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-        print(f"epoch {epoch}: loss {np.mean(losses):.4f}", file=sys.stderr, flush=True)
-    return model.eval()
-
-
-@torch.inference_mode()
-def movement(model: nn.Module, buffers: LorentzNet, p4: Tensor, batch: Tensor) -> list[Tensor]:
-    """Changes of the logit and of the score by a turn about the beam, and by a boost along it."""
-    boosted = torch.tensor([0.0, 0.0, 0.8], dtype=torch.float64)  # gamma = 1.67
-    beams = torch.tensor(BEAMS, dtype=torch.float64)
-    before = model(None, p4, batch).double()
-    changes = []
-    for momenta, references in (
-        (kin.rotate_z(p4.double(), 0.7), beams),
-        (kin.boost(p4.double(), boosted), kin.boost(beams, boosted)),
-    ):
-        buffers.beams = references
-        after = model(None, momenta.to(p4.dtype), batch).double()
-        logit = (after - before).diff(dim=1).abs()
-        score = (after.softmax(1) - before.softmax(1))[:, 1].abs()
-        changes += [logit, score]
-    buffers.beams = beams
-    return changes
-
-
-def rounding(num_jets: int, epochs: int) -> None:
-    test = sample(1000)
-    data = {"embedded": (test.p4, torch.arange(1000).repeat_interleave(test.ptr.diff()))}
-    models = {"trained here": trained(num_jets, epochs)}
-    if "PCLOUD_REFERENCE_DATA" in os.environ:
-        data["Landscape"] = reference_jets()[:2]
-        models["official weights"] = official_model()
-    print("| weights | computed | jets | turn: logit | score | boost: logit | score |")
-    print("|---|---|---|---|---|---|---|")
-    for weights, model in models.items():
-        stored = copy.deepcopy(model)
-        stored.mass = official_mass
-        versions = {
-            "ours, products in float64": (model, model),
-            "edge list, all in float32": (EdgeListLorentzNet(stored).eval(), stored),
-        }
-        for version, (network, buffers) in versions.items():
-            for name, (p4, batch) in data.items():
-                cells = [
-                    f"{change.median():.1e} / {change.max():.1e}"
-                    for change in movement(network, buffers, p4, batch)
-                ]
-                print(f"| {weights} | {version} | {name} | {' | '.join(cells)} |", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["speed", "memory", "official", "rounding", "peak"])
-    parser.add_argument("--jets", type=int, help="in a batch; for training, in all")
+    parser.add_argument("what", choices=["speed", "memory", "official", "peak"])
+    parser.add_argument("--jets", type=int, default=128, help="in a batch")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--version", choices=["ours", "edges"], default="ours")
     parser.add_argument("--mode", choices=MODES, default="train")
     options = parser.parse_args()
@@ -269,15 +200,13 @@ def main() -> None:
         f"torch {torch.__version__}, {platform.processor() or platform.machine()}", file=sys.stderr
     )
     if options.what == "speed":
-        speed(options.jets or 128, options.repeats)
+        speed(options.jets, options.repeats)
     elif options.what == "memory":
-        memory(options.jets or 128)
+        memory(options.jets)
     elif options.what == "peak":
-        peak(options.jets or 128, options.version, options.mode)
-    elif options.what == "official":
-        official()
+        peak(options.jets, options.version, options.mode)
     else:
-        rounding(options.jets or 4000, options.epochs)
+        official()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcloud import kinematics as kin
 from pcloud.models.registry import register_model
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.minkowski import BEAMS, MassTreatment, mass_treatment, with_references
@@ -114,8 +115,7 @@ class PELICAN(nn.Module):
 
     def embed(self, p4: Tensor, is_beam: Tensor, pairs: Pairs) -> Tensor:
         """Channels (E, H) of pairs: their product, and which of the two is a beam."""
-        metric = p4.new_tensor([1.0, -1.0, -1.0, -1.0])
-        products = ((p4 * metric)[pairs.first] * p4[pairs.second]).sum(-1)
+        products = kin.minkowski_dot(p4[pairs.first], p4[pairs.second])
         first, second = is_beam[pairs.first], is_beam[pairs.second]
         same = torch.zeros_like(first).index_fill(0, pairs.diagonal, 1.0)
         labels = self.labels(torch.stack([first, second, same, same * first], dim=1))

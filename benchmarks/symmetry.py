@@ -1,0 +1,142 @@
+"""How far float32 scores move under transformations that leave them as they are, but for rounding.
+
+    python benchmarks/symmetry.py                  # all networks; half an hour on two cores
+    python benchmarks/symmetry.py lorentznet       # one of them
+
+Each network is trained for a short while on the embedded sample; then jets are turned about the
+beam axis, and boosted along it together with the references of the network. Their momenta are
+stored in float32 before and after, and the networks compute in float32. With the reference data, a
+folder named by the environment variable PCLOUD_REFERENCE_DATA, the jets of the Landscape sample and
+the official weights of LorentzNet are there, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import platform
+import sys
+import time
+
+import numpy as np
+import torch
+from lorentznet import EdgeListLorentzNet, official_mass, official_model, reference_jets
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import pcloud
+from pcloud import kinematics as kin
+
+TRAINING_JETS = {"lorentznet": 4000, "lgatr_slim": 2000, "lgatr": 600, "pelican": 600}
+ANGLE, VELOCITY = 0.7, (0.0, 0.0, 0.8)  # rad; gamma = 1.67
+
+Jets = tuple[Tensor, Tensor, np.ndarray]  # momenta, jet indices, labels
+
+
+def train(name: str, num_jets: int, batch_size: int = 20) -> nn.Module:
+    """A network after one pass over `num_jets` jets of the embedded sample."""
+    torch.manual_seed(0)
+    model = pcloud.build_model(name, in_features=7)
+    data = pcloud.JetDataset(pcloud.load_dataset("simulated", "train")[:num_jets])
+    loader = pcloud.JetLoader(data, batch_size=batch_size, shuffle=True, drop_last=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, len(loader))
+    losses, start = [], time.perf_counter()
+    for jets in loader:
+        loss = F.cross_entropy(model(jets.x, jets.p4, jets.batch), jets.y)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    last = np.mean(losses[-len(losses) // 4 :])
+    seconds = time.perf_counter() - start
+    print(
+        f"{name}: {num_jets} jets in {seconds:.0f} s, loss {last:.3f}", file=sys.stderr, flush=True
+    )
+    return model.eval()
+
+
+def references(model: nn.Module) -> list[Tensor]:
+    """The four-vectors that stand beside the particles of every jet."""
+    return [b for n, b in model.named_buffers() if n.split(".")[-1] in ("beams", "time")]
+
+
+@torch.inference_mode()
+def scores(model: nn.Module, p4: Tensor, batch: Tensor, step: int = 20) -> Tensor:
+    """Signal score of each jet, `step` jets at a time."""
+    found = []
+    for first in range(0, int(batch[-1]) + 1, step):
+        own = (batch >= first) & (batch < first + step)
+        logits = model(torch.zeros(int(own.sum()), 7), p4[own], batch[own] - first)
+        found.append(logits.double().softmax(1)[:, 1])
+    return torch.cat(found)
+
+
+def movement(model: nn.Module, jets: Jets) -> list[str]:
+    """AUC, and the changes of the score when jets are turned and boosted: median / largest."""
+    p4, batch, label = jets
+    before = scores(model, p4, batch)
+    cells = [f"{roc_auc_score(label, before):.3f}"]
+    turned = kin.rotate_z(p4.double(), ANGLE).to(p4.dtype)
+    cells.append(change(scores(model, turned, batch), before))
+
+    beta = torch.tensor(VELOCITY, dtype=torch.float64)
+    moving = copy.deepcopy(model)
+    for vectors in references(moving):
+        vectors.copy_(kin.boost(vectors.double(), beta))
+    boosted = kin.boost(p4.double(), beta).to(p4.dtype)
+    return [*cells, change(scores(moving, boosted, batch), before)]
+
+
+def change(after: Tensor, before: Tensor) -> str:
+    difference = (after - before).abs()
+    return f"{difference.median():.0e} / {difference.max():.0e}"
+
+
+def samples(num_jets: int) -> dict[str, Jets]:
+    """Jets of the embedded test sample, and real ones of the Landscape sample if they are there."""
+    test = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:num_jets])
+    batch = torch.arange(num_jets).repeat_interleave(test.ptr.diff())
+    found = {"embedded": (test.p4, batch, test.y.numpy())}
+    if "PCLOUD_REFERENCE_DATA" in os.environ:
+        p4, batch, _, label = reference_jets()
+        few = batch < num_jets
+        found["Landscape"] = (p4[few], batch[few], label[:num_jets])
+    return found
+
+
+def row(network: str, weights: str, model: nn.Module, data: dict[str, Jets]) -> None:
+    for jets, values in data.items():
+        print(
+            f"| {network} | {weights} | {jets} | {' | '.join(movement(model, values))} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("models", nargs="*", help=f"of {', '.join(TRAINING_JETS)}; default: all")
+    parser.add_argument("--train", type=int, help="jets to train on; default: some minutes' worth")
+    parser.add_argument("--jets", type=int, default=200, help="to transform, of each sample")
+    options = parser.parse_args()
+    data = samples(options.jets)
+    print(f"torch {torch.__version__}, {platform.machine()}", file=sys.stderr)
+    print("| network | weights | jets | AUC | turn about the beam | boost along it |")
+    print("|---|---|---|---|---|---|")
+    for name in options.models or TRAINING_JETS:
+        if name == "lorentznet" and "PCLOUD_REFERENCE_DATA" in os.environ:
+            official = official_model()
+            single = copy.deepcopy(official)
+            single.mass = official_mass
+            row("LorentzNet, all in float32", "official", EdgeListLorentzNet(single).eval(), data)
+            row("`lorentznet`, products in float64", "official", official, data)
+        num_jets = options.train or TRAINING_JETS[name]
+        row(f"`{name}`", f"{num_jets} jets", train(name, num_jets), data)
+
+
+if __name__ == "__main__":
+    main()
