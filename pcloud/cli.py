@@ -25,6 +25,8 @@ from pcloud.training.config import TrainConfig, add_config_arguments, one_line, 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pcloud.training.run import Run
+
 __all__ = ["build_parser", "main"]
 
 Options = dict[str, Any]
@@ -187,12 +189,27 @@ def _evaluate_options(parser: ArgumentParser) -> None:
         "--bootstrap", type=int, default=200, help="Resamplings for the bootstrap errors."
     )
     parser.add_argument("--seed", type=int, default=0, help="Seed of the resamplings.")
+    parser.add_argument(
+        "--robustness",
+        action="store_true",
+        help="Change the run's test jets too (energies, particles, angles), measure what that does, "
+        "what passes a cut against pT, mass and multiplicity, and the sculpting of the mass.",
+    )
+    parser.add_argument("--robustness-jets", type=int, default=2000, help="Jets to change.")
+    parser.add_argument(
+        "--simulations",
+        type=int,
+        default=0,
+        help="With --robustness, jets to simulate with each of some other settings of Pythia.",
+    )
 
 
 def _evaluate(options: Options) -> None:
     from pcloud.training.run import Run
 
     run = Run(options["run"])
+    if options["robustness"] and options["data"]:
+        raise InputError("--robustness is about the run's own test jets: leave --data out")
     from pcloud.training.scoring import evaluate_run
 
     reading = _reading(options)
@@ -219,6 +236,29 @@ def _evaluate(options: Options) -> None:
     _say(f"written to {folder}")
     if not run.finished:
         _say("the training of this run is not finished")
+    if options["robustness"]:
+        _evaluate_robustness(run, options)
+
+
+def _evaluate_robustness(run: Run, options: Options) -> None:
+    from rich.progress import Progress
+
+    from pcloud.training.robustness import number_of_scorings, robustness_run
+
+    names = ("signal", "background", "checkpoint", "batch_size", "simulations", "seed")
+    chosen = {name: options[name] for name in names}
+    total = number_of_scorings(options["simulations"])
+    with Progress(console=_console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("changes", total=total)
+        stored = robustness_run(
+            run,
+            jets=options["robustness_jets"],
+            advance=lambda: progress.advance(task),
+            **chosen,
+        )
+    _print_rows(stored.robustness.rows())
+    _print_rows(stored.sculpting_rows())
+    _say(f"written to {run.path / 'robustness.json'}")
 
 
 # predict

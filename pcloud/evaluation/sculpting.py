@@ -77,7 +77,7 @@ def measure_sculpting(
     scores: ArrayLike,
     mass: ArrayLike,
     *,
-    efficiencies: Sequence[float] = (0.3, 0.5, 0.7),
+    efficiencies: Sequence[float] = (0.5, 0.7, 0.9),
     bins: int = 20,
     classes: Sequence[str] | None = None,
     signal: str | int | None = None,

@@ -20,6 +20,7 @@ from pcloud.evaluation.figures.curves import PANELS
 from pcloud.evaluation.table import describe
 from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
 from pcloud.report.figures import FigureFolder
+from pcloud.report.robustness import robustness
 from pcloud.report.run_folder import RunFolder
 from pcloud.report.trust import calibration, taylor, uncertainty
 
@@ -168,6 +169,7 @@ SECTIONS: Sequence[Callable[[RunFolder, FigureFolder], Section]] = (
     calibration,
     uncertainty,
     taylor,
+    robustness,
     training,
     other_samples,
     reproduction,

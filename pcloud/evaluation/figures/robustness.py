@@ -72,11 +72,12 @@ def _decorate(
     area: Axes, ratio: Axes, effects: Sequence[Effect], at: np.ndarray, efficiency: float
 ) -> None:
     for axes, zero in ((area, 0), (ratio, 1)):
+        axes.spines["left"].set_visible(False)
         axes.axvline(zero, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.grid(axis="y", visible=False)
     labels = ["" if e.strength is None else f"{e.strength:g}" for e in effects]
     area.set_yticks(at, labels, fontsize=9, color=INK)
-    area.set(ylim=(at.max(initial=1) + 0.8, at.min(initial=1) - 1.6))
+    area.set(ylim=(at.max(initial=1) + 0.8, at.min(initial=1) - 1.4))
     area.tick_params(axis="y", length=0)
     ratio.tick_params(axis="y", length=0)
     area.set_xscale("symlog", linthresh=2)
