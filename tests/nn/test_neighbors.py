@@ -22,10 +22,13 @@ def brute_force(pos: torch.Tensor, layout: RaggedLayout, i: int) -> list[tuple[f
     return sorted(((pos[i] - pos[j]).double().norm().item(), j) for j in same if j != i)
 
 
-@pytest.fixture(params=["torch", "torch_cluster"])
-def backend(request):
+@pytest.fixture(params=["torch", "k-d tree", "torch_cluster"])
+def backend(request, monkeypatch):
     if request.param == "torch_cluster":
         pytest.importorskip("torch_cluster", reason="extra 'ext' is not installed")
+    if request.param == "k-d tree":
+        monkeypatch.setattr(module, "_LONG", 0)
+        return "torch"
     return request.param
 
 
@@ -84,6 +87,26 @@ def test_a_cloud_too_large_for_one_block_is_searched_in_rows(monkeypatch):
     whole = knn(pos, layout, 6)
     monkeypatch.setattr(module, "_PAIRS", 300 * 7)
     assert torch.equal(knn(pos, layout, 6), whole)
+
+
+def test_a_long_cloud_is_searched_in_little_memory(monkeypatch):
+    pos, layout = cloud([3000, 4])
+    by_tree = knn(pos, layout, 6)
+    monkeypatch.setattr(torch, "cdist", None)
+    assert torch.equal(
+        knn(pos[:3000], RaggedLayout.from_ptr(torch.tensor([0, 3000])), 6), by_tree[:3000]
+    )
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "_LONG", 4000)
+    assert torch.equal(knn(pos, layout, 6), by_tree)
+
+
+def test_a_long_cloud_with_infinite_positions_is_searched_without_tree(monkeypatch):
+    monkeypatch.setattr(module, "_LONG", 0)
+    pos, layout = cloud([20])
+    pos[3] = torch.inf
+    found = knn(pos, layout, 4)
+    assert (found != torch.arange(20).unsqueeze(1)).all()
 
 
 def test_half_precision_positions_are_compared_in_single():
