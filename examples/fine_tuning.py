@@ -116,7 +116,7 @@ def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
 
 
 def markdown(options: argparse.Namespace, results: dict[str, Any]) -> str:
-    """The same as a table: mean ± spread of the seeds ± counting error of the test jets."""
+    """The same as a table: mean ± spread of the seeds, if several, ± counting error."""
     lines = ["| training jets | | seeds | AUC | 1/εB at εS = 0.5 |", "|---|---|---|---|---|"]
     for jets in options.jets:
         for beginning, label in BEGINNINGS.items():
@@ -124,7 +124,9 @@ def markdown(options: argparse.Namespace, results: dict[str, Any]) -> str:
             for metric, digits in (("auc", 4), ("rejection@0.5", 0)):
                 values = of_seeds(options, results, beginning, jets, metric)
                 if values:
-                    cells.append(" ± ".join(f"{v:.{digits}f}" for v in summary(values)))
+                    mean, spread, counting = summary(values)
+                    numbers = [mean, spread, counting] if len(values) > 1 else [mean, counting]
+                    cells.append(" ± ".join(f"{number:.{digits}f}" for number in numbers))
             if values:
                 lines.append(f"| {jets:,} | {label} | {len(values)} | {' | '.join(cells)} |")
     return "\n".join(lines)
