@@ -244,7 +244,7 @@ def cell(entry: Entry, metric: str) -> str:
         return str(min(limits, key=float))
     average, counting = mean(entry, metric), float(np.mean([v.error for v in values]))
     if len(values) == 1:
-        return f"{average:#.5g} (± {round_together(average, counting)[1]})"
+        return "{} (± {})".format(*round_together(average, counting))
     value, spread = round_together(average, float(np.std([v.value for v in values], ddof=1)))
     return f"{value} ± {spread} (± {round_together(average, counting)[1]})"
 
