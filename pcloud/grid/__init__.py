@@ -5,8 +5,11 @@ image out.
 """
 
 from pcloud.grid.build import build_network
+from pcloud.grid.dense import Dense, rotated_dense
 from pcloud.grid.digit_cnn import DigitCNN, p4cnn
+from pcloud.grid.digits import balanced, scatter, turn_at_random
 from pcloud.grid.files import image_splits, read_images
+from pcloud.grid.graphs import PixelCloud, grid_graph, pixel_cloud, pixel_graph
 from pcloud.grid.group_conv import (
     GroupConv2d,
     GroupPool2d,
@@ -26,6 +29,7 @@ from pcloud.grid.small_cnn import SmallCNN, group_cnn
 __all__ = [
     "GROUPS",
     "PLAIN",
+    "Dense",
     "DigitCNN",
     "GroupConv2d",
     "GroupPool2d",
@@ -38,15 +42,18 @@ __all__ = [
     "Layers",
     "LiftingConv2d",
     "OrientationPool",
+    "PixelCloud",
     "PlaneGroup",
     "ResNet",
     "Rotated",
     "RotationAverage",
     "SmallCNN",
+    "balanced",
     "build_network",
     "centre",
     "fit_to_stride",
     "flip",
+    "grid_graph",
     "group_cnn",
     "group_layers",
     "group_named",
@@ -57,9 +64,14 @@ __all__ = [
     "load_pretrained",
     "normalise",
     "p4cnn",
+    "pixel_cloud",
+    "pixel_graph",
     "pixelate",
     "read_images",
     "resnet34",
     "rotate",
+    "rotated_dense",
+    "scatter",
     "turn",
+    "turn_at_random",
 ]

@@ -167,9 +167,7 @@ class JetImages(nn.Module):
         for step in self.steps:
             pos = step(pos, pt, layout)
         values = torch.stack([self._values(name, x, pt) for name in self.channels], dim=-1)
-        images = pixelate(
-            pos, values, layout, pixels=self.pixels, half_width=self.half_width
-        )
+        images = pixelate(pos, values, layout, pixels=self.pixels, half_width=self.half_width)
         return normalise(images)
 
     def _values(self, name: str, x: Tensor, pt: Tensor) -> Tensor:

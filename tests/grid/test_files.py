@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import gzip
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pcloud.errors import InputError
+from pcloud.grid import image_splits, read_images
+from tests.grid.made import bars
+
+IMAGES, LABELS = bars(12)
+COLOURS = np.stack([IMAGES, IMAGES // 2, IMAGES // 3], axis=-1)
+
+
+def write_idx(path, array):
+    """The layout of the MNIST files, written from its description."""
+    head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    raw = head + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+
+
+def assert_same(sample, images=IMAGES, labels=LABELS, classes=("0", "1")):
+    np.testing.assert_array_equal(sample.images.numpy(), images.reshape(sample.images.shape))
+    np.testing.assert_array_equal(sample.labels, labels)
+    assert list(sample.classes) == list(classes)
+
+
+def test_npz_with_names(tmp_path):
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS, classes=["lying", "upright"])
+    sample = read_images(tmp_path / "a.npz")
+    assert sample.images.shape == (12, 1, 18, 18)
+    assert sample.images.dtype == torch.uint8
+    assert_same(sample, classes=("lying", "upright"))
+
+
+def test_npz_with_a_training_and_a_test_part(tmp_path):
+    parts = {"x_train": IMAGES[:8], "y_train": LABELS[:8], "x_test": IMAGES[8:]}
+    np.savez(tmp_path / "mnist.npz", **parts, y_test=LABELS[8:])
+    assert image_splits(tmp_path / "mnist.npz") == ["train", "test"]
+    assert_same(read_images(tmp_path / "mnist.npz"), IMAGES[:8], LABELS[:8])
+    assert_same(read_images(tmp_path / "mnist.npz", "test"), IMAGES[8:], LABELS[8:])
+    with pytest.raises(InputError, match="no split 'val', only train, test"):
+        read_images(tmp_path / "mnist.npz", "val")
+
+
+def test_galaxy10_has_its_classes(tmp_path):
+    with h5py.File(tmp_path / "Galaxy10.h5", "w") as file:
+        file["images"], file["ans"] = COLOURS, np.arange(12, dtype=np.uint8) % 10
+    sample = read_images(tmp_path / "Galaxy10.h5")
+    assert sample.images.shape == (12, 3, 18, 18)
+    np.testing.assert_array_equal(sample.images[:, 1], COLOURS[..., 1])
+    assert sample.classes[3] == "smooth, cigar shaped"
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_idx_files(tmp_path, end):
+    for split, part in (("train", slice(8)), ("t10k", slice(8, None))):
+        write_idx(tmp_path / f"{split}-images-idx3-ubyte{end}", IMAGES[part])
+        write_idx(tmp_path / f"{split}-labels-idx1-ubyte{end}", LABELS[part])
+    assert image_splits(tmp_path) == ["train", "test"]
+    assert_same(read_images(tmp_path, "train"), IMAGES[:8], LABELS[:8])
+    assert_same(read_images(tmp_path, "test"), IMAGES[8:], LABELS[8:])
+    assert_same(read_images(tmp_path / f"t10k-images-idx3-ubyte{end}"), IMAGES[8:], LABELS[8:])
+
+
+def test_folders_of_pictures(tmp_path):
+    for i, (image, label) in enumerate(zip(COLOURS, LABELS, strict=True)):
+        folder = tmp_path / "train" / ("upright" if label else "lying")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i:02}.png")
+    order = np.argsort(LABELS, kind="stable")
+    expected = np.moveaxis(COLOURS[order], -1, 1)
+    assert image_splits(tmp_path) == ["train"]
+    assert_same(read_images(tmp_path), expected, LABELS[order], ("lying", "upright"))
+    assert read_images(tmp_path / "train" / "upright").labels is None
+
+
+def test_classes_that_do_not_occur_are_left_out(tmp_path):
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=np.where(LABELS == 1, 5, 2))
+    assert_same(read_images(tmp_path / "a.npz"), classes=("2", "5"))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pictures": IMAGES}, r"no images: none of images, .*only \['pictures'\]"),
+        ({"images": IMAGES, "labels": LABELS[:5]}, r"labels of shape \(5,\)"),
+        ({"images": IMAGES, "labels": LABELS / 2}, "type float64"),
+        ({"images": IMAGES[0, 0]}, r"shape \(18,\), uint8, is no images"),
+        ({"images": IMAGES, "labels": LABELS, "classes": ["one"]}, "labels 0 to 1 for 1 classes"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        read_images(tmp_path / "bad.npz")
+
+
+def test_damaged_files_are_refused(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"no zip")
+    (tmp_path / "a.h5").write_bytes(b"no hdf5")
+    write_idx(tmp_path / "a-images-idx3-ubyte", IMAGES)
+    raw = (tmp_path / "a-images-idx3-ubyte").read_bytes()
+    (tmp_path / "a-images-idx3-ubyte").write_bytes(raw[:-7])
+    for name, message in {
+        "a.npz": "not an npz file",
+        "a.h5": "not an HDF5 file",
+        "a-images-idx3-ubyte": "truncated",
+        "a.txt": "no file of images",
+    }.items():
+        (tmp_path / "a.txt").touch()
+        with pytest.raises(InputError, match=message):
+            read_images(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        read_images(tmp_path / "absent.npz")
