@@ -35,7 +35,7 @@ ANGLE, VELOCITY = 0.7, (0.0, 0.0, 0.8)  # rad; gamma = 1.67
 Jets = tuple[Tensor, Tensor, np.ndarray]  # momenta, jet indices, labels
 
 
-def train(name: str, num_jets: int, batch_size: int = 20) -> nn.Module:
+def train(name: str, num_jets: int, batch_size: int) -> nn.Module:
     """A network after one pass over `num_jets` jets of the embedded sample."""
     torch.manual_seed(0)
     model = pcloud.build_model(name, in_features=7)
@@ -121,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("models", nargs="*", help=f"of {', '.join(TRAINING_JETS)}; default: all")
     parser.add_argument("--train", type=int, help="jets to train on; default: some minutes' worth")
+    parser.add_argument("--batch-size", type=int, default=20, help="in training")
     parser.add_argument("--jets", type=int, default=200, help="to transform, of each sample")
     options = parser.parse_args()
     data = samples(options.jets)
@@ -135,7 +136,7 @@ def main() -> None:
             row("LorentzNet, all in float32", "official", EdgeListLorentzNet(single).eval(), data)
             row("`lorentznet`, products in float64", "official", official, data)
         num_jets = options.train or TRAINING_JETS[name]
-        row(f"`{name}`", f"{num_jets} jets", train(name, num_jets), data)
+        row(f"`{name}`", f"{num_jets} jets", train(name, num_jets, options.batch_size), data)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,10 @@ class PELICAN(nn.Module):
 
     Two beam particles stand beside the particles of every jet. A block mixes the channels of each
     pair, and then pairs by the fifteen linear maps that treat all particles alike. Products are
-    taken in float64, the rest has the precision of the weights.
+    taken in float64, the rest has the precision of the weights. A jet scores the same in every batch.
+
+    Beside the paper, which particles of a pair are beams comes in by a linear map of the four
+    cases, not by the maps from particles to pairs.
 
     The score is invariant under a Lorentz transformation of the jets together with the beams, the
     buffer ``beams`` of this module, and so under a rotation about the beam axis alone.
@@ -104,7 +107,8 @@ class PELICAN(nn.Module):
         for block in self.blocks:
             h = block(h, pairs)
         h = pooled(self.message(h), pairs)
-        return self.head(self.pool(h * (nodes.counts / _USUAL).to(h).unsqueeze(-1) ** self.power))
+        multiplicity = (nodes.counts.clamp(min=1) / _USUAL).to(h).unsqueeze(-1)
+        return self.head(self.pool(h * multiplicity**self.power))
 
     def with_beams(self, p4: Tensor, layout: RaggedLayout) -> tuple[Tensor, Tensor, RaggedLayout]:
         """Momenta (N', 4), in float64, of particles and beams, which are beams, and their layout."""

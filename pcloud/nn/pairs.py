@@ -106,8 +106,8 @@ class EquivariantLinear(nn.Module):
     def forward(self, x: Tensor, pairs: Pairs) -> Tensor:
         """Pairs (E, C') from pairs ``x (E, C)``."""
         weight, layout = self.weight(), pairs.layout
-        usual = (layout.counts / _USUAL).clamp(min=torch.finfo(torch.float32).eps).log()
-        by_jet = (self.power.unsqueeze(1) * usual.to(self.power).view(-1, 1)).exp()  # (10, B, C)
+        multiplicity = (layout.counts.clamp(min=1) / _USUAL).to(self.power).unsqueeze(-1)
+        by_jet = multiplicity ** self.power.unsqueeze(1)  # (10, B, C)
         by_particle = by_jet[:6, layout.batch]  # (6, N, C)
 
         diagonal = x[pairs.diagonal]
