@@ -1,0 +1,189 @@
+"""Digits at random places, and turned digits: dense layers, CNNs and filters that turn.
+
+    python benchmarks/rotated_digits.py ../shared/data/mnist_uint8.npz --parts scattered turned
+    python benchmarks/rotated_digits.py ../shared/data/mnist_uint8.npz --parts p4cnn --seeds 0
+
+Each part makes its images from MNIST with a fixed seed, trains each network with each seed into
+runs/digits (a finished one is not trained again, an interrupted one continues) and prints the table
+of docs/grid.md: error of the test images in percent, its first error binomial, the second the
+spread over seeds. The part p4cnn trains on 12 000 turned digits and tests on 50 000 others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import pcloud
+from pcloud.evaluation.figures.style import figure_style, line_styles, new_figure, save_figure
+from pcloud.evaluation.measured import Measured
+from pcloud.grid import ImageSet, balanced, read_images, scatter, turn_at_random
+from pcloud.training.data import load_splits
+
+
+@dataclass(frozen=True)
+class Part:
+    """One question: which images, which networks."""
+
+    make: Callable[[Path], dict[str, ImageSet]]
+    networks: dict[str, dict[str, Any]]
+    training: dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", type=Path, help="MNIST: an npz file, or a folder of idx files")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--out", type=Path, default=Path("runs/digits"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="Instead of those of the part.")
+    parser.add_argument("--figure", type=Path, help="Where to draw the training curves.")
+    options = parser.parse_args()
+    for name in options.parts:
+        part = PARTS[name]
+        runs = train_all(name, part, options)
+        print(f"\n{name}\n\n{table(runs)}")
+        if options.figure:
+            save_figure(curves(runs), options.figure.with_name(f"{options.figure.stem}_{name}"))
+
+
+def train_all(name: str, part: Part, options: argparse.Namespace) -> dict[str, list[pcloud.Run]]:
+    images = options.out / f"{name}.npz"
+    if not images.exists():
+        images.parent.mkdir(parents=True, exist_ok=True)
+        made = part.make(options.data)
+        arrays = {f"x_{split}": sample.images[:, 0].numpy() for split, sample in made.items()}
+        arrays |= {f"y_{split}": sample.labels.numpy() for split, sample in made.items()}
+        np.savez_compressed(images, **arrays)
+    training = part.training | ({"epochs": options.epochs} if options.epochs else {})
+    return {
+        network: [
+            pcloud.train(
+                data=images,
+                out=options.out / name / f"{network.replace(' ', '_').replace(',', '')}-{seed}",
+                seed=seed,
+                monitor="val_acc",
+                **training | what,
+            )
+            for seed in options.seeds
+        ]
+        for network, what in part.networks.items()
+    }
+
+
+def table(runs: dict[str, list[pcloud.Run]]) -> str:
+    lines = [["network", "weights", "epochs", "test error, %", "s per epoch"], ["---"] * 5]
+    for name, trained in runs.items():
+        errors, number = zip(*(test_error(run) for run in trained), strict=True)
+        mean = float(np.mean(errors))
+        counting = math.sqrt(mean * (1 - mean) / number[0])
+        spread = f" ± {100 * np.std(errors, ddof=1):.2f}" if len(errors) > 1 else ""
+        history = trained[0].history
+        lines.append(
+            [
+                name,
+                f"{sum(p.numel() for p in trained[0].model().parameters()):,}",
+                str(len(history)),
+                f"{Measured(100 * mean, 100 * counting)}{spread}",
+                f"{np.mean([row['seconds'] for row in history]):.1f}",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def test_error(run: pcloud.Run) -> tuple[float, int]:
+    (test,) = load_splits(run.config, "test")
+    wrong = run.predict(test).argmax(axis=1) != np.asarray(test.labels)
+    return float(wrong.mean()), len(wrong)
+
+
+@figure_style()
+def curves(runs: dict[str, list[pcloud.Run]]) -> Any:
+    figure, (axes,) = new_figure(4.2)
+    for style, (name, trained) in zip(line_styles(len(runs)), runs.items(), strict=True):
+        for i, run in enumerate(trained):
+            epochs = [row["epoch"] for row in run.history]
+            errors = [100 * (1 - row["val_acc"]) for row in run.history]
+            axes.plot(epochs, errors, label=None if i else name, alpha=0.9, **style)
+    axes.set(xlabel="epoch", ylabel="validation error (%)", yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.legend()
+    return figure
+
+
+def scattered(path: Path) -> dict[str, ImageSet]:
+    """10 000 digits at random places of 50x50 pixels to train on, 5 000 to test."""
+    train, test = read_images(path, "train"), read_images(path, "test")
+    return {
+        "train": scatter(balanced(train, 10_000, seed=1), 50, seed=2),
+        "test": scatter(balanced(test, 5_000, seed=3), 50, seed=4),
+    }
+
+
+def turned(path: Path) -> dict[str, ImageSet]:
+    """12 000 turned digits to train on, as many of each class, 8 000 to test."""
+    train, test = read_images(path, "train"), read_images(path, "test")
+    return {
+        "train": turn_at_random(balanced(train, 12_000, seed=1), seed=2),
+        "test": turn_at_random(balanced(test, 8_000, seed=3), seed=4),
+    }
+
+
+def rotated_mnist(path: Path) -> dict[str, ImageSet]:
+    """12 000 turned digits to train on and 50 000 others to test, drawn from all 70 000."""
+    parts = [read_images(path, split) for split in ("train", "test")]
+    images = torch.cat([part.images for part in parts])
+    labels = torch.cat([part.labels for part in parts])
+    order = torch.from_numpy(np.random.default_rng(1).permutation(len(images))[:62_000])
+    digits = turn_at_random(ImageSet(images, labels)[order], seed=2)
+    return {"train": digits[:12_000], "test": digits[12_000:]}
+
+
+def _cnn(**options: Any) -> dict[str, Any]:
+    return {"model": "cnn", "model_options": options}
+
+
+PARTS = {
+    "scattered": Part(
+        scattered,
+        {
+            "dense, 100": {"model": "dense"},
+            "dense, 100, dropout": {"model": "dense", "model_options": {"dropout": 0.5}},
+            "CNN": _cnn(),
+            "CNN, dropout": _cnn(dropout=0.3),
+            "CNN, batch norm": _cnn(batch_norm=True),
+            "CNN, average pooling": _cnn(pooling="average"),
+        },
+        {"epochs": 6, "batch_size": 100},
+    ),
+    "turned": Part(
+        turned,
+        {
+            "dense, 100": {"model": "dense"},
+            "dense, 400": {"model": "dense", "model_options": {"hidden": 400}},
+            "100 filters in 4 orientations": {"model": "rotated_dense"},
+            "100 filters in 4 orientations, largest": {
+                "model": "rotated_dense",
+                "model_options": {"invariant": True},
+            },
+        },
+        {"epochs": 15, "batch_size": 100, "lr": 1e-3},
+    ),
+    "p4cnn": Part(
+        rotated_mnist,
+        {"P4CNN": {"model": "p4cnn"}, "Z2CNN": {"model": "z2cnn"}},
+        {"epochs": 60, "batch_size": 128, "lr": 4e-3, "weight_decay": 1e-4, "val_fraction": 0.05},
+    ),
+}
+
+
+if __name__ == "__main__":
+    main()
