@@ -131,10 +131,14 @@ class ImageFormat:
 
 @dataclass
 class ImageBatch:
-    """Images as a network sees them, ``images (B, C, H, W)``, and their labels ``y (B,)``."""
+    """Images as a network sees them, ``images (B, C, H, W)``, and their labels ``y (B,)``.
+
+    With ``teacher (B, C)`` where there are logits of another network to learn from.
+    """
 
     images: Tensor
     y: Tensor | None
+    teacher: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageBatch:
         """The same on a device."""
@@ -145,7 +149,8 @@ class ImageBatch:
         return self._apply(lambda t: t.pin_memory())
 
     def _apply(self, change: Any) -> ImageBatch:
-        return ImageBatch(change(self.images), None if self.y is None else change(self.y))
+        tensors = (self.images, self.y, self.teacher)
+        return ImageBatch(*(None if t is None else change(t) for t in tensors))
 
 
 class ImageDataset:
@@ -166,11 +171,14 @@ class ImageDataset:
         Labels.
     feature_set : ImageFormat
         How a network sees them.
+    teacher : Tensor or None, shape (B, C)
+        Logits of another network, to learn from.
     """
 
     def __init__(self, sample: ImageSet, image_format: ImageFormat | None = None) -> None:
         self.images = sample.images
         self.y = sample.labels
+        self.teacher: Tensor | None = None
         self.feature_set = image_format or ImageFormat.fit(sample.images)
         self.feature_set.check(sample.images)
 
@@ -195,4 +203,5 @@ class ImageLoader(JetLoader):
     def collate(self, index: Tensor) -> ImageBatch:  # type: ignore[override]
         """The batch of some images."""
         images = self.data.feature_set(self.data.images[index])
-        return ImageBatch(images, None if self.data.y is None else self.data.y[index])
+        known = (None if t is None else t[index] for t in (self.data.y, self.data.teacher))
+        return ImageBatch(images, *known)
