@@ -61,6 +61,28 @@ def test_a_model_of_ones_own_trains(tmp_path):
     assert scores.shape == (10, 2)
 
 
+def test_jet_images_and_their_tagger(tmp_path):
+    quick = ["--models", "image_cnn", "--epochs", "1", "--max-jets", "200"]
+    printed = run_example(tmp_path, "jet_images.py", *quick)
+    assert "image_cnn" in printed
+    assert (tmp_path / "average.png").stat().st_size > 10_000
+
+
+def test_spirals_that_turn_either_way_are_told_apart(tmp_path):
+    printed = run_example(tmp_path, "galaxies.py", "--epochs", "4")
+    assert "accuracy of the test images" in printed
+    figures = tmp_path / "runs" / "galaxies_example" / "figures"
+    assert (figures / "confusion_true.png").is_file()
+    assert (figures / "filters.png").is_file()
+
+
+def test_turned_shapes_are_seen_by_layers_and_graphs(tmp_path):
+    quick = ["--images", "200", "--epochs", "1", "--models", "rotated_dense", "pixel_cloud"]
+    printed = run_example(tmp_path, "digits.py", *quick)
+    assert "Data(" in printed
+    assert printed.count("accuracy") == 2
+
+
 @pytest.fixture
 def landscape(tmp_path):
     for split, number in (("train", 300), ("val", 100), ("test", 200)):

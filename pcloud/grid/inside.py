@@ -220,7 +220,7 @@ def average_image_figure(
         shown = np.ma.masked_less_equal(mean, 1e-5 * top)
         drawn = _show(axes, shown, cmap="viridis", norm=LogNorm(1e-5 * top, top))
         axes.set_title(name, fontsize=11, parse_math=False)
-    figure.colorbar(drawn, ax=panels, shrink=0.8)
+    figure.colorbar(drawn, ax=panels, shrink=0.75, label="mean of the pixel")
     return figure
 
 
@@ -233,6 +233,7 @@ def _show(axes: Axes, values: Any, **options: Any) -> Any:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)
+    axes.spines[:].set_visible(False)
     return axes.imshow(values, interpolation="nearest", **options)
 
 
