@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import os
 import platform
 import sys
@@ -57,7 +58,19 @@ def train(name: str, num_jets: int, batch_size: int) -> nn.Module:
     print(
         f"{name}: {num_jets} jets in {seconds:.0f} s, loss {last:.3f}", file=sys.stderr, flush=True
     )
+    settle(model, loader)
     return model.eval()
+
+
+@torch.no_grad()
+def settle(model: nn.Module, loader: pcloud.JetLoader) -> None:
+    """Statistics of the normalisations for the weights as they are, not as they have been."""
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm1d):
+            norm.reset_running_stats()
+            norm.momentum = None  # all batches count alike
+    for jets in itertools.islice(loader, 10):
+        model(jets.x, jets.p4, jets.batch)
 
 
 def references(model: nn.Module) -> list[Tensor]:
