@@ -176,7 +176,7 @@ class _Expansion:
         if variables == "features":
             x = x + self.shift * unit.to(x)
         else:
-            p4 = _moved(p4, self.shift * unit.to(p4))
+            p4 = _moved(p4.double(), self.shift * unit.double())
         # in double precision: a float32 probability close to 1 has lost its derivatives
         response = model(x, p4, batch.batch).double().softmax(-1)[:, target]
         found = torch.autograd.grad(
@@ -305,7 +305,7 @@ def _has_gaps(gradient: Tensor) -> bool:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if node.name() == "Error":
+        if type(node).__name__ == "Error":
             return True
         waiting += [following for following, _ in node.next_functions]
     return False

@@ -151,7 +151,7 @@ def softmax_hessian(features: Tensor, p: Tensor) -> Tensor:
     hessian = features.new_zeros(classes, width, classes, width)
     for c in range(classes):
         for d in range(c + 1):
-            curvature = p[:, c] * ((c == d) - p[:, d])
+            curvature = p[:, c] * (float(c == d) - p[:, d])
             block = features.T @ (curvature.unsqueeze(1) * features)
             hessian[c, :, d] = hessian[d, :, c] = block
     return hessian.view(classes * width, classes * width)

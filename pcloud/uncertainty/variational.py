@@ -14,6 +14,10 @@ __all__ = ["MeanFieldHead"]
 class MeanFieldHead(nn.Module):
     """Linear map to logits whose weights are independent Gaussians.
 
+    The softmax does not know a shift of all logits. Gaussians for it too would, being independent
+    of the others, double the variance of the log-odds of two classes: so it is left out, and the
+    weights live in the C - 1 orthonormal combinations of classes that add up to 0.
+
     Trained by the evidence lower bound, the expected loss plus the Kullback-Leibler divergence from
     the prior, a Gaussian about 0 whose variance is learned along: at every step that which makes
     the divergence smallest.
@@ -33,22 +37,26 @@ class MeanFieldHead(nn.Module):
     reparametrisation), https://arxiv.org/abs/1506.02557.
     """
 
+    basis: Tensor
+
     def __init__(
         self, weight: Tensor, prior_precision: float = 0.0, deviation: float = 0.05
     ) -> None:
         super().__init__()
-        self.mean = nn.Parameter(weight.clone())
-        self.log_deviation = nn.Parameter(torch.full_like(weight, math.log(deviation)))
+        self.register_buffer("basis", _zero_sum(len(weight)).to(weight))
+        self.mean = nn.Parameter(self.basis.T @ weight)
+        self.log_deviation = nn.Parameter(torch.full_like(self.mean, math.log(deviation)))
         self.prior_precision = prior_precision
 
     def logits(self, features: Tensor, noise: Tensor) -> Tensor:
         """Logits (B, C) of ``features (B, K)``, a draw of the weights for each jet.
 
-        `noise` (B, C) is standard normal: sums of Gaussians are Gaussians, so that one number for
+        `noise` (B, C - 1) is standard normal: sums of Gaussians are Gaussians, so that one number for
         each logit does for all weights behind it.
         """
         variance = features.square() @ (2 * self.log_deviation).exp().T
-        return features @ self.mean.T + variance.clamp(min=1e-20).sqrt() * noise
+        drawn = features @ self.mean.T + variance.clamp(min=1e-20).sqrt() * noise
+        return drawn @ self.basis.T
 
     def divergence(self) -> Tensor:
         """Kullback-Leibler divergence of the posterior from the prior, ()."""
@@ -97,7 +105,8 @@ class MeanFieldHead(nn.Module):
             rows = torch.randint(number, (min(batch_size, number),), generator=generator)
             if number <= batch_size:
                 rows = torch.arange(number)
-            noise = torch.randn(len(rows), len(weight), generator=generator, dtype=weight.dtype)
+            shape = len(rows), len(weight) - 1
+            noise = torch.randn(shape, generator=generator, dtype=weight.dtype)
             loss = F.cross_entropy(head.logits(features[rows], noise), labels[rows])
             bound = number * loss + head.divergence()
             optimizer.zero_grad()
@@ -112,5 +121,12 @@ class MeanFieldHead(nn.Module):
         Drawn are weights, common to all jets.
         """
         noise = torch.randn(number, *self.mean.shape, generator=generator, dtype=self.mean.dtype)
-        weights = self.mean + self.log_deviation.exp() * noise
+        weights = self.basis @ (self.mean + self.log_deviation.exp() * noise)
         return torch.einsum("bk,mck->mbc", features, weights)
+
+
+def _zero_sum(classes: int) -> Tensor:
+    """Orthonormal basis of the vectors that add up to 0, (C, C - 1)."""
+    first = torch.ones(classes, 1, dtype=torch.float64)
+    rest = torch.eye(classes, dtype=torch.float64)[:, 1:]
+    return torch.linalg.qr(torch.cat([first, rest], dim=1)).Q[:, 1:]

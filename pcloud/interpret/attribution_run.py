@@ -1,0 +1,234 @@
+"""Attribution of a run: what ``pcloud explain --method`` computes and leaves in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import awkward as ak
+import numpy as np
+import torch
+from torch import nn
+
+from pcloud.batch import JetDataset, collate
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.features import FeatureSet
+from pcloud.interpret.attention import PAIR_FEATURES, attention_maps
+from pcloud.interpret.attribution import METHODS, Attribution, attribute
+from pcloud.interpret.edges import edge_importance
+from pcloud.interpret.jets import Plane, mean_image, most_misclassified
+from pcloud.io.jets import FlatJets
+from pcloud.nn.attention import SelfAttention
+from pcloud.nn.edge_conv import EdgeBlock
+
+if TYPE_CHECKING:
+    from pcloud.training import Run
+
+__all__ = ["ATTRIBUTION_FILE", "attribute_run", "read_attribution"]
+
+ATTRIBUTION_FILE = "attribution.json"
+
+_DRAWN = 2  # jets of each class that are drawn, of those taken for another and of typical ones
+_EDGES = 60  # the most important edges of a jet
+_PAIR_JETS = 100  # whose attention is averaged
+
+
+def attribute_run(
+    run: Run,
+    methods: Sequence[str],
+    *,
+    signal: str | None = None,
+    jets: int = 200,
+    checkpoint: str = "best",
+    advance: Callable[[int], Any] = lambda methods: None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Attribute the decisions of a run on its test jets, and write ``attribution.json``.
+
+    Parameters
+    ----------
+    run : Run
+        The trained tagger.
+    methods : sequence of str
+        Of :data:`~pcloud.interpret.attribution.METHODS`.
+    signal : str, optional
+        Class whose log-odds are attributed; by default the second.
+    jets : int
+        How many test jets; the worst of them and typical ones are drawn.
+    checkpoint : str
+        ``"best"`` or ``"last"``.
+    advance : callable
+        Called with 1 after every method.
+    **options
+        Of :func:`~pcloud.interpret.attribution.attribute`.
+
+    Returns
+    -------
+    dict
+        As in the file.
+    """
+    from pcloud.training.data import load_splits
+
+    for method in methods:
+        if method not in METHODS:
+            raise UnknownNameError("attribution method", method, METHODS)
+    tagger = run.tagger(checkpoint)
+    if not isinstance(tagger.feature_set, FeatureSet):
+        raise InputError("this attribution is for networks on jets, and this one takes images")
+    if signal is not None and signal not in run.classes:
+        raise UnknownNameError("class", signal, run.classes)
+    target = 1 if signal is None else run.classes.index(signal)
+    (test,) = load_splits(run.config, "test")
+    sample = test[:jets]
+    labels, scores = np.asarray(sample.label), run.predict(sample, checkpoint=checkpoint)
+    model = run.model(checkpoint).cpu()
+    found: dict[str, Attribution] = {}
+    for method in methods:
+        found[method] = attribute(
+            model, sample, method, features=tagger.feature_set, target=target, **options
+        )
+        advance(1)
+    flat = FlatJets.from_awkward(sample)
+    plane = Plane.of(flat)
+    chosen = _chosen(labels, scores)
+    values = {
+        "signal": run.classes[target],
+        "jets": len(sample),
+        "checkpoint": checkpoint,
+        "methods": {method: _summary(a) for method, a in found.items()},
+        "images": _images(flat, plane, labels, run.classes, found),
+        "drawn": [
+            _drawn(i, why, flat, plane, found, run.classes, labels, scores) for i, why in chosen
+        ],
+        **_inside(model, sample, tagger.feature_set, target, [i for i, _ in chosen]),
+    }
+    (run.path / ATTRIBUTION_FILE).write_text(json.dumps(values) + "\n", encoding="utf-8")
+    return values
+
+
+def read_attribution(folder: str | Path) -> dict[str, Any]:
+    """Read the ``attribution.json`` of a run folder.
+
+    Raises
+    ------
+    InputError
+        If it is not what ``pcloud explain --method`` writes.
+    """
+    path = Path(folder) / ATTRIBUTION_FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found["methods"], found["drawn"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} holds no attribution ({error}): write it anew with pcloud explain --method"
+        ) from None
+    return found
+
+
+def feature_rows(found: dict[str, Any]) -> list[list[str]]:
+    """A table: the share of every feature, a column for each method that knows features."""
+    methods = {m: v["shares"] for m, v in found["methods"].items() if len(v["shares"]) > 1}
+    if not methods:
+        return []
+    names = list(next(iter(methods.values())))
+    rows = [["part of all attribution", *(m.replace("_", " ") for m in methods)]]
+    return rows + [[n, *(f"{shares[n]:.3f}" for shares in methods.values())] for n in names]
+
+
+def _summary(found: Attribution) -> dict[str, Any]:
+    size = np.nanmean(np.abs(found.values), axis=0)
+    shares = dict(zip(found.columns, (size / max(size.sum(), 1e-300)).tolist(), strict=True))
+    summary: dict[str, Any] = {"shares": shares}
+    if found.baseline is not None:
+        summary["gap"] = float(np.abs(found.gap).mean())
+        summary["change"] = float(np.abs(found.response - found.baseline).mean())
+    return summary
+
+
+def _chosen(labels: np.ndarray, scores: np.ndarray) -> list[tuple[int, str]]:
+    """The jets to draw, and why: of each class the worst and a typical one."""
+    chosen = []
+    own = scores[np.arange(len(labels)), labels]
+    for label, worst in most_misclassified(labels, scores, _DRAWN).items():
+        members = np.flatnonzero(labels == label)
+        middle = members[np.argsort(own[members])[len(members) // 2]]
+        chosen += [(int(i), "worst") for i in worst] + [(int(middle), "typical")]
+    return chosen
+
+
+def _images(
+    flat: FlatJets,
+    plane: Plane,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    found: dict[str, Attribution],
+) -> dict[str, dict[str, Any]]:
+    """Mean images of pT, and of each signed attribution, class by class."""
+    jet = np.repeat(np.arange(len(flat)), flat.counts)
+    signed = {m: a for m, a in found.items() if m in ("integrated_gradients", "occlusion")}
+    images: dict[str, dict[str, Any]] = {"pt": {}, **{method: {} for method in signed}}
+    for label in np.unique(labels).tolist():
+        inside = labels[jet] == label
+        part = Plane(plane.deta[inside], plane.dphi[inside], plane.share[inside])
+        number = int((labels == label).sum())
+        name = classes[label]
+        images["pt"][name] = mean_image(part, number).round(7).tolist()
+        for method, a in signed.items():
+            weights = np.nan_to_num(a.per_particle[inside])
+            images[method][name] = mean_image(part, number, weights=weights).round(6).tolist()
+    return images
+
+
+def _drawn(
+    index: int,
+    why: str,
+    flat: FlatJets,
+    plane: Plane,
+    found: dict[str, Attribution],
+    classes: Sequence[str],
+    labels: np.ndarray,
+    scores: np.ndarray,
+) -> dict[str, Any]:
+    part = slice(int(flat.offsets[index]), int(flat.offsets[index + 1]))
+    truth = int(labels[index])
+    return {
+        "index": index,
+        "title": f"{why} {classes[truth]}: p({classes[truth]}) = {scores[index, truth]:.2g}",
+        **{name: getattr(plane, name)[part].round(5).tolist() for name in vars(plane)},
+        "values": {m: np.nan_to_num(a.per_particle[part]).tolist() for m, a in found.items()},
+    }
+
+
+def _inside(
+    model: nn.Module, jets: ak.Array, features: FeatureSet, target: int, drawn: Sequence[int]
+) -> dict[str, Any]:
+    """Edges of graph networks on the drawn jets; attention of transformers, on average."""
+    data = JetDataset(jets, features)
+    inside: dict[str, Any] = {}
+    kinds = {type(module) for module in model.modules()}
+    if any(issubclass(kind, EdgeBlock) for kind in kinds):
+        inside["edges"] = [_edges(model, data, index, target) for index in drawn]
+    if any(issubclass(kind, SelfAttention) for kind in kinds):
+        batch = collate(data, torch.arange(min(len(jets), _PAIR_JETS)))
+        maps = attention_maps(model, batch.x, batch.p4, batch.batch)
+        profiles = [maps.profile(i) for i in range(len(PAIR_FEATURES))]
+        inside["attention"] = {
+            name: [edges.tolist(), profile.tolist()]
+            for name, (edges, profile) in zip(PAIR_FEATURES, profiles, strict=True)
+        }
+    return inside
+
+
+def _edges(model: nn.Module, data: JetDataset, index: int, target: int) -> list[list[float]]:
+    """The most important edges of the first block: source, target, importance."""
+    batch = collate(data, torch.tensor([index]))
+    first = edge_importance(model, batch.x, batch.p4, batch.batch, target)[0]
+    values = first.importance.flatten()
+    top = values.abs().argsort(descending=True)[:_EDGES]
+    k = first.neighbors.shape[1]
+    real = first.neighbors.flatten()[top] < len(first.neighbors)
+    top = top[real]
+    source = first.neighbors.flatten()[top]
+    return torch.stack([source.double(), (top // k).double(), values[top].double()], 1).tolist()
