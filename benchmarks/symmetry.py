@@ -1,6 +1,6 @@
 """How far float32 scores move under transformations that leave them as they are, but for rounding.
 
-    python benchmarks/symmetry.py                  # all networks; half an hour on two cores
+    python benchmarks/symmetry.py                  # all networks, which takes long
     python benchmarks/symmetry.py lorentznet       # one of them
 
 Each network is trained for a short while on the embedded sample; then jets are turned about the
