@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pcloud.errors import InputError
 from pcloud.grid.images import ImageDataset
 from pcloud.models import model_info
-from pcloud.training.begin import begin, weights_to_begin_with
+from pcloud.training.begin import Beginning, begin, weights_to_begin_with
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_training_data
@@ -125,16 +125,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
     tagger = beginning.tagger
     recipe = config.resolved_recipe()
     data = JetData(jets.train, jets.val, recipe, config.seed)
-    loss = nn.CrossEntropyLoss(_class_weights(config.class_weights, jets))
-    module = TaggerModule(
-        tagger.model,
-        recipe,
-        data.total_steps,
-        loss,
-        beginning.head,
-        beginning.frozen,
-        Distillation(config.distill_weight, config.temperature) if teacher else None,
-    )
+    module = _module(config, jets, beginning, data.total_steps)
     if overwrite:
         clear(folder)
     if teacher is not None:
@@ -160,6 +151,21 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
             raise KeyboardInterrupt from None
     update_environment(folder, config.seed, finished=True)
     _conclude(console, config, keeper)
+
+
+def _module(
+    config: TrainConfig, jets: TrainingData, beginning: Beginning, total_steps: int
+) -> TaggerModule:
+    distillation = Distillation(config.distill_weight, config.temperature)
+    return TaggerModule(
+        beginning.tagger.model,
+        config.resolved_recipe(),
+        total_steps,
+        nn.CrossEntropyLoss(_class_weights(config.class_weights, jets)),
+        head=beginning.head,
+        frozen=beginning.frozen,
+        distillation=distillation if config.teacher else None,
+    )
 
 
 def _trainer(
