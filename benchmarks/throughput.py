@@ -1,0 +1,426 @@
+"""How fast our networks train and score, beside the same networks of other codes.
+
+    python benchmarks/throughput.py models            # jets/s and ratios, alternating in one process
+    python benchmarks/throughput.py memory            # peak memory, each in its own process
+    python benchmarks/throughput.py loader            # the loader beside the fastest models
+    python benchmarks/throughput.py latency           # one jet at a time, eager and compiled
+    python benchmarks/throughput.py models --device cuda --graphs --batch-sizes 1 32 512 4096
+
+Numbers go into throughput.json in the folder `--out`, where those of earlier runs stay, and as
+tables into throughput.md. ``--clock cpu`` counts processor time: for a machine that others use too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peers import MODELS, Contender, average_jet, contenders, flat, sample
+from torch.nn import functional as F
+
+import pcloud
+from pcloud.models.flops import count_flops
+from pcloud.training.environment import describe_environment
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+# model, mode, precision of ours, precision of the peer, ratio of rates; "best" is the fastest
+TARGETS = (
+    ("particlenet", "train", "fp32", "fp32", 10),
+    ("particlenet", "train", "best", "fp32", 20),
+    ("particlenet", "train", "best", "bf16", 8),
+    ("particlenet", "infer", "fp32", "fp32", 10),
+    ("particlenet", "infer", "bf16", "fp32", 15),
+    ("part", "train", "fp32", "fp32", 6),
+    ("part", "train", "best", "bf16", 6),
+    ("part", "infer", "fp32", "fp32", 4),
+    ("particlenet_lite", "train", "fp32", "fp32", 6),
+    ("particlenet_lite", "infer", "fp32", "fp32", 8),
+    ("lorentznet", "train", "fp32", "fp32", 4),
+    ("lorentznet", "infer", "fp32", "fp32", 4),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured."""
+
+    model: str
+    mode: str  # train or infer
+    batch_size: int
+    precision: str = "fp32"
+    compiled: bool = False
+    device: str = "cpu"
+
+
+class Step:
+    """One training step or one inference of a contender, always on the same jets."""
+
+    def __init__(self, contender: Contender, setting: Setting, *, graph: bool = False) -> None:
+        self.setting = setting
+        self.model = contender.model.to(setting.device).train(setting.mode == "train")
+        self.network = torch.compile(self.model) if setting.compiled else self.model
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        jets = sample(setting.batch_size).to(setting.device)
+        self.labels, self.inputs = jets.y, contender.inputs(jets)
+        self.run = self.train if setting.mode == "train" else self.infer
+        if graph:
+            self.run = graphed(self.run)
+
+    def logits(self) -> torch.Tensor:
+        """In the precision of the setting."""
+        dtype = DTYPES[self.setting.precision]
+        with torch.autocast(self.setting.device, dtype, enabled=dtype != torch.float32):
+            return self.network(*self.inputs)
+
+    def train(self) -> None:
+        """Forward, backward, and a step of the optimizer."""
+        self.optimizer.zero_grad()
+        F.cross_entropy(self.logits().float(), self.labels).backward()
+        self.optimizer.step()
+
+    @torch.inference_mode()
+    def infer(self) -> None:
+        """Forward alone."""
+        self.logits()
+
+    def flops(self) -> int:
+        """Of the matrix products; a backward pass counts twice as much as a forward pass."""
+        return count_flops(self.model, *self.inputs) * (3 if self.setting.mode == "train" else 1)
+
+
+def graphed(step: Callable[[], None]) -> Callable[[], None]:
+    """`step` as one CUDA graph: for small batches, whose kernels are shorter than their launch."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def seconds(step: Callable[[], Any], device: str, clock: str) -> float:
+    """Duration of one call: by events on a GPU, else by the clock asked for."""
+    if device == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        step()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
+    start = CLOCKS[clock]()
+    step()
+    return CLOCKS[clock]() - start
+
+
+def matrix_rate(device: str, precision: str, clock: str, size: int = 1024) -> float:
+    """FLOP/s of a large matrix product, the best of ten."""
+    a = torch.randn(size, size, device=device, dtype=DTYPES[precision])
+    times = [seconds(lambda: a @ a, device, clock) for _ in range(10)]
+    return 2 * size**3 / min(times)
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def compare(setting: Setting, options: argparse.Namespace) -> dict[str, Any]:
+    """Rates of peer and ours from alternating steps, and their ratio, step by step."""
+    pair = contenders(setting.model, precision=setting.precision, compiled=setting.compiled)
+    steps = {
+        c.name: Step(
+            c, setting, graph=options.graphs and c.name == "ours" and setting.mode == "infer"
+        )
+        for c in pair
+    }
+    flops = {name: step.flops() for name, step in steps.items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for i in range(options.repeats + 2):
+        for name, step in steps.items():
+            duration = seconds(step.run, setting.device, options.clock)
+            if i >= 2:  # after warming up
+                times[name].append(duration)
+    rate = matrix_rate(setting.device, setting.precision, options.clock)
+    peer, ours = times.values()
+    return {
+        "setting": asdict(setting),
+        "clock": options.clock,
+        "threads": torch.get_num_threads(),
+        "ratio": summary([a / b for a, b in zip(peer, ours, strict=True)]),
+        "matrix_rate": rate,
+        "contenders": {
+            name: {
+                "seconds": summary(times[name]),
+                "jets_per_second": setting.batch_size / statistics.median(times[name]),
+                "of_matrix_rate": flops[name] / statistics.median(times[name]) / rate,
+            }
+            for name in steps
+        },
+    }
+
+
+def settings(options: argparse.Namespace) -> Iterator[Setting]:
+    for model, precision, compiled, mode, size in itertools.product(
+        options.models, options.precisions, options.compiled, options.modes, options.batch_sizes
+    ):
+        yield Setting(model, mode, size, precision, compiled == "yes", options.device)
+
+
+def measure_models(options: argparse.Namespace, results: Results) -> None:
+    for setting in settings(options):
+        results.add("models", compare(setting, options))
+
+
+def measure_memory(options: argparse.Namespace, results: Results) -> None:
+    """Peak memory of one step beyond that of a step on four jets, each in a fresh process."""
+    for setting in settings(options):
+        peaks = {}
+        for place, who in enumerate(("peer", "ours")):
+            command = [sys.executable, __file__, "peak", json.dumps(asdict(setting)), str(place)]
+            peaks[who] = float(subprocess.check_output(command))
+        results.add("memory", {"setting": asdict(setting), "megabytes": peaks})
+
+
+def print_peak(setting: Setting, place: int) -> None:
+    contender = contenders(setting.model, precision=setting.precision)[place]
+    Step(contender, replace(setting, batch_size=4)).run()  # loads what torch loads on first use
+    step = Step(contender, setting)
+    if setting.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step.run()
+        print((torch.cuda.max_memory_allocated() - before) / 1e6)
+        return
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step.run()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6)
+
+
+def measure_loader(options: argparse.Namespace, results: Results) -> None:
+    """The loader alone and beside the fastest models, and training with it and without."""
+    size = max(options.batch_sizes)
+    jets = pcloud.load_dataset("simulated", "train")[: 4 * size]
+    data = pcloud.JetDataset(jets)
+    pin = options.device == "cuda"
+    loader = pcloud.JetLoader(data, batch_size=size, shuffle=True, pin_memory=pin)
+    times = [seconds(lambda: list(loader), "cpu", options.clock) for _ in range(options.repeats)]
+    loading = len(data) / statistics.median(times)
+    for name in ("pfn", "particlenet_lite"):
+        ours = Contender("ours", pcloud.build_model(name, in_features=7), flat)
+        setting = Setting(name, "infer", size, device=options.device)
+        step = Step(ours, setting)
+        duration = [seconds(step.run, setting.device, options.clock) for _ in range(5)]
+        scoring = size / statistics.median(duration[1:])
+        row = {"setting": asdict(setting), "loader": loading, "scoring": scoring}
+        results.add("loader", row | {"training": training_efficiency(ours, loader, options)})
+
+
+def training_efficiency(
+    ours: Contender, loader: pcloud.JetLoader, options: argparse.Namespace
+) -> dict[str, float]:
+    """Duration of an epoch over that of the same steps on batches which are ready; alternating."""
+    model = ours.model.to(options.device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    ready = [batch.to(options.device) for batch in loader]
+
+    def epoch(batches: Any) -> None:
+        for batch in batches:
+            batch = batch.to(options.device, non_blocking=True)
+            optimizer.zero_grad()
+            F.cross_entropy(model(*ours.inputs(batch)), batch.y).backward()
+            optimizer.step()
+
+    epoch(ready)
+    pairs = [
+        [seconds(lambda b=b: epoch(b), options.device, options.clock) for b in (loader, ready)]
+        for _ in range(options.repeats)
+    ]
+    return summary([loaded / stepped for loaded, stepped in pairs])
+
+
+def measure_latency(options: argparse.Namespace, results: Results) -> None:
+    """One jet of average length, its layout made anew each time."""
+    jet = average_jet()
+    for name, compiled in itertools.product(options.models, options.compiled):
+        setting = Setting(name, "infer", 1, compiled=compiled == "yes", device=options.device)
+        step = Step(Contender("ours", pcloud.build_model(name, in_features=7), flat), setting)
+        step.inputs = flat(jet.to(options.device))
+        times = [seconds(step.run, setting.device, options.clock) for _ in range(options.repeats)]
+        row = {"setting": asdict(setting), "clock": options.clock, "particles": len(jet.x)}
+        results.add("latency", row | {"milliseconds": summary([1e3 * t for t in times[3:]])})
+
+
+class Results:
+    """All numbers in one file; what is measured again replaces what was there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "throughput.json"
+        self.tables: dict[str, list[dict[str, Any]]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            self.tables = json.loads(self.path.read_text())["tables"]
+
+    def add(self, table: str, row: dict[str, Any]) -> None:
+        """Put `row` into `table`, and all into the files."""
+        rows = self.tables.setdefault(table, [])
+        rows[:] = [r for r in rows if r["setting"] != row["setting"]] + [row]
+        everything = {"environment": describe_environment(seed=0), "tables": self.tables}
+        self.path.write_text(json.dumps(everything, indent=1))
+        self.path.with_suffix(".md").write_text(markdown(self.tables))
+        print(json.dumps(row), flush=True)
+
+
+def markdown(tables: dict[str, list[dict[str, Any]]]) -> str:
+    writers = {
+        "models": models_table,
+        "memory": memory_table,
+        "loader": loader_table,
+        "latency": latency_table,
+    }
+    parts = [writers[name](rows) for name, rows in tables.items()]
+    if "models" in tables:
+        parts.insert(0, targets_table(tables["models"]))
+    return "\n".join("\n".join(part) + "\n" for part in parts)
+
+
+def described(setting: dict[str, Any]) -> str:
+    compiled = "compiled" if setting["compiled"] else "eager"
+    keys = ("model", "mode", "batch_size", "precision")
+    return " | ".join([*(str(setting[k]) for k in keys), compiled, setting["device"]])
+
+
+def interval(values: dict[str, float], digits: int = 2) -> str:
+    median, low, high = (f"{values[k]:.{digits}f}" for k in ("median", "low", "high"))
+    return f"{median} [{low}, {high}]"
+
+
+def models_table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| model | mode | batch | precision | | device | peer | peer jets/s | ours jets/s | ratio [range] | peer, of matrix rate | ours |"
+    yield "|---" * 12 + "|"
+    for row in rows:
+        (name, peer), (_, ours) = row["contenders"].items()
+        yield (
+            f"| {described(row['setting'])} | {name} | {peer['jets_per_second']:.1f} "
+            f"| {ours['jets_per_second']:.1f} | {interval(row['ratio'])} "
+            f"| {peer['of_matrix_rate']:.0%} | {ours['of_matrix_rate']:.0%} |"
+        )
+
+
+def targets_table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Every target at every batch size and device at which both sides of it were measured."""
+    yield "| model | mode | ours | peer | batch | device | target | measured |"
+    yield "|---" * 8 + "|"
+    groups = dict.fromkeys((r["setting"]["batch_size"], r["setting"]["device"]) for r in rows)
+    for model, mode, precision, of_peer, factor in TARGETS:
+        for size, device in groups:
+            known = [
+                r
+                for r in rows
+                if [r["setting"][k] for k in ("model", "mode", "batch_size", "device")]
+                == [model, mode, size, device]
+            ]
+            ours = [
+                r["contenders"]["ours"]["jets_per_second"]
+                for r in known
+                if precision in ("best", r["setting"]["precision"])
+            ]
+            peer = [
+                next(iter(r["contenders"].values()))["jets_per_second"]
+                for r in known
+                if r["setting"]["precision"] == of_peer
+            ]
+            if ours and peer:
+                yield (
+                    f"| {model} | {mode} | {precision} | {of_peer} | {size} | {device} "
+                    f"| {factor} | {max(ours) / max(peer):.1f} |"
+                )
+
+
+def memory_table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| model | mode | batch | precision | | device | peer MB | ours MB | ours / peer |"
+    yield "|---" * 9 + "|"
+    for row in rows:
+        peer, ours = row["megabytes"]["peer"], row["megabytes"]["ours"]
+        yield f"| {described(row['setting'])} | {peer:.0f} | {ours:.0f} | {ours / peer:.3f} |"
+
+
+def loader_table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| model | batch | device | loader jets/s | scoring jets/s | ratio | epoch / its steps [range] |"
+    yield "|---" * 7 + "|"
+    for row in rows:
+        setting, loading, scoring = row["setting"], row["loader"], row["scoring"]
+        yield (
+            f"| {setting['model']} | {setting['batch_size']} | {setting['device']} | {loading:.0f} "
+            f"| {scoring:.0f} | {loading / scoring:.1f} | {interval(row['training'], 3)} |"
+        )
+
+
+def latency_table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| model | particles | | device | ms per jet [range] |"
+    yield "|---" * 5 + "|"
+    for row in rows:
+        setting = row["setting"]
+        compiled = "compiled" if setting["compiled"] else "eager"
+        yield (
+            f"| {setting['model']} | {row['particles']} | {compiled} | {setting['device']} "
+            f"| {interval(row['milliseconds'])} |"
+        )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=["models", "memory", "loader", "latency", "peak"])
+    parser.add_argument("peak", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=Path("runs/throughput"))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument(
+        "--modes", nargs="+", choices=["train", "infer"], default=["train", "infer"]
+    )
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 32, 512])
+    parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=[*DTYPES])
+    parser.add_argument("--compiled", nargs="+", choices=["no", "yes"], default=["no"])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--graphs", action="store_true", help="score by CUDA graphs, ours")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="on a CPU")
+    parser.add_argument("--threads", type=int, help="of PyTorch; default: its own choice")
+    parser.add_argument("--repeats", type=int, default=7)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.what == "peak":
+        setting, place = options.peak
+        print_peak(Setting(**json.loads(setting)), int(place))
+        return
+    measure = {
+        "models": measure_models,
+        "memory": measure_memory,
+        "loader": measure_loader,
+        "latency": measure_latency,
+    }
+    results = Results(options.out)
+    measure[options.what](options, results)
+    print(markdown(results.tables))
+
+
+if __name__ == "__main__":
+    main()
