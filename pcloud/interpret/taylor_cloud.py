@@ -185,11 +185,6 @@ class _Expansion:
         if found[0] is None:
             raise InputError(f"the network does not depend on the {variables} of its particles")
         self.gradient = found[0]  # (N, F)
-        if _has_gaps(self.gradient):
-            raise InputError(
-                "a layer of this network has a first derivative only (once_differentiable): ask "
-                "for order 1"
-            )
 
     def row(self, particles: Tensor, a: int) -> Tensor:
         """``sum_p d2f / dx_pa dx_qb`` over some particles p, for each q and b, (N, F)."""
@@ -217,6 +212,11 @@ class _Parts:
         self._keep("first", expansion.per_jet(gradient))
         self._keep("alone", expansion.per_jet(gradient.abs()))
         if order == 2:
+            if _has_gaps(expansion.gradient):
+                raise InputError(
+                    "a layer of this network has a first derivative only (once_differentiable): "
+                    "ask for order 1"
+                )
             everywhere = torch.arange(len(gradient))
             rows = (expansion.row(everywhere, a) for a in range(gradient.shape[1]))
             self._keep("second", torch.stack([expansion.per_jet(row) for row in rows], dim=1))

@@ -51,8 +51,8 @@ def _soft_particles(
 
 SHIFTS: dict[str, Callable[..., tuple[_Array, NDArray[np.integer]]]] = {
     "pT x 1.5": _harder,
-    "energies smeared by 30 %": _smeared,
-    "30 soft particles": _soft_particles,
+    "smeared 30 %": _smeared,
+    "soft pile-up": _soft_particles,
 }
 """The shifts by name: momenta scaled by 1.5; each particle's by a log-normal factor; thirty soft
 particles of 1 GeV on average, spread evenly over the disc of the jet, as pile-up leaves them."""

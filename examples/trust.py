@@ -1,0 +1,80 @@
+"""Can you trust a tagger: calibrate it, ask an ensemble how sure it is, see what it looks at.
+
+    python examples/trust.py [--members 3] [--epochs 6] [--max-jets 10000] [--out runs/trust]
+
+The same from the command line: pcloud train --ensemble 3 --keep-checkpoints true, then pcloud
+calibrate, pcloud uncertainty, pcloud explain (on a member) and pcloud report.
+"""
+
+import argparse
+
+import numpy as np
+
+import pcloud
+from pcloud.evaluation import read_scores
+from pcloud.interpret.taylor_run import explain_run
+from pcloud.report import write_report
+from pcloud.training.calibrate import calibrate_run
+from pcloud.training.scoring import evaluate_run
+from pcloud.uncertainty.report import measure_uncertainty
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", default="pfn")
+    parser.add_argument("--members", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--max-jets", type=int, default=10_000, help="training jets")
+    parser.add_argument("--explain-jets", type=int, default=300)
+    parser.add_argument("--out", default="runs/trust")
+    return parser.parse_args()
+
+
+def show(rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)))
+    print()
+
+
+def main() -> None:
+    options = arguments()
+    run = pcloud.train(
+        data="simulated",
+        model=options.model,
+        out=options.out,
+        ensemble=options.members,
+        epochs=options.epochs,
+        max_jets=options.max_jets,
+        max_val_jets=max(options.max_jets // 4, 100),
+        batch_size=256,
+        lr=3e-3,
+        seed=1,
+        keep_checkpoints=True,
+    )
+    print(evaluate_run(run)[0], "\n")
+
+    # Is a score of 0.8 a probability of 80 %? Maps, thresholds and sets from the validation jets.
+    calibration = calibrate_run(run)
+    test = read_scores(run.path / "scores.parquet")
+    show(calibration.comparison(test))
+    show(calibration.thresholds(test))
+    show(calibration.coverage(test))
+
+    # How far do the members differ, and where? More on jets unlike those of the training.
+    uncertainty = measure_uncertainty(run)
+    show(uncertainty.rows())
+    least = uncertainty.jets.total < np.median(uncertainty.jets.total)
+    right = uncertainty.jets.mean.argmax(axis=1) == uncertainty.labels
+    print(f"accuracy {right.mean():.3f}, of the surer half {right[least].mean():.3f}\n")
+
+    # Which features, and pairs of them, move the score?
+    member = run.members[0]
+    found = explain_run(member, jets=options.explain_jets, pair_jets=2)
+    for name, t in list(found["classes"]["top"]["parts"]["all"].items())[:8]:
+        print(f"<t_({name})> = {t}")
+    print(f"\nreports: {write_report(run.path)} and {write_report(member.path)}")
+
+
+if __name__ == "__main__":
+    main()
