@@ -85,7 +85,8 @@ class ImageFormat:
     def fit(cls, images: Tensor) -> ImageFormat:
         """The format of the training images (B, C, H, W)."""
         squares = [float(images[:, c].double().square().mean()) for c in range(images.shape[1])]
-        return cls(*images.shape[1:], scale=tuple(s**0.5 if s else 1.0 for s in squares))
+        channels, height, width = images.shape[1:]
+        return cls(channels, height, width, tuple(s**0.5 if s else 1.0 for s in squares))
 
     def __len__(self) -> int:
         """Number of colours: the input features of a network."""
@@ -126,7 +127,8 @@ class ImageFormat:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ImageFormat:
         """Inverse of `to_dict`."""
-        return cls(*values["images"], scale=tuple(values["scale"]))
+        channels, height, width = values["images"]
+        return cls(channels, height, width, tuple(values["scale"]))
 
 
 @dataclass
@@ -200,7 +202,7 @@ class ImageLoader(JetLoader):
 
     data: ImageDataset  # type: ignore[assignment]
 
-    def collate(self, index: Tensor) -> ImageBatch:  # type: ignore[override]
+    def collate(self, index: Tensor) -> ImageBatch:
         """The batch of some images."""
         images = self.data.feature_set(self.data.images[index])
         known = (None if t is None else t[index] for t in (self.data.y, self.data.teacher))

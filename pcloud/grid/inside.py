@@ -25,10 +25,11 @@ __all__ = [
 ]
 
 
-def convolutions(model: nn.Module) -> dict[str, nn.Module]:
+def convolutions(model: nn.Module) -> dict[str, nn.Conv2d | LiftingConv2d | GroupConv2d]:
     """The convolutions of a network by their names."""
+    modules = dict(model.named_modules())
     kinds = (nn.Conv2d, LiftingConv2d, GroupConv2d)
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, kinds)}
+    return {name: layer for name, layer in modules.items() if isinstance(layer, kinds)}
 
 
 @figure_style()
@@ -47,7 +48,7 @@ def filter_figure(model: nn.Module, layer: str | None = None, *, most: int = 32)
     Returns
     -------
     Figure
-        Blue is negative, red positive. Filters on three colours are drawn as colours.
+        Blue is negative, red positive, on one scale for all.
 
     Raises
     ------
@@ -59,11 +60,10 @@ def filter_figure(model: nn.Module, layer: str | None = None, *, most: int = 32)
     if name not in known:
         raise UnknownNameError("convolution", name, known)
     module = known[name]
-    weight: Tensor = module.weight.detach().cpu()  # type: ignore[assignment]
     if isinstance(module, LiftingConv2d):
         shown = module.filters().detach().cpu()[:, :, 0]  # (C_out, G, k, k)
     else:
-        shown = weight.flatten(1, -3)  # (C_out, C_in [G], k, k)
+        shown = module.weight.detach().cpu().flatten(1, -3)  # (C_out, C_in [G], k, k)
     shown = shown[:most, :8]
     figure, panels = _tiles(shown.shape[1], len(shown))
     largest = float(shown.abs().max())

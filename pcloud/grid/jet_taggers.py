@@ -118,7 +118,7 @@ def image_resnext(
     https://arxiv.org/abs/1902.08570.
     """
     images = JetImages(channels, pixels=pixels, half_width=half_width, charge=charge)
-    usual = {"width": 16, "block": Bottleneck, "cardinality": 32, "inner": 32}
+    usual: dict[str, Any] = {"width": 16, "block": Bottleneck, "cardinality": 32, "inner": 32}
     network = ResNet(len(images.channels), num_classes, dropout=dropout, **usual | options)
     return JetImageTagger(images, network)
 
