@@ -102,3 +102,16 @@ def test_landscape_files_of_another_size_are_refused(landscape):
     assert "train.h5 has 300 jets, the published one 1,211,000" in printed
     (landscape / "val.h5").unlink()
     assert "val.h5" in run_example(landscape, "landscape.py", ".", "--any-size", code=1)
+
+
+def test_fine_tuning_against_from_scratch_becomes_a_figure_and_goes_on(tmp_path):
+    quick = {"data": "simulated", "model": "pfn", "max_jets": 300, "epochs": 1, "batch_size": 50}
+    pcloud.train(out=tmp_path / "first", progress=False, **quick)
+    options = ["first", "--model", "pfn", "--test-jets", "500", "--steps", "5", "--seeds", "0", "1"]
+    options += ["--jets", "50", "--epochs", "2"]
+    printed = run_example(tmp_path, "fine_tuning.py", *options, "--max-runs", "1")
+    assert "| 50 | from scratch | 1 | 0." in printed
+    printed = run_example(tmp_path, "fine_tuning.py", *options)
+    assert printed.count("finished; best") == 4 - 1
+    assert "| 50 | fine-tuned | 2 | 0." in printed
+    assert (tmp_path / "runs" / "fine_tuning" / "fine_tuning.png").stat().st_size > 20_000
