@@ -377,7 +377,12 @@ def _uncertainty(options: Options) -> None:
 
     stored = measure_uncertainty(run, **options)
     _print_rows(stored.rows())
-    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in stored.facts.items())
+    facts = ", ".join(
+        f"{name.replace('_', ' ')} {value:.3g}"
+        if isinstance(value, float)
+        else f"{name.replace('_', ' ')} {value}"
+        for name, value in stored.facts.items()
+    )
     _say(f"{facts}; entropies in nats")
     _say(f"written to {run.path / 'uncertainty.parquet'}, a row for each test jet")
 
@@ -387,7 +392,20 @@ def _uncertainty(options: Options) -> None:
 
 def _explain_options(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="Folder of the run.")
-    parser.add_argument("--jets", type=int, default=2000, help="Test jets to expand about.")
+    parser.add_argument(
+        "--method",
+        type=str,
+        nargs="+",
+        default=["taylor"],
+        choices=["taylor", "saliency", "integrated_gradients", "smoothgrad", "occlusion"],
+        help="taylor: coefficients of the response. The others: which particles and features each "
+        "decision rests on, drawn on jets; all but occlusion need captum.",
+    )
+    parser.add_argument(
+        "--jets",
+        type=int,
+        help="Test jets to look at; by default 2000 for taylor and 200 for the others.",
+    )
     parser.add_argument(
         "--pair-jets",
         type=int,
@@ -412,11 +430,44 @@ def _explain_run(options: Options) -> None:
     from pcloud.training.run import Run
 
     run = Run(options["run"])
+    attribution = [method for method in options["method"] if method != "taylor"]
+    if attribution:
+        _explain_attribution(run, attribution, options)
+    if "taylor" in options["method"]:
+        _explain_taylor(run, options)
+
+
+def _explain_attribution(run: Run, methods: list[str], options: Options) -> None:
+    from rich.progress import Progress
+
+    from pcloud.interpret.attribution_run import attribute_run, feature_rows
+
+    with Progress(console=_console(stderr=True), disable=not _shows_progress(options)) as progress:
+        task = progress.add_task("methods", total=len(methods))
+        found = attribute_run(
+            run,
+            methods,
+            signal=options["signal"],
+            jets=options["jets"] or 200,
+            checkpoint=options["checkpoint"],
+            advance=lambda number: progress.advance(task, number),
+        )
+    if rows := feature_rows(found):
+        _print_rows(rows)
+    if path := found["methods"].get("integrated_gradients"):
+        _say(
+            f"integrated gradients leave {path['gap']:.2g} of a change of the log-odds of "
+            f"{path['change']:.2f} unexplained"
+        )
+    _say(f"{found['jets']:,} test jets; written to {run.path / 'attribution.json'}")
+
+
+def _explain_taylor(run: Run, options: Options) -> None:
     from rich.progress import Progress
 
     from pcloud.interpret.taylor_run import explain_run
 
-    number = options["jets"]
+    number = options["jets"] or 2000
     with Progress(console=_console(stderr=True), disable=not _shows_progress(options)) as progress:
         task = progress.add_task("jets", total=number)
         found = explain_run(
@@ -444,6 +495,53 @@ def _report(options: Options) -> None:
     from pcloud.report import write_report
 
     _say(str(write_report(options["run"])))
+
+
+# compare
+
+
+def _compare_options(parser: ArgumentParser) -> None:
+    parser.add_argument("first", type=str, help="File of jets, or a glob.")
+    parser.add_argument("second", type=str, help="Other jets.")
+    _add_reading(parser)
+    parser.add_argument(
+        "--classifier",
+        type=str,
+        default="boosting",
+        help="What is to tell them apart: boosting or logistic on observables of the jets, or a "
+        "model by name, on their particles.",
+    )
+    parser.add_argument("--max-jets", type=int, default=20_000, help="Jets of each to look at.")
+    parser.add_argument("--permutations", type=int, default=1000, help="For the p-value.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of all that is random.")
+    parser.add_argument(
+        "--run",
+        type=str,
+        help="Folder of a run: its scores are compared too, and its report shows the result.",
+    )
+    parser.add_argument("-o", "--out", type=str, help="Folder for the result as JSON and figure.")
+
+
+def _compare(options: Options) -> None:
+    from pcloud.training.shift import compare_files
+
+    found, files = compare_files(
+        options["first"],
+        options["second"],
+        run=options["run"],
+        out=options["out"],
+        classifier=options["classifier"],
+        max_jets=options["max_jets"],
+        permutations=options["permutations"],
+        seed=options["seed"],
+        **_reading(options),
+    )
+    from pcloud.evaluation.shift import summary
+
+    _print_rows(found.rows())
+    _say(summary(found))
+    for file in files:
+        _say(f"written to {file}")
 
 
 # convert
@@ -649,6 +747,7 @@ _COMMANDS = {
         Command("uncertainty", "Say how sure a tagger is.", _uncertainty_options, _uncertainty),
         Command("explain", "Rank what a tagger looks at.", _explain_options, _explain_run),
         Command("report", "Make figures and a page of a run.", _report_options, _report),
+        Command("compare", "Test whether jets differ.", _compare_options, _compare),
         Command("convert", "Convert a file of jets.", _convert_options, _convert),
         Command("simulate", "Simulate top and QCD jets.", _simulate_options, _simulate),
         Command("models", "List the models.", _models_options, _models),

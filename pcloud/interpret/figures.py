@@ -41,7 +41,7 @@ def ranking_figure(coefficients: Mapping[str, Measured], *, most: int = 15) -> F
     axes.set_yticks(range(len(names)), [_label(name) for name in names])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(r"mean $|t|$, in units of one standard deviation")
+    axes.set_xlabel(r"mean $|t|$")
     axes.legend(loc="lower right", labelcolor="linecolor", handlelength=0.8)
     return figure
 
@@ -93,7 +93,9 @@ def plane_figure(
     shown = np.ma.masked_invalid(np.asarray(values, dtype=float))
     figure, (axes,) = new_figure(3.9)
     limit = float(np.abs(shown).max())
-    scale = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if signed else {"cmap": "viridis"}
+    scale = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    if not signed:  # a cell of a few jets may be far out
+        scale = {"cmap": "viridis", "vmin": 0, "vmax": float(np.quantile(shown.compressed(), 0.98))}
     x, y = (np.asarray(edge) for edge in edges)
     drawn = axes.pcolormesh(x, y, shown.T, rasterized=True, **scale)
     axes.grid(visible=False)

@@ -130,7 +130,7 @@ def _map(expansion: CloudTaylor, data: JetDataset, feature: int) -> list[list[fl
     phi = kinematics.delta_phi(batch.p4, axis).numpy()
     size = np.abs(expansion.gradients[:, feature])
     mean, number = mean_in_plane(eta, phi, size, (_PLANE, _PLANE))
-    mean[number < 3] = np.nan
+    mean[number < 5] = np.nan
     return [[None if np.isnan(v) else float(v) for v in row] for row in mean]
 
 

@@ -63,7 +63,7 @@ def keeping_figure(jets: Uncertainty, labels: NDArray[np.integer]) -> Figure:
         )
     axes.axhline(right.mean(), color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.set(xlabel="fraction of jets kept", ylabel="accuracy", xlim=(0, 1))
-    axes.legend(loc="lower left", labelcolor="linecolor")
+    axes.legend(loc="upper right", labelcolor="linecolor")
     return figure
 
 
@@ -97,7 +97,7 @@ def spread_figure(jets: Uncertainty, labels: NDArray[np.integer], classes: Seque
         )
     axes.set(xlabel="mean probability of the predicted class", ylabel="spread of its logit")
     axes.set_ylim(bottom=0)
-    axes.legend(labelcolor="linecolor", handlelength=0.8)
+    axes.legend(loc="upper left", labelcolor="linecolor", handlelength=0.8)
     return figure
 
 

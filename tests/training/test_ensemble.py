@@ -58,7 +58,7 @@ def test_a_killed_ensemble_continues_to_the_same_weights(options):
 
 @pytest.mark.slow
 def test_members_side_by_side_stop_with_their_parent_and_continue(options):
-    options = options | {"epochs": 40, "checkpoint_steps": 1}
+    options = options | {"epochs": 12, "checkpoint_steps": 1}
     config = TrainConfig(**options, ensemble=2, workers=2)
     file = Path(config.out).with_suffix(".yaml")
     file.write_text(config.to_yaml())
