@@ -50,9 +50,9 @@ class ImageSet:
         return ["image"] if self.labels is None else ["image", "label"]
 
     @property
-    def label(self) -> Tensor | None:
-        """The labels."""
-        return self.labels
+    def label(self) -> Any:
+        """The labels as a NumPy array."""
+        return None if self.labels is None else self.labels.numpy()
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -151,8 +151,8 @@ class ImageBatch:
         return self._apply(lambda t: t.pin_memory())
 
     def _apply(self, change: Any) -> ImageBatch:
-        tensors = (self.images, self.y, self.teacher)
-        return ImageBatch(*(None if t is None else change(t) for t in tensors))
+        known = [None if t is None else change(t) for t in (self.y, self.teacher)]
+        return ImageBatch(change(self.images), *known)
 
 
 class ImageDataset:
@@ -205,5 +205,5 @@ class ImageLoader(JetLoader):
     def collate(self, index: Tensor) -> ImageBatch:
         """The batch of some images."""
         images = self.data.feature_set(self.data.images[index])
-        known = (None if t is None else t[index] for t in (self.data.y, self.data.teacher))
+        known = [None if t is None else t[index] for t in (self.data.y, self.data.teacher)]
         return ImageBatch(images, *known)

@@ -235,7 +235,7 @@ def _check_jets(name: str, jets: Sample, features: Inputs, classes: list[str]) -
     check_columns(jets, features, f"the {name} jets")
     if "label" not in jets.fields:
         raise InputError(f"the {name} jets have no labels")
-    labels = np.array(jets.label)
+    labels = np.asarray(jets.label)
     outside = (labels < 0) | (labels >= len(classes))
     if outside.any():
         raise InputError(
