@@ -636,6 +636,7 @@ def _models_options(parser: ArgumentParser) -> None:
 def _models(options: Options) -> None:
     from rich.table import Table
 
+    from pcloud.models.registry import list_models
     from pcloud.models.table import model_table, to_markdown
 
     if options["markdown"]:
@@ -648,6 +649,7 @@ def _models(options: Options) -> None:
         cells = dict(zip(header, row, strict=True))
         table.add_row(*(cells[name] for name in shown))
     _console().print(table, "parameters: with 7 inputs and 2 classes", highlight=False)
+    _say(f"on images: {', '.join(list_models('image'))}")
 
 
 def _datasets(options: Options) -> None:

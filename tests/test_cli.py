@@ -179,6 +179,7 @@ def test_tables_of_models_and_data_sets(capsys: pytest.CaptureFixture[str]) -> N
     assert "particlenet_lite" in text
     assert "26,416" in text
     assert "1902.08570" in text
+    assert "on images: cnn, dense, group_cnn" in text
     assert main(["models", "--markdown"]) == 0
     assert "[1902.08570](https://arxiv.org/abs/1902.08570)" in capsys.readouterr().out
     assert main(["datasets"]) == 0
