@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pcloud.errors import InputError
 from pcloud.evaluation.figures.roc import GRID
-from pcloud.evaluation.measured import Measured
+from pcloud.evaluation.measured import Measured, round_together
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.scores import PREFIX
 from pcloud.features import FeatureSet
@@ -68,7 +68,8 @@ class StoredUncertainty:
         titles = [part.replace("_", " ") for part in _PARTS]
         rows = [["jets", *titles]]
         for name, means in self.samples.items():
-            rows.append([name, *(str(means[part]) for part in _PARTS)])
+            numbers = [round_together(means[part].value, means[part].error, 1) for part in _PARTS]
+            rows.append([name, *(" ± ".join(pair) for pair in numbers)])
         return rows
 
     def write(self, folder: Path) -> None:
