@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataConfig",
+    "DecorrelateConfig",
     "DistillConfig",
     "InitConfig",
     "ModelConfig",
@@ -133,6 +134,24 @@ class DistillConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DecorrelateConfig:
+    """What the score shall not depend on."""
+
+    decorrelate: Literal["mass", "pt", "multiplicity"] | None = None
+    """Add the distance correlation of score and this variable over background jets to the loss."""
+    decorrelate_weight: float = 10.0
+    """Factor on it; large batches make it a better estimate."""
+    decorrelate_background: str | None = None
+    """Class of the background jets; by default the first."""
+
+    def __post_init__(self) -> None:
+        _check(self, "decorrelate_weight", "at least 0", self.decorrelate_weight >= 0)
+        for name in ("decorrelate_weight", "decorrelate_background"):
+            if self.decorrelate is None and getattr(self, name) != getattr(DecorrelateConfig, name):
+                raise InputError(f"{name} needs decorrelate: the variable")
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """How the weights are found."""
 
@@ -226,7 +245,15 @@ class RunConfig:
             _check(self, name, "at least 1", getattr(self, name) >= 1)
 
 
-_STAGES = (DataConfig, ModelConfig, InitConfig, DistillConfig, OptimizerConfig, RunConfig)
+_STAGES = (
+    DataConfig,
+    ModelConfig,
+    InitConfig,
+    DistillConfig,
+    DecorrelateConfig,
+    OptimizerConfig,
+    RunConfig,
+)
 
 # A run may be continued elsewhere, and saved more or less often: its result does not depend on it.
 _FREE = (
@@ -242,7 +269,15 @@ _FREE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(DataConfig, ModelConfig, InitConfig, DistillConfig, OptimizerConfig, RunConfig):
+class TrainConfig(
+    DataConfig,
+    ModelConfig,
+    InitConfig,
+    DistillConfig,
+    DecorrelateConfig,
+    OptimizerConfig,
+    RunConfig,
+):
     """Everything about a training run; complete, with the recipe's values filled in.
 
     Raises

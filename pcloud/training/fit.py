@@ -19,13 +19,14 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from rich.console import Console
 from torch import Tensor, nn
 
-from pcloud.errors import InputError
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.grid.images import ImageDataset
 from pcloud.models import model_info
 from pcloud.training.begin import Beginning, begin, weights_to_begin_with
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_training_data
+from pcloud.training.decorrelation import Decorrelation
 from pcloud.training.distillation import Distillation, Teacher
 from pcloud.training.ensemble import train_ensemble
 from pcloud.training.environment import update_environment
@@ -165,7 +166,20 @@ def _module(
         head=beginning.head,
         frozen=beginning.frozen,
         distillation=distillation if config.teacher else None,
+        decorrelation=_decorrelation(config, jets),
     )
+
+
+def _decorrelation(config: TrainConfig, jets: TrainingData) -> Decorrelation | None:
+    if config.decorrelate is None:
+        return None
+    if isinstance(jets.train, ImageDataset):
+        raise InputError("decorrelate is for jets: images have no mass")
+    name = config.decorrelate_background or jets.classes[0]
+    if name not in jets.classes:
+        raise UnknownNameError("class", name, jets.classes)
+    background = jets.classes.index(name)
+    return Decorrelation(config.decorrelate, config.decorrelate_weight, background)
 
 
 def _trainer(

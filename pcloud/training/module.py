@@ -15,6 +15,7 @@ from torch_geometric.data import Batch
 
 from pcloud.batch import JetLoader
 from pcloud.nn.layout import RaggedLayout
+from pcloud.training.decorrelation import Decorrelation
 from pcloud.training.distillation import Distillation
 from pcloud.training.inputs import Dataset, make_loader, network_inputs
 from pcloud.training.metrics import RunningMetrics, mean_auc
@@ -45,6 +46,8 @@ class TaggerModule(L.LightningModule):
     distillation : Distillation, optional
         What to minimise in the place of `loss` where batches have the logits of a teacher. The
         metrics are of `loss` always.
+    decorrelation : Decorrelation, optional
+        What to add to it.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class TaggerModule(L.LightningModule):
         head: Sequence[str] = (),
         frozen: Sequence[nn.Module] = (),
         distillation: Distillation | None = None,
+        decorrelation: Decorrelation | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -65,6 +69,7 @@ class TaggerModule(L.LightningModule):
         self.total_steps = total_steps
         self.loss = loss
         self.distillation = distillation
+        self.decorrelation = decorrelation
         self.train_metrics = RunningMetrics()
         self.val_outputs: list[tuple[Tensor, Tensor]] = []
         self.resume_from: dict[str, Any] | None = None
@@ -94,9 +99,11 @@ class TaggerModule(L.LightningModule):
         logits = self(batch)
         loss = self.loss(logits, batch.y)
         self.train_metrics.update(loss.detach(), logits.detach(), batch.y)
-        if self.distillation is None:
-            return loss
-        return self.distillation(loss, logits, batch.teacher)
+        if self.distillation is not None:
+            loss = self.distillation(loss, logits, batch.teacher)
+        if self.decorrelation is not None:
+            loss = self.decorrelation(loss, logits, batch)
+        return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the logits of a batch."""
