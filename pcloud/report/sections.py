@@ -18,6 +18,7 @@ from pcloud.evaluation.figures import (
 )
 from pcloud.evaluation.figures.curves import PANELS
 from pcloud.evaluation.table import describe
+from pcloud.report.attribution import attribution, shift
 from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
 from pcloud.report.figures import FigureFolder
 from pcloud.report.robustness import robustness
@@ -169,7 +170,9 @@ SECTIONS: Sequence[Callable[[RunFolder, FigureFolder], Section]] = (
     calibration,
     uncertainty,
     taylor,
+    attribution,
     robustness,
+    shift,
     training,
     other_samples,
     reproduction,

@@ -1,0 +1,76 @@
+"""In what two samples of jets differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pcloud.evaluation.figures.style import COLORS, MUTED, WIDTH, figure_style
+from pcloud.evaluation.shift import Difference
+
+__all__ = ["distances_figure", "shift_figure"]
+
+
+@figure_style()
+def shift_figure(
+    first: Mapping[str, NDArray[np.floating]],
+    second: Mapping[str, NDArray[np.floating]],
+    differences: Sequence[Difference],
+    *,
+    names: tuple[str, str] = ("first", "second"),
+    most: int = 4,
+) -> Figure:
+    """Distributions of the observables that differ most, of both samples.
+
+    Parameters
+    ----------
+    first, second : mapping of str to ndarray
+        Columns as from :func:`pcloud.evaluation.shift.jet_columns`.
+    differences : sequence of Difference
+        The most different first.
+    names : tuple of str
+        Of the samples.
+    most : int
+        How many to draw.
+
+    Returns
+    -------
+    Figure
+    """
+    shown = differences[:most]
+    rows = -(-len(shown) // 2)
+    figure = Figure(figsize=(WIDTH, 0.5 + 1.8 * rows))
+    panels = figure.subplots(rows, 2, squeeze=False).flat
+    for axes in list(panels)[len(shown) :]:
+        axes.set_visible(False)
+    for axes, difference in zip(figure.axes, shown, strict=False):
+        columns = [np.asarray(s[difference.observable]) for s in (first, second)]
+        edges = np.linspace(*np.quantile(np.concatenate(columns), [0.005, 0.995]), 26)
+        for values, name, color in zip(columns, names, COLORS, strict=False):
+            counts, _ = np.histogram(values, edges)
+            axes.stairs(counts / max(len(values), 1), edges, color=color, label=name, lw=1.6)
+        axes.set_xlabel(difference.observable.replace("_", " "), fontsize=11)
+        p = f"p = {difference.corrected:.1g}" if difference.corrected > 1e-4 else "p < 0.0001"
+        axes.set_title(p, fontsize=10, loc="right")
+        axes.tick_params(axis="y", labelleft=False)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    return figure
+
+
+@figure_style()
+def distances_figure(differences: Sequence[Difference], *, level: float = 0.01) -> Figure:
+    """Kolmogorov-Smirnov distances as bars, coloured where significant after correction."""
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * len(differences)))
+    axes = figure.subplots()
+    colors = [COLORS[1] if d.corrected < level else MUTED for d in differences]
+    names = [d.observable.replace("_", " ") for d in differences]
+    axes.barh(range(len(names)), [d.distance for d in differences], 0.65, color=colors)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("Kolmogorov-Smirnov distance")
+    return figure

@@ -1,0 +1,277 @@
+"""Whether two samples of jets come from the same distribution, and in what they differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from pcloud.errors import InputError
+from pcloud.evaluation.measured import Measured
+from pcloud.evaluation.observables import jet_observables
+from pcloud.evaluation.ranking import Ranking
+from pcloud.evaluation.resampling import counting_error
+from pcloud.evaluation.shift_classifiers import Classifier, classifier_named
+from pcloud.io.jets import FlatJets
+
+__all__ = ["Difference", "ShiftTest", "compare_jets", "differences", "jet_columns", "summary"]
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How an observable differs between two samples.
+
+    Parameters
+    ----------
+    observable : str
+        Its name.
+    first, second : Measured
+        Its means, with their counting errors.
+    distance : float
+        Kolmogorov-Smirnov distance: largest difference of the cumulative distributions.
+    p_value : float
+        Probability of so large a distance between samples of one distribution.
+    corrected : float
+        The same for the largest of as many observables as were looked at (Holm).
+    """
+
+    observable: str
+    first: Measured
+    second: Measured
+    distance: float
+    p_value: float
+    corrected: float
+
+
+@dataclass(frozen=True)
+class ShiftTest:
+    """Result of a classifier two-sample test.
+
+    Parameters
+    ----------
+    classifier : str
+        What was trained to tell the samples apart.
+    auc : Measured
+        Of its scores on jets that it was not trained on: 0.5 for samples of one distribution.
+    p_value : float
+        Probability of so large an area between samples of one distribution, from permutations.
+    jets : tuple of int
+        Number of jets of each sample.
+    differences : list of Difference
+        Observables, the most different first.
+    """
+
+    classifier: str
+    auc: Measured
+    p_value: float
+    jets: tuple[int, int]
+    differences: list[Difference]
+
+    def rows(self) -> list[list[str]]:
+        """A table of the observables."""
+        rows = [["observable", "first", "second", "KS distance", "p, corrected"]]
+        for d in self.differences:
+            values = [str(d.first), str(d.second), f"{d.distance:.3f}", f"{d.corrected:.2g}"]
+            rows.append([d.observable.replace("_", " "), *values])
+        return rows
+
+    def write(self, path: Path) -> Path:
+        """Write as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> ShiftTest:
+        """Inverse of `write`.
+
+        Raises
+        ------
+        InputError
+            If the file is not what `write` writes.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            found = [
+                Difference(
+                    **{k: Measured.from_dict(v) if isinstance(v, dict) else v for k, v in d.items()}
+                )
+                for d in values["differences"]
+            ]
+            auc, jets = Measured.from_dict(values["auc"]), tuple(values["jets"])
+            return cls(values["classifier"], auc, values["p_value"], jets, found)
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise InputError(f"{path} holds no comparison of samples ({error})") from None
+
+
+def compare_jets(
+    first: ak.Array,
+    second: ak.Array,
+    *,
+    classifier: str | Classifier = "boosting",
+    scores: Callable[[ak.Array], Floats] | None = None,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> ShiftTest:
+    """Test whether two samples of jets come from the same distribution.
+
+    A classifier is trained to tell half of the jets apart, and scores the other half. Under one
+    distribution these scores say nothing of the sample, so that the area under the ROC curve is
+    that of permuted labels: the p-value is exact, whatever the classifier.
+
+    Parameters
+    ----------
+    first, second : awkward.Array
+        The samples, of independent jets. Labels are not looked at.
+    classifier : str or callable
+        ``"boosting"`` (gradient-boosted trees) or ``"logistic"`` on observables of the jets; the
+        name of a model, trained on particles for some epochs; or
+        a :data:`~pcloud.evaluation.shift_classifiers.Classifier` of your own.
+    scores : callable, optional
+        ``scores(jets) -> (B, C)`` of a tagger: the log-odds of its classes are observables too.
+    permutations : int
+        How many; the smallest p-value is 1 / (permutations + 1).
+    seed : int
+        Of the halves, the training and the permutations.
+
+    Returns
+    -------
+    ShiftTest
+
+    Raises
+    ------
+    InputError
+        If a sample has fewer than 20 jets.
+    UnknownNameError
+        If there is no such classifier.
+
+    References
+    ----------
+    Lopez-Paz and Oquab, Revisiting Classifier Two-Sample Tests, https://arxiv.org/abs/1610.06545.
+    """
+    for name, jets in (("first", first), ("second", second)):
+        if len(jets) < 20:
+            raise InputError(f"the {name} sample has {len(jets)} jets, a comparison needs 20")
+    if permutations < 1:
+        raise InputError(f"permutations must be at least 1, got {permutations}")
+    train = classifier_named(classifier)
+    columns = [jet_columns(jets) for jets in (first, second)]
+    if scores is not None:
+        for table, jets in zip(columns, (first, second), strict=True):
+            p = np.clip(scores(jets), 1e-12, 1 - 1e-12)
+            table |= {
+                f"log_odds_{c}": np.log(p[:, c] / (1 - p[:, c])) for c in range(1, p.shape[1])
+            }
+    names = [name for name in columns[0] if name in columns[1]]
+    table = np.concatenate([np.stack([c[n] for n in names], axis=1) for c in columns])
+    is_second = np.repeat([False, True], [len(first), len(second)])
+    generator = np.random.default_rng(seed)
+    in_test = _half(is_second, generator)
+    found = train(_Samples(first, second, table), is_second, in_test, seed)
+    auc, p_value = _area(found, is_second[in_test], permutations, generator)
+    label = classifier if isinstance(classifier, str) else getattr(classifier, "__name__", "own")
+    tables = ({n: table[~is_second, i] for i, n in enumerate(names)},)
+    tables += ({n: table[is_second, i] for i, n in enumerate(names)},)
+    return ShiftTest(label, auc, p_value, (len(first), len(second)), differences(*tables))
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Two samples, one after the other, as classifiers may want them."""
+
+    first: ak.Array
+    second: ak.Array
+    table: Floats  # (B, observables)
+
+    def jets(self) -> ak.Array:
+        """The particles of all jets."""
+        shared = [name for name in self.first.fields if name in self.second.fields]
+        return ak.concatenate([self.first[shared], self.second[shared]])
+
+
+def differences(first: Mapping[str, Floats], second: Mapping[str, Floats]) -> list[Difference]:
+    """Compare columns of two samples one by one, the most different first.
+
+    The p-values of the Kolmogorov-Smirnov test, asymptotic and conservative for numbers that tie,
+    are corrected after Holm for having looked at all of them.
+    """
+    from scipy.stats import ks_2samp
+
+    names = list(first)
+    tests = [ks_2samp(first[name], second[name], method="asymp") for name in names]
+    p = np.array([test.pvalue for test in tests])
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    factors = len(p) - np.arange(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    found = [
+        Difference(
+            name,
+            _mean(first[name]),
+            _mean(second[name]),
+            float(t.statistic),
+            float(t.pvalue),
+            float(c),
+        )
+        for name, t, c in zip(names, tests, corrected, strict=True)
+    ]
+    return sorted(found, key=lambda d: (d.corrected, -d.distance))
+
+
+def jet_columns(jets: ak.Array) -> dict[str, Floats]:
+    """Observables of jets, their own columns, and means of the columns of their particles."""
+    flat = FlatJets.from_awkward(jets)
+    found = jet_observables(flat)
+    jet, counts = np.repeat(np.arange(len(flat)), flat.counts), np.maximum(flat.counts, 1)
+    for name, values in flat.particle.items():
+        total = np.bincount(jet, values.astype(np.float64), len(flat))
+        found[f"mean_{name}"] = total / counts
+    own = {name: v.astype(np.float64) for name, v in flat.jet.items() if name != "label"}
+    found |= own
+    return {name: values for name, values in found.items() if np.isfinite(values).all()}
+
+
+def _mean(values: Floats) -> Measured:
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    return Measured(float(np.mean(values)), error, "counting")
+
+
+def _half(is_second: NDArray[np.bool_], generator: np.random.Generator) -> NDArray[np.bool_]:
+    """Half of the jets of each sample, drawn."""
+    chosen = np.zeros(len(is_second), dtype=bool)
+    for kind in (False, True):
+        members = np.flatnonzero(is_second == kind)
+        chosen[generator.permutation(members)[: len(members) // 2]] = True
+    return chosen
+
+
+def _area(
+    scores: Floats, is_second: NDArray[np.bool_], permutations: int, generator: np.random.Generator
+) -> tuple[Measured, float]:
+    from scipy.stats import rankdata
+
+    ranking = Ranking(scores, is_second, ~is_second)
+    error = counting_error(ranking.auc_influence(), is_second.astype(np.int64))
+    value = ranking.counts.auc()
+    ranks = rankdata(scores)  # the area is a linear function of the sum of ranks
+    total = ranks[is_second].sum()
+    sums = np.array([ranks[generator.permutation(is_second)].sum() for _ in range(permutations)])
+    p_value = (1 + np.sum(sums >= total - 1e-9)) / (permutations + 1)
+    return Measured(value, error, "DeLong"), float(p_value)
+
+
+def summary(found: ShiftTest) -> str:
+    """The verdict in a sentence."""
+    number = f"p = {found.p_value:.2g}"
+    if found.p_value < 0.01:
+        return (
+            f"The samples differ: {found.classifier} tells them apart, AUC {found.auc} ({number})."
+        )
+    return f"No difference seen: {found.classifier} has AUC {found.auc} ({number})."

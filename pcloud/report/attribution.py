@@ -1,0 +1,118 @@
+"""The parts of a report about which particles a decision rests on, and about other samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pcloud.evaluation.figures.shift import distances_figure
+from pcloud.evaluation.shift import ShiftTest, summary
+from pcloud.interpret.attribution_figures import (
+    attention_figure,
+    features_figure,
+    images_figure,
+    jets_figure,
+)
+from pcloud.interpret.attribution_run import ATTRIBUTION_FILE, read_attribution
+from pcloud.report.blocks import Section, details, paragraph, table
+from pcloud.report.figures import FigureFolder
+from pcloud.report.run_folder import RunFolder
+
+__all__ = ["attribution", "shift"]
+
+_BEST_FIRST = ("integrated_gradients", "occlusion", "smoothgrad", "saliency")
+
+
+def attribution(run: RunFolder, figures: FigureFolder) -> Section:
+    """Draw attributions on jets, by feature and on average, and what is inside the network."""
+    title = "What a decision rests on"
+    if not (run.path / ATTRIBUTION_FILE).exists():
+        return Section(title, "")
+    found = read_attribution(run.path)
+    method = next(name for name in _BEST_FIRST if name in found["methods"])
+    drawn = figures.add(
+        "attribution_jets",
+        jets_figure(
+            [{**jet, "values": jet["values"][method]} for jet in found["drawn"]],
+            label=f"{method.replace('_', ' ')}: log-odds of {found['signal']}",
+        ),
+        f"The most misclassified jets and typical ones. Area: share of pT; colour: what a particle "
+        f"adds to the log-odds of {found['signal']} (red for it, blue against).",
+    )
+    drawn += figures.add(
+        "attribution_mean_pt",
+        images_figure(found["images"]["pt"], label="mean share of pT in a pixel"),
+        "The average jet of each class.",
+    )
+    if method in found["images"]:
+        drawn += figures.add(
+            "attribution_mean",
+            images_figure(
+                found["images"][method], label=f"mean {method.replace('_', ' ')} in a pixel"
+            ),
+            f"Where in the jet the log-odds of {found['signal']} come from, on average.",
+        )
+    drawn += _more(found, figures)
+    body = paragraph(_words(found)) + f'<div class="figures">{drawn}</div>'
+    return Section(title, body)
+
+
+def _more(found: dict[str, Any], figures: FigureFolder) -> str:
+    drawn = ""
+    shares = {m: v["shares"] for m, v in found["methods"].items() if len(v["shares"]) > 1}
+    if shares:
+        drawn += figures.add(
+            "attribution_features",
+            features_figure(shares),
+            "Part of the mean absolute attribution that each input has.",
+        )
+    if "edges" in found:
+        method = next(name for name in _BEST_FIRST if name in found["methods"])
+        jets = [
+            {**jet, "values": jet["values"][method], "edges": edges}
+            for jet, edges in zip(found["drawn"], found["edges"], strict=True)
+        ]
+        drawn += figures.add(
+            "attribution_edges",
+            jets_figure(jets, label=method.replace("_", " ")),
+            "The most important messages between neighbours in the first block: gradient times "
+            "message, red for the class and blue against it.",
+        )
+    if "attention" in found:
+        drawn += figures.add(
+            "attribution_attention",
+            attention_figure({k: (v[0], v[1]) for k, v in found["attention"].items()}),
+            "Attention between two particles against what they are to each other, over that of a "
+            "layer that does not look (dashed). Bins hold equal numbers of pairs.",
+        )
+    return drawn
+
+
+def _words(found: dict[str, Any]) -> str:
+    words = f"The log-odds of {found['signal']}, attributed to the particles of {found['jets']:,} test jets."
+    path = found["methods"].get("integrated_gradients")
+    if path:
+        words += (
+            f" Integrated gradients add up to the change of the log-odds from the mean particle to "
+            f"the jet, {path['change']:.2f} on average, up to {path['gap']:.2g}."
+        )
+    return words
+
+
+def shift(run: RunFolder, figures: FigureFolder) -> Section:
+    """Give the comparisons of samples that ``pcloud compare --run`` left."""
+    title = "Do samples differ"
+    files = sorted(run.path.glob("shift/*.json"))
+    body = ""
+    for i, file in enumerate(files):
+        found = ShiftTest.read(file)
+        number = f"{found.jets[0]:,} and {found.jets[1]:,} jets"
+        drawn = figures.add(
+            f"shift_{i}",
+            distances_figure(found.differences),
+            "Kolmogorov-Smirnov distance of each observable, the most different on top; coloured "
+            "where it is significant after correction for the number of looks.",
+        )
+        body += paragraph(f"{file.stem}: {number}. {summary(found)}")
+        body += f'<div class="figures">{drawn}</div>'
+        body += details("All observables", table(found.rows()))
+    return Section(title, body)
