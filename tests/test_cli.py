@@ -23,7 +23,10 @@ from pcloud.cli import build_parser, main
 from pcloud.training.module import TaggerModule
 from tests.training.conftest import TINY, make_jets
 
-COMMANDS = ("train", "evaluate", "predict", "report", "convert", "simulate", "models", "datasets")
+COMMANDS = (
+    *("train", "evaluate", "predict", "calibrate", "uncertainty", "explain", "report"),
+    *("compare", "convert", "simulate", "models", "datasets"),
+)
 
 
 @pytest.fixture(autouse=True)

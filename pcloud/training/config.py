@@ -230,8 +230,8 @@ class RunConfig:
     keep_checkpoints: bool = False
     """Keep the weights after every epoch, as epoch_1.ckpt, ...: pcloud explain follows them."""
     ensemble: int = 1
-    """Train so many members from seeds `seed`, `seed` + 1, ..., each in a folder under members/;
-    scores of the run are their mean."""
+    """Train so many members, the first from `seed`, the next from the number after it, each in a
+    folder under members/; scores of the run are their mean."""
     workers: int = 1
     """Members trained side by side, sharing the processors."""
 
