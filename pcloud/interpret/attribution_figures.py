@@ -68,9 +68,8 @@ def jets_figure(jets: Sequence[Mapping[str, Any]], *, label: str, columns: int =
         axes.set_title(jet["title"], fontsize=9.5, parse_math=False)
         axes.set_xticks([-0.5, 0, 0.5])
         axes.set_yticks([-0.5, 0, 0.5])
+        axes.set(xlabel=r"$\Delta\eta$", ylabel=r"$\Delta\phi$ [rad]")
         axes.label_outer()
-    figure.supxlabel(r"$\Delta\eta$", fontsize=12)
-    figure.supylabel(r"$\Delta\phi$ [rad]", fontsize=12)
     figure.colorbar(
         points, ax=panels, location="bottom", label=label, fraction=0.05, aspect=40, shrink=0.9
     )
@@ -144,9 +143,8 @@ def images_figure(images: Mapping[str, ArrayLike], *, label: str, size: float = 
         axes.set_title(name, fontsize=11, parse_math=False)
         axes.set_aspect("equal")
         axes.grid(visible=False)
+        axes.set(xlabel=r"$\Delta\eta$", ylabel=r"$\Delta\phi$ [rad]")
         axes.label_outer()
-    figure.supxlabel(r"$\Delta\eta$", fontsize=12)
-    figure.supylabel(r"$\Delta\phi$ [rad]", fontsize=12)
     figure.colorbar(mesh, ax=panels, location="bottom", label=label, fraction=0.05, aspect=40)
     return figure
 
