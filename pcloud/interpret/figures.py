@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -93,7 +94,7 @@ def plane_figure(
     shown = np.ma.masked_invalid(np.asarray(values, dtype=float))
     figure, (axes,) = new_figure(3.9)
     limit = float(np.abs(shown).max())
-    scale = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    scale: Any = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     if not signed:  # a cell of a few jets may be far out
         scale = {"cmap": "viridis", "vmin": 0, "vmax": float(np.quantile(shown.compressed(), 0.98))}
     x, y = (np.asarray(edge) for edge in edges)
