@@ -126,7 +126,7 @@ def features_figure(shares: Mapping[str, Mapping[str, float]]) -> Figure:
 @figure_style()
 def images_figure(images: Mapping[str, ArrayLike], *, label: str, size: float = 0.8) -> Figure:
     """Mean images side by side: of pT on a logarithmic scale, of signed values in two colours."""
-    figure = Figure(figsize=(WIDTH, 0.9 + 2.3 * -(-len(images) // 2)))
+    figure = Figure(figsize=(WIDTH, 1.3 + 2.3 * -(-len(images) // 2)))
     panels = list(figure.subplots(-(-len(images) // 2), 2, squeeze=False).flat)
     for axes in panels[len(images) :]:
         axes.set_visible(False)
