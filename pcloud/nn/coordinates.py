@@ -23,9 +23,10 @@ def eta_phi(p4: Tensor, layout: RaggedLayout) -> Tensor:
 
     Relative to the axis so that a jet at phi = pi is not cut in two.
     """
-    axis = sum_pool(p4, layout)[layout.batch]
-    deta = kinematics.eta(p4) - kinematics.eta(axis)
-    return torch.stack([deta, kinematics.delta_phi(p4, axis)], dim=-1)
+    n, momenta = len(p4), torch.cat([p4, sum_pool(p4, layout).to(p4)])  # particles, then axes
+    eta, phi = kinematics.eta(momenta), kinematics.phi(momenta)
+    deta = eta[:n] - eta[n:][layout.batch]
+    return torch.stack([deta, kinematics.wrap_phi(phi[:n] - phi[n:][layout.batch])], dim=-1)
 
 
 def identity(pos: Tensor, layout: RaggedLayout) -> Tensor:

@@ -119,15 +119,28 @@ def _nearest_slots(x: Tensor, block: DenseBlock, start: int, rows: int, k: int) 
     """Slots of the `k` nearest to each of some `rows` of a block, self first; P where there is none."""
     size = x.shape[1]
     query = x[:, start : start + rows]
-    # The matrix-product form of cdist misorders close neighbours far from the origin.
-    distance = torch.cdist(query, x, compute_mode="donot_use_mm_for_euclid_dist")  # (b, R, P)
+    distance = _comparable_distances(query, x)  # (b, R, P)
     if not block.full:
-        distance = distance.masked_fill(~block.mask.unsqueeze(1), torch.inf)
+        distance.masked_fill_(~block.mask.unsqueeze(1), torch.inf)
     itself = torch.arange(start, start + query.shape[1], device=x.device)
     # Self first even when others coincide with it, and even when its position is not finite.
-    distance = distance.scatter(2, itself.view(1, -1, 1).expand(len(x), -1, 1), -1.0)
+    distance.scatter_(2, itself.view(1, -1, 1).expand(len(x), -1, 1), -torch.inf)
     distance, slots = distance.topk(k, dim=-1, largest=False)
     return slots if block.full else torch.where(distance < torch.inf, slots, size)
+
+
+def _comparable_distances(query: Tensor, x: Tensor) -> Tensor:
+    """Distances (b, R, P), or their squares in many dimensions, of ``query (b, R, D)`` to `x`.
+
+    A matrix product in float32 misorders close neighbours far from the origin. In float64 it does
+    not, and in many dimensions it takes half the time of differences in float32, or a third.
+    """
+    if x.shape[-1] <= _FEW:
+        return torch.cdist(query, x, compute_mode="donot_use_mm_for_euclid_dist")
+    q, y = query.double(), x.double()
+    squares = y.square().sum(-1).unsqueeze(1)
+    distance = torch.baddbmm(squares, q, y.mT, alpha=-2).add_(q.square().sum(-1, keepdim=True))
+    return distance.to(x.dtype)  # rounding makes equal distances equal again
 
 
 def _suits_tree(x: Tensor) -> bool:
