@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcloud.errors import MissingExtraError
 
-__all__ = ["captum_method", "occlude_patches"]
+__all__ = ["captum_method"]
 
 Compute = Callable[..., Tensor]
 
@@ -73,26 +73,6 @@ def captum_method(
         "smoothgrad": (smooth, samples),
     }
     return methods[method]
-
-
-def occlude_patches(
-    response: Callable[[Tensor], Tensor], images: Tensor, baseline: Tensor, patch: int
-) -> Tensor:
-    """Change of the response when patches of all channels are covered, (B, F, H, W).
-
-    Patches overlap by half, and every pixel has the mean of those that cover it.
-    """
-    window = (images.shape[1], patch, patch)
-    return (
-        _captum()
-        .Occlusion(response)
-        .attribute(
-            images,
-            sliding_window_shapes=window,
-            strides=(images.shape[1], max(patch // 2, 1), max(patch // 2, 1)),
-            baselines=baseline,
-        )
-    )
 
 
 def _captum() -> Any:
