@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -48,6 +49,12 @@ class Difference:
     distance: float
     p_value: float
     corrected: float
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Difference:
+        """Inverse of `dataclasses.asdict`."""
+        means = {name: Measured.from_dict(fields[name]) for name in ("first", "second")}
+        return cls(**(fields | means))
 
 
 @dataclass(frozen=True)
@@ -99,12 +106,7 @@ class ShiftTest:
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            found = [
-                Difference(
-                    **{k: Measured.from_dict(v) if isinstance(v, dict) else v for k, v in d.items()}
-                )
-                for d in values["differences"]
-            ]
+            found = [Difference.from_dict(fields) for fields in values["differences"]]
             auc, jets = Measured.from_dict(values["auc"]), tuple(values["jets"])
             return cls(values["classifier"], auc, values["p_value"], jets, found)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
@@ -164,9 +166,9 @@ def compare_jets(
     train = classifier_named(classifier)
     columns = [jet_columns(jets) for jets in (first, second)]
     if scores is not None:
-        for table, jets in zip(columns, (first, second), strict=True):
+        for known, jets in zip(columns, (first, second), strict=True):
             p = np.clip(scores(jets), 1e-12, 1 - 1e-12)
-            table |= {
+            known |= {
                 f"log_odds_{c}": np.log(p[:, c] / (1 - p[:, c])) for c in range(1, p.shape[1])
             }
     names = [name for name in columns[0] if name in columns[1]]
@@ -177,9 +179,11 @@ def compare_jets(
     found = train(_Samples(first, second, table), is_second, in_test, seed)
     auc, p_value = _area(found, is_second[in_test], permutations, generator)
     label = classifier if isinstance(classifier, str) else getattr(classifier, "__name__", "own")
-    tables = ({n: table[~is_second, i] for i, n in enumerate(names)},)
-    tables += ({n: table[is_second, i] for i, n in enumerate(names)},)
-    return ShiftTest(label, auc, p_value, (len(first), len(second)), differences(*tables))
+    one, other = (
+        {name: table[chosen, i] for i, name in enumerate(names)}
+        for chosen in (~is_second, is_second)
+    )
+    return ShiftTest(label, auc, p_value, (len(first), len(second)), differences(one, other))
 
 
 @dataclass(frozen=True)

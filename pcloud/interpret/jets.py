@@ -84,7 +84,7 @@ def most_misclassified(
         Jets of each class.
     """
     own = scores[np.arange(len(labels)), labels]
-    found = {}
+    found: dict[int, NDArray[np.integer]] = {}
     for label in np.unique(labels).tolist():
         members = np.flatnonzero(labels == label)
         found[label] = members[np.argsort(own[members], kind="stable")[:number]]

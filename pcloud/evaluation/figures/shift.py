@@ -48,7 +48,8 @@ def shift_figure(
         axes.set_visible(False)
     for axes, difference in zip(figure.axes, shown, strict=False):
         columns = [np.asarray(s[difference.observable]) for s in (first, second)]
-        edges = np.linspace(*np.quantile(np.concatenate(columns), [0.005, 0.995]), 26)
+        low, high = np.quantile(np.concatenate(columns), [0.005, 0.995])
+        edges = np.linspace(low, high, 26)
         for values, name, color in zip(columns, names, COLORS, strict=False):
             counts, _ = np.histogram(values, edges)
             axes.stairs(counts / max(len(values), 1), edges, color=color, label=name, lw=1.6)
