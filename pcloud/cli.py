@@ -728,7 +728,9 @@ def _console(*, stderr: bool = False) -> Console:
 def _print_rows(rows: list[list[str]]) -> None:
     from rich.table import Table
 
-    table = Table(*rows[0], box=None, pad_edge=False, collapse_padding=True)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for i, name in enumerate(rows[0]):
+        table.add_column(name, no_wrap=i == 0)
     for row in rows[1:]:
         table.add_row(*row)
     _console().print(table)
