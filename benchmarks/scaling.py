@@ -142,15 +142,13 @@ def draw(curves: dict[str, dict[str, list[Any]]], folder: Path) -> None:
             for style, (label, rows) in zip(styles, curves[x].items(), strict=True):
                 key = "jets" if x == "batch" else x
                 points = [(r[key], value(r, y)) for r in rows if value(r, y) > 0]
-                axes.plot(
-                    *zip(*points, strict=True),
-                    marker="o",
-                    markersize=3.5,
-                    **style,
-                    label=label,
-                )
-            axes.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
-            axes.legend(fontsize=8)
+                if points:  # a growth of memory too small to be seen is none
+                    x_values, y_values = zip(*points, strict=True)
+                    axes.plot(x_values, y_values, marker="o", ms=3.5, **style, label=label)
+            scale = "log" if axes.lines else "linear"
+            axes.set(xscale=scale, yscale=scale, xlabel=xlabel, ylabel=ylabel)
+            if axes.lines:
+                axes.legend(fontsize=8)
             save_figure(figure, folder / name)
 
 

@@ -12,6 +12,7 @@ from pcloud.grid.jet_images import JetImages
 from pcloud.grid.resnet import Bottleneck, ResNet
 from pcloud.models.registry import register_model
 from pcloud.nn.layout import RaggedLayout, as_layout
+from pcloud.nn.precision import without_autocast
 
 __all__ = ["JetImageTagger", "image_cnn", "image_resnext"]
 
@@ -40,7 +41,7 @@ class JetImageTagger(nn.Module):
     ) -> Tensor:
         """Logits (B, C) from ``p4 (N, 4)`` in GeV and ``batch (N,)``; `x` for the charge alone."""
         layout = as_layout(batch, layout)
-        with torch.autocast(p4.device.type, enabled=False):  # bfloat16 would misplace particles
+        with without_autocast(p4):  # bfloat16 would misplace particles
             images = self.images(x, p4, layout) * self.images.pixels
         return self.network(images.to(_dtype(self.network)))
 
