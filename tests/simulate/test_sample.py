@@ -207,6 +207,8 @@ def test_ctrl_c_ends_the_workers_at_once_and_keeps_the_blocks(sim, tmp_path, who
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # a job in the background would hand down that it is deaf to it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("parts/*.npz")) and time.monotonic() < deadline:
