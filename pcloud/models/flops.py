@@ -14,8 +14,8 @@ __all__ = ["count_flops"]
 def count_flops(model: nn.Module, *inputs: Tensor) -> int:
     """Floating-point operations of the matrix products and convolutions in one forward pass.
 
-    A multiplication and an addition count as two. All else, such as norms, activations and the
-    distances between particles, is bound by memory and does not count.
+    A multiplication and an addition count as two. All else, such as norms and activations, is bound
+    by memory and does not count.
 
     Parameters
     ----------

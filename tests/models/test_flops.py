@@ -38,7 +38,9 @@ def test_particlenet_multiplies_in_its_edges():
     edges = 2 * 60 * 16 * sum(2 * c * c for _, c in blocks)
     nodes = 2 * 60 * sum(3 * a * c for a, c in blocks)  # both halves of the first layer, shortcut
     head = 2 * (256 * 256 + 256 * 2)
-    assert count_flops(pcloud.build_model("particlenet", 7), x, p4, batch) == edges + nodes + head
+    search = 2 * 60 * 60 * (64 + 128)  # products of features; in two dimensions there are none
+    expected = edges + nodes + head + search
+    assert count_flops(pcloud.build_model("particlenet", 7), x, p4, batch) == expected
 
 
 @pytest.mark.parametrize("training", [True, False])
