@@ -19,8 +19,8 @@ PARAMETERS = [
     ("hl_logistic", 7, 2, {}, 30),
     ("efn", 7, 2, {}, 82_358),
     ("pcnn", 7, 2, {}, 348_400),  # 348 k in the ParticleNet paper
-    ("recnn", 7, 1, {"merge": "simple"}, 8_481),  # the number of the paper
-    ("recnn", 7, 1, {"merge": "gated"}, 48_761),  # the number of the paper
+    ("recnn", 7, 1, {"merge": "simple"}, 8_481),
+    ("recnn", 7, 1, {"merge": "gated"}, 48_761),
 ]
 
 
