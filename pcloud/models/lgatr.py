@@ -99,7 +99,8 @@ class LGATr(nn.Module):
             hidden_s_channels=scalar_channels,
             attention={"num_heads": heads, "attn_ratio": 2, "head_scale": True},
             mlp={"mlp_ratio": 2},
-            primitives={"sparse_gp": False},  # 1.6 times as fast on a CPU, and the same product
+            # On a CPU the dense product is 1.6 times, the map by grades 1.3 times as fast.
+            primitives={"sparse_gp": False, "sparse_linear": True},
         )
         # Tokens come without scalar components.
         self.net.linear_in.mvs2s.weight.requires_grad_(False)

@@ -203,15 +203,16 @@ def _simulated(run: Run, number: int, seed: int) -> dict[str, ak.Array]:
     if not number:
         return {}
     from pcloud.simulate import simulate_jets
+    from pcloud.simulate.sample import CLASSES
 
+    if list(CLASSES) != list(run.classes):
+        raise InputError(
+            f"simulated jets are {', '.join(CLASSES)}, the run knows {', '.join(run.classes)}: "
+            f"leave --simulations out"
+        )
     settings: dict[str, dict[str, Any]] = {"the recipe again": {}, **_SIMULATIONS}
     found = {}
     for name, options in settings.items():
         jets = simulate_jets(number, seed=1000 + seed, progress=False, **options)
-        if list(jets.attrs["classes"]) != list(run.classes):
-            raise InputError(
-                f"simulated jets are {', '.join(jets.attrs['classes'])}, "
-                f"the run knows {', '.join(run.classes)}"
-            )
         found[name] = jets[[*run.feature_set.columns, "p4", "label"]]
     return found

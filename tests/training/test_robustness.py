@@ -44,8 +44,12 @@ def test_a_broken_file_is_said(tmp_path):
         read_robustness(tmp_path)
 
 
-def test_simulating_without_pythia_names_the_extra(options, few_changes, monkeypatch):
+def test_what_simulation_cannot_do_is_said_before_the_first_jet(options, few_changes, monkeypatch):
     run = pcloud.train(**options, progress=False)
+    with pytest.raises(InputError, match=r"simulated jets are qcd, top, the run knows a, b"):
+        robustness_run(run, jets=50, simulations=10)
+    monkeypatch.setattr("pcloud.simulate.sample.CLASSES", ("a", "b"))
     monkeypatch.setitem(sys.modules, "pythia8mc", None)
+    monkeypatch.delitem(sys.modules, "pcloud.simulate.engines", raising=False)
     with pytest.raises(ImportError, match=r"pcloud\[sim\]"):
         robustness_run(run, jets=50, simulations=10)
