@@ -1,0 +1,28 @@
+"""``pcloud datasets``: which data sets there are."""
+
+from __future__ import annotations
+
+from jsonargparse import ArgumentParser
+
+from pcloud.cli.command import Command, Options
+from pcloud.cli.output import console
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """None: there is one list."""
+
+
+def execute(options: Options) -> None:
+    """Print the table of data sets."""
+    from rich.table import Table
+
+    from pcloud.datasets import dataset_info, list_datasets
+
+    table = Table("data set", "splits", "classes", "", box=None)
+    for name in list_datasets():
+        info = dataset_info(name)
+        table.add_row(name, ", ".join(info.splits), ", ".join(info.classes), info.description)
+    console().print(table, highlight=False)
+
+
+COMMAND = Command("datasets", "List the data sets.", add_options, execute)

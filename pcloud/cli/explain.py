@@ -1,0 +1,101 @@
+"""``pcloud explain``: what the decisions of a run rest on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser
+
+from pcloud.cli.command import Command, Options
+from pcloud.cli.options import add_checkpoint, add_quiet, add_run
+from pcloud.cli.output import print_rows, progress_bar, say
+
+if TYPE_CHECKING:
+    from pcloud.training.run import Run
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Which methods, on how many jets."""
+    add_run(parser)
+    parser.add_argument(
+        "--method",
+        type=str,
+        nargs="+",
+        default=["taylor"],
+        choices=["taylor", "saliency", "integrated_gradients", "smoothgrad", "occlusion"],
+        help="taylor: coefficients of the response. The others: which particles and features each "
+        "decision rests on, drawn on jets; all but occlusion need captum.",
+    )
+    parser.add_argument(
+        "--jets",
+        type=int,
+        help="Test jets to look at; by default 2000 for taylor and 200 for the others.",
+    )
+    parser.add_argument(
+        "--pair-jets",
+        type=int,
+        default=20,
+        help="Of these, jets in which to tell pairs of features on one particle from pairs on two, "
+        "which takes long.",
+    )
+    parser.add_argument(
+        "--signal", type=str, help="Class to explain; by default the second of two, or all."
+    )
+    add_checkpoint(parser)
+    add_quiet(parser)
+
+
+def execute(options: Options) -> None:
+    """Explain by each of the methods."""
+    from pcloud.training.run import Run
+
+    run = Run(options["run"])
+    attribution = [method for method in options["method"] if method != "taylor"]
+    if attribution:
+        _explain_attribution(run, attribution, options)
+    if "taylor" in options["method"]:
+        _explain_taylor(run, options)
+
+
+def _explain_attribution(run: Run, methods: list[str], options: Options) -> None:
+    from pcloud.interpret.attribution_run import attribute_run, feature_rows
+
+    with progress_bar("methods", len(methods), quiet=options["quiet"]) as advance:
+        found = attribute_run(
+            run,
+            methods,
+            signal=options["signal"],
+            jets=options["jets"] or 200,
+            checkpoint=options["checkpoint"],
+            advance=advance,
+        )
+    if rows := feature_rows(found):
+        print_rows(rows)
+    if path := found["methods"].get("integrated_gradients"):
+        say(
+            f"integrated gradients leave {path['gap']:.2g} of a change of the log-odds of "
+            f"{path['change']:.2f} unexplained"
+        )
+    say(f"{found['jets']:,} test jets; written to {run.path / 'attribution.json'}")
+
+
+def _explain_taylor(run: Run, options: Options) -> None:
+    from pcloud.interpret.taylor_run import explain_run
+
+    number = options["jets"] or 2000
+    with progress_bar("jets", number, quiet=options["quiet"]) as advance:
+        found = explain_run(
+            run,
+            signal=options["signal"],
+            jets=number,
+            pair_jets=options["pair_jets"],
+            checkpoint=options["checkpoint"],
+            advance=advance,
+        )
+    for name, values in found["classes"].items():
+        rows = [["Taylor coefficient", f"mean |t|, {name}"]]
+        print_rows(rows + [[key, str(t)] for key, t in list(values["parts"]["all"].items())[:15]])
+    say(f"{found['jets']:,} test jets; written to {run.path / 'taylor.json'}")
+
+
+COMMAND = Command("explain", "Rank what a tagger looks at.", add_options, execute)

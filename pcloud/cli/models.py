@@ -1,0 +1,42 @@
+"""``pcloud models``: which models there are."""
+
+from __future__ import annotations
+
+import sys
+
+from jsonargparse import ArgumentParser
+
+from pcloud.cli.command import Command, Options
+from pcloud.cli.output import console, say
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """How much to say."""
+    parser.add_argument(
+        "--markdown",
+        action="store_true",
+        help="Print all there is to say, operations per jet included, as Markdown.",
+    )
+
+
+def execute(options: Options) -> None:
+    """Print the table of models."""
+    from rich.table import Table
+
+    from pcloud.models.registry import list_models
+    from pcloud.models.table import model_table, to_markdown
+
+    if options["markdown"]:
+        sys.stdout.write(to_markdown(model_table(flops=True)) + "\n")
+        return
+    shown = ("model", "paper", "year", "parameters", "good for")
+    header, *rows = model_table()
+    table = Table(*shown, box=None)
+    for row in rows:
+        cells = dict(zip(header, row, strict=True))
+        table.add_row(*(cells[name] for name in shown))
+    console().print(table, "parameters: with 7 inputs and 2 classes", highlight=False)
+    say(f"on images: {', '.join(list_models('image'))}")
+
+
+COMMAND = Command("models", "List the models.", add_options, execute)

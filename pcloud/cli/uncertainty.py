@@ -1,0 +1,47 @@
+"""``pcloud uncertainty``: how sure a run is of each of its test jets."""
+
+from __future__ import annotations
+
+from jsonargparse import ArgumentParser
+
+from pcloud.cli.command import Command, Options
+from pcloud.cli.options import add_network, add_run
+from pcloud.cli.output import print_rows, say
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Where opinions come from, and how many."""
+    add_run(parser, "Folder of the run, or of an ensemble.")
+    parser.add_argument(
+        "--method",
+        type=str,
+        choices=["ensemble", "dropout", "laplace", "variational"],
+        help="Where several opinions come from: members of an ensemble, dropout switched on, or "
+        "weights of the last layer drawn from their Laplace approximation or from trained "
+        "Gaussians; by default ensemble or else laplace.",
+    )
+    parser.add_argument("--samples", type=int, default=50, help="Opinions, where they are drawn.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of what is drawn.")
+    add_network(parser)
+
+
+def execute(options: Options) -> None:
+    """Measure, write a row for each test jet, and print the summary."""
+    from pcloud.training.run import Run
+
+    run = Run(options.pop("run"))
+    from pcloud.uncertainty.report import measure_uncertainty
+
+    stored = measure_uncertainty(run, **options)
+    print_rows(stored.rows())
+    facts = ", ".join(
+        f"{name.replace('_', ' ')} {value:.3g}"
+        if isinstance(value, float)
+        else f"{name.replace('_', ' ')} {value}"
+        for name, value in stored.facts.items()
+    )
+    say(f"{facts}; entropies in nats")
+    say(f"written to {run.path / 'uncertainty.parquet'}, a row for each test jet")
+
+
+COMMAND = Command("uncertainty", "Say how sure a tagger is.", add_options, execute)
