@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import runpy
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-REFERENCE = Path(
-    os.environ.get("PCLOUD_REFERENCE_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
-)
+REPOSITORY = Path(__file__).parents[1]
+REFERENCE = Path(os.environ.get("PCLOUD_REFERENCE_DATA", REPOSITORY / ".." / "shared" / "data"))
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +20,57 @@ def reference_data() -> Path:
     if not REFERENCE.is_dir():
         pytest.skip(f"no reference data at {REFERENCE}: set PCLOUD_REFERENCE_DATA")
     return REFERENCE.resolve()
+
+
+@pytest.fixture(scope="session")
+def few_jets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder like that of the embedded sample, with 1200, 400 and 600 of its jets."""
+    from pcloud.datasets import load_dataset
+    from pcloud.datasets.compact import write_compact
+    from pcloud.io.jets import FlatJets
+
+    folder = tmp_path_factory.mktemp("simulated")
+    jets, start = load_dataset("simulated", "test"), 0
+    for split, number in (("train", 1200), ("val", 400), ("test", 600)):
+        part = FlatJets.from_awkward(jets[start : start + number])
+        write_compact(part, folder / f"{split}.parquet", {})
+        start += number
+    return folder
+
+
+@pytest.fixture
+def small_sample(few_jets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the data set ``simulated`` be small."""
+    monkeypatch.setattr("pcloud.datasets.simulated.FOLDER", few_jets)
+
+
+@pytest.fixture
+def run_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., str]]:
+    """Run a script of the repository in an empty folder, in this process; what it prints."""
+    import matplotlib.pyplot as plt
+    import torch
+
+    threads = torch.get_num_threads()
+
+    def run(script: str, *arguments: str, code: int = 0) -> str:
+        path = REPOSITORY / script
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(path.parent)
+        monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+        returned: object = 0
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as end:
+            returned = end.code
+        if isinstance(returned, str):
+            sys.stderr.write(returned)
+            returned = 1
+        said = "".join(capsys.readouterr())
+        assert (returned or 0) == code, said
+        return said
+
+    yield run
+    plt.close("all")
+    torch.set_num_threads(threads)

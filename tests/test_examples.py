@@ -1,4 +1,4 @@
-"""Every example runs, as a user would run it, in an empty folder."""
+"""Every example runs in an empty folder, on few jets."""
 
 from __future__ import annotations
 
@@ -13,35 +13,26 @@ from pcloud.io import write_jets
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
-
-def run_example(folder: Path, name: str, *arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+pytestmark = pytest.mark.usefixtures("small_sample")
 
 
-def test_first_tagger_prints_a_rejection_with_its_error(tmp_path):
-    printed = run_example(tmp_path, "first_tagger.py", "1")
+def test_first_tagger_prints_a_rejection_with_its_error(tmp_path, run_script):
+    printed = run_script("examples/first_tagger.py", "1")
     assert "±" in printed
     assert "Data(" in printed
 
 
-def test_jets_become_a_figure(tmp_path):
-    printed = run_example(tmp_path, "look_at_jets.py", "--out", "tops.png")
-    assert "top:" in printed
+def test_jets_become_a_figure_in_a_process_of_its_own(tmp_path):
+    command = [sys.executable, EXAMPLES / "look_at_jets.py", "--out", "tops.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "top:" in done.stdout
     assert (tmp_path / "tops.png").stat().st_size > 20_000
 
 
-def test_two_taggers_are_compared(tmp_path):
+def test_two_taggers_are_compared(tmp_path, run_script):
     quick = ["--models", "pfn", "particlenet_lite", "--epochs", "1", "--max-jets", "600"]
-    printed = run_example(tmp_path, "compare_taggers.py", *quick)
+    printed = run_script("examples/compare_taggers.py", *quick)
     assert printed.count("1/εB at εS = 0.3") == 2
     assert (tmp_path / "runs" / "compare.png").stat().st_size > 5_000
 
@@ -61,24 +52,24 @@ def test_a_model_of_ones_own_trains(tmp_path):
     assert scores.shape == (10, 2)
 
 
-def test_jet_images_and_their_tagger(tmp_path):
+def test_jet_images_and_their_tagger(tmp_path, run_script):
     quick = ["--models", "image_cnn", "--epochs", "1", "--max-jets", "200"]
-    printed = run_example(tmp_path, "jet_images.py", *quick)
+    printed = run_script("examples/jet_images.py", *quick)
     assert "image_cnn" in printed
     assert (tmp_path / "average.png").stat().st_size > 10_000
 
 
-def test_spirals_that_turn_either_way_are_told_apart(tmp_path):
-    printed = run_example(tmp_path, "galaxies.py", "--epochs", "4")
+def test_spirals_that_turn_either_way_are_told_apart(tmp_path, run_script):
+    printed = run_script("examples/galaxies.py", "--epochs", "1")
     assert "accuracy of the test images" in printed
     figures = tmp_path / "runs" / "galaxies_example" / "figures"
     assert (figures / "confusion_true.png").is_file()
     assert (figures / "filters.png").is_file()
 
 
-def test_turned_shapes_are_seen_by_layers_and_graphs(tmp_path):
+def test_turned_shapes_are_seen_by_layers_and_graphs(tmp_path, run_script):
     quick = ["--images", "200", "--epochs", "1", "--models", "rotated_dense", "pixel_cloud"]
-    printed = run_example(tmp_path, "digits.py", *quick)
+    printed = run_script("examples/digits.py", *quick)
     assert "Data(" in printed
     assert printed.count("accuracy") == 2
 
@@ -90,28 +81,28 @@ def landscape(tmp_path):
     return tmp_path
 
 
-def test_the_landscape_files_go_from_end_to_end(landscape):
+def test_the_landscape_files_go_from_end_to_end(landscape, run_script):
     quick = ["--any-size", "--model", "pfn", "--epochs", "1"]
-    printed = run_example(landscape, "landscape.py", ".", *quick)
+    printed = run_script("examples/landscape.py", ".", *quick)
     assert "300 jets" in printed
     assert (landscape / "runs" / "landscape" / "report.html").is_file()
 
 
-def test_landscape_files_of_another_size_are_refused(landscape):
-    printed = run_example(landscape, "landscape.py", ".", code=1)
+def test_landscape_files_of_another_size_are_refused(landscape, run_script):
+    printed = run_script("examples/landscape.py", ".", code=1)
     assert "train.h5 has 300 jets, the published one 1,211,000" in printed
     (landscape / "val.h5").unlink()
-    assert "val.h5" in run_example(landscape, "landscape.py", ".", "--any-size", code=1)
+    assert "val.h5" in run_script("examples/landscape.py", ".", "--any-size", code=1)
 
 
-def test_fine_tuning_against_from_scratch_becomes_a_figure_and_goes_on(tmp_path):
+def test_fine_tuning_against_from_scratch_becomes_a_figure_and_goes_on(tmp_path, run_script):
     quick = {"data": "simulated", "model": "pfn", "max_jets": 300, "epochs": 1, "batch_size": 50}
     pcloud.train(out=tmp_path / "first", progress=False, **quick)
     options = ["first", "--model", "pfn", "--test-jets", "500", "--steps", "5", "--seeds", "0", "1"]
     options += ["--jets", "50", "--epochs", "2"]
-    printed = run_example(tmp_path, "fine_tuning.py", *options, "--max-runs", "1")
+    printed = run_script("examples/fine_tuning.py", *options, "--max-runs", "1")
     assert "| 50 | from scratch | 1 | 0." in printed
-    printed = run_example(tmp_path, "fine_tuning.py", *options)
+    printed = run_script("examples/fine_tuning.py", *options)
     assert printed.count("finished; best") == 4 - 1
     assert "| 50 | fine-tuned | 2 | 0." in printed
     assert (tmp_path / "runs" / "fine_tuning" / "fine_tuning.png").stat().st_size > 20_000
