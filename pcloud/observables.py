@@ -181,6 +181,7 @@ OBSERVABLES: dict[str, Callable[[_Jets], Tensor]] = {
 """The observables by name, those of momentum and mass in GeV."""
 
 
+@torch.compiler.disable  # takes half a minute to compile, and gains nothing
 def compute_observables(
     p4: Tensor,
     layout: RaggedLayout,

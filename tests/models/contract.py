@@ -11,7 +11,14 @@ from pcloud.features import feature_set
 
 COUNTS = [1, 2, 40, 17, 5, 16, 8, 90]
 
-FEWER_BLOCKS = {"lgatr": 2, "lgatr_slim": 3, "pelican": 2}
+FEWER_BLOCKS = {
+    "lgatr": {"blocks": 2},
+    "lgatr_slim": {"blocks": 2},
+    "lorentznet": {"blocks": 3},
+    "part": {"layers": 2, "class_layers": 1},
+    "pelican": {"blocks": 2},
+    "transformer": {"layers": 2, "class_layers": 1},
+}
 """Models of many equal blocks that take long; their own tests run them in full."""
 
 
@@ -33,7 +40,7 @@ def make_jets(counts=COUNTS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 def build(name: str, *, num_classes: int = 3, seed: int = 0) -> nn.Module:
     """With random weights."""
     torch.manual_seed(seed)
-    options = {"blocks": FEWER_BLOCKS[name]} if name in FEWER_BLOCKS else {}
+    options = FEWER_BLOCKS.get(name, {})
     return pcloud.build_model(name, in_features=7, num_classes=num_classes, **options)
 
 
@@ -48,6 +55,6 @@ def make_model(name: str, *, num_classes: int = 3, seed: int = 0) -> nn.Module:
             nn.init.uniform_(norm.bias, -0.2, 0.2)
     if norms:
         with torch.no_grad():
-            for i in range(20):
+            for i in range(10):
                 model.train()(*make_jets([30] * 8, seed=100 + i))
     return model.eval()

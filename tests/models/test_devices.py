@@ -18,15 +18,8 @@ from torch.overrides import TorchFunctionMode
 import pcloud
 from pcloud.features import feature_set
 from pcloud.nn import RaggedLayout
-from tests.models.contract import make_jets
+from tests.models.contract import build, make_jets
 
-SMALL = {
-    "lgatr": {"blocks": 2},
-    "lgatr_slim": {"blocks": 2},
-    "lorentznet": {"blocks": 2},
-    "part": {"layers": 2, "class_layers": 1},
-    "transformer": {"layers": 2, "class_layers": 1},
-}
 # These cluster jets, or halve their lengths, and wait for the lengths one time more.
 LOOK_AGAIN = {"hl_logistic", "hl_mlp", "one_cut", "pcnn", "recnn"}
 COUNTS = [1, 2, 20, 17]
@@ -57,8 +50,7 @@ def fake_state(model: torch.nn.Module) -> dict[str, Tensor]:
 
 @pytest.fixture(params=sorted({*pcloud.list_models()} - LOOK_AGAIN), scope="module")
 def model(request):
-    options = SMALL.get(request.param, {})
-    return pcloud.build_model(request.param, in_features=7, num_classes=3, **options)
+    return build(request.param)
 
 
 def test_features_and_training_step_stay_on_the_device(model):
