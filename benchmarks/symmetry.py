@@ -1,76 +1,52 @@
 """How far float32 scores move under transformations that leave them as they are, but for rounding.
 
-    python benchmarks/symmetry.py                  # all networks, which takes long
-    python benchmarks/symmetry.py lorentznet       # one of them
+    python benchmarks/symmetry.py runs/top_tagging/lorentznet/seed1 runs/top_tagging/pelican/seed1
 
-Each network is trained for a short while on the embedded sample; then jets are turned about the
-beam axis, and boosted along it together with the references of the network. Their momenta are
-stored in float32 before and after, and the networks compute in float32. With the reference data, a
-folder named by the environment variable PCLOUD_REFERENCE_DATA, the jets of the Landscape sample and
-the official weights of LorentzNet are there, too.
+takes runs of Lorentz-equivariant networks, for instance those of top_tagging.py. Test jets are
+turned about the beam axis, and boosted along it together with the references of the network. Their
+momenta are stored in float32 before and after, and the networks compute in float32. With the
+reference data, a folder named by the environment variable PCLOUD_REFERENCE_DATA, the jets of the
+Landscape sample and the official weights of LorentzNet are there, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import itertools
 import os
 import platform
 import sys
-import time
 
 import numpy as np
 import torch
 from lorentznet import EdgeListLorentzNet, official_mass, official_model, reference_jets
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import pcloud
 from pcloud import kinematics as kin
+from pcloud.errors import InputError
+from pcloud.models import model_info
 
-TRAINING_JETS = {"lorentznet": 4000, "lgatr_slim": 2000, "lgatr": 600, "pelican": 600}
 ANGLE, VELOCITY = 0.7, (0.0, 0.0, 0.8)  # rad; gamma = 1.67
 
 Jets = tuple[Tensor, Tensor, np.ndarray]  # momenta, jet indices, labels
 
 
-def train(name: str, num_jets: int, batch_size: int) -> nn.Module:
-    """A network after one pass over `num_jets` jets of the embedded sample."""
-    torch.manual_seed(0)
-    model = pcloud.build_model(name, in_features=7)
-    data = pcloud.JetDataset(pcloud.load_dataset("simulated", "train")[:num_jets])
-    loader = pcloud.JetLoader(data, batch_size=batch_size, shuffle=True, drop_last=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, len(loader))
-    losses, start = [], time.perf_counter()
-    for jets in loader:
-        loss = F.cross_entropy(model(jets.x, jets.p4, jets.batch), jets.y)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-    last = np.mean(losses[-len(losses) // 4 :])
-    seconds = time.perf_counter() - start
-    print(
-        f"{name}: {num_jets} jets in {seconds:.0f} s, loss {last:.3f}", file=sys.stderr, flush=True
-    )
-    settle(model, loader)
-    return model.eval()
+def trained(folder: str) -> tuple[str, str, nn.Module]:
+    """Name, weights and network of a run.
 
-
-@torch.no_grad()
-def settle(model: nn.Module, loader: pcloud.JetLoader) -> None:
-    """Statistics of the normalisations for the weights as they are, not as they have been."""
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm1d):
-            norm.reset_running_stats()
-            norm.momentum = None  # all batches count alike
-    for jets in itertools.islice(loader, 10):
-        model(jets.x, jets.p4, jets.batch)
+    Raises
+    ------
+    InputError
+        If the network is not Lorentz-equivariant.
+    """
+    run = pcloud.Run(folder)
+    name = run.config.model
+    if "Lorentz" not in model_info(name).symmetries:
+        raise InputError(f"{folder}: {name} is not Lorentz-equivariant, its scores may move")
+    jets = f"{run.config.max_jets or 'all'} jets, {run.config.epochs} epochs"
+    return f"`{name}`", jets, run.model().eval()
 
 
 def references(model: nn.Module) -> list[Tensor]:
@@ -132,24 +108,25 @@ def row(network: str, weights: str, model: nn.Module, data: dict[str, Jets]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("models", nargs="*", help=f"of {', '.join(TRAINING_JETS)}; default: all")
-    parser.add_argument("--train", type=int, help="jets to train on; default: some minutes' worth")
-    parser.add_argument("--batch-size", type=int, default=20, help="in training")
+    parser.add_argument("runs", nargs="*", help="folders of runs of equivariant networks")
     parser.add_argument("--jets", type=int, default=200, help="to transform, of each sample")
     options = parser.parse_args()
+    try:
+        networks = [trained(folder) for folder in options.runs]
+    except InputError as error:
+        sys.exit(f"symmetry.py: {error}")
     data = samples(options.jets)
     print(f"torch {torch.__version__}, {platform.machine()}", file=sys.stderr)
     print("| network | weights | jets | AUC | turn about the beam | boost along it |")
     print("|---|---|---|---|---|---|")
-    for name in options.models or TRAINING_JETS:
-        if name == "lorentznet" and "PCLOUD_REFERENCE_DATA" in os.environ:
-            official = official_model()
-            single = copy.deepcopy(official)
-            single.mass = official_mass
-            row("LorentzNet, all in float32", "official", EdgeListLorentzNet(single).eval(), data)
-            row("`lorentznet`, products in float64", "official", official, data)
-        num_jets = options.train or TRAINING_JETS[name]
-        row(f"`{name}`", f"{num_jets} jets", train(name, num_jets, options.batch_size), data)
+    if "PCLOUD_REFERENCE_DATA" in os.environ:
+        official = official_model()
+        single = copy.deepcopy(official)
+        single.mass = official_mass
+        row("LorentzNet, all in float32", "official", EdgeListLorentzNet(single).eval(), data)
+        row("`lorentznet`, products in float64", "official", official, data)
+    for network in networks:
+        row(*network, data)
 
 
 if __name__ == "__main__":

@@ -40,9 +40,9 @@ METRICS = ("accuracy", "auc", "rejection@0.5", "rejection@0.3")
 SHORT = {
     "optimizer": "adamw",
     "schedule": "one_cycle",
-    "lr": 2e-3,
+    "lr": 1e-3,
     "weight_decay": 0.01,
-    "batch_size": 64,
+    "batch_size": 32,
     "gradient_clip": 1.0,
     "precision": "float32",
 }
@@ -342,7 +342,8 @@ def settings_of(options: argparse.Namespace, test: ak.Array) -> dict[str, Any]:
     """What the numbers depend on, besides model and seed."""
     names = ("data", "recipe", "epochs", "max_jets", "max_val_jets", "rate_jets")
     counts = np.bincount(test.label.to_numpy()).tolist()
-    return {name: getattr(options, name) for name in names} | {"test_jets": counts}
+    found = {name: getattr(options, name) for name in names} | {"test_jets": counts}
+    return found | ({"training": SHORT} if options.recipe == "short" else {})
 
 
 def main() -> None:

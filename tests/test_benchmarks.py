@@ -7,42 +7,48 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import pcloud
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def run_benchmark(folder: Path, name: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, BENCHMARKS / name, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def test_taggers_are_compared_and_more_seeds_added(tmp_path):
-    tiny = ["--epochs", "1", "--max-jets", "200", "--max-val-jets", "100", "--max-test-jets", "500"]
+@pytest.mark.usefixtures("small_sample")
+def test_taggers_are_compared_and_more_seeds_added(tmp_path, run_script):
+    tiny = ["--epochs", "1", "--max-jets", "200", "--max-val-jets", "100", "--max-test-jets", "300"]
     common = ["--models", "pfn", *tiny, "--rate-jets", "8", "--repeats", "1", "--out", "table"]
-    run_benchmark(tmp_path, "top_tagging.py", *common)
+    run_script("benchmarks/top_tagging.py", *common)
     trained = (tmp_path / "table/pfn/seed1/metrics.csv").stat().st_mtime_ns
-    printed = run_benchmark(tmp_path, "top_tagging.py", *common, "--seeds", "1", "2")
+    printed = run_script("benchmarks/top_tagging.py", *common, "--seeds", "1", "2")
     assert (tmp_path / "table/pfn/seed1/metrics.csv").stat().st_mtime_ns == trained
     assert "| pfn | 2 |" in printed
     assert "published" not in printed
     result = json.loads((tmp_path / "table/top_tagging.json").read_text())
-    assert sum(result["settings"]["test_jets"]) == 500
+    assert sum(result["settings"]["test_jets"]) == 300
     assert result["models"]["pfn"]["cost"]["parameters"] == 83_842
     assert set(result["models"]["pfn"]["seeds"]) == {"1", "2"}
     assert (tmp_path / "table/top_tagging.png").stat().st_size > 5_000
 
 
-def test_rates_are_compared_with_those_of_the_edge_list(tmp_path):
+@pytest.mark.usefixtures("small_sample")
+def test_a_trained_network_keeps_its_scores_in_float32(tmp_path, run_script, monkeypatch):
+    monkeypatch.delenv("PCLOUD_REFERENCE_DATA", raising=False)
+    few = {"max_jets": 64, "max_val_jets": 50, "epochs": 1, "batch_size": 16, "progress": False}
+    for model in ("pfn", "lorentznet"):
+        pcloud.train(data="simulated", model=model, out=tmp_path / model, **few)
+    printed = run_script("benchmarks/symmetry.py", "lorentznet", "--jets", "40")
+    (row,) = (line for line in printed.splitlines() if line.startswith("| `lorentznet`"))
+    turned, boosted = row.split("|")[-3:-1]
+    assert float(turned.split("/")[1]) < 1e-4
+    assert float(boosted.split("/")[1]) < 1e-4
+    assert "pfn is not Lorentz" in run_script("benchmarks/symmetry.py", "pfn", code=1)
+
+
+def test_rates_are_compared_with_those_of_the_edge_list(tmp_path, run_script):
     tiny = ["--models", "lorentznet", "--modes", "infer", "--batch-sizes", "2"]
     common = [*tiny, "--repeats", "1", "--out", "rates", "--precisions", "fp32"]
-    printed = run_benchmark(tmp_path, "throughput.py", "models", *common)
+    printed = run_script("benchmarks/throughput.py", "models", *common)
     assert "| lorentznet | infer | 2 | fp32 | eager | cpu | edge list |" in printed
     (row,) = json.loads((tmp_path / "rates/throughput.json").read_text())["tables"]["models"]
     assert row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"]
@@ -51,16 +57,11 @@ def test_rates_are_compared_with_those_of_the_edge_list(tmp_path):
 
 def test_scaling_is_measured_and_drawn(tmp_path):
     tiny = ["--particles", "30", "--jets", "2", "--threads", "1", "--repeats", "1"]
-    run_benchmark(
-        tmp_path,
-        "scaling.py",
-        *tiny,
-        "--out",
-        "scaling",
-        "--work",
-        "pfn",
-        "neighbours, 2 dimensions",
-    )
+    work = ["--out", "scaling", "--work", "pfn", "neighbours, 2 dimensions"]
+    # in a process of its own: it is forked to measure how its memory grows
+    command = [sys.executable, BENCHMARKS / "scaling.py", *tiny, *work]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     curves = json.loads((tmp_path / "scaling/scaling.json").read_text())
     assert [row["particles"] for row in curves["particles"]["pfn"]] == [10, 30]
     assert [row["jets"] for row in curves["batch"]["pfn"]] == [1, 2]
