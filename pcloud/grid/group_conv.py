@@ -18,70 +18,8 @@ from pcloud.grid.groups import PlaneGroup
 __all__ = ["GroupConv2d", "GroupPool2d", "LiftingConv2d", "OrientationPool", "fit_to_stride"]
 
 
-class LiftingConv2d(nn.Module):
-    """Convolution from an image to maps on a group: every filter in its G orientations.
-
-    Parameters
-    ----------
-    in_channels, out_channels : int
-        Channels before and after.
-    kernel_size : int
-        Side of the filters.
-    stride, padding : int
-        As in ``torch.nn.Conv2d``. A stride that would visit a map of this size asymmetrically
-        is made symmetric by :func:`fit_to_stride`.
-    bias : bool
-        Whether to add a constant to each channel.
-    group : PlaneGroup
-        The group.
-    """
-
-    filter_maps: Tensor
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int = 0,
-        bias: bool = True,
-        *,
-        group: PlaneGroup,
-    ) -> None:
-        super().__init__()
-        self.group = group
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        self.register_buffer("filter_maps", group.filter_maps(kernel_size), persistent=False)
-        _reset(self)
-
-    def filters(self) -> Tensor:
-        """All orientations of all filters, shape (C_out, G, C_in, k, k)."""
-        turned = torch.einsum("gpq,oiq->ogip", self.filter_maps, self.weight.flatten(-2))
-        return turned.unflatten(-1, self.weight.shape[-2:])
-
-    def forward(self, images: Tensor) -> Tensor:
-        """``(B, C_in, H, W)`` to ``(B, C_out, G, H', W')``."""
-        images = fit_to_stride(images, self.kernel_size, self.stride, self.padding)
-        filters = self.filters().flatten(0, 1)  # (C_out G, C_in, k, k)
-        bias = _repeat(self.bias, self.group.order)
-        maps = F.conv2d(images, filters, bias, self.stride, self.padding)
-        return maps.unflatten(1, (-1, self.group.order))
-
-
-class GroupConv2d(nn.Module):
-    """Convolution between maps on a group.
-
-    The filter of output orientation g is the first one with its pixels moved by g and its input
-    orientations h taken from ``g^-1 h``: one weight for every relative orientation.
-
-    Parameters
-    ----------
-    in_channels, out_channels, kernel_size, stride, padding, bias, group
-        As of :class:`LiftingConv2d`.
-    """
+class _OrientedConv2d(nn.Module):
+    """A convolution with every filter in G orientations, which `filters` of a subclass makes."""
 
     filter_maps: Tensor
     from_inverse: Tensor
@@ -100,27 +38,93 @@ class GroupConv2d(nn.Module):
         super().__init__()
         self.group = group
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-        self.weight = nn.Parameter(
-            torch.empty(out_channels, in_channels, group.order, kernel_size, kernel_size)
-        )
+        shape = (in_channels, *self.input_orientations(group), kernel_size, kernel_size)
+        self.weight = nn.Parameter(torch.empty(out_channels, *shape))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.register_buffer("filter_maps", group.filter_maps(kernel_size), persistent=False)
         self.register_buffer("from_inverse", group.from_inverse, persistent=False)
-        _reset(self)
+        self._reset()
+
+    @staticmethod
+    def input_orientations(group: PlaneGroup) -> tuple[int, ...]:
+        """Number of orientations of the input, if it has any."""
+        raise NotImplementedError
+
+    def filters(self) -> Tensor:
+        """All orientations of all filters, shape (C_out, G, C_in, ..., k, k)."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, C_in, ..., H, W)`` to ``(B, C_out, G, H', W')``."""
+        images = images.flatten(1, -3)
+        images = fit_to_stride(images, self.kernel_size, self.stride, self.padding)
+        filters = self.filters().flatten(2, -3).flatten(0, 1)  # (C_out G, C_in ..., k, k)
+        bias = None if self.bias is None else self.bias.repeat_interleave(self.group.order)
+        maps = F.conv2d(images, filters, bias, self.stride, self.padding)
+        return maps.unflatten(1, (-1, self.group.order))
+
+    def _reset(self) -> None:
+        """As in ``torch.nn.Conv2d``; the fan-in of a group convolution counts the orientations."""
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.weight[0].numel())
+            nn.init.uniform_(self.bias, -bound, bound)
+
+
+class LiftingConv2d(_OrientedConv2d):
+    """Convolution from an image to maps on a group: every filter in its G orientations.
+
+    ``forward`` takes ``(B, C_in, H, W)`` to ``(B, C_out, G, H', W')``.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Channels before and after.
+    kernel_size : int
+        Side of the filters.
+    stride, padding : int
+        As in ``torch.nn.Conv2d``. A stride that would visit a map of this size asymmetrically
+        is made symmetric by :func:`fit_to_stride`.
+    bias : bool
+        Whether to add a constant to each channel.
+    group : PlaneGroup
+        The group.
+    """
+
+    @staticmethod
+    def input_orientations(group: PlaneGroup) -> tuple[int, ...]:
+        """None: images have no orientation."""
+        return ()
+
+    def filters(self) -> Tensor:
+        """All orientations of all filters, shape (C_out, G, C_in, k, k)."""
+        turned = torch.einsum("gpq,oiq->ogip", self.filter_maps, self.weight.flatten(-2))
+        return turned.unflatten(-1, self.weight.shape[-2:])
+
+
+class GroupConv2d(_OrientedConv2d):
+    """Convolution between maps on a group.
+
+    The filter of output orientation g is the first one with its pixels moved by g and its input
+    orientations h taken from ``g^-1 h``: one weight for every relative orientation. ``forward``
+    takes ``(B, C_in, G, H, W)`` to ``(B, C_out, G, H', W')``.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, bias, group
+        As of :class:`LiftingConv2d`.
+    """
+
+    @staticmethod
+    def input_orientations(group: PlaneGroup) -> tuple[int, ...]:
+        """Those of the group."""
+        return (group.order,)
 
     def filters(self) -> Tensor:
         """All orientations of all filters, shape (C_out, G, C_in, G, k, k)."""
         shifted = self.weight.flatten(-2)[:, :, self.from_inverse]  # (C_out, C_in, G, G, k^2)
         turned = torch.einsum("gpq,oighq->ogihp", self.filter_maps, shifted)
         return turned.unflatten(-1, self.weight.shape[-2:])
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """``(B, C_in, G, H, W)`` to ``(B, C_out, G, H', W')``."""
-        maps = fit_to_stride(maps.flatten(1, 2), self.kernel_size, self.stride, self.padding)
-        filters = self.filters().flatten(2, 3).flatten(0, 1)  # (C_out G, C_in G, k, k)
-        bias = _repeat(self.bias, self.group.order)
-        maps = F.conv2d(maps, filters, bias, self.stride, self.padding)
-        return maps.unflatten(1, (-1, self.group.order))
 
 
 class GroupPool2d(nn.Module):
@@ -169,15 +173,3 @@ def fit_to_stride(images: Tensor, kernel_size: int, stride: int, padding: int) -
     """
     rests = [(size + 2 * padding - kernel_size) % stride for size in images.shape[-2:]]
     return F.avg_pool2d(images, [1 + rest for rest in rests], stride=1) if any(rests) else images
-
-
-def _repeat(bias: Tensor | None, order: int) -> Tensor | None:
-    return None if bias is None else bias.repeat_interleave(order)
-
-
-def _reset(layer: LiftingConv2d | GroupConv2d) -> None:
-    """As in ``torch.nn.Conv2d``; the fan-in of a group convolution counts the orientations."""
-    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
-    if layer.bias is not None:
-        bound = 1 / math.sqrt(layer.weight[0].numel())
-        nn.init.uniform_(layer.bias, -bound, bound)
