@@ -59,7 +59,7 @@ def read_images(path: str | PathLike[str], split: str | None = None) -> ImageSet
     Returns
     -------
     ImageSet
-        Classes that do not occur anywhere in the file are left out, and the others renumbered.
+        Classes without an image among these are left out, and the others renumbered.
 
     Raises
     ------

@@ -54,8 +54,12 @@ def filter_figure(model: nn.Module, layer: str | None = None, *, most: int = 32)
     ------
     UnknownNameError
         If there is no such convolution.
+    InputError
+        If there is none at all.
     """
     known = convolutions(model)
+    if not known:
+        raise InputError("this network has no convolution whose filters could be drawn")
     name = layer or next(iter(known))
     if name not in known:
         raise UnknownNameError("convolution", name, known)

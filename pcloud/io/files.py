@@ -150,7 +150,7 @@ def new_file(path: Path, overwrite: bool) -> Iterator[Path]:
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder, not a file to write")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path}: exists already; overwrite=True replaces it")
+        raise FileExistsError(f"{path}: exists already; overwrite=True (--overwrite) replaces it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

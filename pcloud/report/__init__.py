@@ -31,6 +31,8 @@ def write_report(run: str | Path) -> Path:
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such folder.
     InputError
         If the folder holds none of these files, or one that cannot be read.
     """

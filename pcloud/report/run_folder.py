@@ -57,7 +57,15 @@ class RunFolder:
 
     @classmethod
     def read(cls, path: Path) -> RunFolder:
-        """Read a folder; files that are absent leave their part empty."""
+        """Read a folder; files that are absent leave their part empty.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder.
+        InputError
+            If it has none of these files, or one that cannot be read.
+        """
         if not path.is_dir():
             raise FileNotFoundError(f"no folder {path}")
         missing = {name: "was not found" for name in FILES if not (path / name).exists()}

@@ -284,7 +284,7 @@ def _check_out(out: Path, overwrite: bool) -> Path:
     if out.suffix not in SUFFIXES:
         raise InputError(f"{out}: jets are written to {', '.join(SUFFIXES)}, not {out.suffix!r}")
     if out.exists() and not overwrite:
-        raise FileExistsError(f"{out}: exists already; overwrite=True replaces it")
+        raise FileExistsError(f"{out}: exists already; overwrite=True (--overwrite) replaces it")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"{out}: the folder {out.parent} does not exist")
     return out

@@ -80,9 +80,7 @@ def load_training_data(config: TrainConfig) -> TrainingData:
 
 
 def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
-    """The jets of splits of a configuration: ``"train"``, ``"val"`` or ``"test"``.
-
-    Images, where its network takes them.
+    """The jets of splits of a configuration, or images: ``"train"``, ``"val"`` or ``"test"``.
 
     A split with no file of its own is a part of the training jets, drawn by `split_seed`.
 

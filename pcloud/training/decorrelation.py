@@ -30,6 +30,11 @@ def distance_correlation(x: Tensor, y: Tensor, weights: Tensor | None = None) ->
     weights : Tensor, shape (B,), optional
         Of the pairs, not negative; a pair of weight 0 is as if it were not there.
 
+    Raises
+    ------
+    ValueError
+        If `x` and `y` are not vectors of one length.
+
     References
     ----------
     Szekely, Rizzo and Bakirov, https://arxiv.org/abs/0803.4101;

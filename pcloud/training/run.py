@@ -197,8 +197,8 @@ class Run:
         checkpoint : str
             ``"best"`` or ``"last"``.
         calibrated : bool
-            Whether to map the probabilities as :func:`calibrate_run` found best on the validation
-            jets.
+            Whether to calibrate the probabilities, by the map that ``pcloud calibrate`` fitted to
+            the validation jets.
         device : str or torch.device, optional
             By default a GPU where there is one.
 

@@ -135,12 +135,21 @@ def predict_file(
     -------
     int
         Number of jets scored.
+
+    Raises
+    ------
+    InputError
+        If `out` does not end in .parquet, or jets or run cannot be used.
+    FileExistsError
+        If `out` exists and `overwrite` is false.
+    FileNotFoundError
+        If its folder does not exist, or there is no such file of jets.
     """
     out = Path(out)
     if out.suffix != ".parquet":
         raise InputError(f"scores are written as Parquet: {out} must end in .parquet")
     if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} exists already; --overwrite replaces it")
+        raise FileExistsError(f"{out} exists already; overwrite=True (--overwrite) replaces it")
     if not out.absolute().parent.is_dir():
         raise FileNotFoundError(f"no folder {out.absolute().parent} to write {out.name} to")
     run.checksum(checkpoint)

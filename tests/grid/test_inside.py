@@ -80,5 +80,7 @@ def test_what_is_not_there_is_said(images):
     pictures, labels = images
     with pytest.raises(UnknownNameError, match=r"did you mean 'features\.0'"):
         filter_figure(network(), "feature.0")
+    with pytest.raises(InputError, match="no convolution"):
+        filter_figure(torch.nn.Linear(1, 1))
     with pytest.raises(InputError, match="all 30 images"):
         misclassified_figure(pictures, labels, np.eye(2)[labels], ["a", "b"])
