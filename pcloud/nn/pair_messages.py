@@ -168,8 +168,9 @@ class _Messages(torch.autograd.Function):
             needed = ctx.needs_input_grad[2:]
             return None, None, *_plain_gradients(ctx.block, tensors, needed, d_total, d_numbers)
         work = _Work(ctx.block, *tensors)
-        d_numbers = d_numbers * ctx.block.mask
-        gradients = work.backward(d_total.contiguous(), d_numbers.to(gates.dtype), gates, active)
+        d_numbers = (d_numbers * ctx.block.mask).to(gates.dtype)
+        weighed = any(ctx.needs_input_grad[5:])  # not where only the inputs are asked about
+        gradients = work.backward(d_total.contiguous(), d_numbers, gates, active, weighed)
         return None, None, *gradients
 
 
@@ -205,6 +206,7 @@ class _Work:
         self.block, self.scratch = block, block.scratch
         self.receiver, self.sender, self.pairs, self.weight = receiver, sender, pairs, weight
         self.message, self.gate, self.first, self.last = message, gate, first, last
+        self.message_t = message.t().contiguous()  # products with a transposed view are slower
 
     def inputs(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """For each chunk receivers and senders, ready to be added, and features of the pairs."""
@@ -231,7 +233,7 @@ class _Work:
         if z.dtype != self.message.dtype:
             z = z.to(self.message.dtype)
         u = self.scratch(1, self.message, n, channels)
-        return z, torch.mm(z, self.message.t(), out=u).relu_()
+        return z, torch.mm(z, self.message_t, out=u).relu_()
 
     def forward(self, total: Tensor, numbers: Tensor, gates: Tensor, active: Tensor | None) -> None:
         """Fill in results, and what the backward pass will need."""
@@ -244,7 +246,7 @@ class _Work:
             block.by_pair(active) if active is not None else [None] * len(block.jets),
             strict=True,
         )
-        first = self.first.t()
+        first = self.first.t().contiguous()
         for (sums, number, gate, mask, signs), inputs in zip(outputs, self.inputs(), strict=True):
             _, u = self.ungated(*inputs)
             n, channels = u.shape
@@ -259,16 +261,16 @@ class _Work:
                 signs.copy_(hidden.sign_())
 
     def backward(
-        self, d_total: Tensor, d_numbers: Tensor, gates: Tensor, active: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Gradients with respect to all inputs."""
+        self, d_total: Tensor, d_numbers: Tensor, gates: Tensor, active: Tensor, weighed: bool
+    ) -> tuple[Tensor | None, ...]:
+        """Gradients with respect to all inputs, those of the weights where `weighed`."""
         block, senders = self.block, self.block.mask.shape[2]
         d_receiver, d_pairs = torch.empty_like(self.receiver), torch.empty_like(self.pairs)
         d_sender, d_weight = torch.zeros_like(self.sender), torch.zeros_like(self.weight)
         d_message, d_gate = torch.zeros_like(self.message), torch.zeros_like(self.gate)
         d_first, d_bias = torch.zeros_like(self.first), torch.zeros_like(self.last)
         to_message = self.last.unsqueeze(-1) * F.pad(self.first[:, :-1], (0, 1))
-        to_logit, to_pairs = self.gate.unsqueeze(0), self.weight.t()
+        to_logit, to_pairs = self.gate.unsqueeze(0), self.weight.t().contiguous()
         given = zip(
             block.by_receiver(d_total.unsqueeze(2)),
             block.by_pair(d_numbers),
@@ -292,24 +294,31 @@ class _Work:
 
             # An active unit of phi_x is linear. d is the gradient of m_ij, times the gate.
             hidden = self.scratch(4, u, n, len(self.last)).copy_(signs)
-            d_bias.addmv_(hidden.t(), d_number)
+            if weighed:
+                d_bias.addmv_(hidden.t(), d_number)
             hidden.mul_(d_scaled)
-            d_first.addmm_(hidden.t(), u)
+            if weighed:
+                d_first.addmm_(hidden.t(), u)
             torch.mm(hidden, to_message, out=d)
             self.scratch(3, u, n // senders, senders, channels).addcmul_(gate, d_sum)
 
             d_logit = torch.mul(u, d, out=product).sum(-1).mul_(closed)
-            d_gate.addmv_(u.t(), d_logit)
+            if weighed:
+                d_gate.addmv_(u.t(), d_logit)
             d = _through_relu(d.addmm_(d_logit.unsqueeze(-1), to_logit), u)
-            d_message.addmm_(d.t(), z)
+            if weighed:
+                d_message.addmm_(d.t(), z)
             d = _through_relu(torch.mm(d, self.message, out=product), z)
 
             d = d.to(self.weight.dtype)
-            d_weight.addmm_(inputs[2].t(), d)
+            if weighed:
+                d_weight.addmm_(inputs[2].t(), d)
             torch.mm(d, to_pairs, out=out[2])
             d = d.view(*inputs[0].shape[:2], senders, channels)
             torch.sum(d, 2, out=out[0].view(d.shape[0], d.shape[1], channels))
             out[1].add_(d.sum(1))
+        if not weighed:
+            return d_receiver, d_sender, d_pairs, None, None, None, None, None
         d_first[:, -1] = d_bias
         d_last = (self.first * d_first).sum(1)
         d_first *= self.last.unsqueeze(-1)

@@ -104,6 +104,19 @@ def test_parameters_that_are_frozen_get_no_gradient():
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("weigh", [True, False])
+def test_gradients_of_the_inputs_alone_are_the_same(weigh):
+    block, tensors = arguments(weigh)
+    wanted = tensors[:3]
+    outputs = real(block, messages_of_block(block, *tensors))
+    both = torch.autograd.grad(outputs.square().sum(), wanted)
+    for weight in tensors[3:]:
+        weight.requires_grad_(False)
+    outputs = real(block, messages_of_block(block, *tensors))
+    for a, b in zip(torch.autograd.grad(outputs.square().sum(), wanted), both, strict=True):
+        assert torch.equal(a, b)
+
+
 def test_half_precision_messages_and_gradients_are_close():
     block, tensors = arguments(dtype=torch.float32)
     low = [*tensors[:4], *(t.bfloat16() for t in tensors[4:])]
