@@ -161,7 +161,6 @@ def test_several_files_and_features_are_lists() -> None:
 
 def test_a_schema_of_ones_own_is_a_yaml_file() -> None:
     jets = make_jets(200)
-    arrays = {f"my_{k}": ak.to_numpy(ak.pad_none(jets.p4[k], 20, clip=True)) for k in "E"}
     arrays = {
         f"my_{k}": np.nan_to_num(np.ma.filled(ak.to_numpy(ak.pad_none(jets.p4[k], 20)), 0))
         for k in ("E", "px", "py", "pz")
@@ -176,7 +175,10 @@ def test_a_schema_of_ones_own_is_a_yaml_file() -> None:
     assert main(["convert", "mine.npz", "ours.parquet", "--schema", "schema.yaml", "-q"]) == 0
 
 
-def test_tables_of_models_and_data_sets(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_of_models_and_data_sets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pcloud.models.table._JETS", 4)
     assert main(["models"]) == 0
     text = capsys.readouterr().out
     assert "particlenet_lite" in text
@@ -234,28 +236,26 @@ def test_sigterm_saves_the_run_too(monkeypatch: pytest.MonkeyPatch) -> None:
 # Bad input
 
 
-def _bad_files() -> None:
-    """Files with one fault each."""
-    jets = make_jets(100)
-    write_jets(jets[jets.label == 1], "one_class.parquet")
-    write_jets(ak.without_field(jets, "label"), "unlabelled.parquet")
-    Path("truncated.parquet").write_bytes(Path("jets.parquet").read_bytes()[:2000])
-    Path("empty.h5").write_bytes(b"")
-    Path("text.parquet").write_text("these are no jets")
-    Path("bad.yaml").write_text("data: [a, b")
-    Path("unknown.yaml").write_text("data: jets.parquet\nmax_jet: 3\n")
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of files with one fault each, beside one of good jets."""
+    folder = tmp_path_factory.mktemp("bad")
+    jets = make_jets(300)
+    write_jets(jets, folder / "jets.parquet")
+    write_jets(jets[jets.label == 1], folder / "one_class.parquet")
+    write_jets(ak.without_field(jets, "label"), folder / "unlabelled.parquet")
     p4 = {k: jets.p4[k] * 1000 * 500 for k in ("E", "px", "py", "pz")}
     units = ak.with_field(jets, ak.zip(p4, with_name="Momentum4D"), "p4")
-    write_jets(units, "mev.parquet")
-    energy = ak.where(ak.local_index(jets.p4.E, axis=1) == 0, np.nan, jets.p4.E)
-    p4 = {"E": energy, "px": jets.p4.px, "py": jets.p4.py, "pz": jets.p4.pz}
-    table = pq.read_table("jets.parquet")
-    assert table.num_rows == 300
-    np.savez(
-        "nan.npz",
-        X=np.array([[[np.nan, 0.1, 0.2, 11]], [[5.0, 0.1, 0.2, 22]]]),
-        y=np.array([0, 1]),
-    )
+    write_jets(units, folder / "mev.parquet")
+    good = (folder / "jets.parquet").read_bytes()
+    (folder / "truncated.parquet").write_bytes(good[:2000])
+    (folder / "empty.h5").write_bytes(b"")
+    (folder / "text.parquet").write_text("these are no jets")
+    (folder / "bad.yaml").write_text("data: [a, b")
+    (folder / "unknown.yaml").write_text("data: jets.parquet\nmax_jet: 3\n")
+    particles = [[[np.nan, 0.1, 0.2, 11]], [[5.0, 0.1, 0.2, 22]]]
+    np.savez(folder / "nan.npz", X=np.array(particles), y=np.array([0, 1]))
+    return folder
 
 
 WITHOUT_DATA = ["--model", "pfn", "--out", "run"]
@@ -303,9 +303,13 @@ BAD = [
 
 @pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words)[-60:] for words, _ in BAD])
 def test_bad_input_is_one_line_and_exit_code_2(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    message: str,
+    bad_files: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _bad_files()
+    monkeypatch.chdir(bad_files)
     if words[0] == "simulate":
         pytest.importorskip("pythia8mc")
     assert main(words) == 2
