@@ -11,17 +11,6 @@ from pcloud.models import model_info
 from pcloud.nn import RaggedLayout
 from tests.models.contract import COUNTS, build, make_jets, make_model
 
-COMPILED_AS = {
-    "dgcnn": "particlenet_lite",
-    "efn": "pfn",
-    "hl_logistic": "hl_mlp",
-    "image_resnext": "image_cnn",
-    "one_cut": "hl_mlp",
-    "particlenet": "particlenet_lite",
-    "transformer": "part",
-}
-"""Models made of the layers of another, which is compiled in their place."""
-
 
 @pytest.fixture(params=pcloud.list_models(), scope="module")
 def name(request):
@@ -120,14 +109,6 @@ def test_bfloat16_scores_are_close(model):
     assert coarse.isfinite().all()
     spread = exact.std(0)
     assert ((coarse - exact).abs().median(0).values < 0.15 * spread + 0.02).all()
-
-
-@pytest.mark.parametrize("name", sorted({*pcloud.list_models()} - COMPILED_AS.keys()))
-@torch.no_grad()
-def test_compiled_scores_are_the_same(name):
-    model, inputs = make_model(name), make_jets()
-    compiled = torch.compile(model, backend="aot_eager", dynamic=True)
-    torch.testing.assert_close(compiled(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
 
 
 def test_models_are_described():

@@ -1,0 +1,28 @@
+"""Models give the same scores under ``torch.compile``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import pcloud
+from tests.models.contract import make_jets, make_model
+
+COMPILED_AS = {
+    "dgcnn": "particlenet_lite",
+    "efn": "pfn",
+    "hl_logistic": "hl_mlp",
+    "image_resnext": "image_cnn",
+    "one_cut": "hl_mlp",
+    "particlenet": "particlenet_lite",
+    "transformer": "part",
+}
+"""Models made of the layers of another, which is compiled in their place."""
+
+
+@pytest.mark.parametrize("name", sorted({*pcloud.list_models()} - COMPILED_AS.keys()))
+@torch.no_grad()
+def test_compiled_scores_are_the_same(name):
+    model, inputs = make_model(name), make_jets()
+    compiled = torch.compile(model, backend="aot_eager", dynamic=True)
+    torch.testing.assert_close(compiled(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
