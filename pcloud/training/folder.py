@@ -16,6 +16,7 @@ __all__ = ["clear", "open_folder", "write_config"]
 
 # What a run leaves behind.
 _FILES = (
+    "attribution.json",
     "calibration.json",
     "config.yaml",
     "environment.json",
@@ -23,12 +24,13 @@ _FILES = (
     "metrics.csv",
     "metrics.json",
     "report.html",
+    "robustness.json",
     "scores.parquet",
     "taylor.json",
     "uncertainty.json",
     "uncertainty.parquet",
 )
-_FOLDERS = ("checkpoints", "evaluations", "figures", "members", "teacher")
+_FOLDERS = ("checkpoints", "evaluations", "figures", "members", "shift", "teacher")
 
 
 @contextlib.contextmanager

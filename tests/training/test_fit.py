@@ -130,12 +130,15 @@ def test_overwriting_starts_anew_and_spares_files_that_are_not_the_runs(
 ) -> None:
     run = train(**options, progress=False)
     (run.path / "notes.txt").write_text("mine")
-    (run.path / "scores.parquet").write_text("of the old run")
+    of_the_old_run = ("scores.parquet", "attribution.json", "robustness.json", "shift/a_b.json")
+    (run.path / "shift").mkdir()
+    for name in of_the_old_run:
+        (run.path / name).write_text("of the old run")
     again = train(**options | {"seed": 5}, overwrite=True, progress=False)
     assert again.config.seed == 5
     assert len(again.history) == 2
     assert (run.path / "notes.txt").read_text() == "mine"
-    assert not (run.path / "scores.parquet").exists()
+    assert not [name for name in of_the_old_run if (run.path / name).exists()]
 
 
 def test_overwriting_with_what_cannot_be_trained_spares_the_old_run(
