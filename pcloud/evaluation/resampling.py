@@ -29,8 +29,10 @@ def counting_error(influence: NDArray[np.floating], labels: NDArray[np.integer])
     mean = np.bincount(labels, weights=influence) / np.maximum(number, 1)
     mean[number == 1] = 0.0  # one jet tells nothing of its class: count all it adds
     square = np.bincount(labels, weights=(influence - mean[labels]) ** 2)
-    variance = square * number / np.maximum(number - 1, 1)
-    return float(np.sqrt(variance.sum()))
+    variance = (square * number / np.maximum(number - 1, 1)).sum()
+    # jets of a class that all add the same do not fluctuate, however their sum is rounded
+    rounding = len(influence) * np.finfo(np.float64).eps * np.abs(influence).max(initial=0.0)
+    return float(np.sqrt(variance)) if variance > len(influence) * rounding**2 else 0.0
 
 
 def resamplings(labels: NDArray[np.integer], number: int, seed: int) -> Iterator[NDArray[np.uint8]]:

@@ -195,6 +195,7 @@ def test_training_without_curves_is_refused():
 def test_a_single_epoch_is_drawn():
     one = np.array([0.0]), np.array([0.7])
     training_figure({"train_loss": one, "val_loss": one, "lr": one})
+    training_figure({"train_loss": one, "lr": (one[0], np.array([0.0]))})  # a schedule's end
 
 
 # --- all

@@ -72,7 +72,8 @@ def _draw(axes: Axes, title: str, curves: Mapping[str, Curve]) -> None:
             _mark_best(axes, epochs, values, int(_BEST[title](values)), color)
     axes.set_title(title, loc="left")
     if title == "learning rate":
-        axes.set_yscale("log")
+        if any((values > 0).any() for _, values in curves.values()):  # one epoch may end at 0
+            axes.set_yscale("log")
     else:
         axes.legend(
             loc="lower right",
