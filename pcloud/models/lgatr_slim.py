@@ -30,27 +30,12 @@ class LGATrSlim(nn.Module):
 
     Parameters
     ----------
-    in_features : int
-        Features per particle F, not used unless `scalars` is ``"features"``.
-    num_classes : int
-        Classes C.
-    blocks : int
-        Number of blocks.
     vectors, scalar_channels : int
         Width of all layers.
-    heads : int
-        Number of attention heads.
-    mass : {"regulated", "stored", "zero"} or callable
-        What masses the particles have, see :mod:`pcloud.nn.minkowski`.
-    scalars : {"none", "features"}
-        Whether a particle is described by the features `x` beside its momentum. These are invariant
-        under a transformation only as far as they are themselves.
     beams : {"lightlike", "spacelike", "timelike", "none"}
         Which two vectors tell the network the beam axis.
-    time : bool
-        Whether it is told the direction of time, so that it knows energies.
-    scale : float
-        Momentum in GeV that counts as 1.
+    in_features, num_classes, blocks, heads, mass, scalars, time, scale
+        As of :class:`~pcloud.models.lgatr.LGATr`.
 
     References
     ----------
