@@ -20,6 +20,7 @@ from pcloud.interpret.attribution_captum import captum_method
 from pcloud.interpret.edges import held_graph, record_graph
 from pcloud.interpret.response import log_odds
 from pcloud.io.jets import MOMENTUM, FlatJets, as_offsets
+from pcloud.nn.derivatives import frozen
 
 __all__ = ["METHODS", "Attribution", "attribute"]
 
@@ -100,8 +101,9 @@ def attribute(
     samples: int = 16,
     noise: float = 0.1,
     hold_graph: bool = True,
-    batch_size: int = 512,
+    batch_size: int = 128,
     seed: int = 0,
+    advance: Callable[[float], Any] = lambda jets: None,
 ) -> Attribution:
     """Attribute the log-odds of a class to the particles of each jet.
 
@@ -142,6 +144,8 @@ def attribute(
         Jets that pass the network at a time, noisy, scaled and shortened ones counted.
     seed : int
         Of the noise.
+    advance : callable
+        Called after every batch with how many jets it was worth.
 
     Returns
     -------
@@ -179,11 +183,14 @@ def attribute(
     model.eval()
     try:
         if method == "occlusion":
-            return _occlude(model, flat, feature_set(features), target, batch_size)
-        cloud = _Cloud(model, flat, feature_set(features), target)
-        space = cloud.space(respect_to)
-        options = {"steps": steps, "samples": samples, "noise": noise, "seed": seed}
-        return _differentiate(cloud, method, space, baseline, hold_graph, batch_size, options)
+            return _occlude(model, flat, feature_set(features), target, batch_size, advance)
+        with frozen(model):
+            cloud = _Cloud(model, flat, feature_set(features), target)
+            space = cloud.space(respect_to)
+            options = {"steps": steps, "samples": samples, "noise": noise, "seed": seed}
+            return _differentiate(
+                cloud, method, space, baseline, hold_graph, batch_size, options, advance
+            )
     finally:
         model.train(was_training)
 
@@ -252,6 +259,7 @@ def _differentiate(
     hold_graph: bool,
     batch_size: int,
     options: dict[str, Any],
+    advance: Callable[[float], Any],
 ) -> Attribution:
     start = _baseline(cloud, method, space, baseline)
     compute, copies = captum_method(method, **options)
@@ -267,6 +275,7 @@ def _differentiate(
             with torch.no_grad():
                 responses.append(respond(inputs, particle))
                 baselines.append(respond(start.expand_as(inputs), particle))
+        advance(batch.num_graphs)
     columns = cloud.features.names if space == "features" else MOMENTUM
     return Attribution(
         method,
@@ -301,10 +310,16 @@ def _baseline(cloud: _Cloud, method: str, space: str, baseline: str | Sequence[f
 
 
 def _occlude(
-    model: nn.Module, jets: FlatJets, features: FeatureSet, target: int, batch_size: int
+    model: nn.Module,
+    jets: FlatJets,
+    features: FeatureSet,
+    target: int,
+    batch_size: int,
+    advance: Callable[[float], Any],
 ) -> Attribution:
-    whole = _responses(model, jets, features, target, batch_size)
     counts = jets.counts
+    share = len(jets) / max(counts.sum(), 1)
+    whole = _responses(model, jets, features, target, batch_size, lambda jets: None)
     values = np.full(jets.offsets[-1], np.nan)
     for first, last in _chunks(counts**2):
         part = jets.slice(first, last)
@@ -312,7 +327,14 @@ def _occlude(
         rest = np.full(len(shortened), np.nan)
         some = shortened.counts > 0
         if some.any():
-            rest[some] = _responses(model, shortened.select(some), features, target, batch_size)
+            rest[some] = _responses(
+                model,
+                shortened.select(some),
+                features,
+                target,
+                batch_size,
+                lambda jets: advance(jets * share),
+            )
         before = np.repeat(whole[first:last], part.counts)
         values[jets.offsets[first] : jets.offsets[last]] = before - rest
     return Attribution("occlusion", values[:, None], ("particle",), jets.offsets, whole)
@@ -332,10 +354,18 @@ def _shortened(jets: FlatJets) -> FlatJets:
 
 @torch.no_grad()
 def _responses(
-    model: nn.Module, jets: FlatJets, features: FeatureSet, target: int, batch_size: int
+    model: nn.Module,
+    jets: FlatJets,
+    features: FeatureSet,
+    target: int,
+    batch_size: int,
+    advance: Callable[[float], Any],
 ) -> NDArray[np.floating]:
-    loader = JetLoader(JetDataset(jets.to_awkward(), features), batch_size)
-    return _numpy([log_odds(model(b.x, b.p4, b.batch), target) for b in loader])
+    found = []
+    for batch in JetLoader(JetDataset(jets.to_awkward(), features), batch_size):
+        found.append(log_odds(model(batch.x, batch.p4, batch.batch), target))
+        advance(batch.num_graphs)
+    return _numpy(found)
 
 
 def _chunks(sizes: NDArray[np.integer]) -> Iterator[tuple[int, int]]:

@@ -20,7 +20,13 @@ from pcloud.evaluation.figures.style import (
     line_styles,
 )
 
-__all__ = ["attention_figure", "features_figure", "images_figure", "jets_figure"]
+__all__ = [
+    "attention_figure",
+    "features_figure",
+    "heatmaps_figure",
+    "images_figure",
+    "jets_figure",
+]
 
 _DIVERGING = "RdBu_r"
 _LIMIT = 0.85  # of the plane in eta and phi
@@ -174,4 +180,43 @@ def attention_figure(profiles: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Fig
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
     figure.supylabel("attention over uniform", fontsize=12)
+    return figure
+
+
+@figure_style()
+def heatmaps_figure(images: Sequence[Mapping[str, Any]], method: str, *, label: str) -> Figure:
+    """Images, and beside each what its pixels add to the response: red for the class, blue against.
+
+    Parameters
+    ----------
+    images : sequence of mapping
+        Each with a ``title``, an ``image`` (H, W) and, by method, the ``values`` (H, W).
+    method : str
+        Which of them.
+    label : str
+        What the colour means.
+
+    Returns
+    -------
+    Figure
+        Grey levels grow with the root of the pixel; all colours are on one scale.
+    """
+    rows = -(-len(images) // 2)
+    figure = Figure(figsize=(WIDTH, 0.7 + 1.35 * rows))
+    panels = figure.subplots(rows, 4, squeeze=False).flat
+    values = [np.asarray(image["values"][method], dtype=float) for image in images]
+    largest = float(np.quantile(np.abs(np.stack(values)), 0.998)) or 1.0
+    for image, value in zip(images, values, strict=True):
+        left, right = next(panels), next(panels)
+        grey = np.sqrt(np.maximum(np.asarray(image["image"], dtype=float), 0))
+        left.imshow(grey, cmap="Greys", interpolation="nearest")
+        left.set_title(image["title"], fontsize=8, loc="left", parse_math=False)
+        drawn = right.imshow(
+            value, cmap=_DIVERGING, vmin=-largest, vmax=largest, interpolation="nearest"
+        )
+    for axes in figure.axes:
+        axes.set_axis_off()
+    figure.colorbar(
+        drawn, ax=figure.axes, location="bottom", label=label, fraction=0.05, aspect=40, shrink=0.9
+    )
     return figure

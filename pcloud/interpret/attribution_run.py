@@ -18,7 +18,8 @@ from pcloud.features import FeatureSet
 from pcloud.interpret.attention import PAIR_FEATURES, attention_maps
 from pcloud.interpret.attribution import METHODS, Attribution, attribute
 from pcloud.interpret.edges import edge_importance
-from pcloud.interpret.jets import Plane, mean_image, most_misclassified
+from pcloud.interpret.heatmaps import heatmaps, network_and_images
+from pcloud.interpret.jets import Plane, mean_image, worst_and_typical
 from pcloud.io.jets import FlatJets
 from pcloud.nn.attention import SelfAttention
 from pcloud.nn.edge_conv import EdgeBlock
@@ -30,6 +31,7 @@ __all__ = ["ATTRIBUTION_FILE", "attribute_run", "read_attribution"]
 
 ATTRIBUTION_FILE = "attribution.json"
 
+_JETS = 200
 _DRAWN = 2  # jets of each class that are drawn, of those taken for another and of typical ones
 _EDGES = 60  # the most important edges of a jet
 _PAIR_JETS = 100  # whose attention is averaged
@@ -40,9 +42,9 @@ def attribute_run(
     methods: Sequence[str],
     *,
     signal: str | None = None,
-    jets: int = 200,
+    jets: int | None = None,
     checkpoint: str = "best",
-    advance: Callable[[int], Any] = lambda methods: None,
+    advance: Callable[[float], Any] = lambda part: None,
     **options: Any,
 ) -> dict[str, Any]:
     """Attribute the decisions of a run on its test jets, and write ``attribution.json``.
@@ -50,17 +52,19 @@ def attribute_run(
     Parameters
     ----------
     run : Run
-        The trained tagger.
+        The trained tagger, on jets or on images. Of networks that make an image of a jet the
+        pixels are attributed to.
     methods : sequence of str
         Of :data:`~pcloud.interpret.attribution.METHODS`.
     signal : str, optional
         Class whose log-odds are attributed; by default the second.
-    jets : int
-        How many test jets; the worst of them and typical ones are drawn.
+    jets : int, optional
+        How many test jets; the worst of them and typical ones are drawn. By default 200, or what
+        the network passes in some minutes.
     checkpoint : str
         ``"best"`` or ``"last"``.
     advance : callable
-        Called with 1 after every method.
+        Called with the part of the whole work that was done.
     **options
         Of :func:`~pcloud.interpret.attribution.attribute`.
 
@@ -69,34 +73,45 @@ def attribute_run(
     dict
         As in the file.
     """
+    from pcloud.training.cost import affordable_jets
     from pcloud.training.data import load_splits
 
     for method in methods:
         if method not in METHODS:
             raise UnknownNameError("attribution method", method, METHODS)
     tagger = run.tagger(checkpoint)
-    if not isinstance(tagger.feature_set, FeatureSet):
-        raise InputError("this attribution is for networks on jets, and this one takes images")
     if signal is not None and signal not in run.classes:
         raise UnknownNameError("class", signal, run.classes)
     target = 1 if signal is None else run.classes.index(signal)
     (test,) = load_splits(run.config, "test")
+    if jets is None:
+        passes = sum(_passes(method, **options) for method in methods)
+        jets = affordable_jets(run, test, passes=passes, most=_JETS, checkpoint=checkpoint)
     sample = test[:jets]
     labels, scores = np.asarray(sample.label), run.predict(sample, checkpoint=checkpoint)
     model = run.model(checkpoint).cpu()
+    about = {"signal": run.classes[target], "jets": len(sample), "checkpoint": checkpoint}
+    if pictures := network_and_images(model, sample, tagger.feature_set):
+        values = about | heatmaps(
+            *pictures, labels, scores, run.classes, methods, target, advance, **options
+        )
+        return _write(run.path, values)
     found: dict[str, Attribution] = {}
     for method in methods:
         found[method] = attribute(
-            model, sample, method, features=tagger.feature_set, target=target, **options
+            model,
+            sample,
+            method,
+            features=tagger.feature_set,
+            target=target,
+            advance=lambda number: advance(number / (len(sample) * len(methods))),
+            **options,
         )
-        advance(1)
     flat = FlatJets.from_awkward(sample)
     plane = Plane.of(flat)
-    chosen = _chosen(labels, scores)
+    chosen = worst_and_typical(labels, scores, _DRAWN)
     values = {
-        "signal": run.classes[target],
-        "jets": len(sample),
-        "checkpoint": checkpoint,
+        **about,
         "methods": {method: _summary(a) for method, a in found.items()},
         "images": _images(flat, plane, labels, run.classes, found),
         "drawn": [
@@ -104,7 +119,11 @@ def attribute_run(
         ],
         **_inside(model, sample, tagger.feature_set, target, [i for i, _ in chosen]),
     }
-    (run.path / ATTRIBUTION_FILE).write_text(json.dumps(values) + "\n", encoding="utf-8")
+    return _write(run.path, values)
+
+
+def _write(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+    (folder / ATTRIBUTION_FILE).write_text(json.dumps(values) + "\n", encoding="utf-8")
     return values
 
 
@@ -129,12 +148,19 @@ def read_attribution(folder: str | Path) -> dict[str, Any]:
 
 def feature_rows(found: dict[str, Any]) -> list[list[str]]:
     """A table: the share of every feature, a column for each method that knows features."""
-    methods = {m: v["shares"] for m, v in found["methods"].items() if len(v["shares"]) > 1}
+    methods = {m: v["shares"] for m, v in found["methods"].items() if len(v.get("shares", ())) > 1}
     if not methods:
         return []
     names = list(next(iter(methods.values())))
     rows = [["part of all attribution", *(m.replace("_", " ") for m in methods)]]
     return rows + [[n, *(f"{shares[n]:.3f}" for shares in methods.values())] for n in names]
+
+
+def _passes(method: str, *, steps: int = 32, samples: int = 16, **options: Any) -> float:
+    """How often a jet passes the network; a way back costs as much as two ways forth."""
+    particles = 50  # of a jet, about
+    copies = {"integrated_gradients": steps, "smoothgrad": samples, "saliency": 1}
+    return 3 * copies[method] if method in copies else particles
 
 
 def _summary(found: Attribution) -> dict[str, Any]:
@@ -145,17 +171,6 @@ def _summary(found: Attribution) -> dict[str, Any]:
         summary["gap"] = float(np.abs(found.gap).mean())
         summary["change"] = float(np.abs(found.response - found.baseline).mean())
     return summary
-
-
-def _chosen(labels: np.ndarray, scores: np.ndarray) -> list[tuple[int, str]]:
-    """The jets to draw, and why: of each class the worst and a typical one."""
-    chosen = []
-    own = scores[np.arange(len(labels)), labels]
-    for label, worst in most_misclassified(labels, scores, _DRAWN).items():
-        members = np.flatnonzero(labels == label)
-        middle = members[np.argsort(own[members])[len(members) // 2]]
-        chosen += [(int(i), "worst") for i in worst] + [(int(middle), "typical")]
-    return chosen
 
 
 def _images(

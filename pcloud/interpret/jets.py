@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pcloud.io.jets import FlatJets
 
-__all__ = ["Plane", "mean_image", "most_misclassified"]
+__all__ = ["Plane", "mean_image", "most_misclassified", "worst_and_typical"]
 
 Floats = NDArray[np.floating]
 
@@ -89,3 +89,16 @@ def most_misclassified(
         members = np.flatnonzero(labels == label)
         found[label] = members[np.argsort(own[members], kind="stable")[:number]]
     return found
+
+
+def worst_and_typical(
+    labels: NDArray[np.integer], scores: Floats, number: int = 2
+) -> list[tuple[int, str]]:
+    """Jets to draw, and why: of each class the worst ones, and one of median probability."""
+    chosen = []
+    own = scores[np.arange(len(labels)), labels]
+    for label, worst in most_misclassified(labels, scores, number).items():
+        members = np.flatnonzero(labels == label)
+        middle = members[np.argsort(own[members])[len(members) // 2]]
+        chosen += [(int(i), "worst") for i in worst] + [(int(middle), "typical")]
+    return chosen

@@ -1,4 +1,4 @@
-"""Higher derivatives through layers whose fast backward pass knows the first one only."""
+"""Derivatives by inputs alone, and higher ones where a fast backward pass knows the first only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from functools import wraps
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-__all__ = ["first_derivative", "higher_derivatives", "wants_higher_derivatives"]
+__all__ = ["first_derivative", "frozen", "higher_derivatives", "wants_higher_derivatives"]
 
 _WANTED = ContextVar("higher_derivatives", default=False)
 
@@ -33,6 +34,19 @@ def higher_derivatives() -> Iterator[None]:
 def wants_higher_derivatives() -> bool:
     """Whether a layer must take its plain path."""
     return _WANTED.get()
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Context in which no gradients of the weights are computed, which are half of a way back."""
+    free = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in free:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in free:
+            parameter.requires_grad_(True)
 
 
 def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:

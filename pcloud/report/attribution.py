@@ -9,6 +9,7 @@ from pcloud.evaluation.shift import ShiftTest, summary
 from pcloud.interpret.attribution_figures import (
     attention_figure,
     features_figure,
+    heatmaps_figure,
     images_figure,
     jets_figure,
 )
@@ -29,6 +30,8 @@ def attribution(run: RunFolder, figures: FigureFolder) -> Section:
         return Section(title, "")
     found = read_attribution(run.path)
     method = next(name for name in _BEST_FIRST if name in found["methods"])
+    if "heatmaps" in found:
+        return Section(title, _pixels(found, method, figures))
     drawn = figures.add(
         "attribution_jets",
         jets_figure(
@@ -54,6 +57,23 @@ def attribution(run: RunFolder, figures: FigureFolder) -> Section:
     drawn += _more(found, figures)
     body = paragraph(_words(found)) + f'<div class="figures">{drawn}</div>'
     return Section(title, body)
+
+
+def _pixels(found: dict[str, Any], method: str, figures: FigureFolder) -> str:
+    """Heatmaps of a network on images."""
+    label = f"{method.replace('_', ' ')}: log-odds of {found['signal']}"
+    drawn = figures.add(
+        "attribution_images",
+        heatmaps_figure(found["heatmaps"], method, label=label),
+        "The most misclassified images and typical ones with the probability of their class, and "
+        f"what their pixels add to the log-odds of {found['signal']} (red for it, blue against).",
+    )
+    drawn += figures.add(
+        "attribution_mean",
+        heatmaps_figure(found["mean_heatmaps"], method, label=label),
+        "The same on average over the images of each class.",
+    )
+    return paragraph(_words(found)) + f'<div class="figures">{drawn}</div>'
 
 
 def _more(found: dict[str, Any], figures: FigureFolder) -> str:
@@ -88,11 +108,17 @@ def _more(found: dict[str, Any], figures: FigureFolder) -> str:
 
 
 def _words(found: dict[str, Any]) -> str:
-    words = f"The log-odds of {found['signal']}, attributed to the particles of {found['jets']:,} test jets."
+    what = "pixels" if "heatmaps" in found else "particles"
+    words = f"The log-odds of {found['signal']}, attributed to the {what} of {found['jets']:,} test jets."
     path = found["methods"].get("integrated_gradients")
+    start = "the mean particle"
+    if "heatmaps" in found:
+        start = "a black image"
+    elif path and "px" in path["shares"]:
+        start = "particles without momentum"
     if path:
         words += (
-            f" Integrated gradients add up to the change of the log-odds from the mean particle to "
+            f" Integrated gradients add up to the change of the log-odds from {start} to "
             f"the jet, {path['change']:.2f} on average, up to {path['gap']:.2g}."
         )
     return words

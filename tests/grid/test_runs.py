@@ -11,6 +11,8 @@ import pcloud
 from pcloud.cli import main
 from pcloud.grid import ImageFormat, ImageSet, read_images
 from pcloud.grid.splits import load_image_splits, stratified_parts
+from pcloud.interpret.attribution_run import read_attribution
+from pcloud.report import write_report
 from pcloud.training.config import TrainConfig
 from tests.grid.made import bars
 
@@ -129,3 +131,22 @@ def test_a_network_of_ones_own_is_known_by_its_input(file, tmp_path):
         progress=False,
     )
     assert run.predict(read_images(file)[:3]).shape == (3, 2)
+
+
+def test_pixels_are_explained_by_a_command_and_drawn_in_the_report(run, capsys):
+    pytest.importorskip("captum")
+    methods = ["integrated_gradients", "occlusion"]
+    assert main(["explain", str(run.path), "--method", *methods, "--jets", "40"]) == 0
+    assert "unexplained" in capsys.readouterr().out
+    found = read_attribution(run.path)
+    assert found["methods"]["integrated_gradients"]["gap"] < 0.1
+    assert [entry["title"] for entry in found["mean_heatmaps"]] == ["mean lying", "mean upright"]
+    for entry in found["heatmaps"]:  # the class is in the bar, not in the noise around it
+        image = np.array(entry["image"])
+        bright = image > 0.7 * image.max()
+        for method in methods:
+            size = np.abs(entry["values"][method])
+            assert size[bright].mean() > 2 * size[~bright].mean(), (entry["title"], method)
+    page = write_report(run.path).read_text()
+    assert "attributed to the pixels of 40 test jets" in page
+    assert (run.path / "figures" / "attribution_images.png").stat().st_size > 5000
