@@ -299,25 +299,36 @@ def caption(options: argparse.Namespace, test: ak.Array) -> str:
 
 
 def draw(found: dict[str, Entry], path: Path) -> None:
-    """Rejection with its error against operations per jet."""
+    """A row for each model: thick bars are the spread of the seeds, thin ones count test jets."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     from pcloud.evaluation.figures import figure_style, save_figure
     from pcloud.evaluation.figures.style import COLORS, new_figure
 
+    panels = {"auc": "AUC", "rejection@0.5": r"$1/\varepsilon_B$ at $\varepsilon_S = 0.5$"}
     with figure_style():
-        figure, (axes,) = new_figure(4.4)
-        for i, (name, entry) in enumerate(found.items()):
-            if entry.cost is None or any(t["rejection@0.5"].limit for t in entry.seeds.values()):
-                continue
-            values = [t["rejection@0.5"] for t in entry.seeds.values()]
-            error = np.mean([v.error for v in values])
-            if len(values) > 1:
-                error = np.hypot(error, np.std([v.value for v in values], ddof=1))
-            x, y, color = entry.cost.flops_per_jet / 1e6, mean(entry, "rejection@0.5"), COLORS
-            axes.errorbar(x, y, error, fmt="o", color=color[i % len(color)], capsize=2)
-            axes.annotate(name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
-        axes.set(xscale="log", yscale="log")
-        axes.set_xlabel("operations per jet [MFLOP]")
-        axes.set_ylabel(r"background rejection $1/\varepsilon_B$ at $\varepsilon_S = 0.5$")
+        figure, axes = new_figure(1.2 + 0.26 * len(found), columns=len(panels))
+        for panel, (metric, label), color in zip(axes, panels.items(), COLORS, strict=False):
+            for row, entry in enumerate(found.values()):
+                values = [table[metric] for table in entry.seeds.values()]
+                if any(value.limit for value in values):
+                    continue
+                counting = float(np.mean([v.error for v in values]))
+                spread = float(np.std([v.value for v in values], ddof=1)) if values[1:] else 0.0
+                bars = {"fmt": "none", "ecolor": color}
+                panel.plot(mean(entry, metric), row, "o", color=color, markersize=5)
+                panel.errorbar(
+                    mean(entry, metric), row, xerr=spread, elinewidth=7, alpha=0.35, **bars
+                )
+                panel.errorbar(mean(entry, metric), row, xerr=counting, elinewidth=1.2, **bars)
+            panel.set(xlabel=label, ylim=(-0.6, len(found) - 0.4))
+            panel.set_yticks(range(len(found)), list(found), fontsize=8)
+            panel.tick_params(axis="y", which="minor", length=0)
+        axes[1].set_yticks(range(len(found)), [""] * len(found))
+        axes[1].set_xscale("log")
+        axes[1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[1].xaxis.set_major_formatter("{x:.0f}")
+        axes[1].xaxis.set_minor_formatter(NullFormatter())
         save_figure(figure, path.with_suffix(""))
 
 
