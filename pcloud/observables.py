@@ -1,8 +1,8 @@
 """High-level observables of jets: what was cut on before networks saw particles.
 
-Functions of flat momenta ``p4 (N, 4)`` in GeV and a layout, one value per jet. Differentiable with
-respect to the momenta, except that axes of subjets count as given. Angles are distances in rapidity
-and azimuth, and an empty jet has 0.
+Functions of flat momenta ``p4 (N, 4)`` in GeV and a layout, one value per jet; of arrays,
+:func:`jet_observables`. Differentiable with respect to the momenta, except that axes of subjets
+count as given. Angles are distances in rapidity and azimuth, and an empty jet has 0.
 """
 
 from __future__ import annotations
@@ -10,20 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pcloud import kinematics
 from pcloud.errors import UnknownNameError
+from pcloud.io.jets import FlatJets
 from pcloud.nn.clustering import Recombination, exclusive_axes, winner_take_all
 from pcloud.nn.layout import RaggedLayout
-from pcloud.nn.pooling import sum_pool
+from pcloud.nn.pooling import max_pool, sum_pool
 
 __all__ = [
     "OBSERVABLES",
     "compute_observables",
     "correlators",
     "girth",
+    "jet_observables",
+    "leading_share",
     "n_subjettiness",
     "ptd",
 ]
@@ -101,6 +106,12 @@ def ptd(p4: Tensor, layout: RaggedLayout) -> Tensor:
     return _ratio(kinematics.safe_sqrt(sum_pool(kinematics.pt2(p4), layout)), total, empty=0.0)
 
 
+def leading_share(p4: Tensor, layout: RaggedLayout) -> Tensor:
+    """Largest pT over the sum, shape (B,)."""
+    pt = kinematics.pt(p4)
+    return _ratio(max_pool(pt.unsqueeze(-1), layout)[:, 0], sum_pool(pt, layout), empty=0.0)
+
+
 def correlators(p4: Tensor, layout: RaggedLayout, beta: float = 1.0) -> tuple[Tensor, Tensor]:
     """Energy correlation functions e_2 and e_3 with pT fractions z, shapes (B,).
 
@@ -169,12 +180,14 @@ def _correlator_ratio(power: int) -> Callable[[_Jets], Tensor]:
 
 OBSERVABLES: dict[str, Callable[[_Jets], Tensor]] = {
     "pt": lambda jets: kinematics.pt(jets.jet),
+    "eta": lambda jets: kinematics.eta(jets.jet),
     "mass": lambda jets: kinematics.safe_sqrt(kinematics.mass2(jets.jet)),
     "multiplicity": lambda jets: jets.layout.counts.to(jets.p4.dtype),
     **{f"tau{n}": _tau(n) for n in (1, 2, 3, 4)},
     **{f"tau{n}{n - 1}": _tau_ratio(n) for n in (2, 3, 4)},
     "girth": lambda jets: girth(jets.p4, jets.layout),
     "ptd": lambda jets: ptd(jets.p4, jets.layout),
+    "leading_share": lambda jets: leading_share(jets.p4, jets.layout),
     "c2": _correlator_ratio(2),
     "d2": _correlator_ratio(3),
 }
@@ -213,6 +226,27 @@ def compute_observables(
     """
     jets = _Jets(p4.double(), layout, radius)
     return torch.stack([_named(name)(jets) for name in names], dim=-1)
+
+
+_DESCRIBING = ("pt", "eta", "mass", "multiplicity", "girth", "ptd", "leading_share")
+
+
+@torch.no_grad()
+def jet_observables(
+    jets: FlatJets, names: Sequence[str] = _DESCRIBING
+) -> dict[str, NDArray[np.floating]]:
+    """Columns (B,) that describe each jet, float64, by the names of `OBSERVABLES`.
+
+    Parameters
+    ----------
+    jets : FlatJets
+        Momenta in GeV.
+    names : sequence of str
+        Which; by default those that take a single pass over the particles.
+    """
+    p4 = torch.from_numpy(np.stack(jets.p4, axis=-1).astype(np.float64))
+    layout = RaggedLayout.from_ptr(torch.from_numpy(np.asarray(jets.offsets, dtype=np.int64)))
+    return dict(zip(names, compute_observables(p4, layout, names).T.numpy(), strict=True))
 
 
 def _named(name: str) -> Callable[[_Jets], Tensor]:

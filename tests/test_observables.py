@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 
+import awkward as ak
+import numpy as np
 import pytest
 import torch
 import uproot
@@ -12,8 +14,15 @@ import uproot
 import pcloud
 from pcloud import kinematics as kin
 from pcloud.errors import UnknownNameError
+from pcloud.io.jets import FlatJets
 from pcloud.nn import RaggedLayout
-from pcloud.observables import OBSERVABLES, compute_observables, correlators, n_subjettiness
+from pcloud.observables import (
+    OBSERVABLES,
+    compute_observables,
+    correlators,
+    jet_observables,
+    n_subjettiness,
+)
 from tests.models.contract import make_jets
 
 COUNTS = [1, 2, 3, 20, 45]
@@ -78,6 +87,27 @@ def test_correlators_are_the_sums_over_pairs_and_triples(jets):
         )
         assert e2[i].item() == pytest.approx(pairs, abs=1e-12)
         assert e3[i].item() == pytest.approx(triples, abs=1e-12)
+
+
+def test_observables_of_arrays_are_those_of_vector():
+    jets = pcloud.load_dataset("simulated", "test")[:50]
+    p4 = ak.values_astype(jets.p4, np.float64)
+    p4 = ak.with_field(p4, p4.mag, "E")  # stored in float32, it would have them slower than light
+    axis = ak.sum(p4, axis=1)
+    found = jet_observables(FlatJets.from_awkward(ak.with_field(jets, p4, "p4")))
+    total = ak.sum(p4.pt, axis=1)
+    expected = {
+        "pt": axis.pt,
+        "eta": axis.eta,
+        "mass": axis.mass,
+        "multiplicity": ak.num(p4),
+        "girth": ak.sum(p4.pt * p4.deltaRapidityPhi(axis), axis=1) / total,
+        "ptd": np.sqrt(ak.sum(p4.pt**2, axis=1)) / total,
+        "leading_share": ak.max(p4.pt, axis=1) / total,
+    }
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], ak.to_numpy(values), rtol=1e-9, err_msg=name)
 
 
 def test_n_subjettiness_is_that_of_fastjet_axes(jets):

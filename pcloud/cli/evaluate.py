@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
@@ -65,7 +66,11 @@ def _add_robustness(parser: ArgumentParser) -> None:
         help="Change the run's test jets too (energies, particles, angles), measure what that does, "
         "what passes a cut against pT, mass and multiplicity, and the sculpting of the mass.",
     )
-    parser.add_argument("--robustness-jets", type=int, default=2000, help="Jets to change.")
+    parser.add_argument(
+        "--robustness-jets",
+        type=int,
+        help="Jets to change; by default 2000, or what the network passes in some minutes.",
+    )
     parser.add_argument(
         "--simulations",
         type=int,
@@ -112,10 +117,14 @@ def execute(options: Options) -> None:
 
 
 def _evaluate_robustness(run: Run, options: Options) -> None:
+    from pcloud.evaluation import read_scores
     from pcloud.training.robustness import number_of_scorings, robustness_run
 
     names = ("signal", "background", "checkpoint", "batch_size", "simulations", "seed")
     chosen = {name: options[name] for name in names}
+    if options["split"] == "test" and options["name"] is None:  # just scored
+        chosen["scores"] = read_scores(run.path / "scores.parquet").values
+    chosen["workers"] = os.cpu_count() or 1
     with progress_bar("changes", number_of_scorings(options["simulations"])) as advance:
         stored = robustness_run(run, jets=options["robustness_jets"], advance=advance, **chosen)
     print_rows(stored.robustness.rows())

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
-from pcloud.evaluation.observables import jet_observables
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.shift_classifiers import Classifier, classifier_named
 from pcloud.io.jets import FlatJets
+from pcloud.observables import jet_observables
 
 __all__ = ["Difference", "ShiftTest", "compare_jets", "differences", "jet_columns", "summary"]
 

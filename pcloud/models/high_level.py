@@ -17,6 +17,10 @@ from pcloud.observables import OBSERVABLES, compute_observables
 __all__ = ["HighLevelTagger", "hl_logistic", "one_cut"]
 
 
+INPUTS = tuple(name for name in OBSERVABLES if name not in ("eta", "leading_share"))
+"""The observables that tell kinds of jets apart."""
+
+
 @register_model("hl_mlp", paper="1704.08249", year=2017, use="how far observables go", inputs="p4")
 class HighLevelTagger(nn.Module):
     """A network on mass, pT, multiplicity, N-subjettiness and other observables of the jet.
@@ -49,7 +53,7 @@ class HighLevelTagger(nn.Module):
         in_features: int,
         num_classes: int = 2,
         *,
-        observables: Sequence[str] = tuple(OBSERVABLES),
+        observables: Sequence[str] = INPUTS,
         hidden: Sequence[int] = (64, 64),
         dropout: float = 0.0,
         radius: float = 0.8,

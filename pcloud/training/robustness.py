@@ -13,12 +13,13 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.evaluation.dependence import Dependence, measure_dependence
-from pcloud.evaluation.observables import jet_observables
 from pcloud.evaluation.robustness import Robustness, measure_robustness
 from pcloud.evaluation.robustness_transformations import TRANSFORMATIONS
 from pcloud.evaluation.sculpting import Sculpting, measure_sculpting
 from pcloud.features import FeatureSet
 from pcloud.io.jets import FlatJets
+from pcloud.observables import jet_observables
+from pcloud.training.cost import affordable_jets
 from pcloud.training.data import load_splits
 from pcloud.training.run import Run
 
@@ -26,6 +27,7 @@ __all__ = ["ROBUSTNESS_FILE", "StoredRobustness", "read_robustness", "robustness
 
 ROBUSTNESS_FILE = "robustness.json"
 
+_JETS = 2000
 _OBSERVABLES = ("pt", "mass", "multiplicity")
 _SIMULATIONS: dict[str, dict[str, Any]] = {
     "with multi-parton interactions": {"mpi": True},
@@ -80,13 +82,15 @@ class StoredRobustness:
 def robustness_run(
     run: Run,
     *,
-    jets: int = 2000,
+    jets: int | None = None,
     efficiency: float = 0.5,
     signal: str | None = None,
     background: str | None = None,
     checkpoint: str = "best",
     batch_size: int = 512,
     simulations: int = 0,
+    workers: int = 1,
+    scores: np.ndarray | None = None,
     seed: int = 0,
     advance: Callable[[], Any] = lambda: None,
 ) -> StoredRobustness:
@@ -98,8 +102,9 @@ def robustness_run(
     ----------
     run : Run
         The trained tagger.
-    jets : int
-        Test jets to change; all test jets are scored once for dependence and sculpting.
+    jets : int, optional
+        Test jets to change; by default 2000, or what the network passes in some minutes. All test
+        jets are scored once for dependence and sculpting.
     efficiency : float
         Signal efficiency of the cut.
     signal, background : str, optional
@@ -108,10 +113,15 @@ def robustness_run(
         As for :meth:`Run.predict`.
     simulations : int
         Jets to simulate with each of some other settings (extra ``sim``); 0 for none.
+    workers : int
+        Processes that simulate; with more than one the calling script needs the guard
+        ``if __name__ == "__main__":``.
+    scores : ndarray, shape (B, C), optional
+        Of all test jets, where they are known.
     seed : int
         Of the random changes and the simulation.
     advance : callable
-        Called after every scoring.
+        Called after every scoring and every simulation.
 
     Raises
     ------
@@ -120,14 +130,17 @@ def robustness_run(
     MissingExtraError
         If jets are to be simulated and Pythia is not installed.
     """
-    if jets < 2:
+    if jets is not None and jets < 2:
         raise InputError(f"robustness needs at least 2 jets, got {jets}")
     if not isinstance(run.tagger(checkpoint).feature_set, FeatureSet):
         raise InputError("robustness is for networks on jets, and this one takes images")
     if len(run.classes) > 2 and signal is None:
         raise InputError(f"which of {', '.join(run.classes)} is the signal?")
-    others = _simulated(run, simulations, seed)
+    others = _simulated(run, simulations, seed, workers, advance)
     (test,) = load_splits(run.config, "test")
+    if jets is None:
+        passes = number_of_scorings(0)
+        jets = affordable_jets(run, test, passes=passes, most=_JETS, checkpoint=checkpoint)
     options: dict[str, Any] = {
         "classes": run.classes,
         "signal": signal,
@@ -146,7 +159,9 @@ def robustness_run(
         advance=advance,
         **options,
     )
-    labels, scores = np.asarray(test.label), predict(test)
+    labels = np.asarray(test.label)
+    if scores is None:
+        scores = predict(test)
     observables = jet_observables(FlatJets.from_awkward(test))
     dependence = measure_dependence(
         labels,
@@ -164,7 +179,7 @@ def robustness_run(
 def number_of_scorings(simulations: int) -> int:
     """How often :func:`robustness_run` calls `advance`."""
     changes = sum(len(t.strengths) for t in TRANSFORMATIONS.values())
-    return 1 + changes + (1 + len(_SIMULATIONS) if simulations else 0)
+    return 1 + changes + (2 * (1 + len(_SIMULATIONS)) if simulations else 0)
 
 
 def read_robustness(folder: str | Path) -> StoredRobustness:
@@ -198,7 +213,9 @@ def _names(classes: list[str], signal: str | None, background: str | None) -> tu
     return str(signal), background or "the rest"
 
 
-def _simulated(run: Run, number: int, seed: int) -> dict[str, ak.Array]:
+def _simulated(
+    run: Run, number: int, seed: int, workers: int, advance: Callable[[], Any]
+) -> dict[str, ak.Array]:
     """Jets of other simulations, and of the recipe itself with as many jets."""
     if not number:
         return {}
@@ -213,6 +230,7 @@ def _simulated(run: Run, number: int, seed: int) -> dict[str, ak.Array]:
     settings: dict[str, dict[str, Any]] = {"the recipe again": {}, **_SIMULATIONS}
     found = {}
     for name, options in settings.items():
-        jets = simulate_jets(number, seed=1000 + seed, progress=False, **options)
+        jets = simulate_jets(number, seed=1000 + seed, workers=workers, progress=False, **options)
+        advance()
         found[name] = jets[[*run.feature_set.columns, "p4", "label"]]
     return found

@@ -9,9 +9,9 @@ import pytest
 import pcloud
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation import evaluate
-from pcloud.evaluation.observables import jet_observables
 from pcloud.evaluation.robustness import Robustness, compare_scores, measure_robustness
 from pcloud.io.jets import FlatJets
+from pcloud.observables import jet_observables
 
 
 @pytest.fixture(scope="module")
