@@ -115,8 +115,12 @@ class StoredCalibration:
         return [["scaling", *used], *rows]
 
     def thresholds(self, sample: Scores) -> list[list[str]]:
-        """Rows with the thresholds, and what passes them of the test jets."""
-        rows = [["", "threshold", "efficiency", "mistag rate"]]
+        """Rows with the thresholds, what should pass them, and what does of the test jets.
+
+        What should pass has the error that the validation jets leave, what does pass that of the
+        test jets alone: the two are to be compared with both.
+        """
+        rows = [["", "threshold", "efficiency", "of test jets", "mistag rate", "of test jets"]]
         p = probabilities(sample)
         for name, points in self.points.items():
             signal = self.classes.index(name)
@@ -124,8 +128,12 @@ class StoredCalibration:
                 passed = p[:, signal] >= point.threshold.value
                 parts = (sample.labels == signal, sample.labels != signal)
                 title = point.name if len(self.classes) == 2 else f"{name}, {point.name}"
-                threshold = str(point.threshold)
-                rows.append([title, threshold, *(str(_fraction(passed[part])) for part in parts)])
+                row = [title, str(point.threshold)]
+                for expected, part in zip(
+                    (point.efficiency, point.mistag_rate), parts, strict=True
+                ):
+                    row += [str(expected), str(_fraction(passed[part]))]
+                rows.append(row)
         return rows
 
     def coverage(self, sample: Scores) -> list[list[str]]:

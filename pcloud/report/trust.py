@@ -57,8 +57,10 @@ def calibration(run: RunFolder, figures: FigureFolder) -> Section:
         )
         + table(stored.comparison(sample, num_bootstrap=number))
         + paragraph(
-            "Working points: thresholds on the uncalibrated score from the validation jets, and "
-            "which part of the test jets passes them."
+            "Working points: thresholds on the uncalibrated score from the validation jets, which "
+            "part of all jets should pass them, and which part of the test jets does. The first "
+            "has the error of the validation jets, the second that of the test jets: compare the "
+            "two with both."
         )
         + table(stored.thresholds(sample))
         + paragraph(
