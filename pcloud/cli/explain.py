@@ -29,14 +29,14 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--jets",
         type=int,
-        help="Test jets to look at; by default 2000 for taylor and 200 for the others.",
+        help="Test jets to look at; by default 2000 for taylor and 200 for the others, or what the "
+        "network passes in some minutes.",
     )
     parser.add_argument(
         "--pair-jets",
         type=int,
-        default=20,
         help="Of these, jets in which to tell pairs of features on one particle from pairs on two, "
-        "which takes long.",
+        "which takes long; by default up to 20.",
     )
     parser.add_argument(
         "--signal", type=str, help="Class to explain; by default the second of two, or all."
@@ -60,12 +60,13 @@ def execute(options: Options) -> None:
 def _explain_attribution(run: Run, methods: list[str], options: Options) -> None:
     from pcloud.interpret.attribution_run import attribute_run, feature_rows
 
-    with progress_bar("methods", len(methods), quiet=options["quiet"]) as advance:
+    what = ", ".join(methods).replace("_", " ")
+    with progress_bar(what, 1, quiet=options["quiet"]) as advance:
         found = attribute_run(
             run,
             methods,
             signal=options["signal"],
-            jets=options["jets"] or 200,
+            jets=options["jets"],
             checkpoint=options["checkpoint"],
             advance=advance,
         )
@@ -82,12 +83,11 @@ def _explain_attribution(run: Run, methods: list[str], options: Options) -> None
 def _explain_taylor(run: Run, options: Options) -> None:
     from pcloud.interpret.taylor_run import explain_run
 
-    number = options["jets"] or 2000
-    with progress_bar("jets", number, quiet=options["quiet"]) as advance:
+    with progress_bar("Taylor coefficients", 1, quiet=options["quiet"]) as advance:
         found = explain_run(
             run,
             signal=options["signal"],
-            jets=number,
+            jets=options["jets"],
             pair_jets=options["pair_jets"],
             checkpoint=options["checkpoint"],
             advance=advance,

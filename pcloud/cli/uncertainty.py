@@ -5,8 +5,8 @@ from __future__ import annotations
 from jsonargparse import ArgumentParser
 
 from pcloud.cli.command import Command, Options
-from pcloud.cli.options import add_network, add_run
-from pcloud.cli.output import print_rows, say
+from pcloud.cli.options import add_network, add_quiet, add_run
+from pcloud.cli.output import print_rows, progress_bar, say
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -21,8 +21,14 @@ def add_options(parser: ArgumentParser) -> None:
         "Gaussians; by default ensemble or else laplace.",
     )
     parser.add_argument("--samples", type=int, default=50, help="Opinions, where they are drawn.")
+    parser.add_argument(
+        "--jets",
+        type=int,
+        help="Test jets to look at; by default all, or what the network passes in some minutes.",
+    )
     parser.add_argument("--seed", type=int, default=0, help="Seed of what is drawn.")
     add_network(parser)
+    add_quiet(parser)
 
 
 def execute(options: Options) -> None:
@@ -32,7 +38,8 @@ def execute(options: Options) -> None:
     run = Run(options.pop("run"))
     from pcloud.uncertainty.report import measure_uncertainty
 
-    stored = measure_uncertainty(run, **options)
+    with progress_bar("uncertainty", 1, quiet=options.pop("quiet")) as advance:
+        stored = measure_uncertainty(run, **options, advance=advance)
     print_rows(stored.rows())
     facts = ", ".join(
         f"{name.replace('_', ' ')} {value:.3g}"
@@ -41,7 +48,9 @@ def execute(options: Options) -> None:
         for name, value in stored.facts.items()
     )
     say(f"{facts}; entropies in nats")
-    say(f"written to {run.path / 'uncertainty.parquet'}, a row for each test jet")
+    say(
+        f"written to {run.path / 'uncertainty.parquet'}, a row for each of {len(stored.labels):,} test jets"
+    )
 
 
 COMMAND = Command("uncertainty", "Say how sure a tagger is.", add_options, execute)

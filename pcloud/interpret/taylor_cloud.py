@@ -17,7 +17,7 @@ from pcloud.batch import JetDataset, collate
 from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
 from pcloud.interpret.taylor import TaylorCoefficients, halved
-from pcloud.nn.derivatives import higher_derivatives
+from pcloud.nn.derivatives import frozen, higher_derivatives
 
 if TYPE_CHECKING:
     from pcloud.training import Run
@@ -59,7 +59,7 @@ def cloud_taylor(
     jets: int | None = None,
     pair_jets: int = 0,
     variables: str = "features",
-    batch_size: int = 100,
+    batch_size: int = 32,
     advance: Callable[[int], Any] = lambda jets: None,
 ) -> CloudTaylor:
     """Expand the probability of a class around each jet, in the features of its particles.
@@ -123,7 +123,7 @@ def cloud_taylor(
     chosen = torch.arange(min(jets or len(data), len(data)))
     unit = _unit(data, chosen, variables)
     parts = _Parts()
-    with higher_derivatives():
+    with higher_derivatives(), frozen(model):
         for index in chosen.split(batch_size):
             batch = collate(data, index)
             expansion = _Expansion(model, batch, target, variables, unit)
@@ -132,6 +132,7 @@ def cloud_taylor(
         for index in _by_length(data, chosen[:pair_jets] if order == 2 else chosen[:0]):
             batch = collate(data, index)
             parts.add_pairs(_Expansion(model, batch, target, variables, unit), index)
+            advance(len(index))
     return CloudTaylor(parts.coefficients(names), parts.gradients(), unit.numpy(), chosen.numpy())
 
 

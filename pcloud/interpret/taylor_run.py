@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import awkward as ak
 import numpy as np
 
 from pcloud import kinematics
@@ -25,17 +26,17 @@ __all__ = ["TAYLOR_FILE", "explain_run", "read_taylor"]
 TAYLOR_FILE = "taylor.json"
 
 _PLANE = np.linspace(-0.8, 0.8, 33)  # of the map, in eta and phi about the jet axis
-_COURSE_JETS = 300
+_JETS, _PAIR_JETS, _COURSE_JETS = 2000, 20, 300
 
 
 def explain_run(
     run: Run,
     *,
     signal: str | None = None,
-    jets: int = 2000,
-    pair_jets: int = 20,
+    jets: int | None = None,
+    pair_jets: int | None = None,
     checkpoint: str = "best",
-    advance: Callable[[int], Any] = lambda jets: None,
+    advance: Callable[[float], Any] = lambda part: None,
 ) -> dict[str, Any]:
     """Expand the response of a run around its test jets, and write ``taylor.json``.
 
@@ -45,14 +46,15 @@ def explain_run(
         The trained tagger. Where it kept checkpoints, their coefficients are followed too.
     signal : str, optional
         Class whose probability is expanded; by default the second of two, or each in turn.
-    jets : int
-        How many test jets.
-    pair_jets : int
-        For how many of them pairs on one particle are told apart from those on two.
+    jets : int, optional
+        How many test jets; by default 2000, or what the network passes in some minutes.
+    pair_jets : int, optional
+        For how many of them pairs on one particle are told apart from those on two; by default 20,
+        or what the network passes in some minutes.
     checkpoint : str
         ``"best"`` or ``"last"``.
     advance : callable
-        Called with the number of jets of every batch.
+        Called with the part of the whole work that was done.
 
     Returns
     -------
@@ -60,6 +62,7 @@ def explain_run(
         As in the file: for each class mean absolute coefficients by part, their course over the
         epochs, and the map of the first order in the plane around the axis of the jet.
     """
+    from pcloud.training.cost import affordable_jets
     from pcloud.training.data import load_splits
 
     tagger = run.tagger(checkpoint)
@@ -69,15 +72,30 @@ def explain_run(
         raise UnknownNameError("class", signal, run.classes)
     signals = [signal] if signal else run.classes[1:] if len(run.classes) == 2 else run.classes
     (test,) = load_splits(run.config, "test")
-    data = JetDataset(test[:jets], tagger.feature_set)
     options: dict[str, Any] = {"variables": _variables(tagger.name)}
+    # 1 + inputs ways back through the first derivative, each of which costs about four ways forth
+    inputs = 3 if options["variables"] == "momenta" else len(tagger.feature_set.names)
+    passes, cost = 4.0 * (1 + inputs) * len(signals), {"checkpoint": checkpoint}
+    if jets is None:
+        jets = affordable_jets(run, test, passes=2 * passes, most=_JETS, **cost)
+    if pair_jets is None:
+        passes *= float(np.mean(ak.num(test.p4)))
+        pair_jets = affordable_jets(run, test, passes=2 * passes, most=_PAIR_JETS, least=1, **cost)
+    data = JetDataset(test[:jets], tagger.feature_set)
     found: dict[str, Any] = {"checkpoint": checkpoint, "classes": {}, **options}
+    batches = (len(data) + min(pair_jets, len(data))) * len(signals)
     for name in signals:
         options["target"] = run.classes.index(name)
         expansion = cloud_taylor(
-            run.model(checkpoint), data, pair_jets=pair_jets, advance=advance, **options
+            run.model(checkpoint),
+            data,
+            pair_jets=pair_jets,
+            advance=lambda number: advance(number / batches),
+            **options,
         )
-        course = taylor_course(run, data, order=2, jets=min(jets, _COURSE_JETS), **options)
+        # all epochs together take no longer than the last one did
+        few = min(_COURSE_JETS, max(len(data) // max(len(run.kept_epochs), 1), 20))
+        course = taylor_course(run, data, order=2, jets=few, **options)
         found["classes"][name] = _summary(expansion, data) | {
             "course": {epoch: _plain(values) for epoch, values in course.items()}
         }

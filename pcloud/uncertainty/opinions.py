@@ -77,7 +77,7 @@ def opinions_of(
     method : str, optional
         ``"ensemble"``: its members. ``"dropout"``: passes with dropout switched on. ``"laplace"``:
         last-layer weights drawn from the Laplace approximation of their posterior, fitted in one
-        pass over the training jets. ``"variational"``: drawn from Gaussians trained on them. By
+        pass over the training jets, or over as many as take some minutes, which then stand for all. ``"variational"``: drawn from Gaussians trained on them. By
         default the members of an ensemble, else ``"laplace"``.
     samples : int
         How many opinions, where they are drawn.
@@ -128,7 +128,7 @@ class _Batches:
     """The network of a run, and batches of any jets for it."""
 
     def __init__(self, run: Run, checkpoint: str, batch_size: int) -> None:
-        self.run = run
+        self.run, self.checkpoint = run, checkpoint
         self.model = run.model(checkpoint).cpu()
         self.batch_size = batch_size
 
@@ -184,15 +184,26 @@ def _of_head(batches: _Batches, method: str, samples: int, seed: int) -> Opinion
 def _fit_laplace(
     batches: _Batches, split: HeadSplit, jets: Sample
 ) -> tuple[LaplaceHead, dict[str, Any]]:
+    from pcloud.training.cost import affordable_jets
+
     weight = split.weight
     hessian, loss = weight.new_zeros(weight.numel(), weight.numel()), 0.0
-    for inputs, labels in batches(jets):
+    seen = affordable_jets(
+        batches.run, jets, passes=2, most=len(jets), checkpoint=batches.checkpoint
+    )
+    chosen = jets[np.linspace(0, len(jets) - 1, seen).astype(int)] if seen < len(jets) else jets
+    for inputs, labels in batches(chosen):
         features = split.features(*inputs)
         logits = features @ weight.T
         loss += float(F.cross_entropy(logits, _labels(labels), reduction="sum"))
         hessian += softmax_hessian(features, logits.softmax(-1))
-    head = LaplaceHead(weight, hessian, loss)
-    return head, {"training_jets": len(jets), "prior_precision": head.prior_precision}
+    share = seen / len(jets)
+    head = LaplaceHead(weight, hessian / share, loss / share)
+    return head, {
+        "training_jets": len(jets),
+        "seen_jets": seen,
+        "prior_precision": head.prior_precision,
+    }
 
 
 def _fit_mean_field(

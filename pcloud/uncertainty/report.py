@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.scores import PREFIX
 from pcloud.features import FeatureSet
 from pcloud.uncertainty.measures import Uncertainty
-from pcloud.uncertainty.opinions import Opinions, opinions_of
+from pcloud.uncertainty.opinions import Opinions, default_method, opinions_of
 from pcloud.uncertainty.shifts import SHIFTS, shifted
 
 if TYPE_CHECKING:
@@ -99,14 +100,16 @@ def measure_uncertainty(
     method: str | None = None,
     *,
     samples: int = 50,
+    jets: int | None = None,
     checkpoint: str = "best",
     batch_size: int = 512,
     seed: int = 0,
+    advance: Callable[[float], Any] = lambda part: None,
 ) -> StoredUncertainty:
     """Ask a run for several opinions on its test jets, and on changed ones, and write them down.
 
-    The changed jets, see :data:`SHIFTS`, are made of the first 2000 test jets where the features
-    need four-momenta alone.
+    The changed jets, see :data:`SHIFTS`, are made of the first 2000 test jets, or of what the
+    network passes in some minutes, where the features need four-momenta alone.
 
     Parameters
     ----------
@@ -114,25 +117,41 @@ def measure_uncertainty(
         The trained tagger, or an ensemble.
     method, samples, checkpoint, batch_size, seed
         As for :func:`opinions_of`.
+    jets : int, optional
+        Test jets to ask about; by default all, or what the network passes in some minutes.
+    advance : callable
+        Called with the part of the whole work that was done.
     """
+    from pcloud.training.cost import affordable_jets
     from pcloud.training.data import load_splits
 
     run.checksum(checkpoint)
-    opinions = opinions_of(
-        run, method, samples=samples, checkpoint=checkpoint, batch_size=batch_size, seed=seed
-    )
     (test,) = load_splits(run.config, "test")
+    network = run.members[0] if run.config.ensemble > 1 else run
+    passes = {"ensemble": len(run.members), "dropout": samples}.get(
+        method or default_method(run), 1
+    )
+    cost: dict[str, Any] = {"checkpoint": checkpoint}
+    if jets is None:
+        jets = affordable_jets(network, test, passes=2 * passes, most=len(test), **cost)
+    changed = affordable_jets(network, test, passes=12 * passes, most=_SHIFTED_JETS, **cost)
+    test = test[:jets]
+    options: dict[str, Any] = {"checkpoint": checkpoint, "batch_size": batch_size, "seed": seed}
+    opinions = opinions_of(run, method, samples=samples, **options)
+    advance(1 / 3)
     labels = np.asarray(test.label).astype(np.int64)
     logits = opinions.logits(test)
+    advance(1 / 3)
     found = Uncertainty.of(logits)
     stored = StoredUncertainty(
         {"method": opinions.method, "checkpoint": checkpoint, "seed": seed, **opinions.facts},
         run.classes,
         labels,
         found,
-        _samples(run, opinions, test, labels, found, seed),
+        _samples(run, opinions, test[:changed], labels, found, seed),
         _band(logits, labels) if len(run.classes) == 2 else None,
     )
+    advance(1 / 3)
     stored.write(run.path)
     return stored
 
@@ -172,7 +191,7 @@ def read_uncertainty(folder: str | Path) -> StoredUncertainty:
 
 
 def _samples(
-    run: Run, opinions: Opinions, test: Any, labels: Any, found: Uncertainty, seed: int
+    run: Run, opinions: Opinions, some: Any, labels: Any, found: Uncertainty, seed: int
 ) -> dict[str, dict[str, Measured]]:
     right = found.mean.argmax(axis=1) == labels
     groups = {"test jets": np.ones(len(labels), bool), "taken right": right, "taken wrong": ~right}
@@ -183,7 +202,7 @@ def _samples(
     }
     if isinstance(run.feature_set, FeatureSet) and not run.feature_set.columns:
         for shift in SHIFTS:
-            changed = opinions.uncertainty(shifted(test[:_SHIFTED_JETS], shift, seed))
+            changed = opinions.uncertainty(shifted(some, shift, seed))
             means[shift] = {part: _mean(getattr(changed, part)) for part in _PARTS}
     return means
 
