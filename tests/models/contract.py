@@ -14,7 +14,7 @@ COUNTS = [1, 2, 40, 17, 5, 16, 8, 90]
 FEWER_BLOCKS = {
     "lgatr": {"blocks": 2},
     "lgatr_slim": {"blocks": 2},
-    "lorentznet": {"blocks": 3},
+    "lorentznet": {"blocks": 2},
     "part": {"layers": 2, "class_layers": 1},
     "pelican": {"blocks": 2},
     "transformer": {"layers": 2, "class_layers": 1},
