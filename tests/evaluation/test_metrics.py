@@ -235,7 +235,7 @@ def test_errors_of_many_classes_cover_the_truth():
         return evaluate(*sample, background=0, num_bootstrap=0)
 
     truth = {name: float(large[name]) for name in names}
-    for pull in pulls(measure, truth, number=150).values():
+    for pull in pulls(measure, truth, number=250).values():
         assert_unit_pull(pull, width_bias=0.05)
 
 
