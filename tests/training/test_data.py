@@ -59,6 +59,7 @@ def test_a_named_test_file_leaves_validation_to_be_split_off(
     assert [len(j) for j in load_splits(config, "train", "val", "test")] == [400, 100, 70]
 
 
+@pytest.mark.usefixtures("small_sample")
 def test_a_data_set_keeps_its_own_splits() -> None:
     train, val = load_splits(configure("simulated"), "train", "val")
     assert len(train) == len(load_dataset("simulated", "train"))

@@ -210,6 +210,7 @@ def test_the_official_jetclass_weights_begin_a_top_tagger(reference_data: Path) 
         transfer(weights, tagger)
 
 
+@pytest.mark.usefixtures("small_sample")
 def test_the_official_lorentznet_keeps_its_masses(reference_data: Path, tmp_path: Path) -> None:
     """Its weights live on the rounding of the stored energies: the option comes with them."""
     run = train(
