@@ -1,0 +1,102 @@
+"""How sure a tagger is that has seen few jets, and of jets unlike those it has seen.
+
+    python examples/training_size.py
+
+trains a small particle flow network on samples of growing size from the jets in the package, and
+asks the Laplace approximation of each for the epistemic part of its uncertainty: of test jets, of
+harder ones, of those of a worse detector and of those with pile-up. Every training is a run folder
+and every result is kept: started again, it goes on where it was.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pcloud
+from pcloud.evaluation.figures.style import figure_style, line_styles, new_figure, save_figure
+from pcloud.evaluation.measured import Measured
+from pcloud.uncertainty.report import measure_uncertainty
+
+SAMPLES = ("test jets", "pT x 1.5", "smeared 30 %", "soft pile-up")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--jets", type=int, nargs="+", default=[300, 1000, 3000, 10_000, 30_000])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--steps", type=int, default=200, help="batches in each training, at least")
+    parser.add_argument("--test-jets", type=int, default=2000)
+    parser.add_argument("--width", type=int, default=48, help="of the layers of the network")
+    parser.add_argument("--max-runs", type=int, help="train so many, draw, and stop")
+    parser.add_argument("--out", type=Path, default=Path("runs/training_size"))
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    file = options.out / "results.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    todo = [(n, s) for s in options.seeds for n in options.jets if name(n, s) not in results]
+    for jets, seed in todo[: options.max_runs]:
+        run = train(options, jets, seed)
+        samples = measure_uncertainty(run, "laplace", jets=options.test_jets).samples
+        results[name(jets, seed)] = {s: samples[s]["epistemic"].to_dict() for s in SAMPLES}
+        file.write_text(json.dumps(results, indent=2) + "\n")
+    draw(options, results)
+    print(f"figure: {options.out / 'training_size.png'}")
+    print(markdown(options, results))
+
+
+def name(jets: int, seed: int) -> str:
+    return f"jets_{jets}_{seed}"
+
+
+def train(options: argparse.Namespace, jets: int, seed: int) -> pcloud.Run:
+    widths, batch = [options.width] * 3, min(100, jets // 4)
+    return pcloud.train(
+        data="simulated",
+        model="pfn",
+        model_options={"phi": widths, "f": widths},
+        max_jets=jets,
+        max_val_jets=max(jets // 10, 100),
+        epochs=max(options.steps * batch // jets, 1),
+        batch_size=batch,
+        seed=seed,
+        split_seed=seed,
+        out=options.out / name(jets, seed),
+    )
+
+
+@figure_style()
+def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Mean epistemic uncertainty against the training jets, a line for each kind of test jets."""
+    figure, (axes,) = new_figure(4.2)
+    for sample, style in zip(SAMPLES, line_styles(len(SAMPLES)), strict=True):
+        for seed in options.seeds:
+            sizes = [n for n in options.jets if name(n, seed) in results]
+            found = [Measured.from_dict(results[name(n, seed)][sample]) for n in sizes]
+            values, errors = [m.value for m in found], [m.error for m in found]
+            label = sample if seed == options.seeds[0] else None
+            axes.errorbar(sizes, values, errors, marker="o", markersize=4, label=label, **style)
+    axes.set(xscale="log", yscale="log", xlabel="training jets", ylabel="epistemic part (nat)")
+    axes.set_xticks(options.jets, [f"{n:,}" for n in options.jets])
+    axes.minorticks_off()
+    axes.legend(loc="lower left", fontsize=9)
+    save_figure(figure, options.out / "training_size")
+
+
+def markdown(options: argparse.Namespace, results: dict[str, Any]) -> str:
+    """The same as a table, in thousandths of a nat."""
+    lines = [f"| training jets | seed | {' | '.join(SAMPLES)} |", "|---" * (2 + len(SAMPLES)) + "|"]
+    for jets in options.jets:
+        for seed in options.seeds:
+            if row := results.get(name(jets, seed)):
+                found = [Measured.from_dict(row[sample]) for sample in SAMPLES]
+                cells = [str(Measured(1e3 * m.value, 1e3 * m.error, m.method)) for m in found]
+                lines.append(f"| {jets:,} | {seed} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
