@@ -28,3 +28,23 @@ def test_attribution_robustness_and_shift_are_shown(run_script):
     assert "not accounted for" in printed
     assert printed.count("change of the AUC") == 4
     assert "most different:" in printed
+
+
+def test_the_mass_is_taken_out_of_a_score_by_and_by(tmp_path, run_script):
+    quick = ["--weights", "0", "30", "--jets", "200", "--test-jets", "400", "--epochs", "1"]
+    quick += ["--batch-size", "100", "--width", "8"]
+    printed = run_script("examples/decorrelation.py", *quick, "--max-runs", "1")
+    assert "| 0 | 0 | 0." in printed
+    assert "| 30 |" not in printed
+    printed = run_script("examples/decorrelation.py", *quick)
+    assert printed.count("weight 30, seed 0:") == 1
+    assert "weight 0, seed 0:" not in printed
+    assert "| 30 | 0 | 0." in printed
+    assert (tmp_path / "runs/decorrelation/decorrelation.png").stat().st_size > 10_000
+
+
+def test_epistemic_uncertainty_against_training_jets_becomes_a_figure(tmp_path, run_script):
+    quick = ["--jets", "40", "400", "--steps", "2", "--test-jets", "100", "--width", "8"]
+    printed = run_script("examples/training_size.py", *quick)
+    assert "| 400 | 0 |" in printed
+    assert (tmp_path / "runs/training_size/training_size.png").stat().st_size > 10_000
