@@ -141,7 +141,10 @@ def images_figure(images: Mapping[str, ArrayLike], *, label: str, size: float = 
     largest = max(np.abs(image).max() for image in cells.values()) or 1.0
     scale: dict[str, Any] = {"norm": "log", "cmap": "Blues", "vmin": largest / 1e4, "vmax": largest}
     if signed:
-        scale = {"cmap": _DIVERGING, "vmin": -largest / 3, "vmax": largest / 3}
+        # the pixel on the axis, where the hardest particle is, must not fade all others
+        some = np.concatenate([np.abs(image[image != 0]) for image in cells.values()])
+        limit = float(np.quantile(some, 0.97))
+        scale = {"cmap": _DIVERGING, "vmin": -limit, "vmax": limit}
     for axes, (name, image) in zip(panels, cells.items(), strict=False):
         shown = image if signed else np.maximum(image, largest / 1e4)
         edges = np.linspace(-size, size, len(image) + 1)

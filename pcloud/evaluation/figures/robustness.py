@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from pcloud.evaluation.figures.style import COLORS, INK, MUTED, WIDTH, figure_style
 from pcloud.evaluation.robustness import Effect, Robustness
@@ -83,4 +84,7 @@ def _decorate(
     area.set_xscale("symlog", linthresh=2)
     area.set_xlabel(r"1000 $\times$ change of AUC")
     ratio.set_xscale("log")
+    ratio.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ratio.xaxis.set_major_formatter("{x:g}")
+    ratio.xaxis.set_minor_formatter(NullFormatter())
     ratio.set_xlabel(rf"ratio of $1/\varepsilon_B$, $\varepsilon_S$ = {efficiency:g}")
