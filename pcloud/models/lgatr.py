@@ -32,8 +32,8 @@ class LGATr(nn.Module):
     with the references, the buffers ``beams`` and ``time`` of ``tokens``. What it is for the jets
     alone is up to the references: rotations about the beam axis with both of them, boosts along it
     too with the transverse plane alone, the whole group without any. Momenta are prepared in
-    float64 in a frame near that of the jet, see :func:`pcloud.nn.spacetime.jet_frame`, which keeps
-    what float32 loses in the network small.
+    float64 in a frame in which neither jet nor references are large, which keeps what float32 loses
+    in the network small: see :func:`pcloud.nn.spacetime.midway_frame`.
 
     Parameters
     ----------

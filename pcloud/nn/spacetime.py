@@ -5,8 +5,9 @@ transforms like them, and so breaks no symmetry of the network; as it is the sam
 network can learn what depends on it: a pair of beams leaves rotations about the beam axis and
 boosts along it, the direction of time in addition rotations alone.
 
-The scores being invariant, jets may be boosted to any frame together with the references. In
-theirs, nearly, where momenta are small, rounding to float32 loses least: see :func:`jet_frame`.
+The scores being invariant, jets may be boosted to any frame together with the references. Midway
+between the detector, where the references are small, and the jet at rest, where its momenta are,
+rounding to float32 loses least: see :func:`midway_frame`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.minkowski import MassTreatment, mass_treatment, with_references
 from pcloud.nn.pooling import sum_pool
 
-__all__ = ["BEAMS", "SpacetimeTokens", "jet_frame", "vector", "wedge"]
+__all__ = ["BEAMS", "SpacetimeTokens", "midway_frame", "vector", "wedge"]
 
 BEAMS: dict[str, tuple[tuple[float, ...], ...]] = {
     "none": (),
@@ -37,14 +38,18 @@ BEAMS: dict[str, tuple[tuple[float, ...], ...]] = {
 TIME = ((1.0, 0.0, 0.0, 0.0),)
 """The direction of time in the frame of the detector."""
 
-_GAMMA = 20.0  # of the boost to the frame of a jet, at most: it is the size of the references there
+_GAMMA = 20.0  # of the boost, at most: it is the size of the references there
 
 
-def jet_frame(p4: Tensor, references: Tensor, layout: RaggedLayout) -> tuple[Tensor, Tensor]:
-    """Particles and references in the rest frame of each jet, or on the way to it.
+def midway_frame(p4: Tensor, references: Tensor, layout: RaggedLayout) -> tuple[Tensor, Tensor]:
+    """Particles and references in the frame midway between the detector and the jet at rest.
 
-    E^2 - p^2 of a particle of 100 GeV keeps 1e-3 GeV^2 in float32, that of one of 1 GeV 1e-7. No
-    boost is larger than gamma = 20: a jet of one light particle has no useful rest frame.
+    Products of vectors cancel from the squares of their components. In the detector those of a jet
+    of gamma = 20 are large, in its rest frame those of the references, 20 times what they were;
+    midway both have gamma = 3.2. In float32 the scores of a trained L-GATr-slim then differ from
+    those in float64 by twenty times less than with jets at rest.
+
+    No boost is larger than gamma = 20: a jet of one light particle has no rest frame.
 
     Parameters
     ----------
@@ -63,11 +68,11 @@ def jet_frame(p4: Tensor, references: Tensor, layout: RaggedLayout) -> tuple[Ten
         References, in the frame of each jet.
     """
     total = sum_pool(p4.detach(), layout)  # the score does not depend on the frame
-    momentum = total[:, 1:].norm(dim=-1, keepdim=True)
     energy = total[:, :1].clamp(min=torch.finfo(p4.dtype).tiny)
+    mass = kin.mass2(total).clamp(min=0).sqrt().unsqueeze(-1)
+    beta = -total[:, 1:] / (energy + mass)  # half the rapidity of the jet
     limit = (1 - 1 / _GAMMA**2) ** 0.5
-    beta = -total[:, 1:] / energy
-    beta = beta * (limit / (momentum / energy).clamp(min=limit))
+    beta = beta * (limit / beta.norm(dim=-1, keepdim=True).clamp(min=limit))
     return kin.boost(p4, beta[layout.batch]), kin.boost(references, beta.unsqueeze(1))
 
 
@@ -154,7 +159,8 @@ class SpacetimeTokens(nn.Module):
             Of the N' tokens.
         """
         p4, _ = self.mass(p4)
-        p4, references = jet_frame(p4, torch.cat([self.beams, self.time]).double(), layout)
+        references = torch.cat([self.beams, self.time]).double()
+        p4, references = midway_frame(p4, references, layout)
         known = self._embed(references)
         nodes, order = with_references(layout, 1 + known.shape[1])
         first = F.pad(known, (0, 0, 1, 0)).flatten(0, 1)  # (B + K B, 16)
