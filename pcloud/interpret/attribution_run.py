@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import awkward as ak
 import numpy as np
@@ -96,13 +96,14 @@ def attribute_run(
             *pictures, labels, scores, run.classes, methods, target, advance, **options
         )
         return _write(run.path, values)
+    features = cast(FeatureSet, tagger.feature_set)  # what takes images was done above
     found: dict[str, Attribution] = {}
     for method in methods:
         found[method] = attribute(
             model,
             sample,
             method,
-            features=tagger.feature_set,
+            features=features,
             target=target,
             advance=lambda number: advance(number / (len(sample) * len(methods))),
             **options,
@@ -117,7 +118,7 @@ def attribute_run(
         "drawn": [
             _drawn(i, why, flat, plane, found, run.classes, labels, scores) for i, why in chosen
         ],
-        **_inside(model, sample, tagger.feature_set, target, [i for i, _ in chosen]),
+        **_inside(model, sample, features, target, [i for i, _ in chosen]),
     }
     return _write(run.path, values)
 

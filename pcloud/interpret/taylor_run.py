@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,16 +72,18 @@ def explain_run(
     if signal is not None and signal not in run.classes:
         raise UnknownNameError("class", signal, run.classes)
     signals = [signal] if signal else run.classes[1:] if len(run.classes) == 2 else run.classes
-    (test,) = load_splits(run.config, "test")
+    (loaded,) = load_splits(run.config, "test")
+    test: ak.Array = loaded
     options: dict[str, Any] = {"variables": _variables(tagger.name)}
-    # 1 + inputs ways back through the first derivative, each of which costs about four ways forth
+    # 1 + inputs ways back through the first derivative, each of which costs about eight ways forth
     inputs = 3 if options["variables"] == "momenta" else len(tagger.feature_set.names)
-    passes, cost = 4.0 * (1 + inputs) * len(signals), {"checkpoint": checkpoint}
+    passes = 8.0 * (1 + inputs) * len(signals)
+    affordable = partial(affordable_jets, run, test, checkpoint=checkpoint)
     if jets is None:
-        jets = affordable_jets(run, test, passes=2 * passes, most=_JETS, **cost)
+        jets = affordable(passes=passes, most=_JETS)
     if pair_jets is None:
         passes *= float(np.mean(ak.num(test.p4)))
-        pair_jets = affordable_jets(run, test, passes=2 * passes, most=_PAIR_JETS, least=1, **cost)
+        pair_jets = affordable(passes=passes, most=_PAIR_JETS, least=1)
     data = JetDataset(test[:jets], tagger.feature_set)
     found: dict[str, Any] = {"checkpoint": checkpoint, "classes": {}, **options}
     batches = (len(data) + min(pair_jets, len(data))) * len(signals)
