@@ -180,12 +180,11 @@ class _Expansion:
             p4 = _moved(p4.double(), self.shift * unit.double())
         # in double precision: a float32 probability close to 1 has lost its derivatives
         response = model(x, p4, batch.batch).double().softmax(-1)[:, target]
-        found = torch.autograd.grad(
-            response.sum(), self.shift, create_graph=True, allow_unused=True
-        )
-        if found[0] is None:
+        if not response.requires_grad:  # the weights are held
             raise InputError(f"the network does not depend on the {variables} of its particles")
-        self.gradient = found[0]  # (N, F)
+        (self.gradient,) = torch.autograd.grad(
+            response.sum(), self.shift, create_graph=True
+        )  # (N, F)
 
     def row(self, particles: Tensor, a: int) -> Tensor:
         """``sum_p d2f / dx_pa dx_qb`` over some particles p, for each q and b, (N, F)."""

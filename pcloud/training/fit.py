@@ -93,7 +93,8 @@ def train(
         with open_folder(config, overwrite=overwrite) as folder:
             if not overwrite and is_finished(folder):
                 update_environment(folder, config.seed, finished=True)
-                console.print(f"{folder} is finished; --overwrite starts anew", highlight=False)
+                said = f"{folder} is finished; --overwrite starts anew"
+                console.print(said, highlight=False, soft_wrap=True)
             else:
                 _train(config, folder, console, overwrite=overwrite)
     return Run(folder)
