@@ -18,7 +18,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import Feature, FeatureSet, feature_set
 from pcloud.interpret.attribution_captum import captum_method
 from pcloud.interpret.edges import held_graph, record_graph
-from pcloud.interpret.response import log_odds
+from pcloud.interpret.response import Complete, log_odds
 from pcloud.io.jets import MOMENTUM, FlatJets, as_offsets
 from pcloud.nn.derivatives import frozen
 
@@ -32,7 +32,7 @@ _STORED_ANGLES = ("deta", "dphi")
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(Complete):
     """What each particle and feature adds to the response of its jet.
 
     Parameters
@@ -65,27 +65,10 @@ class Attribution:
         return self.values.sum(axis=1)
 
     @property
-    def per_jet(self) -> NDArray[np.floating]:
+    def total(self) -> NDArray[np.floating]:
         """Sum over the particles and columns of each jet, (B,)."""
         jet = np.repeat(np.arange(len(self.response)), np.diff(self.offsets))
         return np.bincount(jet, self.per_particle, len(self.response)).astype(np.float64)
-
-    @property
-    def gap(self) -> NDArray[np.floating]:
-        """Change of the response that integrated gradients do not account for, (B,).
-
-        Zero if they are complete.
-
-        Raises
-        ------
-        InputError
-            For any other method, which promises nothing of the kind.
-        """
-        if self.baseline is None:
-            raise InputError(
-                f"{self.method} has no baseline: only integrated gradients are complete"
-            )
-        return self.response - self.baseline - self.per_jet
 
 
 def attribute(

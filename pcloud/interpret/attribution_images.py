@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.interpret.attribution import METHODS
 from pcloud.interpret.attribution_captum import captum_method
-from pcloud.interpret.response import log_odds
+from pcloud.interpret.response import Complete, log_odds
 from pcloud.nn.derivatives import frozen
 
 __all__ = ["ImageAttribution", "attribute_images"]
 
 
 @dataclass(frozen=True)
-class ImageAttribution:
+class ImageAttribution(Complete):
     """What each pixel adds to the response of its image.
 
     Parameters
@@ -48,19 +48,9 @@ class ImageAttribution:
         return self.values.sum(axis=1)
 
     @property
-    def gap(self) -> NDArray[np.floating]:
-        """Change of the response that integrated gradients do not account for, (B,).
-
-        Raises
-        ------
-        InputError
-            For any other method, which promises nothing of the kind.
-        """
-        if self.baseline is None:
-            raise InputError(
-                f"{self.method} has no baseline: only integrated gradients are complete"
-            )
-        return self.response - self.baseline - self.values.sum(axis=(1, 2, 3))
+    def total(self) -> NDArray[np.floating]:
+        """Sum over the pixels of each image, (B,)."""
+        return self.values.sum(axis=(1, 2, 3))
 
 
 def attribute_images(

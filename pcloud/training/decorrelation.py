@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from pcloud import kinematics
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.observables import OBSERVABLES, compute_observables
 
-__all__ = ["VARIABLES", "Decorrelation", "distance_correlation"]
+__all__ = ["Decorrelation", "distance_correlation"]
 
 _TINY = 1e-12
 
@@ -57,25 +55,13 @@ def _centred(values: Tensor, w: Tensor) -> Tensor:
     return distance - rows.unsqueeze(1) - rows + w @ rows
 
 
-def _total(batch: Batch) -> Tensor:
-    return batch.p4.new_zeros(batch.num_graphs, 4).index_add(0, batch.batch, batch.p4)
-
-
-VARIABLES: dict[str, Callable[[Batch], Tensor]] = {
-    "mass": lambda batch: kinematics.mass(_total(batch)),
-    "pt": lambda batch: kinematics.pt(_total(batch)),
-    "multiplicity": lambda batch: torch.bincount(batch.batch, minlength=batch.num_graphs),
-}
-"""What a score can be made independent of: quantities of the jet from its constituents."""
-
-
 class Decorrelation(nn.Module):
     """Squared distance correlation of the score and a variable over background jets.
 
     Parameters
     ----------
     variable : str
-        Name in :data:`VARIABLES`.
+        Name in :data:`pcloud.observables.OBSERVABLES`.
     weight : float
         Factor on it, beside the loss of the labels.
     background : int
@@ -88,16 +74,19 @@ class Decorrelation(nn.Module):
 
     def __init__(self, variable: str, weight: float, background: int = 0) -> None:
         super().__init__()
-        if variable not in VARIABLES:
-            raise UnknownNameError("variable to decorrelate from", variable, VARIABLES)
+        if variable not in OBSERVABLES:
+            raise UnknownNameError("variable to decorrelate from", variable, OBSERVABLES)
         if not weight >= 0:
             raise InputError(f"the weight of the decorrelation must be at least 0, got {weight}")
         self.variable, self.weight, self.background = variable, weight, background
 
     def forward(self, loss: Tensor, logits: Tensor, batch: Batch) -> Tensor:
-        """Loss () with the penalty, from the loss of the labels () and ``logits (B, C)``."""
+        """Loss () with the penalty, from the loss of the labels () and ``logits (B, C)``.
+
+        The batch has its layout with it.
+        """
         score = 1 - logits.softmax(dim=-1)[:, self.background]
-        values = VARIABLES[self.variable](batch).to(score)
+        values = compute_observables(batch.p4, batch.layout, [self.variable])[:, 0].to(score)
         # as weights, so that nothing depends on a count that a GPU would have to tell first
         jets = (batch.y == self.background).to(score)
         return loss + self.weight * distance_correlation(score, values, jets)

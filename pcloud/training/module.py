@@ -90,7 +90,7 @@ class TaggerModule(L.LightningModule):
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Lay the batch out while its lengths are still on the CPU: a GPU need not wait then."""
-        if self._takes_layout:
+        if self._takes_layout or self.decorrelation is not None:
             batch.layout = RaggedLayout.from_ptr(batch.ptr)
         return batch
 

@@ -77,8 +77,9 @@ def opinions_of(
     method : str, optional
         ``"ensemble"``: its members. ``"dropout"``: passes with dropout switched on. ``"laplace"``:
         last-layer weights drawn from the Laplace approximation of their posterior, fitted in one
-        pass over the training jets, or over as many as take some minutes, which then stand for all. ``"variational"``: drawn from Gaussians trained on them. By
-        default the members of an ensemble, else ``"laplace"``.
+        pass over the training jets, or over as many as take some minutes, which then stand for all.
+        ``"variational"``: drawn from Gaussians trained on them. By default the members of an
+        ensemble, else ``"laplace"``.
     samples : int
         How many opinions, where they are drawn.
     checkpoint : str

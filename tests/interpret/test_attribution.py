@@ -67,7 +67,7 @@ def test_integrated_gradients_of_a_square_need_no_more_than_two_steps(jets):
     x = JetDataset(jets).x.numpy()
     found = attribute(Additive(curved=True), jets, baseline="zero", steps=2, batch_size=5)
     np.testing.assert_allclose(found.values, x**2 * WEIGHT.numpy(), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(found.per_jet, found.response - found.baseline, rtol=1e-4)
+    np.testing.assert_allclose(found.total, found.response - found.baseline, rtol=1e-4)
 
 
 def test_smoothgrad_of_a_square_is_the_mean_gradient(jets):
@@ -138,7 +138,7 @@ def test_a_model_that_sees_no_features_is_attributed_to_momenta(jets):
     np.testing.assert_allclose(found.response, np.log1p(energy), rtol=1e-5)
     share = ak.flatten(jets.p4.E / ak.sum(jets.p4.E, axis=1)).to_numpy()
     jet = np.repeat(np.arange(7), np.diff(found.offsets))
-    np.testing.assert_allclose(found.values[:, 0], share * found.per_jet[jet], rtol=1e-3)
+    np.testing.assert_allclose(found.values[:, 0], share * found.total[jet], rtol=1e-3)
     with pytest.raises(InputError, match="does not look at features"):
         attribute(SeesMomenta(), jets, respect_to="features")
 

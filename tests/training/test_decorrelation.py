@@ -9,7 +9,9 @@ import torch
 import pcloud
 from pcloud.batch import JetDataset, collate
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.training.decorrelation import VARIABLES, Decorrelation, distance_correlation
+from pcloud.nn.layout import RaggedLayout
+from pcloud.observables import compute_observables
+from pcloud.training.decorrelation import Decorrelation, distance_correlation
 
 
 def brute_force(x: np.ndarray, y: np.ndarray) -> float:
@@ -71,25 +73,17 @@ def test_gradients_are_finite_where_scores_tie():
 def test_the_penalty_is_over_background_jets():
     data = JetDataset(pcloud.load_dataset("simulated", "test")[:60])
     batch = collate(data, torch.arange(60))
+    batch.layout = RaggedLayout.from_ptr(batch.ptr)
     logits = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
     total = Decorrelation("mass", 3.0)(torch.tensor(0.5), logits, batch)
     background = batch.y == 0
-    masses = VARIABLES["mass"](batch)[background]
+    masses = compute_observables(batch.p4, batch.layout, ["mass"])[background, 0].float()
     score = logits.softmax(1)[background, 1]
     expected = 0.5 + 3 * distance_correlation(score, masses)
     torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-5)
     others = logits.clone()
     others[~background] = 0  # the scores of the signal are nobody's business
     torch.testing.assert_close(Decorrelation("mass", 3.0)(torch.tensor(0.5), others, batch), total)
-
-
-def test_variables_are_those_of_the_jets():
-    jets = pcloud.load_dataset("simulated", "test")[:5]
-    batch = collate(JetDataset(jets), torch.arange(5))
-    axis = [sum(jet.p4, start=jet.p4[0] * 0) for jet in jets]
-    np.testing.assert_allclose(VARIABLES["mass"](batch), [j.mass for j in axis], rtol=1e-3)
-    np.testing.assert_allclose(VARIABLES["pt"](batch), [j.pt for j in axis], rtol=1e-4)
-    assert VARIABLES["multiplicity"](batch).tolist() == [len(jet.p4) for jet in jets]
 
 
 def test_the_penalty_takes_the_mass_out_of_a_score():
@@ -99,7 +93,7 @@ def test_the_penalty_takes_the_mass_out_of_a_score():
     mass = 5 + label + torch.randn(400, generator=generator)
     other = label + torch.randn(400, generator=generator)
     p4 = torch.nn.functional.pad(mass.clamp(min=0.1).unsqueeze(1), (0, 3))  # at rest
-    batch = SimpleNamespace(p4=p4, batch=torch.arange(400), num_graphs=400, y=label)
+    batch = SimpleNamespace(p4=p4, layout=RaggedLayout.from_batch(torch.arange(400)), y=label)
     shares = []
     for penalty in (0.0, 20.0):
         weight = torch.zeros(3, requires_grad=True)
