@@ -186,7 +186,7 @@ class LorentzBlock(nn.Module):
         layout: RaggedLayout,
     ) -> tuple[Tensor, Tensor]:
         """New features (N, H) and momenta (N, 4) from the old ones and the `scalars` (N, S)."""
-        momenta = [pair.block.gather(p4) for pair in pairs]
+        momenta = layout.gather(p4)
         products = [
             psi(pair_products(p).to(scalars.dtype)) * pair.mask.unsqueeze(-1)
             for p, pair in zip(momenta, pairs, strict=True)

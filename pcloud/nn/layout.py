@@ -179,9 +179,17 @@ class RaggedLayout(_Movable):
         layout = cls.from_ptr(ptr)
         return layout if batch.device.type == "cpu" else layout.to(batch.device, non_blocking=True)
 
-    def gather(self, x: Tensor) -> Iterator[Tensor]:
-        """Flat ``x (N, ...)`` as one tensor (b, P, ...) per block."""
-        return (block.gather(x) for block in self.blocks)
+    def gather(self, x: Tensor) -> list[Tensor]:
+        """Flat ``x (N, ...)`` as one tensor (b, P, ...) per block.
+
+        All at once: for each block alone, its gradient would be a tensor of all particles.
+        """
+        if not self.blocks:
+            return []
+        shapes = [block.index.shape for block in self.blocks]
+        slots = x.index_select(0, torch.cat([block.index.flatten() for block in self.blocks]))
+        parts = slots.split([shape.numel() for shape in shapes])
+        return [p.view(*shape, *x.shape[1:]) for p, shape in zip(parts, shapes, strict=True)]
 
     def flatten(self, dense: Sequence[Tensor]) -> Tensor:
         """Tensors (b, P, ...), one per block, back to flat order (N, ...)."""

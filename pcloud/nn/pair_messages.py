@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.pair_blocks import PairBlock
 from pcloud.nn.precision import product_dtype, without_autocast
+from pcloud.nn.row_products import add_row_product, row_product
 
 __all__ = ["PairMessages", "messages_of_block"]
 
@@ -72,15 +73,10 @@ class PairMessages(nn.Module):
         with without_autocast(receiver):
             sums, numbers = zip(
                 *(
-                    messages_of_block(
-                        pair,
-                        pair.block.gather(receiver),
-                        pair.block.gather(sender),
-                        e,
-                        weight,
-                        *matrices,
+                    messages_of_block(block, *terms, weight, *matrices)
+                    for block, *terms in zip(
+                        blocks, layout.gather(receiver), layout.gather(sender), pairs, strict=True
                     )
-                    for pair, e in zip(blocks, pairs, strict=True)
                 ),
                 strict=True,
             )
@@ -144,9 +140,9 @@ def plain_messages(
 class _Messages(torch.autograd.Function):
     """:func:`plain_messages`, chunk by chunk.
 
-    For the backward pass a pair keeps its gate and the signs in the hidden layer of ``phi_x``,
-    4 + C bytes; one matrix product gives the rest back. Views are made for all chunks at once, and
-    memory is used again: a chunk is so small that every call counts.
+    For the backward pass a pair keeps its gate, its number and the signs in the hidden layer of
+    ``phi_x``, 8 + C bytes; one matrix product gives the rest back. Views are made for all chunks at
+    once, and memory is used again: a chunk is so small that every call counts.
     """
 
     @staticmethod
@@ -156,21 +152,24 @@ class _Messages(torch.autograd.Function):
         gates, numbers = work.gate.new_empty(2, *shape)
         # Converting int8 to float is six times faster than bool to float.
         active = work.gate.new_empty(*shape, len(work.last) if keep else 0, dtype=torch.int8)
+        if not work.has_phi_x:
+            numbers.zero_()
+            active.zero_()
         work.forward(total, numbers, gates, active if keep else None)
         ctx.block = block
-        ctx.save_for_backward(gates, active, *tensors)
-        return total, numbers.mul_(block.mask).to(work.pairs.dtype)
+        ctx.save_for_backward(numbers, gates, active, *tensors)
+        return total, numbers.to(work.pairs.dtype)
 
     @staticmethod
     def backward(ctx: Any, d_total: Tensor, d_numbers: Tensor) -> tuple[Tensor | None, ...]:
-        gates, active, *tensors = ctx.saved_tensors
+        numbers, gates, active, *tensors = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody wants to differentiate again
             needed = ctx.needs_input_grad[2:]
             return None, None, *_plain_gradients(ctx.block, tensors, needed, d_total, d_numbers)
         work = _Work(ctx.block, *tensors)
         d_numbers = (d_numbers * ctx.block.mask).to(gates.dtype)
         weighed = any(ctx.needs_input_grad[5:])  # not where only the inputs are asked about
-        gradients = work.backward(d_total.contiguous(), d_numbers, gates, active, weighed)
+        gradients = work.backward(d_total.contiguous(), d_numbers, numbers, gates, active, weighed)
         return None, None, *gradients
 
 
@@ -205,7 +204,9 @@ class _Work:
     ) -> None:
         self.block, self.scratch = block, block.scratch
         self.receiver, self.sender, self.pairs, self.weight = receiver, sender, pairs, weight
-        self.message, self.gate, self.first, self.last = message, gate, first, last
+        self.message, self.gate, self.has_phi_x = message, gate, len(last) > 0
+        # One more unit of phi_x, which does nothing: its place is that of the gate's gradient.
+        self.first, self.last = F.pad(first, (0, 0, 0, 1)), F.pad(last, (0, 1))
         self.message_t = message.t().contiguous()  # products with a transposed view are slower
 
     def inputs(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -233,7 +234,7 @@ class _Work:
         if z.dtype != self.message.dtype:
             z = z.to(self.message.dtype)
         u = self.scratch(1, self.message, n, channels)
-        return z, torch.mm(z, self.message_t, out=u).relu_()
+        return z, row_product(z, self.message_t, u).relu_()
 
     def forward(self, total: Tensor, numbers: Tensor, gates: Tensor, active: Tensor | None) -> None:
         """Fill in results, and what the backward pass will need."""
@@ -251,31 +252,45 @@ class _Work:
             _, u = self.ungated(*inputs)
             n, channels = u.shape
             torch.mv(u, self.gate, out=gate).sigmoid_().mul_(mask)
-            m = torch.mul(u, gate.unsqueeze(-1), out=self.scratch(2, u, n, channels))
-            by_receiver = self.scratch(2, u, n // senders, senders, channels)
-            torch.sum(by_receiver, 1, dtype=sums.dtype, out=sums)
-            m[:, -1] = 1.0
-            hidden = torch.mm(m, first, out=self.scratch(4, u, n, len(self.last))).relu_()
+            by_receiver = self.scratch(1, u, n // senders, senders, channels)
+            sums.unsqueeze(1).copy_(gate.view(-1, 1, senders) @ by_receiver)
+            if not self.has_phi_x:
+                continue
+            # relu(W g u + b) = g relu(W u + b / g)
+            torch.reciprocal(_above_zero(gate), out=u[:, -1])
+            hidden = row_product(u, first, self.scratch(2, u, n, len(self.last))).relu_()
             torch.mv(hidden, self.last, out=number)
             if signs is not None:
                 signs.copy_(hidden.sign_())
+        numbers.mul_(_above_zero(gates)).mul_(block.mask)
 
     def backward(
-        self, d_total: Tensor, d_numbers: Tensor, gates: Tensor, active: Tensor, weighed: bool
+        self,
+        d_total: Tensor,
+        d_numbers: Tensor,
+        numbers: Tensor,
+        gates: Tensor,
+        active: Tensor,
+        weighed: bool,
     ) -> tuple[Tensor | None, ...]:
         """Gradients with respect to all inputs, those of the weights where `weighed`."""
         block, senders = self.block, self.block.mask.shape[2]
         d_receiver, d_pairs = torch.empty_like(self.receiver), torch.empty_like(self.pairs)
         d_sender, d_weight = torch.zeros_like(self.sender), torch.zeros_like(self.weight)
-        d_message, d_gate = torch.zeros_like(self.message), torch.zeros_like(self.gate)
-        d_first, d_bias = torch.zeros_like(self.first), torch.zeros_like(self.last)
-        to_message = self.last.unsqueeze(-1) * F.pad(self.first[:, :-1], (0, 1))
-        to_logit, to_pairs = self.gate.unsqueeze(0), self.weight.t().contiguous()
+        d_message = torch.zeros_like(self.message)
+        # Gate and phi_x are one matrix: the gradients of their outputs stand side by side.
+        to_message = F.pad(self.first[:, :-1], (0, 1)) * self.last.unsqueeze(-1)
+        to_message[-1] = self.gate
+        d_both = torch.zeros_like(to_message)
+        bias, to_pairs = self.first[:, -1] * self.last, self.weight.t().contiguous()
+        safe, d_gate_bias = _above_zero(gates), self.gate.new_zeros(())
         given = zip(
             block.by_receiver(d_total.unsqueeze(2)),
             block.by_pair(d_numbers),
-            block.by_pair((d_numbers * gates).unsqueeze(-1)),
+            block.by_pair(numbers),
+            block.by_pair((d_numbers * safe).unsqueeze(-1)),
             block.by_receiver(gates.unsqueeze(-1)),
+            block.by_pair(safe.reciprocal()),
             block.by_pair(1 - gates),
             block.by_pair(active),
             strict=True,
@@ -287,28 +302,29 @@ class _Work:
             strict=True,
         )
         for inputs, values, out in zip(self.inputs(), given, wanted, strict=True):
-            d_sum, d_number, d_scaled, gate, closed, signs = values
+            d_sum, d_number, number, d_scaled, gate, inverse, closed, signs = values
             z, u = self.ungated(*inputs)
             n, channels = u.shape
-            d, product = self.scratch(3, u, n, channels), self.scratch(2, u, n, channels)
+            by_receiver = self.scratch(1, u, n // senders, senders, channels)
 
-            # An active unit of phi_x is linear. d is the gradient of m_ij, times the gate.
-            hidden = self.scratch(4, u, n, len(self.last)).copy_(signs)
+            # The logit of the gate acts on the message and, in an active unit of phi_x, which is
+            # linear, on all but the bias of the number.
+            both = self.scratch(2, u, n, len(self.last)).copy_(signs)
+            from_sum = (d_sum.to(u.dtype) @ by_receiver.mT).view(n).mul_(gate.flatten())
+            from_number = torch.addmv(number, both, bias, alpha=-1).mul_(d_number)
+            d_logit = from_sum.add_(from_number).mul_(closed)
+            both.mul_(d_scaled)[:, -1] = d_logit
             if weighed:
-                d_bias.addmv_(hidden.t(), d_number)
-            hidden.mul_(d_scaled)
-            if weighed:
-                d_first.addmm_(hidden.t(), u)
-            torch.mm(hidden, to_message, out=d)
+                d_gate_bias += d_logit.sum()
+                u[:, -1] = inverse
+                add_row_product(d_both, both, u)
+
+            d = row_product(both, to_message, self.scratch(3, u, n, channels))
             self.scratch(3, u, n // senders, senders, channels).addcmul_(gate, d_sum)
-
-            d_logit = torch.mul(u, d, out=product).sum(-1).mul_(closed)
+            d = _through_relu(d, u)
             if weighed:
-                d_gate.addmv_(u.t(), d_logit)
-            d = _through_relu(d.addmm_(d_logit.unsqueeze(-1), to_logit), u)
-            if weighed:
-                d_message.addmm_(d.t(), z)
-            d = _through_relu(torch.mm(d, self.message, out=product), z)
+                add_row_product(d_message, d, z)
+            d = _through_relu(row_product(d, self.message, self.scratch(4, u, n, channels)), z)
 
             d = d.to(self.weight.dtype)
             if weighed:
@@ -319,10 +335,16 @@ class _Work:
             out[1].add_(d.sum(1))
         if not weighed:
             return d_receiver, d_sender, d_pairs, None, None, None, None, None
-        d_first[:, -1] = d_bias
-        d_last = (self.first * d_first).sum(1)
-        d_first *= self.last.unsqueeze(-1)
+        d_first, d_gate = d_both[:-1], d_both[-1]
+        d_gate[-1] = d_gate_bias
+        d_last = (self.first[:-1] * d_first).sum(1)
+        d_first = d_first * self.last[:-1].unsqueeze(-1)
         return d_receiver, d_sender, d_pairs, d_weight, d_message, d_gate, d_first, d_last
+
+
+def _above_zero(gate: Tensor) -> Tensor:
+    """The gate, but so large that one can divide by it; the difference is that of rounding."""
+    return gate.clamp(min=torch.finfo(gate.dtype).eps)
 
 
 def _through_relu(d: Tensor, out: Tensor) -> Tensor:

@@ -1,0 +1,24 @@
+"""Products of rows in parts, one for each thread, against plain ones."""
+
+import pytest
+import torch
+
+from pcloud.nn.row_products import add_row_product, row_product
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 12])
+def test_products_of_rows_are_those_of_all_at_once(threads, rows):
+    a, b = torch.randn(rows, 5, dtype=torch.float64), torch.randn(rows, 3, dtype=torch.float64)
+    matrix = torch.randn(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(row_product(a, matrix, torch.empty_like(b)), a @ matrix)
+    total = matrix.clone()
+    add_row_product(total, a, b)
+    torch.testing.assert_close(total, matrix + a.T @ b)
