@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pcloud.nn.batch_norm import folded, track
+from pcloud.nn.layout import take_rows
 from pcloud.nn.precision import single, without_autocast
 
 __all__ = ["gather_neighbors", "mean_messages"]
@@ -27,7 +28,7 @@ _CHUNK = 2**21  # bytes of an edge tensor worked on at a time on a CPU: second-l
 
 def gather_neighbors(x: Tensor, neighbors: Tensor) -> Tensor:
     """Rows of ``x (N, F)`` at ``neighbors (N, k)``, shape (N, k, F); zeros where one is missing."""
-    return F.pad(x, (0, 0, 0, 1))[neighbors]
+    return take_rows(F.pad(x, (0, 0, 0, 1)), neighbors)
 
 
 def mean_messages(
@@ -114,7 +115,7 @@ def _infer(
     width = max(norm.num_features for norm in norms)
     out = center.new_empty(n, norms[-1].num_features)
     for particles, _ in _chunks(n, k, width, center):
-        edges = other[neighbors[particles]].add_(center[particles].unsqueeze(1))
+        edges = take_rows(other, neighbors[particles]).add_(center[particles].unsqueeze(1))
         edges = edges.relu_().flatten(0, 1)
         for weight, bias in maps:
             edges = torch.addmm(bias, edges, weight).relu_()
@@ -160,7 +161,7 @@ class _Layers:
     def pre(self, layer: int, particles: slice, edges: slice) -> Tensor:
         if layer > 0:
             return self.z[layer - 1][edges]
-        z = self.other[self.neighbors[particles]]
+        z = take_rows(self.other, self.neighbors[particles])
         return z.add_(self.center[particles].unsqueeze(1)).flatten(0, 1)
 
     def hidden(self, layer: int, z: Tensor) -> Tensor:

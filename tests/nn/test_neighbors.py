@@ -137,3 +137,22 @@ def test_arguments_are_checked(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch_cluster", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'pcloud\[ext\]'"):
         knn(pos, layout, 3, backend="torch_cluster")
+
+
+@pytest.mark.parametrize("k", [1, 3, 8])
+def test_keys_find_what_topk_finds_in_the_order_of_slots_where_distances_agree(k):
+    distance = torch.randint(4, (5, 8, 8)).float()
+    distance[0, 0, 2:], distance[1, :, 5] = torch.inf, -torch.inf
+    values, slots = module._least_keys(distance.clone(), k)
+    expected = distance.sort(dim=-1, stable=True)
+    torch.testing.assert_close(values, expected.values[..., :k])
+    assert torch.equal(slots, expected.indices[..., :k])
+
+
+def test_neighbours_by_keys_are_those_by_topk(monkeypatch):
+    layout = RaggedLayout.from_ptr(torch.tensor([0, 3, 60, 61, 140]))
+    pos = torch.randn(140, 20)
+    monkeypatch.setattr(module, "_MANY", 1)
+    by_keys = knn(pos, layout, 5)
+    monkeypatch.setattr(module, "_MANY", 10**9)
+    assert torch.equal(by_keys, knn(pos, layout, 5))
