@@ -20,6 +20,7 @@ from jsonargparse import ArgumentParser
 
 from pcloud import Run, write_jets
 from pcloud.cli import build_parser, main
+from pcloud.cli.output import print_rows
 from pcloud.training.module import TaggerModule
 from tests.training.conftest import TINY, make_jets
 
@@ -352,3 +353,13 @@ def test_dropped_jets_are_counted_in_one_line(capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().err
     assert said.startswith("pcloud: warning: bad.npz: dropped 1 of 50 jets")
     assert said.count("\n") == 1
+
+
+def test_tables_wider_than_the_terminal_keep_every_number(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    header = ["", "1000 x AUC change", "ratio to unchanged"]
+    print_rows([header, ["angular smearing of everything", "-0.26 ± 0.48", "1.000 ± 0.030"]])
+    printed = capsys.readouterr().out
+    assert "angular smearing of everything -0.26 ± 0.48 1.000 ± 0.030" in printed
+    assert "unchanged" in printed
+    assert "ratio to unchanged" not in printed  # in two lines

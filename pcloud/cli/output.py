@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,16 +25,30 @@ def say(line: str) -> None:
 
 
 def print_rows(rows: list[list[str]]) -> None:
-    """Print a table; its first row is the header."""
+    """Print a table; its first row is the header.
+
+    The header is broken into lines where the table is too wide for the terminal, a number never:
+    rather, the lines are longer than the terminal.
+    """
     from rich.table import Table
 
+    out, header = console(), rows[0]
+    if sum(max(map(len, column)) + 1 for column in zip(*rows, strict=True)) > out.width:
+        header = [_narrow(name, cells) for name, *cells in zip(*rows, strict=True)]
     table = Table(box=None, pad_edge=False, collapse_padding=True)
-    for i, name in enumerate(rows[0]):
-        table.add_column(name, no_wrap=i == 0)
+    for name in header:
+        table.add_column(name, no_wrap=True)
     for row in rows[1:]:
         table.add_row(*row)
-    console().print(table)
-    console().print()
+    out.width = max(out.width, out.measure(table, options=out.options.update(width=1000)).maximum)
+    out.print(table)
+    out.print()
+
+
+def _narrow(name: str, cells: Sequence[str]) -> str:
+    """`name` in lines no longer than the longest of `cells`, but for its longest word."""
+    width = max(len(text) for text in [*cells, *name.split(), " "])
+    return "\n".join(textwrap.wrap(name, width, break_long_words=False))
 
 
 def shows_progress(*, quiet: bool) -> bool:
