@@ -188,7 +188,7 @@ class LorentzBlock(nn.Module):
         """New features (N, H) and momenta (N, 4) from the old ones and the `scalars` (N, S)."""
         momenta = layout.gather(p4)
         products = [
-            psi(pair_products(p).to(scalars.dtype)) * pair.mask.unsqueeze(-1)
+            psi(pair_products(p, scalars.dtype)) * pair.mask.unsqueeze(-1)
             for p, pair in zip(momenta, pairs, strict=True)
         ]
         terms = self.phi_e(h, products, layout)

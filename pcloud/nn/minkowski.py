@@ -106,8 +106,10 @@ def mass_treatment(name: str | MassTreatment) -> MassTreatment:
     return known[name]
 
 
-def pair_products(p4: Tensor) -> Tensor:
+def pair_products(p4: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """``|p_i - p_j|^2`` and ``<p_i, p_j>`` in GeV^2 of all pairs in ``p4 (b, P, 4)``.
+
+    Computed in the precision of `p4`, and rounded to `dtype` where one is given.
 
     Returns
     -------
@@ -115,7 +117,8 @@ def pair_products(p4: Tensor) -> Tensor:
     """
     dot = torch.cat([p4[..., :1], -p4[..., 1:]], dim=-1) @ p4.mT
     square = dot.diagonal(dim1=1, dim2=2)
-    return torch.stack([square.unsqueeze(1) + square.unsqueeze(2) - 2 * dot, dot], dim=-1)
+    distance = torch.sub(square.unsqueeze(1) + square.unsqueeze(2), dot, alpha=2)
+    return torch.stack([x.to(dtype or x.dtype) for x in (distance, dot)], dim=-1)
 
 
 def sum_differences(p4: Tensor, weight: Tensor, limit: float | None = None) -> Tensor:

@@ -41,6 +41,8 @@ __all__ = ["train"]
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
+_FEW_STEPS = 100  # of an optimizer, below which it is said that they are few
+
 
 def train(
     config: TrainConfig | None = None,
@@ -256,6 +258,8 @@ def _announce(
         f"{len(jets.train):,} training {things} ({names}), {len(jets.val):,} for validation",
         f"recipe {config.recipe}: {steps} in {data.total_epochs} epochs",
     ]
+    if data.total_steps < _FEW_STEPS:
+        lines.append("so few steps train little: a smaller batch_size or more epochs give more")
     if keeper.state.step:
         lines.append(f"continuing after step {keeper.state.step:,}")
     console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -83,6 +83,11 @@ def _decorate(
     ratio.tick_params(axis="y", length=0)
     area.set_xscale("symlog", linthresh=2)
     area.set_xlabel(r"1000 $\times$ change of AUC")
+    if all(effect.rejection_ratio is None for effect in effects):
+        note = "no background jet\npasses unchanged:\nlook at more jets"
+        ratio.text(0.5, 0.5, note, transform=ratio.transAxes, color=MUTED, ha="center", va="center")
+        ratio.xaxis.set_visible(False)
+        return
     ratio.set_xscale("log")
     ratio.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ratio.xaxis.set_major_formatter("{x:g}")
