@@ -4,7 +4,8 @@
 
 trains a small particle flow network on the jets in the package without a penalty on the distance
 correlation of score and mass over background jets (DisCo), and with penalties of growing weight.
-Every training is a run folder and every result is kept: started again, it goes on where it was.
+Every training is a run folder and every result is kept: started again, it goes on where it was. A
+training takes two minutes of CPU; ``--jets 10000 --epochs 6`` takes ten seconds, and learns little.
 """
 
 import argparse
@@ -32,11 +33,11 @@ EFFICIENCY = 0.5
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--weights", type=float, nargs="+", default=[0, 0.1, 0.3, 1])
+    parser.add_argument("--weights", type=float, nargs="+", default=[0, 0.1, 0.3, 1, 2, 3, 10])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--jets", type=int, default=10_000, help="training jets")
+    parser.add_argument("--jets", type=int, default=36_000, help="training jets")
     parser.add_argument("--test-jets", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--batch-size", type=int, default=500, help="the penalty needs many jets")
     parser.add_argument("--width", type=int, default=48, help="of the layers of the network")
     parser.add_argument("--max-runs", type=int, help="train so many, draw, and stop")
