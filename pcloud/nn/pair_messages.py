@@ -328,7 +328,7 @@ class _Work:
 
             d = d.to(self.weight.dtype)
             if weighed:
-                d_weight.addmm_(inputs[2].t(), d)
+                add_row_product(d_weight, inputs[2], d)
             torch.mm(d, to_pairs, out=out[2])
             d = d.view(*inputs[0].shape[:2], senders, channels)
             torch.sum(d, 2, out=out[0].view(d.shape[0], d.shape[1], channels))
