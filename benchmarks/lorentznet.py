@@ -1,6 +1,7 @@
 """LorentzNet against its straightforward edge-list version: time, memory, and official weights.
 
     python benchmarks/lorentznet.py speed     # ratios of processor time, alternating in one process
+    python benchmarks/lorentznet.py apart     # ratios of wall-clock time, each in its own process
     python benchmarks/lorentznet.py memory    # peak memory, each measurement in its own process
     python benchmarks/lorentznet.py official  # official weights on 1000 real jets
 
@@ -133,14 +134,43 @@ def speed(num_jets: int, repeats: int) -> None:
         )
 
 
+def apart(num_jets: int, repeats: int) -> None:
+    """As in a training, whose process is not shared with another network."""
+    print(f"{num_jets} jets, {repeats} alternating pairs of processes, three steps after one each")
+    for mode in MODES:
+        pairs = [in_processes("steps", num_jets, mode) for _ in range(repeats)]
+        ratio = np.divide(*np.transpose(pairs))
+        theirs, ours = np.median(pairs, axis=0)
+        print(
+            f"{mode:6} edge list {num_jets / theirs:6.1f} jets/s, ours {num_jets / ours:6.1f} jets/s, "
+            f"ratio {np.median(ratio):.2f} [{ratio.min():.2f}, {ratio.max():.2f}]",
+            flush=True,
+        )
+
+
+def in_processes(what: str, num_jets: int, mode: str) -> list[float]:
+    """What is printed for the edge list, and for ours."""
+    command = [sys.executable, __file__, what, "--jets", str(num_jets), "--mode", mode]
+    return [
+        float(subprocess.check_output([*command, "--version", version]))
+        for version in ("edges", "ours")
+    ]
+
+
+def steps(num_jets: int, version: str, mode: str) -> None:
+    """Median wall-clock time of three steps, in seconds."""
+    step, times = Step(num_jets), []
+    for _ in range(4):
+        start = time.perf_counter()
+        step(version, mode)
+        times.append(time.perf_counter() - start)
+    print(np.median(times[1:]))
+
+
 def memory(num_jets: int) -> None:
     print(f"{num_jets} jets: peak memory beyond that of data and weights")
     for mode in MODES:
-        command = [sys.executable, __file__, "peak", "--jets", str(num_jets), "--mode", mode]
-        edge_list, ours = (
-            float(subprocess.check_output([*command, "--version", version]))
-            for version in ("edges", "ours")
-        )
+        edge_list, ours = in_processes("peak", num_jets, mode)
         print(f"{mode:6} edge list {edge_list:.0f} MB, ours {ours:.0f} MB: {ours / edge_list:.3f}")
 
 
@@ -190,7 +220,7 @@ def official() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["speed", "memory", "official", "peak"])
+    parser.add_argument("what", choices=["speed", "apart", "memory", "official", "peak", "steps"])
     parser.add_argument("--jets", type=int, default=128, help="in a batch")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--version", choices=["ours", "edges"], default="ours")
@@ -201,6 +231,10 @@ def main() -> None:
     )
     if options.what == "speed":
         speed(options.jets, options.repeats)
+    elif options.what == "apart":
+        apart(options.jets, options.repeats)
+    elif options.what == "steps":
+        steps(options.jets, options.version, options.mode)
     elif options.what == "memory":
         memory(options.jets)
     elif options.what == "peak":

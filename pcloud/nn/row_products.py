@@ -6,35 +6,41 @@ batch of two products, one for each. On an accelerator there is one part.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 __all__ = ["add_row_product", "row_product"]
 
+_FEW = 1024  # rows which one thread multiplies as fast as two
+
 
 def row_product(rows: Tensor, matrix: Tensor, out: Tensor) -> Tensor:
     """``rows (n, K) @ matrix (K, M)`` into `out` (n, M)."""
-    parts = _parts(rows)
+    parts, rest = _parts(rows)
     batch = matrix.expand(parts, *matrix.shape)
-    torch.bmm(_split(rows, parts), batch, out=_split(out, parts))
+    torch.bmm(_split(rows, parts, rest), batch, out=_split(out, parts, rest))
+    if rest:
+        torch.mm(rows[-rest:], matrix, out=out[-rest:])
     return out
 
 
 def add_row_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     """Add ``a.T @ b`` of ``a (n, K)`` and ``b (n, M)`` to `total` (K, M)."""
-    parts = _parts(a)
+    parts, rest = _parts(a)
     if parts == 1:
         total.addmm_(a.t(), b)
-    else:
-        total.add_(torch.bmm(_split(a, parts).mT, _split(b, parts)).sum(0))
+        return
+    total.add_(torch.bmm(_split(a, parts, rest).mT, _split(b, parts, rest)).sum(0))
+    if rest:
+        total.addmm_(a[-rest:].t(), b[-rest:])
 
 
-def _parts(rows: Tensor) -> int:
-    """As many parts of equal size as there are threads, where the number of rows allows."""
-    return math.gcd(len(rows), torch.get_num_threads()) if rows.device.type == "cpu" else 1
+def _parts(rows: Tensor) -> tuple[int, int]:
+    """How many parts of equal size there are, and how many rows are left over."""
+    parts = torch.get_num_threads() if rows.device.type == "cpu" and len(rows) > _FEW else 1
+    return parts, len(rows) % parts
 
 
-def _split(rows: Tensor, parts: int) -> Tensor:
-    return rows.view(parts, len(rows) // parts, rows.shape[1])
+def _split(rows: Tensor, parts: int, rest: int) -> Tensor:
+    size = len(rows) // parts
+    return rows[: len(rows) - rest].view(parts, size, rows.shape[1])

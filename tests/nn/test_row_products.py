@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pcloud.nn import row_products
 from pcloud.nn.row_products import add_row_product, row_product
 
 
@@ -15,7 +16,8 @@ def threads(request):
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 12])
-def test_products_of_rows_are_those_of_all_at_once(threads, rows):
+def test_products_of_rows_are_those_of_all_at_once(threads, rows, monkeypatch):
+    monkeypatch.setattr(row_products, "_FEW", 3)
     a, b = torch.randn(rows, 5, dtype=torch.float64), torch.randn(rows, 3, dtype=torch.float64)
     matrix = torch.randn(5, 3, dtype=torch.float64)
     torch.testing.assert_close(row_product(a, matrix, torch.empty_like(b)), a @ matrix)
