@@ -16,7 +16,6 @@ __all__ = ["knn", "knn_graph"]
 
 _PAIRS = 2**24  # distances held at a time for one very long jet: 64 MiB of float32
 _LONG = 2000  # points from which a k-d tree is ten times faster than all pairs, in two dimensions
-_MANY = 2**13  # distances from which it pays to sort keys instead of distances
 _FEW = 8  # dimensions up to which it is faster at all
 
 
@@ -136,7 +135,6 @@ def _suits_keys(distance: Tensor) -> bool:
     """Whether numpy may sort, which takes vector instructions and half the time of `topk`."""
     return (
         distance.device.type == "cpu"
-        and distance.numel() >= _MANY
         and distance.dtype == torch.float32
         and type(distance) is Tensor
         and not torch._C._functorch.is_functorch_wrapped_tensor(distance)
@@ -151,7 +149,7 @@ def _topk(distance: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _least_keys(distance: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The same; what is equally far comes in the order of its slots.
+    """The same; what is equally far comes in the order of its slots, beside whichever jets it is.
 
     A key is the bits of a distance, which as whole numbers have the order of the distances (-inf is
     the only negative one), before those of its slot.

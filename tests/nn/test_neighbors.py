@@ -150,9 +150,15 @@ def test_keys_find_what_topk_finds_in_the_order_of_slots_where_distances_agree(k
 
 
 def test_neighbours_by_keys_are_those_by_topk(monkeypatch):
-    layout = RaggedLayout.from_ptr(torch.tensor([0, 3, 60, 61, 140]))
-    pos = torch.randn(140, 20)
-    monkeypatch.setattr(module, "_MANY", 1)
+    pos, layout = cloud([3, 57, 1, 79], 20)
     by_keys = knn(pos, layout, 5)
-    monkeypatch.setattr(module, "_MANY", 10**9)
+    monkeypatch.setattr(module, "_suits_keys", lambda distance: False)
     assert torch.equal(by_keys, knn(pos, layout, 5))
+
+
+def test_neighbours_on_a_grid_do_not_depend_on_the_other_jets():
+    grid = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0))  # distances agree
+    alone = knn(grid, RaggedLayout.from_ptr(torch.tensor([0, 25])), 6)
+    others, layout = cloud([25, 29, 300])
+    among = knn(torch.cat([grid, others[25:]]), layout, 6)[:25]
+    assert torch.equal(alone, among)
