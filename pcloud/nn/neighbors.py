@@ -134,12 +134,12 @@ def _nearest_slots(x: Tensor, block: DenseBlock, start: int, rows: int, k: int) 
 def _suits_keys(distance: Tensor) -> bool:
     """Whether numpy may sort, which takes vector instructions and half the time of `topk`."""
     return (
-        distance.device.type == "cpu"
+        not torch.compiler.is_compiling()  # first: what follows cannot be compiled
+        and not torch.onnx.is_in_onnx_export()
+        and distance.device.type == "cpu"
         and distance.dtype == torch.float32
         and type(distance) is Tensor
         and not torch._C._functorch.is_functorch_wrapped_tensor(distance)
-        and not torch.compiler.is_compiling()
-        and not torch.onnx.is_in_onnx_export()
     )
 
 
