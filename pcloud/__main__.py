@@ -1,6 +1,8 @@
 """Lets `python -m pcloud` be `pcloud`."""
 
+import sys
+
 from pcloud.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -363,3 +364,10 @@ def test_tables_wider_than_the_terminal_keep_every_number(capsys, monkeypatch):
     assert "angular smearing of everything -0.26 ± 0.48 1.000 ± 0.030" in printed
     assert "unchanged" in printed
     assert "ratio to unchanged" not in printed  # in two lines
+
+
+def test_the_package_run_as_a_program_ends_with_the_exit_code_of_the_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["pcloud", "train", "--model", "pfn"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("pcloud", run_name="__main__")
+    assert stop.value.code == 2

@@ -1,7 +1,7 @@
 """Matrix products of many rows with a small matrix, one part of the rows for each thread.
 
-On a CPU two threads share the product of 8192 x 73 and 73 x 73 badly: it is 1.3 times as fast as a
-batch of two products, one for each. On an accelerator there is one part.
+On a CPU two threads share the product of 8192 x 73 and 73 x 73 badly: a batch of two products, one
+for each of them, is 1.3 times as fast. On an accelerator there is one part.
 """
 
 from __future__ import annotations
