@@ -21,7 +21,7 @@ from pcloud.nn.minkowski import (
     sum_differences,
     with_references,
 )
-from pcloud.nn.pair_blocks import PairBlock, pair_blocks, tight
+from pcloud.nn.pair_blocks import PairBlocks
 from pcloud.nn.pair_linear import PairLinear
 from pcloud.nn.pair_messages import PairMessages
 from pcloud.nn.pooling import mean_pool
@@ -121,10 +121,10 @@ class LorentzNet(nn.Module):
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
         p4, scalars, nodes = self.with_beams(x, p4, as_layout(batch, layout))
-        pairs = pair_blocks(nodes)
+        pairs = PairBlocks.of(nodes)
         h = self.embed(scalars)
         for block in self.blocks:
-            h, p4 = block(h, p4, scalars, pairs, nodes)
+            h, p4 = block(h, p4, scalars, pairs)
         return self.head(mean_pool(h, nodes))
 
     def with_beams(
@@ -144,7 +144,7 @@ class LorentzNet(nn.Module):
         nodes, order = with_references(layout, len(beams))
         p4 = torch.cat([p4, beams.repeat(layout.num_jets, 1)])[order]
         scalars = torch.cat([scalars, of_beams.repeat(layout.num_jets, 1)])[order]
-        return p4, scalars.to(self.embed.weight.dtype), tight(nodes)
+        return p4, scalars.to(self.embed.weight.dtype), nodes
 
 
 class LorentzBlock(nn.Module):
@@ -178,28 +178,19 @@ class LorentzBlock(nn.Module):
         )
 
     def forward(
-        self,
-        h: Tensor,
-        p4: Tensor,
-        scalars: Tensor,
-        pairs: Sequence[PairBlock],
-        layout: RaggedLayout,
+        self, h: Tensor, p4: Tensor, scalars: Tensor, pairs: PairBlocks
     ) -> tuple[Tensor, Tensor]:
         """New features (N, H) and momenta (N, 4) from the old ones and the `scalars` (N, S)."""
-        momenta = layout.gather(p4)
-        products = [
-            psi(pair_products(p, scalars.dtype)) * pair.mask.unsqueeze(-1)
-            for p, pair in zip(momenta, pairs, strict=True)
-        ]
-        terms = self.phi_e(h, products, layout)
-        total, weights = self.messages(*terms, products, pairs, layout)
+        momenta = pairs.gather(p4)
+        products = psi(pair_products(momenta, pairs).to(scalars.dtype)) * pairs.mask.unsqueeze(-1)
+        terms = self.phi_e(h, products, pairs)
+        total, weights = self.messages(*terms, products, pairs)
         h = h + self.phi_h(torch.cat([h, total, scalars], dim=-1))
-        return h, p4 if weights is None else p4 + self._shift(momenta, weights, layout)
+        return h, p4 if weights is None else p4 + self._shift(momenta, weights, pairs)
 
-    def _shift(
-        self, momenta: Sequence[Tensor], weights: Sequence[Tensor], layout: RaggedLayout
-    ) -> Tensor:
+    def _shift(self, momenta: Tensor, weights: Tensor, pairs: PairBlocks) -> Tensor:
         """``c mean_j phi_x(m_ij) (p_i - p_j)``, the mean over the other particles of the jet."""
+        layout = pairs.layout
         others = (layout.counts - 1).clamp(min=1)[layout.batch].unsqueeze(-1)
-        sums = [sum_differences(p, w, self.limit) for p, w in zip(momenta, weights, strict=True)]
-        return self.step * layout.flatten(sums) / others
+        sums = sum_differences(momenta, weights, pairs, self.limit)
+        return self.step * pairs.flatten(sums) / others

@@ -12,10 +12,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pcloud import kinematics
 from pcloud.errors import UnknownNameError
 from pcloud.nn.layout import DenseBlock, RaggedLayout
+from pcloud.nn.pair_blocks import PairBlocks
+from pcloud.nn.pair_matrix import outer_product, sum_senders
 
 __all__ = [
     "BEAMS",
@@ -106,42 +109,45 @@ def mass_treatment(name: str | MassTreatment) -> MassTreatment:
     return known[name]
 
 
-def pair_products(p4: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """``|p_i - p_j|^2`` and ``<p_i, p_j>`` in GeV^2 of all pairs in ``p4 (b, P, 4)``.
+def pair_products(p4: Tensor, pairs: PairBlocks) -> Tensor:
+    """``|p_i - p_j|^2`` and ``<p_i, p_j>`` in GeV^2, shape (M, 2), of momenta ``p4 (S, 4)`` in slots.
 
-    Computed in the precision of `p4`, and rounded to `dtype` where one is given.
-
-    Returns
-    -------
-    Tensor, shape (b, P, P, 2)
+    In the precision of `p4`.
     """
-    dot = torch.cat([p4[..., :1], -p4[..., 1:]], dim=-1) @ p4.mT
-    square = dot.diagonal(dim1=1, dim2=2)
-    distance = torch.sub(square.unsqueeze(1) + square.unsqueeze(2), dot, alpha=2)
-    return torch.stack([x.to(dtype or x.dtype) for x in (distance, dot)], dim=-1)
+    energy, momentum = p4[:, :1], p4[:, 1:]
+    square = energy.square() - momentum.square().sum(-1, keepdim=True)
+    one, lowered = torch.ones_like(square), torch.cat([energy, -momentum], dim=-1)
+    receiver = torch.cat([square, one, lowered], dim=-1)
+    distance = torch.cat([one, square, -2 * p4], dim=-1)  # p_i^2 + p_j^2 - 2 <p_i, p_j>
+    dot = F.pad(p4, (2, 0))
+    return outer_product(receiver, torch.stack([distance, dot], dim=1), pairs)
 
 
-def sum_differences(p4: Tensor, weight: Tensor, limit: float | None = None) -> Tensor:
-    """``sum_j weight_ij (p_i - p_j)``.
+def sum_differences(
+    p4: Tensor, weight: Tensor, pairs: PairBlocks, limit: float | None = None
+) -> Tensor:
+    """``sum_j weight_ij (p_i - p_j)``, shape (S, 4).
 
     Parameters
     ----------
-    p4 : Tensor, shape (b, P, 4)
-        In GeV.
-    weight : Tensor, shape (b, P, P)
+    p4 : Tensor, shape (S, 4)
+        In GeV, in slots.
+    weight : Tensor, shape (M,)
         Zero for a pair that does not count.
+    pairs : PairBlocks
     limit : float, optional
         Bound in GeV for each component of each term. It breaks the Lorentz symmetry.
-
-    Returns
-    -------
-    Tensor, shape (b, P, 4)
     """
     weight = weight.to(p4.dtype)
     if limit is None:
-        return weight.sum(-1, keepdim=True) * p4 - weight @ p4
-    terms = weight.unsqueeze(-1) * (p4.unsqueeze(2) - p4.unsqueeze(1))
-    return terms.clamp(-limit, limit).sum(2)
+        sums = sum_senders(weight.unsqueeze(1), F.pad(p4, (0, 1), value=1.0).unsqueeze(1), pairs)
+        return sums[:, 4:] * p4 - sums[:, :4]
+    momenta, weights = pairs.by_block(p4), pairs.pairs_by_block(weight)
+    terms = [
+        (w.unsqueeze(-1) * (p.unsqueeze(2) - p.unsqueeze(1))).clamp(-limit, limit).sum(2)
+        for p, w in zip(momenta, weights, strict=True)
+    ]
+    return torch.cat([p4[:0], *(t.flatten(0, 1) for t in terms)])
 
 
 @torch.compiler.disable
@@ -189,5 +195,5 @@ def _with_references(block: DenseBlock, ptr: Tensor, slot: Tensor) -> DenseBlock
     count = len(slot)
     jets = block.jets.unsqueeze(1)
     index = torch.cat([ptr[jets] + slot, block.index + count * (jets + 1)], dim=1)
-    mask = torch.nn.functional.pad(block.mask, (count, 0), value=True)
+    mask = F.pad(block.mask, (count, 0), value=True)
     return DenseBlock(block.jets, index, mask, block.full)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pcloud.nn.layout import DenseBlock, RaggedLayout
+from pcloud.nn.layout import RaggedLayout, take_rows
 
-__all__ = ["PairBlock", "Scratch", "pair_blocks", "tight"]
+__all__ = ["Chunk", "PairBlocks", "Part", "Scratch"]
 
-_SPREAD = 1.06  # longest over shortest jet in a block: some 6 % of its pairs are padding
 _PAIRS_CPU = 2**13  # pairs worked on at a time: megabytes, which stay in the cache
 _PAIRS = 2**18  # elsewhere, where a chunk should be large enough to fill an accelerator
 
@@ -38,76 +38,166 @@ class Scratch:
         return self._views[key]
 
 
-@dataclass(frozen=True)
-class PairBlock:
-    """The pairs of different particles in a dense block, and the chunks in which to work on them.
+class Part(NamedTuple):
+    """Pairs of some jets of one length: all of them, or those of some receivers of one jet."""
 
-    A chunk holds all pairs of some receivers: of all those in some jets, or of some in one jet.
+    jets: int
+    length: int  # of each jet
+    receivers: slice  # slots
+    senders: slice  # slots
+    pairs: slice  # in the chunk
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Jets, receivers of each, senders of each."""
+        return self.jets, (self.receivers.stop - self.receivers.start) // self.jets, self.length
+
+    def joined(self, other: Part) -> Part | None:
+        """The two parts, which follow each other, as one if they are whole jets of one length."""
+        whole = self.receivers == self.senders and other.receivers == other.senders
+        if not whole or self.length != other.length:
+            return None
+        slots = slice(self.senders.start, other.senders.stop)
+        pairs = slice(self.pairs.start, other.pairs.stop)
+        return Part(self.jets + other.jets, self.length, slots, slots, pairs)
+
+
+class Chunk(NamedTuple):
+    """Pairs that are worked on at a time: all those of some receivers."""
+
+    receivers: slice  # slots
+    pairs: slice  # in the batch
+    parts: tuple[Part, ...]
+
+
+class Rectangle(NamedTuple):
+    """Where the jets of one dense block stand."""
+
+    jets: int
+    length: int
+    slots: slice
+    pairs: slice
+
+
+@dataclass(frozen=True)
+class PairBlocks:
+    """The pairs of particles of every jet of a batch, as one list of M.
+
+    Particles stand in S slots, those of the blocks of `layout`; the pairs are those of the first
+    slot as a receiver with every sender of its jet, then those of the second, and so on.
 
     Attributes
     ----------
-    block : DenseBlock
-        Jets of similar length.
-    mask : Tensor, shape (b, P, P)
-        True for a pair of two different particles, False beside padding and on the diagonal.
-    jets : list of slice
-        Of the block, for each chunk.
-    receivers : list of int
-        Number in each chunk, of the b P slots of the block.
+    layout : RaggedLayout
+        Of the particles: on a CPU a block holds jets of one length, or all of up to 16 particles.
+    source : Tensor, shape (S,)
+        Particle in each slot; an empty slot repeats the first particle of its jet.
+    mask : Tensor, shape (M,)
+        True for a pair of two different particles, False beside padding and of a slot with itself.
+    rectangles : tuple of Rectangle
+        The blocks.
+    chunks : tuple of Chunk
+        The pieces in which to work on the pairs.
     scratch : Scratch
-        Memory shared by all blocks of a batch.
+        Memory for them.
     """
 
-    block: DenseBlock
+    layout: RaggedLayout
+    source: Tensor
     mask: Tensor
-    jets: list[slice]
-    receivers: list[int]
-    scratch: Scratch = field(compare=False)
+    rectangles: tuple[Rectangle, ...]
+    chunks: tuple[Chunk, ...]
+    scratch: Scratch = field(default_factory=Scratch, compare=False)
 
-    def by_jet(self, x: Tensor) -> list[Tensor]:
-        """``x (b, ...)`` for each chunk."""
-        return [x[jets] for jets in self.jets]
+    @classmethod
+    @torch.compiler.disable
+    def of(cls, layout: RaggedLayout) -> PairBlocks:
+        """The pairs of the jets of `layout`; made once per batch, without a synchronisation.
 
-    def by_receiver(self, x: Tensor) -> tuple[Tensor, ...]:
-        """``x (b, P, ...)`` as (receivers, ...) for each chunk; no copies."""
-        return x.flatten(0, 1).split_with_sizes(self.receivers)
+        On a CPU with as little padding as there can be. Elsewhere, where lengths are not known,
+        the blocks stay as they are.
+        """
+        device = layout.ptr.device
+        if device.type == "cpu":
+            layout = RaggedLayout.from_ptr(layout.ptr, spread=1.0)
+        shapes = [block.index.shape for block in layout.blocks]
+        source = [block.index.flatten() for block in layout.blocks]
+        masks = []
+        for block in layout.blocks:
+            mask = block.mask.unsqueeze(1) & block.mask.unsqueeze(2)
+            mask.diagonal(dim1=1, dim2=2).fill_(False)
+            masks.append(mask.flatten())
+        empty = layout.position[:0]
+        return cls(
+            layout,
+            torch.cat([empty, *source]),
+            torch.cat([empty.bool(), *masks]),
+            tuple(_rectangles(shapes)),
+            tuple(_chunks(shapes, _PAIRS_CPU if device.type == "cpu" else _PAIRS)),
+        )
 
-    def by_pair(self, x: Tensor) -> tuple[Tensor, ...]:
-        """``x (b, P, P, ...)`` as (pairs, ...) for each chunk; no copies."""
-        length = self.mask.shape[2]
-        return x.flatten(0, 2).split_with_sizes([count * length for count in self.receivers])
+    def __len__(self) -> int:
+        """Number of pairs M."""
+        return len(self.mask)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Particles ``x (N, ...)`` in their slots (S, ...)."""
+        return take_rows(x, self.source)
+
+    def flatten(self, slots: Tensor) -> Tensor:
+        """What stands in the slots (S, ...) in the order of the particles (N, ...)."""
+        return take_rows(slots, self.layout.position)
+
+    def by_block(self, slots: Tensor) -> list[Tensor]:
+        """Slots (S, ...) as (b, P, ...) for each block; no copies."""
+        return [slots[r.slots].unflatten(0, (r.jets, r.length)) for r in self.rectangles]
+
+    def pairs_by_block(self, pairs: Tensor) -> list[Tensor]:
+        """Pairs (M, ...) as (b, P, P, ...) for each block; no copies."""
+        return [pairs[r.pairs].unflatten(0, (r.jets, r.length, r.length)) for r in self.rectangles]
 
 
-@torch.compiler.disable
-def pair_blocks(layout: RaggedLayout) -> list[PairBlock]:
-    """The pairs of every block of `layout`; made once per batch."""
-    pairs, scratch = [], Scratch()
-    for block in layout.blocks:
-        mask = block.mask.unsqueeze(1) & block.mask.unsqueeze(2)
-        mask.diagonal(dim1=1, dim2=2).fill_(False)
-        jets, receivers = zip(*_chunks(mask), strict=True)
-        pairs.append(PairBlock(block, mask, list(jets), list(receivers), scratch))
-    return pairs
+def _rectangles(shapes: Sequence[Sequence[int]]) -> Iterator[Rectangle]:
+    slot = pair = 0
+    for jets, length in shapes:
+        slots, pairs = jets * length, jets * length**2
+        yield Rectangle(jets, length, slice(slot, slot + slots), slice(pair, pair + pairs))
+        slot, pair = slot + slots, pair + pairs
 
 
-def _chunks(mask: Tensor) -> Iterator[tuple[slice, int]]:
+def _chunks(shapes: Sequence[Sequence[int]], limit: int) -> Iterator[Chunk]:
     """As many jets as fit; of a jet that does not fit, equal parts of its receivers."""
-    jets, length, _ = mask.shape
-    pairs = _PAIRS_CPU if mask.device.type == "cpu" else _PAIRS
-    step = max(1, pairs // length**2)
-    rows = -(-length // -(-(length**2) // pairs)) if length**2 > pairs else length
-    for jet in range(0, jets, step):
-        stop = min(jet + step, jets)
-        for row in range(0, length, rows):
-            yield slice(jet, stop), (stop - jet) * (min(row + rows, length) - row)
+    parts: list[Part] = []
+    start = size = 0  # of the chunk
+
+    def chunk() -> Chunk:
+        receivers = slice(parts[0].receivers.start, parts[-1].receivers.stop)
+        return Chunk(receivers, slice(start, start + size), tuple(parts))
+
+    for part in _parts(shapes, limit):
+        if parts and size + part.pairs.stop > limit:
+            yield chunk()
+            parts, start, size = [], start + size, 0
+        part = part._replace(pairs=slice(size, size + part.pairs.stop))
+        size = part.pairs.stop
+        if parts and (joined := parts[-1].joined(part)):
+            parts[-1] = joined
+        else:
+            parts.append(part)
+    if parts:
+        yield chunk()
 
 
-def tight(layout: RaggedLayout) -> RaggedLayout:
-    """The same jets in more blocks with less padding; as it is on an accelerator.
-
-    A sixth fewer pairs are worth some more calls on a CPU. Elsewhere the lengths of the jets cannot
-    be known without a synchronisation.
-    """
-    if layout.ptr.device.type != "cpu":
-        return layout
-    return RaggedLayout.from_ptr(layout.ptr, spread=_SPREAD)
+def _parts(shapes: Sequence[Sequence[int]], limit: int) -> Iterator[Part]:
+    """Single jets, or rows of them, of at most `limit` pairs where one row has no more."""
+    slot = 0
+    for jets, length in shapes:
+        most = max(1, limit // length)
+        rows = -(-length // -(-length // most))  # as equal as they can be
+        for _ in range(jets):
+            jet = slice(slot, slot + length)
+            for row in range(jet.start, jet.stop, rows):
+                receivers = slice(row, min(row + rows, jet.stop))
+                pairs = slice(0, (receivers.stop - row) * length)
+                yield Part(1, length, receivers, jet, pairs)
+            slot = jet.stop

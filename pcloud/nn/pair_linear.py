@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -10,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud.nn.batch_norm import track
-from pcloud.nn.layout import RaggedLayout
+from pcloud.nn.pair_blocks import PairBlocks
+from pcloud.nn.pair_matrix import sum_senders
 from pcloud.nn.pooling import sum_pool
 from pcloud.nn.precision import without_autocast
 
@@ -37,7 +37,7 @@ class PairLinear(nn.Module):
         self.split = [channels, channels, pair_channels]
 
     def forward(
-        self, h: Tensor, pairs: Sequence[Tensor], layout: RaggedLayout
+        self, h: Tensor, products: Tensor, pairs: PairBlocks
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The terms of the result ``receiver_i + sender_j + e_ij @ weight``.
 
@@ -45,10 +45,9 @@ class PairLinear(nn.Module):
         ----------
         h : Tensor, shape (N, F)
             Features of the particles.
-        pairs : sequence of Tensor, shape (b, P, P, E)
-            Features of the pairs of each block, ``e_ij = e_ji``; zero where there is no pair.
-        layout : RaggedLayout
-            Of the particles.
+        products : Tensor, shape (M, E)
+            Features of the pairs, ``e_ij = e_ji``; zero where there is no pair.
+        pairs : PairBlocks
 
         Returns
         -------
@@ -59,7 +58,7 @@ class PairLinear(nn.Module):
             w1, w2, w3 = self.linear.weight.split(self.split, dim=1)
             h = h.to(w1.dtype)
             terms = F.linear(h, w1), F.linear(h, w2), w3.t()
-            mean, var = self._statistics(*terms, pairs, layout)
+            mean, var = self._statistics(*terms, products, pairs)
             scale = self.norm.weight * (var + self.norm.eps).rsqrt()
             receiver, sender, weight = (scale * term for term in terms)
             return receiver + (self.norm.bias - scale * mean), sender, weight
@@ -69,13 +68,13 @@ class PairLinear(nn.Module):
         receiver: Tensor,
         sender: Tensor,
         weight: Tensor,
-        pairs: Sequence[Tensor],
-        layout: RaggedLayout,
+        products: Tensor,
+        pairs: PairBlocks,
     ) -> tuple[Tensor, Tensor]:
         if not self.norm.training:
             return cast(Tensor, self.norm.running_mean), cast(Tensor, self.norm.running_var)
-        count = max(2 * (layout.num_pairs - layout.num_particles), 1)
-        mean, var = _moments(receiver, sender, weight, pairs, layout, count)
+        count = max(2 * (pairs.layout.num_pairs - pairs.layout.num_particles), 1)
+        mean, var = _moments(receiver, sender, weight, products, pairs, count)
         track(self.norm, mean, var, count)
         return mean, var
 
@@ -84,21 +83,23 @@ def _moments(
     receiver: Tensor,
     sender: Tensor,
     weight: Tensor,
-    pairs: Sequence[Tensor],
-    layout: RaggedLayout,
+    products: Tensor,
+    pairs: PairBlocks,
     count: int,
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance of ``receiver_i + sender_j + e_ij @ weight`` over `count` pairs.
 
     Every term is brought to mean zero before it is squared, which keeps the digits of the variance.
     """
+    layout = pairs.layout
     others = (layout.counts - 1)[layout.batch].unsqueeze(-1).to(receiver.dtype)  # (N, 1)
     r_mean, s_mean = ((others * term).sum(0) / count for term in (receiver, sender))
     r, s = receiver - r_mean, sender - s_mean
 
-    e_sum = layout.flatten([e.sum(2) for e in pairs])  # (N, E), over the senders
-    e_mean = e_sum.sum(0) / count
-    e_square = torch.stack([e.flatten(0, 2).t() @ e.flatten(0, 2) for e in pairs]).sum(0)
+    unit = torch.eye(len(weight), dtype=products.dtype, device=products.device)
+    e_sum = sum_senders(products, unit.expand(len(pairs.source), -1, -1), pairs)
+    e_sum = pairs.flatten(e_sum)  # (N, E), over the senders
+    e_mean, e_square = e_sum.sum(0) / count, products.t() @ products
     e_sum, e_square = e_sum - others * e_mean, e_square / count - e_mean.outer(e_mean)
 
     # r_i s_j over pairs is that over all i and j of the jet, less that over i = j

@@ -42,5 +42,6 @@ def _parts(rows: Tensor) -> tuple[int, int]:
 
 
 def _split(rows: Tensor, parts: int, rest: int) -> Tensor:
-    size = len(rows) // parts
-    return rows[: len(rows) - rest].view(parts, size, rows.shape[1])
+    if rest:
+        rows = rows[:-rest]
+    return rows.view(parts, -1, rows.shape[1])

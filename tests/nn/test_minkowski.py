@@ -18,6 +18,7 @@ from pcloud.nn.minkowski import (
     with_references,
     zero_mass,
 )
+from pcloud.nn.pair_blocks import PairBlocks
 
 
 def particles(pt, mass, n=500, seed=0):
@@ -34,9 +35,14 @@ def test_psi_is_odd_and_linear_near_zero():
     torch.testing.assert_close(psi(x[-1]), torch.log1p(x[-1]))
 
 
+def pairs_of(*counts):
+    return PairBlocks.of(RaggedLayout.from_ptr(torch.tensor([0, *counts]).cumsum(0)))
+
+
 def test_products_are_those_of_a_loop():
-    p4 = particles(20.0, 1.0, n=12).view(2, 6, 4)
-    products = pair_products(p4)
+    p4, pairs = particles(20.0, 1.0, n=12), pairs_of(6, 6)
+    (products,) = pairs.pairs_by_block(pair_products(pairs.gather(p4), pairs))
+    p4 = p4.view(2, 6, 4)
     for i in range(6):
         for j in range(6):
             a, b = p4[:, i], p4[:, j]
@@ -45,22 +51,22 @@ def test_products_are_those_of_a_loop():
 
 
 def test_products_survive_a_boost_in_float64_but_not_in_float32():
-    p4 = particles(20.0, 0.14, n=50).unsqueeze(0)
+    p4, pairs = particles(20.0, 0.14, n=50), pairs_of(50)
     beta = torch.tensor([0.6, -0.5, 0.55], dtype=torch.float64)
-    exact, boosted = pair_products(p4), pair_products(kin.boost(p4, beta))
+    exact, boosted = pair_products(p4, pairs), pair_products(kin.boost(p4, beta), pairs)
     torch.testing.assert_close(boosted, exact, rtol=1e-9, atol=1e-7)
-    assert (pair_products(p4.float()) - exact).abs().max() > 1e-3
+    assert (pair_products(p4.float(), pairs) - exact).abs().max() > 1e-3
 
 
 def test_sum_of_differences_is_that_of_a_loop():
-    p4 = particles(20.0, 1.0, n=6).unsqueeze(0)
-    weight = torch.randn(1, 6, 6, dtype=torch.float64)
-    differences = p4.unsqueeze(2) - p4.unsqueeze(1)
-    expected = (weight.unsqueeze(-1) * differences).sum(2)
-    torch.testing.assert_close(sum_differences(p4, weight), expected)
-    torch.testing.assert_close(sum_differences(p4, weight, limit=1e9), expected)
-    bounded = (weight.unsqueeze(-1) * differences).clamp(-5, 5).sum(2)
-    torch.testing.assert_close(sum_differences(p4, weight, limit=5.0), bounded)
+    p4, pairs = particles(20.0, 1.0, n=6), pairs_of(6)
+    weight = torch.randn(6, 6, dtype=torch.float64)
+    differences = p4.unsqueeze(1) - p4.unsqueeze(0)
+    expected, weight = (weight.unsqueeze(-1) * differences).sum(1), weight.flatten()
+    torch.testing.assert_close(sum_differences(p4, weight, pairs), expected)
+    torch.testing.assert_close(sum_differences(p4, weight, pairs, limit=1e9), expected)
+    bounded = (weight.view(6, 6, 1) * differences).clamp(-5, 5).sum(1)
+    torch.testing.assert_close(sum_differences(p4, weight, pairs, limit=5.0), bounded)
 
 
 def test_stored_masses_are_those_of_the_momenta():

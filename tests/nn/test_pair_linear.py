@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pcloud.nn import RaggedLayout
-from pcloud.nn.pair_blocks import pair_blocks
+from pcloud.nn.pair_blocks import PairBlocks
 from pcloud.nn.pair_linear import PairLinear
 
 COUNTS = [3, 40, 1, 17, 39, 2]
@@ -36,11 +36,12 @@ def of_edges(layer, h, pair, i, j):
 
 def of_pairs(layer, layout, h, pair, i, j):
     pair = pair + pair.transpose(0, 1)
+    pairs = PairBlocks.of(layout)
     features = [
-        pair[b.block.index.unsqueeze(2), b.block.index.unsqueeze(1)] * b.mask.unsqueeze(-1)
-        for b in pair_blocks(layout)
+        pair[p.unsqueeze(2), p.unsqueeze(1)].flatten(0, 2) for p in pairs.by_block(pairs.source)
     ]
-    receiver, sender, weight = layer(h, features, layout)
+    products = torch.cat(features) * pairs.mask.unsqueeze(-1)
+    receiver, sender, weight = layer(h, products, pairs)
     return receiver[i] + sender[j] + pair[i, j] @ weight
 
 

@@ -1,0 +1,103 @@
+"""Products with the matrices of pairs: of every jet one of receivers by senders.
+
+Each of the three functions is the derivative of the others, so that they can be differentiated
+again and again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pcloud.nn.pair_blocks import PairBlocks
+
+__all__ = ["outer_product", "sum_receivers", "sum_senders"]
+
+
+@torch.compiler.disable
+def outer_product(receiver: Tensor, sender: Tensor, pairs: PairBlocks) -> Tensor:
+    """``r_i . s_jk`` of all pairs, (M, K), from ``receiver (S, D)`` and ``sender (S, K, D)``."""
+    return _OuterProduct.apply(receiver.contiguous(), sender.contiguous(), pairs)
+
+
+@torch.compiler.disable
+def sum_senders(weight: Tensor, sender: Tensor, pairs: PairBlocks) -> Tensor:
+    """``sum_jk w_ijk s_jk``, (S, D), from ``weight (M, K)`` and ``sender (S, K, D)``."""
+    return _SumSenders.apply(weight.contiguous(), sender.contiguous(), pairs)
+
+
+@torch.compiler.disable
+def sum_receivers(weight: Tensor, receiver: Tensor, pairs: PairBlocks) -> Tensor:
+    """``sum_i w_ijk r_i``, (S, K, D), from ``weight (M, K)`` and ``receiver (S, D)``."""
+    return _SumReceivers.apply(weight.contiguous(), receiver.contiguous(), pairs)
+
+
+class _OuterProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, receiver: Tensor, sender: Tensor, pairs: PairBlocks) -> Tensor:
+        ctx.save_for_backward(receiver, sender)
+        ctx.pairs = pairs
+        out = receiver.new_empty(len(pairs), sender.shape[1])
+        for block in pairs.rectangles:
+            r = receiver[block.slots].view(block.jets, block.length, -1)
+            s = sender[block.slots].view(block.jets, -1, sender.shape[2])
+            torch.bmm(r, s.mT, out=out[block.pairs].view(block.jets, block.length, -1))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        receiver, sender = ctx.saved_tensors
+        need_receiver, need_sender, _ = ctx.needs_input_grad
+        return (
+            sum_senders(grad, sender, ctx.pairs) if need_receiver else None,
+            sum_receivers(grad, receiver, ctx.pairs) if need_sender else None,
+            None,
+        )
+
+
+class _SumSenders(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, sender: Tensor, pairs: PairBlocks) -> Tensor:
+        ctx.save_for_backward(weight, sender)
+        ctx.pairs = pairs
+        out = sender.new_empty(len(sender), sender.shape[2])
+        for block in pairs.rectangles:
+            w = weight[block.pairs].view(block.jets, block.length, -1)
+            s = sender[block.slots].view(block.jets, -1, sender.shape[2])
+            torch.bmm(w, s, out=out[block.slots].view(block.jets, block.length, -1))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weight, sender = ctx.saved_tensors
+        need_weight, need_sender, _ = ctx.needs_input_grad
+        return (
+            outer_product(grad, sender, ctx.pairs) if need_weight else None,
+            sum_receivers(weight, grad, ctx.pairs) if need_sender else None,
+            None,
+        )
+
+
+class _SumReceivers(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, receiver: Tensor, pairs: PairBlocks) -> Tensor:
+        ctx.save_for_backward(weight, receiver)
+        ctx.pairs = pairs
+        out = receiver.new_empty(len(receiver), weight.shape[1], receiver.shape[1])
+        for block in pairs.rectangles:
+            w = weight[block.pairs].view(block.jets, block.length, -1)
+            r = receiver[block.slots].view(block.jets, block.length, -1)
+            torch.bmm(w.mT, r, out=out[block.slots].view(block.jets, -1, receiver.shape[1]))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weight, receiver = ctx.saved_tensors
+        need_weight, need_receiver, _ = ctx.needs_input_grad
+        return (
+            outer_product(receiver, grad, ctx.pairs) if need_weight else None,
+            sum_senders(weight, grad, ctx.pairs) if need_receiver else None,
+            None,
+        )
