@@ -125,10 +125,13 @@ class DatasetInfo:
             matches = [_matches(root / folder, pattern) for pattern in part.files]
             if all(matches):
                 return [file for files in matches for file in files]
+        missing = f"no {part.files[0]} in {root / self.folders[0]}"
+        if not part.downloads:
+            raise FileNotFoundError(missing + (f": get it from {self.url}" if self.url else ""))
         wanted = ", ".join(download.name for download in part.downloads[:3])
         more = f" and {len(part.downloads) - 3} more" if len(part.downloads) > 3 else ""
         raise FileNotFoundError(
-            f"no {part.files[0]} in {root / self.folders[0]}: get {wanted}{more} "
+            f"{missing}: get {wanted}{more} "
             f"from {self.url} and put {'it' if len(part.downloads) == 1 else 'them'} there"
             + (", unpacked" if part.downloads[0].name.endswith(".tar") else "")
         )

@@ -210,14 +210,15 @@ def _read_pictures(path: Path) -> Arrays:
         for file in _pictures(folder):
             try:
                 with Image.open(file) as picture:
-                    images.append(np.asarray(picture.convert(_mode(picture.mode))))
+                    images.append(_pixels(picture))
             except (UnidentifiedImageError, OSError) as error:
                 raise InputError(f"{file} is not a picture: {error}") from error
             labels.append(label)
-            if images[-1].shape != images[0].shape:
+            (shape, kind), first = ((i.shape, i.dtype.name) for i in (images[-1], images[0]))
+            if (shape, kind) != first:
                 raise InputError(
-                    f"{file} has shape {images[-1].shape}, the pictures before it "
-                    f"{images[0].shape}: they must have one size"
+                    f"{file} has shape {shape} and type {kind}, the pictures before it {first[0]} "
+                    f"and {first[1]}: they must have one size and one depth"
                 )
     if not images:
         raise InputError(f"{path} holds no pictures ({', '.join(_PICTURES)})")
@@ -225,8 +226,11 @@ def _read_pictures(path: Path) -> Arrays:
     return np.stack(images), np.array(labels) if folders else None, names or None
 
 
-def _mode(mode: str) -> str:
-    return "L" if mode in ("1", "L", "I;16", "I") else "RGB"
+def _pixels(picture: Any) -> NDArray[Any]:
+    """Bytes, one or three a pixel; of grey pictures of more than 8 bits their values."""
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        return np.asarray(picture)
+    return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
 
 
 def _pictures(folder: Path) -> Iterator[Path]:

@@ -156,10 +156,10 @@ class OptimizerConfig:
     """How the weights are found."""
 
     recipe: str | None = None
-    """Published training that sets everything in this group that is not given: particlenet,
+    """Training that sets everything in this group that is not given, as published: particlenet,
     particlenet_original, particlenet_lite_original, particlenet_finetune, part, part_finetune,
-    pfn, lorentznet, lgatr, lgatr_slim, pelican or image; by default the model's own, with init_from
-    that for fine-tuning."""
+    pfn, lorentznet, lgatr, lgatr_slim or pelican; or image, ours. By default the model's own, with
+    init_from that for fine-tuning."""
     optimizer: Literal["ranger", "adamw", "lion"] | None = None
     """Optimizer; by default the recipe's."""
     schedule: Literal["constant", "flat_decay", "one_cycle", "restarts", "cosine"] | None = None

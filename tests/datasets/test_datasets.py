@@ -102,6 +102,12 @@ def test_half_of_the_files_are_not_enough(tmp_path):
         load_dataset("quark_gluon", "test", tmp_path)
 
 
+def test_a_sample_without_downloads_says_which_file_is_missing(tmp_path):
+    mine = DatasetInfo("mine", "", {"train": Split(("a.h5",))}, ("qcd", "top"))
+    with pytest.raises(FileNotFoundError, match=r"^no a\.h5 in \S+$"):
+        mine.files("train", tmp_path)
+
+
 def test_wrong_names_get_the_nearest(monkeypatch):
     monkeypatch.delenv("PCLOUD_DATA", raising=False)
     with pytest.raises(

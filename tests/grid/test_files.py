@@ -79,6 +79,17 @@ def test_folders_of_pictures(tmp_path):
     assert read_images(tmp_path / "train" / "upright").labels is None
 
 
+def test_pictures_of_16_bits_keep_their_values(tmp_path):
+    deep = np.arange(0, 60_000, 1000, dtype=np.uint16).reshape(6, 10)
+    for i in range(2):
+        Image.fromarray(deep + i).save(tmp_path / f"{i}.png")
+    images = read_images(tmp_path).images
+    assert np.array_equal(images[1, 0].numpy(), (deep + 1).astype(np.float32))
+    Image.fromarray(deep.astype(np.uint8)).save(tmp_path / "2.png")
+    with pytest.raises(InputError, match="2.png has shape .* type uint8, the pictures before it"):
+        read_images(tmp_path)
+
+
 def test_classes_that_do_not_occur_are_left_out(tmp_path):
     np.savez(tmp_path / "a.npz", images=IMAGES, labels=np.where(LABELS == 1, 5, 2))
     assert_same(read_images(tmp_path / "a.npz"), classes=("2", "5"))

@@ -1,0 +1,118 @@
+"""What speed costs in accuracy: ParticleNet-Lite in float32, in bfloat16, and weaver-core's.
+
+    python benchmarks/accuracy.py --out runs/accuracy
+
+trains the three with every seed on the same jets of the embedded sample, by the same recipe and in
+the same order of batches, scores the same test jets, and prints a table: the AUC, and how far it is
+from that of ours in float32. Errors: the spread over seeds, as that of their mean, and the error
+from the number of test jets, for the difference by resampling jets with all their scores. A
+finished training is not done again, an interrupted one continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peers import points_and_features, weaver
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+import pcloud
+from pcloud.nn import RaggedLayout
+from pcloud.nn.layout import as_layout
+from pcloud.training.data import load_splits
+
+RESAMPLINGS = 200
+
+
+class WeaverLite(nn.Module):
+    """weaver-core's ParticleNet-Lite in the place of ours: pads the jets and hands them on."""
+
+    def __init__(self, in_features: int, num_classes: int = 2) -> None:
+        super().__init__()
+        if (in_features, num_classes) != (7, 2):
+            raise ValueError("weaver's network is built for 7 features and 2 classes here")
+        self.network = weaver("particlenet_lite", "fp32", compiled=False).model
+
+    def forward(
+        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+    ) -> Tensor:
+        """Logits (B, 2)."""
+        jets = Batch(x=x, batch=batch)
+        jets._num_graphs = as_layout(batch, layout).num_jets
+        return self.network(*points_and_features(jets))
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "ours, float32": {"model": "particlenet_lite", "precision": "float32"},
+    "ours, bfloat16": {"model": "particlenet_lite", "precision": "bfloat16"},
+    "weaver-core, float32": {"model": f"{__file__}:WeaverLite", "precision": "float32"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--max-jets", type=int, help="to train on; by default all 36 000")
+    parser.add_argument("--epochs", type=int, default=3)
+    options = parser.parse_args()
+    scores: dict[str, list[np.ndarray]] = {way: [] for way in options.ways}
+    for seed in options.seeds:
+        for way in options.ways:
+            run = train(way, seed, options)
+            (test,) = load_splits(run.config, "test")
+            scores[way].append(run.predict(test)[:, 1])
+    print(table(scores, np.asarray(test.label)))
+
+
+def train(way: str, seed: int, options: argparse.Namespace) -> pcloud.Run:
+    return pcloud.train(
+        data="simulated",
+        out=options.out / f"{way.replace(', ', '-')}-{seed}",
+        seed=seed,
+        epochs=options.epochs,
+        max_jets=options.max_jets,
+        recipe="particlenet_lite_original",
+        batch_size=256,
+        **WAYS[way],
+    )
+
+
+def table(scores: dict[str, list[np.ndarray]], labels: np.ndarray) -> str:
+    lines = [["network", "seeds", "AUC", "AUC less that of the first"], ["---"] * 4]
+    first = next(iter(scores.values()))
+    for way, found in scores.items():
+        aucs = np.array([roc_auc_score(labels, s) for s in found])
+        distance = aucs - [roc_auc_score(labels, s) for s in first]
+        auc = with_errors(aucs, resampled(labels, found), 4)
+        apart = with_errors(distance, resampled(labels, found, first), 5)
+        lines.append([way, str(len(found)), auc, apart if found is not first else ""])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def with_errors(values: np.ndarray, counting: float, digits: int) -> str:
+    spread = f" ± {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread} ± {counting:.{digits}f}"
+
+
+def resampled(
+    labels: np.ndarray, scores: Sequence[np.ndarray], less: Sequence[np.ndarray] = ()
+) -> float:
+    """Deviation over resampled test jets of the mean AUC, less that of other scores if given."""
+    random, means = np.random.default_rng(0), []
+    for _ in range(RESAMPLINGS):
+        jets = random.integers(0, len(labels), len(labels))
+        aucs = [[roc_auc_score(labels[jets], s[jets]) for s in some] for some in (scores, less)]
+        means.append(np.mean(aucs[0]) - (np.mean(aucs[1]) if less else 0))
+    return float(np.std(means, ddof=1))
+
+
+if __name__ == "__main__":
+    main()
