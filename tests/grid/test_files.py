@@ -86,7 +86,7 @@ def test_pictures_of_16_bits_keep_their_values(tmp_path):
     images = read_images(tmp_path).images
     assert np.array_equal(images[1, 0].numpy(), (deep + 1).astype(np.float32))
     Image.fromarray(deep.astype(np.uint8)).save(tmp_path / "2.png")
-    with pytest.raises(InputError, match="2.png has shape .* type uint8, the pictures before it"):
+    with pytest.raises(InputError, match=r"2\.png has shape .* type uint8, the pictures before it"):
         read_images(tmp_path)
 
 
