@@ -20,8 +20,10 @@ from pcloud.features import feature_set
 from pcloud.nn import RaggedLayout
 from tests.models.contract import build, make_jets
 
-# These cluster jets, or halve their lengths, and wait for the lengths one time more.
-LOOK_AGAIN = {"hl_logistic", "hl_mlp", "one_cut", "pcnn", "recnn"}
+# These cluster jets, in a loop that ends when all are clustered.
+CLUSTER = {"hl_logistic", "hl_mlp", "one_cut", "recnn"}
+# This one waits once more, for the lengths of halved sequences.
+LOOKS_AGAIN = "pcnn"
 COUNTS = [1, 2, 20, 17]
 _MAKE_FROM_VALUES = (torch.tensor, torch.as_tensor, Tensor.new_tensor)
 
@@ -39,6 +41,30 @@ class Constants(TorchFunctionMode):
         return result
 
 
+class Looks(TorchFunctionMode):
+    """Collects the names of functions for whose result the host would wait."""
+
+    NAMES = ("tolist", "item", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        indices = args[1] if name == "__getitem__" else ()
+        by_mask = any(
+            isinstance(i, Tensor) and i.dtype == torch.bool
+            for i in (indices if isinstance(indices, tuple) else (indices,))
+        )
+        of_unknown_size = name == "repeat_interleave" and "output_size" not in (kwargs or {})
+        if name in self.NAMES or by_mask or of_unknown_size:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
 def fake(x: Tensor) -> Tensor:
     return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
 
@@ -48,7 +74,7 @@ def fake_state(model: torch.nn.Module) -> dict[str, Tensor]:
     return parameters | {k: fake(v) for k, v in model.named_buffers()}
 
 
-@pytest.fixture(params=sorted({*pcloud.list_models()} - LOOK_AGAIN), scope="module")
+@pytest.fixture(params=sorted({*pcloud.list_models()} - CLUSTER - {LOOKS_AGAIN}), scope="module")
 def model(request):
     return build(request.param)
 
@@ -86,6 +112,22 @@ def test_scores_take_one_look_at_the_batch(model, monkeypatch):
     assert logits.is_meta
     assert len(looks) == 1
     assert constants.count == 0
+
+
+@torch.no_grad()
+def test_lengths_of_halved_sequences_are_looked_at_once():
+    model, jets = build(LOOKS_AGAIN).eval(), make_jets(COUNTS)
+    layout = RaggedLayout.from_batch(jets[2])
+    with Looks() as looks:
+        model(*jets, layout)
+    assert looks.found == ["tolist"]
+
+
+def test_looks_would_be_found():
+    x = torch.arange(3.0)
+    with Looks() as looks:
+        x[x > 1], x[0].item(), x.nonzero(), torch.repeat_interleave(x, torch.tensor([1, 2, 0]))
+    assert looks.found == ["__getitem__", "item", "nonzero", "repeat_interleave"]
 
 
 def test_a_look_at_a_value_would_be_noticed():
