@@ -106,7 +106,7 @@ def test_error(run: pcloud.Run) -> tuple[float, int]:
 
 @figure_style()
 def curves(runs: dict[str, list[pcloud.Run]]) -> Any:
-    figure, (axes,) = new_figure(4.2)
+    figure, (axes,) = new_figure(4.6)
     for style, (name, trained) in zip(line_styles(len(runs)), runs.items(), strict=True):
         for i, run in enumerate(trained):
             epochs = [row["epoch"] for row in run.history]
@@ -115,7 +115,7 @@ def curves(runs: dict[str, list[pcloud.Run]]) -> Any:
     axes.set(xlabel="epoch", ylabel="validation error (%)", yscale="log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

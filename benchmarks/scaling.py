@@ -147,6 +147,10 @@ def draw(curves: dict[str, dict[str, list[Any]]], folder: Path) -> None:
                     axes.plot(x_values, y_values, marker="o", ms=3.5, **style, label=label)
             scale = "log" if axes.lines else "linear"
             axes.set(xscale=scale, yscale=scale, xlabel=xlabel, ylabel=ylabel)
+            if x == "threads":  # few and small numbers: no powers of ten
+                axes.set_xticks(sorted({r["threads"] for rows in curves[x].values() for r in rows}))
+                axes.xaxis.set_major_formatter("{x:g}")
+                axes.xaxis.set_minor_formatter("")
             if axes.lines:
                 axes.legend(fontsize=8)
             save_figure(figure, folder / name)

@@ -45,6 +45,28 @@ def test_a_trained_network_keeps_its_scores_in_float32(tmp_path, run_script, mon
     assert "pfn is not Lorentz" in run_script("benchmarks/symmetry.py", "pfn", code=1)
 
 
+@pytest.mark.usefixtures("small_sample")
+def test_precisions_are_compared_on_the_same_jets(run_script):
+    tiny = ["--max-jets", "64", "--epochs", "1", "--seeds", "1", "2", "--out", "accuracy"]
+    ways = ["--ways", "ours, float32", "ours, bfloat16"]
+    printed = run_script("benchmarks/accuracy.py", *tiny, *ways).splitlines()
+    first, second = (line.split(" | ") for line in printed if line.startswith("| ours"))
+    assert float(first[2].split()[0]) == pytest.approx(float(second[2].split()[0]), abs=0.01)
+    apart, spread, counting = map(float, second[3].rstrip(" |").split(" ± "))
+    assert abs(apart) < 0.01
+    assert spread >= 0
+    assert 0 < counting < float(first[2].split()[-1])  # the same jets: known better
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_an_image_is_compared_with_the_graph_of_its_pixels(run_script):
+    tiny = ["--images", "64", "--epochs", "1", "--seeds", "1", "--out", "graphs"]
+    networks = ["image, CNN", "pixels of the image, ParticleNet-Lite"]
+    printed = run_script("benchmarks/image_graphs.py", "jets", *tiny, "--networks", *networks)
+    rows = [line for line in printed.splitlines() if line.startswith("| ")][2:]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == networks
+
+
 def test_rates_are_compared_with_those_of_the_edge_list(tmp_path, run_script):
     tiny = ["--models", "lorentznet", "--modes", "infer", "--batch-sizes", "2"]
     common = [*tiny, "--repeats", "1", "--out", "rates", "--precisions", "fp32"]
