@@ -52,15 +52,6 @@ class Part(NamedTuple):
         """Jets, receivers of each, senders of each."""
         return self.jets, (self.receivers.stop - self.receivers.start) // self.jets, self.length
 
-    def joined(self, other: Part) -> Part | None:
-        """The two parts, which follow each other, as one if they are whole jets of one length."""
-        whole = self.receivers == self.senders and other.receivers == other.senders
-        if not whole or self.length != other.length:
-            return None
-        slots = slice(self.senders.start, other.senders.stop)
-        pairs = slice(self.pairs.start, other.pairs.stop)
-        return Part(self.jets + other.jets, self.length, slots, slots, pairs)
-
 
 class Chunk(NamedTuple):
     """Pairs that are worked on at a time: all those of some receivers."""
@@ -168,36 +159,30 @@ def _rectangles(shapes: Sequence[Sequence[int]]) -> Iterator[Rectangle]:
 def _chunks(shapes: Sequence[Sequence[int]], limit: int) -> Iterator[Chunk]:
     """As many jets as fit; of a jet that does not fit, equal parts of its receivers."""
     parts: list[Part] = []
-    start = size = 0  # of the chunk
+    slot = start = size = 0  # next receiver; first pair of the chunk, and its pairs
 
     def chunk() -> Chunk:
         receivers = slice(parts[0].receivers.start, parts[-1].receivers.stop)
         return Chunk(receivers, slice(start, start + size), tuple(parts))
 
-    for part in _parts(shapes, limit):
-        if parts and size + part.pairs.stop > limit:
-            yield chunk()
-            parts, start, size = [], start + size, 0
-        part = part._replace(pairs=slice(size, size + part.pairs.stop))
-        size = part.pairs.stop
-        if parts and (joined := parts[-1].joined(part)):
-            parts[-1] = joined
-        else:
-            parts.append(part)
-    if parts:
-        yield chunk()
-
-
-def _parts(shapes: Sequence[Sequence[int]], limit: int) -> Iterator[Part]:
-    """Single jets, or rows of them, of at most `limit` pairs where one row has no more."""
-    slot = 0
     for jets, length in shapes:
         most = max(1, limit // length)
-        rows = -(-length // -(-length // most))  # as equal as they can be
-        for _ in range(jets):
-            jet = slice(slot, slot + length)
-            for row in range(jet.start, jet.stop, rows):
-                receivers = slice(row, min(row + rows, jet.stop))
-                pairs = slice(0, (receivers.stop - row) * length)
-                yield Part(1, length, receivers, jet, pairs)
-            slot = jet.stop
+        rows = -(-length // -(-length // most))  # of a jet at a time, as equal as they can be
+        first, end = slot, slot + jets * length
+        while slot < end:
+            jet = slot - (slot - first) % length
+            if rows == length:  # whole jets, as many as there is room for
+                count = max(1, min((end - slot) // length, (limit - size) // length**2))
+                stop, senders = slot + count * length, slice(slot, slot + count * length)
+            else:
+                count, stop = 1, min(slot + rows, jet + length)
+                senders = slice(jet, jet + length)
+            pairs = slice(size, size + (stop - slot) * length)
+            if parts and pairs.stop > limit:
+                yield chunk()
+                parts, start, size = [], start + size, 0
+                continue
+            parts.append(Part(count, length, slice(slot, stop), senders, pairs))
+            slot, size = stop, pairs.stop
+    if parts:
+        yield chunk()
