@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,54 +10,12 @@ import torch
 from torch import Tensor
 
 from pcloud.nn.layout import RaggedLayout, take_rows
+from pcloud.nn.row_products import split_rows
 
-__all__ = ["Chunk", "PairBlocks", "Part", "Scratch"]
+__all__ = ["Chunk", "PairBlocks", "PairRows", "Part"]
 
 _PAIRS_CPU = 2**13  # pairs worked on at a time: megabytes, which stay in the cache
 _PAIRS = 2**18  # elsewhere, where a chunk should be large enough to fill an accelerator
-
-
-class Scratch:
-    """Memory for what is needed for a moment only, used again by whoever comes next."""
-
-    def __init__(self) -> None:
-        self._memory: dict[tuple[int, torch.dtype], Tensor] = {}
-        self._views: dict[tuple[int, torch.dtype, tuple[int, ...]], Tensor] = {}
-
-    def __call__(self, slot: int, like: Tensor, *shape: int) -> Tensor:
-        """What was last written to the memory `slot`, as a tensor of that shape."""
-        key = slot, like.dtype, shape
-        if key not in self._views:
-            size = math.prod(shape)
-            memory = self._memory.get(key[:2])
-            if memory is None or len(memory) < size:
-                self._views.clear()
-                memory = self._memory[key[:2]] = like.new_empty(size)
-            self._views[key] = memory[:size].view(shape)
-        return self._views[key]
-
-
-class Part(NamedTuple):
-    """Pairs of some jets of one length: all of them, or those of some receivers of one jet."""
-
-    jets: int
-    length: int  # of each jet
-    receivers: slice  # slots
-    senders: slice  # slots
-    pairs: slice  # in the chunk
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Jets, receivers of each, senders of each."""
-        return self.jets, (self.receivers.stop - self.receivers.start) // self.jets, self.length
-
-
-class Chunk(NamedTuple):
-    """Pairs that are worked on at a time: all those of some receivers."""
-
-    receivers: slice  # slots
-    pairs: slice  # in the batch
-    parts: tuple[Part, ...]
 
 
 class Rectangle(NamedTuple):
@@ -68,6 +25,58 @@ class Rectangle(NamedTuple):
     length: int
     slots: slice
     pairs: slice
+
+
+class Part(NamedTuple):
+    """Pairs of some jets of one length: all of them, or those of some receivers of one jet."""
+
+    jets: int
+    length: int  # of each jet
+    receivers: int  # of all jets, in the slots after those of the part before
+    senders: slice  # slots
+
+    @property
+    def pairs(self) -> int:
+        """How many there are."""
+        return self.receivers * self.length
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Jets, receivers of each, senders of each."""
+        return self.jets, self.receivers // self.jets, self.length
+
+
+class Chunk(NamedTuple):
+    """Pairs that are worked on at a time: all those of some receivers."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def pairs(self) -> int:
+        """How many there are."""
+        return sum(part.pairs for part in self.parts)
+
+
+class PairRows:
+    """Memory for C numbers for each of the n pairs of a chunk, and how it is looked at.
+
+    To make a view takes as long as to work on some hundred pairs, so they are kept.
+
+    Attributes
+    ----------
+    all : Tensor, shape (n, C)
+    split : SplitRows
+        For products with a matrix.
+    by_jet, by_receiver : list of Tensor
+        Of each part, of shape (jets, receivers, senders, C) and (receivers, senders, C).
+    """
+
+    def __init__(self, memory: Tensor, chunk: Chunk) -> None:
+        self.all = memory
+        self.split = split_rows(memory)
+        of_parts = memory.split([part.pairs for part in chunk.parts])
+        self.by_jet = [m.unflatten(0, p.shape) for m, p in zip(of_parts, chunk.parts, strict=True)]
+        self.by_receiver = [m.flatten(0, 1) for m in self.by_jet]
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,6 @@ class PairBlocks:
         The blocks.
     chunks : tuple of Chunk
         The pieces in which to work on the pairs.
-    scratch : Scratch
-        Memory for them.
     """
 
     layout: RaggedLayout
@@ -98,7 +105,9 @@ class PairBlocks:
     mask: Tensor
     rectangles: tuple[Rectangle, ...]
     chunks: tuple[Chunk, ...]
-    scratch: Scratch = field(default_factory=Scratch, compare=False)
+    _scratch: dict[tuple[str, int, torch.dtype], list[PairRows]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @classmethod
     @torch.compiler.disable
@@ -131,6 +140,16 @@ class PairBlocks:
         """Number of pairs M."""
         return len(self.mask)
 
+    def scratch(self, name: str, channels: int, dtype: torch.dtype) -> list[PairRows]:
+        """Memory for every chunk, the same for all of them, with what was last written to it."""
+        key = name, channels, dtype
+        if key not in self._scratch:
+            sizes = [chunk.pairs for chunk in self.chunks]
+            memory = self.source.new_empty(max(sizes, default=0), channels, dtype=dtype)
+            of_chunks = zip(sizes, self.chunks, strict=True)
+            self._scratch[key] = [PairRows(memory[:n], chunk) for n, chunk in of_chunks]
+        return self._scratch[key]
+
     def gather(self, x: Tensor) -> Tensor:
         """Particles ``x (N, ...)`` in their slots (S, ...)."""
         return take_rows(x, self.source)
@@ -138,6 +157,20 @@ class PairBlocks:
     def flatten(self, slots: Tensor) -> Tensor:
         """What stands in the slots (S, ...) in the order of the particles (N, ...)."""
         return take_rows(slots, self.layout.position)
+
+    def by_chunk(self, pairs: Tensor) -> tuple[Tensor, ...]:
+        """Pairs (M, ...) as (n, ...) for each chunk; no copies."""
+        return pairs.split([chunk.pairs for chunk in self.chunks])
+
+    def by_part(self, pairs: Tensor) -> list[list[Tensor]]:
+        """Pairs (M,) as (receivers, senders) for each part of each chunk; no copies."""
+        of_parts = iter(pairs.split([part.pairs for c in self.chunks for part in c.parts]))
+        return [[next(of_parts).view(-1, p.length) for p in c.parts] for c in self.chunks]
+
+    def by_receivers(self, slots: Tensor) -> list[list[Tensor]]:
+        """Slots (S, C) as (receivers, C) for each part of each chunk; no copies."""
+        of_parts = iter(slots.split([part.receivers for c in self.chunks for part in c.parts]))
+        return [[next(of_parts) for _ in c.parts] for c in self.chunks]
 
     def by_block(self, slots: Tensor) -> list[Tensor]:
         """Slots (S, ...) as (b, P, ...) for each block; no copies."""
@@ -159,12 +192,7 @@ def _rectangles(shapes: Sequence[Sequence[int]]) -> Iterator[Rectangle]:
 def _chunks(shapes: Sequence[Sequence[int]], limit: int) -> Iterator[Chunk]:
     """As many jets as fit; of a jet that does not fit, equal parts of its receivers."""
     parts: list[Part] = []
-    slot = start = size = 0  # next receiver; first pair of the chunk, and its pairs
-
-    def chunk() -> Chunk:
-        receivers = slice(parts[0].receivers.start, parts[-1].receivers.stop)
-        return Chunk(receivers, slice(start, start + size), tuple(parts))
-
+    slot = size = 0  # next receiver; pairs of the chunk
     for jets, length in shapes:
         most = max(1, limit // length)
         rows = -(-length // -(-length // most))  # of a jet at a time, as equal as they can be
@@ -173,16 +201,16 @@ def _chunks(shapes: Sequence[Sequence[int]], limit: int) -> Iterator[Chunk]:
             jet = slot - (slot - first) % length
             if rows == length:  # whole jets, as many as there is room for
                 count = max(1, min((end - slot) // length, (limit - size) // length**2))
-                stop, senders = slot + count * length, slice(slot, slot + count * length)
+                receivers, senders = count * length, slice(slot, slot + count * length)
             else:
-                count, stop = 1, min(slot + rows, jet + length)
+                count, receivers = 1, min(rows, jet + length - slot)
                 senders = slice(jet, jet + length)
-            pairs = slice(size, size + (stop - slot) * length)
-            if parts and pairs.stop > limit:
-                yield chunk()
-                parts, start, size = [], start + size, 0
+            part = Part(count, length, receivers, senders)
+            if parts and size + part.pairs > limit:
+                yield Chunk(tuple(parts))
+                parts, size = [], 0
                 continue
-            parts.append(Part(count, length, slice(slot, stop), senders, pairs))
-            slot, size = stop, pairs.stop
+            parts.append(part)
+            slot, size = slot + receivers, size + part.pairs
     if parts:
-        yield chunk()
+        yield Chunk(tuple(parts))

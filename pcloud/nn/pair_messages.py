@@ -7,14 +7,14 @@ in the cache, and nothing of them is kept for the backward pass: it computes the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcloud.nn.pair_blocks import Chunk, PairBlocks, Part
+from pcloud.nn.pair_blocks import PairBlocks, PairRows
 from pcloud.nn.precision import product_dtype, without_autocast
 from pcloud.nn.row_products import add_row_product, row_product
 
@@ -190,50 +190,53 @@ class _Work:
         first: Tensor,
         last: Tensor,
     ) -> None:
-        self.pairs, self.scratch = pairs, pairs.scratch
+        self.pairs, self.channels = pairs, receiver.shape[1]
         self.receiver, self.sender = receiver, sender
         self.products, self.weight = products, weight
         self.message, self.gate, self.has_phi_x = message, gate, len(last) > 0
+        self.exact, self.low = receiver.dtype, message.dtype
         # One more unit of phi_x, which does nothing: its place is that of the gate's gradient.
         self.first, self.last = F.pad(first, (0, 0, 0, 1)), F.pad(last, (0, 1))
         self.message_t = message.t().contiguous()  # products with a transposed view are slower
 
-    def ungated(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
-        """``relu(z)`` and the messages before the gate, (n, C + 1)."""
-        products = self.products[chunk.pairs]
-        n, channels = len(products), self.receiver.shape[1]
-        z = self.scratch(0, self.receiver, n, channels)
-        for part in chunk.parts:
-            jets, receivers, senders = part.shape
-            receiver = self.receiver[part.receivers].view(jets, receivers, 1, channels)
-            sender = self.sender[part.senders].view(jets, 1, senders, channels)
-            out = z[part.pairs].view(jets, receivers, senders, channels)
-            torch.add(receiver, sender, out=out)
-        z.addmm_(products, self.weight).relu_()
-        if z.dtype != self.message.dtype:
-            z = z.to(self.message.dtype)
-        u = self.scratch(1, self.message, n, channels)
-        return z, row_product(z, self.message_t, u).relu_()
+    def ungated(self) -> Iterator[tuple[PairRows, PairRows]]:
+        """Of every chunk ``relu(z)`` and the messages before the gate, (n, C + 1)."""
+        pairs, channels = self.pairs, self.channels
+        products, receiver = pairs.by_chunk(self.products), pairs.by_receivers(self.receiver)
+        exact = pairs.scratch("z", channels, self.exact)
+        low = pairs.scratch("z", channels, self.low)
+        messages = pairs.scratch("u", channels, self.low)
+        for k, (z, u) in enumerate(zip(exact, messages, strict=True)):
+            for part, r, out in zip(pairs.chunks[k].parts, receiver[k], z.by_jet, strict=True):
+                s = self.sender[part.senders].view(part.jets, 1, -1, channels)
+                torch.add(r.view(part.jets, -1, 1, channels), s, out=out)
+            z.all.addmm_(products[k], self.weight).relu_()
+            if self.low != self.exact:
+                low[k].all.copy_(z.all)
+            row_product(low[k].split, self.message_t, u.split)
+            u.all.relu_()
+            yield low[k], u
 
     def forward(self, total: Tensor, numbers: Tensor, gates: Tensor, active: Tensor | None) -> None:
         """Fill in results, and what the backward pass will need."""
-        mask, first = self.pairs.mask, self.first.t().contiguous()
-        for chunk in self.pairs.chunks:
-            _, u = self.ungated(chunk)
-            n, gate = len(u), gates[chunk.pairs]
-            torch.mv(u, self.gate, out=gate).sigmoid_().mul_(mask[chunk.pairs])
-            for part in chunk.parts:
-                row = gate[part.pairs].view(-1, 1, part.length)
-                total[part.receivers].unsqueeze(1).copy_(row @ _by_receiver(u, part))
+        pairs, first = self.pairs, self.first.t().contiguous()
+        mask, gate, number = map(pairs.by_chunk, (pairs.mask, gates, numbers))
+        gate_rows, sums = pairs.by_part(gates), pairs.by_receivers(total)
+        hidden = pairs.scratch("hidden", len(self.last), self.low)
+        signs = None if active is None else pairs.by_chunk(active)
+        for k, (_, u) in enumerate(self.ungated()):
+            torch.mv(u.all, self.gate, out=gate[k]).sigmoid_().mul_(mask[k])
+            for row, message, out in zip(gate_rows[k], u.by_receiver, sums[k], strict=True):
+                out.unsqueeze(1).copy_(row.unsqueeze(1) @ message)
             if not self.has_phi_x:
                 continue
             # relu(W g u + b) = g relu(W u + b / g)
-            torch.reciprocal(_above_zero(gate), out=u[:, -1])
-            hidden = row_product(u, first, self.scratch(2, u, n, len(self.last))).relu_()
-            torch.mv(hidden, self.last, out=numbers[chunk.pairs])
-            if active is not None:
-                active[chunk.pairs].copy_(hidden.sign_())
-        numbers.mul_(_above_zero(gates)).mul_(mask)
+            torch.reciprocal(_above_zero(gate[k]), out=u.all[:, -1])
+            row_product(u.split, first, hidden[k].split)
+            torch.mv(hidden[k].all.relu_(), self.last, out=number[k])
+            if signs is not None:
+                signs[k].copy_(hidden[k].all.sign_())
+        numbers.mul_(_above_zero(gates)).mul_(pairs.mask)
 
     def backward(
         self,
@@ -245,6 +248,7 @@ class _Work:
         weighed: bool,
     ) -> tuple[Tensor | None, ...]:
         """Gradients with respect to all inputs, those of the weights where `weighed`."""
+        pairs, channels = self.pairs, self.channels
         d_receiver, d_products = torch.empty_like(self.receiver), torch.empty_like(self.products)
         d_sender, d_weight = torch.zeros_like(self.sender), torch.zeros_like(self.weight)
         d_message = torch.zeros_like(self.message)
@@ -253,45 +257,53 @@ class _Work:
         to_message[-1] = self.gate
         d_both = torch.zeros_like(to_message)
         bias, to_products = self.first[:, -1] * self.last, self.weight.t().contiguous()
-        safe, d_logits, d_sums = _above_zero(gates), torch.empty_like(gates), d_total.to(gates)
-        d_scaled, inverse, closed = (d_numbers * safe).unsqueeze(-1), safe.reciprocal(), 1 - gates
-        for chunk in self.pairs.chunks:
-            z, u = self.ungated(chunk)
-            here, (n, channels) = chunk.pairs, u.shape
-            gate, d_logit = gates[here], d_logits[here]
+        safe, d_logits = _above_zero(gates), torch.empty_like(gates)
 
+        # Of every chunk; of every part of every chunk
+        number, d_number, gate, d_logit = map(pairs.by_chunk, (numbers, d_numbers, gates, d_logits))
+        inverse, closed, d_scaled = map(
+            pairs.by_chunk, (safe.reciprocal(), 1 - gates, (d_numbers * safe).unsqueeze(-1))
+        )
+        signs, products, d_product = map(pairs.by_chunk, (active, self.products, d_products))
+        gate_rows, d_rows = map(pairs.by_part, (gates, d_logits))
+        d_sums, d_receivers = map(pairs.by_receivers, (d_total.to(gates), d_receiver))
+        d_hidden = pairs.scratch("hidden", len(self.last), self.low)
+        d_messages = pairs.scratch("d_u", channels, self.low)
+        low = pairs.scratch("d_z", channels, self.low)
+        exact = pairs.scratch("d_z", channels, self.exact)
+        for k, (z, u) in enumerate(self.ungated()):
             # The logit of the gate acts on the message and, in an active unit of phi_x, which is
             # linear, on all but the bias of the number.
-            for part in chunk.parts:
-                row, d_sum = d_logit[part.pairs], d_sums[part.receivers].unsqueeze(1)
-                torch.bmm(d_sum, _by_receiver(u, part).mT, out=row.view(-1, 1, part.length))
-            both = self.scratch(2, u, n, len(self.last)).copy_(active[here])
-            from_number = torch.addmv(numbers[here], both, bias, alpha=-1).mul_(d_numbers[here])
-            d_logit.mul_(gate).add_(from_number).mul_(closed[here])
-            both.mul_(d_scaled[here])[:, -1] = d_logit
+            for d_row, d_sum, message in zip(d_rows[k], d_sums[k], u.by_receiver, strict=True):
+                torch.bmm(d_sum.unsqueeze(1), message.mT, out=d_row.unsqueeze(1))
+            both = d_hidden[k]
+            both.all.copy_(signs[k])
+            from_number = torch.addmv(number[k], both.all, bias, alpha=-1).mul_(d_number[k])
+            d_logit[k].mul_(gate[k]).add_(from_number).mul_(closed[k])
+            both.all.mul_(d_scaled[k])[:, -1] = d_logit[k]
             if weighed:
-                u[:, -1] = inverse[here]
-                add_row_product(d_both, both, u)
+                u.all[:, -1] = inverse[k]
+                add_row_product(d_both, both.split, u.split)
 
-            d = row_product(both, to_message, self.scratch(3, u, n, channels))
-            for part in chunk.parts:
-                column = gate[part.pairs].view(-1, part.length, 1)
-                _by_receiver(d, part).addcmul_(column, d_sums[part.receivers].unsqueeze(1))
-            d = _through_relu(d, u)
+            d_u, d_z = d_messages[k], low[k]
+            row_product(both.split, to_message, d_u.split)
+            for d, row, d_sum in zip(d_u.by_receiver, gate_rows[k], d_sums[k], strict=True):
+                d.addcmul_(row.unsqueeze(2), d_sum.unsqueeze(1))
+            _through_relu(d_u.all, u.all)
             if weighed:
-                add_row_product(d_message, d, z)
-            d = _through_relu(row_product(d, self.message, self.scratch(4, u, n, channels)), z)
+                add_row_product(d_message, d_u.split, z.split)
+            row_product(d_u.split, self.message, d_z.split)
+            _through_relu(d_z.all, z.all)
 
-            d = d.to(self.weight.dtype)
+            d_z = exact[k]
+            if self.low != self.exact:
+                d_z.all.copy_(low[k].all)
             if weighed:
-                add_row_product(d_weight, self.products[here], d)
-            torch.mm(d, to_products, out=d_products[here])
-            for part in chunk.parts:
-                jets, receivers, senders = part.shape
-                of_pairs = d[part.pairs].view(jets, receivers, senders, channels)
-                of_receivers = d_receiver[part.receivers].view(jets, receivers, channels)
-                torch.sum(of_pairs, 2, out=of_receivers)
-                d_sender[part.senders].view(jets, senders, channels).add_(of_pairs.sum(1))
+                d_weight.addmm_(products[k].t(), d_z.all)
+            torch.mm(d_z.all, to_products, out=d_product[k])
+            for part, out, d in zip(pairs.chunks[k].parts, d_receivers[k], d_z.by_jet, strict=True):
+                torch.sum(d, 2, out=out.view(part.jets, -1, channels))
+                d_sender[part.senders].view(part.jets, -1, channels).add_(d.sum(1))
         if not weighed:
             return d_receiver, d_sender, d_products, None, None, None, None, None
         d_first, d_gate = d_both[:-1], d_both[-1]
@@ -301,16 +313,11 @@ class _Work:
         return d_receiver, d_sender, d_products, d_weight, d_message, d_gate, d_first, d_last
 
 
-def _by_receiver(x: Tensor, part: Part) -> Tensor:
-    """The pairs ``x (n, C)`` of a chunk that are in `part`, (receivers, senders of each, C)."""
-    return x[part.pairs].view(-1, part.length, x.shape[1])
-
-
 def _above_zero(gate: Tensor) -> Tensor:
     """The gate, but so large that one can divide by it; the difference is that of rounding."""
     return gate.clamp(min=torch.finfo(gate.dtype).eps)
 
 
-def _through_relu(d: Tensor, out: Tensor) -> Tensor:
-    """`d`, in place, from behind a ReLU that gave `out` to before it."""
-    return torch.ops.aten.threshold_backward.grad_input(d, out, 0, grad_input=d)
+def _through_relu(d: Tensor, out: Tensor) -> None:
+    """Take `d`, in place, from behind a ReLU that gave `out` to before it."""
+    torch.ops.aten.threshold_backward.grad_input(d, out, 0, grad_input=d)

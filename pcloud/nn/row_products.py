@@ -6,42 +6,43 @@ for each of them, is 1.3 times as fast. On an accelerator there is one part.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-__all__ = ["add_row_product", "row_product"]
+__all__ = ["SplitRows", "add_row_product", "row_product", "split_rows"]
 
 _FEW = 1024  # rows which one thread multiplies as fast as two
 
 
-def row_product(rows: Tensor, matrix: Tensor, out: Tensor) -> Tensor:
+class SplitRows(NamedTuple):
+    """A matrix (n, K) in parts (T, n // T, K) for T threads, and the rows that are left over."""
+
+    parts: Tensor
+    rest: Tensor | None
+
+
+def split_rows(rows: Tensor) -> SplitRows:
+    """Parts of ``rows (n, K)``, one for each thread; no copies."""
+    threads = torch.get_num_threads() if rows.device.type == "cpu" and len(rows) > _FEW else 1
+    rest = len(rows) % threads
+    of_threads = rows[: len(rows) - rest].view(threads, -1, rows.shape[1])
+    return SplitRows(of_threads, rows[-rest:] if rest else None)
+
+
+def row_product(rows: SplitRows, matrix: Tensor, out: SplitRows) -> None:
     """``rows (n, K) @ matrix (K, M)`` into `out` (n, M)."""
-    parts, rest = _parts(rows)
-    batch = matrix.expand(parts, *matrix.shape)
-    torch.bmm(_split(rows, parts, rest), batch, out=_split(out, parts, rest))
-    if rest:
-        torch.mm(rows[-rest:], matrix, out=out[-rest:])
-    return out
+    torch.bmm(rows.parts, matrix.expand(len(rows.parts), *matrix.shape), out=out.parts)
+    if rows.rest is not None:
+        torch.mm(rows.rest, matrix, out=out.rest)
 
 
-def add_row_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+def add_row_product(total: Tensor, a: SplitRows, b: SplitRows) -> None:
     """Add ``a.T @ b`` of ``a (n, K)`` and ``b (n, M)`` to `total` (K, M)."""
-    parts, rest = _parts(a)
-    if parts == 1:
-        total.addmm_(a.t(), b)
+    if len(a.parts) == 1:
+        total.addmm_(a.parts[0].t(), b.parts[0])
         return
-    total.add_(torch.bmm(_split(a, parts, rest).mT, _split(b, parts, rest)).sum(0))
-    if rest:
-        total.addmm_(a[-rest:].t(), b[-rest:])
-
-
-def _parts(rows: Tensor) -> tuple[int, int]:
-    """How many parts of equal size there are, and how many rows are left over."""
-    parts = torch.get_num_threads() if rows.device.type == "cpu" and len(rows) > _FEW else 1
-    return parts, len(rows) % parts
-
-
-def _split(rows: Tensor, parts: int, rest: int) -> Tensor:
-    if rest:
-        rows = rows[:-rest]
-    return rows.view(parts, -1, rows.shape[1])
+    total.add_(torch.bmm(a.parts.mT, b.parts).sum(0))
+    if a.rest is not None and b.rest is not None:
+        total.addmm_(a.rest.t(), b.rest)

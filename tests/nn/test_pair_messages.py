@@ -43,21 +43,16 @@ def test_chunks_hold_every_pair_once(monkeypatch, limit):
     counts = [2, 40, 0, 37, 5, 1, 40, 40, 17]
     pairs = PairBlocks.of(layout_of(counts))
     jet = pairs.layout.batch[pairs.source]
-    found = []
-    for chunk in pairs.chunks:
-        assert chunk.pairs.start == sum(len(f) for f in found)
-        slots = torch.arange(len(pairs.source))
-        of_parts = []
-        for part in chunk.parts:
-            jets, receivers, senders = part.shape
-            i = slots[part.receivers].view(jets, receivers, 1).expand(part.shape)
-            j = slots[part.senders].view(jets, 1, senders).expand(part.shape)
-            of_parts.append(torch.stack([i.flatten(), j.flatten()], 1))
-            assert part.pairs.stop - part.pairs.start == i.numel()
-        found.append(torch.cat(of_parts))
-        assert torch.equal(found[-1][:, 0].unique(), slots[chunk.receivers])
-        assert len(found[-1]) == chunk.pairs.stop - chunk.pairs.start
-        assert len(found[-1]) <= max(limit, max(counts))
+    slots = torch.arange(len(pairs.source))
+    found, receivers = [], pairs.by_receivers(slots)
+    for chunk, of_parts in zip(pairs.chunks, receivers, strict=True):
+        before = len(found)
+        for part, receiver in zip(chunk.parts, of_parts, strict=True):
+            i = receiver.view(part.jets, -1, 1).expand(part.shape)
+            j = slots[part.senders].view(part.jets, 1, -1).expand(part.shape)
+            found.append(torch.stack([i.flatten(), j.flatten()], 1))
+            assert part.pairs == i.numel()
+        assert sum(map(len, found[before:])) == chunk.pairs <= max(limit, max(counts))
     i, j = torch.cat(found).t()
     assert len(i) == len(pairs)
     assert torch.equal(jet[i], jet[j])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcloud.nn import row_products
-from pcloud.nn.row_products import add_row_product, row_product
+from pcloud.nn.row_products import add_row_product, row_product, split_rows
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -20,7 +20,9 @@ def test_products_of_rows_are_those_of_all_at_once(threads, rows, monkeypatch):
     monkeypatch.setattr(row_products, "_FEW", 3)
     a, b = torch.randn(rows, 5, dtype=torch.float64), torch.randn(rows, 3, dtype=torch.float64)
     matrix = torch.randn(5, 3, dtype=torch.float64)
-    torch.testing.assert_close(row_product(a, matrix, torch.empty_like(b)), a @ matrix)
+    out = torch.empty_like(b)
+    row_product(split_rows(a), matrix, split_rows(out))
+    torch.testing.assert_close(out, a @ matrix)
     total = matrix.clone()
-    add_row_product(total, a, b)
+    add_row_product(total, split_rows(a), split_rows(b))
     torch.testing.assert_close(total, matrix + a.T @ b)
