@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,15 +17,6 @@ __all__ = ["Chunk", "PairBlocks", "PairRows", "Part"]
 
 _PAIRS_CPU = 2**13  # pairs worked on at a time: megabytes, which stay in the cache
 _PAIRS = 2**18  # elsewhere, where a chunk should be large enough to fill an accelerator
-
-
-class Rectangle(NamedTuple):
-    """Where the jets of one dense block stand."""
-
-    jets: int
-    length: int
-    slots: slice
-    pairs: slice
 
 
 class Part(NamedTuple):
@@ -94,8 +86,6 @@ class PairBlocks:
         Particle in each slot; an empty slot repeats the first particle of its jet.
     mask : Tensor, shape (M,)
         True for a pair of two different particles, False beside padding and of a slot with itself.
-    rectangles : tuple of Rectangle
-        The blocks.
     chunks : tuple of Chunk
         The pieces in which to work on the pairs.
     """
@@ -103,7 +93,6 @@ class PairBlocks:
     layout: RaggedLayout
     source: Tensor
     mask: Tensor
-    rectangles: tuple[Rectangle, ...]
     chunks: tuple[Chunk, ...]
     _scratch: dict[tuple[str, int, torch.dtype], list[PairRows]] = field(
         default_factory=dict, repr=False, compare=False
@@ -132,7 +121,6 @@ class PairBlocks:
             layout,
             torch.cat([empty, *source]),
             torch.cat([empty.bool(), *masks]),
-            tuple(_rectangles(shapes)),
             tuple(_chunks(shapes, _PAIRS_CPU if device.type == "cpu" else _PAIRS)),
         )
 
@@ -174,19 +162,15 @@ class PairBlocks:
 
     def by_block(self, slots: Tensor) -> list[Tensor]:
         """Slots (S, ...) as (b, P, ...) for each block; no copies."""
-        return [slots[r.slots].unflatten(0, (r.jets, r.length)) for r in self.rectangles]
+        shapes = [block.index.shape for block in self.layout.blocks]
+        blocks = slots.split([jets * length for jets, length in shapes])
+        return [x.unflatten(0, shape) for x, shape in zip(blocks, shapes, strict=True)]
 
     def pairs_by_block(self, pairs: Tensor) -> list[Tensor]:
         """Pairs (M, ...) as (b, P, P, ...) for each block; no copies."""
-        return [pairs[r.pairs].unflatten(0, (r.jets, r.length, r.length)) for r in self.rectangles]
-
-
-def _rectangles(shapes: Sequence[Sequence[int]]) -> Iterator[Rectangle]:
-    slot = pair = 0
-    for jets, length in shapes:
-        slots, pairs = jets * length, jets * length**2
-        yield Rectangle(jets, length, slice(slot, slot + slots), slice(pair, pair + pairs))
-        slot, pair = slot + slots, pair + pairs
+        shapes = [(*block.index.shape, block.index.shape[1]) for block in self.layout.blocks]
+        blocks = pairs.split([math.prod(shape) for shape in shapes])
+        return [x.unflatten(0, shape) for x, shape in zip(blocks, shapes, strict=True)]
 
 
 def _chunks(shapes: Sequence[Sequence[int]], limit: int) -> Iterator[Chunk]:

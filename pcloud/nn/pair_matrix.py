@@ -6,6 +6,7 @@ again and again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -40,10 +41,8 @@ class _OuterProduct(torch.autograd.Function):
         ctx.save_for_backward(receiver, sender)
         ctx.pairs = pairs
         out = receiver.new_empty(len(pairs), sender.shape[1])
-        for block in pairs.rectangles:
-            r = receiver[block.slots].view(block.jets, block.length, -1)
-            s = sender[block.slots].view(block.jets, -1, sender.shape[2])
-            torch.bmm(r, s.mT, out=out[block.pairs].view(block.jets, block.length, -1))
+        for o, r, s in _blocks(pairs, out, receiver, sender):
+            torch.bmm(r, s.mT, out=o)
         return out
 
     @staticmethod
@@ -63,10 +62,8 @@ class _SumSenders(torch.autograd.Function):
         ctx.save_for_backward(weight, sender)
         ctx.pairs = pairs
         out = sender.new_empty(len(sender), sender.shape[2])
-        for block in pairs.rectangles:
-            w = weight[block.pairs].view(block.jets, block.length, -1)
-            s = sender[block.slots].view(block.jets, -1, sender.shape[2])
-            torch.bmm(w, s, out=out[block.slots].view(block.jets, block.length, -1))
+        for w, o, s in _blocks(pairs, weight, out, sender):
+            torch.bmm(w, s, out=o)
         return out
 
     @staticmethod
@@ -86,10 +83,8 @@ class _SumReceivers(torch.autograd.Function):
         ctx.save_for_backward(weight, receiver)
         ctx.pairs = pairs
         out = receiver.new_empty(len(receiver), weight.shape[1], receiver.shape[1])
-        for block in pairs.rectangles:
-            w = weight[block.pairs].view(block.jets, block.length, -1)
-            r = receiver[block.slots].view(block.jets, block.length, -1)
-            torch.bmm(w.mT, r, out=out[block.slots].view(block.jets, -1, receiver.shape[1]))
+        for w, r, o in _blocks(pairs, weight, receiver, out):
+            torch.bmm(w.mT, r, out=o)
         return out
 
     @staticmethod
@@ -101,3 +96,12 @@ class _SumReceivers(torch.autograd.Function):
             sum_senders(weight, grad, ctx.pairs) if need_receiver else None,
             None,
         )
+
+
+def _blocks(
+    pairs: PairBlocks, of_pairs: Tensor, receiver: Tensor, sender: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of every dense block ``(b, P, P K)``, ``(b, P, D)`` and ``(b, P K, D)``; no copies."""
+    flat = pairs.pairs_by_block(of_pairs), pairs.by_block(receiver), pairs.by_block(sender)
+    for weight, r, s in zip(*flat, strict=True):
+        yield weight.flatten(2), r, s.flatten(1, 2)
