@@ -23,6 +23,7 @@ from pcloud.nn.precision import single, without_autocast
 
 __all__ = ["gather_neighbors", "mean_messages"]
 
+_DIVISOR = 1e-2  # a smaller factor of a normalisation would magnify rounding
 _CHUNK = 2**21  # bytes of an edge tensor worked on at a time on a CPU: second-level caches
 
 
@@ -178,7 +179,8 @@ class _MeanMessages(torch.autograd.Function):
 
     The gradient before a batch normalisation is an affine function of the gradient ``dy`` behind
     it and of ``z``, ``dz = gain dy + p z + q``, where `p` and `q` follow from the sums of ``dy``
-    and of ``dy z`` over all edges: each pass over the edges collects those that the next one needs.
+    and of ``dy h`` over all edges, with the hidden layer ``h``. Each pass over the edges collects
+    the first for the next one; the second is, per channel, the sum of ``weight * d_weight``.
     """
 
     @staticmethod
@@ -210,7 +212,7 @@ class _MeanMessages(torch.autograd.Function):
 
         out = _mean_over_neighbors(net, depth - 1)
         ctx.save_for_backward(
-            center, other, neighbors, rstd0, *parameters, *z, *gain, *shift, *means, *rstds
+            center, other, neighbors, rstd0, out, *parameters, *z, *gain, *shift, *means, *rstds
         )
         ctx.depth = depth
         ctx.mark_non_differentiable(*statistics)
@@ -220,7 +222,7 @@ class _MeanMessages(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         depth = ctx.depth
-        center, other, neighbors, rstd0, *rest = ctx.saved_tensors
+        center, other, neighbors, rstd0, out, *rest = ctx.saved_tensors
         parameters, rest = rest[: 3 * depth - 1], rest[3 * depth - 1 :]
         z, rest = rest[: depth - 1], rest[depth - 1 :]
         gain, shift, means, rstds = (rest[i * depth : (i + 1) * depth] for i in range(4))
@@ -228,13 +230,21 @@ class _MeanMessages(torch.autograd.Function):
         net = _Layers(center, other, neighbors, z, gain, shift)
 
         d_scales, d_biases, d_weights = [], [], []
-        dy, total, moment = _through_mean(net, depth - 1, grad)
+        dy, total = _through_mean(net, depth - 1, grad)
+        along = (grad * out).sum(0, dtype=total.dtype)
         for layer in range(depth - 1, -1, -1):
-            d_bias, d_scale = total, (moment - means[layer] * total) * rstds[layer]
-            p = -gain[layer] * rstds[layer] * d_scale / neighbors.numel()
+            # A hidden layer is h = gain (z - mean) + bias wherever dy is not zero.
+            d_bias, centred = total, along - biases[layer] * total  # sum of dy gain (z - mean)
+            if _divides(scales[layer]):
+                d_scale = centred / scales[layer]
+            else:
+                d_scale = (_moment(net, layer, dy) - means[layer] * total) * rstds[layer]
+                centred = scales[layer] * d_scale
+            p = -rstds[layer].square() * centred / neighbors.numel()
             q = -gain[layer] * d_bias / neighbors.numel() - p * means[layer]
             if layer > 0:
-                dy, d_weight, total, moment = _through_linear(net, layer, weights, dy, p, q)
+                dy, total, d_weight = _through_linear(net, layer, weights, dy, p, q)
+                along = (weights[layer - 1] * d_weight).sum(0)
                 d_weights.append(d_weight)
             d_scales.append(d_scale)
             d_biases.append(d_bias)
@@ -305,43 +315,55 @@ def _mean_over_neighbors(net: _Layers, layer: int) -> Tensor:
     return out
 
 
-def _through_mean(net: _Layers, layer: int, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient behind the last normalisation, with its sums over edges of ``dy`` and ``dy z``."""
+def _divides(scale: Tensor) -> bool:
+    """Whether one may divide by a `scale` (C,); not on an accelerator, which would have to wait."""
+    return scale.device.type == "cpu" and bool((scale.abs() > _DIVISOR).all())
+
+
+def _moment(net: _Layers, layer: int, dy: Tensor) -> Tensor:
+    """Sum over edges of ``dy z``."""
+    total = torch.zeros_like(net.gain[layer])
+    for particles, edges in net.chunks():
+        total += (dy[edges] * net.pre(layer, particles, edges)).sum(0)
+    return total
+
+
+def _through_mean(net: _Layers, layer: int, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient ``dy`` behind the last normalisation, with its sum over edges."""
     k = net.neighbors.shape[1]
     dy = grad.new_empty(net.neighbors.numel(), grad.shape[1])
     total = torch.zeros_like(net.gain[layer])
-    moment = torch.zeros_like(total)
+    grad = (grad / k).unsqueeze(1)
     for particles, edges in net.chunks():
-        z = net.pre(layer, particles, edges)
-        active = net.hidden(layer, z).view(-1, k, z.shape[1]) > 0
-        d = dy[edges]
-        torch.mul(active, (grad[particles] / k).unsqueeze(1), out=d.view_as(active))
-        total += d.sum(0)
-        moment += d.mul(z).sum(0)
-    return dy, total, moment
+        d = dy[edges].view(-1, k, dy.shape[1])
+        h = net.hidden(layer, net.pre(layer, particles, edges)).view_as(d)
+        _through_relu(grad[particles].expand_as(d), h, d)
+        total += dy[edges].sum(0)
+    return dy, total
+
+
+def _through_relu(grad: Tensor, h: Tensor, out: Tensor) -> None:
+    """`grad` from behind a ReLU that gave `h` to before it, into `out`."""
+    torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=out)
 
 
 def _through_linear(
     net: _Layers, layer: int, weights: Sequence[Tensor], dy: Tensor, p: Tensor, q: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """From `dy` of `layer` to that of the layer before, with the gradient of the map between."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From `dy` of `layer` to that of the layer before, its sum, and the gradient of the map."""
     weight = weights[layer - 1].to(dy.dtype)
     d_weight = torch.zeros_like(weight)
     below = dy if weight.shape[0] == weight.shape[1] else dy.new_empty(len(dy), weight.shape[1])
     total = torch.zeros_like(net.gain[layer - 1])
-    moment = torch.zeros_like(total)
     for particles, edges in net.chunks():
         dz = torch.addcmul(q, net.pre(layer, particles, edges), p)
         dz = dz.addcmul_(dy[edges], net.gain[layer]).to(dy.dtype)
-        z = net.pre(layer - 1, particles, edges)
-        h = net.hidden(layer - 1, z)
+        h = net.hidden(layer - 1, net.pre(layer - 1, particles, edges))
         d_weight.addmm_(dz.t(), h)
         d = below[edges]
-        torch.mm(dz, weight, out=d)
-        torch.ops.aten.threshold_backward.grad_input(d, h, 0, grad_input=d)
+        _through_relu(torch.mm(dz, weight, out=d), h, d)
         total += d.sum(0)
-        moment += d.mul(z).sum(0)
-    return below, d_weight, total, moment
+    return below, total, d_weight
 
 
 def _to_particles(net: _Layers, dy: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:

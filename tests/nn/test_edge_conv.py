@@ -37,12 +37,17 @@ def chunk(request, monkeypatch):
     monkeypatch.setattr(edge_mlp, "_CHUNK", request.param)
 
 
+@pytest.mark.parametrize("smallest", [None, 0.0, 1e-6, 0.02])
 @pytest.mark.parametrize("channels", [(8, 16, 12), (5, 5), (7,)])
-def test_gradients_and_statistics_are_those_of_the_explicit_edge_list(channels):
+def test_gradients_and_statistics_are_those_of_the_explicit_edge_list(channels, smallest):
     results = []
     for forward in (lambda conv, *args: conv(*args), explicit):
         conv, x, neighbors = example(channels)
         x.requires_grad_()
+        for norm in conv.norms:
+            if smallest is not None:  # where sums are divided by it, or not
+                norm.weight.data = norm.weight.sign() * norm.weight.abs().clamp(min=0.02)
+                norm.weight.data[1] = smallest
         out = forward(conv, x, neighbors)
         (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
         gradients = {name: p.grad for name, p in conv.named_parameters()}
