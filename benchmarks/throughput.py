@@ -3,7 +3,7 @@
     python benchmarks/throughput.py models            # jets/s and ratios, alternating in one process
     python benchmarks/throughput.py memory            # peak memory, each in its own process
     python benchmarks/throughput.py loader            # the loader beside the fastest models
-    python benchmarks/throughput.py latency           # one jet at a time, eager and compiled
+    python benchmarks/throughput.py latency           # one jet at a time; --forms eager exported
     python benchmarks/throughput.py models --device cuda --graphs --batch-sizes 1 32 512 4096
 
 Numbers go into throughput.json in the folder `--out`, where those of earlier runs stay, and as
@@ -19,6 +19,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -30,11 +31,15 @@ from peers import MODELS, Contender, average_jet, contenders, flat, sample
 from torch.nn import functional as F
 
 import pcloud
+from pcloud.models import OneJet
 from pcloud.models.flops import count_flops
 from pcloud.training.environment import describe_environment
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_WARM = 20  # calls before one jet is timed
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+FORMS = ("eager", "compiled", "exported")
 
 # model, mode, precision of ours, precision of the peer, ratio of rates; "best" is the fastest
 TARGETS = (
@@ -256,14 +261,38 @@ def training_efficiency(
 
 def measure_latency(options: argparse.Namespace, results: Results) -> None:
     """One jet of average length, its layout made anew each time."""
-    jet = average_jet()
-    for name, compiled in itertools.product(options.models, options.compiled):
-        setting = Setting(name, "infer", 1, compiled=compiled == "yes", device=options.device)
-        step = Step(Contender("ours", pcloud.build_model(name, in_features=7), flat), setting)
-        step.inputs = flat(jet.to(options.device))
-        times = [seconds(step.run, setting.device, options.clock) for _ in range(options.repeats)]
-        row = {"setting": asdict(setting), "clock": options.clock, "particles": len(jet.x)}
-        results.add("latency", row | {"milliseconds": summary([1e3 * t for t in times[3:]])})
+    jet = average_jet().to(options.device)
+    for name in options.models:
+        model = pcloud.build_model(name, in_features=7)
+        for form in options.forms:
+            setting = Setting(name, "infer", 1, compiled=form == "compiled", device=options.device)
+            step = Step(Contender("ours", model, flat), setting)
+            step.inputs = flat(jet)
+            if form == "exported":
+                step.inputs = jet.x, jet.p4
+                step.network = exported(model, *step.inputs)
+            times = [
+                seconds(step.run, setting.device, options.clock)
+                for _ in range(_WARM + 20 * options.repeats)
+            ]
+            how = {"form": form, "threads": torch.get_num_threads()}
+            row = {"setting": asdict(setting) | how, "clock": options.clock}
+            row["particles"] = len(jet.x)
+            row["milliseconds"] = summary([1e3 * t for t in times[_WARM:]])
+            results.add("latency", row)
+
+
+def exported(model: torch.nn.Module, x: torch.Tensor, p4: torch.Tensor) -> Callable[..., Any]:
+    """`model` as a compiled file for one jet of any length, its scores compared with the model's."""
+    one = OneJet(model, empty_slots=max(getattr(model, "neighbors", [-1])) + 1)
+    particles = torch.export.Dim("particles", min=2, max=1000)
+    program = torch.export.export(one, (x, p4), dynamic_shapes=({0: particles},) * 2)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "network.pt2")
+        torch._inductor.aoti_compile_and_package(program, package_path=path)
+        network = torch._inductor.aoti_load_package(path)
+    torch.testing.assert_close(network(x, p4), one(x, p4), rtol=1e-3, atol=1e-4)
+    return network
 
 
 class Results:
@@ -372,14 +401,13 @@ def loader_table(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def latency_table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| model | particles | | device | ms per jet [range] |"
-    yield "|---" * 5 + "|"
+    yield "| model | particles | | device | threads | ms per jet [range] |"
+    yield "|---" * 6 + "|"
     for row in rows:
         setting = row["setting"]
-        compiled = "compiled" if setting["compiled"] else "eager"
         yield (
-            f"| {setting['model']} | {row['particles']} | {compiled} | {setting['device']} "
-            f"| {interval(row['milliseconds'])} |"
+            f"| {setting['model']} | {row['particles']} | {setting['form']} | {setting['device']} "
+            f"| {setting['threads']} | {interval(row['milliseconds'])} |"
         )
 
 
@@ -395,6 +423,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 32, 512])
     parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=[*DTYPES])
     parser.add_argument("--compiled", nargs="+", choices=["no", "yes"], default=["no"])
+    parser.add_argument(
+        "--forms", nargs="+", choices=FORMS, default=["eager"], help="for the latency"
+    )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--graphs", action="store_true", help="score by CUDA graphs, ours")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="on a CPU")

@@ -10,6 +10,7 @@ from pcloud.models.lgatr import LGATr
 from pcloud.models.lgatr_slim import LGATrSlim
 from pcloud.models.lorentznet import LorentzNet
 from pcloud.models.official import load_official
+from pcloud.models.one_jet import OneJet
 from pcloud.models.part import ParticleTransformer, transformer
 from pcloud.models.particlenet import ParticleNet, particlenet_lite
 from pcloud.models.pcnn import PCNN
@@ -35,6 +36,7 @@ __all__ = [
     "LGATrSlim",
     "LorentzNet",
     "ModelInfo",
+    "OneJet",
     "ParticleNet",
     "ParticleTransformer",
     "RecNN",

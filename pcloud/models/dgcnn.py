@@ -95,7 +95,7 @@ class DGCNN(nn.Module):
     def _neighbors(self, pos: Tensor, layout: RaggedLayout) -> Tensor:
         neighbors = knn(pos, layout, self.k, loop=True, backend=self.backend)
         itself = neighbors[:, :1]
-        return torch.where(neighbors < len(pos), neighbors, itself)
+        return torch.where(neighbors < pos.shape[0], neighbors, itself)
 
 
 def _head(widths: Sequence[int], num_classes: int, dropout: float) -> nn.Sequential:

@@ -23,7 +23,7 @@ def eta_phi(p4: Tensor, layout: RaggedLayout) -> Tensor:
 
     Relative to the axis so that a jet at phi = pi is not cut in two.
     """
-    n, momenta = len(p4), torch.cat([p4, sum_pool(p4, layout).to(p4)])  # particles, then axes
+    n, momenta = p4.shape[0], torch.cat([p4, sum_pool(p4, layout).to(p4)])  # particles, then axes
     eta, phi = kinematics.eta(momenta), kinematics.phi(momenta)
     deta = eta[:n] - eta[n:][layout.batch]
     return torch.stack([deta, kinematics.wrap_phi(phi[:n] - phi[n:][layout.batch])], dim=-1)

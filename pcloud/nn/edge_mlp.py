@@ -62,7 +62,7 @@ def mean_messages(
     """
     modes = {norm.training for norm in norms}  # both, where some are frozen
     training = True in modes
-    if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export() or len(center) == 0:
+    if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export() or center.shape[0] == 0:
         return _plain(center, other, neighbors, linears, norms)
     if modes == {True} and torch.is_grad_enabled():
         return _train(center, other, neighbors, linears, norms)

@@ -184,6 +184,26 @@ class RaggedLayout(_Movable):
         layout = cls.from_ptr(ptr)
         return layout if batch.device.type == "cpu" else layout.to(batch.device, non_blocking=True)
 
+    @classmethod
+    def of_one_jet(
+        cls, particles: int, empty: int = 0, device: torch.device | str = "cpu"
+    ) -> RaggedLayout:
+        """Layout of one jet, with `empty` slots behind its particles; without a synchronisation."""
+        slot = torch.arange(particles + empty, device=device)
+        mask = slot < particles
+        jet = slot.new_zeros(1)
+        block = DenseBlock(
+            jet, torch.where(mask, slot, 0).unsqueeze(0), mask.unsqueeze(0), not empty
+        )
+        return cls(
+            slot.new_zeros(particles),
+            torch.cat([jet, jet + particles]),
+            jet + particles,
+            (block,),
+            slot[:particles],
+            particles * (particles + 1) // 2,
+        )
+
     def gather(self, x: Tensor) -> list[Tensor]:
         """Flat ``x (N, ...)`` as one tensor (b, P, ...) per block.
 

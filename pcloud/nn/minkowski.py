@@ -186,13 +186,13 @@ def with_references(layout: RaggedLayout, count: int) -> tuple[RaggedLayout, Ten
         blocks.append(DenseBlock(jets, index, torch.ones_like(index, dtype=torch.bool), True))
     slots = [torch.where(b.mask, b.index, total).flatten() for b in blocks]
     position = batch.new_empty(total + 1)
-    position[torch.cat(slots)] = torch.arange(sum(len(s) for s in slots), device=device)
+    position[torch.cat(slots)] = torch.arange(sum(s.shape[0] for s in slots), device=device)
     pairs = layout.num_pairs + count * n + layout.num_jets * count * (count + 1) // 2
     return RaggedLayout(batch, ptr, counts, tuple(blocks), position[:total], pairs), order
 
 
 def _with_references(block: DenseBlock, ptr: Tensor, slot: Tensor) -> DenseBlock:
-    count = len(slot)
+    count = slot.shape[0]
     jets = block.jets.unsqueeze(1)
     index = torch.cat([ptr[jets] + slot, block.index + count * (jets + 1)], dim=1)
     mask = F.pad(block.mask, (count, 0), value=True)

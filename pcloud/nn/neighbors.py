@@ -100,20 +100,23 @@ def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
 
 def _nearest_in_block(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
     x = block.gather(pos)  # (b, P, D)
-    b, size, _ = x.shape
+    (b, size, _), missing = x.shape, pos.shape[0]
     if _suits_tree(x):
         points = zip(
             x.unbind(), block.mask.sum(1).tolist(), block.index[:, 0].tolist(), strict=True
         )
-        trees = [_nearest_in_tree(cloud[:n], k, first, len(pos)) for cloud, n, first in points]
+        trees = [_nearest_in_tree(cloud[:n], k, first, missing) for cloud, n, first in points]
         return torch.stack([F.pad(t, (0, 0, 0, size - len(t))) for t in trees])
-    rows = max(1, _PAIRS // (b * size))  # all of them, except in a very long jet
-    slots = torch.cat(
-        [_nearest_slots(x, block, start, rows, min(k, size)) for start in range(0, size, rows)], 1
-    )  # (b, P, k)
+    most = k if k <= size else size  # `min` and `len` would fix the size of an exported network
+    if b * size * size <= _PAIRS:
+        slots = _nearest_slots(x, block, 0, size, most)  # (b, P, k)
+    else:
+        rows = max(1, _PAIRS // (b * size))
+        parts = [_nearest_slots(x, block, i, rows, most) for i in range(0, size, rows)]
+        slots = torch.cat(parts, 1)
     index = block.index.unsqueeze(1).expand(b, size, size).gather(2, slots.clamp(max=size - 1))
-    index = torch.where(slots < size, index, len(pos))
-    return F.pad(index, (0, k - index.shape[-1]), value=len(pos))
+    index = torch.where(slots < size, index, missing)
+    return index if k <= size else F.pad(index, (0, k - size), value=missing)
 
 
 def _nearest_slots(x: Tensor, block: DenseBlock, start: int, rows: int, k: int) -> Tensor:
@@ -125,7 +128,7 @@ def _nearest_slots(x: Tensor, block: DenseBlock, start: int, rows: int, k: int) 
         distance.masked_fill_(~block.mask.unsqueeze(1), torch.inf)
     itself = torch.arange(start, start + query.shape[1], device=x.device)
     # Self first even when others coincide with it, and even when its position is not finite.
-    distance.scatter_(2, itself.view(1, -1, 1).expand(len(x), -1, 1), -torch.inf)
+    distance.scatter_(2, itself.view(1, -1, 1).expand(x.shape[0], -1, 1), -torch.inf)
     nearest = _least_keys if _suits_keys(distance) else _topk
     distance, slots = nearest(distance, k)
     return slots if block.full else torch.where(distance < torch.inf, slots, size)

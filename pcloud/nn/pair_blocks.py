@@ -106,8 +106,8 @@ class PairBlocks:
         On a CPU with as little padding as there can be. Elsewhere, where lengths are not known,
         the blocks stay as they are.
         """
-        device = layout.ptr.device
-        if device.type == "cpu":
+        on_cpu, exported = layout.ptr.device.type == "cpu", torch.compiler.is_compiling()
+        if on_cpu and not exported:
             layout = RaggedLayout.from_ptr(layout.ptr, spread=1.0)
         shapes = [block.index.shape for block in layout.blocks]
         source = [block.index.flatten() for block in layout.blocks]
@@ -121,12 +121,13 @@ class PairBlocks:
             layout,
             torch.cat([empty, *source]),
             torch.cat([empty.bool(), *masks]),
-            tuple(_chunks(shapes, _PAIRS_CPU if device.type == "cpu" else _PAIRS)),
+            () if exported else tuple(_chunks(shapes, _PAIRS_CPU if on_cpu else _PAIRS)),
         )
 
-    def __len__(self) -> int:
+    @property
+    def num_pairs(self) -> int:
         """Number of pairs M."""
-        return len(self.mask)
+        return self.mask.shape[0]
 
     def scratch(self, name: str, channels: int, dtype: torch.dtype) -> list[PairRows]:
         """Memory for every chunk, the same for all of them, with what was last written to it."""

@@ -40,7 +40,7 @@ class _OuterProduct(torch.autograd.Function):
     def forward(ctx: Any, receiver: Tensor, sender: Tensor, pairs: PairBlocks) -> Tensor:
         ctx.save_for_backward(receiver, sender)
         ctx.pairs = pairs
-        out = receiver.new_empty(len(pairs), sender.shape[1])
+        out = receiver.new_empty(pairs.num_pairs, sender.shape[1])
         for o, r, s in _blocks(pairs, out, receiver, sender):
             torch.bmm(r, s.mT, out=o)
         return out
@@ -61,7 +61,7 @@ class _SumSenders(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, sender: Tensor, pairs: PairBlocks) -> Tensor:
         ctx.save_for_backward(weight, sender)
         ctx.pairs = pairs
-        out = sender.new_empty(len(sender), sender.shape[2])
+        out = sender.new_empty(sender.shape[0], sender.shape[2])
         for w, o, s in _blocks(pairs, weight, out, sender):
             torch.bmm(w, s, out=o)
         return out
@@ -82,7 +82,7 @@ class _SumReceivers(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, receiver: Tensor, pairs: PairBlocks) -> Tensor:
         ctx.save_for_backward(weight, receiver)
         ctx.pairs = pairs
-        out = receiver.new_empty(len(receiver), weight.shape[1], receiver.shape[1])
+        out = receiver.new_empty(receiver.shape[0], weight.shape[1], receiver.shape[1])
         for w, r, o in _blocks(pairs, weight, receiver, out):
             torch.bmm(w.mT, r, out=o)
         return out

@@ -95,6 +95,8 @@ def messages(
     pairs: PairBlocks, receiver: Tensor, sender: Tensor, products: Tensor, *weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     """:func:`plain_messages`, faster and in little memory."""
+    if torch.compiler.is_compiling():  # for an export
+        return plain_messages(pairs, receiver, sender, products, *weights)
     return _Messages.apply(pairs, torch.is_grad_enabled(), receiver, sender, products, *weights)
 
 
@@ -137,9 +139,14 @@ class _Messages(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pairs: PairBlocks, keep: bool, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         work = _Work(pairs, *tensors)
-        total, gates, numbers = torch.empty_like(work.receiver), *work.gate.new_empty(2, len(pairs))
+        total, gates, numbers = (
+            torch.empty_like(work.receiver),
+            *work.gate.new_empty(2, pairs.num_pairs),
+        )
         # Converting int8 to float is six times faster than bool to float.
-        active = work.gate.new_empty(len(pairs), len(work.last) if keep else 0, dtype=torch.int8)
+        active = work.gate.new_empty(
+            pairs.num_pairs, len(work.last) if keep else 0, dtype=torch.int8
+        )
         if not work.has_phi_x:
             numbers.zero_()
             active.zero_()

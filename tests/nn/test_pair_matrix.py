@@ -17,7 +17,7 @@ def setting(counts=COUNTS, columns=2, width=3):
     slots = len(pairs.source)
     receiver = torch.randn(slots, width, dtype=torch.float64, requires_grad=True)
     sender = torch.randn(slots, columns, width, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(len(pairs), columns, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(pairs.num_pairs, columns, dtype=torch.float64, requires_grad=True)
     return receiver, sender, weight, pairs
 
 

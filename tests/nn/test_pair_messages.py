@@ -25,7 +25,7 @@ def arguments(weigh=True, channels=5, counts=COUNTS, dtype=torch.float64):
     receiver, sender = torch.randn(2, len(pairs.source), channels + 1, dtype=dtype)
     receiver[..., -1], sender[..., -1] = 1, 0
     weight = torch.nn.functional.pad(torch.randn(2, channels, dtype=dtype), (0, 1))
-    products = torch.randn(len(pairs), 2, dtype=dtype) * pairs.mask.unsqueeze(-1)
+    products = torch.randn(pairs.num_pairs, 2, dtype=dtype) * pairs.mask.unsqueeze(-1)
     tensors = [receiver, sender, products, weight, *(10 * w.detach() for w in layer._matrices())]
     tensors[4] = tensors[4] / 10  # has the row that keeps the channel of ones
     return pairs, [t.requires_grad_() for t in tensors]
@@ -54,7 +54,7 @@ def test_chunks_hold_every_pair_once(monkeypatch, limit):
             assert part.pairs == i.numel()
         assert sum(map(len, found[before:])) == chunk.pairs <= max(limit, max(counts))
     i, j = torch.cat(found).t()
-    assert len(i) == len(pairs)
+    assert len(i) == pairs.num_pairs
     assert torch.equal(jet[i], jet[j])
     both = torch.stack([pairs.source[i], pairs.source[j]], 1)[pairs.mask]
     assert len(both.unique(dim=0)) == len(both) == sum(n * (n - 1) for n in counts)
@@ -66,7 +66,7 @@ def test_jets_of_one_length_are_worked_on_together():
         (2, 30, 30),
         (3, 20, 20),
     ]
-    assert len(pairs) == 3 * 400 + 2 * 900  # no padding
+    assert pairs.num_pairs == 3 * 400 + 2 * 900  # no padding
 
 
 @pytest.mark.parametrize("weigh", [True, False])
