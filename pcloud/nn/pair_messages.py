@@ -58,6 +58,8 @@ class PairMessages(nn.Module):
         Tensor, shape (M,), or None
             ``phi_x(m_ij)``, zero where there is no pair.
         """
+        if _exporting():
+            return self._layer_by_layer(receiver, sender, weight, products, pairs)
         # The biases are weights of one more channel, which is 1 everywhere.
         receiver, sender = F.pad(receiver, (0, 1), value=1.0), F.pad(sender, (0, 1))
         weight, matrices = F.pad(weight, (0, 1)), self._matrices()
@@ -65,6 +67,26 @@ class PairMessages(nn.Module):
             terms = pairs.gather(receiver), pairs.gather(sender), products, weight
             sums, numbers = messages(pairs, *terms, *matrices)
         return pairs.flatten(sums)[:, :-1], None if self.phi_x is None else numbers
+
+    def _layer_by_layer(
+        self, receiver: Tensor, sender: Tensor, weight: Tensor, products: Tensor, pairs: PairBlocks
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same, as one would write it: what a compiler understands best."""
+        slots = pairs.by_block(pairs.gather(receiver)), pairs.by_block(pairs.gather(sender))
+        of_pairs = pairs.pairs_by_block(products), pairs.pairs_by_block(pairs.mask)
+        sums, numbers = [], []
+        for r, s, e, mask in zip(*slots, *of_pairs, strict=True):
+            z = (
+                r.unsqueeze(2)
+                + s.unsqueeze(1)
+                + sum(f.unsqueeze(-1) * w for f, w in zip(e.unbind(-1), weight, strict=True))
+            )
+            m = F.relu(self.linear(F.relu(z)))
+            m = m * (self.gate(m).sigmoid() * mask.unsqueeze(-1))  # (b, P, P, C)
+            sums.append(m.sum(2).flatten(0, 1))
+            if self.phi_x is not None:
+                numbers.append((self.phi_x(m).squeeze(-1) * mask).flatten())
+        return pairs.flatten(torch.cat(sums)), torch.cat(numbers) if numbers else None
 
     def _matrices(self) -> list[Tensor]:
         """Of the message (C + 1, C + 1), its gate (C + 1,), ``phi_x`` (C', C + 1) and (C',)."""
@@ -91,12 +113,16 @@ def _with_bias(linear: nn.Linear) -> Tensor:
 
 
 @torch.compiler.disable
+def _exporting() -> bool:
+    """Whether the network is about to be exported; compilation stops at this function."""
+    return torch.compiler.is_compiling()
+
+
+@torch.compiler.disable
 def messages(
     pairs: PairBlocks, receiver: Tensor, sender: Tensor, products: Tensor, *weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     """:func:`plain_messages`, faster and in little memory."""
-    if torch.compiler.is_compiling():  # for an export
-        return plain_messages(pairs, receiver, sender, products, *weights)
     return _Messages.apply(pairs, torch.is_grad_enabled(), receiver, sender, products, *weights)
 
 
