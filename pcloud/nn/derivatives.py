@@ -9,10 +9,16 @@ from functools import wraps
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-__all__ = ["first_derivative", "frozen", "higher_derivatives", "wants_higher_derivatives"]
+__all__ = [
+    "first_derivative",
+    "frozen",
+    "higher_derivatives",
+    "through_relu",
+    "wants_higher_derivatives",
+]
 
 _WANTED = ContextVar("higher_derivatives", default=False)
 
@@ -67,3 +73,8 @@ def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
         return backward(ctx, *gradients)
 
     return checked
+
+
+def through_relu(grad: Tensor, h: Tensor, out: Tensor) -> None:
+    """`grad` from behind a ReLU that gave `h` to before it, into `out`, which may be `grad`."""
+    torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=out)

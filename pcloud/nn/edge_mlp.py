@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pcloud.nn.batch_norm import folded, track
+from pcloud.nn.derivatives import through_relu
 from pcloud.nn.layout import take_rows
 from pcloud.nn.precision import single, without_autocast
 
@@ -337,14 +338,9 @@ def _through_mean(net: _Layers, layer: int, grad: Tensor) -> tuple[Tensor, Tenso
     for particles, edges in net.chunks():
         d = dy[edges].view(-1, k, dy.shape[1])
         h = net.hidden(layer, net.pre(layer, particles, edges)).view_as(d)
-        _through_relu(grad[particles].expand_as(d), h, d)
+        through_relu(grad[particles].expand_as(d), h, d)
         total += dy[edges].sum(0)
     return dy, total
-
-
-def _through_relu(grad: Tensor, h: Tensor, out: Tensor) -> None:
-    """`grad` from behind a ReLU that gave `h` to before it, into `out`."""
-    torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=out)
 
 
 def _through_linear(
@@ -361,7 +357,7 @@ def _through_linear(
         h = net.hidden(layer - 1, net.pre(layer - 1, particles, edges))
         d_weight.addmm_(dz.t(), h)
         d = below[edges]
-        _through_relu(torch.mm(dz, weight, out=d), h, d)
+        through_relu(torch.mm(dz, weight, out=d), h, d)
         total += d.sum(0)
     return below, total, d_weight
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcloud.nn.derivatives import through_relu
 from pcloud.nn.pair_blocks import PairBlocks, PairRows
 from pcloud.nn.precision import product_dtype, without_autocast
 from pcloud.nn.row_products import add_row_product, row_product
@@ -322,11 +323,11 @@ class _Work:
             row_product(both.split, to_message, d_u.split)
             for d, row, d_sum in zip(d_u.by_receiver, gate_rows[k], d_sums[k], strict=True):
                 d.addcmul_(row.unsqueeze(2), d_sum.unsqueeze(1))
-            _through_relu(d_u.all, u.all)
+            through_relu(d_u.all, u.all, d_u.all)
             if weighed:
                 add_row_product(d_message, d_u.split, z.split)
             row_product(d_u.split, self.message, d_z.split)
-            _through_relu(d_z.all, z.all)
+            through_relu(d_z.all, z.all, d_z.all)
 
             d_z = exact[k]
             if self.low != self.exact:
@@ -349,8 +350,3 @@ class _Work:
 def _above_zero(gate: Tensor) -> Tensor:
     """The gate, but so large that one can divide by it; the difference is that of rounding."""
     return gate.clamp(min=torch.finfo(gate.dtype).eps)
-
-
-def _through_relu(d: Tensor, out: Tensor) -> None:
-    """Take `d`, in place, from behind a ReLU that gave `out` to before it."""
-    torch.ops.aten.threshold_backward.grad_input(d, out, 0, grad_input=d)

@@ -142,3 +142,19 @@ def test_half_precision_messages_and_gradients_are_close():
         strict=True,
     ):
         assert (a - b).norm() < 0.1 * b.norm()
+
+
+@pytest.mark.parametrize("weigh", [True, False])
+def test_what_is_exported_is_the_same(weigh):
+    torch.manual_seed(0)
+    layout = layout_of(COUNTS)
+    pairs, layer = PairBlocks.of(layout), PairMessages(5, weigh=weigh).double()
+    if weigh:
+        torch.nn.init.normal_(layer.phi_x[-1].weight)
+    receiver, sender = torch.randn(2, layout.num_particles, 5, dtype=torch.float64)
+    weight = torch.randn(2, 5, dtype=torch.float64)
+    products = torch.randn(pairs.num_pairs, 2, dtype=torch.float64)
+    arguments = receiver, sender, weight, products, pairs
+    for a, b in zip(layer(*arguments), layer._layer_by_layer(*arguments), strict=True):
+        torch.testing.assert_close(a, b)
+        assert a is None or a.abs().max() > 0.1
