@@ -45,7 +45,7 @@ _RESOLVED = 256.0  # roundings of E^2 at which half of m^2 is believed; noise is
 
 def psi(x: Tensor) -> Tensor:
     """``sign(x) log(1 + |x|)``: brings products over many orders of magnitude to a few units."""
-    return x.sign() * x.abs().log1p()
+    return x.detach().sign() * x.abs().log1p()  # the sign has no derivative to spend time on
 
 
 def stored_mass(p4: Tensor) -> tuple[Tensor, Tensor]:

@@ -147,17 +147,19 @@ class PairBlocks:
         """What stands in the slots (S, ...) in the order of the particles (N, ...)."""
         return take_rows(slots, self.layout.position)
 
-    def by_chunk(self, pairs: Tensor) -> tuple[Tensor, ...]:
-        """Pairs (M, ...) as (n, ...) for each chunk; no copies."""
-        return pairs.split([chunk.pairs for chunk in self.chunks])
+    def by_chunk(self, pairs: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+        """Pairs (M, ...) as (n, ...) for each chunk, or those along `dim`; no copies."""
+        return pairs.split([chunk.pairs for chunk in self.chunks], dim)
 
     def by_part(self, pairs: Tensor) -> list[list[Tensor]]:
-        """Pairs (M,) as (receivers, senders) for each part of each chunk; no copies."""
-        of_parts = iter(pairs.split([part.pairs for c in self.chunks for part in c.parts]))
-        return [[next(of_parts).view(-1, p.length) for p in c.parts] for c in self.chunks]
+        """Pairs (F, M) as (receivers, F, senders) for each part of each chunk; no copies."""
+        features, parts = len(pairs), [part for chunk in self.chunks for part in chunk.parts]
+        of_parts = zip(pairs.split([part.pairs for part in parts], dim=1), parts, strict=True)
+        views = iter([x.view(features, -1, p.length).transpose(0, 1) for x, p in of_parts])
+        return [[next(views) for _ in chunk.parts] for chunk in self.chunks]
 
     def by_receivers(self, slots: Tensor) -> list[list[Tensor]]:
-        """Slots (S, C) as (receivers, C) for each part of each chunk; no copies."""
+        """Slots (S, ...) as (receivers, ...) for each part of each chunk; no copies."""
         of_parts = iter(slots.split([part.receivers for c in self.chunks for part in c.parts]))
         return [[next(of_parts) for _ in c.parts] for c in self.chunks]
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from pcloud.nn.derivatives import through_relu
 from pcloud.nn.pair_blocks import PairBlocks, PairRows
 from pcloud.nn.precision import product_dtype, without_autocast
-from pcloud.nn.row_products import add_row_product, row_product
+from pcloud.nn.row_products import add_row_product, for_threads, row_product, totals
 
 __all__ = ["PairMessages", "messages"]
 
@@ -231,7 +231,7 @@ class _Work:
         self.exact, self.low = receiver.dtype, message.dtype
         # One more unit of phi_x, which does nothing: its place is that of the gate's gradient.
         self.first, self.last = F.pad(first, (0, 0, 0, 1)), F.pad(last, (0, 1))
-        self.message_t = message.t().contiguous()  # products with a transposed view are slower
+        self.message_t = for_threads(message.t().contiguous())  # a transposed view is slower
 
     def ungated(self) -> Iterator[tuple[PairRows, PairRows]]:
         """Of every chunk ``relu(z)`` and the messages before the gate, (n, C + 1)."""
@@ -253,15 +253,15 @@ class _Work:
 
     def forward(self, total: Tensor, numbers: Tensor, gates: Tensor, active: Tensor | None) -> None:
         """Fill in results, and what the backward pass will need."""
-        pairs, first = self.pairs, self.first.t().contiguous()
+        pairs, first = self.pairs, for_threads(self.first.t().contiguous())
         mask, gate, number = map(pairs.by_chunk, (pairs.mask, gates, numbers))
-        gate_rows, sums = pairs.by_part(gates), pairs.by_receivers(total)
+        gate_rows, sums = pairs.by_part(gates.unsqueeze(0)), pairs.by_receivers(total)
         hidden = pairs.scratch("hidden", len(self.last), self.low)
         signs = None if active is None else pairs.by_chunk(active)
         for k, (_, u) in enumerate(self.ungated()):
             torch.mv(u.all, self.gate, out=gate[k]).sigmoid_().mul_(mask[k])
             for row, message, out in zip(gate_rows[k], u.by_receiver, sums[k], strict=True):
-                out.unsqueeze(1).copy_(row.unsqueeze(1) @ message)
+                out.unsqueeze(1).copy_(row @ message)
             if not self.has_phi_x:
                 continue
             # relu(W g u + b) = g relu(W u + b / g)
@@ -282,25 +282,31 @@ class _Work:
         weighed: bool,
     ) -> tuple[Tensor | None, ...]:
         """Gradients with respect to all inputs, those of the weights where `weighed`."""
-        pairs, channels = self.pairs, self.channels
-        d_receiver, d_products = torch.empty_like(self.receiver), torch.empty_like(self.products)
-        d_sender, d_weight = torch.zeros_like(self.sender), torch.zeros_like(self.weight)
-        d_message = torch.zeros_like(self.message)
+        pairs, channels, features = self.pairs, self.channels, len(self.weight)
+        # What receiver and weight are multiplied with in z, and the sums over senders with these
+        terms = torch.cat([self.products.new_ones(1, len(gates)), self.products.t()])
+        d_terms = self.receiver.new_empty(len(self.receiver), 1 + features, channels)
+        d_products, d_sender = torch.empty_like(terms[1:]), torch.zeros_like(self.sender)
         # Gate and phi_x are one matrix: the gradients of their outputs stand side by side.
         to_message = F.pad(self.first[:, :-1], (0, 1)) * self.last.unsqueeze(-1)
         to_message[-1] = self.gate
-        d_both = torch.zeros_like(to_message)
-        bias, to_products = self.first[:, -1] * self.last, self.weight.t().contiguous()
-        safe, d_logits = _above_zero(gates), torch.empty_like(gates)
+        bias = self.first[:, -1] * self.last
+        d_both, d_message = totals(to_message), totals(self.message)
+        to_message, to_z = for_threads(to_message), for_threads(self.message)
+        safe, d_logits, closed = _above_zero(gates), torch.empty_like(gates), 1 - gates
 
         # Of every chunk; of every part of every chunk
-        number, d_number, gate, d_logit = map(pairs.by_chunk, (numbers, d_numbers, gates, d_logits))
-        inverse, closed, d_scaled = map(
-            pairs.by_chunk, (safe.reciprocal(), 1 - gates, (d_numbers * safe).unsqueeze(-1))
+        number, signs, d_logit, inverse = map(
+            pairs.by_chunk, (numbers, active, d_logits, safe.reciprocal())
         )
-        signs, products, d_product = map(pairs.by_chunk, (active, self.products, d_products))
-        gate_rows, d_rows = map(pairs.by_part, (gates, d_logits))
-        d_sums, d_receivers = map(pairs.by_receivers, (d_total.to(gates), d_receiver))
+        slope, d_open, d_scaled = map(
+            pairs.by_chunk, (gates * closed, d_numbers * closed, (d_numbers * safe).unsqueeze(-1))
+        )
+        d_product = pairs.by_chunk(d_products, dim=1)
+        gate_rows, d_rows, term_rows = map(
+            pairs.by_part, (gates.unsqueeze(0), d_logits.unsqueeze(0), terms)
+        )
+        d_sums, d_receivers = map(pairs.by_receivers, (d_total.to(gates), d_terms))
         d_hidden = pairs.scratch("hidden", len(self.last), self.low)
         d_messages = pairs.scratch("d_u", channels, self.low)
         low = pairs.scratch("d_z", channels, self.low)
@@ -309,11 +315,11 @@ class _Work:
             # The logit of the gate acts on the message and, in an active unit of phi_x, which is
             # linear, on all but the bias of the number.
             for d_row, d_sum, message in zip(d_rows[k], d_sums[k], u.by_receiver, strict=True):
-                torch.bmm(d_sum.unsqueeze(1), message.mT, out=d_row.unsqueeze(1))
+                torch.bmm(d_sum.unsqueeze(1), message.mT, out=d_row)
             both = d_hidden[k]
             both.all.copy_(signs[k])
-            from_number = torch.addmv(number[k], both.all, bias, alpha=-1).mul_(d_number[k])
-            d_logit[k].mul_(gate[k]).add_(from_number).mul_(closed[k])
+            linear = torch.addmv(number[k], both.all, bias, alpha=-1)
+            d_logit[k].mul_(slope[k]).addcmul_(linear, d_open[k])
             both.all.mul_(d_scaled[k])[:, -1] = d_logit[k]
             if weighed:
                 u.all[:, -1] = inverse[k]
@@ -322,29 +328,30 @@ class _Work:
             d_u, d_z = d_messages[k], low[k]
             row_product(both.split, to_message, d_u.split)
             for d, row, d_sum in zip(d_u.by_receiver, gate_rows[k], d_sums[k], strict=True):
-                d.addcmul_(row.unsqueeze(2), d_sum.unsqueeze(1))
+                d.baddbmm_(row.mT, d_sum.unsqueeze(1))
             through_relu(d_u.all, u.all, d_u.all)
             if weighed:
                 add_row_product(d_message, d_u.split, z.split)
-            row_product(d_u.split, self.message, d_z.split)
+            row_product(d_u.split, to_z, d_z.split)
             through_relu(d_z.all, z.all, d_z.all)
 
             d_z = exact[k]
             if self.low != self.exact:
                 d_z.all.copy_(low[k].all)
-            if weighed:
-                d_weight.addmm_(products[k].t(), d_z.all)
-            torch.mm(d_z.all, to_products, out=d_product[k])
-            for part, out, d in zip(pairs.chunks[k].parts, d_receivers[k], d_z.by_jet, strict=True):
-                torch.sum(d, 2, out=out.view(part.jets, -1, channels))
+            torch.mm(self.weight, d_z.all.t(), out=d_product[k])
+            for row, d, out in zip(term_rows[k], d_z.by_receiver, d_receivers[k], strict=True):
+                torch.bmm(row, d, out=out)
+            for part, d in zip(pairs.chunks[k].parts, d_z.by_jet, strict=True):
                 d_sender[part.senders].view(part.jets, -1, channels).add_(d.sum(1))
+        inputs = d_terms[:, 0], d_sender, d_products.t()
         if not weighed:
-            return d_receiver, d_sender, d_products, None, None, None, None, None
-        d_first, d_gate = d_both[:-1], d_both[-1]
-        d_gate[-1] = d_logits.sum()
+            return *inputs, None, None, None, None, None
+        d_first, d_gate = d_both.sum(0).tensor_split([-1])
+        d_gate[0, -1] = d_logits.sum()
         d_last = (self.first[:-1] * d_first).sum(1)
         d_first = d_first * self.last[:-1].unsqueeze(-1)
-        return d_receiver, d_sender, d_products, d_weight, d_message, d_gate, d_first, d_last
+        d_weight = d_terms[:, 1:].sum(0)
+        return *inputs, d_weight, d_message.sum(0), d_gate.squeeze(0), d_first, d_last
 
 
 def _above_zero(gate: Tensor) -> Tensor:

@@ -11,9 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["SplitRows", "add_row_product", "row_product", "split_rows"]
-
-_FEW = 1024  # rows which one thread multiplies as fast as two
+__all__ = ["SplitRows", "add_row_product", "for_threads", "row_product", "split_rows", "totals"]
 
 
 class SplitRows(NamedTuple):
@@ -23,26 +21,37 @@ class SplitRows(NamedTuple):
     rest: Tensor | None
 
 
+def _threads(device: torch.device) -> int:
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
 def split_rows(rows: Tensor) -> SplitRows:
     """Parts of ``rows (n, K)``, one for each thread; no copies."""
-    threads = torch.get_num_threads() if rows.device.type == "cpu" and len(rows) > _FEW else 1
+    threads = _threads(rows.device)
     rest = len(rows) % threads
     of_threads = rows[: len(rows) - rest].view(threads, -1, rows.shape[1])
     return SplitRows(of_threads, rows[-rest:] if rest else None)
 
 
-def row_product(rows: SplitRows, matrix: Tensor, out: SplitRows) -> None:
-    """``rows (n, K) @ matrix (K, M)`` into `out` (n, M)."""
-    torch.bmm(rows.parts, matrix.expand(len(rows.parts), *matrix.shape), out=out.parts)
+def for_threads(matrix: Tensor) -> Tensor:
+    """``matrix (K, M)`` as every thread multiplies with it, (T, K, M); no copies."""
+    return matrix.expand(_threads(matrix.device), *matrix.shape)
+
+
+def totals(matrix: Tensor) -> Tensor:
+    """Zeros (T, K, M) to sum in what every thread computes of a matrix like this one (K, M)."""
+    return matrix.new_zeros(_threads(matrix.device), *matrix.shape)
+
+
+def row_product(rows: SplitRows, matrices: Tensor, out: SplitRows) -> None:
+    """``rows (n, K) @ matrix (K, M)`` into `out` (n, M), the matrix :func:`for_threads`."""
+    torch.bmm(rows.parts, matrices, out=out.parts)
     if rows.rest is not None:
-        torch.mm(rows.rest, matrix, out=out.rest)
+        torch.mm(rows.rest, matrices[0], out=out.rest)
 
 
-def add_row_product(total: Tensor, a: SplitRows, b: SplitRows) -> None:
-    """Add ``a.T @ b`` of ``a (n, K)`` and ``b (n, M)`` to `total` (K, M)."""
-    if len(a.parts) == 1:
-        total.addmm_(a.parts[0].t(), b.parts[0])
-        return
-    total.add_(torch.bmm(a.parts.mT, b.parts).sum(0))
+def add_row_product(totals: Tensor, a: SplitRows, b: SplitRows) -> None:
+    """Add ``a.T @ b`` of ``a (n, K)`` and ``b (n, M)`` to the sums of the threads (T, K, M)."""
+    totals.baddbmm_(a.parts.mT, b.parts)
     if a.rest is not None and b.rest is not None:
-        total.addmm_(a.rest.t(), b.rest)
+        totals[0].addmm_(a.rest.t(), b.rest)
