@@ -2,8 +2,9 @@
 
     python benchmarks/accuracy.py --out runs/accuracy
 
-trains the three with every seed on the same jets of the embedded sample, by the same recipe and in
-the same order of batches, scores the same test jets, and prints a table: the AUC, and how far it is
+trains the three with every seed from the same random weights, on the same jets of the embedded
+sample, by the same recipe and in the same order of batches, scores the same test jets, and prints a
+table: the AUC, and how far it is
 from that of ours in float32. Errors: the spread over seeds, as that of their mean, and the error
 from the number of test jets, for the difference by resampling jets with all their scores. A
 finished training is not done again, an interrupted one continues.
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import points_and_features, weaver
+from peers import points_and_features, weaver, with_weights_of
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch_geometric.data import Batch
@@ -35,9 +36,7 @@ class WeaverLite(nn.Module):
 
     def __init__(self, in_features: int, num_classes: int = 2) -> None:
         super().__init__()
-        if (in_features, num_classes) != (7, 2):
-            raise ValueError("weaver's network is built for 7 features and 2 classes here")
-        self.network = weaver("particlenet_lite", "fp32", compiled=False).model
+        self.network = at_the_start(in_features, num_classes)
 
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
@@ -48,9 +47,31 @@ class WeaverLite(nn.Module):
         return self.network(*points_and_features(jets))
 
 
+class OurLite(nn.Module):
+    """Ours, with the random weights that weaver's begins with."""
+
+    def __init__(self, in_features: int, num_classes: int = 2) -> None:
+        super().__init__()
+        start = at_the_start(in_features, num_classes)
+        self.network = with_weights_of("particlenet_lite", start)
+
+    def forward(
+        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+    ) -> Tensor:
+        """Logits (B, 2)."""
+        return self.network(x, p4, batch, layout)
+
+
+def at_the_start(in_features: int, num_classes: int) -> nn.Module:
+    """weaver-core's ParticleNet-Lite; its weights are the first random numbers of a training."""
+    if (in_features, num_classes) != (7, 2):
+        raise ValueError("weaver's network is built for 7 features and 2 classes here")
+    return weaver("particlenet_lite", "fp32", compiled=False).model
+
+
 WAYS: dict[str, dict[str, Any]] = {
-    "ours, float32": {"model": "particlenet_lite", "precision": "float32"},
-    "ours, bfloat16": {"model": "particlenet_lite", "precision": "bfloat16"},
+    "ours, float32": {"model": f"{__file__}:OurLite", "precision": "float32"},
+    "ours, bfloat16": {"model": f"{__file__}:OurLite", "precision": "bfloat16"},
     "weaver-core, float32": {"model": f"{__file__}:WeaverLite", "precision": "float32"},
 }
 

@@ -33,7 +33,7 @@ class UnknownNameError(InputError, KeyError):
         known = sorted(known)
         place = f" in {where}" if where else ""
         folded = {other.lower(): other for other in known}  # 'gev' is 'GeV' rather than 'eV'
-        near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(name.lower(), folded, n=1)
         if near:
             hint = f"did you mean {folded[near[0]]!r}?"
         elif len(known) > 12:

@@ -50,7 +50,7 @@ class Run:
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise FileNotFoundError(f"no run at {self.path}")
+            raise FileNotFoundError(f"no run at {self.path}: a run is a folder that training wrote")
         if not (self.path / "config.yaml").is_file():
             raise InputError(f"{self.path} is not the folder of a run: it has no config.yaml")
         self._taggers: dict[str, Tagger] = {}
