@@ -182,7 +182,7 @@ class LorentzBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """New features (N, H) and momenta (N, 4) from the old ones and the `scalars` (N, S)."""
         momenta = pairs.gather(p4)
-        products = psi(pair_products(momenta, pairs).to(scalars.dtype)) * pairs.mask.unsqueeze(-1)
+        products = psi(pair_products(momenta, pairs).to(scalars.dtype))
         terms = self.phi_e(h, products, pairs)
         total, weights = self.messages(*terms, products, pairs)
         h = h + self.phi_h(torch.cat([h, total, scalars], dim=-1))

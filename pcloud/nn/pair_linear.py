@@ -46,7 +46,7 @@ class PairLinear(nn.Module):
         h : Tensor, shape (N, F)
             Features of the particles.
         products : Tensor, shape (M, E)
-            Features of the pairs, ``e_ij = e_ji``; zero where there is no pair.
+            Features of the pairs, ``e_ij = e_ji``; anything finite where there is no pair.
         pairs : PairBlocks
 
         Returns
@@ -91,7 +91,7 @@ def _moments(
 
     Every term is brought to mean zero before it is squared, which keeps the digits of the variance.
     """
-    layout = pairs.layout
+    layout, products = pairs.layout, products * pairs.mask.unsqueeze(-1)
     others = (layout.counts - 1)[layout.batch].unsqueeze(-1).to(receiver.dtype)  # (N, 1)
     r_mean, s_mean = ((others * term).sum(0) / count for term in (receiver, sender))
     r, s = receiver - r_mean, sender - s_mean

@@ -77,11 +77,8 @@ class PairMessages(nn.Module):
         of_pairs = pairs.pairs_by_block(products), pairs.pairs_by_block(pairs.mask)
         sums, numbers = [], []
         for r, s, e, mask in zip(*slots, *of_pairs, strict=True):
-            z = (
-                r.unsqueeze(2)
-                + s.unsqueeze(1)
-                + sum(f.unsqueeze(-1) * w for f, w in zip(e.unbind(-1), weight, strict=True))
-            )
+            # As a product: a sum over features would be fused with what made them, for each channel.
+            z = r.unsqueeze(2) + s.unsqueeze(1) + e @ weight
             m = F.relu(self.linear(F.relu(z)))
             m = m * (self.gate(m).sigmoid() * mask.unsqueeze(-1))  # (b, P, P, C)
             sums.append(m.sum(2).flatten(0, 1))

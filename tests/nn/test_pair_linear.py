@@ -40,7 +40,7 @@ def of_pairs(layer, layout, h, pair, i, j):
     features = [
         pair[p.unsqueeze(2), p.unsqueeze(1)].flatten(0, 2) for p in pairs.by_block(pairs.source)
     ]
-    products = torch.cat(features) * pairs.mask.unsqueeze(-1)
+    products = torch.cat(features)  # also those of a particle with itself
     receiver, sender, weight = layer(h, products, pairs)
     return receiver[i] + sender[j] + pair[i, j] @ weight
 
