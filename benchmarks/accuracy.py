@@ -2,10 +2,9 @@
 
     python benchmarks/accuracy.py --out runs/accuracy
 
-trains the three with every seed from the same random weights, on the same jets of the embedded
-sample, by the same recipe and in the same order of batches, scores the same test jets, and prints a
-table: the AUC, and how far it is
-from that of ours in float32. Errors: the spread over seeds, as that of their mean, and the error
+trains the three with every seed from the same random weights (weaver's, unless ``--ways`` leaves it
+out), on the same jets of the embedded sample, by the same recipe and in the same order of batches,
+scores the same test jets, and prints a table: the AUC, and how far it is from that of ours in float32. Errors: the spread over seeds, as that of their mean, and the error
 from the number of test jets, for the difference by resampling jets with all their scores. A
 finished training is not done again, an interrupted one continues.
 """
@@ -15,7 +14,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from peers import points_and_features, weaver, with_weights_of
@@ -69,11 +67,8 @@ def at_the_start(in_features: int, num_classes: int) -> nn.Module:
     return weaver("particlenet_lite", "fp32", compiled=False).model
 
 
-WAYS: dict[str, dict[str, Any]] = {
-    "ours, float32": {"model": f"{__file__}:OurLite", "precision": "float32"},
-    "ours, bfloat16": {"model": f"{__file__}:OurLite", "precision": "bfloat16"},
-    "weaver-core, float32": {"model": f"{__file__}:WeaverLite", "precision": "float32"},
-}
+WEAVER = "weaver-core, float32"
+WAYS = {"ours, float32": "float32", "ours, bfloat16": "bfloat16", WEAVER: "float32"}
 
 
 def main() -> None:
@@ -94,6 +89,10 @@ def main() -> None:
 
 
 def train(way: str, seed: int, options: argparse.Namespace) -> pcloud.Run:
+    if way == WEAVER:
+        model = f"{__file__}:WeaverLite"
+    else:
+        model = f"{__file__}:OurLite" if WEAVER in options.ways else "particlenet_lite"
     return pcloud.train(
         data="simulated",
         out=options.out / f"{way.replace(', ', '-')}-{seed}",
@@ -102,7 +101,8 @@ def train(way: str, seed: int, options: argparse.Namespace) -> pcloud.Run:
         max_jets=options.max_jets,
         recipe="particlenet_lite_original",
         batch_size=256,
-        **WAYS[way],
+        model=model,
+        precision=WAYS[way],
     )
 
 
