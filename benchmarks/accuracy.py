@@ -4,9 +4,10 @@
 
 trains the three with every seed from the same random weights (weaver's, unless ``--ways`` leaves it
 out), on the same jets of the embedded sample, by the same recipe and in the same order of batches,
-scores the same test jets, and prints a table: the AUC, and how far it is from that of ours in float32. Errors: the spread over seeds, as that of their mean, and the error
-from the number of test jets, for the difference by resampling jets with all their scores. A
-finished training is not done again, an interrupted one continues.
+scores the same test jets, and prints a table: the AUC, and how far it is from that of ours in
+float32. Errors: the spread over seeds, as that of their mean, and the error from the number of test
+jets, for the difference by resampling jets with all their scores. A finished training is not done
+again, an interrupted one continues.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pcloud.nn.layout import RaggedLayout, take_rows
-from pcloud.nn.row_products import split_rows
+from pcloud.nn.row_products import split_rows, threads_of
 
 __all__ = ["Chunk", "PairBlocks", "PairRows", "Part"]
 
@@ -63,9 +63,9 @@ class PairRows:
         Of each part, of shape (jets, receivers, senders, C) and (receivers, senders, C).
     """
 
-    def __init__(self, memory: Tensor, chunk: Chunk) -> None:
+    def __init__(self, memory: Tensor, chunk: Chunk, threads: int) -> None:
         self.all = memory
-        self.split = split_rows(memory)
+        self.split = split_rows(memory, threads)
         of_parts = memory.split([part.pairs for part in chunk.parts])
         self.by_jet = [m.unflatten(0, p.shape) for m, p in zip(of_parts, chunk.parts, strict=True)]
         self.by_receiver = [m.flatten(0, 1) for m in self.by_jet]
@@ -88,12 +88,15 @@ class PairBlocks:
         True for a pair of two different particles, False beside padding and of a slot with itself.
     chunks : tuple of Chunk
         The pieces in which to work on the pairs.
+    threads : int
+        Among how many threads to share the work on a chunk.
     """
 
     layout: RaggedLayout
     source: Tensor
     mask: Tensor
     chunks: tuple[Chunk, ...]
+    threads: int
     _scratch: dict[tuple[str, int, torch.dtype], list[PairRows]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -122,6 +125,7 @@ class PairBlocks:
             torch.cat([empty, *source]),
             torch.cat([empty.bool(), *masks]),
             () if exported else tuple(_chunks(shapes, _PAIRS_CPU if on_cpu else _PAIRS)),
+            threads_of(layout.ptr.device),
         )
 
     @property
@@ -136,7 +140,9 @@ class PairBlocks:
             sizes = [chunk.pairs for chunk in self.chunks]
             memory = self.source.new_empty(max(sizes, default=0), channels, dtype=dtype)
             of_chunks = zip(sizes, self.chunks, strict=True)
-            self._scratch[key] = [PairRows(memory[:n], chunk) for n, chunk in of_chunks]
+            self._scratch[key] = [
+                PairRows(memory[:n], chunk, self.threads) for n, chunk in of_chunks
+            ]
         return self._scratch[key]
 
     def gather(self, x: Tensor) -> Tensor:
@@ -167,13 +173,13 @@ class PairBlocks:
         """Slots (S, ...) as (b, P, ...) for each block; no copies."""
         shapes = [block.index.shape for block in self.layout.blocks]
         blocks = slots.split([jets * length for jets, length in shapes])
-        return [x.unflatten(0, shape) for x, shape in zip(blocks, shapes, strict=True)]
+        return [x.view(*p, *x.shape[1:]) for x, p in zip(blocks, shapes, strict=True)]
 
     def pairs_by_block(self, pairs: Tensor) -> list[Tensor]:
         """Pairs (M, ...) as (b, P, P, ...) for each block; no copies."""
         shapes = [(*block.index.shape, block.index.shape[1]) for block in self.layout.blocks]
         blocks = pairs.split([math.prod(shape) for shape in shapes])
-        return [x.unflatten(0, shape) for x, shape in zip(blocks, shapes, strict=True)]
+        return [x.view(*p, *x.shape[1:]) for x, p in zip(blocks, shapes, strict=True)]
 
 
 def _chunks(shapes: Sequence[Sequence[int]], limit: int) -> Iterator[Chunk]:

@@ -102,9 +102,6 @@ def _blocks(
     pairs: PairBlocks, of_pairs: Tensor, receiver: Tensor, sender: Tensor
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Of every dense block ``(b, P, P K)``, ``(b, P, D)`` and ``(b, P K, D)``; no copies."""
-    shapes = [block.index.shape for block in pairs.layout.blocks]
-    slots = [jets * length for jets, length in shapes]
-    weights = of_pairs.split([n * length for n, (_, length) in zip(slots, shapes, strict=True)])
-    of_blocks = zip(weights, receiver.split(slots), sender.split(slots), strict=True)
-    for (jets, length), (w, r, s) in zip(shapes, of_blocks, strict=True):
-        yield w.view(jets, length, -1), r.view(jets, length, -1), s.view(jets, -1, s.shape[-1])
+    flat = pairs.pairs_by_block(of_pairs), pairs.by_block(receiver), pairs.by_block(sender)
+    for weight, r, s in zip(*flat, strict=True):
+        yield weight.flatten(2), r, s.flatten(1, 2)

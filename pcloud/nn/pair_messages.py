@@ -228,7 +228,8 @@ class _Work:
         self.exact, self.low = receiver.dtype, message.dtype
         # One more unit of phi_x, which does nothing: its place is that of the gate's gradient.
         self.first, self.last = F.pad(first, (0, 0, 0, 1)), F.pad(last, (0, 1))
-        self.message_t = for_threads(message.t().contiguous())  # a transposed view is slower
+        # Products with a transposed view are slower.
+        self.message_t = for_threads(message.t().contiguous(), pairs.threads)
 
     def ungated(self) -> Iterator[tuple[PairRows, PairRows]]:
         """Of every chunk ``relu(z)`` and the messages before the gate, (n, C + 1)."""
@@ -250,7 +251,7 @@ class _Work:
 
     def forward(self, total: Tensor, numbers: Tensor, gates: Tensor, active: Tensor | None) -> None:
         """Fill in results, and what the backward pass will need."""
-        pairs, first = self.pairs, for_threads(self.first.t().contiguous())
+        pairs, first = self.pairs, for_threads(self.first.t().contiguous(), self.pairs.threads)
         mask, gate, number = map(pairs.by_chunk, (pairs.mask, gates, numbers))
         gate_rows, sums = pairs.by_part(gates.unsqueeze(0)), pairs.by_receivers(total)
         hidden = pairs.scratch("hidden", len(self.last), self.low)
@@ -288,8 +289,8 @@ class _Work:
         to_message = F.pad(self.first[:, :-1], (0, 1)) * self.last.unsqueeze(-1)
         to_message[-1] = self.gate
         bias = self.first[:, -1] * self.last
-        d_both, d_message = totals(to_message), totals(self.message)
-        to_message, to_z = for_threads(to_message), for_threads(self.message)
+        d_both, d_message = (totals(m, pairs.threads) for m in (to_message, self.message))
+        to_message, to_z = (for_threads(m, pairs.threads) for m in (to_message, self.message))
         safe, d_logits, closed = _above_zero(gates), torch.empty_like(gates), 1 - gates
 
         # Of every chunk; of every part of every chunk
@@ -315,8 +316,8 @@ class _Work:
                 torch.bmm(d_sum.unsqueeze(1), message.mT, out=d_row)
             both = d_hidden[k]
             both.all.copy_(signs[k])
-            linear = torch.addmv(number[k], both.all, bias, alpha=-1)
-            d_logit[k].mul_(slope[k]).addcmul_(linear, d_open[k])
+            without_bias = torch.addmv(number[k], both.all, bias, alpha=-1)
+            d_logit[k].mul_(slope[k]).addcmul_(without_bias, d_open[k])
             both.all.mul_(d_scaled[k])[:, -1] = d_logit[k]
             if weighed:
                 u.all[:, -1] = inverse[k]

@@ -11,7 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["SplitRows", "add_row_product", "for_threads", "row_product", "split_rows", "totals"]
+__all__ = [
+    "SplitRows",
+    "add_row_product",
+    "for_threads",
+    "row_product",
+    "split_rows",
+    "threads_of",
+    "totals",
+]
 
 
 class SplitRows(NamedTuple):
@@ -21,26 +29,26 @@ class SplitRows(NamedTuple):
     rest: Tensor | None
 
 
-def _threads(device: torch.device) -> int:
+def threads_of(device: torch.device) -> int:
+    """How many parts to work in, T; to be asked once, since it can be changed at any time."""
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
-def split_rows(rows: Tensor) -> SplitRows:
+def split_rows(rows: Tensor, threads: int) -> SplitRows:
     """Parts of ``rows (n, K)``, one for each thread; no copies."""
-    threads = _threads(rows.device)
     rest = len(rows) % threads
     of_threads = rows[: len(rows) - rest].view(threads, -1, rows.shape[1])
     return SplitRows(of_threads, rows[-rest:] if rest else None)
 
 
-def for_threads(matrix: Tensor) -> Tensor:
+def for_threads(matrix: Tensor, threads: int) -> Tensor:
     """``matrix (K, M)`` as every thread multiplies with it, (T, K, M); no copies."""
-    return matrix.expand(_threads(matrix.device), *matrix.shape)
+    return matrix.expand(threads, *matrix.shape)
 
 
-def totals(matrix: Tensor) -> Tensor:
+def totals(matrix: Tensor, threads: int) -> Tensor:
     """Zeros (T, K, M) to sum in what every thread computes of a matrix like this one (K, M)."""
-    return matrix.new_zeros(_threads(matrix.device), *matrix.shape)
+    return matrix.new_zeros(threads, *matrix.shape)
 
 
 def row_product(rows: SplitRows, matrices: Tensor, out: SplitRows) -> None:

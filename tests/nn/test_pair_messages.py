@@ -158,3 +158,23 @@ def test_what_is_exported_is_the_same(weigh):
     for a, b in zip(layer(*arguments), layer._layer_by_layer(*arguments), strict=True):
         torch.testing.assert_close(a, b)
         assert a is None or a.abs().max() > 0.1
+
+
+def test_the_number_of_threads_may_change_before_the_gradients_are_asked_for():
+    before = torch.get_num_threads()
+    layout, layer = layout_of(COUNTS), PairMessages(5).double()
+    receiver, sender = torch.randn(2, layout.num_particles, 5, dtype=torch.float64)
+    weight, found = torch.randn(2, 5, dtype=torch.float64), []
+    receiver.requires_grad_()
+    products = torch.randn(PairBlocks.of(layout).num_pairs, 2, dtype=torch.float64)
+    try:
+        for threads in ((1, 1), (2, 1), (1, 2)):
+            torch.set_num_threads(threads[0])
+            sums, numbers = layer(receiver, sender, weight, products, PairBlocks.of(layout))
+            torch.set_num_threads(threads[1])
+            wanted = [receiver, *layer.parameters()]
+            found.append(torch.autograd.grad(sums.square().sum() + numbers.sum(), wanted))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
