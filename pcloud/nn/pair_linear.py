@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcloud.nn.batch_norm import track
+from pcloud.nn.batch_norm import folded, track
 from pcloud.nn.pair_blocks import PairBlocks
 from pcloud.nn.pair_matrix import sum_senders
 from pcloud.nn.pooling import sum_pool
@@ -57,26 +55,17 @@ class PairLinear(nn.Module):
         with without_autocast(h):
             w1, w2, w3 = self.linear.weight.split(self.split, dim=1)
             h = h.to(w1.dtype)
+            if not self.norm.training:
+                scale, shift = folded(self.norm)
+                w1, w2, w3 = (scale.unsqueeze(1) * w for w in (w1, w2, w3))
+                return F.linear(h, w1, shift), F.linear(h, w2), w3.t()
             terms = F.linear(h, w1), F.linear(h, w2), w3.t()
-            mean, var = self._statistics(*terms, products, pairs)
+            count = max(2 * (pairs.layout.num_pairs - pairs.layout.num_particles), 1)
+            mean, var = _moments(*terms, products, pairs, count)
+            track(self.norm, mean, var, count)
             scale = self.norm.weight * (var + self.norm.eps).rsqrt()
             receiver, sender, weight = (scale * term for term in terms)
             return receiver + (self.norm.bias - scale * mean), sender, weight
-
-    def _statistics(
-        self,
-        receiver: Tensor,
-        sender: Tensor,
-        weight: Tensor,
-        products: Tensor,
-        pairs: PairBlocks,
-    ) -> tuple[Tensor, Tensor]:
-        if not self.norm.training:
-            return cast(Tensor, self.norm.running_mean), cast(Tensor, self.norm.running_var)
-        count = max(2 * (pairs.layout.num_pairs - pairs.layout.num_particles), 1)
-        mean, var = _moments(receiver, sender, weight, products, pairs, count)
-        track(self.norm, mean, var, count)
-        return mean, var
 
 
 def _moments(

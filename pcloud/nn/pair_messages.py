@@ -21,6 +21,8 @@ from pcloud.nn.row_products import add_row_product, for_threads, row_product, to
 
 __all__ = ["PairMessages", "messages"]
 
+_LANES = 16  # numbers in a vector register: a compiled pass over other widths has slow ends
+
 
 class PairMessages(nn.Module):
     """Messages ``m_ij = w_ij relu(W relu(z_ij) + b)`` with a gate ``w_ij``, and numbers from them.
@@ -59,32 +61,14 @@ class PairMessages(nn.Module):
         Tensor, shape (M,), or None
             ``phi_x(m_ij)``, zero where there is no pair.
         """
-        if _exporting():
-            return self._layer_by_layer(receiver, sender, weight, products, pairs)
         # The biases are weights of one more channel, which is 1 everywhere.
         receiver, sender = F.pad(receiver, (0, 1), value=1.0), F.pad(sender, (0, 1))
         weight, matrices = F.pad(weight, (0, 1)), self._matrices()
         with without_autocast(receiver):
             terms = pairs.gather(receiver), pairs.gather(sender), products, weight
-            sums, numbers = messages(pairs, *terms, *matrices)
+            compute = plain_messages if _exporting() else messages
+            sums, numbers = compute(pairs, *terms, *matrices)
         return pairs.flatten(sums)[:, :-1], None if self.phi_x is None else numbers
-
-    def _layer_by_layer(
-        self, receiver: Tensor, sender: Tensor, weight: Tensor, products: Tensor, pairs: PairBlocks
-    ) -> tuple[Tensor, Tensor | None]:
-        """The same, as one would write it: what a compiler understands best."""
-        slots = pairs.by_block(pairs.gather(receiver)), pairs.by_block(pairs.gather(sender))
-        of_pairs = pairs.pairs_by_block(products), pairs.pairs_by_block(pairs.mask)
-        sums, numbers = [], []
-        for r, s, e, mask in zip(*slots, *of_pairs, strict=True):
-            # As a product: a sum over features would be fused with what made them, for each channel.
-            z = r.unsqueeze(2) + s.unsqueeze(1) + e @ weight
-            m = F.relu(self.linear(F.relu(z)))
-            m = m * (self.gate(m).sigmoid() * mask.unsqueeze(-1))  # (b, P, P, C)
-            sums.append(m.sum(2).flatten(0, 1))
-            if self.phi_x is not None:
-                numbers.append((self.phi_x(m).squeeze(-1) * mask).flatten())
-        return pairs.flatten(torch.cat(sums)), torch.cat(numbers) if numbers else None
 
     def _matrices(self) -> list[Tensor]:
         """Of the message (C + 1, C + 1), its gate (C + 1,), ``phi_x`` (C', C + 1) and (C',)."""
@@ -137,19 +121,32 @@ def plain_messages(
 ) -> tuple[Tensor, Tensor]:
     """Sums of messages (S, C + 1) and their numbers (M,), all pairs of a block at once.
 
-    The last of the C + 1 channels is 1 in all but the sum, where it means nothing.
+    The last of the C + 1 channels is 1 in all but the sum, where it means nothing. Written for
+    compilers: channels in whole vectors, rows as wide as they are, and all of a pair's terms in one
+    product, where a sum would be fused with what made the terms, for each channel anew.
     """
+    channels, spare, units = len(gate), -len(gate) % _LANES, -len(last) % _LANES
+    receiver, sender, weight, gate = (
+        F.pad(x, (0, spare)) for x in (receiver, sender, weight, gate)
+    )
+    message, first = F.pad(message, (0, spare, 0, spare)), F.pad(first, (0, spare, 0, units))
+    last, ones = F.pad(last, (0, units)), F.pad(torch.ones_like(gate[:1]), (channels - 1, spare))
+
     sums, numbers = [receiver[:0]], [products[:0, 0]]
     blocks = pairs.by_block(receiver), pairs.by_block(sender)
     of_pairs = pairs.pairs_by_block(products), pairs.pairs_by_block(pairs.mask)
     for r, s, e, mask in zip(*blocks, *of_pairs, strict=True):
-        z = r.unsqueeze(2) + s.unsqueeze(1) + e @ weight  # (b, P, P, C + 1)
-        u = F.relu(F.relu(z).to(message.dtype) @ message.t())
-        m = u * ((u @ gate).sigmoid() * mask).unsqueeze(-1)
-        hidden = F.relu(m[..., :-1] @ first[:, :-1].t() + first[:, -1])
-        sums.append(m.sum(2, dtype=receiver.dtype).flatten(0, 1))
-        numbers.append((hidden @ last * mask).to(products.dtype).flatten())
-    return torch.cat(sums), torch.cat(numbers)
+        # A receiver with every sender: [1, e_ij] @ [r_i, weight] + s_j
+        factors = F.pad(e, (1, 0), value=1.0).flatten(0, 1)  # (b P, P, E + 1)
+        terms = r.flatten(0, 1).unsqueeze(1), weight.expand(factors.shape[0], -1, -1)
+        senders = s.unsqueeze(1).expand(-1, s.shape[1], -1, -1).flatten(0, 1)  # (b P, P, C + 1)
+        z = torch.baddbmm(senders, factors, torch.cat(terms, dim=1))
+        u = F.relu(F.relu(z.flatten(0, 1)).to(message.dtype) @ message.t())
+        weights = (u @ gate).sigmoid() * mask.flatten()
+        m = u * (weights.unsqueeze(-1) * (1 - ones)) + ones
+        sums.append(m.view_as(z).sum(1, dtype=receiver.dtype))
+        numbers.append((F.relu(m @ first.t()) @ last * mask.flatten()).to(products.dtype))
+    return torch.cat(sums)[:, :channels], torch.cat(numbers)
 
 
 class _Messages(torch.autograd.Function):
