@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pcloud.errors import MissingExtraError, UnknownNameError
 from pcloud.nn.layout import DenseBlock, RaggedLayout
+from pcloud.nn.neighbor_keys import NeighborKeys
 
 __all__ = ["knn", "knn_graph"]
 
@@ -95,33 +96,50 @@ def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
     """Self, then the nearest others, from masked distances, one dense block at a time."""
     if not layout.blocks:
         return torch.empty(0, k, dtype=torch.long, device=pos.device)
-    return layout.flatten([_nearest_in_block(pos, block, k) for block in layout.blocks])
+    nearest = NeighborKeys(pos, layout).nearest if _suits_keys(pos) else partial(_by_topk, pos)
+    dense = [_nearest_in_block(pos, block, k, nearest) for block in layout.blocks]
+    slots, first = layout.flatten(dense), layout.ptr[:-1].index_select(0, layout.batch)
+    count = layout.counts.index_select(0, layout.batch)  # (N,)
+    exists = slots < count.unsqueeze(1)
+    return torch.where(exists, slots + first.unsqueeze(1), len(pos))
 
 
-def _nearest_in_block(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
+def _nearest_in_block(
+    pos: Tensor, block: DenseBlock, k: int, nearest: Callable[[DenseBlock, int], Tensor]
+) -> Tensor:
+    """Slots (b, P, k); where there is none, some empty slot."""
+    if _suits_tree(pos, block):
+        return _by_trees(pos, block, k)
+    size = block.index.shape[1]
+    if k <= size:  # `min` and `len` would fix the size of an exported network
+        return nearest(block, k)
+    return F.pad(nearest(block, size), (0, k - size), value=size)
+
+
+def _suits_keys(pos: Tensor) -> bool:
+    """Whether numpy may sort, which takes vector instructions and a fifth of the time of `topk`."""
+    return (
+        not torch.compiler.is_compiling()  # first: what follows cannot be compiled
+        and not torch.onnx.is_in_onnx_export()
+        and pos.device.type == "cpu"
+        and pos.dtype == torch.float32
+        and type(pos) is Tensor
+        and not torch._C._functorch.is_functorch_wrapped_tensor(pos)
+    )
+
+
+def _by_topk(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
+    """Slots (b, P, k) of the nearest: on any device, in any precision, and without values."""
     x = block.gather(pos)  # (b, P, D)
-    (b, size, _), missing = x.shape, pos.shape[0]
-    if _suits_tree(x):
-        points = zip(
-            x.unbind(), block.mask.sum(1).tolist(), block.index[:, 0].tolist(), strict=True
-        )
-        trees = [_nearest_in_tree(cloud[:n], k, first, missing) for cloud, n, first in points]
-        return torch.stack([F.pad(t, (0, 0, 0, size - len(t))) for t in trees])
-    most = k if k <= size else size  # `min` and `len` would fix the size of an exported network
+    b, size, _ = x.shape
     if b * size * size <= _PAIRS:
-        slots = _nearest_slots(x, block, 0, size, most)  # (b, P, k)
-    else:
-        rows = max(1, _PAIRS // (b * size))
-        parts = [_nearest_slots(x, block, i, rows, most) for i in range(0, size, rows)]
-        slots = torch.cat(parts, 1)
-    index = block.index.unsqueeze(1).expand(b, size, size).gather(2, slots.clamp(max=size - 1))
-    index = torch.where(slots < size, index, missing)
-    return index if k <= size else F.pad(index, (0, k - size), value=missing)
+        return _rows_by_topk(x, block, 0, size, k)
+    rows = max(1, _PAIRS // (b * size))
+    return torch.cat([_rows_by_topk(x, block, i, rows, k) for i in range(0, size, rows)], 1)
 
 
-def _nearest_slots(x: Tensor, block: DenseBlock, start: int, rows: int, k: int) -> Tensor:
-    """Slots of the `k` nearest to each of some `rows` of a block, self first; P where there is none."""
-    size = x.shape[1]
+def _rows_by_topk(x: Tensor, block: DenseBlock, start: int, rows: int, k: int) -> Tensor:
+    """The same (b, R, k) for some `rows` of a block."""
     query = x[:, start : start + rows]
     distance = _comparable_distances(query, x).abs_()  # (b, R, P); rounding leaves signs
     if not block.full:
@@ -129,40 +147,7 @@ def _nearest_slots(x: Tensor, block: DenseBlock, start: int, rows: int, k: int) 
     itself = torch.arange(start, start + query.shape[1], device=x.device)
     # Self first even when others coincide with it, and even when its position is not finite.
     distance.scatter_(2, itself.view(1, -1, 1).expand(x.shape[0], -1, 1), -torch.inf)
-    nearest = _least_keys if _suits_keys(distance) else _topk
-    distance, slots = nearest(distance, k)
-    return slots if block.full else torch.where(distance < torch.inf, slots, size)
-
-
-def _suits_keys(distance: Tensor) -> bool:
-    """Whether numpy may sort, which takes vector instructions and half the time of `topk`."""
-    return (
-        not torch.compiler.is_compiling()  # first: what follows cannot be compiled
-        and not torch.onnx.is_in_onnx_export()
-        and distance.device.type == "cpu"
-        and distance.dtype == torch.float32
-        and type(distance) is Tensor
-        and not torch._C._functorch.is_functorch_wrapped_tensor(distance)
-    )
-
-
-def _topk(distance: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` smallest of each row, and their slots."""
-    return distance.topk(k, dim=-1, largest=False)
-
-
-def _least_keys(distance: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The same; what is equally far comes in the order of its slots, beside whichever jets it is.
-
-    A key is the bits of a distance, which as whole numbers have the order of the distances (-inf is
-    the only negative one), before those of its slot.
-    """
-    keys = distance.contiguous().view(torch.int32).long().bitwise_left_shift_(32)
-    keys.bitwise_or_(torch.arange(distance.shape[-1]))
-    array = keys.numpy()
-    array.partition(k - 1, axis=-1)
-    found = torch.from_numpy(np.sort(array[..., :k], axis=-1))
-    return (found >> 32).int().view(torch.float32), found & 0xFFFFFFFF
+    return distance.topk(k, dim=-1, largest=False).indices
 
 
 def _comparable_distances(query: Tensor, x: Tensor) -> Tensor:
@@ -179,32 +164,37 @@ def _comparable_distances(query: Tensor, x: Tensor) -> Tensor:
     return distance.to(x.dtype)  # rounding makes equal distances equal again
 
 
-def _suits_tree(x: Tensor) -> bool:
-    """Whether to search ``x (b, P, D)`` by trees, which know no infinite positions."""
-    _, size, dimensions = x.shape
+def _suits_tree(pos: Tensor, block: DenseBlock) -> bool:
+    """Whether to search the jets of a block by trees, which know no infinite positions."""
     return (
-        size >= _LONG
-        and dimensions <= _FEW
-        and x.device.type == "cpu"
+        block.index.shape[1] >= _LONG
+        and pos.shape[1] <= _FEW
+        and pos.device.type == "cpu"
         and not torch.compiler.is_compiling()
         and not torch.onnx.is_in_onnx_export()
-        and bool(x.isfinite().all())
+        and bool(block.gather(pos).isfinite().all())
     )
 
 
-def _nearest_in_tree(cloud: Tensor, k: int, first: int, missing: int) -> Tensor:
-    """Self, then the nearest others of ``cloud (P, D)``, whose points are `first` and following."""
+def _by_trees(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
+    """Slots (b, P, k) of the nearest, from a tree for each jet."""
+    x, lengths = block.gather(pos), block.mask.sum(1).tolist()
+    trees = [_nearest_in_tree(jet[:n], k) for jet, n in zip(x.unbind(), lengths, strict=True)]
+    return torch.stack([F.pad(t, (0, 0, 0, x.shape[1] - len(t))) for t in trees])
+
+
+def _nearest_in_tree(jet: Tensor, k: int) -> Tensor:
+    """Self, then the nearest others of ``jet (n, D)``; n where none is left."""
     from scipy.spatial import KDTree
 
-    n = len(cloud)
-    _, found = KDTree(cloud.numpy()).query(cloud.numpy(), k=range(1, k + 1))  # n where none is left
-    slots, itself = torch.from_numpy(found), torch.arange(n).unsqueeze(1)
+    _, found = KDTree(jet.numpy()).query(jet.numpy(), k=range(1, k + 1))
+    slots, itself = torch.from_numpy(found), torch.arange(len(jet)).unsqueeze(1)
     # Self first. It may be absent, where more than k points coincide: then the farthest gives way.
     rank = torch.where(slots == itself, -1, torch.arange(k))
     rank[:, -1] = torch.where((rank < 0).any(1), rank[:, -1], -1)
     slots = slots.gather(1, rank.argsort(dim=1, stable=True))
     slots[:, :1] = itself
-    return torch.where(slots < n, slots + first, missing)
+    return slots
 
 
 def _torch_cluster(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:

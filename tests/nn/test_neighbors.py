@@ -7,6 +7,7 @@ import torch
 
 from pcloud.errors import MissingExtraError, UnknownNameError
 from pcloud.nn import RaggedLayout, knn, knn_graph
+from pcloud.nn import neighbor_keys as keys_module
 from pcloud.nn import neighbors as module
 
 
@@ -139,21 +140,49 @@ def test_arguments_are_checked(monkeypatch):
         knn(pos, layout, 3, backend="torch_cluster")
 
 
-@pytest.mark.parametrize("k", [1, 3, 8])
-def test_keys_find_what_topk_finds_in_the_order_of_slots_where_distances_agree(k):
-    distance = torch.randint(4, (5, 8, 8)).float()
-    distance[0, 0, 2:], distance[1, :, 5] = torch.inf, -torch.inf
-    values, slots = module._least_keys(distance.clone(), k)
-    expected = distance.sort(dim=-1, stable=True)
-    torch.testing.assert_close(values, expected.values[..., :k])
-    assert torch.equal(slots, expected.indices[..., :k])
+def all_sorted(pos, layout, k):
+    """Slots of the nearest in each jet by a stable sort of distances in float64, self first."""
+    found = []
+    for jet in pos.double().split(layout.counts.tolist()):
+        squares = (jet.unsqueeze(1) - jet).square().sum(-1).fill_diagonal_(-1)
+        found.append(squares.sort(dim=-1, stable=True).indices[:, :k])
+    return found
 
 
-def test_neighbours_by_keys_are_those_by_topk(monkeypatch):
-    pos, layout = cloud([3, 57, 1, 79], 20)
+@pytest.mark.parametrize("limit", [2**17, 1000, 1])
+@pytest.mark.parametrize("dim", [1, 2, 3, 9, 32])
+def test_keys_find_what_a_stable_sort_finds(monkeypatch, limit, dim):
+    monkeypatch.setattr(keys_module, "_KEYS", limit)
+    monkeypatch.setattr(keys_module, "_ROWS", 3)
+    monkeypatch.setattr(keys_module, "_WHOLE", 60)  # the longer jet is parted, not sorted
+    pos = torch.randint(4, (57 + 9 + 9 + 79, dim)).float()  # many distances agree
+    layout = RaggedLayout.from_ptr(torch.tensor([0, 57, 66, 75, 154]))
+    found = knn(pos, layout, 5, loop=True).split(layout.counts.tolist())
+    for jet, expected, first in zip(found, all_sorted(pos, layout, 5), layout.ptr, strict=False):
+        assert torch.equal(jet - first, expected)
+
+
+@pytest.mark.parametrize("dim", [2, 20])
+def test_neighbours_by_keys_are_those_by_topk(monkeypatch, dim):
+    pos, layout = cloud([3, 57, 1, 79], dim)
     by_keys = knn(pos, layout, 5)
-    monkeypatch.setattr(module, "_suits_keys", lambda distance: False)
+    monkeypatch.setattr(module, "_suits_keys", lambda pos: False)
     assert torch.equal(by_keys, knn(pos, layout, 5))
+
+
+@pytest.mark.parametrize("dim", [2, 20])
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+def test_a_position_that_is_not_finite_disturbs_no_others(value, dim):
+    pos, layout = cloud([21, 20, 19], dim)  # 19 and 20 stand beside empty slots
+    others = torch.arange(60) != 25
+    before = knn(pos, layout, 4, loop=True)
+    pos[25] = value
+    after = knn(pos, layout, 4, loop=True)
+    assert torch.equal(after[:, 0], torch.arange(60))
+    assert (after[others] != 25).all()
+    untouched = (before != 25).all(1)
+    assert untouched.sum() > 40
+    assert torch.equal(after[untouched], before[untouched])
 
 
 def test_neighbours_on_a_grid_do_not_depend_on_the_other_jets():
