@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from pcloud.nn.batch_norm import folded, track
 from pcloud.nn.derivatives import through_relu
 from pcloud.nn.layout import take_rows
-from pcloud.nn.precision import single, without_autocast
+from pcloud.nn.precision import product_dtype, single, without_autocast
 
 __all__ = ["gather_neighbors", "mean_messages"]
 
@@ -105,24 +105,35 @@ def _infer(
     linears: Sequence[nn.Linear],
     norms: Sequence[nn.BatchNorm1d],
 ) -> Tensor:
-    """With running statistics, each normalisation folded into the map before it."""
-    n, k = neighbors.shape
+    """With running statistics, each normalisation folded into the map before it.
+
+    What it adds to a layer need not be added to every edge: ``relu(z + b) = max(z, -b) + b``, and
+    the ``b`` behind goes through the next map, and in the end into the sum.
+    """
+    (n, k), dtype = neighbors.shape, product_dtype(center)
     scale, shift = folded(norms[0])
-    center = center * scale + shift
-    other = F.pad(other * scale, (0, 0, 0, 1)).to(center.dtype)
-    maps = [
-        (linear.weight.t() * scale, shift)
-        for linear, (scale, shift) in zip(linears, map(folded, norms[1:]), strict=True)
-    ]
-    width = max(norm.num_features for norm in norms)
-    out = center.new_empty(n, norms[-1].num_features)
-    for particles, _ in _chunks(n, k, width, center):
-        edges = take_rows(other, neighbors[particles]).add_(center[particles].unsqueeze(1))
-        edges = edges.relu_().flatten(0, 1)
-        for weight, bias in maps:
-            edges = torch.addmm(bias, edges, weight).relu_()
-        out[particles] = edges.view(-1, k, edges.shape[-1]).mean(1)
-    return out
+    center = (center * scale + shift).to(dtype)
+    other = F.pad(other * scale, (0, 0, 0, 1)).to(dtype)
+    maps, left = [], torch.zeros_like(shift)  # what has been left out
+    for linear, (scale, shift) in zip(linears, map(folded, norms[1:]), strict=True):
+        weight = linear.weight.t() * scale
+        left = shift + left @ weight
+        maps.append((weight.to(dtype), -left.to(dtype)))
+    widths = [norm.num_features for norm in norms]
+    out = left.new_empty(n, widths[-1])
+    chunks = list(_chunks(n, k, max(widths), center))
+    most = max((edges.stop - edges.start for _, edges in chunks), default=0)
+    memory = [center.new_empty(most * max(widths)) for _ in range(2)]  # of a layer and the next
+    for particles, edges in chunks:
+        size = edges.stop - edges.start
+        z = [memory[i % 2][: size * width].view(size, width) for i, width in enumerate(widths)]
+        torch.index_select(other, 0, neighbors[particles].flatten(), out=z[0])
+        z[0].view(-1, k, widths[0]).add_(center[particles].unsqueeze(1))
+        z[0].relu_()
+        for (weight, least), below, here in zip(maps, z, z[1:], strict=False):
+            torch.maximum(torch.mm(below, weight, out=here), least, out=here)
+        torch.sum(z[-1].view(-1, k, widths[-1]), 1, dtype=out.dtype, out=out[particles])
+    return out.div_(k).add_(left)
 
 
 def _train(
