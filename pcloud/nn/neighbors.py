@@ -101,7 +101,7 @@ def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
     slots, first = layout.flatten(dense), layout.ptr[:-1].index_select(0, layout.batch)
     count = layout.counts.index_select(0, layout.batch)  # (N,)
     exists = slots < count.unsqueeze(1)
-    return torch.where(exists, slots + first.unsqueeze(1), len(pos))
+    return torch.where(exists, slots + first.unsqueeze(1), pos.shape[0])
 
 
 def _nearest_in_block(

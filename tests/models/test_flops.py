@@ -38,8 +38,9 @@ def test_particlenet_multiplies_in_its_edges():
     edges = 2 * 60 * 16 * sum(2 * c * c for _, c in blocks)
     nodes = 2 * 60 * sum(3 * a * c for a, c in blocks)  # both halves of the first layer, shortcut
     head = 2 * (256 * 256 + 256 * 2)
-    search = 2 * 60 * 60 * (64 + 128)  # products of features; in two dimensions there are none
-    expected = edges + nodes + head + search
+    search = 2 * 60 * 60 * sum(2 + d for d in (2, 64, 128))  # [-2 x, x^2, 1] . [y, 1, y^2]
+    biases = 2 * sum(2 * c * c for _, c in blocks)  # left out of an edge, through the next maps
+    expected = edges + nodes + head + search + biases
     assert count_flops(pcloud.build_model("particlenet", 7), x, p4, batch) == expected
 
 
