@@ -68,6 +68,7 @@ class Setting:
     precision: str = "fp32"
     compiled: bool = False
     device: str = "cpu"
+    kept: bool = False  # whether freed memory stays in the process, see pcloud.keep_memory
 
 
 class Step:
@@ -184,7 +185,8 @@ def settings(options: argparse.Namespace) -> Iterator[Setting]:
     for model, precision, compiled, mode, size in itertools.product(
         options.models, options.precisions, options.compiled, options.modes, options.batch_sizes
     ):
-        yield Setting(model, mode, size, precision, compiled == "yes", options.device)
+        rest = precision, compiled == "yes", options.device, options.keep_memory
+        yield Setting(model, mode, size, *rest)
 
 
 def measure_models(options: argparse.Namespace, results: Results) -> None:
@@ -203,6 +205,8 @@ def measure_memory(options: argparse.Namespace, results: Results) -> None:
 
 
 def print_peak(setting: Setting, place: int) -> None:
+    if setting.kept:
+        pcloud.keep_memory()
     contender = contenders(setting.model, precision=setting.precision)[place]
     Step(contender, replace(setting, batch_size=4)).run()  # loads what torch loads on first use
     step = Step(contender, setting)
@@ -330,6 +334,7 @@ def markdown(tables: dict[str, list[dict[str, Any]]]) -> str:
 
 def described(setting: dict[str, Any]) -> str:
     compiled = "compiled" if setting["compiled"] else "eager"
+    compiled += ", memory kept" * setting.get("kept", False)
     keys = ("model", "mode", "batch_size", "precision")
     return " | ".join([*(str(setting[k]) for k in keys), compiled, setting["device"]])
 
@@ -355,14 +360,15 @@ def targets_table(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Every target at every batch size and device at which both sides of it were measured."""
     yield "| model | mode | ours | peer | batch | device | target | measured |"
     yield "|---" * 8 + "|"
-    groups = dict.fromkeys((r["setting"]["batch_size"], r["setting"]["device"]) for r in rows)
+    places = ("batch_size", "device", "kept")
+    groups = dict.fromkeys(tuple(r["setting"].get(k, False) for k in places) for r in rows)
     for model, mode, precision, of_peer, factor in TARGETS:
-        for size, device in groups:
+        for size, device, kept in groups:
             known = [
                 r
                 for r in rows
-                if [r["setting"][k] for k in ("model", "mode", "batch_size", "device")]
-                == [model, mode, size, device]
+                if [r["setting"].get(k, False) for k in ("model", "mode", *places)]
+                == [model, mode, size, device, kept]
             ]
             ours = [
                 r["contenders"]["ours"]["jets_per_second"]
@@ -376,8 +382,8 @@ def targets_table(rows: list[dict[str, Any]]) -> Iterator[str]:
             ]
             if ours and peer:
                 yield (
-                    f"| {model} | {mode} | {precision} | {of_peer} | {size} | {device} "
-                    f"| {factor} | {max(ours) / max(peer):.1f} |"
+                    f"| {model} | {mode} | {precision} | {of_peer} | {size} "
+                    f"| {device}{', memory kept' * kept} | {factor} | {max(ours) / max(peer):.1f} |"
                 )
 
 
@@ -430,6 +436,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--graphs", action="store_true", help="score by CUDA graphs, ours")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="on a CPU")
     parser.add_argument("--threads", type=int, help="of PyTorch; default: its own choice")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="do not give freed memory back, ours or a peer's"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     return parser.parse_args()
 
@@ -438,6 +447,10 @@ def main() -> None:
     options = parse()
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.keep_memory and not pcloud.keep_memory():
+        sys.exit(
+            "--keep-memory needs Linux, the GNU C library, and no MALLOC_... in the environment"
+        )
     if options.what == "peak":
         setting, place = options.peak
         print_peak(Setting(**json.loads(setting)), int(place))

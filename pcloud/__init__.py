@@ -21,6 +21,7 @@ _HOME = {
     "evaluate": "evaluation",
     "feature_set": "features",
     "iter_jets": "io",
+    "keep_memory": "memory",
     "list_datasets": "datasets",
     "list_models": "models",
     "load_dataset": "datasets",
@@ -42,6 +43,7 @@ __all__ = [
     "evaluate",
     "feature_set",
     "iter_jets",
+    "keep_memory",
     "list_datasets",
     "list_models",
     "load_dataset",
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from pcloud.evaluation import evaluate
     from pcloud.features import FeatureSet, feature_set
     from pcloud.io import JetSchema, iter_jets, read_jets, write_jets
+    from pcloud.memory import keep_memory
     from pcloud.models import build_model, list_models, load_official, register_model
     from pcloud.training import Run, train
 

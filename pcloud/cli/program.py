@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parser.parse_args(arguments).as_dict()
         name = options["command"]
+        pcloud.keep_memory()
         with warnings_in_one_line():
             _COMMANDS[name].execute(options[name])
     except ArgumentError as error:
