@@ -10,14 +10,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pcloud.errors import MissingExtraError, UnknownNameError
+from pcloud.nn.distances import distance_keys, rounded, squared_distances
 from pcloud.nn.layout import DenseBlock, RaggedLayout
 from pcloud.nn.neighbor_keys import NeighborKeys
 
 __all__ = ["knn", "knn_graph"]
 
-_PAIRS = 2**24  # distances held at a time for one very long jet: 64 MiB of float32
-_LONG = 2000  # points from which a k-d tree is twice as fast as all pairs, in two dimensions
-_FEW = 8  # dimensions up to which it is faster at all
+_MAX_PAIRS = 2**23  # distances held at a time for one very long jet: 64 MiB of float64
+_MIN_TREE_POINTS = 2000  # from which a k-d tree is twice as fast as all pairs, in two dimensions
+_MAX_TREE_DIM = 8  # up to which it is faster at all
+_SPARE_NEIGHBORS = 4  # asked of a tree beyond k, which shows ties
+_MAX_TREE_NEIGHBORS = 256  # asked of a tree; where more points tie, all pairs are measured
 
 
 @torch.no_grad()
@@ -96,7 +99,7 @@ def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
     """Self, then the nearest others, from masked distances, one dense block at a time."""
     if not layout.blocks:
         return torch.empty(0, k, dtype=torch.long, device=pos.device)
-    nearest = NeighborKeys(pos, layout).nearest if _suits_keys(pos) else partial(_by_topk, pos)
+    nearest = NeighborKeys(pos, layout).nearest if _can_sort_keys(pos) else partial(_by_topk, pos)
     dense = [_nearest_in_block(pos, block, k, nearest) for block in layout.blocks]
     slots, first = layout.flatten(dense), layout.ptr[:-1].index_select(0, layout.batch)
     count = layout.counts.index_select(0, layout.batch)  # (N,)
@@ -116,13 +119,12 @@ def _nearest_in_block(
     return F.pad(nearest(block, size), (0, k - size), value=size)
 
 
-def _suits_keys(pos: Tensor) -> bool:
-    """Whether numpy may sort, which takes vector instructions and a fifth of the time of `topk`."""
+def _can_sort_keys(pos: Tensor) -> bool:
+    """True if numpy's vectorised sort can be used (about 5x faster than `topk`)."""
     return (
         not torch.compiler.is_compiling()  # first: what follows cannot be compiled
         and not torch.onnx.is_in_onnx_export()
         and pos.device.type == "cpu"
-        and pos.dtype == torch.float32
         and type(pos) is Tensor
         and not torch._C._functorch.is_functorch_wrapped_tensor(pos)
     )
@@ -130,55 +132,42 @@ def _suits_keys(pos: Tensor) -> bool:
 
 def _by_topk(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
     """Slots (b, P, k) of the nearest: on any device, in any precision, and without values."""
-    x = block.gather(pos)  # (b, P, D)
+    x = block.gather(pos).double()  # (b, P, D)
     b, size, _ = x.shape
-    if b * size * size <= _PAIRS:
-        return _rows_by_topk(x, block, 0, size, k)
-    rows = max(1, _PAIRS // (b * size))
-    return torch.cat([_rows_by_topk(x, block, i, rows, k) for i in range(0, size, rows)], 1)
+    slot, empty = torch.arange(size, device=x.device), None if block.full else ~block.mask
+    if b * size * size <= _MAX_PAIRS:
+        return _rows_by_topk(x, x, slot, k, empty)
+    chunk = max(1, _MAX_PAIRS // (b * size))
+    rows = zip(x.split(chunk, 1), slot.split(chunk), strict=True)
+    return torch.cat([_rows_by_topk(query, x, i, k, empty) for query, i in rows], 1)
 
 
-def _rows_by_topk(x: Tensor, block: DenseBlock, start: int, rows: int, k: int) -> Tensor:
-    """The same (b, R, k) for some `rows` of a block."""
-    query = x[:, start : start + rows]
-    distance = _comparable_distances(query, x).abs_()  # (b, R, P); rounding leaves signs
-    if not block.full:
-        distance.masked_fill_(~block.mask.unsqueeze(1), torch.inf)
-    itself = torch.arange(start, start + query.shape[1], device=x.device)
+def _rows_by_topk(
+    query: Tensor, x: Tensor, itself: Tensor, k: int, empty: Tensor | None = None
+) -> Tensor:
+    """The same (b, R, k) for the points ``query (b, R, D)`` in the slots ``itself (R,)``."""
+    keys = distance_keys(squared_distances(query, x))  # (b, R, P)
+    if empty is not None:
+        keys = keys.masked_fill(empty.unsqueeze(1), torch.inf)
     # Self first even when others coincide with it, and even when its position is not finite.
-    distance.scatter_(2, itself.view(1, -1, 1).expand(x.shape[0], -1, 1), -torch.inf)
-    return distance.topk(k, dim=-1, largest=False).indices
-
-
-def _comparable_distances(query: Tensor, x: Tensor) -> Tensor:
-    """Distances (b, R, P), or their squares in many dimensions, of ``query (b, R, D)`` to `x`.
-
-    A matrix product in float32 misorders close neighbours far from the origin. In float64 it does
-    not, and in many dimensions it takes half the time of differences in float32, or a third.
-    """
-    if x.shape[-1] <= _FEW:
-        return torch.cdist(query, x, compute_mode="donot_use_mm_for_euclid_dist")
-    q, y = query.double(), x.double()
-    squares = y.square().sum(-1).unsqueeze(1)
-    distance = torch.baddbmm(squares, q, y.mT, alpha=-2).add_(q.square().sum(-1, keepdim=True))
-    return distance.to(x.dtype)  # rounding makes equal distances equal again
+    slot = torch.arange(x.shape[1], device=x.device)
+    keys = keys.masked_fill(itself.unsqueeze(1) == slot, -torch.inf)
+    return keys.topk(k, dim=-1, largest=False).indices
 
 
 def _suits_tree(pos: Tensor, block: DenseBlock) -> bool:
-    """Whether to search the jets of a block by trees, which know no infinite positions."""
+    """True if the jets of a block are to be searched by trees, which know no infinite positions."""
     return (
-        block.index.shape[1] >= _LONG
-        and pos.shape[1] <= _FEW
-        and pos.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and not torch.onnx.is_in_onnx_export()
+        block.index.shape[1] >= _MIN_TREE_POINTS
+        and pos.shape[1] <= _MAX_TREE_DIM
+        and _can_sort_keys(pos)
         and bool(block.gather(pos).isfinite().all())
     )
 
 
 def _by_trees(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
     """Slots (b, P, k) of the nearest, from a tree for each jet."""
-    x, lengths = block.gather(pos), block.mask.sum(1).tolist()
+    x, lengths = block.gather(pos).double(), block.mask.sum(1).tolist()
     trees = [_nearest_in_tree(jet[:n], k) for jet, n in zip(x.unbind(), lengths, strict=True)]
     return torch.stack([F.pad(t, (0, 0, 0, x.shape[1] - len(t))) for t in trees])
 
@@ -187,14 +176,29 @@ def _nearest_in_tree(jet: Tensor, k: int) -> Tensor:
     """Self, then the nearest others of ``jet (n, D)``; n where none is left."""
     from scipy.spatial import KDTree
 
-    _, found = KDTree(jet.numpy()).query(jet.numpy(), k=range(1, k + 1))
-    slots, itself = torch.from_numpy(found), torch.arange(len(jet)).unsqueeze(1)
-    # Self first. It may be absent, where more than k points coincide: then the farthest gives way.
-    rank = torch.where(slots == itself, -1, torch.arange(k))
-    rank[:, -1] = torch.where((rank < 0).any(1), rank[:, -1], -1)
-    slots = slots.gather(1, rank.argsort(dim=1, stable=True))
-    slots[:, :1] = itself
+    n, tree = len(jet), KDTree(jet.numpy())
+    slots = jet.new_full((n, k), n, dtype=torch.long)
+    rows, k = torch.arange(n), min(k, n)
+    size = min(k + _SPARE_NEIGHBORS, n)
+    while len(rows) and size <= _MAX_TREE_NEIGHBORS:
+        candidates = torch.from_numpy(tree.query(jet[rows].numpy(), k=range(1, size + 1))[1])
+        nearest, certain = _in_order(jet, rows, candidates, k)
+        slots[rows[certain], :k] = nearest[certain]
+        rows, size = rows[~certain], size if size == n else min(2 * size, n)
+    for some in rows.split(max(1, _MAX_PAIRS // n)) if len(rows) else ():
+        slots[some, :k] = _rows_by_topk(jet[some].unsqueeze(0), jet.unsqueeze(0), some, k)[0]
     return slots
+
+
+def _in_order(jet: Tensor, rows: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The first k of ``candidates (R, m)`` by the rule, and for which rows no other can be among them."""
+    candidates = candidates.sort(1).values  # by place first: the sort by distance is stable
+    squares = rounded((jet[rows].unsqueeze(1) - jet[candidates]).square().sum(-1))
+    squares = squares.masked_fill(candidates == rows.unsqueeze(1), -1.0)  # self first
+    squares, order = squares.sort(dim=1, stable=True)
+    everything = candidates.shape[1] == len(jet)
+    certain = (squares[:, 0] < 0) & (squares[:, k - 1] < squares[:, -1]) | everything
+    return candidates.gather(1, order[:, :k]), certain
 
 
 def _torch_cluster(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:

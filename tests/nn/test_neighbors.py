@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+from functools import cache, partial
+
 import pytest
 import torch
 
@@ -28,7 +32,7 @@ def backend(request, monkeypatch):
     if request.param == "torch_cluster":
         pytest.importorskip("torch_cluster", reason="extra 'ext' is not installed")
     if request.param == "k-d tree":
-        monkeypatch.setattr(module, "_LONG", 0)
+        monkeypatch.setattr(module, "_MIN_TREE_POINTS", 0)
         return "torch"
     return request.param
 
@@ -86,7 +90,7 @@ def test_neighbours_do_not_depend_on_the_batch(backend):
 def test_a_cloud_too_large_for_one_block_is_searched_in_rows(monkeypatch):
     pos, layout = cloud([300, 5])
     whole = knn(pos, layout, 6)
-    monkeypatch.setattr(module, "_PAIRS", 300 * 7)
+    monkeypatch.setattr(module, "_MAX_PAIRS", 300 * 7)
     assert torch.equal(knn(pos, layout, 6), whole)
 
 
@@ -98,12 +102,12 @@ def test_a_long_cloud_is_searched_in_little_memory(monkeypatch):
         knn(pos[:3000], RaggedLayout.from_ptr(torch.tensor([0, 3000])), 6), by_tree[:3000]
     )
     monkeypatch.undo()
-    monkeypatch.setattr(module, "_LONG", 4000)
+    monkeypatch.setattr(module, "_MIN_TREE_POINTS", 4000)
     assert torch.equal(knn(pos, layout, 6), by_tree)
 
 
 def test_a_long_cloud_with_infinite_positions_is_searched_without_tree(monkeypatch):
-    monkeypatch.setattr(module, "_LONG", 0)
+    monkeypatch.setattr(module, "_MIN_TREE_POINTS", 0)
     pos, layout = cloud([20])
     pos[3] = torch.inf
     found = knn(pos, layout, 4)
@@ -140,34 +144,124 @@ def test_arguments_are_checked(monkeypatch):
         knn(pos, layout, 3, backend="torch_cluster")
 
 
-def all_sorted(pos, layout, k):
-    """Slots of the nearest in each jet by a stable sort of distances in float64, self first."""
+SIZES = [17, 9, 4, 29, 5]
+
+
+def by_the_rule(pos, layout, k):
+    """Slots of the nearest: by exact distance, rounded to 24 digits, then by slot; self first."""
     found = []
-    for jet in pos.double().split(layout.counts.tolist()):
-        squares = (jet.unsqueeze(1) - jet).square().sum(-1).fill_diagonal_(-1)
-        found.append(squares.sort(dim=-1, stable=True).indices[:, :k])
-    return found
+    for jet in pos.split(layout.counts.tolist()):
+        points = [[Fraction(x) for x in point] for point in jet.tolist()]
+        for i, a in enumerate(points):
+            squares = [sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) for b in points]
+            keys = [(-1.0 if j == i else to_24_digits(s), j) for j, s in enumerate(squares)]
+            found.append([j for _, j in sorted(keys)[:k]] + [len(points)] * (k - len(points)))
+    return torch.tensor(found)
+
+
+def to_24_digits(square: Fraction) -> float:
+    mantissa, exponent = math.frexp(float(square))
+    return math.ldexp(round(mantissa * 2**24), exponent - 24)
+
+
+def lattice(dim):
+    generator = torch.Generator().manual_seed(dim)
+    return torch.randint(4, (sum(SIZES), dim), generator=generator).double()  # many distances agree
+
+
+def offset_lattice(dim):
+    return lattice(dim) * 0.125 + 1000  # the product loses the digits of the distances
+
+
+def crowd(dim):
+    return lattice(dim).fill_(0.1)
+
+
+def clusters(dim):
+    generator = torch.Generator().manual_seed(dim)
+    return lattice(dim) + 2.0**-20 * torch.randint(9, (sum(SIZES), dim), generator=generator)
+
+
+def gaussian(dim):
+    return (
+        torch.randn(sum(SIZES), dim, generator=torch.Generator().manual_seed(dim)).float().double()
+    )
+
+
+def of_all_sizes(dim):
+    generator = torch.Generator().manual_seed(dim)
+    return (
+        gaussian(dim) * 10.0 ** torch.randint(-20, 15, (sum(SIZES), 1), generator=generator).float()
+    )
+
+
+CLOUDS = [lattice, offset_lattice, crowd, clusters, gaussian, of_all_sizes]
+
+
+def by_keys(monkeypatch):
+    return knn
+
+
+def by_topk(monkeypatch):
+    monkeypatch.setattr(module, "_can_sort_keys", lambda pos: False)
+    return knn
+
+
+def by_trees(monkeypatch):
+    monkeypatch.setattr(module, "_MIN_TREE_POINTS", 0)
+    return knn
+
+
+def by_compiled_formula(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    return knn
+
+
+@pytest.mark.parametrize("make", CLOUDS)
+@pytest.mark.parametrize("dim", [1, 2, 3, 9, 32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("search", [by_keys, by_topk, by_trees, by_compiled_formula])
+def test_every_search_follows_the_rule(monkeypatch, search, dtype, dim, make):
+    pos = make(dim).to(dtype)
+    expected = expected_neighbours(make, dim, dtype)
+    layout = RaggedLayout.from_ptr(torch.tensor([0, *SIZES]).cumsum(0))
+    found = search(monkeypatch)(pos, layout, 5, loop=True)
+    first, n = layout.ptr[:-1][layout.batch].unsqueeze(1), len(pos)
+    assert torch.equal(
+        torch.where(found == n, layout.counts[layout.batch].unsqueeze(1), found - first), expected
+    )
+
+
+@cache
+def expected_neighbours(make, dim, dtype):
+    layout = RaggedLayout.from_ptr(torch.tensor([0, *SIZES]).cumsum(0))
+    return by_the_rule(make(dim).to(dtype), layout, 5)
 
 
 @pytest.mark.parametrize("limit", [2**17, 1000, 1])
-@pytest.mark.parametrize("dim", [1, 2, 3, 9, 32])
-def test_keys_find_what_a_stable_sort_finds(monkeypatch, limit, dim):
-    monkeypatch.setattr(keys_module, "_KEYS", limit)
-    monkeypatch.setattr(keys_module, "_ROWS", 3)
-    monkeypatch.setattr(keys_module, "_WHOLE", 60)  # the longer jet is parted, not sorted
-    pos = torch.randint(4, (57 + 9 + 9 + 79, dim)).float()  # many distances agree
-    layout = RaggedLayout.from_ptr(torch.tensor([0, 57, 66, 75, 154]))
-    found = knn(pos, layout, 5, loop=True).split(layout.counts.tolist())
-    for jet, expected, first in zip(found, all_sorted(pos, layout, 5), layout.ptr, strict=False):
-        assert torch.equal(jet - first, expected)
+@pytest.mark.parametrize("make", [lattice, offset_lattice])
+@pytest.mark.parametrize("dim", [2, 9])
+def test_chunks_and_partitions_do_not_matter(monkeypatch, limit, make, dim):
+    monkeypatch.setattr(keys_module, "_CHUNK_KEYS", limit)
+    monkeypatch.setattr(keys_module, "_CHUNK_ROWS", 3)
+    monkeypatch.setattr(keys_module, "_SORTED_KEYS", 20)  # the longer jet is parted, not sorted
+    monkeypatch.setattr(keys_module, "_MEASURED_PAIRS", 7)
+    test_every_search_follows_the_rule(monkeypatch, by_keys, torch.float32, dim, make)
 
 
-@pytest.mark.parametrize("dim", [2, 20])
-def test_neighbours_by_keys_are_those_by_topk(monkeypatch, dim):
-    pos, layout = cloud([3, 57, 1, 79], dim)
-    by_keys = knn(pos, layout, 5)
-    monkeypatch.setattr(module, "_suits_keys", lambda pos: False)
-    assert torch.equal(by_keys, knn(pos, layout, 5))
+def test_a_tree_that_meets_many_ties_measures_all_pairs(monkeypatch):
+    monkeypatch.setattr(module, "_MAX_TREE_NEIGHBORS", 8)
+    for make in (lattice, crowd, gaussian):
+        test_every_search_follows_the_rule(monkeypatch, by_trees, torch.float32, 2, make)
+
+
+def test_a_compiled_search_follows_the_rule():
+    torch._dynamo.reset()
+    search = partial(knn, k=5, loop=True)
+    compiled = torch.compile(search, backend="aot_eager", fullgraph=True)
+    layout = RaggedLayout.from_ptr(torch.tensor([0, *SIZES]).cumsum(0))
+    for make in (lattice, offset_lattice, gaussian):
+        assert torch.equal(compiled(make(9), layout), search(make(9), layout))
 
 
 @pytest.mark.parametrize("dim", [2, 20])
