@@ -14,6 +14,9 @@ from torch_geometric.data import Batch, Data, InMemoryDataset
 
 from pcloud.errors import InputError
 from pcloud.features import Feature, FeatureSet, feature_set
+from pcloud.order import canonical_order
+
+_PORTION = 20_000  # jets whose features are made at a time: 30 MB of float64 for each column
 
 __all__ = ["JetDataset", "JetLoader", "collate"]
 
@@ -24,6 +27,9 @@ class JetDataset(InMemoryDataset):
     ``data[i]`` is a PyG ``Data`` with ``x (P, F)``, ``p4 (P, 4)`` and ``y (1,)``; the flat tensors
     of all jets are attributes. PyG's own ``DataLoader`` takes it too, :class:`JetLoader` is some
     hundred times faster.
+
+    The particles of each jet are brought to the canonical order (:mod:`pcloud.order`: by falling
+    pT), so that a score is the same to the last bit in whichever order they come.
 
     Parameters
     ----------
@@ -42,6 +48,8 @@ class JetDataset(InMemoryDataset):
         Labels.
     ptr : Tensor, shape (B + 1,), int64
         Jet ``i`` is particles ``ptr[i]:ptr[i + 1]``.
+    order : Tensor or None, shape (N,), int64
+        Row of each particle in the jets as they were given; None if they were in order.
     feature_set : FeatureSet
         What `x` holds.
     classes : list of str or None
@@ -69,21 +77,49 @@ class JetDataset(InMemoryDataset):
         self.classes: list[str] | None = jets.attrs.get("classes")
         self.teacher: Tensor | None = None
         self.ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-        self.p4 = torch.stack([_flat(jets.p4[c]) for c in ("E", "px", "py", "pz")], dim=-1)
+        p4 = torch.stack([_flat(jets.p4[c]) for c in ("E", "px", "py", "pz")], dim=-1)
+        p4.add_(0.0)  # -0.0 becomes 0.0: the azimuth of (-1, -0.0) is not that of (-1, 0.0)
+        wanted = {*self.feature_set.columns, "deta", "dphi"}
+        extras = {name: _flat(jets[name]) for name in jets.fields if name in wanted}
+        self.order = canonical_order(p4, self.ptr, list(extras.values()))
+        self.p4 = self.in_order(p4)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
-        self.x = self._features(jets)
+        self.x = self._features({name: self.in_order(values) for name, values in extras.items()})
         self._data = Data(x=self.x, p4=self.p4)
         self.slices = {"x": self.ptr, "p4": self.ptr}
         if self.y is not None:
             self._data.y = self.y
             self.slices["y"] = torch.arange(len(self.y) + 1)
 
-    def _features(self, jets: ak.Array) -> Tensor:
-        wanted = {*self.feature_set.columns, "deta", "dphi"}
-        extras = {name: _flat(jets[name]) for name in jets.fields if name in wanted}
-        num_jets = len(self.ptr) - 1
-        batch = torch.repeat_interleave(torch.arange(num_jets), self.ptr.diff())
-        return self.feature_set(self.p4, batch, extras, num_jets).float()
+    def in_order(self, values: Tensor) -> Tensor:
+        """One row for each particle, from the order of the jets given to that of the data set."""
+        return values if self.order is None else values.index_select(0, self.order)
+
+    def in_input_order(self, values: Tensor) -> Tensor:
+        """One row for each particle, from the order of the data set to that of the jets given.
+
+        Parameters
+        ----------
+        values : Tensor, shape (N, ...)
+            Such as an attribution to every particle of all jets.
+        """
+        return (
+            values
+            if self.order is None
+            else torch.empty_like(values).index_copy_(0, self.order, values)
+        )
+
+    def _features(self, extras: dict[str, Tensor]) -> Tensor:
+        """Inputs (N, F) of all particles, some jets at a time into one tensor."""
+        x = torch.empty(len(self.p4), len(self.feature_set))
+        for first in range(0, len(self.ptr) - 1, _PORTION):
+            ptr = self.ptr[first : first + _PORTION + 1]
+            rows = slice(int(ptr[0]), int(ptr[-1]))
+            num_jets = len(ptr) - 1
+            jet = torch.repeat_interleave(torch.arange(num_jets), ptr.diff())
+            columns = {name: values[rows] for name, values in extras.items()}
+            x[rows] = self.feature_set(self.p4[rows], jet, columns, num_jets)
+        return x
 
 
 def _flat(column: ak.Array) -> Tensor:

@@ -191,7 +191,8 @@ class FeatureSet:
         Returns
         -------
         Tensor, shape (N, F)
-            In the precision of `p4`, differentiable with respect to `p4` and `extras`.
+            Computed in float64 and rounded once to the precision of `p4`; differentiable with
+            respect to `p4` and `extras`.
 
         Raises
         ------
@@ -206,8 +207,13 @@ class FeatureSet:
                 )
         if num_jets is None:
             num_jets = int(batch.max()) + 1 if len(batch) else 0
-        particles = _Particles(p4, batch, num_jets, {k: v.to(p4) for k, v in extras.items()})
-        return torch.stack([feature.compute(particles) for feature in self.features], dim=-1)
+        momenta = p4.double()
+        particles = _Particles(
+            momenta, batch, num_jets, {k: v.to(momenta) for k, v in extras.items()}
+        )
+        # Each column is rounded before the next is made: one of them is held in float64, not all.
+        columns = [feature.compute(particles).to(p4.dtype) for feature in self.features]
+        return torch.stack(columns, dim=-1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a configuration or a checkpoint."""

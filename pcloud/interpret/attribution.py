@@ -183,8 +183,9 @@ class _Cloud:
 
     def __init__(self, model: nn.Module, jets: FlatJets, features: FeatureSet, target: int) -> None:
         self.model, self.features, self.target = model, features, target
-        self.extras = {k: torch.from_numpy(np.array(jets.particle[k])) for k in features.columns}
         self.data = JetDataset(jets.to_awkward(), features)
+        columns = {k: torch.from_numpy(np.array(jets.particle[k])) for k in features.columns}
+        self.extras = {name: self.data.in_order(values) for name, values in columns.items()}
 
     def space(self, respect_to: str) -> str:
         """Whether to differentiate by features or by momenta."""
@@ -262,7 +263,7 @@ def _differentiate(
     columns = cloud.features.names if space == "features" else MOMENTUM
     return Attribution(
         method,
-        _numpy(values),
+        _numpy([cloud.data.in_input_order(torch.cat(values))]),
         columns,
         cloud.data.ptr.numpy(),
         _numpy(responses),

@@ -246,5 +246,7 @@ def _edges(model: nn.Module, data: JetDataset, index: int, target: int) -> list[
     k = first.neighbors.shape[1]
     real = first.neighbors.flatten()[top] < len(first.neighbors)
     top = top[real]
-    source = first.neighbors.flatten()[top]
-    return torch.stack([source.double(), (top // k).double(), values[top].double()], 1).tolist()
+    ends = torch.stack([first.neighbors.flatten()[top], top // k])
+    if data.order is not None:  # the jet is drawn with its particles as they were given
+        ends = data.order[data.ptr[index] + ends] - data.ptr[index]
+    return torch.cat([ends.double(), values[top].double().unsqueeze(0)]).t().tolist()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pcloud.nn.layout import RaggedLayout
+from pcloud.order import canonical_order_of_one_jet
 
 __all__ = ["OneJet"]
 
@@ -14,7 +15,8 @@ class OneJet(nn.Module):
     """A network that takes the particles of one jet, and can be exported for any number of them.
 
     The layout of the jet is made of tensor operations alone, so that :func:`torch.export.export`
-    sees a graph with a free number of particles. Scores are those of the network in a batch::
+    sees a graph with a free number of particles, and so is the canonical order of the particles, in
+    which ties among neighbours are decided. Scores are those of the network in a batch::
 
         particles = torch.export.Dim("particles", min=2, max=500)
         program = torch.export.export(
@@ -41,5 +43,7 @@ class OneJet(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor, p4: Tensor) -> Tensor:
         """Logits (1, C) from ``x (P, F)`` and ``p4 (P, 4)`` in GeV of one jet of P > 0 particles."""
+        order = canonical_order_of_one_jet(p4, x)
+        x, p4 = x[order], p4[order]
         layout = RaggedLayout.of_one_jet(x.shape[0], self.empty_slots, device=x.device)
         return self.model(x, p4, layout.batch, layout)

@@ -21,12 +21,13 @@ Coordinates = Callable[[Tensor, RaggedLayout], Tensor]
 def eta_phi(p4: Tensor, layout: RaggedLayout) -> Tensor:
     """Pseudorapidity and azimuth relative to the jet axis, the vector sum; shape (N, 2).
 
-    Relative to the axis so that a jet at phi = pi is not cut in two.
+    Relative to the axis so that a jet at phi = pi is not cut in two. Computed in float64 and rounded
+    once, so that the result does not depend on the order in which the axis was summed.
     """
-    n, momenta = p4.shape[0], torch.cat([p4, sum_pool(p4, layout).to(p4)])  # particles, then axes
-    eta, phi = kinematics.eta(momenta), kinematics.phi(momenta)
-    deta = eta[:n] - eta[n:][layout.batch]
-    return torch.stack([deta, kinematics.wrap_phi(phi[:n] - phi[n:][layout.batch])], dim=-1)
+    momenta = p4.double()
+    axis = sum_pool(momenta, layout)[layout.batch]
+    deta = kinematics.eta(momenta) - kinematics.eta(axis)
+    return torch.stack([deta, kinematics.delta_phi(momenta, axis)], dim=-1).to(p4.dtype)
 
 
 def identity(pos: Tensor, layout: RaggedLayout) -> Tensor:

@@ -9,6 +9,7 @@ from torch import nn
 import pcloud
 from pcloud.models import model_info
 from pcloud.nn import RaggedLayout
+from tests.jets import on_a_grid, shuffled
 from tests.models.contract import COUNTS, build, make_jets, make_model
 
 
@@ -49,6 +50,20 @@ def test_the_order_of_particles_is_irrelevant(model):
     torch.testing.assert_close(
         model(x[shuffled], p4[shuffled], batch), model(x, p4, batch), rtol=1e-4, atol=1e-5
     )
+
+
+@torch.no_grad()
+def test_a_score_is_bit_equal_however_the_particles_are_stored(model):
+    jets = pcloud.load_dataset("simulated", "test")[:12]
+    for stored in (jets, on_a_grid(jets)):
+        expected = score(model, stored)
+        for seed in range(3):
+            assert torch.equal(score(model, shuffled(stored, seed)[0]), expected)
+
+
+def score(model, jets):
+    (batch,) = pcloud.JetLoader(pcloud.JetDataset(jets), len(jets))
+    return model(batch.x, batch.p4, batch.batch)
 
 
 @torch.no_grad()
