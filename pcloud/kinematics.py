@@ -62,9 +62,21 @@ def momentum(p4: Tensor) -> Tensor:
 
 def phi(p4: Tensor) -> Tensor:
     """Azimuth in rad in [-pi, pi], shape (...); 0 along the beam."""
-    px, py = p4[..., 1], p4[..., 2]
-    beam = (px == 0) & (py == 0)
-    return torch.atan2(py, torch.where(beam, 1.0, px))
+    px, py = _transverse(p4)
+    return _atan2(py, px)
+
+
+def _atan2(y: Tensor, x: Tensor) -> Tensor:
+    if not torch.onnx.is_in_onnx_export():
+        return torch.atan2(y, x)
+    return torch.atan2(y.float(), x.float()).to(y.dtype)  # ONNX Runtime has no other
+
+
+def _asinh(x: Tensor) -> Tensor:
+    if not torch.onnx.is_in_onnx_export():
+        return torch.asinh(x)
+    size = x.abs()  # ONNX Runtime has asinh in float32 alone
+    return x.sign() * (size + (size.square() + 1).sqrt()).log()
 
 
 def eta(p4: Tensor) -> Tensor:
@@ -74,9 +86,14 @@ def eta(p4: Tensor) -> Tensor:
     """
     transverse, pz = pt(p4), p4[..., 3]
     beam = transverse == 0
-    inside = torch.asinh(pz / torch.where(beam, 1.0, transverse))
-    at_beam = torch.where(pz == 0, 0.0, torch.copysign(torch.full_like(pz, math.inf), pz))
-    return torch.where(beam, at_beam.detach(), torch.where(beam, 0.0, inside))
+    inside = _asinh(pz / torch.where(beam, 1.0, transverse))
+    return torch.where(beam, _along_beam(pz), torch.where(beam, 0.0, inside))
+
+
+def _along_beam(pz: Tensor) -> Tensor:
+    """Pseudorapidity of a particle on the beam: +-inf, 0 at rest; without `copysign`, for ONNX."""
+    infinite = torch.where(pz > 0, math.inf, -math.inf)
+    return torch.where(pz == 0, 0.0, infinite).to(pz.dtype)
 
 
 def rapidity(p4: Tensor) -> Tensor:
@@ -89,9 +106,8 @@ def rapidity(p4: Tensor) -> Tensor:
     mt2 = (e - pz) * (e + pz)
     mt2 = torch.maximum(mt2, pt2(p4))  # E^2 >= p^2 up to rounding
     beam = mt2 <= 0
-    inside = torch.asinh(pz / torch.where(beam, 1.0, mt2).sqrt())
-    at_beam = torch.where(pz == 0, 0.0, torch.copysign(torch.full_like(pz, math.inf), pz))
-    return torch.where(beam, at_beam.detach(), torch.where(beam, 0.0, inside))
+    inside = _asinh(pz / torch.where(beam, 1.0, mt2).sqrt())
+    return torch.where(beam, _along_beam(pz), torch.where(beam, 0.0, inside))
 
 
 def mass2(p4: Tensor) -> Tensor:
@@ -113,7 +129,16 @@ def wrap_phi(angle: Tensor) -> Tensor:
 
 def delta_phi(a: Tensor, b: Tensor) -> Tensor:
     """Azimuth of `a` minus azimuth of `b` in rad, in [-pi, pi), shape (...)."""
-    return wrap_phi(phi(a) - phi(b))
+    (ax, ay), (bx, by) = _transverse(a), _transverse(b)
+    angle = _atan2(ay * bx - ax * by, ax * bx + ay * by)  # a difference of azimuths loses digits
+    return torch.where(angle < math.pi, angle, angle - 2 * math.pi)
+
+
+def _transverse(p4: Tensor) -> tuple[Tensor, Tensor]:
+    """Transverse components in GeV; (1, 0), of azimuth 0, along the beam."""
+    px, py = p4[..., 1], p4[..., 2]
+    beam = (px == 0) & (py == 0)
+    return torch.where(beam, 1.0, px), py
 
 
 def delta_r(a: Tensor, b: Tensor) -> Tensor:

@@ -42,3 +42,39 @@ def test_without_empty_slots_a_neighbour_search_asks_for_enough_particles():
     particles = torch.export.Dim("particles", min=2, max=500)
     with pytest.raises(torch._dynamo.exc.UserError, match="8 <= "):
         torch.export.export(OneJet(model), jet(30), dynamic_shapes=({0: particles},) * 2)
+
+
+@pytest.mark.rounding
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+@pytest.mark.parametrize(
+    ("name", "options", "empty"),
+    [
+        ("particlenet_lite", {}, 8),
+        ("particlenet", {"blocks": ((16, (8, 8)), (16, (12,)), (16, (8,)))}, 17),
+        ("dgcnn", {"channels": (8, 8), "embedding": 16, "hidden": (8,)}, 20),
+        ("efn", {"phi": (8, 8), "f": (8,)}, 0),
+    ],
+)
+def test_an_onnx_file_gives_the_same_scores(name, options, empty, tmp_path):
+    pytest.importorskip("onnxscript", reason="extra 'onnx' is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="extra 'onnx' is not installed")
+    model = build_model(name, in_features=7, **options).eval()
+    particles = torch.export.Dim("particles", min=2, max=500)
+    one_jet = OneJet(model, empty_slots=empty)
+    torch.onnx.export(
+        one_jet,
+        jet(30),
+        tmp_path / "tagger.onnx",
+        dynamo=True,
+        dynamic_shapes=({0: particles},) * 2,
+        input_names=["x", "p4"],
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(tmp_path / "tagger.onnx")
+    for n in (2, 7, 30, 120):
+        x, p4 = jet(n)
+        p4[1::4] = p4[::4][: len(p4[1::4])]  # coinciding particles
+        expected = one_jet(x, p4)
+        order = torch.randperm(n)
+        (found,) = session.run(None, {"x": x[order].numpy(), "p4": p4[order].numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)
