@@ -89,3 +89,12 @@ def test_scaling_is_measured_and_drawn(tmp_path):
     assert [row["jets"] for row in curves["batch"]["pfn"]] == [1, 2]
     for figure in ("time", "memory", "batch", "threads"):
         assert (tmp_path / f"scaling/{figure}.png").stat().st_size > 5_000
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_scores_are_compared_in_other_orders_batches_and_precisions(run_script):
+    tiny = ["--models", "particlenet_lite", "--epochs", "1", "--train-jets", "64", "--jets", "40"]
+    printed = run_script("benchmarks/reproducibility.py", *tiny)
+    rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| particle")]
+    assert [row[1] for row in rows] == ["as they are", "on a grid"]
+    assert all(row[2] == "0" for row in rows)
