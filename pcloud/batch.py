@@ -14,11 +14,12 @@ from torch_geometric.data import Batch, Data, InMemoryDataset
 
 from pcloud.errors import InputError
 from pcloud.features import Feature, FeatureSet, feature_set
+from pcloud.nn.layout import RaggedLayout
 from pcloud.order import canonical_order
 
 _PORTION = 20_000  # jets whose features are made at a time: 30 MB of float64 for each column
 
-__all__ = ["JetDataset", "JetLoader", "collate"]
+__all__ = ["JetDataset", "JetLoader", "collate", "network_arguments"]
 
 
 class JetDataset(InMemoryDataset):
@@ -50,8 +51,10 @@ class JetDataset(InMemoryDataset):
         Jet ``i`` is particles ``ptr[i]:ptr[i + 1]``.
     order : Tensor or None, shape (N,), int64
         Row of each particle in the jets as they were given; None if they were in order.
+    jet_p4 : Tensor or None, shape (B, 4)
+        Momenta of the jets in GeV, where the jets have a ``jet_p4`` of their own.
     feature_set : FeatureSet
-        What `x` holds.
+        What `x` holds; it knows whether it is relative to `jet_p4` or to the sum of the particles.
     classes : list of str or None
         Names of the labels, where the jets know them.
     teacher : Tensor or None, shape (B, C)
@@ -73,7 +76,8 @@ class JetDataset(InMemoryDataset):
         super().__init__(None)
         counts = ak.num(jets.p4, axis=1).to_numpy()
         _refuse_empty(counts)
-        self.feature_set = feature_set(features)
+        self.jet_p4 = _jet_p4(jets) if "jet_p4" in jets.fields else None
+        self.feature_set = feature_set(features).for_jets(stored=self.jet_p4 is not None)
         self.classes: list[str] | None = jets.attrs.get("classes")
         self.teacher: Tensor | None = None
         self.ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
@@ -87,6 +91,9 @@ class JetDataset(InMemoryDataset):
         self.x = self._features({name: self.in_order(values) for name, values in extras.items()})
         self._data = Data(x=self.x, p4=self.p4)
         self.slices = {"x": self.ptr, "p4": self.ptr}
+        if self.jet_p4 is not None:
+            self._data.jet_p4 = self.jet_p4
+            self.slices["jet_p4"] = torch.arange(len(self.ptr))
         if self.y is not None:
             self._data.y = self.y
             self.slices["y"] = torch.arange(len(self.y) + 1)
@@ -118,12 +125,18 @@ class JetDataset(InMemoryDataset):
             num_jets = len(ptr) - 1
             jet = torch.repeat_interleave(torch.arange(num_jets), ptr.diff())
             columns = {name: values[rows] for name, values in extras.items()}
-            x[rows] = self.feature_set(self.p4[rows], jet, columns, num_jets)
+            jet_p4 = None if self.jet_p4 is None else self.jet_p4[first : first + _PORTION]
+            x[rows] = self.feature_set(self.p4[rows], jet, columns, num_jets, jet_p4)
         return x
 
 
 def _flat(column: ak.Array) -> Tensor:
     return torch.from_numpy(np.array(ak.flatten(column, axis=1)))
+
+
+def _jet_p4(jets: ak.Array) -> Tensor:
+    columns = [np.asarray(jets.jet_p4[name]) for name in ("E", "px", "py", "pz")]
+    return torch.from_numpy(np.stack(columns, axis=-1))
 
 
 def _labels(jets: ak.Array) -> np.ndarray:
@@ -232,6 +245,14 @@ class JetLoader:
         return jets[torch.randperm(len(jets), generator=generator)]
 
 
+def network_arguments(x: Tensor, p4: Tensor, batch: Tensor, jet_p4: Tensor | None) -> tuple:
+    """Arguments of a network on clouds; a layout that carries ``jet_p4 (B, 4)`` where it is given."""
+    if jet_p4 is None:
+        return x, p4, batch
+    layout = RaggedLayout.from_batch(batch, len(jet_p4))
+    return x, p4, batch, layout.with_jet_p4(jet_p4)
+
+
 _NO_JETS = Batch(_base_cls=Data)  # PyG looks for the class anew, 0.2 ms, whenever it makes one
 
 
@@ -248,7 +269,8 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
     Returns
     -------
     torch_geometric.data.Batch
-        With ``x``, ``p4``, ``batch``, ``ptr``; ``y`` and ``teacher`` where the jets have them.
+        With ``x``, ``p4``, ``batch``, ``ptr``; ``y``, ``jet_p4`` and ``teacher`` where the jets
+        have them.
     """
     start = data.ptr[jets]
     counts = data.ptr[jets + 1] - start
@@ -263,6 +285,9 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
     if data.y is not None:
         batch.y = data.y[jets]
         slices["y"] = torch.arange(len(jets) + 1)
+    if data.jet_p4 is not None:
+        batch.jet_p4 = data.jet_p4[jets]
+        slices["jet_p4"] = torch.arange(len(jets) + 1)
     if data.teacher is not None:
         batch.teacher = data.teacher[jets]
         slices["teacher"] = torch.arange(len(jets) + 1)

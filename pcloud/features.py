@@ -7,7 +7,7 @@ standardisation is part of the :class:`FeatureSet`, which is stored with every t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = ["FEATURE_SETS", "Feature", "FeatureSet", "feature_set", "list_feature
 
 _ETA_MAX = 10.0  # a particle on the beam has infinite eta; calorimeters end at 5
 _TINY = 1e-8  # GeV: below it the logarithm stops falling
+_REFERENCES = ("auto", "stored", "particles")
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,14 @@ class _Particles:
     batch: Tensor  # (N,)
     num_jets: int
     extras: Mapping[str, Tensor]  # (N,) each
+    jet_p4: Tensor | None = None  # (B, 4)
 
     @cached_property
     def jet(self) -> Tensor:
-        """Vector sum of the constituents, for each particle, (N, 4)."""
-        total = self.p4.new_zeros(self.num_jets, 4).index_add(0, self.batch, self.p4)
+        """Momentum of the jet of each particle (N, 4): as stored, or else the sum of particles."""
+        total = self.jet_p4
+        if total is None:
+            total = self.p4.new_zeros(self.num_jets, 4).index_add(0, self.batch, self.p4)
         return total[self.batch]
 
     @cached_property
@@ -128,11 +132,25 @@ class FeatureSet:
     ----------
     features : tuple of Feature
         One per column of ``x``.
+    reference : {"auto", "stored", "particles"}
+        The momentum of a jet, to which features are relative: the one that its file stores, or the
+        sum of its particles. ``"auto"`` is the stored one where the jets have it; a trained network
+        knows which of the two it was.
+
+    Raises
+    ------
+    InputError
+        If there are no features, or one is given twice.
+    UnknownNameError
+        If there is no such reference.
     """
 
     features: tuple[Feature, ...]
+    reference: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.reference not in _REFERENCES:
+            raise UnknownNameError("reference", self.reference, _REFERENCES)
         if not self.features:
             raise InputError("a feature set needs at least one feature")
         repeated = {name for name in self.names if self.names.count(name) > 1}
@@ -153,6 +171,17 @@ class FeatureSet:
         needed = (n for n in self.names if n not in _FROM_MOMENTA)
         return tuple(dict.fromkeys(_COLUMN.get(name, name) for name in needed))
 
+    @property
+    def jet_columns(self) -> tuple[str, ...]:
+        """Columns per jet that the jets must have: ``jet_p4`` for features relative to it."""
+        return ("jet_p4",) if self.reference == "stored" else ()
+
+    def for_jets(self, stored: bool) -> FeatureSet:
+        """The set with ``"auto"`` decided: whether the jets have a `stored` momentum."""
+        if self.reference != "auto":
+            return self
+        return replace(self, reference="stored" if stored else "particles")
+
     def subset(self, names: Sequence[str]) -> FeatureSet:
         """The features of these names, in this order, standardised as here.
 
@@ -165,7 +194,7 @@ class FeatureSet:
         for name in names:
             if name not in known:
                 raise UnknownNameError("feature", name, known)
-        return FeatureSet(tuple(known[name] for name in names))
+        return replace(self, features=tuple(known[name] for name in names))
 
     def __call__(
         self,
@@ -173,6 +202,7 @@ class FeatureSet:
         batch: Tensor,
         extras: Mapping[str, Tensor] | None = None,
         num_jets: int | None = None,
+        jet_p4: Tensor | None = None,
     ) -> Tensor:
         """Features of all particles.
 
@@ -184,9 +214,12 @@ class FeatureSet:
             Jet of each particle.
         extras : mapping of str to Tensor, shape (N,), optional
             Extra columns. ``deta`` and ``dphi``, where given, are used in the place of those
-            computed relative to the vector sum of the constituents.
+            computed relative to the jet.
         num_jets : int, optional
             Number of jets, which spares a look at `batch`.
+        jet_p4 : Tensor, shape (B, 4), optional
+            Momenta of the jets in GeV as they are stored; not used where the reference of the
+            features is the sum of the particles.
 
         Returns
         -------
@@ -198,8 +231,15 @@ class FeatureSet:
         ------
         UnknownNameError
             If an extra column is absent.
+        InputError
+            If the features are relative to a stored momentum and there is none.
         """
         extras = extras or {}
+        if self.reference == "stored" and jet_p4 is None:
+            raise InputError(
+                "these features are relative to the stored momentum of the jet, jet_p4, which the "
+                "jets do not have: name its columns as jet_p4 of the schema"
+            )
         for column in self.columns:
             if column not in extras:
                 raise UnknownNameError(
@@ -208,21 +248,23 @@ class FeatureSet:
         if num_jets is None:
             num_jets = int(batch.max()) + 1 if len(batch) else 0
         momenta = p4.double()
-        particles = _Particles(
-            momenta, batch, num_jets, {k: v.to(momenta) for k, v in extras.items()}
-        )
-        # Each column is rounded before the next is made: one of them is held in float64, not all.
-        columns = [feature.compute(particles).to(p4.dtype) for feature in self.features]
-        return torch.stack(columns, dim=-1)
+        jet = jet_p4.double() if jet_p4 is not None and self.reference != "particles" else None
+        columns = {name: values.to(momenta) for name, values in extras.items()}
+        particles = _Particles(momenta, batch, num_jets, columns, jet)
+        # Each feature is rounded before the next is made: one of them is held in float64, not all.
+        values = [feature.compute(particles).to(p4.dtype) for feature in self.features]
+        return torch.stack(values, dim=-1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a configuration or a checkpoint."""
-        return {"features": [asdict(feature) for feature in self.features]}
+        features = [asdict(feature) for feature in self.features]
+        return {"features": features, "reference": self.reference}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureSet:
-        """The set that :meth:`to_dict` described."""
-        return cls(tuple(Feature(**feature) for feature in values["features"]))
+        """The set that :meth:`to_dict` described; one of an older version refers to particles."""
+        features = tuple(Feature(**feature) for feature in values["features"])
+        return cls(features, values.get("reference", "particles"))
 
 
 _STANDARD = {

@@ -19,6 +19,7 @@ from pcloud import kinematics
 from pcloud.errors import UnknownNameError
 from pcloud.io.jets import FlatJets
 from pcloud.nn.clustering import Recombination, exclusive_axes, winner_take_all
+from pcloud.nn.coordinates import jet_momenta
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.pooling import max_pool, sum_pool
 
@@ -91,7 +92,7 @@ def girth(p4: Tensor, layout: RaggedLayout) -> Tensor:
     Gallicchio and Schwartz, Quark and Gluon Tagging at the LHC, https://arxiv.org/abs/1106.3076.
     """
     pt = kinematics.pt(p4)
-    jet = _plane(sum_pool(p4, layout))[layout.batch]
+    jet = _plane(jet_momenta(p4, layout).to(p4))[layout.batch]
     return _ratio(sum_pool(pt * _delta_r(_plane(p4), jet), layout), sum_pool(pt, layout), empty=0.0)
 
 
@@ -147,8 +148,8 @@ class _Jets:
 
     @cached_property
     def jet(self) -> Tensor:
-        """Vector sums of the constituents (B, 4)."""
-        return sum_pool(self.p4, self.layout)
+        """Momenta of the jets (B, 4): as stored, or else the sums of the constituents."""
+        return jet_momenta(self.p4, self.layout)
 
     @cached_property
     def tau(self) -> Tensor:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
+import awkward as ak
 import numpy as np
 import pytest
 import torch
+import vector
 
 import pcloud
 from pcloud import kinematics as kin
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FEATURE_SETS, Feature, FeatureSet, feature_set
+from pcloud.nn.coordinates import eta_phi
+from pcloud.observables import compute_observables
+from pcloud.training.inputs import network_inputs
+
+COMPONENTS = ("E", "px", "py", "pz")
 
 
 def jets(dtype=torch.float64):
@@ -139,3 +148,58 @@ def test_senseless_sets_are_refused():
         feature_set(["deta", "dphi", "deta"])
     with pytest.raises(InputError, match="scale 0"):
         Feature("log_pt", scale=0.0)
+
+
+def with_own_momentum(jets, factor=1.1):
+    """Jets that are harder than their particles together."""
+    total = {c: factor * ak.sum(jets.p4[c], axis=1) for c in ("E", "px", "py", "pz")}
+    return ak.with_field(jets, ak.zip(total, with_name="Momentum4D"), "jet_p4")
+
+
+def test_features_are_relative_to_the_stored_momentum_where_there_is_one():
+    jets = pcloud.load_dataset("simulated", "test")[:20]
+    names = ["log_pt_rel", "log_energy_rel", "log_pt", "deta", "dphi"]
+    plain = pcloud.JetDataset(jets, names)
+    stored = pcloud.JetDataset(with_own_momentum(jets), names)
+    shift = stored.x - plain.x
+    expected = torch.tensor([-0.7 * math.log(1.1)] * 2 + [0.0] * 3).expand_as(shift)
+    torch.testing.assert_close(shift, expected, rtol=1e-4, atol=2e-6)
+    assert stored.feature_set.reference == "stored"
+    assert plain.feature_set.reference == "particles"
+    old = feature_set(names).to_dict()
+    del old["reference"]  # as older versions stored it
+    same = pcloud.JetDataset(with_own_momentum(jets), FeatureSet.from_dict(old))
+    assert torch.equal(same.x, plain.x)
+
+
+def test_features_of_stored_momenta_refuse_jets_without():
+    jets = pcloud.load_dataset("simulated", "test")[:3]
+    inputs = pcloud.JetDataset(with_own_momentum(jets)).feature_set
+    assert FeatureSet.from_dict(inputs.to_dict()) == inputs
+    with pytest.raises(InputError, match="stored momentum of the jet, jet_p4"):
+        pcloud.JetDataset(jets, inputs)
+    with pytest.raises(UnknownNameError, match="did you mean 'stored'"):
+        FeatureSet(inputs.features, "storde")
+
+
+def test_coordinates_and_observables_are_relative_to_the_stored_momentum():
+    jets = pcloud.load_dataset("simulated", "test")[:5]
+    moved = with_own_momentum(jets)
+    moved = ak.with_field(moved, ak.with_field(moved.jet_p4, -moved.jet_p4.px, "px"), "jet_p4")
+    data = pcloud.JetDataset(moved)
+    (batch,) = pcloud.JetLoader(data, 5)
+    _, p4, _, layout = network_inputs(batch)
+    axis = vector.Array(moved.jet_p4)
+    counts = data.ptr.diff().numpy()
+    particles = vector.Array(
+        ak.zip(
+            {c: ak.unflatten(p4[:, i].double().numpy(), counts) for i, c in enumerate(COMPONENTS)},
+            with_name="Momentum4D",
+        )
+    )
+    found = eta_phi(p4, layout).numpy()
+    np.testing.assert_allclose(found[:, 0], ak.flatten(particles.eta - axis.eta), atol=1e-6)
+    np.testing.assert_allclose(found[:, 1], ak.flatten(particles.deltaphi(axis)), atol=1e-6)
+    pt, eta = compute_observables(p4, layout, ["pt", "eta"]).T
+    np.testing.assert_allclose(pt, axis.pt, rtol=1e-6)
+    np.testing.assert_allclose(eta, axis.eta, atol=1e-6)

@@ -97,6 +97,8 @@ class ImageFormat:
         """What images must have beside their pixels: nothing."""
         return ()
 
+    jet_columns = columns
+
     def __call__(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) as a network sees them, float32."""
         scale = torch.tensor(self.scale, device=images.device).view(-1, 1, 1)

@@ -186,6 +186,7 @@ class _Cloud:
         self.data = JetDataset(jets.to_awkward(), features)
         columns = {k: torch.from_numpy(np.array(jets.particle[k])) for k in features.columns}
         self.extras = {name: self.data.in_order(values) for name, values in columns.items()}
+        self.features = self.data.feature_set
 
     def space(self, respect_to: str) -> str:
         """Whether to differentiate by features or by momenta."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pcloud.errors import InputError
-from pcloud.io.jets import MOMENTUM, FlatJets
+from pcloud.io.jets import JET_MOMENTUM, MOMENTUM, FlatJets
 
 __all__ = ["SPACELIKE_TOLERANCE", "BadJetWarning", "check_units", "describe", "find_bad_jets"]
 
@@ -77,6 +77,11 @@ def find_bad_jets(
     for name, values in jets.particle.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             add(f"NaN or infinity in {columns.get(name, name)}", ~np.isfinite(values))
+    for name in JET_MOMENTUM:
+        if name in jets.jet and not np.isfinite(jets.jet[name]).all():
+            reasons[f"NaN or infinity in {columns.get(name, name)}"] = np.flatnonzero(
+                ~np.isfinite(jets.jet[name])
+            )
     if "label" in jets.jet:
         reasons |= _bad_labels(jets.jet["label"], columns.get("label", "label"), num_classes)
     return reasons

@@ -11,10 +11,13 @@ import vector
 
 from pcloud.errors import InputError, UnknownNameError
 
-__all__ = ["MOMENTUM", "FlatJets", "as_offsets", "momenta", "offsets"]
+__all__ = ["JET_MOMENTUM", "MOMENTUM", "FlatJets", "as_offsets", "momenta", "offsets"]
 
 #: Components of a four-momentum, in the order of the project.
 MOMENTUM = ("E", "px", "py", "pz")
+
+#: Columns per jet that hold its own four-momentum; in awkward jets the record ``jet_p4``.
+JET_MOMENTUM = tuple(f"jet_p4_{name}" for name in MOMENTUM)
 
 vector.register_awkward()
 
@@ -39,7 +42,8 @@ class FlatJets:
     particle : dict of str to array, shape (N,)
         Extra columns per particle.
     jet : dict of str to array, shape (B,)
-        Extra columns per jet, and ``label`` (int64) where it is known.
+        Extra columns per jet, and ``label`` (int64) where it is known; the momentum of the jet
+        itself, where it is stored, as the columns `JET_MOMENTUM` in GeV.
     """
 
     offsets: np.ndarray
@@ -127,22 +131,23 @@ class FlatJets:
         yield from ((("jet", name), values) for name, values in self.jet.items())
 
     def to_awkward(self, classes: Sequence[str] = ()) -> ak.Array:
-        """Records with ``p4``, the extras and ``label``; class names in ``attrs["classes"]``."""
+        """Records with ``p4``, the extras, ``jet_p4`` where it is stored, and ``label``.
+
+        The names of the classes are in ``attrs["classes"]``.
+        """
         index = ak.index.Index64(self.offsets)
 
         def ragged(content: ak.contents.Content) -> ak.contents.Content:
             return ak.contents.ListOffsetArray(index, content)
 
-        p4 = ak.contents.RecordArray(
-            [ak.contents.NumpyArray(component) for component in self.p4],
-            list(MOMENTUM),
-            parameters={"__record__": "Momentum4D"},
-        )
-        columns = {"p4": ragged(p4)}
+        columns = {"p4": ragged(_momentum_record(self.p4))}
         for name, values in self.particle.items():
             columns[name] = ragged(ak.contents.NumpyArray(values))
+        if all(name in self.jet for name in JET_MOMENTUM):
+            columns["jet_p4"] = _momentum_record([self.jet[name] for name in JET_MOMENTUM])
         for name, values in self.jet.items():
-            columns[name] = ak.contents.NumpyArray(values)
+            if "jet_p4" not in columns or name not in JET_MOMENTUM:
+                columns[name] = ak.contents.NumpyArray(values)
         layout = ak.contents.RecordArray(list(columns.values()), list(columns), length=len(self))
         return ak.Array(layout, attrs={"classes": list(classes)} if classes else None)
 
@@ -169,11 +174,28 @@ class FlatJets:
         for name in jets.fields:
             if name == "p4":
                 continue
-            if jets[name].ndim == 1:
+            if name == "jet_p4":
+                flat.jet |= _jet_momentum(jets.jet_p4)
+            elif jets[name].ndim == 1:
                 flat.jet[name] = _numbers(jets[name], name)
             else:
                 flat.particle[name] = _flat(jets[name], name, bounds)
         return flat
+
+
+def _momentum_record(components: Sequence[np.ndarray]) -> ak.contents.RecordArray:
+    contents = [ak.contents.NumpyArray(component) for component in components]
+    return ak.contents.RecordArray(
+        contents, list(MOMENTUM), parameters={"__record__": "Momentum4D"}
+    )
+
+
+def _jet_momentum(jet_p4: ak.Array) -> dict[str, np.ndarray]:
+    for name in MOMENTUM:
+        if name not in jet_p4.fields:
+            raise UnknownNameError("component", name, jet_p4.fields, where="jets.jet_p4")
+    columns = zip(JET_MOMENTUM, MOMENTUM, strict=True)
+    return {column: _numbers(jet_p4[name], f"jet_p4.{name}") for column, name in columns}
 
 
 class _Growing:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.io.check import describe, find_bad_jets
-from pcloud.io.jets import FlatJets
+from pcloud.io.jets import JET_MOMENTUM, FlatJets
 from pcloud.io.layouts import (
     FlatLayout,
     Layout,
@@ -62,14 +62,19 @@ class Binding:
         self._p4 = {name: locate(table, column) for name, column in schema.p4.items()}
         self._particle = self._present(schema.particle)
         self._jet = self._present(schema.jet)
+        self._jet_p4 = self._locate_jet_momentum()
         self._label = self._locate_label()
         self._layout = self._make_layout()
         self.classes = schema.classes or table.classes
         self.num_jets = self._layout.num_jets
-        self.names = (set(self._particle), {*self._jet, *(["label"] if self._label else [])})
+        further = ["jet_p4"] * bool(self._jet_p4) + ["label"] * bool(self._label)
+        self.names = (set(self._particle), {*self._jet, *further})
         self._references = {
             name: place.reference for name, place in {**self._p4, **self._particle}.items()
-        } | {"label": "/".join(place.reference for place in self._label)}
+        }
+        self._references["label"] = "/".join(place.reference for place in self._label)
+        jet_columns = [place.reference for place in self._jet_p4.values()]
+        self._references |= dict.fromkeys(JET_MOMENTUM, "/".join(jet_columns) or "jet_p4")
 
     def close(self) -> None:
         """Close the file."""
@@ -137,6 +142,9 @@ class Binding:
         unit = UNITS[self.schema.unit]
         if unit != 1.0:
             jet |= {name: _scale(jet[name], unit) for name in GEV_EXTRAS & jet.keys()}
+        if self._jet_p4:
+            stored = {name: columns[place] for name, place in self._jet_p4.items()}
+            jet |= dict(zip(JET_MOMENTUM, four_momenta(stored, unit), strict=True))
         if self._label:
             label = [columns[place] for place in self._label]
             jet["label"] = _class_of_one_hot(label) if self.schema.one_hot else label[0]
@@ -152,6 +160,13 @@ class Binding:
             if name not in self.schema.optional or find(self.table, column)
         }
 
+    def _locate_jet_momentum(self) -> dict[str, Place]:
+        columns = self.schema.jet_p4
+        is_complete = all(find(self.table, column) for column in columns.values())
+        if "jet_p4" in self.schema.optional and not is_complete:
+            return {}
+        return {name: locate(self.table, column) for name, column in columns.items()}
+
     def _locate_label(self) -> list[Place]:
         label = self.schema.label
         columns = (label,) if isinstance(label, str) else (label or ())
@@ -164,7 +179,7 @@ class Binding:
         """Lists speak for themselves; arrays need the schema or zeros to tell padding."""
         schema, table = self.schema, self.table
         particle = [*self._p4.values(), *self._particle.values()]
-        jet = [*self._jet.values(), *self._label]
+        jet = [*self._jet.values(), *self._jet_p4.values(), *self._label]
         first = particle[0]
         name = schema.mask or schema.offsets or schema.counts
         telling = locate(table, name) if name else None

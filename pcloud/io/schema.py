@@ -87,6 +87,9 @@ class JetSchema:
     particle : dict of str to str
         Extra columns per particle: the name they get to the column, such as
         ``{"charge": "part_charge"}``.
+    jet_p4 : dict of str to str
+        The momentum of the jet itself, by the same quantities as `p4`, where the file has it.
+        Without it the momentum of a jet is the sum of its particles.
     jet : dict of str to str
         Extra columns per jet, such as ``{"jet_sdmass": "fj_msoftdrop"}``. Those called
         ``jet_pt``, ``jet_energy``, ``jet_mass``, ``jet_sdmass``, ``truth_E`` ... have the unit of
@@ -96,7 +99,7 @@ class JetSchema:
     classes : tuple of str
         Names of the classes in the order of the label.
     optional : tuple of str
-        Names of extras, or ``"label"``, that a file may lack.
+        Names of extras, ``"label"``, or ``"jet_p4"``, that a file may lack.
     unit : str
         Unit of the energies in the file: eV, keV, MeV, GeV or TeV.
     tree : str, optional
@@ -129,6 +132,7 @@ class JetSchema:
     p4: dict[str, str]
     particle: dict[str, str] = field(default_factory=dict)
     jet: dict[str, str] = field(default_factory=dict)
+    jet_p4: dict[str, str] = field(default_factory=dict)
     label: str | tuple[str, ...] | None = None
     classes: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
@@ -139,13 +143,15 @@ class JetSchema:
     counts: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("p4", "particle", "jet"):
+        for name in ("p4", "particle", "jet", "jet_p4"):
             object.__setattr__(self, name, _columns(name, getattr(self, name)))
         for name in ("classes", "optional"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
         if self.label is not None and not isinstance(self.label, str):
             object.__setattr__(self, "label", _names("label", self.label))
-        self._check_momentum()
+        _check_momentum("p4", self.p4)
+        if self.jet_p4:
+            _check_momentum("jet_p4", self.jet_p4)
         self._check_names()
         self._check_label()
         if self.unit not in UNITS:
@@ -180,19 +186,8 @@ class JetSchema:
             raise InputError("a schema needs 'p4': the columns of the four-momenta")
         return cls(**values)
 
-    def _check_momentum(self) -> None:
-        for quantity in self.p4:
-            if quantity not in QUANTITIES:
-                raise UnknownNameError("momentum quantity", quantity, QUANTITIES)
-        valid = [{*d, *e} for d in _DIRECTIONS for e in _ENERGIES]
-        if set(self.p4) not in valid:
-            raise InputError(
-                "p4 needs px, py, pz or pt, eta, phi or pt, rapidity, phi, with E or mass or "
-                f"neither (massless); got {', '.join(self.p4) or 'nothing'}"
-            )
-
     def _check_names(self) -> None:
-        taken = {"p4", "label"}
+        taken = {"p4", "jet_p4", "label"}
         for name in (*self.particle, *self.jet):
             if name in taken:
                 raise InputError(f"the name {name!r} of an extra column is taken or given twice")
@@ -210,6 +205,18 @@ class JetSchema:
             )
         if len(set(self.classes)) < len(self.classes):
             raise InputError(f"class names must differ, got {', '.join(self.classes)}")
+
+
+def _check_momentum(name: str, columns: Mapping[str, str]) -> None:
+    for quantity in columns:
+        if quantity not in QUANTITIES:
+            raise UnknownNameError("momentum quantity", quantity, QUANTITIES)
+    valid = [{*d, *e} for d in _DIRECTIONS for e in _ENERGIES]
+    if set(columns) not in valid:
+        raise InputError(
+            f"{name} needs px, py, pz or pt, eta, phi or pt, rapidity, phi, with E or mass or "
+            f"neither (massless); got {', '.join(columns) or 'nothing'}"
+        )
 
 
 def _columns(name: str, columns: Any) -> dict[str, str]:
@@ -271,23 +278,26 @@ _JETCLASS_JET = {
     )
 }
 _JETCLASS_CLASSES = (*("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl"),)
+_JETCLASS_JET_P4 = {"E": "jet_energy", "pt": "jet_pt", "eta": "jet_eta", "phi": "jet_phi"}
 _JETCLASS_P4 = {"E": "part_energy", "px": "part_px", "py": "part_py", "pz": "part_pz"}
 
 _JETCLASS = JetSchema(
     p4=_JETCLASS_P4,
     particle=_JETCLASS_PARTICLE,
     jet=_JETCLASS_JET,
+    jet_p4=_JETCLASS_JET_P4,
     label=tuple(f"label_{name}" for name in _JETCLASS_CLASSES),
     classes=_JETCLASS_CLASSES,
-    optional=(*_JETCLASS_PARTICLE, *_JETCLASS_JET, "label"),
+    optional=(*_JETCLASS_PARTICLE, *_JETCLASS_JET, "jet_p4", "label"),
 )
 
 _JETCLASS2 = JetSchema(
     p4=_JETCLASS_P4,
     particle=_JETCLASS_PARTICLE,
     jet=_JETCLASS_JET,
+    jet_p4=_JETCLASS_JET_P4,
     label="jet_label",
-    optional=(*_JETCLASS_PARTICLE, *_JETCLASS_JET, "label"),
+    optional=(*_JETCLASS_PARTICLE, *_JETCLASS_JET, "jet_p4", "label"),
 )
 
 _ENERGYFLOW = JetSchema(

@@ -10,9 +10,9 @@ from pcloud import kinematics
 from pcloud.errors import UnknownNameError
 from pcloud.models.registry import register_model
 from pcloud.nn.clustering import ALGORITHMS, clustering_trees
+from pcloud.nn.coordinates import jet_momenta
 from pcloud.nn.dense import dense_layers, he_uniform_
 from pcloud.nn.layout import RaggedLayout, as_layout
-from pcloud.nn.pooling import sum_pool
 from pcloud.nn.precision import without_autocast
 
 __all__ = ["GatedMerge", "RecNN", "SimpleMerge"]
@@ -129,7 +129,7 @@ class RecNN(nn.Module):
         """Logits (B, C) from ``p4 (N, 4)`` in GeV and ``batch (N,)``; `x` is not used."""
         layout = as_layout(batch, layout)
         trees = clustering_trees(p4, layout, self.algorithm)
-        nodes = node_features(trees.momenta(p4), sum_pool(p4, layout)[trees.batch])
+        nodes = node_features(trees.momenta(p4.double()), jet_momenta(p4, layout)[trees.batch])
         with without_autocast(p4):  # rounding would add up over the levels
             u = F.relu(self.embed(self.norm(nodes.to(self.embed.weight.dtype))))  # (N + M, q)
             h = trees.fold(u[: layout.num_particles], lambda a, b, rows: self.merge(a, b, u[rows]))

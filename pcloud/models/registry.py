@@ -142,7 +142,8 @@ def build_model(name: str, in_features: int, num_classes: int = 2, **options: An
     torch.nn.Module
         ``model(x, p4, batch) -> logits (B, C)`` with ``x (N, F)``, ``p4 (N, 4)`` in GeV and
         ``batch (N,)``; a fourth argument `layout` takes a precomputed
-        :class:`~pcloud.nn.RaggedLayout`.
+        :class:`~pcloud.nn.RaggedLayout`, which also carries the stored momenta of the jets. A model
+        of your own may do without it.
 
     Raises
     ------
@@ -154,11 +155,19 @@ def build_model(name: str, in_features: int, num_classes: int = 2, **options: An
     factory = model_factory(name)
     _check_options(name, factory, options)
     try:
-        return factory(in_features, num_classes, **options)
+        return _without_layout(factory(in_features, num_classes, **options))
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError) or not options:
             raise
         raise InputError(f"model {name!r} cannot be built with {options}: {error}") from error
+
+
+def _without_layout(model: nn.Module) -> nn.Module:
+    """`model`; if its `forward` has no place for a layout, it is not given one."""
+    parameters = inspect.signature(model.forward).parameters
+    if len(parameters) == 3 and list(parameters)[:2] == ["x", "p4"]:
+        model.register_forward_pre_hook(lambda module, inputs: inputs[:3])
+    return model
 
 
 def model_factory(name: str) -> Callable[..., nn.Module]:

@@ -12,20 +12,51 @@ from pcloud.errors import UnknownNameError
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.pooling import sum_pool
 
-__all__ = ["Coordinates", "coordinates_named", "eta_phi", "identity"]
+__all__ = [
+    "Coordinates",
+    "coordinates_named",
+    "eta_phi",
+    "follow_particles",
+    "identity",
+    "jet_momenta",
+]
 
 Coordinates = Callable[[Tensor, RaggedLayout], Tensor]
 """``(p4 or pos, layout) -> positions (N, D)``."""
 
 
+def jet_momenta(p4: Tensor, layout: RaggedLayout) -> Tensor:
+    """Momenta (B, 4) of the jets in GeV, float64: as stored, or else the sums of ``p4 (N, 4)``."""
+    if layout.jet_p4 is not None:
+        return layout.jet_p4.double()
+    return sum_pool(p4.double(), layout)
+
+
+def follow_particles(jet_p4: Tensor, before: Tensor, after: Tensor, layout: RaggedLayout) -> Tensor:
+    """Stored momenta ``jet_p4 (B, 4)`` of jets whose particles have changed.
+
+    The change of the sum of the particles is added.
+
+    Parameters
+    ----------
+    jet_p4 : Tensor, shape (B, 4)
+        Momenta of the jets in GeV before.
+    before, after : Tensor, shape (N, 4)
+        Momenta of the particles in GeV.
+    layout : RaggedLayout
+        The jets.
+    """
+    return jet_p4 + sum_pool(after.double() - before.double(), layout).to(jet_p4)
+
+
 def eta_phi(p4: Tensor, layout: RaggedLayout) -> Tensor:
-    """Pseudorapidity and azimuth relative to the jet axis, the vector sum; shape (N, 2).
+    """Pseudorapidity and azimuth relative to the axis of the jet; shape (N, 2).
 
     Relative to the axis so that a jet at phi = pi is not cut in two. Computed in float64 and rounded
     once, so that the result does not depend on the order in which the axis was summed.
     """
     momenta = p4.double()
-    axis = sum_pool(momenta, layout)[layout.batch]
+    axis = jet_momenta(momenta, layout)[layout.batch]
     deta = kinematics.eta(momenta) - kinematics.eta(axis)
     return torch.stack([deta, kinematics.delta_phi(momenta, axis)], dim=-1).to(p4.dtype)
 

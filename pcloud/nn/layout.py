@@ -8,7 +8,7 @@ are grouped by length for this, so that little is computed on padding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,8 @@ class RaggedLayout(_Movable):
         Slot of each particle in the concatenation of all flattened blocks.
     num_pairs : int
         Unordered pairs of particles of the same jet, a particle with itself included.
+    jet_p4 : Tensor, shape (B, 4), or None
+        Momenta of the jets in GeV as they are stored; None where a jet is the sum of its particles.
     """
 
     batch: Tensor
@@ -99,6 +101,7 @@ class RaggedLayout(_Movable):
     blocks: tuple[DenseBlock, ...]
     position: Tensor
     num_pairs: int
+    jet_p4: Tensor | None = None
 
     @property
     def num_jets(self) -> int:
@@ -203,6 +206,10 @@ class RaggedLayout(_Movable):
             slot[:particles],
             particles * (particles + 1) // 2,
         )
+
+    def with_jet_p4(self, jet_p4: Tensor | None) -> RaggedLayout:
+        """The same jets with their stored momenta ``jet_p4 (B, 4)`` in GeV."""
+        return replace(self, jet_p4=jet_p4)
 
     def gather(self, x: Tensor) -> list[Tensor]:
         """Flat ``x (N, ...)`` as one tensor (b, P, ...) per block.

@@ -96,7 +96,8 @@ class Teacher:
                 f"the teacher {run.path} knows the classes {', '.join(run.classes)}, "
                 f"the jets are of {', '.join(jets.classes)}: it can teach its own classes alone"
             )
-        missing = [name for name in run.feature_set.columns if name not in jets.columns]
+        needed = (*run.feature_set.columns, *run.feature_set.jet_columns)
+        missing = [name for name in needed if name not in jets.columns]
         if missing:
             raise InputError(
                 f"the teacher {run.path} needs {', '.join(missing)}, "

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import awkward as ak
-from torch import Tensor
 
-from pcloud.batch import JetDataset, JetLoader
+from pcloud.batch import JetDataset, JetLoader, network_arguments
 from pcloud.errors import InputError
 from pcloud.features import FeatureSet
 from pcloud.grid.images import ImageBatch, ImageDataset, ImageFormat, ImageLoader, ImageSet
@@ -60,11 +59,12 @@ def make_loader(data: Dataset, *arguments: Any, **options: Any) -> JetLoader:
     return kind(data, *arguments, **options)
 
 
-def network_inputs(batch: Any) -> tuple[Tensor, ...]:
+def network_inputs(batch: Any) -> tuple[Any, ...]:
     """The arguments of a network for a batch of either."""
     if isinstance(batch, ImageBatch):
         return (batch.images,)
-    return batch.x, batch.p4, batch.batch
+    jet_p4 = batch.jet_p4 if "jet_p4" in batch else None
+    return network_arguments(batch.x, batch.p4, batch.batch, jet_p4)
 
 
 def check_columns(sample: Sample, inputs: Inputs, whose: str) -> None:
@@ -75,7 +75,8 @@ def check_columns(sample: Sample, inputs: Inputs, whose: str) -> None:
     InputError
         If a column is absent; the message names all that are.
     """
-    missing = [column for column in inputs.columns if column not in sample.fields]
+    columns = (*inputs.columns, *inputs.jet_columns)
+    missing = [column for column in columns if column not in sample.fields]
     if missing:
         raise InputError(
             f"the features need {', '.join(missing)}, which {whose} do not have; "

@@ -232,5 +232,6 @@ def _simulated(
     for name, options in settings.items():
         jets = simulate_jets(number, seed=1000 + seed, workers=workers, progress=False, **options)
         advance()
-        found[name] = jets[[*run.feature_set.columns, "p4", "label"]]
+        needed = (*run.feature_set.columns, *run.feature_set.jet_columns)
+        found[name] = jets[[*needed, "p4", "label"]]
     return found

@@ -15,6 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from pcloud.errors import InputError
+from pcloud.features import FeatureSet
 from pcloud.grid.images import ImageFormat
 from pcloud.models.axes import Axis, class_axes, feature_axes
 from pcloud.training.checkpoint import Tagger, write_atomic
@@ -123,7 +124,7 @@ def transfer(weights: Weights, tagger: Tagger, *, reset_head: bool = False) -> T
     """
     sizes = len(tagger.feature_set), len(tagger.classes), tagger.options
     head = class_axes(tagger.name, *sizes)
-    same_inputs = weights.feature_set == tagger.feature_set
+    same_inputs = _standardisation(weights.feature_set) == _standardisation(tagger.feature_set)
     inputs = {} if same_inputs else feature_axes(tagger.name, *sizes)
     if reset_head and not head:
         raise InputError(f"model {tagger.name!r} has no head: nothing in it grows with the classes")
@@ -142,7 +143,23 @@ def transfer(weights: Weights, tagger: Tagger, *, reset_head: bool = False) -> T
     tagger.model.load_state_dict(state)
     unused = [name for name in weights.state if name not in state]
     tensors += [_entry(name, weights.state[name], None, "skipped") for name in unused]
-    return TransferReport(weights.origin, tensors, [order.note for order in orders if order.note])
+    notes = [_note_on_reference(weights, tagger), *(order.note for order in orders)]
+    return TransferReport(weights.origin, tensors, [note for note in notes if note])
+
+
+def _standardisation(inputs: Inputs | None) -> object:
+    return inputs.features if isinstance(inputs, FeatureSet) else inputs
+
+
+def _note_on_reference(weights: Weights, tagger: Tagger) -> str:
+    """The momentum that features are relative to, where it has changed."""
+    named = {"stored": "the stored momentum of the jet", "particles": "the sum of its particles"}
+    before, now = (
+        named.get(getattr(inputs, "reference", ""), "")
+        for inputs in (weights.feature_set, tagger.feature_set)
+    )
+    changed = before and now and before != now
+    return f"features were relative to {before}, here to {now}" if changed else ""
 
 
 @dataclass(frozen=True)

@@ -96,12 +96,15 @@ def _official(path: Path, model: str) -> Weights:
     number, outputs = sizes.pop("in_features"), sizes.pop("num_classes")
     inputs = {len(features): features for features in FEATURE_SETS.values()}
     classes = list(dataset_info("jetclass").classes)
+    features = inputs.get(number)
+    if features is not None and outputs == len(classes):  # JetClass files store momenta of jets
+        features = features.for_jets(stored=True)
     return Weights(
         f"official {model} weights {path}",
         model,
         sizes,
         state,
-        inputs.get(number),
+        features,
         classes if outputs == len(classes) else None,
         saw_padding=True,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 import pcloud
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.training.inputs import network_inputs
 
 
 def weaver_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -57,6 +59,20 @@ def test_files_that_hold_no_such_weights_are_refused(tmp_path):
         pcloud.load_official("particlenet", path)
     with pytest.raises(UnknownNameError, match="did you mean 'particlenet'"):
         pcloud.load_official("particle_net", path)
+
+
+@pytest.mark.rounding
+@pytest.mark.parametrize("features", ["kin", "full"])
+@torch.no_grad()
+def test_jetclass_files_give_the_inputs_and_scores_of_the_authors(reference_data, features):
+    """Inputs and logits by weaver-core, with the authors' configuration, of the same file."""
+    official = np.load(reference_data / "jetclass2_example_100_official.npz")
+    jets = pcloud.read_jets(reference_data / "jetclass2_example_100.root")
+    (batch,) = pcloud.JetLoader(pcloud.JetDataset(jets, features), len(jets))
+    np.testing.assert_allclose(batch.x, official[f"x_{features}"], atol=1e-5)
+    weights = reference_data / f"particlenet_jetclass_{features}_official.pt"
+    logits = pcloud.load_official("particlenet", weights)(*network_inputs(batch))
+    np.testing.assert_allclose(logits, official[f"logits_{features}"], rtol=1e-4, atol=1e-4)
 
 
 def test_code_in_a_weights_file_is_not_run(tmp_path):

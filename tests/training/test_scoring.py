@@ -15,7 +15,7 @@ import torch
 from pcloud import JetDataset, JetLoader, Run, train
 from pcloud.errors import InputError
 from pcloud.evaluation import evaluate_scores_file, read_metrics, read_scores
-from pcloud.io import write_jets
+from pcloud.io import read_jets, write_jets
 from pcloud.training import TrainConfig, evaluate_run, predict_file, run, scoring
 from pcloud.training.folder import write_config
 from tests.training.conftest import TINY, make_jets
@@ -195,3 +195,14 @@ def test_a_run_without_a_finished_epoch_says_so(tmp_path: Path) -> None:
     assert not run.finished
     with pytest.raises(InputError, match=r"has no checkpoint 'best'.*continue it with"):
         run.model()
+
+
+def test_a_run_on_stored_momenta_of_jets_refuses_jets_without(options, tmp_path):
+    jets = make_jets(200)
+    total = {c: 1.05 * ak.sum(jets.p4[c], axis=1) for c in ("E", "px", "py", "pz")}
+    write_jets(ak.with_field(jets, ak.zip(total), "jet_p4"), tmp_path / "stored.parquet")
+    run = train(**options | {"data": str(tmp_path / "stored.parquet")})
+    assert run.feature_set.reference == "stored"
+    assert run.predict(read_jets(tmp_path / "stored.parquet")[:5]).shape == (5, 2)
+    with pytest.raises(InputError, match="need jet_p4, which these jets do not have"):
+        run.predict(jets[:5])

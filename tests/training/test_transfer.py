@@ -173,7 +173,7 @@ def official_file(path: Path, num_classes: int, in_features: int = 7) -> nn.Modu
 def test_official_files_know_what_the_number_of_inputs_and_classes_tells(tmp_path: Path) -> None:
     official_file(tmp_path / "jetclass.pt", 10)
     weights = read_weights(tmp_path / "jetclass.pt", "particlenet_lite")
-    assert weights.feature_set == KIN
+    assert weights.feature_set == KIN.for_jets(stored=True)
     assert weights.classes[0] == "QCD"
     assert weights.options["hidden"] == 128
     official_file(tmp_path / "other.pt", 2, in_features=5)
