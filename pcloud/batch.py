@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import awkward as ak
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset
 from torch_geometric.data import Batch, Data, InMemoryDataset
 
 from pcloud.errors import InputError
@@ -17,6 +19,7 @@ from pcloud.features import Feature, FeatureSet, feature_set
 from pcloud.nn.layout import RaggedLayout
 from pcloud.order import canonical_order
 
+_OF_JETS = ("y", "jet_p4")  # one row for each jet, where there are any
 _PORTION = 20_000  # jets whose features are made at a time: 30 MB of float64 for each column
 
 __all__ = ["JetDataset", "JetLoader", "collate", "network_arguments"]
@@ -89,14 +92,67 @@ class JetDataset(InMemoryDataset):
         self.p4 = self.in_order(p4)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
         self.x = self._features({name: self.in_order(values) for name, values in extras.items()})
+        self._describe_to_pyg()
+
+    def _describe_to_pyg(self) -> None:
+        """Tell PyG which rows of which tensor belong to a jet."""
         self._data = Data(x=self.x, p4=self.p4)
         self.slices = {"x": self.ptr, "p4": self.ptr}
-        if self.jet_p4 is not None:
-            self._data.jet_p4 = self.jet_p4
-            self.slices["jet_p4"] = torch.arange(len(self.ptr))
-        if self.y is not None:
-            self._data.y = self.y
-            self.slices["y"] = torch.arange(len(self.y) + 1)
+        for name in _OF_JETS:
+            if getattr(self, name) is not None:
+                self._data[name] = getattr(self, name)
+                self.slices[name] = torch.arange(len(self.ptr))
+
+    def index_select(self, idx: Any) -> JetDataset:
+        """A data set of some jets, by slice, indices or mask; its tensors are those of these jets."""
+        if isinstance(idx, Tensor | np.ndarray):
+            idx = np.asarray(idx).reshape(-1)
+            idx = (np.flatnonzero(idx) if idx.dtype == bool else idx).tolist()
+        jets = torch.as_tensor(super().index_select(idx).indices(), dtype=torch.long)
+        rows, jet, ptr = _rows_of(self.ptr, jets)
+        part = copy.copy(self)
+        part._data_list = None
+        part.ptr, part.x, part.p4 = ptr, self.x[rows], self.p4[rows]
+        for name in (*_OF_JETS, "teacher"):
+            values = getattr(self, name)
+            setattr(part, name, None if values is None else values[jets])
+        if self.order is not None:
+            part.order = self.order[rows] + (ptr[:-1] - self.ptr[jets])[jet]
+        part._describe_to_pyg()
+        return part
+
+    def copy(self, idx: Any = None) -> JetDataset:
+        """A data set of its own memory, of all jets or of some; see :meth:`index_select`."""
+        return self.index_select(slice(None) if idx is None else idx)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[JetDataset]) -> JetDataset:
+        """The jets of several data sets, one after the other.
+
+        Raises
+        ------
+        InputError
+            If they have other features, classes or columns.
+        """
+        first = parts[0]
+        whole = copy.copy(first)
+        whole._data_list = None
+        for name in ("feature_set", "classes"):
+            if any(getattr(part, name) != getattr(first, name) for part in parts):
+                raise InputError(f"data sets of different {name} cannot be put together")
+        whole.ptr = torch.cat([torch.zeros(1, dtype=torch.long), *(p.ptr.diff() for p in parts)])
+        whole.ptr = whole.ptr.cumsum(0)
+        for name in ("x", "p4", *_OF_JETS, "teacher"):
+            values = [getattr(part, name) for part in parts]
+            if any((value is None) != (values[0] is None) for value in values):
+                raise InputError(f"only some of the data sets have {name}")
+            setattr(whole, name, None if values[0] is None else torch.cat(values))
+        starts = [0, *itertools.accumulate(len(part.x) for part in parts)]
+        if any(part.order is not None for part in parts):
+            orders = [torch.arange(len(p.x)) if p.order is None else p.order for p in parts]
+            whole.order = torch.cat([o + start for o, start in zip(orders, starts, strict=False)])
+        whole._describe_to_pyg()
+        return whole
 
     def in_order(self, values: Tensor) -> Tensor:
         """One row for each particle, from the order of the jets given to that of the data set."""
@@ -164,7 +220,8 @@ class JetLoader:
     Parameters
     ----------
     data : JetDataset
-        The jets, possibly a subset as from ``data[:1000]``.
+        The jets, possibly some of them as from ``data[:1000]``; or what `random_split`, `Subset` and
+        `ConcatDataset` of ``torch.utils.data`` make of such data sets.
     batch_size : int
         Jets per batch.
     shuffle : bool
@@ -179,12 +236,12 @@ class JetLoader:
     Raises
     ------
     InputError
-        If `batch_size` is not positive.
+        If `batch_size` is not positive, or `data` are no jets.
     """
 
     def __init__(
         self,
-        data: JetDataset,
+        data: JetDataset | Subset | ConcatDataset,
         batch_size: int = 512,
         shuffle: bool = False,
         seed: int = 0,
@@ -193,7 +250,7 @@ class JetLoader:
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        self.data = data
+        self.data = self._as_jets(data)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -202,6 +259,19 @@ class JetLoader:
         self.epoch = 0
         self._first = 0  # batch with which the next iteration starts: 0 unless continued
         self._next = 0  # batch that comes next
+
+    def _as_jets(self, data: Any) -> JetDataset:
+        """A data set of jets from what ``torch.utils.data`` makes of some."""
+        if isinstance(data, Subset):
+            return self._as_jets(data.dataset)[list(data.indices)]
+        if isinstance(data, ConcatDataset):
+            return JetDataset.concatenate([self._as_jets(part) for part in data.datasets])
+        if not isinstance(data, JetDataset):
+            raise InputError(
+                f"JetLoader takes a JetDataset, or a Subset or ConcatDataset of some, not "
+                f"{type(data).__name__}; torch_geometric.loader.DataLoader takes any list of Data"
+            )
+        return data
 
     @property
     def dataset(self) -> JetDataset:
@@ -238,11 +308,20 @@ class JetLoader:
         self.epoch, self._first, self._next = state["epoch"], state["next"], state["next"]
 
     def _order(self) -> Tensor:
-        jets = torch.as_tensor(self.data.indices(), dtype=torch.long)
         if not self.shuffle:
-            return jets
+            return torch.arange(len(self.data))
         generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
-        return jets[torch.randperm(len(jets), generator=generator)]
+        return torch.randperm(len(self.data), generator=generator)
+
+
+def _rows_of(ptr: Tensor, jets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of the particles of some jets, the place of the jet of each, and the new offsets."""
+    start = ptr[jets]
+    counts = ptr[jets + 1] - start
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    jet = torch.repeat_interleave(torch.arange(len(jets)), counts)
+    rows = torch.arange(len(jet)) + torch.repeat_interleave(start - offsets[:-1], counts)
+    return rows, jet, offsets
 
 
 def network_arguments(x: Tensor, p4: Tensor, batch: Tensor, jet_p4: Tensor | None) -> tuple:
@@ -272,25 +351,16 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
         With ``x``, ``p4``, ``batch``, ``ptr``; ``y``, ``jet_p4`` and ``teacher`` where the jets
         have them.
     """
-    start = data.ptr[jets]
-    counts = data.ptr[jets + 1] - start
-    ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    jet = torch.repeat_interleave(torch.arange(len(jets)), counts)
-    particle = torch.arange(len(jet)) + torch.repeat_interleave(start - ptr[:-1], counts)
-
+    particle, jet, ptr = _rows_of(data.ptr, jets)
     x, p4 = (rows.index_select(0, particle) for rows in (data.x, data.p4))
     batch = copy.copy(_NO_JETS)
     batch.x, batch.p4, batch.batch, batch.ptr = x, p4, jet, ptr
     slices, zeros = {"x": ptr, "p4": ptr}, torch.zeros(len(jets), dtype=torch.long)
-    if data.y is not None:
-        batch.y = data.y[jets]
-        slices["y"] = torch.arange(len(jets) + 1)
-    if data.jet_p4 is not None:
-        batch.jet_p4 = data.jet_p4[jets]
-        slices["jet_p4"] = torch.arange(len(jets) + 1)
-    if data.teacher is not None:
-        batch.teacher = data.teacher[jets]
-        slices["teacher"] = torch.arange(len(jets) + 1)
+    for name in (*_OF_JETS, "teacher"):
+        values = getattr(data, name)
+        if values is not None:
+            batch[name] = values[jets]
+            slices[name] = torch.arange(len(jets) + 1)
     batch._num_graphs = len(jets)
     batch._slice_dict = slices
     batch._inc_dict = dict.fromkeys(slices, zeros)

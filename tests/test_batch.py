@@ -6,6 +6,7 @@ import awkward as ak
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import ConcatDataset, random_split
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
@@ -140,3 +141,37 @@ def test_bad_jets_are_refused():
         JetDataset(make_jets([3]), features="kinpid")
     with pytest.raises(InputError, match="at least 1, got 0"):
         JetLoader(JetDataset(make_jets([3])), 0)
+
+
+def test_attributes_of_a_part_are_those_of_its_jets():
+    data = JetDataset(make_jets(COUNTS))
+    data.teacher = torch.randn(10, 2)
+    mask = torch.tensor([True, False] * 5)
+    for part in (data.shuffle(), data[[7, 2, 5]], data[:4], data[mask], data[3:][1:4], data.copy()):
+        items = [part[i] for i in range(len(part))]
+        assert torch.equal(part.y, torch.cat([item.y for item in items]))
+        assert torch.equal(part.x, torch.cat([item.x for item in items]))
+        assert part.ptr.diff().tolist() == [len(item.x) for item in items]
+        assert len(part.teacher) == len(part)
+        loaded = list(JetLoader(part, 3))
+        assert torch.equal(part.p4, torch.cat([batch.p4 for batch in loaded]))
+        assert torch.equal(part.teacher, torch.cat([batch.teacher for batch in loaded]))
+    assert torch.equal(
+        data[[7, 2]].in_order(data[[7, 2]].in_input_order(data[[7, 2]].x)), data[[7, 2]].x
+    )
+
+
+def test_parts_made_by_pytorch_are_loaded():
+    data = JetDataset(make_jets(COUNTS))
+    first, second = random_split(data, [6, 4], generator=torch.Generator().manual_seed(0))
+    labels = torch.cat([batch.y for batch in JetLoader(first, 4)])
+    assert torch.equal(labels, data.y[torch.tensor(first.indices)])
+    both = JetLoader(ConcatDataset([first, second]), 10)
+    (batch,) = both
+    indices = torch.tensor([*first.indices, *second.indices])
+    assert torch.equal(batch.y, data.y[indices])
+    assert torch.equal(batch.x, data[indices].x)
+    with pytest.raises(InputError, match=r"takes a JetDataset, .* not list"):
+        JetLoader([1, 2])
+    with pytest.raises(InputError, match="only some of the data sets have y"):
+        JetLoader(ConcatDataset([data, JetDataset(make_jets(COUNTS, label=False))]))

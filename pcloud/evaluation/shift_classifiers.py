@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,10 +60,8 @@ def network(
         from pcloud.batch import JetDataset, JetLoader
         from pcloud.models import build_model
 
-        jets = samples.jets()
-        target = torch.from_numpy(is_second.astype(np.int64))
+        jets = ak.with_field(samples.jets(), is_second.astype(np.int64), "label")
         data = JetDataset(jets, features)
-        data.y = target
         parts = [data[torch.from_numpy(np.flatnonzero(part))] for part in (~in_test, in_test)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

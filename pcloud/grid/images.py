@@ -204,6 +204,9 @@ class ImageLoader(JetLoader):
 
     data: ImageDataset  # type: ignore[assignment]
 
+    def _as_jets(self, data: Any) -> Any:
+        return data
+
     def collate(self, index: Tensor) -> ImageBatch:
         """The batch of some images."""
         images = self.data.feature_set(self.data.images[index])

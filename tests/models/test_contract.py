@@ -48,7 +48,7 @@ def test_the_order_of_particles_is_irrelevant(model):
     generator = torch.Generator().manual_seed(1)
     shuffled = torch.argsort(batch + 0.9 * torch.rand(len(batch), generator=generator))
     torch.testing.assert_close(
-        model(x[shuffled], p4[shuffled], batch), model(x, p4, batch), rtol=1e-4, atol=1e-5
+        model(x[shuffled], p4[shuffled], batch), model(x, p4, batch), rtol=1e-5, atol=1e-5
     )
 
 
