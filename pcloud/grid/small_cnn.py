@@ -1,7 +1,8 @@
-"""A CNN of two convolutions, and the same network on a group."""
+"""A CNN of a few convolutions, and the same network on a group."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ __all__ = ["SmallCNN", "group_cnn"]
 
 @register_model("cnn", paper="", year=1998, use="a first network on images", kind="image")
 class SmallCNN(nn.Module):
-    """Two convolutions with ReLU and max-pooling, then a perceptron with two hidden layers.
+    """Convolutions with ReLU and max-pooling, then a perceptron; by default two layers of each.
 
     The first hidden layer, of the flattened maps, is written as a convolution with filters as
     large as the maps, which is the same: so that it, too, can have orientations.
@@ -31,9 +32,9 @@ class SmallCNN(nn.Module):
     size : (int, int)
         Height and width of the images.
     channels : sequence of int
-        Of the two convolutions, 5x5.
+        Widths of the convolutions, 5x5; at least one.
     hidden : sequence of int
-        Widths of the two hidden layers.
+        Widths of the hidden layers; at least one.
     pooling : {"max", "average", "none"}
         After each convolution, over 2x2 pixels.
     batch_norm : bool
@@ -42,6 +43,11 @@ class SmallCNN(nn.Module):
         Before each hidden layer.
     layers : Layers
         Ordinary or equivariant.
+
+    Raises
+    ------
+    InputError
+        If there is no convolution or no hidden layer, or the images are too small or not square.
 
     References
     ----------
@@ -63,28 +69,28 @@ class SmallCNN(nn.Module):
         layers: Layers = PLAIN,
     ) -> None:
         super().__init__()
-        first, second = channels
+        for option, widths in (("channels", channels), ("hidden", hidden)):
+            if not widths:
+                raise InputError(f"{option} needs at least one width, such as [16]")
         norm = layers.norm if batch_norm else _nothing
         pool = {"max": layers.max_pool, "average": layers.average_pool, "none": _nothing}[pooling]
-        self.features = nn.Sequential(
-            layers.lift(in_channels, first, 5),
-            norm(first),
-            nn.ReLU(),
-            pool(2, 2),
-            layers.conv(first, second, 5),
-            norm(second),
-            nn.ReLU(),
-            pool(2, 2),
-        )
+        convolutions = [layers.lift(in_channels, channels[0], 5)]
+        convolutions += [layers.conv(a, b, 5) for a, b in itertools.pairwise(channels)]
+        parts = [
+            (convolution, norm(width), nn.ReLU(), pool(2, 2))
+            for convolution, width in zip(convolutions, channels, strict=True)
+        ]
+        self.features = nn.Sequential(*itertools.chain.from_iterable(parts))
         side = _side(self.features, in_channels, size)
         self.drop = nn.Dropout(dropout)
-        self.hidden = nn.Sequential(layers.conv(second, hidden[0], side), nn.ReLU(), layers.pool())
+        first_hidden = layers.conv(channels[-1], hidden[0], side)
+        self.hidden = nn.Sequential(first_hidden, nn.ReLU(), layers.pool())
+        further = [(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(hidden)]
         self.head = nn.Sequential(
             nn.Flatten(),
             nn.Dropout(dropout),
-            nn.Linear(hidden[0], hidden[1]),
-            nn.ReLU(),
-            nn.Linear(hidden[1], num_classes),
+            *itertools.chain.from_iterable(further),
+            nn.Linear(hidden[-1], num_classes),
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -159,3 +159,23 @@ def test_sizes_that_do_not_fit_are_refused():
         build_network("cnn", 1, 10, (10, 10))
     with pytest.raises(InputError, match="square"):
         build_network("cnn", 1, 10, (28, 36))
+
+
+@pytest.mark.parametrize("name", ["cnn", "group_cnn"])
+@pytest.mark.parametrize("channels", [(4,), (4, 8, 12)])
+@pytest.mark.parametrize("hidden", [(16,), (16, 12, 8)])
+def test_a_cnn_has_the_layers_that_were_asked_for(name, channels, hidden):
+    model = pcloud.build_model(
+        name, 1, num_classes=3, size=(44, 44), channels=channels, hidden=hidden
+    )
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    assert len(weights) == len(channels) + len(hidden) + 1
+    linears = [m.out_features for m in model.head if isinstance(m, torch.nn.Linear)]
+    assert linears == [*hidden[1:], 3]
+    assert model(torch.rand(2, 1, 44, 44)).shape == (2, 3)
+
+
+def test_a_cnn_without_layers_is_refused():
+    for option in ("channels", "hidden"):
+        with pytest.raises(InputError, match=f"{option} needs at least one width"):
+            pcloud.build_model("cnn", 1, size=(28, 28), **{option: []})
