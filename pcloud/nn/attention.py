@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcloud.nn.derivatives import first_derivative, wants_higher_derivatives
+from pcloud.nn.derivatives import first_derivative, kernel_allowed
 from pcloud.nn.dropout import drop_, keep_
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.precision import single, without_autocast
@@ -218,7 +218,7 @@ def attend(qkv: Tensor, slots: HeadSlots, bias: Sequence[Tensor], dropout: float
     """Attention of queries to keys and values ``qkv (N, 3, heads, d)``, shape (N, heads d)."""
     if len(qkv) == 0:
         return qkv[:, 0].flatten(1)
-    if qkv.device.type != "cpu" or wants_higher_derivatives():
+    if qkv.device.type != "cpu" or not kernel_allowed(qkv, *bias):
         return _plain(qkv, slots, bias, dropout)
     with without_autocast(qkv):
         return _Attention.apply(qkv, slots, dropout, *bias)

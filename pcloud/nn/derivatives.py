@@ -1,4 +1,9 @@
-"""Derivatives by inputs alone, and higher ones where a fast backward pass knows the first only."""
+"""The one gate of all fast passes, and derivatives of higher order.
+
+A layer is written as its plain formula, with a fast pass beside it where that pays. The plain
+formula can do everything: it can be compiled, exported, transformed by `torch.func` and
+differentiated any number of times. The fast pass is taken where :func:`kernel_allowed` says so.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +15,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
     "first_derivative",
     "frozen",
     "higher_derivatives",
+    "kernel_allowed",
     "through_relu",
-    "wants_higher_derivatives",
 ]
 
 _WANTED = ContextVar("higher_derivatives", default=False)
@@ -25,9 +31,13 @@ _WANTED = ContextVar("higher_derivatives", default=False)
 
 @contextmanager
 def higher_derivatives() -> Iterator[None]:
-    """Context in which every layer can be differentiated again and again, and is slower.
+    """Context in which every layer computes its plain formula, which has derivatives of any order.
 
-    For the forward pass and all derivatives.
+    Both the forward pass and the derivatives must be computed inside it::
+
+        with higher_derivatives():
+            (slope,) = torch.autograd.grad(model(x, p4, batch).sum(), x, create_graph=True)
+            slope.square().sum().backward()
     """
     token = _WANTED.set(True)
     try:
@@ -37,14 +47,45 @@ def higher_derivatives() -> Iterator[None]:
         _WANTED.reset(token)
 
 
-def wants_higher_derivatives() -> bool:
-    """Whether a layer must take its plain path."""
-    return _WANTED.get()
+def kernel_allowed(*tensors: Tensor) -> bool:
+    """Return True where a layer may take its fast pass instead of its plain formula.
+
+    A fast pass works on the memory of ordinary tensors and has a first derivative only. It is not
+    allowed
+
+    - while a graph is captured: `torch.compile`, `torch.export`, `torch.onnx`, `torch.jit.trace`;
+    - under a transform of `torch.func` or in forward-mode differentiation;
+    - inside :func:`higher_derivatives`;
+    - for tensors without memory (fake, meta), other subclasses of Tensor, and empty tensors.
+
+    Parameters
+    ----------
+    *tensors : Tensor
+        Inputs that the fast pass would read.
+    """
+    # First, because a compiler must not look at what follows.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
+        return False
+    if _WANTED.get() or _transforming():
+        return False
+    return all(_has_values(tensor) for tensor in tensors)
+
+
+def _transforming() -> bool:
+    """Return True under `torch.func` or inside a level of forward-mode differentiation.
+
+    Asked of the process and not of the inputs: parameters, too, may be wrapped.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def _has_values(tensor: Tensor) -> bool:
+    return type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta and tensor.numel() > 0
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Context in which no gradients of the weights are computed, which are half of a way back."""
+    """Context without gradients of the weights, which are half of the work of a backward pass."""
     free = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in free:
@@ -56,19 +97,24 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Backward pass of an autograd function that refuses to be differentiated itself.
+    """Decorate the backward pass of an autograd function that has a first derivative only.
 
-    PyTorch's ``once_differentiable`` does not do so reliably: the node that raises its error has no
-    inputs, so that ``torch.autograd.grad(..., inputs)`` walks around it, and the second derivative
-    silently lacks a part.
+    Such a pass works in chunks, in place and on saved intermediate results, so that autograd cannot
+    record it. It raises an error as soon as it is asked for a gradient that can be differentiated
+    (``create_graph=True``) or for several gradients at once (``is_grads_batched=True``).
+
+    PyTorch's ``once_differentiable`` raises only if the second backward pass reaches its node. That
+    node has no inputs, so that no path leads from it to a parameter or an input:
+    ``torch.autograd.grad(..., inputs)`` leaves it out, and the second derivative silently lacks
+    every term that goes through the layer.
     """
 
     @wraps(backward)
     def checked(ctx: Any, *gradients: Any) -> Any:
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or _transforming():
             raise RuntimeError(
-                "this layer has a first derivative only: take higher ones inside "
-                "pcloud.nn.derivatives.higher_derivatives()"
+                "the fast pass of this layer has a first derivative only: compute the forward pass "
+                "and all derivatives inside pcloud.nn.derivatives.higher_derivatives()"
             )
         return backward(ctx, *gradients)
 
@@ -76,5 +122,8 @@ def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def through_relu(grad: Tensor, h: Tensor, out: Tensor) -> None:
-    """`grad` from behind a ReLU that gave `h` to before it, into `out`, which may be `grad`."""
+    """Write to `out` the gradient before a ReLU from `grad` behind it and its result `h`.
+
+    `out` may be `grad` itself.
+    """
     torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=out)

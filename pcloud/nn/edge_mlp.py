@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pcloud.nn.batch_norm import folded, track
-from pcloud.nn.derivatives import through_relu
+from pcloud.nn.derivatives import first_derivative, kernel_allowed, through_relu
 from pcloud.nn.layout import take_rows
 from pcloud.nn.precision import product_dtype, single, without_autocast
 
@@ -42,9 +41,9 @@ def mean_messages(
 ) -> Tensor:
     """Mean over neighbours j of ``relu(norm(... relu(norm(center_i + other_j)) ...))``.
 
-    The same function is computed in three ways: in chunks with a backward pass of its own while
-    training, in chunks with the normalisation folded into the weights where no gradient is wanted,
-    and plainly otherwise, under compilation, export, and wherever higher derivatives may be taken.
+    There are two fast passes, both in chunks: one for training, with its own backward pass, and one
+    for scoring without gradients, with the normalisations folded into the weights. Everything else
+    is computed by the plain formula.
 
     Parameters
     ----------
@@ -63,7 +62,7 @@ def mean_messages(
     """
     modes = {norm.training for norm in norms}  # both, where some are frozen
     training = True in modes
-    if torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export() or center.shape[0] == 0:
+    if not kernel_allowed(center, other, neighbors):
         return _plain(center, other, neighbors, linears, norms)
     if modes == {True} and torch.is_grad_enabled():
         return _train(center, other, neighbors, linears, norms)
@@ -231,7 +230,7 @@ class _MeanMessages(torch.autograd.Function):
         return (out, *statistics)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         depth = ctx.depth
         center, other, neighbors, rstd0, out, *rest = ctx.saved_tensors

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud.nn.chunks import chunks
-from pcloud.nn.derivatives import first_derivative, wants_higher_derivatives
+from pcloud.nn.derivatives import first_derivative, kernel_allowed
 from pcloud.nn.dropout import Dropout, drop_, keep_
 from pcloud.nn.precision import product_dtype, single, without_autocast
 
@@ -45,8 +45,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, C) from ``x (N, C)``."""
-        compiling = torch.compiler.is_compiling()
-        if x.device.type != "cpu" or compiling or wants_higher_derivatives():
+        if x.device.type != "cpu" or not kernel_allowed(x):
             return self._plain(x)
         dtype, dropout = product_dtype(x), self.dropout.p if self.training else 0.0
         eps, store = (self.norm.eps, self.inner_norm.eps), torch.is_grad_enabled()

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pcloud.nn.batch_norm import folded, track
 from pcloud.nn.chunks import chunks
+from pcloud.nn.derivatives import first_derivative, kernel_allowed
 from pcloud.nn.precision import product_dtype, without_autocast
 
 __all__ = ["NormedMLP"]
@@ -27,9 +27,9 @@ __all__ = ["NormedMLP"]
 class NormedMLP(nn.Module):
     """Batch normalisation of the inputs, then linear map, normalisation and GELU for each layer.
 
-    The same function is computed in three ways: in chunks with a backward pass of its own while
-    training, in chunks with the normalisations folded into the maps where no gradient is wanted,
-    and plainly otherwise, under compilation and where a gradient to the inputs is wanted.
+    There are two fast passes, both in chunks: one for training, with its own backward pass, and one
+    for scoring without gradients, with the normalisations folded into the maps. Everything else is
+    computed by the plain formula, also where the inputs require a gradient.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class NormedMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Rows (M, C) from rows ``x (M, F)``."""
         layers = [*self.linears], [*self.norms]
-        if torch.compiler.is_compiling() or x.requires_grad or len(x) < 2:
+        if not kernel_allowed(x) or x.requires_grad or len(x) < 2:
             return _plain(x, *layers)
         modes = {norm.training for norm in self.norms}  # both, where some are frozen
         if modes == {True} and torch.is_grad_enabled():
@@ -183,7 +183,7 @@ class _NormedMLP(torch.autograd.Function):
         return (out, *statistics)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         net = _Layers.of(ctx.saved_tensors)
         gradients: tuple[list[Tensor], ...] = ([], [], [], [])  # as in _split, from last to first

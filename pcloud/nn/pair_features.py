@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pcloud import kinematics
+from pcloud.nn.derivatives import kernel_allowed
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.normed_mlp import NormedMLP
 from pcloud.nn.precision import single
@@ -79,7 +79,15 @@ class Pairs:
         -inf where the second slot is empty. Where the first is, there is something finite, through
         which no gradient flows.
         """
-        return _Spread.apply(x, self.ordered, *self.index)
+        if kernel_allowed(x):
+            return _Spread.apply(x, self.ordered, *self.index)
+        return _spread(x, self.index)
+
+
+def _spread(x: Tensor, index: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    table = F.pad(x.t(), (0, 1), value=-torch.inf)  # (F, M + 1)
+    dense = (table.index_select(1, i.flatten()).unflatten(1, i.shape) for i in index)
+    return tuple(d.transpose(0, 1).contiguous() for d in dense)
 
 
 def _triangle(n: Tensor) -> Tensor:
@@ -87,17 +95,17 @@ def _triangle(n: Tensor) -> Tensor:
 
 
 class _Spread(torch.autograd.Function):
-    """Both directions gather: an addition at scattered places is slow on every device."""
+    """Gathers in the backward pass, too: an addition at scattered places is slow on every device.
+
+    The backward pass can be differentiated again.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ordered: Tensor, *index: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(ordered)
-        table = F.pad(x.t(), (0, 1), value=-torch.inf)  # (F, M + 1)
-        dense = (table.index_select(1, i.flatten()).unflatten(1, i.shape) for i in index)
-        return tuple(d.transpose(0, 1).contiguous() for d in dense)
+        return _spread(x, index)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (ordered,) = ctx.saved_tensors
         grad = torch.cat([g.transpose(0, 1).flatten(1) for g in grads], 1)

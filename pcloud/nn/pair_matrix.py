@@ -1,17 +1,19 @@
 """Products with the matrices of pairs: of every jet one of receivers by senders.
 
-Each of the three functions is the derivative of the others, so that they can be differentiated
-again and again.
+Each of the three functions is the derivative of the others, so that they have derivatives of any
+order. The fast pass writes the products of all dense blocks into one tensor; the plain formula
+concatenates them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pcloud.nn.derivatives import kernel_allowed
 from pcloud.nn.pair_blocks import PairBlocks
 
 __all__ = ["outer_product", "sum_receivers", "sum_senders"]
@@ -20,19 +22,37 @@ __all__ = ["outer_product", "sum_receivers", "sum_senders"]
 @torch.compiler.disable
 def outer_product(receiver: Tensor, sender: Tensor, pairs: PairBlocks) -> Tensor:
     """``r_i . s_jk`` of all pairs, (M, K), from ``receiver (S, D)`` and ``sender (S, K, D)``."""
-    return _OuterProduct.apply(receiver.contiguous(), sender.contiguous(), pairs)
+    if kernel_allowed(receiver, sender):
+        return _OuterProduct.apply(receiver.contiguous(), sender.contiguous(), pairs)
+    blocks = _einsum(
+        "bid,bjkd->bijk", pairs.by_block(receiver.contiguous()), pairs.by_block(sender.contiguous())
+    )
+    return torch.cat([sender.new_empty(0, sender.shape[1]), *(b.flatten(0, 2) for b in blocks)])
 
 
 @torch.compiler.disable
 def sum_senders(weight: Tensor, sender: Tensor, pairs: PairBlocks) -> Tensor:
     """``sum_jk w_ijk s_jk``, (S, D), from ``weight (M, K)`` and ``sender (S, K, D)``."""
-    return _SumSenders.apply(weight.contiguous(), sender.contiguous(), pairs)
+    if kernel_allowed(weight, sender):
+        return _SumSenders.apply(weight.contiguous(), sender.contiguous(), pairs)
+    weights = pairs.pairs_by_block(weight.contiguous())
+    blocks = _einsum("bijk,bjkd->bid", weights, pairs.by_block(sender.contiguous()))
+    return torch.cat([sender[:0, 0], *(b.flatten(0, 1) for b in blocks)])
 
 
 @torch.compiler.disable
 def sum_receivers(weight: Tensor, receiver: Tensor, pairs: PairBlocks) -> Tensor:
     """``sum_i w_ijk r_i``, (S, K, D), from ``weight (M, K)`` and ``receiver (S, D)``."""
-    return _SumReceivers.apply(weight.contiguous(), receiver.contiguous(), pairs)
+    if kernel_allowed(weight, receiver):
+        return _SumReceivers.apply(weight.contiguous(), receiver.contiguous(), pairs)
+    weights = pairs.pairs_by_block(weight.contiguous())
+    blocks = _einsum("bijk,bid->bjkd", weights, pairs.by_block(receiver.contiguous()))
+    empty = receiver.new_empty(0, weight.shape[1], receiver.shape[1])
+    return torch.cat([empty, *(b.flatten(0, 1) for b in blocks)])
+
+
+def _einsum(equation: str, a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.einsum(equation, x, y) for x, y in zip(a, b, strict=True)]
 
 
 class _OuterProduct(torch.autograd.Function):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcloud.nn.derivatives import through_relu
+from pcloud.nn.derivatives import kernel_allowed, through_relu
 from pcloud.nn.pair_blocks import PairBlocks, PairRows
 from pcloud.nn.precision import product_dtype, without_autocast
 from pcloud.nn.row_products import add_row_product, for_threads, row_product, totals
@@ -66,7 +66,7 @@ class PairMessages(nn.Module):
         weight, matrices = F.pad(weight, (0, 1)), self._matrices()
         with without_autocast(receiver):
             terms = pairs.gather(receiver), pairs.gather(sender), products, weight
-            compute = plain_messages if _exporting() else messages
+            compute = messages if _fast(*terms) else plain_messages
             sums, numbers = compute(pairs, *terms, *matrices)
         return pairs.flatten(sums)[:, :-1], None if self.phi_x is None else numbers
 
@@ -94,10 +94,9 @@ def _with_bias(linear: nn.Linear) -> Tensor:
     return torch.cat([linear.weight, linear.bias.unsqueeze(-1)], dim=1)
 
 
-@torch.compiler.disable
-def _exporting() -> bool:
-    """Whether the network is about to be exported; compilation stops at this function."""
-    return torch.compiler.is_compiling()
+@torch.compiler.disable  # compilation stops here, and the fast pass runs between its parts
+def _fast(*tensors: Tensor) -> bool:
+    return kernel_allowed(*tensors)
 
 
 @torch.compiler.disable
@@ -179,7 +178,7 @@ class _Messages(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_total: Tensor, d_numbers: Tensor) -> tuple[Tensor | None, ...]:
         numbers, gates, active, *tensors = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody wants to differentiate again
+        if torch.is_grad_enabled() or not kernel_allowed(d_total, d_numbers):
             needed = ctx.needs_input_grad[2:]
             return None, None, *_plain_gradients(ctx.pairs, tensors, needed, d_total, d_numbers)
         work = _Work(ctx.pairs, *tensors)
@@ -196,10 +195,13 @@ def _plain_gradients(
     d_total: Tensor,
     d_numbers: Tensor,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients that can be differentiated again."""
+    """Gradients of the plain formula, which can be differentiated again and be transformed."""
     wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
-    outputs = plain_messages(pairs, *tensors)
-    gradients = iter(torch.autograd.grad(outputs, wanted, (d_total, d_numbers), create_graph=True))
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        outputs = plain_messages(pairs, *tensors)
+    upstream = d_total, d_numbers
+    gradients = iter(torch.autograd.grad(outputs, wanted, upstream, create_graph=again))
     return tuple(next(gradients) if need else None for need in needed)
 
 
