@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pcloud.nn.derivatives import first_derivative, kernel_allowed
+from pcloud.nn.derivatives import first_derivative, kernel_allowed, outside_transforms
 from pcloud.nn.dropout import drop_, keep_
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.precision import single, without_autocast
@@ -109,6 +110,7 @@ class HeadSlots:
 
     @classmethod
     @torch.compiler.disable
+    @outside_transforms
     def of(cls, layout: RaggedLayout, heads: int) -> HeadSlots:
         """The slots of `heads` heads per particle."""
         device = layout.ptr.device
@@ -218,7 +220,10 @@ def attend(qkv: Tensor, slots: HeadSlots, bias: Sequence[Tensor], dropout: float
     """Attention of queries to keys and values ``qkv (N, 3, heads, d)``, shape (N, heads d)."""
     if len(qkv) == 0:
         return qkv[:, 0].flatten(1)
-    if qkv.device.type != "cpu" or not kernel_allowed(qkv, *bias):
+    if not kernel_allowed(qkv, *bias):
+        with sdpa_kernel(SDPBackend.MATH):  # the others have neither jvp nor second derivatives
+            return _plain(qkv, slots, bias, dropout)
+    if qkv.device.type != "cpu":
         return _plain(qkv, slots, bias, dropout)
     with without_autocast(qkv):
         return _Attention.apply(qkv, slots, dropout, *bias)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pcloud import kinematics
 from pcloud.errors import UnknownNameError
+from pcloud.nn.derivatives import outside_transforms
 from pcloud.nn.layout import RaggedLayout
 
 __all__ = [
@@ -116,6 +117,7 @@ class ClusteringTrees:
 
 @torch.no_grad()
 @torch.compiler.disable
+@outside_transforms
 def clustering_trees(p4: Tensor, layout: RaggedLayout, algorithm: str = "kt") -> ClusteringTrees:
     """Trees in which the particles of each jet merge, pair by pair, in the E scheme.
 

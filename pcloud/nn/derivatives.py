@@ -11,20 +11,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pcloud.errors import InputError
 
 __all__ = [
     "first_derivative",
     "frozen",
     "higher_derivatives",
     "kernel_allowed",
+    "outside_transforms",
     "through_relu",
 ]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _WANTED = ContextVar("higher_derivatives", default=False)
 
@@ -80,7 +87,43 @@ def _transforming() -> bool:
 
 
 def _has_values(tensor: Tensor) -> bool:
-    return type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta and tensor.numel() > 0
+    ordinary = type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta
+    return ordinary and tensor.numel() > 0 and not _functorch.is_legacy_batchedtensor(tensor)
+
+
+def outside_transforms(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function of indices, such that no transform of `torch.func` sees its work.
+
+    Inside a transform every result of an operation is wrapped, and the values of a wrapped tensor
+    cannot be read on the host. Indices have no derivatives, so that nothing is lost.
+
+    Raises
+    ------
+    InputError
+        Where an argument is batched by `torch.func.vmap`.
+    """
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not torch._C._are_functorch_transforms_active():
+            return function(*args, **kwargs)
+        values = [_unwrapped(value, function) for value in args]
+        options = {name: _unwrapped(value, function) for name, value in kwargs.items()}
+        with torch._C._DisableFuncTorch():
+            return function(*values, **options)
+
+    return called
+
+
+def _unwrapped(value: Any, function: Callable[..., Any]) -> Any:
+    while isinstance(value, Tensor) and _functorch.is_functorch_wrapped_tensor(value):
+        if _functorch.is_batchedtensor(value):
+            raise InputError(
+                f"{function.__qualname__} computes the structure of a batch of jets, which "
+                "torch.func.vmap cannot vary: it must be the same for all"
+            )
+        value = _functorch.get_unwrapped(value)
+    return value
 
 
 @contextmanager
@@ -111,7 +154,8 @@ def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(backward)
     def checked(ctx: Any, *gradients: Any) -> Any:
-        if torch.is_grad_enabled() or _transforming():
+        batched = any(map(_functorch.is_legacy_batchedtensor, gradients))
+        if torch.is_grad_enabled() or _transforming() or batched:
             raise RuntimeError(
                 "the fast pass of this layer has a first derivative only: compute the forward pass "
                 "and all derivatives inside pcloud.nn.derivatives.higher_derivatives()"

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcloud.nn.derivatives import outside_transforms
+
 _SHORT = 16  # jets up to this length share a block: their padding costs less than a kernel call
 _SPREAD = 1.25  # longest over shortest jet in a block: at most 1.6 times the pairs, 1.2 on average
 _PAIRS = 2**22  # particle pairs per block, unless one jet alone has more: 16 MiB of float32
@@ -115,6 +117,7 @@ class RaggedLayout(_Movable):
 
     @classmethod
     @torch.compiler.disable
+    @outside_transforms
     def from_ptr(cls, ptr: Tensor, *, spread: float = _SPREAD, pairs: int = _PAIRS) -> RaggedLayout:
         """Layout of the jets ``ptr[i]:ptr[i + 1]``, on the device of `ptr`.
 
@@ -162,6 +165,7 @@ class RaggedLayout(_Movable):
 
     @classmethod
     @torch.compiler.disable
+    @outside_transforms
     def from_batch(cls, batch: Tensor, num_jets: int | None = None) -> RaggedLayout:
         """Layout of the particles with sorted jet indices `batch (N,)`.
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from pcloud import kinematics
 from pcloud.errors import UnknownNameError
+from pcloud.nn.derivatives import outside_transforms
 from pcloud.nn.layout import DenseBlock, RaggedLayout
 from pcloud.nn.pair_blocks import PairBlocks
 from pcloud.nn.pair_matrix import outer_product, sum_senders
@@ -151,6 +152,7 @@ def sum_differences(
 
 
 @torch.compiler.disable
+@outside_transforms
 def with_references(layout: RaggedLayout, count: int) -> tuple[RaggedLayout, Tensor]:
     """Layout in which `count` reference vectors stand before the particles of every jet.
 

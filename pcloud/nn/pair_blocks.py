@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pcloud.nn.derivatives import outside_transforms
 from pcloud.nn.layout import RaggedLayout, take_rows
 from pcloud.nn.row_products import split_rows, threads_of
 
@@ -103,6 +104,7 @@ class PairBlocks:
 
     @classmethod
     @torch.compiler.disable
+    @outside_transforms
     def of(cls, layout: RaggedLayout) -> PairBlocks:
         """The pairs of the jets of `layout`; made once per batch, without a synchronisation.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud import kinematics
-from pcloud.nn.derivatives import kernel_allowed
+from pcloud.nn.derivatives import kernel_allowed, outside_transforms
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.normed_mlp import NormedMLP
 from pcloud.nn.precision import single
@@ -44,6 +44,7 @@ class Pairs:
 
     @classmethod
     @torch.no_grad()
+    @outside_transforms
     def of(cls, layout: RaggedLayout) -> Pairs:
         """All pairs of the jets of `layout`, without waiting for a GPU.
 
@@ -130,7 +131,7 @@ def interactions(p4: Tensor, pairs: Pairs) -> Tensor:
     pairs : Pairs
         Of the particles.
     """
-    p4 = p4.to(single(p4))
+    p4 = p4.detach().to(single(p4))  # detached, because no_grad does not stop a forward mode
     particles = torch.stack([kinematics.pt(p4), _rapidity(p4), kinematics.phi(p4), *p4.unbind(1)])
     a, b = particles.index_select(1, pairs.first), particles.index_select(1, pairs.second)
     softer, both = torch.minimum(a[0], b[0]), a[0] + b[0]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcloud.nn.derivatives import outside_transforms
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.pooling import mean_pool
 from pcloud.nn.precision import single
@@ -48,6 +49,7 @@ class Pairs:
 
     @classmethod
     @torch.compiler.disable
+    @outside_transforms
     def of(cls, layout: RaggedLayout) -> Pairs:
         """The pairs of these particles, without a synchronisation."""
         particle = torch.arange(layout.num_particles, device=layout.batch.device)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud import kinematics
+from pcloud.nn.derivatives import outside_transforms
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.precision import single
 
@@ -56,6 +57,7 @@ class JetSequences:
 
 
 @torch.compiler.disable
+@outside_transforms
 def halved(layout: RaggedLayout, times: int) -> list[JetSequences]:
     """The jets, then every second entry of them, every second of those ..., `times` times.
 
