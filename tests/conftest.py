@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import runpy
 import sys
@@ -12,6 +13,27 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 REFERENCE = Path(os.environ.get("PCLOUD_REFERENCE_DATA", REPOSITORY / ".." / "shared" / "data"))
+
+PLAIN = bool(os.environ.get("PCLOUD_PLAIN"))  # all layers by their plain formulas
+
+
+@pytest.fixture(scope="session", autouse=PLAIN)
+def _plain_formulas() -> Iterator[None]:
+    """Take no fast pass in any test, to show that the plain formulas can do all that they do."""
+    importlib.import_module("pcloud.models")  # with every layer that has a fast pass
+    gated = [m for m in sys.modules.values() if "kernel_allowed" in vars(m)]
+    with pytest.MonkeyPatch.context() as patch:
+        for module in gated:
+            if module.__name__.startswith("pcloud."):
+                patch.setattr(module, "kernel_allowed", lambda *tensors: False)
+        yield
+
+
+@pytest.fixture
+def fast_passes() -> None:
+    """Skip tests of the fast passes themselves where there are none."""
+    if PLAIN:
+        pytest.skip("tests fast passes, which PCLOUD_PLAIN switches off")
 
 
 @pytest.fixture(scope="session")

@@ -235,7 +235,7 @@ def _plain(qkv: Tensor, slots: HeadSlots, bias: Sequence[Tensor], dropout: float
         q, k, v = block.gather(qkv).permute(2, 0, 3, 1, 4)  # (b, heads, P, d)
         out = F.scaled_dot_product_attention(q, k, v, b.to(q.dtype), dropout)
         dense.append(out.transpose(1, 2).flatten(2))
-    return slots.layout.flatten(dense)
+    return slots.layout.flatten(dense).to(qkv.dtype)
 
 
 def _scores(q: Tensor, k: Tensor, bias: Tensor) -> Tensor:

@@ -196,9 +196,12 @@ def _plain_gradients(
     d_numbers: Tensor,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the plain formula, which can be differentiated again and be transformed."""
-    wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
     again = torch.is_grad_enabled()
     with torch.enable_grad():
+        # Views, because one tensor may be computed from another, as terms normalised over the pairs
+        # are from the products: what comes through it would be counted a second time.
+        tensors = [t.view_as(t) for t in tensors]
+        wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
         outputs = plain_messages(pairs, *tensors)
     upstream = d_total, d_numbers
     gradients = iter(torch.autograd.grad(outputs, wanted, upstream, create_graph=again))
