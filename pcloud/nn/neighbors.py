@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pcloud.errors import MissingExtraError, UnknownNameError
+from pcloud.nn.derivatives import kernel_allowed
 from pcloud.nn.distances import distance_keys, rounded, squared_distances
 from pcloud.nn.layout import DenseBlock, RaggedLayout
 from pcloud.nn.neighbor_keys import NeighborKeys
@@ -121,13 +122,7 @@ def _nearest_in_block(
 
 def _can_sort_keys(pos: Tensor) -> bool:
     """True if numpy's vectorised sort can be used (about 5x faster than `topk`)."""
-    return (
-        not torch.compiler.is_compiling()  # first: what follows cannot be compiled
-        and not torch.onnx.is_in_onnx_export()
-        and pos.device.type == "cpu"
-        and type(pos) is Tensor
-        and not torch._C._functorch.is_functorch_wrapped_tensor(pos)
-    )
+    return kernel_allowed(pos) and pos.device.type == "cpu"
 
 
 def _by_topk(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
