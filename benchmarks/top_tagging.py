@@ -33,7 +33,7 @@ import pcloud
 from pcloud.errors import InputError, MissingExtraError
 from pcloud.evaluation import EvaluationTable
 from pcloud.evaluation.measured import Measured, round_together
-from pcloud.models.flops import count_flops
+from pcloud.models.flops import flops_per_jet
 from pcloud.training.environment import describe_environment
 
 METRICS = ("accuracy", "auc", "rejection@0.5", "rejection@0.3")
@@ -223,7 +223,7 @@ class Timer:
         jets = self.batch.num_graphs
         return Cost(
             sum(p.numel() for p in model.parameters()),
-            count_flops(model, *self.inputs) / jets,
+            flops_per_jet(model),
             *(jets / seconds).tolist(),
         )
 

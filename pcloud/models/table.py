@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from pcloud.errors import MissingExtraError
-from pcloud.models.flops import count_flops
+from pcloud.models.flops import flops_per_jet
 from pcloud.models.registry import build_model, list_models, model_info
 
 __all__ = ["model_table", "to_markdown"]
 
-_JETS = 128  # of the embedded test sample, on which operations are counted
 _HEADER = ["model", "paper", "year", "inputs", "exact symmetries", "parameters"]
 
 
 def model_table(*, flops: bool = False) -> list[list[str]]:
     """Header and a row for every model: paper, inputs, symmetries, size, use.
 
-    Parameters and operations are those of 7 inputs and 2 classes. A model whose extra is not
-    installed has no numbers.
+    Parameters and operations are those of 7 inputs and 2 classes, operations those of a jet of 50
+    particles. A model whose extra is not installed has no numbers.
 
     Parameters
     ----------
@@ -42,19 +39,11 @@ def _row(name: str, *, flops: bool) -> list[str]:
         model = build_model(name, in_features=7)
         numbers = [f"{sum(p.numel() for p in model.parameters()):,}"]
         if flops:
-            numbers.append(f"{count_flops(model, *_inputs()) / _JETS / 1e6:.3g}")
+            numbers.append(f"{flops_per_jet(model) / 1e6:.3g}")
     except MissingExtraError:
         numbers = ["", ""] if flops else [""]
     about = [f"arXiv:{info.paper}", str(info.year), info.inputs, ", ".join(info.symmetries)]
     return [name, *about, *numbers, info.use]
-
-
-def _inputs() -> tuple[Tensor, Tensor, Tensor]:
-    from pcloud.batch import JetDataset, JetLoader
-    from pcloud.datasets import load_dataset
-
-    (batch,) = JetLoader(JetDataset(load_dataset("simulated", "test")[:_JETS]), batch_size=_JETS)
-    return batch.x, batch.p4, batch.batch
 
 
 def _link(paper: str) -> str:

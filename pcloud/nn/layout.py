@@ -118,7 +118,9 @@ class RaggedLayout(_Movable):
     @classmethod
     @torch.compiler.disable
     @outside_transforms
-    def from_ptr(cls, ptr: Tensor, *, spread: float = _SPREAD, pairs: int = _PAIRS) -> RaggedLayout:
+    def from_ptr(
+        cls, ptr: Tensor, *, spread: float = _SPREAD, pairs: int = _PAIRS, short: int = _SHORT
+    ) -> RaggedLayout:
         """Layout of the jets ``ptr[i]:ptr[i + 1]``, on the device of `ptr`.
 
         Reads `ptr` on the host: the one synchronisation of a batch on a GPU, and none where `ptr`
@@ -132,12 +134,15 @@ class RaggedLayout(_Movable):
             Longest over shortest jet in a block.
         pairs : int
             Pairs of slots per block, unless one jet alone has more.
+        short : int
+            Length up to which jets share a block whatever the spread. With ``short=1`` and
+            ``spread=1.0`` no slot is empty.
         """
         bounds = ptr.cpu().numpy()
         counts = np.diff(bounds)
         order = np.argsort(-counts, kind="stable")
         blocks, position, slots = [], np.empty(bounds[-1], dtype=np.int64), 0
-        for jets in _similar(order, counts[order], spread, pairs):
+        for jets in _similar(order, counts[order], spread, pairs, short):
             length = counts[jets]
             slot = np.arange(length[0])
             mask = slot < length[:, None]
@@ -234,13 +239,13 @@ class RaggedLayout(_Movable):
 
 
 def _similar(
-    order: np.ndarray, counts: np.ndarray, spread: float, pairs: int
+    order: np.ndarray, counts: np.ndarray, spread: float, pairs: int, short: int
 ) -> Iterator[np.ndarray]:
     """Runs of jets of similar length, from jets in order of falling `counts`; no empty jets."""
     start, stop = 0, int(np.searchsorted(-counts, 0))
     while start < stop:
         longest = int(counts[start])
-        shortest = 1 if longest <= _SHORT else max(longest / spread, _SHORT)
+        shortest = 1 if longest <= short else max(longest / spread, short)
         similar = int(np.searchsorted(-counts, -shortest, side="right"))
         end = min(similar, start + max(1, pairs // longest**2), stop)
         yield order[start:end]

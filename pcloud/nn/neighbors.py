@@ -14,6 +14,7 @@ from pcloud.nn.derivatives import kernel_allowed
 from pcloud.nn.distances import distance_keys, rounded, squared_distances
 from pcloud.nn.layout import DenseBlock, RaggedLayout
 from pcloud.nn.neighbor_keys import NeighborKeys
+from pcloud.nn.operations import counted
 
 __all__ = ["knn", "knn_graph"]
 
@@ -24,6 +25,13 @@ _SPARE_NEIGHBORS = 4  # asked of a tree beyond k, which shows ties
 _MAX_TREE_NEIGHBORS = 256  # asked of a tree; where more points tie, all pairs are measured
 
 
+def _operations(pos: Tensor, layout: RaggedLayout, *_: object, **__: object) -> int:
+    """Operations of the products of all ordered pairs of a jet, whichever search is used."""
+    pairs = 2 * layout.num_pairs - layout.num_particles
+    return 2 * pairs * pos.shape[1]
+
+
+@counted(_operations)
 @torch.no_grad()
 def knn(
     pos: Tensor, layout: RaggedLayout, k: int, *, loop: bool = False, backend: str = "torch"
