@@ -51,4 +51,4 @@ class MissingExtraError(ImportError):
     """An optional dependency is absent; the message names the pip command."""
 
     def __init__(self, doing: str, packages: str, extra: str) -> None:
-        super().__init__(f"{doing} needs {packages}: pip install 'pcloud[{extra}]'")
+        super().__init__(f"{doing} needs {packages}: pip install 'pcloud-hep[{extra}]'")

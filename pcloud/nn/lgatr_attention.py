@@ -53,7 +53,7 @@ def check_backend() -> None:
     except ValueError as error:
         raise InputError(
             "lgatr does not find the attention of pcloud, which its installation announces: "
-            "install pcloud again"
+            "install pcloud-hep again"
         ) from error
 
 

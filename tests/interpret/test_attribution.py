@@ -246,5 +246,5 @@ def test_mistakes_are_said(jets, monkeypatch):
     with pytest.raises(InputError, match="EdgeConv"):
         edge_importance(Additive(), *(torch.zeros(1, n) for n in (7, 4)), torch.zeros(1).long())
     monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(MissingExtraError, match=r"pcloud\[trust\]"):
+    with pytest.raises(MissingExtraError, match=r"pcloud-hep\[trust\]"):
         attribute(Additive(), jets, "saliency")

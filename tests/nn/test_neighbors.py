@@ -140,7 +140,7 @@ def test_arguments_are_checked(monkeypatch):
     with pytest.raises(UnknownNameError, match="did you mean 'torch_cluster'"):
         knn(pos, layout, 3, backend="torch_clutser")
     monkeypatch.setitem(__import__("sys").modules, "torch_cluster", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'pcloud\[ext\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'pcloud-hep\[ext\]'"):
         knn(pos, layout, 3, backend="torch_cluster")
 
 

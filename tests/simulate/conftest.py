@@ -12,7 +12,8 @@ from pcloud.simulate.block import Settings, make_block
 def sim() -> None:
     """Skip where Pythia and FastJet are not installed."""
     for module in ("pythia8mc", "fastjet"):
-        pytest.importorskip(module, reason=f"{module} is not installed: pip install 'pcloud[sim]'")
+        reason = f"{module} is not installed: pip install 'pcloud-hep[sim]'"
+        pytest.importorskip(module, reason=reason)
 
 
 @pytest.fixture(scope="session")

@@ -149,5 +149,5 @@ def test_no_library_prints_on_the_screen(sim):
 def test_an_absent_extra_is_named_with_its_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "pythia8mc", None)
     monkeypatch.delitem(sys.modules, "pcloud.simulate.engines", raising=False)
-    with pytest.raises(MissingExtraError, match=r"pythia8mc and fastjet: pip install 'pcloud\[sim"):
+    with pytest.raises(MissingExtraError, match=r"fastjet: pip install 'pcloud-hep\[sim\]'"):
         simulate_jets(10)

@@ -51,5 +51,5 @@ def test_what_simulation_cannot_do_is_said_before_the_first_jet(options, few_cha
     monkeypatch.setattr("pcloud.simulate.sample.CLASSES", ("a", "b"))
     monkeypatch.setitem(sys.modules, "pythia8mc", None)
     monkeypatch.delitem(sys.modules, "pcloud.simulate.engines", raising=False)
-    with pytest.raises(ImportError, match=r"pcloud\[sim\]"):
+    with pytest.raises(ImportError, match=r"pcloud-hep\[sim\]"):
         robustness_run(run, jets=50, simulations=10)
