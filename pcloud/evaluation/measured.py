@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pcloud.errors import InputError
+
 CONFIDENCE = 0.95  # of the limits that stand in for values at the edge of their range
+ONE_SIGMA = math.erf(math.sqrt(0.5))  # 0.683, the level of `Measured.low` and `Measured.high`
+
+_BETA_SHIFT = 0.2  # 0 is the interval of Clopper and Pearson, 1/2 that of Jeffreys
+_ROUNDING = 1e-14  # relative; a spread below it is that of floating-point sums
+_MAX_SIDE_RATIO = 1.25  # between the sides of an interval that is printed with one error
+_MAX_DECIMALS = 6  # of numbers that are printed without an exponent
+
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -18,13 +33,23 @@ class Measured:
     value : float
         The value; for a limit, the limit itself.
     error : float
-        Standard error of `value`; 0 for a limit.
+        Standard error of `value`; half the distance of `low` and `high` where these are given.
+        An error of 0, or of the rounding of `value`, says that the data have no spread to take an
+        error from: it becomes NaN, and the value is printed alone.
     method : str
-        Where `error` comes from, such as ``"DeLong"``.
+        Source of `error`, such as ``"DeLong"``.
     bootstrap : float, optional
         Standard error of `value` from resampling the jets, to compare with `error`.
     limit : {"lower", "upper"}, optional
-        Says that the value is above (below) `value` at 95 % confidence.
+        Bound that `value` is, at 95 % confidence.
+    low, high : float, optional
+        Ends of the 68 % interval; by default one error below and above `value`. Of a limit, the
+        range that it leaves.
+    counts : tuple of float, optional
+        Numbers of jets that passed and of all jets, of a fraction; where its jets have unequal
+        weights, the numbers that have the same error. They give the interval at other levels.
+    degrees : int, optional
+        Degrees of freedom of Student's t, of a mean of few values.
     """
 
     value: float
@@ -32,24 +57,230 @@ class Measured:
     method: str = ""
     bootstrap: float | None = None
     limit: Literal["lower", "upper"] | None = None
+    low: float = math.nan
+    high: float = math.nan
+    counts: tuple[float, float] | None = None
+    degrees: int | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.low, self.high
+        if math.isnan(low) or math.isnan(high):
+            low, high = _default_interval(self.value, self.error, self.limit)
+        error = (high - low) / 2
+        if not error > _ROUNDING * abs(self.value):
+            low = high = error = math.nan
+        for name, number in (("low", low), ("high", high), ("error", error)):
+            object.__setattr__(self, name, number)
+
+    @classmethod
+    def fraction(cls, passed: float, total: float, method: str = "binomial") -> Measured:
+        """Fraction of jets that pass, with an interval that holds at 0 and 1 too.
+
+        Parameters
+        ----------
+        passed, total : float
+            Number of jets that pass, and of all.
+        method : str
+            Name of the error.
+
+        Returns
+        -------
+        Measured
+            The fraction with the interval of :func:`fraction_interval`. If no jet passes, or all
+            do, the limit at 95 % confidence; without jets, NaN.
+        """
+        if total <= 0:
+            return cls(math.nan, math.nan, "no jets")
+        low, high = (float(end) for end in fraction_interval(passed, total))
+        limit: Literal["lower", "upper"] | None = None
+        value = passed / total
+        if passed <= 0:
+            value, limit, method = zero_fraction_limit(total), "upper", "none passes"
+            low, high = 0.0, value
+        elif passed >= total:
+            value, limit, method = 1 - zero_fraction_limit(total), "lower", "all pass"
+            low, high = value, 1.0
+        counts = (float(passed), float(total))
+        return cls(value, 0.0, method, limit=limit, low=low, high=high, counts=counts)
+
+    @classmethod
+    def stratified_fraction(
+        cls, passed: ArrayLike, total: ArrayLike, method: str = "binomial"
+    ) -> Measured:
+        """Fraction of all jets that pass, of classes whose numbers of jets are fixed.
+
+        Each class has the binomial variance of ``(k + 1/2) / (n + 1)``, which is not 0 where all
+        its jets agree. The interval is that of a sample of one class with the same variance.
+
+        Parameters
+        ----------
+        passed, total : array_like, shape (C,)
+            Number of jets that pass, and of all, in each class.
+        method : str
+            Name of the error.
+        """
+        k, n = np.asarray(passed, dtype=float), np.asarray(total, dtype=float)
+        k, n = k[n > 0], n[n > 0]
+        number = float(n.sum())
+        mean = float(k.sum()) / number
+        if mean in (0.0, 1.0):
+            return cls.fraction(k.sum(), number, method)
+        smooth = (k + 0.5) / (n + 1)
+        variance = float(np.sum(n * smooth * (1 - smooth))) / number**2
+        same_error = mean * (1 - mean) / variance
+        return cls.fraction(mean * same_error, same_error, method)
+
+    @classmethod
+    def mean(cls, values: ArrayLike, method: str = "mean over jets") -> Measured:
+        """Mean of independent values, with the interval of Student's t.
+
+        One value, or values that are all equal, have a mean and no spread to take an error from:
+        `error`, `low` and `high` are NaN. Without values the mean is NaN, too.
+
+        Parameters
+        ----------
+        values : array_like, shape (n,)
+            The values.
+        method : str
+            Name of the error.
+        """
+        x = np.asarray(values, dtype=np.float64)
+        if len(x) == 0:
+            return cls(math.nan, math.nan, "no values")
+        mean = float(x.mean())
+        if len(x) == 1:
+            return cls(mean, math.nan, "one value")
+        if np.ptp(x) <= _ROUNDING * np.abs(x).max():
+            return cls(float(x[0]), math.nan, "all values equal")
+        degrees = len(x) - 1
+        error = float(x.std(ddof=1)) / math.sqrt(len(x)) * _student(ONE_SIGMA, degrees)
+        return cls(mean, error, method, degrees=degrees)
+
+    def interval(self, level: float = ONE_SIGMA) -> tuple[float, float]:
+        """Ends of the central interval at a confidence level.
+
+        Of a fraction it is :func:`fraction_interval`, of a mean Student's t, of other values the
+        two sides of the 68 % interval scaled as a Gaussian's.
+
+        Raises
+        ------
+        InputError
+            If `level` is not between 0 and 1, or beyond that of a limit.
+        """
+        if not 0 < level < 1:
+            raise InputError(f"a confidence level lies between 0 and 1, got {level:g}")
+        if self.counts is not None:
+            low, high = fraction_interval(*self.counts, level)
+            return float(low), float(high)
+        if self.limit:
+            if level > CONFIDENCE:
+                raise InputError(f"the limit holds at {CONFIDENCE:.0%}, not at {level:g}")
+            return self.low, self.high
+        scale = _sigmas(level)
+        if self.degrees is not None:
+            scale = _student(level, self.degrees) / _student(ONE_SIGMA, self.degrees)
+        return (
+            self.value - scale * (self.value - self.low),
+            self.value + scale * (self.high - self.value),
+        )
+
+    def scaled(self, factor: float) -> Measured:
+        """The same in another unit: value, interval and bootstrap error times `factor` > 0."""
+        again = None if self.bootstrap is None else factor * self.bootstrap
+        return Measured(
+            factor * self.value,
+            factor * self.error,
+            self.method,
+            again,
+            self.limit,
+            factor * self.low,
+            factor * self.high,
+            degrees=self.degrees,
+        )
+
+    def sides(self) -> tuple[float, float]:
+        """Distances of the value from `low` and from `high`, for error bars; 0 where unknown."""
+        if math.isnan(self.error):
+            return 0.0, 0.0
+        return max(self.value - self.low, 0.0), max(self.high - self.value, 0.0)
 
     def __float__(self) -> float:
         return self.value
 
     def __str__(self) -> str:
         """Value and error, rounded to two significant digits of the error."""
+        return self.format()
+
+    def format(self, digits: int = 2) -> str:
+        """Value and error, rounded to `digits` significant digits of the error.
+
+        Two errors where the sides of the interval differ by more than a quarter; no error where
+        the data give none.
+        """
         if self.limit:
             return f"{'>' if self.limit == 'lower' else '<'} {_round_limit(self)}"
-        return " ± ".join(round_together(self.value, self.error))
+        if not math.isfinite(self.error) or not math.isfinite(self.value):
+            return f"{self.value:.6g}"
+        down, up = self.sides()
+        if max(down, up) <= _MAX_SIDE_RATIO * min(down, up):
+            return _with_exponent([self.value, self.error], digits, "{} ± {}")
+        return _with_exponent([self.value, up, down], digits, "{} +{} -{}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings, for JSON."""
-        return asdict(self)
+        """Plain numbers and strings, for JSON; None for numbers that are not finite."""
+        return {name: _finite(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Measured:
-        """Inverse of `to_dict`."""
-        return cls(**fields)
+        """Inverse of `to_dict`, of files without an interval too."""
+        values = dict(fields)
+        for name in ("value", "error", "low", "high"):
+            if values.get(name) is None:
+                values[name] = math.nan
+        if values.get("counts") is not None:
+            passed, total = values["counts"]
+            values["counts"] = (passed, total)
+        return cls(**values)
+
+
+def fraction_interval(
+    passed: ArrayLike, total: ArrayLike, level: float = ONE_SIGMA
+) -> tuple[Floats, Floats]:
+    """Central interval of the probability behind `passed` of `total`.
+
+    Its ends are quantiles of ``Beta(k + 0.2, n - k + 0.8)`` and ``Beta(k + 0.8, n - k + 0.2)``.
+    With 0 and 1 in the place of 0.2 and 0.8 they are the ends of Clopper and Pearson, which
+    never cover less than `level` and often too much; with 1/2 those of Jeffreys, which cover
+    `level` on average and as little as 0.55 of 0.68 for some probabilities. Here the 68 % interval
+    covers 0.66 to 0.79 of the samples wherever at least ten of 50 or more jets are expected to
+    pass, and ten to fail; elsewhere 0.63 or more. If none or all pass, the interval is one-sided,
+    at 95 % or more.
+
+    Parameters
+    ----------
+    passed, total : array_like
+        Number of jets that pass, and of all; `total` at least 1.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    low, high : ndarray
+        Ends of the interval.
+
+    References
+    ----------
+    Brown, Cai and DasGupta, *Statistical Science* 16 (2001) 101.
+    """
+    from scipy.special import betaincinv
+
+    k, n = np.broadcast_arrays(np.asarray(passed, float), np.asarray(total, float))
+    tail = (1 - level) / 2
+    near, far = _BETA_SHIFT, 1 - _BETA_SHIFT
+    one_sided = -np.expm1(np.log1p(-max(level, CONFIDENCE)) / n)
+    low = np.where(k <= 0, 0.0, betaincinv(k + near, n - k + far, tail))
+    high = np.where(k >= n, 1.0, betaincinv(k + far, n - k + near, 1 - tail))
+    return np.where(k >= n, 1 - one_sided, low), np.where(k <= 0, one_sided, high)
 
 
 def round_together(value: float, error: float, digits: int = 2) -> tuple[str, str]:
@@ -62,19 +293,64 @@ def round_together(value: float, error: float, digits: int = 2) -> tuple[str, st
     >>> round_together(0.984746, 0.000178)
     ('0.98475', '0.00018')
     """
-    if not error > 0 or not math.isfinite(value):
+    if not 0 < error < math.inf or not math.isfinite(value):
         return f"{value:.6g}", f"{error:g}"
-    places = _places(error, digits)
-    places = _places(round(error, places), digits)  # 0.0996 rounds up to 0.10, not to 0.100
-    return _fixed(value, places), _fixed(error, places)
+    value_text, error_text = _round_all([value, error], digits)
+    return value_text, error_text
 
 
-def zero_fraction_limit(trials: int) -> float:
+def zero_fraction_limit(trials: float) -> float:
     """Upper limit on a probability when none of `trials` succeeded, at 95 % confidence.
 
     Solves (1 - p)^n = 0.05: about 3 / n, the "rule of three".
     """
     return -math.expm1(math.log1p(-CONFIDENCE) / trials)
+
+
+def _default_interval(
+    value: float, error: float, limit: Literal["lower", "upper"] | None
+) -> tuple[float, float]:
+    if limit == "lower":
+        return value, math.inf
+    if limit == "upper":
+        return -math.inf, value
+    return value - error, value + error
+
+
+def _sigmas(level: float) -> float:
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def _student(level: float, degrees: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, (1 + level) / 2))
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_exponent(numbers: Sequence[float], digits: int, form: str) -> str:
+    """Value and errors; very small ones with a common power of ten."""
+    largest = max(map(abs, numbers))
+    if _places(_smallest_error(numbers), digits) <= _MAX_DECIMALS or largest >= 1e-3:
+        return form.format(*_round_all(numbers, digits))
+    exponent = math.floor(math.log10(largest))
+    inner = form.format(*_round_all([x * 10.0**-exponent for x in numbers], digits))
+    return f"({inner})e{exponent:03d}"
+
+
+def _round_all(numbers: Sequence[float], digits: int) -> list[str]:
+    """Value and errors to the same place, set by the smallest error."""
+    smallest = _smallest_error(numbers)
+    places = _places(smallest, digits)
+    places = _places(round(smallest, places), digits)  # 0.0996 rounds up to 0.10, not to 0.100
+    return [_fixed(number, places) for number in numbers]
+
+
+def _smallest_error(numbers: Sequence[float]) -> float:
+    return min(error for error in numbers[1:] if error > 0)
 
 
 def _places(number: float, digits: int) -> int:
