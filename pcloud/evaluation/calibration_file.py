@@ -187,7 +187,4 @@ def _point(values: dict[str, Any]) -> WorkingPoint:
 
 
 def _fraction(passed: NDArray[np.bool_]) -> Measured:
-    """Part of the jets, with the binomial error of Laplace's estimate: not 0 at the edges."""
-    number, k = len(passed), int(passed.sum())
-    smooth = (k + 1) / (number + 2)
-    return Measured(k / max(number, 1), float(np.sqrt(smooth * (1 - smooth) / (number + 2))))
+    return Measured.fraction(int(passed.sum()), len(passed))

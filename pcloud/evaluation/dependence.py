@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError
-from pcloud.evaluation.measured import Measured, zero_fraction_limit
+from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
 from pcloud.evaluation.working_points import working_points
@@ -32,7 +32,7 @@ class Dependence:
         Edges of the K bins, of equal numbers of jets.
     signal, background : sequence of Measured
         The part of each that passes in each bin; None in a bin without jets of the kind. Where
-        none passes, a limit.
+        none or all pass, a limit.
     """
 
     observable: str
@@ -42,7 +42,12 @@ class Dependence:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
-        return asdict(self)
+        return {
+            "observable": self.observable,
+            "edges": list(self.edges),
+            "signal": [None if m is None else m.to_dict() for m in self.signal],
+            "background": [None if m is None else m.to_dict() for m in self.background],
+        }
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Dependence:
@@ -94,8 +99,8 @@ def measure_dependence(
 
     Notes
     -----
-    Errors are binomial at Laplace's estimate (k + 1) / (n + 2), so that no bin where all jets pass
-    claims to be exact.
+    Errors are binomial, at the threshold of this sample; no bin where all jets pass claims to be
+    exact.
     """
     if bins < 1:
         raise InputError(f"bins must be at least 1, got {bins}")
@@ -148,10 +153,4 @@ def signal_scores(
 
 
 def _rate(passed: NDArray[np.bool_]) -> Measured | None:
-    number, kept = len(passed), int(passed.sum())
-    if number == 0:
-        return None
-    if kept == 0:
-        return Measured(zero_fraction_limit(number), 0.0, "none passes", limit="upper")
-    smooth = (kept + 1) / (number + 2)
-    return Measured(kept / number, float(np.sqrt(smooth * (1 - smooth) / number)), "binomial")
+    return Measured.fraction(int(passed.sum()), len(passed)) if len(passed) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,7 @@ class Accuracy(Estimate):
     """Fraction of jets whose most probable class is the true one."""
 
     correct: NDArray[np.bool_]
+    labels: NDArray[np.integer]
     name: str = "accuracy"
     method: str = "binomial"
 
@@ -62,7 +63,10 @@ class Accuracy(Estimate):
 
     def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
         """Accuracy, or a limit if every jet is right or every jet wrong."""
-        return _fraction(value, error, bootstrap, self.method, len(self.correct))
+        passed, total = np.bincount(self.labels[self.correct]), np.bincount(self.labels)
+        passed = np.pad(passed, (0, len(total) - len(passed)))
+        fraction = Measured.stratified_fraction(passed, total, self.method)
+        return fraction if fraction.limit else replace(fraction, bootstrap=bootstrap)
 
 
 @dataclass(frozen=True)
@@ -162,4 +166,6 @@ def _fraction(
         return Measured(1 - bound, 0.0, "no failure", limit="lower")
     if value == 0:
         return Measured(bound, 0.0, "no success", limit="upper")
+    if not error > 0:  # none of these pairs is untied, so less than `bound` of all pairs are
+        return Measured(value, bound / 2, "all scores tied")
     return Measured(value, error, method, bootstrap)

@@ -16,7 +16,7 @@ from pcloud.errors import InputError
 CONFIDENCE = 0.95  # of the limits that stand in for values at the edge of their range
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # 0.683, the level of `Measured.low` and `Measured.high`
 
-_BETA_SHIFT = 0.2  # 0 is the interval of Clopper and Pearson, 1/2 that of Jeffreys
+_BETA_SHIFT = 0.2  # between the 0 of Clopper and Pearson and the 1/2 of Jeffreys
 _ROUNDING = 1e-14  # relative; a spread below it is that of floating-point sums
 _MAX_SIDE_RATIO = 1.25  # between the sides of an interval that is printed with one error
 _MAX_DECIMALS = 6  # of numbers that are printed without an exponent
@@ -39,7 +39,7 @@ class Measured:
     method : str
         Source of `error`, such as ``"DeLong"``.
     bootstrap : float, optional
-        Standard error of `value` from resampling the jets, to compare with `error`.
+        Standard error of `value` from resampling the jets, to compare with `error`; None for 0.
     limit : {"lower", "upper"}, optional
         Bound that `value` is, at 95 % confidence.
     low, high : float, optional
@@ -67,8 +67,11 @@ class Measured:
         if math.isnan(low) or math.isnan(high):
             low, high = _default_interval(self.value, self.error, self.limit)
         error = (high - low) / 2
-        if not error > _ROUNDING * abs(self.value):
+        rounding = _ROUNDING * abs(self.value)
+        if not error > rounding:
             low = high = error = math.nan
+        if self.bootstrap is not None and not self.bootstrap > rounding:
+            object.__setattr__(self, "bootstrap", None)
         for name, number in (("low", low), ("high", high), ("error", error)):
             object.__setattr__(self, name, number)
 
@@ -126,9 +129,24 @@ class Measured:
         if mean in (0.0, 1.0):
             return cls.fraction(k.sum(), number, method)
         smooth = (k + 0.5) / (n + 1)
-        variance = float(np.sum(n * smooth * (1 - smooth))) / number**2
-        same_error = mean * (1 - mean) / variance
-        return cls.fraction(mean * same_error, same_error, method)
+        error = math.sqrt(float(np.sum(n * smooth * (1 - smooth)))) / number
+        return cls.fraction_with_error(mean, error, method)
+
+    @classmethod
+    def fraction_with_error(cls, value: float, error: float, method: str) -> Measured:
+        """Fraction between 0 and 1 with a standard error that is more than that of counting.
+
+        The interval is that of :meth:`fraction` with as many jets as have this standard error.
+
+        Parameters
+        ----------
+        value, error : float
+            Fraction, not 0 or 1, and its standard error, not 0.
+        method : str
+            Name of the error.
+        """
+        number = value * (1 - value) / error**2
+        return cls.fraction(value * number, number, method)
 
     @classmethod
     def mean(cls, values: ArrayLike, method: str = "mean over jets") -> Measured:
@@ -254,7 +272,8 @@ def fraction_interval(
     `level` on average and as little as 0.55 of 0.68 for some probabilities. Here the 68 % interval
     covers 0.66 to 0.79 of the samples wherever at least ten of 50 or more jets are expected to
     pass, and ten to fail; elsewhere 0.63 or more. If none or all pass, the interval is one-sided,
-    at 95 % or more.
+    at 95 % or more. Numbers that are not whole, those of :meth:`Measured.fraction_with_error`,
+    take the interval of Jeffreys: the coverage of a continuous estimate does not oscillate.
 
     Parameters
     ----------
@@ -276,7 +295,9 @@ def fraction_interval(
 
     k, n = np.broadcast_arrays(np.asarray(passed, float), np.asarray(total, float))
     tail = (1 - level) / 2
-    near, far = _BETA_SHIFT, 1 - _BETA_SHIFT
+    is_whole = (k % 1 == 0) & (n % 1 == 0)
+    near = np.where(is_whole, _BETA_SHIFT, 0.5)
+    far = 1 - near
     one_sided = -np.expm1(np.log1p(-max(level, CONFIDENCE)) / n)
     low = np.where(k <= 0, 0.0, betaincinv(k + near, n - k + far, tail))
     high = np.where(k >= n, 1.0, betaincinv(k + far, n - k + near, 1 - tail))
@@ -362,8 +383,10 @@ def _fixed(number: float, places: int) -> str:
 
 
 def _round_limit(limit: Measured) -> str:
-    # A limit is rounded to the safe side. Close to 1 the digits that matter are those of 1 - x.
-    near_one = 0.5 < limit.value < 1
-    places = _places(1 - limit.value if near_one else limit.value, 2)
+    # A limit is rounded to the safe side. Close to 1, or 100 %, the digits that matter are those
+    # of the distance to it.
+    top = limit.high if limit.value < limit.high < math.inf else 1.0
+    is_near_top = top / 2 < limit.value < top
+    places = _places(top - limit.value if is_near_top else limit.value, 2)
     towards = math.floor if limit.limit == "lower" else math.ceil
     return _fixed(towards(limit.value * 10.0**places) / 10.0**places, places)

@@ -153,7 +153,7 @@ def _estimates(
     accuracy: list[Estimate] = []
     if sample.are_probabilities:
         target = binary_signal(sample, signal, background) if binary else None
-        accuracy = [Accuracy(sample.predicted(target) == sample.labels)]
+        accuracy = [Accuracy(sample.predicted(target) == sample.labels, sample.labels)]
     if binary:
         return [of_tasks[0], *accuracy, *of_tasks[1:]]
     if signal is not None:

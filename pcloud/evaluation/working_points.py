@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError
-from pcloud.evaluation.measured import Measured, zero_fraction_limit
+from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
 
 __all__ = ["WorkingPoint", "working_points"]
+
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,11 @@ class WorkingPoint:
     name : str
         What was asked for, such as ``"efficiency 0.5"``.
     threshold, efficiency, mistag_rate : Measured
-        The score, the part of the signal that passes it and the part of the background. Of the
-        two parts one was asked for: it has the error with which another sample would meet it at
-        this threshold. The other has the error at the wanted rate, which the threshold's is in.
+        The score, the part of the signal that passes it and the part of the background, both
+        counted. Of the two parts one was asked for: it has the error with which another sample
+        would meet it at this threshold. The other has the error at the wanted rate, which includes
+        that of the threshold. Where none or all pass, a part is a limit. A threshold at which
+        many scores tie has no error.
     """
 
     name: str
@@ -40,7 +45,7 @@ class WorkingPoint:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
-        return asdict(self)
+        return {k: v.to_dict() if isinstance(v, Measured) else v for k, v in vars(self).items()}
 
 
 def working_points(
@@ -62,7 +67,7 @@ def working_points(
     scores : array_like, shape (B,) or (B, C)
         Score of the signal, or the probability of each class.
     efficiencies, mistag_rates : sequence of float
-        Wanted parts of the signal, and of the background, that pass.
+        Wanted parts of the signal that pass at least, and of the background that pass at most.
     classes : sequence of str, optional
         Names of the classes.
     signal : str or int, optional
@@ -73,6 +78,9 @@ def working_points(
     Returns
     -------
     list of WorkingPoint
+        With the rates that the thresholds have on this sample. Jets of equal score pass together:
+        where scores tie, the signal efficiency may be higher than wanted and the mistag rate
+        lower; it is higher where even the highest score of the background has more jets.
 
     Raises
     ------
@@ -98,7 +106,9 @@ def working_points(
     others = ~is_signal if against is None else sample.labels == against
     # the ranking sees a score of two classes from the side of its signal
     by_efficiency = [_point(values, is_signal, others, sample.labels, e) for e in efficiencies]
-    by_mistag = [_point(values, others, is_signal, sample.labels, m) for m in mistag_rates]
+    by_mistag = [
+        _point(values, others, is_signal, sample.labels, m, at_most=True) for m in mistag_rates
+    ]
     found = [
         WorkingPoint(f"efficiency {e:g}", *point)
         for e, point in zip(efficiencies, by_efficiency, strict=True)
@@ -111,40 +121,54 @@ def working_points(
 
 
 def _point(
-    values: NDArray[np.floating],
+    values: Floats,
     wanted: NDArray[np.bool_],
     others: NDArray[np.bool_],
     labels: NDArray[np.integer],
     rate: float,
+    *,
+    at_most: bool = False,
 ) -> tuple[Measured, Measured, Measured]:
     """Threshold that `rate` of the `wanted` jets pass, their rate, and that of the `others`."""
-    number = int(wanted.sum())
-    error = float(np.sqrt(rate * (1 - rate) / number))
-    ranking = Ranking(values, wanted, others)
-    passed = float(ranking.counts.background_efficiency(np.array(rate)))
-    other = Measured(
-        passed,
-        counting_error(ranking.background_efficiency_influence(rate), labels),
-        "counting",
+    threshold = _threshold(values[wanted], rate, at_most)
+    passed = int((values[wanted] >= threshold.value).sum())
+    own_rate = Measured.fraction(passed, int(wanted.sum()))
+    passed_others, number_others = int((values[others] >= threshold.value).sum()), int(others.sum())
+    is_certain = math.isnan(threshold.error)
+    if is_certain or passed_others in (0, number_others):
+        return threshold, own_rate, Measured.fraction(passed_others, number_others)
+    part = passed / int(wanted.sum())
+    influence = Ranking(values, wanted, others).background_efficiency_influence(
+        part if part < 1 else rate
     )
-    if passed == 0:
-        limit = zero_fraction_limit(int(others.sum()))
-        other = Measured(limit, 0.0, "none passes", limit="upper")
-    return (
-        _threshold(values[wanted], rate, error),
-        Measured(rate, error, "binomial"),
-        other,
-    )
+    error = counting_error(influence, labels)
+    other_rate = passed_others / number_others
+    return threshold, own_rate, Measured.fraction_with_error(other_rate, error, "counting")
 
 
-def _threshold(values: NDArray[np.floating], rate: float, error: float) -> Measured:
-    """Score of the last jet that passes; half the distance of the scores one error away.
+def _threshold(values: Floats, rate: float, at_most: bool) -> Measured:
+    """Lowest score that passes, between the thresholds for rates one error away.
 
     The rank of the true threshold among n jets is binomial, so that its 68 % interval is between
-    two order statistics, whatever the distribution of the scores.
+    two order statistics, whatever the distribution of the scores. Where these are tied, the
+    threshold is known without an error.
     """
-    down = np.sort(values)[::-1]
-    number = len(down)
-    ranks = np.ceil(np.array([rate - error, rate, rate + error]) * number * (1 - 1e-12)) - 1
-    high, value, low = down[np.clip(ranks.astype(int), 0, number - 1)]
-    return Measured(float(value), float(high - low) / 2, "order statistics")
+    falling = np.sort(values)[::-1]
+    error = math.sqrt(rate * (1 - rate) / len(falling))
+    high, value, low = (
+        float(falling[_last_rank(falling, near, at_most) - 1])
+        for near in (rate - error, rate, rate + error)
+    )
+    return Measured(value, 0.0, "order statistics", low=low, high=high)
+
+
+def _last_rank(falling: Floats, rate: float, at_most: bool) -> int:
+    """Number of jets down to the threshold: at least `rate` of all, or at most; one if none."""
+    number = len(falling)
+    if not at_most:
+        return min(max(math.ceil(rate * number * (1 - 1e-12)), 1), number)
+    most = math.floor(rate * number * (1 + 1e-12))
+    # jets of equal score pass together: where too many tie, the cut is above them
+    ends = np.searchsorted(-falling, -falling, side="right")
+    allowed = ends[ends <= most]
+    return int(allowed[-1] if len(allowed) else ends[0])

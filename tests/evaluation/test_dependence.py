@@ -30,7 +30,7 @@ def test_a_tagger_of_the_mass_depends_on_the_mass_alone():
     assert [m.value for m in found[0].background[:3]] == pytest.approx(
         [1 - 0.05 ** (1 / n) for n in _counts(mass, labels, found[0].edges)[:3]]
     )
-    assert found[0].background[-1].value > 0.9
+    assert found[0].background[-1].limit == "lower"  # all pass
     spread = [
         (m.value - np.mean([n.value for n in found[1].signal])) / m.error for m in found[1].signal
     ]

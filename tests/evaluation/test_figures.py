@@ -13,7 +13,7 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from sklearn.metrics import roc_curve
 
 from pcloud.errors import InputError
-from pcloud.evaluation import Scores, evaluate
+from pcloud.evaluation import Measured, Scores, evaluate
 from pcloud.evaluation.figures import (
     confusion_figure,
     confusion_matrix,
@@ -162,9 +162,15 @@ def test_confusion_figure_writes_every_cell(many: Scores):
     written = [text for text in texts(confusion_figure(many)) if text]
     assert written == [str(number) for number in counts.ravel()]
     fraction = confusion_matrix(many, "true")[0, 0]
-    error = (fraction * (1 - fraction) / 300) ** 0.5
+    error = Measured.fraction(counts[0, 0], 300).error
     first = texts(confusion_figure(many, "true"))[0]
-    assert first == f"{100 * fraction:.2f}\n± {100 * error:.2f}"
+    assert first == f"{100 * fraction:.1f}\n± {100 * error:.1f}"
+
+
+def test_percentages_of_a_separated_sample_are_limits(many: Scores):
+    perfect = Scores.check([0] * 50 + [1] * 50, np.repeat([0.1, 0.9], 50))
+    written = texts(confusion_figure(perfect, "true"))
+    assert written[:4] == ["> 94.1", "< 5.9", "< 5.9", "> 94.1"]
 
 
 def test_classes_never_predicted_have_no_purity():

@@ -116,6 +116,7 @@ def test_a_fraction_never_claims_to_be_exact():
         assert "± 0 " not in f"{entry} "
     assert str(Measured.fraction(0, 50)) == "< 0.059"
     assert str(Measured.fraction(50, 50)) == "> 0.941"
+    assert str(Measured.fraction(10_000, 10_000).scaled(100)) == "> 99.970"
     assert str(Measured.fraction(3, 50)) == "0.060 +0.050 -0.030"
     assert str(Measured.fraction(5000, 10000)) == "0.5000 ± 0.0050"
     assert math.isnan(Measured.fraction(0, 0).value)

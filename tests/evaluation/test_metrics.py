@@ -171,9 +171,14 @@ def assert_unit_pull(pull: np.ndarray, width_bias: float = 0.03) -> None:
     assert abs(np.mean(np.abs(pull) < 1) - 0.6827) < 4 * (0.6827 * 0.3173 / number) ** 0.5 + 0.02
 
 
-def test_what_does_not_fluctuate_has_no_error_of_rounding():
+def test_a_constant_score_has_neither_an_error_of_zero_nor_one_of_rounding():
     labels = np.repeat([0, 1], [158, 142])
-    assert evaluate(labels, np.full(300, 0.4))["accuracy"].error == 0  # all taken for class 0
+    table = evaluate(labels, np.full(300, 0.4))  # all taken for class 0
+    for name in ("accuracy", "auc"):
+        assert 1 / 1000 < table[name].error < 3 / 142
+        assert table[name].bootstrap is None
+    assert "± 0 " not in str(table)
+    assert "± 0\n" not in str(table)
 
 
 def test_counting_errors_cover_the_truth(tagger):
@@ -244,7 +249,7 @@ def test_accuracy_error_is_binomial_class_by_class():
     scores = np.where(np.arange(400) % 10 == 0, 1 - labels, labels) * 0.8 + 0.1
     error = evaluate(labels, scores, num_bootstrap=0)["accuracy"].error
     # Each class has nine tenths right: the classes together are one binomial.
-    assert error == pytest.approx((0.9 * 0.1 / 400) ** 0.5, rel=0.005)
+    assert error == pytest.approx((0.9 * 0.1 / 400) ** 0.5, rel=0.02)
 
 
 def test_bootstrap_is_a_function_of_its_seed(tagger):

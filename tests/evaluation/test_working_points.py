@@ -51,6 +51,44 @@ def test_no_background_beyond_the_threshold_is_a_limit():
     assert point.mistag_rate.value == pytest.approx(1 - 0.05 ** (1 / 50))
 
 
+@pytest.mark.parametrize("digits", [0, 1, 2, 6])
+def test_the_rates_are_those_of_the_threshold_where_scores_tie(tagger, digits):
+    labels, scores = tagger.draw(1000, 2000, np.random.default_rng(5))
+    scores = np.round(scores, digits)
+    points = working_points(labels, scores, efficiencies=[0.3, 0.7], mistag_rates=[0.1, 0.01])
+    for point in points:
+        passed = scores >= point.threshold.value
+        for part, label in ((point.efficiency, 1), (point.mistag_rate, 0)):
+            assert part.limit or part.value == pytest.approx(passed[labels == label].mean())
+            assert part.error > 0
+    assert points[0].efficiency.value >= 0.3
+    if digits:  # of 0 and 1, one alone is a cut
+        assert points[2].mistag_rate.value <= 0.1
+
+
+def test_where_all_scores_tie_all_pass():
+    labels = np.repeat([0, 1], [30, 70])
+    points = working_points(labels, np.full(100, 0.4), mistag_rates=[0.01])
+    for point in points:
+        assert point.threshold.value == 0.4
+        assert "±" not in str(point.threshold)
+        assert (point.efficiency.limit, point.mistag_rate.limit) == ("lower", "lower")
+
+
+def test_the_error_of_a_rate_at_a_tied_threshold_is_that_of_counting(tagger):
+    """The threshold for an efficiency of 0.5 is 0.9 in every sample of this size."""
+    generator = np.random.default_rng(6)
+    found = []
+    for _ in range(200):
+        labels, scores = tagger.draw(2000, 2000, generator)
+        found += working_points(labels, np.round(scores, 1), efficiencies=[0.5], mistag_rates=[])
+    assert {point.threshold.value for point in found} == {0.9}
+    for name in ("efficiency", "mistag_rate"):
+        values = [getattr(point, name).value for point in found]
+        errors = [getattr(point, name).error for point in found]
+        assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.2), name
+
+
 def test_many_classes_need_a_signal():
     labels = np.arange(90) % 3
     scores = 0.1 + 0.7 * np.eye(3)[labels]

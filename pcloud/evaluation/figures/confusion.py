@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from pcloud.evaluation.figures.style import COLORS, INK, PAPER, figure_style, new_figure
+from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
 
@@ -54,7 +55,7 @@ def confusion_figure(
     """`confusion_matrix` as a table of shaded cells, true classes down, predicted across.
 
     Counts are shaded by the share of the true class. Percentages of few classes carry their
-    binomial error.
+    binomial error; 0 and 100 % are limits at 95 % confidence.
     """
     matrix = confusion_matrix(sample, normalise, signal=signal)
     counts = confusion_matrix(sample, signal=signal)
@@ -92,5 +93,5 @@ def _cell(value: float, jets: int, normalise: Normalise | None, number: int) -> 
         return "none"
     if number > 3:
         return f"{100 * value:.1f}"
-    error = 100 * np.sqrt(value * (1 - value) / jets)
-    return f"{100 * value:.2f}\n± {error:.2f}"
+    percent = Measured.fraction(round(value * jets), jets).scaled(100)
+    return str(percent) if percent.limit else str(percent).replace(" ", "\n", 1)

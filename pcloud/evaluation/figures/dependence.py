@@ -57,10 +57,11 @@ def _steps(
             continue
         x, half = (low + high) / 2, (high - low) / 2
         if rate.limit:
-            axes.errorbar(x, rate.value, 0.5 * rate.value, half, uplims=True, **style)
+            ends: Any = {"uplims": rate.limit == "upper", "lolims": rate.limit == "lower"}
+            axes.errorbar(x, rate.value, (rate.high - rate.low) / 2, half, **ends, **style)
         else:
-            down = min(rate.error, 0.9 * rate.value)
-            axes.errorbar(x, rate.value, [[down], [rate.error]], half, **style)
+            down, up = rate.sides()
+            axes.errorbar(x, rate.value, [[down], [up]], half, **style)
 
 
 @figure_style()
