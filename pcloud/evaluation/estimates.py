@@ -163,9 +163,9 @@ def _fraction(
 ) -> Measured:
     bound = zero_fraction_limit(trials)
     if value == 1:
-        return Measured(1 - bound, 0.0, "no failure", limit="lower")
+        return Measured(1 - bound, 0.0, "no failure", limit="lower", low=1 - bound, high=1.0)
     if value == 0:
-        return Measured(bound, 0.0, "no success", limit="upper")
+        return Measured(bound, 0.0, "no success", limit="upper", low=0.0, high=bound)
     if not error > 0:  # none of these pairs is untied, so less than `bound` of all pairs are
         return Measured(value, bound / 2, "all scores tied")
     return Measured(value, error, method, bootstrap)

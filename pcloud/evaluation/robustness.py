@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,15 @@ from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.robustness_transformations import TRANSFORMATIONS, prepare, transform
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import Task, discrimination_tasks
+from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.io.jets import FlatJets
 
 __all__ = ["Effect", "Robustness", "compare_scores", "measure_robustness"]
 
 Floats = NDArray[np.floating]
 Predict = Callable[[ak.Array], Floats]
+
+_ROUNDING = 1e-12  # of log-odds, relative
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,9 @@ class Effect:
     rejection_ratio : Measured or None
         Rejection over that of the unchanged jets; None where no background passes.
     efficiency, mistag_rate : Measured
-        Signal and background that pass the threshold set on the *unchanged* jets.
+        Signal and background that pass the threshold set on the *unchanged* jets. The error
+        includes that of the threshold, and knows that both are of the same jets; where none or
+        all pass, a limit.
     moved : Measured or None
         Mean absolute change of the log-odds of a jet; None where the jets are others.
     """
@@ -180,7 +186,8 @@ def measure_robustness(
     The changed jets are the same jets: a jet that was well ranked before is likely to be so after,
     so that changes are known much better than the numbers themselves. Their errors take what each
     jet adds to the number after less what it adds before (the paired form of DeLong's error), and
-    hold for the random part of a change too.
+    hold for the random part of a change too. A change that moves no jet keeps a small error, that
+    of one pair of jets or half a jet: a sample does not know that nothing ever moves.
     """
     if "label" not in jets.fields:
         raise InputError("robustness is measured on labelled jets, and these have no label")
@@ -282,65 +289,126 @@ class _Point:
         against = None if self.background is None else sample.index(self.background)
         return sample.of(target, 1 - target if len(sample.classes) == 2 else against)
 
-    @property
-    def threshold(self) -> float:
-        """Score that the wanted part of the signal reaches."""
-        values = self.discriminant[self.ranking.signal_jets]
-        return float(np.quantile(values, 1 - self.efficiency, method="inverted_cdf"))
+    def threshold(self, efficiency: float) -> float:
+        """Score that a part of the signal reaches."""
+        return efficiency_threshold(self.discriminant[self.ranking.signal_jets], efficiency)
 
-    def kept(self, threshold: float, jets: NDArray[np.integer]) -> Measured:
-        passed = self.discriminant[jets] >= threshold
-        mean = float(passed.mean())
-        return Measured(mean, float(np.sqrt(mean * (1 - mean) / len(jets))), "binomial")
+    def passing(self, jets: NDArray[np.integer], threshold: float) -> NDArray[np.bool_]:
+        """Jets that score at least the threshold, of those with these indices."""
+        return self.discriminant[jets] >= threshold
 
 
 def _paired(before: _Point, changed: Scores, name: str, strength: float | None) -> Effect:
-    after, labels = before.again(changed), before.sample.labels
-    difference = after.ranking.auc_influence() - before.ranking.auc_influence()
-    change = Measured(
-        after.ranking.counts.auc() - before.ranking.counts.auc(),
-        counting_error(difference, labels),
-        "paired DeLong",
-    )
-    e, f = before.background_efficiency, after.background_efficiency
-    ratio = None
-    if e > 0 and f > 0:
-        relative = before.rejection_influence() / e - after.rejection_influence() / f
-        ratio = Measured(e / f, counting_error(relative, labels) * e / f, "paired counting")
+    after = before.again(changed)
     shift = np.abs(_log_odds(after.discriminant) - _log_odds(before.discriminant))
-    moved = Measured(float(shift.mean()), float(shift.std() / np.sqrt(len(shift))), "counting")
-    return _effect(before, after, name, strength, change, ratio, moved)
+    shift[shift < _ROUNDING * np.abs(_log_odds(before.discriminant))] = 0.0
+    return Effect(
+        name,
+        strength,
+        after.auc,
+        after.rejection,
+        _auc_change(before, after),
+        _rejection_ratio(before, after),
+        _kept(before, after, after.ranking.signal_jets, is_paired=True),
+        _kept(before, after, after.ranking.background_jets, is_paired=True),
+        Measured.mean(shift),
+    )
 
 
 def _unpaired(before: _Point, changed: Scores, name: str) -> Effect:
     after = before.again(changed)
     first, second = before.auc, after.auc
-    change = Measured(
-        second.value - first.value, float(np.hypot(first.error, second.error)), "DeLong"
-    )
-    e, f = before.rejection, after.rejection
+    change = after.ranking.counts.auc() - before.ranking.counts.auc()
     ratio = None
-    if not (e.limit or f.limit):
-        relative = float(np.hypot(e.error / e.value, f.error / f.value))
-        ratio = Measured(f.value / e.value, relative * f.value / e.value, "counting")
-    return _effect(before, after, name, None, change, ratio, None)
-
-
-def _effect(
-    before: _Point,
-    after: _Point,
-    name: str,
-    strength: float | None,
-    change: Measured,
-    ratio: Measured | None,
-    moved: Measured | None,
-) -> Effect:
-    cut = before.threshold
-    signal = after.kept(cut, after.ranking.signal_jets)
-    background = after.kept(cut, after.ranking.background_jets)
+    if not (before.rejection.limit or after.rejection.limit):
+        e, f = before.rejection, after.rejection
+        ratio = _ratio(f.value / e.value, math.hypot(e.error / e.value, f.error / f.value))
     return Effect(
-        name, strength, after.auc, after.rejection, change, ratio, signal, background, moved
+        name,
+        None,
+        second,
+        after.rejection,
+        Measured(change, math.hypot(first.error, second.error), "DeLong"),
+        ratio,
+        _kept(before, after, after.ranking.signal_jets, is_paired=False),
+        _kept(before, after, after.ranking.background_jets, is_paired=False),
+        None,
     )
+
+
+def _auc_change(before: _Point, after: _Point) -> Measured:
+    """Difference of the areas of the same jets; its error is at least that of one pair of jets."""
+    influence = after.ranking.auc_influence() - before.ranking.auc_influence()
+    one_pair = 1 / (len(before.ranking.signal_jets) * len(before.ranking.background_jets))
+    return Measured(
+        after.ranking.counts.auc() - before.ranking.counts.auc(),
+        math.hypot(counting_error(influence, before.sample.labels), one_pair),
+        "paired DeLong",
+    )
+
+
+def _rejection_ratio(before: _Point, after: _Point) -> Measured | None:
+    """Ratio of the rejections of the same jets; its error is at least that of half a jet."""
+    e, f = before.background_efficiency, after.background_efficiency
+    if e == 0 or f == 0:
+        return None
+    influence = before.rejection_influence() / e - after.rejection_influence() / f
+    passing = min(e, f) * len(before.ranking.background_jets)
+    relative = math.hypot(counting_error(influence, before.sample.labels), 0.5 / passing)
+    return _ratio(e / f, relative)
+
+
+def _ratio(value: float, relative_error: float) -> Measured:
+    """Positive number whose logarithm has a Gaussian error."""
+    factor = math.exp(relative_error)
+    return Measured(value, 0.0, "counting", low=value / factor, high=value * factor)
+
+
+def _kept(before: _Point, after: _Point, jets: NDArray[np.integer], *, is_paired: bool) -> Measured:
+    """Part of the jets of a kind that passes the threshold of the unchanged jets.
+
+    The error is that of counting and of the threshold, which the unchanged signal sets; of the
+    same jets both go together: a signal jet that passes before and after raises the threshold.
+    """
+    efficiency, threshold = before.efficiency, before.threshold(before.efficiency)
+    passed = after.passing(jets, threshold)
+    number, mean = len(jets), float(passed.mean())
+    if mean in (0.0, 1.0):
+        return Measured.fraction(int(passed.sum()), number)
+    signal = before.ranking.signal_jets
+    slope = _threshold_slope(before, after, jets)
+    influence = np.zeros(len(after.sample.labels))
+    influence[jets] = (passed - mean) / number
+    error = 0.5**0.5 / number  # of half a jet more, as where all or none pass
+    if is_paired:
+        passed_before = before.passing(signal, threshold)
+        influence[signal] -= slope * (passed_before - efficiency) / len(signal)
+    else:
+        deviation = math.sqrt(efficiency * (1 - efficiency) / len(signal))
+        error = math.hypot(error, slope * deviation)
+    error = math.hypot(error, counting_error(influence, after.sample.labels))
+    return Measured.fraction_with_error(mean, error, "counting")
+
+
+def _threshold_slope(before: _Point, after: _Point, jets: NDArray[np.integer]) -> float:
+    """Change of the part of `jets` that passes with the efficiency at which the threshold is set.
+
+    A difference over the window in which :class:`Ranking` takes the slope of a ROC curve; 0 where
+    so many unchanged signal jets tie that the threshold does not fluctuate.
+    """
+    efficiency, number = before.efficiency, len(before.ranking.signal_jets)
+    deviation = math.sqrt(efficiency * (1 - efficiency) / number)
+    nearest = min(efficiency, 1 - efficiency)
+    half_deviation = min(deviation, nearest)
+    if before.threshold(efficiency - half_deviation) == before.threshold(
+        efficiency + half_deviation
+    ):
+        return 0.0
+    half = min(0.5 * number**-0.2, nearest / 3)
+    tight, loose = (
+        after.passing(jets, before.threshold(efficiency + step)).mean() for step in (-half, half)
+    )
+    return float(loose - tight) / (2 * half)
 
 
 def _log_odds(scores: Floats) -> Floats:
@@ -364,12 +432,10 @@ def _wanted(
 
 
 def _row(effect: Effect) -> list[str]:
-    change = effect.auc_change
-    thousandths = str(Measured(1000 * change.value, 1000 * change.error))
     return [
         effect.name.replace("_", " "),
         "" if effect.strength is None else f"{effect.strength:g}",
-        thousandths,
+        str(effect.auc_change.scaled(1000)),
         str(effect.rejection),
         "" if effect.rejection_ratio is None else str(effect.rejection_ratio),
         str(effect.efficiency),

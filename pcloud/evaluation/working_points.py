@@ -17,7 +17,7 @@ from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
 
-__all__ = ["WorkingPoint", "working_points"]
+__all__ = ["WorkingPoint", "efficiency_threshold", "working_points"]
 
 Floats = NDArray[np.floating]
 
@@ -160,6 +160,12 @@ def _threshold(values: Floats, rate: float, at_most: bool) -> Measured:
         for near in (rate - error, rate, rate + error)
     )
     return Measured(value, 0.0, "order statistics", low=low, high=high)
+
+
+def efficiency_threshold(values: Floats, efficiency: float) -> float:
+    """Highest score that at least a fraction `efficiency` of the jets reach."""
+    falling = np.sort(values)[::-1]
+    return float(falling[_last_rank(falling, efficiency, at_most=False) - 1])
 
 
 def _last_rank(falling: Floats, rate: float, at_most: bool) -> int:

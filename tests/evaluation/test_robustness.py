@@ -75,6 +75,38 @@ def test_paired_errors_cover_and_are_smaller_than_unpaired(tagger):
     assert (high - low) / 2 == pytest.approx(np.median(ratio_errors), rel=0.3)
 
 
+@pytest.mark.parametrize(("number", "efficiency", "noise"), [(500, 0.5, 0.2), (300, 0.8, 0.8)])
+def test_errors_of_what_is_kept_are_the_spread_over_samples(tagger, number, efficiency, noise):
+    """Threshold and kept jets come from the same jets: binomial errors are 3 times too large."""
+    generator = np.random.default_rng(1)
+    kept, background = [], []
+    for _ in range(150):
+        labels, before = tagger.draw(number, number, generator)
+        odds = np.log(before / (1 - before))
+        after = 1 / (1 + np.exp(-(odds + generator.normal(scale=noise, size=len(odds)))))
+        effect = compare_scores(labels, before, after, efficiency=efficiency)
+        kept.append(effect.efficiency)
+        background.append(effect.mistag_rate)
+    for found in (kept, background):
+        values, errors = [m.value for m in found], [m.error for m in found]
+        assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.2)
+        inside = [m.low <= np.mean(values) <= m.high for m in found]
+        assert 0.58 < np.mean(inside) < 0.80
+    if noise < 0.5:
+        assert kept[0].error < 0.5 * (efficiency * (1 - efficiency) / number) ** 0.5
+
+
+def test_a_change_that_moves_no_jet_has_an_error_that_is_not_zero(tagger):
+    labels, scores = tagger.draw(200, 200, np.random.default_rng(2))
+    effect = compare_scores(labels, scores, scores.copy())
+    assert (effect.auc_change.value, effect.efficiency.value) == (0, 0.5)
+    for entry in (effect.auc_change, effect.rejection_ratio, effect.efficiency):
+        assert 0 < entry.error < 0.1
+    assert str(effect.moved) == "0"
+    separate = np.where(labels == 1, 0.9, 0.1)
+    assert compare_scores(labels, separate, separate).mistag_rate.limit == "upper"
+
+
 def test_other_jets_are_compared_without_pairing(jets):
     found = measure_robustness(
         by_mass, jets[:700], transformations=[], others={"second half": jets[700:]}
