@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.calibration import probabilities
+from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 
 __all__ = [
@@ -30,6 +31,7 @@ Floats = NDArray[np.floating]
 
 _SMALLEST = 1e-300  # a probability below it counts as this in a logarithm
 _RIDGE = 1e-3  # keeps a fit finite where a class is predicted without a failure; nothing else
+_WEIGHT_RANGE = (1e-6, 1e6)  # of an inverse temperature
 
 
 class CalibrationMap(ABC):
@@ -73,8 +75,8 @@ class Scaling(CalibrationMap):
         """The weights, or the inverse temperature."""
         pairs = zip(self.weights, self.errors, strict=True)
         if len(set(self.weights)) == 1 and not any(self.biases):
-            return f"inverse temperature {self.weights[0]:.3f} ± {self.errors[0]:.3f}"
-        return "weights " + ", ".join(f"{w:.3f} ± {e:.3f}" for w, e in pairs)
+            return f"inverse temperature {Measured(self.weights[0], self.errors[0])}"
+        return "weights " + ", ".join(str(Measured(w, e)) for w, e in pairs)
 
 
 @dataclass(frozen=True)
@@ -107,28 +109,57 @@ class Isotonic(CalibrationMap):
 def fit_temperature(p: Floats, labels: NDArray[np.integer]) -> Scaling:
     """Temperature scaling: one inverse temperature, by maximum likelihood.
 
+    The loss is convex in it, so that its slope has one root, which is bracketed and found whatever
+    the scores: where all are saturated the loss has no curvature at 1 for a Newton step. It stays
+    positive: scores that are worse than chance become equal for all classes.
+
     References
     ----------
     Guo et al., On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599.
     """
+    from scipy.optimize import brentq
+
     classes = p.shape[1]
-    one = np.concatenate([np.ones(classes), np.zeros(classes)])[:, None]
-    return _fit_scaling(p, labels, one, np.ones(1))
+    logs = _log(p)
+    logs_of_truth = logs[np.arange(len(p)), labels]
+
+    def slope(log_weight: float) -> float:
+        weight = np.exp(log_weight)
+        mean_logs = (_softmax(weight * logs) * logs).sum(axis=1)
+        return float((mean_logs - logs_of_truth).sum() + _RIDGE * (weight - 1))
+
+    low, high = np.log(_WEIGHT_RANGE)
+    if slope(low) >= 0:
+        best = low
+    elif slope(high) <= 0:
+        best = high
+    else:
+        best = brentq(slope, low, high, xtol=1e-12)
+    weight = float(np.exp(best))
+    q = _softmax(weight * logs)
+    curvature = float(((q * logs**2).sum(axis=1) - (q * logs).sum(axis=1) ** 2).sum()) + _RIDGE
+    return Scaling((weight,) * classes, (0.0,) * classes, (curvature**-0.5,) * classes)
 
 
 def fit_vector(p: Floats, labels: NDArray[np.integer]) -> Scaling:
     """Vector scaling: a weight and a bias per class, by maximum likelihood.
 
     It acts on the logarithms of the probabilities, not on logits, which the softmax knows up to a
-    constant only: for two classes this is beta calibration.
+    constant only: for two classes this is beta calibration. The fit begins at the best temperature,
+    and stays close to it where the jets say nothing, as of a class that is absent.
 
     References
     ----------
     Guo et al., https://arxiv.org/abs/1706.04599; Kull, Silva Filho and Flach, Beta calibration,
     AISTATS 2017.
     """
-    start = np.concatenate([np.ones(p.shape[1]), np.zeros(p.shape[1])])
-    return _fit_scaling(p, labels, np.eye(len(start)), start)
+    classes = p.shape[1]
+    temperature = fit_temperature(p, labels)
+    start = np.concatenate([temperature.weights, temperature.biases])
+    theta, covariance = _minimise(_log(p), np.eye(classes)[labels], start)
+    weights, biases = np.split(theta, 2)
+    errors = np.sqrt(np.diag(covariance)[:classes])
+    return Scaling(tuple(weights.tolist()), tuple(biases.tolist()), tuple(errors.tolist()))
 
 
 def fit_isotonic(p: Floats, labels: NDArray[np.integer]) -> Isotonic:
@@ -214,37 +245,35 @@ def _softmax(z: Floats) -> Floats:
     return z / z.sum(axis=1, keepdims=True)
 
 
-def _fit_scaling(
-    p: Floats, labels: NDArray[np.integer], to_all: Floats, start: Floats, steps: int = 100
-) -> Scaling:
-    """Newton's method for ``softmax(w log p + b)``, ``(w, b) = to_all @ theta``: convex in theta."""
-    logs, truth, theta = _log(p), np.eye(p.shape[1])[labels], start
+def _minimise(
+    logs: Floats, truth: Floats, start: Floats, steps: int = 200
+) -> tuple[Floats, Floats]:
+    """Newton's method for weights and biases (2 C,), and their covariance: convex in both."""
 
     def loss(theta: Floats) -> float:
-        w, b = np.split(to_all @ theta, 2)
+        w, b = np.split(theta, 2)
         z = logs * w + b
         top = z.max(axis=1)
         sums = np.log(np.exp(z - top[:, None]).sum(axis=1)) + top
         distance = theta - start
         return float((sums - (z * truth).sum(axis=1)).sum() + _RIDGE / 2 * distance @ distance)
 
+    theta = start
     for _ in range(steps):
-        w, b = np.split(to_all @ theta, 2)
+        w, b = np.split(theta, 2)
         gradient, hessian = _derivatives(logs, _softmax(logs * w + b), truth)
-        gradient = to_all.T @ gradient + _RIDGE * (theta - start)
-        hessian = to_all.T @ hessian @ to_all + _RIDGE * np.eye(len(theta))
-        step, before = np.linalg.solve(hessian, gradient), loss(theta)
+        gradient = gradient + _RIDGE * (theta - start)
+        hessian = hessian + _RIDGE * np.eye(len(theta))
+        step = np.linalg.solve(hessian, gradient)
+        before = loss(theta)
         decrease = float(gradient @ step)
         if decrease < 1e-10:
             break
         length = 1.0
-        while loss(theta - length * step) > before - 1e-4 * length * decrease and length > 1e-6:
+        while loss(theta - length * step) > before - 1e-4 * length * decrease and length > 1e-9:
             length /= 2
         theta = theta - length * step
-    w, b = np.split(to_all @ theta, 2)
-    variance = np.diag(to_all @ np.linalg.inv(hessian) @ to_all.T)
-    errors = np.sqrt(variance[: len(w)])
-    return Scaling(tuple(w.tolist()), tuple(b.tolist()), tuple(errors.tolist()))
+    return theta, np.linalg.inv(hessian)
 
 
 def _derivatives(logs: Floats, q: Floats, truth: Floats) -> tuple[Floats, Floats]:

@@ -101,7 +101,7 @@ def test_a_change_that_moves_no_jet_has_an_error_that_is_not_zero(tagger):
     effect = compare_scores(labels, scores, scores.copy())
     assert (effect.auc_change.value, effect.efficiency.value) == (0, 0.5)
     for entry in (effect.auc_change, effect.rejection_ratio, effect.efficiency):
-        assert 0 < entry.error < 0.1
+        assert 0 < entry.error < 0.2
     assert str(effect.moved) == "0"
     separate = np.where(labels == 1, 0.9, 0.1)
     assert compare_scores(labels, separate, separate).mistag_rate.limit == "upper"
