@@ -171,9 +171,8 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
 def with_errors(values: list[float], number: int) -> str:
     """Mean over seeds ± binomial error ± standard deviation over seeds."""
     mean = float(np.mean(values))
-    counting = math.sqrt(max(mean * (1 - mean), 1 / number) / number)
     spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{Measured(mean, counting)}{spread}"
+    return f"{Measured.fraction(mean * number, number)}{spread}"
 
 
 @figure_style()

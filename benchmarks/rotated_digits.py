@@ -12,7 +12,6 @@ spread over seeds. The part p4cnn trains on 12 000 turned digits and tests on 50
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +82,7 @@ def table(runs: dict[str, list[pcloud.Run]]) -> str:
     for name, trained in runs.items():
         errors, number = zip(*(test_error(run) for run in trained), strict=True)
         mean = float(np.mean(errors))
-        counting = math.sqrt(mean * (1 - mean) / number[0])
+        percent = Measured.fraction(mean * number[0], number[0]).scaled(100)
         spread = f" ± {100 * np.std(errors, ddof=1):.2f}" if len(errors) > 1 else ""
         history = trained[0].history
         lines.append(
@@ -91,7 +90,7 @@ def table(runs: dict[str, list[pcloud.Run]]) -> str:
                 name,
                 f"{sum(p.numel() for p in trained[0].model().parameters()):,}",
                 str(len(history)),
-                f"{Measured(100 * mean, 100 * counting)}{spread}",
+                f"{percent}{spread}",
                 f"{np.mean([row['seconds'] for row in history]):.1f}",
             ]
         )

@@ -116,7 +116,10 @@ def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
             for key in ("distance", "rejection", "noise")
         )
         at, up = [m.value for m in x], [m.value for m in y]
-        bars = {"xerr": [m.error for m in x], "yerr": [m.error for m in y]}
+        bars = {
+            "xerr": list(zip(*(m.sides() for m in x), strict=True)),
+            "yerr": list(zip(*(m.sides() for m in y), strict=True)),
+        }
         axes.errorbar(at, up, **bars, marker="o", capsize=2, linewidth=1, color=style["color"])
         blind = [m.value for m in noise]
         axes.plot(blind, up, "|", color=MUTED, markersize=9)

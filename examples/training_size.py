@@ -93,7 +93,7 @@ def markdown(options: argparse.Namespace, results: dict[str, Any]) -> str:
         for seed in options.seeds:
             if row := results.get(name(jets, seed)):
                 found = [Measured.from_dict(row[sample]) for sample in SAMPLES]
-                cells = [str(Measured(1e3 * m.value, 1e3 * m.error, m.method)) for m in found]
+                cells = [str(m.scaled(1e3)) for m in found]
                 lines.append(f"| {jets:,} | {seed} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -69,7 +69,8 @@ def _add_robustness(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--robustness-jets",
         type=int,
-        help="Jets to change; by default 2000, or what the network passes in some minutes.",
+        help="Jets to change; by default 2000, more where less than 25 background jets of them "
+        "pass the cut, or what the network passes in some minutes.",
     )
     parser.add_argument(
         "--simulations",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError
-from pcloud.evaluation.measured import Measured
+from pcloud.evaluation.measured import Measured, fraction_interval
 from pcloud.evaluation.resampling import bootstrap, counting_error
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.table import EvaluationTable
@@ -21,6 +22,7 @@ __all__ = ["Reliability", "measure_calibration", "probabilities", "top_label"]
 Floats = NDArray[np.floating]
 
 _SMALLEST = 1e-300  # a probability below it counts as this in a logarithm
+_ONE_SIDED = 1.645  # standard errors to a one-sided limit at 95 %
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,36 @@ class Reliability:
         return float(np.abs(predicted - happened).sum() / number.sum())
 
     def points(self) -> tuple[Floats, Floats, Floats]:
-        """Mean prediction, frequency and its binomial error in the bins that hold jets.
+        """Mean prediction, frequency and its errors (2, K) down and up in the bins that hold jets.
 
-        The error is that of Laplace's estimate ``(k + 1) / (n + 2)``: not 0 where all jets agree.
+        The errors reach to the ends of :func:`fraction_interval`: not 0 where all jets agree.
         """
         number, predicted, happened = (s[self.sums()[0] > 0] for s in self.sums())
-        smooth = (happened + 1) / (number + 2)
-        error = np.sqrt(smooth * (1 - smooth) / number)
-        return predicted / number, happened / number, error
+        frequency = happened / number
+        low, high = fraction_interval(happened, number)
+        return predicted / number, frequency, np.stack([frequency - low, high - frequency])
+
+    def mean_square(self) -> tuple[float, float]:
+        """Mean squared distance of prediction and frequency without its bias, and its error.
+
+        Counting adds the variance of the frequency, ``f (1 - f) / n``, to the squared distance in
+        a bin. Its unbiased estimate is subtracted, so that the result is negative for half of
+        the samples of a calibrated tagger.
+        """
+        number, predicted, happened = (s[self.sums()[0] > 0] for s in self.sums())
+        mean, frequency = predicted / number, happened / number
+        # one jet alone has no variance of its own: that of its prediction
+        variance = np.where(
+            number > 1,
+            frequency * (1 - frequency) / np.maximum(number - 1, 1),
+            mean * (1 - mean),
+        )
+        square = (mean - frequency) ** 2 - variance
+        weight = number / number.sum()
+        smooth = (happened + 0.5) / (number + 1)
+        spread = smooth * (1 - smooth) / number
+        of_square = 4 * np.maximum(square, 0) * spread + 2 * spread**2
+        return float(weight @ square), math.sqrt(float(weight**2 @ of_square))
 
 
 def measure_calibration(
@@ -116,7 +140,8 @@ def measure_calibration(
     EvaluationTable
         ``ece`` and ``ece_adaptive``, the expected calibration error in bins of equal width and of
         equal counts: of the signal's probability for two classes, of the most probable class's
-        for more, where ``ece[<class>]`` takes each class's own; ``ece_perfect``, see Notes;
+        for more, where ``ece[<class>]`` takes each class's own; ``ece_perfect`` and
+        ``calibration_rms``, see Notes;
         ``brier``, the mean squared distance from the truth, summed over classes if there are more
         than two; ``log_loss``, the mean negative logarithm of the probability of the true class.
 
@@ -128,10 +153,19 @@ def measure_calibration(
     Notes
     -----
     **The calibration error is biased upwards**: it adds absolute values, so that counting noise
-    in a bin never cancels. ``ece_perfect`` is what a perfectly calibrated tagger with these very
-    scores would show on as many jets (mean and spread over labels drawn from the scores); only
-    what exceeds it is miscalibration. Bootstrap resamplings add their own noise to the bins and
-    are centred higher still, so that only their spread is used.
+    in a bin never cancels. Three numbers answer three questions:
+
+    - ``ece`` compares taggers on the same jets in the same bins. It overestimates.
+    - ``ece_perfect`` is what a perfectly calibrated tagger with these very scores would show on as
+      many jets (mean and spread over labels drawn from the scores). An ``ece`` above it by several
+      spreads says that there is miscalibration. Their difference does not say how much: noise
+      and miscalibration add about in quadrature, so that it underestimates.
+    - ``calibration_rms``, the root of the mean squared distance of prediction and frequency over
+      jets, in bins of equal counts, says how much: the variance that counting adds to each bin is
+      subtracted before the root (Kumar, Liang and Ma). It is a limit where nothing is left.
+
+    Bootstrap resamplings add their own noise to the bins and are centred higher still, so that
+    only their spread is used. They draw from all jets, the numbers of the classes vary too.
 
     References
     ----------
@@ -154,20 +188,27 @@ def measure_calibration(
     diagrams = _diagrams(p, sample, bins)
     spread = bootstrap(
         lambda w: np.array([d.error(w) for d in diagrams.values()]),
-        sample.labels,
+        np.zeros_like(sample.labels),  # the mix of classes is part of what is measured
         num_bootstrap,
         seed,
     ).std(axis=0, ddof=1)
     entries = {
-        name: Measured(diagram.error(), float(error), "bootstrap")
+        name: _not_negative(diagram.error(), float(error))
         for (name, diagram), error in zip(diagrams.items(), spread, strict=True)
     }
     by_class = {name: entries.pop(name) for name in diagrams if "[" in name}
     perfect = _perfect(diagrams["ece"], num_bootstrap, seed)
-    entries |= {"ece_perfect": perfect, **_proper_scores(p, sample.labels), **by_class}
+    entries |= {
+        "ece_perfect": perfect,
+        "calibration_rms": _root_mean_square(diagrams["ece_adaptive"]),
+        **_proper_scores(p, sample.labels),
+        **by_class,
+    }
     note = (
         f"{len(p):,} jets, {bins} bins. A perfectly calibrated tagger with these scores would "
-        f"show an ECE of {perfect}: the estimate is biased upwards, only the excess counts."
+        f"show an ECE of {perfect}: the ECE is biased upwards, and only one that is clearly larger "
+        "is a sign of miscalibration. The RMS calibration error says how large it is, without "
+        "this bias."
     )
     settings = {"bins": bins, "num_bootstrap": num_bootstrap, "seed": seed}
     return EvaluationTable(entries, sample.classes, sample.counts.tolist(), settings, [note])
@@ -217,6 +258,20 @@ def _perfect(diagram: Reliability, number: int, seed: int) -> Measured:
         Reliability(p, generator.random(len(p)) < p, diagram.edges).error() for _ in range(number)
     ]
     return Measured(float(np.mean(drawn)), float(np.std(drawn, ddof=1)), "drawn labels")
+
+
+def _not_negative(value: float, error: float) -> Measured:
+    return Measured(value, 0.0, "bootstrap", low=max(value - error, 0.0), high=value + error)
+
+
+def _root_mean_square(diagram: Reliability) -> Measured:
+    """Root of the unbiased mean square, with the interval of the square."""
+    square, error = diagram.mean_square()
+    if square <= 0:
+        limit = math.sqrt(_ONE_SIDED * error)
+        return Measured(limit, 0.0, "no miscalibration", limit="upper", low=0.0, high=limit)
+    low, high = math.sqrt(max(square - error, 0.0)), math.sqrt(square + error)
+    return Measured(math.sqrt(square), 0.0, "debiased", low=low, high=high)
 
 
 def _proper_scores(p: Floats, labels: NDArray[np.integer]) -> dict[str, Measured]:

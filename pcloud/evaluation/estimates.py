@@ -92,15 +92,15 @@ class Area(Estimate):
         Of the smaller class's n jets, each makes a pair with one of the larger: n independent
         pairs, each well ordered with a probability that is the area.
         """
-        return _fraction(value, error, bootstrap, self.method, self.task.smaller_class)
+        return area_or_limit(value, error, bootstrap, self.method, self.task.smaller_class)
 
 
 @dataclass(frozen=True)
 class MacroArea(Estimate):
-    """Mean area of several tasks, each counting the same."""
+    """Mean area of several tasks, each class against the rest, each counting the same."""
 
     areas: Sequence[Area]
-    name: str = "auc_macro"
+    name: str = "auc_ovr"
     method: str = "DeLong"
 
     def value(self, weights: Weights, counts: Sequence[Counts]) -> float:
@@ -117,7 +117,7 @@ class MacroArea(Estimate):
     def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
         """Mean area, or a limit if no two classes overlap."""
         smaller = min(area.task.smaller_class for area in self.areas)
-        return _fraction(value, error, bootstrap, self.method, smaller)
+        return area_or_limit(value, error, bootstrap, self.method, smaller)
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,10 @@ def task_estimates(task: Task, position: int, efficiencies: Sequence[float]) -> 
     return [Area(task, position, task.key("auc")), *rejections]
 
 
-def _fraction(
+def area_or_limit(
     value: float, error: float, bootstrap: float | None, method: str, trials: int
 ) -> Measured:
+    """Area with its error, or a limit where none or all of `trials` independent pairs are right."""
     bound = zero_fraction_limit(trials)
     if value == 1:
         return Measured(1 - bound, 0.0, "no failure", limit="lower", low=1 - bound, high=1.0)

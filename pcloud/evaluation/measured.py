@@ -217,8 +217,8 @@ class Measured:
         )
 
     def sides(self) -> tuple[float, float]:
-        """Distances of the value from `low` and from `high`, for error bars; 0 where unknown."""
-        if math.isnan(self.error):
+        """Distances of the value from `low` and `high`, for error bars; 0 where there are none."""
+        if not math.isfinite(self.error):
             return 0.0, 0.0
         return max(self.value - self.low, 0.0), max(self.high - self.value, 0.0)
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pcloud.errors import InputError
 from pcloud.evaluation.estimates import Accuracy, Area, Estimate, MacroArea, task_estimates
 from pcloud.evaluation.measured import CONFIDENCE
+from pcloud.evaluation.pairwise_area import PairwiseArea
 from pcloud.evaluation.resampling import bootstrap, counting_error
 from pcloud.evaluation.scores import Scores, read_scores
 from pcloud.evaluation.table import EvaluationTable
@@ -32,8 +33,11 @@ def evaluate(
 ) -> EvaluationTable:
     """Measure how well scores tell classes apart, with statistical errors.
 
-    Two classes give ``auc``, ``accuracy`` and ``rejection@<eS>``. More give ``accuracy`` and
-    ``auc_macro``, and for each class ``auc[<class>]`` and ``rejection@<eS>[<class>]`` against
+    Two classes give ``auc``, ``accuracy`` and ``rejection@<eS>``. More give ``accuracy``,
+    ``auc_ovr`` (one-vs-rest: mean area of the classes, each against all others together),
+    ``auc_ovo`` (one-vs-one: mean area over pairs of classes, as weaver-core gives it; it does not
+    depend on the numbers of jets), and for each class ``auc[<class>]`` and
+    ``rejection@<eS>[<class>]`` against
     all the others, ranked by its probability; with a `background` also
     ``...[<class> vs <background>]`` against that class alone, ranked by s / (s + b), as the
     results on JetClass are given.
@@ -159,7 +163,8 @@ def _estimates(
     if signal is not None:
         return [*accuracy, *of_tasks]
     areas = [e for e in of_tasks if isinstance(e, Area) and e.task.name == e.task.signal]
-    return [*accuracy, MacroArea(areas), *of_tasks]
+    present = [c for c, number in enumerate(sample.counts) if number > 1]
+    return [*accuracy, MacroArea(areas), PairwiseArea(sample, present), *of_tasks]
 
 
 def _check_options(efficiencies: Sequence[float], num_bootstrap: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -166,7 +167,7 @@ def _distances(
     """Distance with its bootstrap error, and that of jets drawn without looking at the score."""
     kept = int(after.sum())
     if kept == 0:
-        nothing = Measured(float("nan"), 0.0, "no background passes")
+        nothing = Measured(math.nan, math.nan, "no background passes")
         return nothing, nothing
     blind = [
         jensen_shannon(before, generator.multivariate_hypergeometric(before, kept))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcloud.errors import InputError
+from pcloud.evaluation.estimates import area_or_limit
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.resampling import counting_error
@@ -243,8 +244,7 @@ def jet_columns(jets: ak.Array) -> dict[str, Floats]:
 
 
 def _mean(values: Floats) -> Measured:
-    error = float(np.std(values, ddof=1) / np.sqrt(len(values)))
-    return Measured(float(np.mean(values)), error, "counting")
+    return Measured.mean(values, "counting")
 
 
 def _half(is_second: NDArray[np.bool_], generator: np.random.Generator) -> NDArray[np.bool_]:
@@ -268,7 +268,8 @@ def _area(
     total = ranks[is_second].sum()
     sums = np.array([ranks[generator.permutation(is_second)].sum() for _ in range(permutations)])
     p_value = (1 + np.sum(sums >= total - 1e-9)) / (permutations + 1)
-    return Measured(value, error, "DeLong"), float(p_value)
+    smaller = int(min(is_second.sum(), (~is_second).sum()))
+    return area_or_limit(value, error, None, "DeLong", smaller), float(p_value)
 
 
 def summary(found: ShiftTest) -> str:

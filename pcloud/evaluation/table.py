@@ -45,6 +45,7 @@ class EvaluationTable(Mapping[str, Measured]):
     notes: Sequence[str] = ()
 
     def __getitem__(self, name: str) -> Measured:
+        name = _OLD_NAMES.get(name, name)
         if name not in self.entries:
             raise UnknownNameError("metric", name, self.entries)
         return self.entries[name]
@@ -102,7 +103,10 @@ class EvaluationTable(Mapping[str, Measured]):
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> EvaluationTable:
         """Inverse of `to_dict`."""
-        metrics = {name: Measured.from_dict(entry) for name, entry in fields["metrics"].items()}
+        metrics = {
+            _OLD_NAMES.get(name, name): Measured.from_dict(entry)
+            for name, entry in fields["metrics"].items()
+        }
         rest = {name: value for name, value in fields.items() if name != "metrics"}
         return cls(entries=metrics, **rest)
 
@@ -139,12 +143,16 @@ def describe(name: str) -> str:
     return _TITLES.get(quantity, quantity)
 
 
+_OLD_NAMES = {"auc_macro": "auc_ovr"}
+
 _TITLES = {
     "auc": "AUC",
-    "auc_macro": "AUC, mean over classes",
+    "auc_ovr": "AUC, mean over classes (one-vs-rest)",
+    "auc_ovo": "AUC, mean over pairs (one-vs-one)",
     "ece": "ECE",
     "ece_adaptive": "ECE adaptive",
     "ece_perfect": "ECE if perfect",
+    "calibration_rms": "RMS calibration error, debiased",
     "brier": "Brier score",
     "log_loss": "log loss",
 }

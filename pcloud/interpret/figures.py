@@ -34,7 +34,7 @@ def ranking_figure(coefficients: Mapping[str, Measured], *, most: int = 15) -> F
         axes.barh(
             at,
             [entries[i].value for i in at],
-            xerr=[entries[i].error for i in at],
+            xerr=np.transpose([entries[i].sides() for i in at]) if at else None,
             color=color,
             height=0.65,
             label="first order" if order == 1 else "second order",
@@ -55,11 +55,11 @@ def course_figure(course: Mapping[int, Mapping[str, Measured]], *, most: int = 6
     figure, (axes,) = new_figure(4.2)
     for name, style in zip(names, line_styles(len(names)), strict=True):
         value = np.array([course[epoch][name].value for epoch in epochs])
-        error = np.array([course[epoch][name].error for epoch in epochs])
+        down, up = np.transpose([course[epoch][name].sides() for epoch in epochs])
         marker = "o" if len(epochs) < 30 else None
         axes.plot(epochs, value, label=_label(name), marker=marker, markersize=3.5, **style)
         axes.fill_between(
-            epochs, value - error, value + error, color=style["color"], alpha=0.15, linewidth=0
+            epochs, value - down, value + up, color=style["color"], alpha=0.15, linewidth=0
         )
     axes.set(xlabel="epoch", ylabel=r"mean $|t|$")
     axes.set_ylim(bottom=0)

@@ -207,6 +207,4 @@ def _array(x: Tensor) -> Floats:
 
 
 def _mean_absolute(values: Floats) -> Measured:
-    absolute = np.abs(values)
-    error = absolute.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return Measured(float(absolute.mean()), float(error), "mean over jets")
+    return Measured.mean(np.abs(values))

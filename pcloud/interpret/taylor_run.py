@@ -163,11 +163,17 @@ def _variables(model: str) -> str:
     return "momenta" if known and model_info(model).inputs == "p4" else "features"
 
 
-def _plain(values: Any) -> dict[str, list[float]]:
-    return {name: [entry.value, entry.error] for name, entry in values.items()}
+def _plain(values: Any) -> dict[str, dict[str, Any]]:
+    return {name: entry.to_dict() for name, entry in values.items()}
 
 
-def _measured(values: dict[str, list[float]]) -> dict[str, Measured]:
-    return {
-        name: Measured(value, error, "mean over jets") for name, (value, error) in values.items()
-    }
+def _measured(values: dict[str, Any]) -> dict[str, Measured]:
+    return {name: _stored_mean(entry) for name, entry in values.items()}
+
+
+def _stored_mean(entry: dict[str, Any] | list[float]) -> Measured:
+    """A mean as it is written, or value and error as older files have them."""
+    if isinstance(entry, list):
+        value, error = entry
+        return Measured(value, error, "mean over jets")
+    return Measured.from_dict(entry)

@@ -185,8 +185,8 @@ def test_jets(table: EvaluationTable) -> str:
 
 
 def _tile(name: str, entry: Measured) -> str:
-    value, _, error = str(entry).partition(" ± ")
-    small = f" <small>± {error}</small>" if error else ""
+    value, _, error = (str(entry), "", "") if entry.limit else str(entry).partition(" ")
+    small = f" <small>{error}</small>" if error else ""
     foot = entry.method
     if entry.bootstrap is not None:
         foot = f"bootstrap ± {str(Measured(entry.value, entry.bootstrap)).partition(' ± ')[2]}"

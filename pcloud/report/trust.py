@@ -53,7 +53,8 @@ def calibration(run: RunFolder, figures: FigureFolder) -> Section:
             f"--calibrated uses {stored.method} scaling ({stored.map.describe()}). On the test "
             "jets they do as follows. The expected calibration error (ECE) is biased upwards by "
             "counting noise; what a perfectly calibrated tagger with the same scores would show "
-            "stands below it, and only the excess counts."
+            "stands below it. An ECE well above that is a sign of miscalibration; how large it is "
+            "says the RMS calibration error, from which the noise is subtracted."
         )
         + table(stored.comparison(sample, num_bootstrap=number))
         + paragraph(

@@ -12,10 +12,12 @@ import awkward as ak
 import numpy as np
 
 from pcloud.errors import InputError
-from pcloud.evaluation.dependence import Dependence, measure_dependence
+from pcloud.evaluation.dependence import Dependence, measure_dependence, signal_scores
 from pcloud.evaluation.robustness import Robustness, measure_robustness
 from pcloud.evaluation.robustness_transformations import TRANSFORMATIONS
+from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.sculpting import Sculpting, measure_sculpting
+from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.features import FeatureSet
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
@@ -28,6 +30,7 @@ __all__ = ["ROBUSTNESS_FILE", "StoredRobustness", "read_robustness", "robustness
 ROBUSTNESS_FILE = "robustness.json"
 
 _JETS = 2000
+_PASSING_BACKGROUND = 25  # jets, which know a rejection to 20 %
 _OBSERVABLES = ("pt", "mass", "multiplicity")
 _SIMULATIONS: dict[str, dict[str, Any]] = {
     "with multi-parton interactions": {"mpi": True},
@@ -103,8 +106,9 @@ def robustness_run(
     run : Run
         The trained tagger.
     jets : int, optional
-        Test jets to change; by default 2000, or what the network passes in some minutes. All test
-        jets are scored once for dependence and sculpting.
+        Test jets to change; by default 2000, or as many more as leave 25 background jets beyond
+        the cut, or what the network passes in some minutes. All test jets are scored once for
+        dependence and sculpting.
     efficiency : float
         Signal efficiency of the cut.
     signal, background : str, optional
@@ -138,9 +142,6 @@ def robustness_run(
         raise InputError(f"which of {', '.join(run.classes)} is the signal?")
     others = _simulated(run, simulations, seed, workers, advance)
     (test,) = load_splits(run.config, "test")
-    if jets is None:
-        passes = number_of_scorings(0)
-        jets = affordable_jets(run, test, passes=passes, most=_JETS, checkpoint=checkpoint)
     options: dict[str, Any] = {
         "classes": run.classes,
         "signal": signal,
@@ -150,6 +151,14 @@ def robustness_run(
     def predict(some: ak.Array) -> np.ndarray:
         return run.predict(some, checkpoint=checkpoint, batch_size=batch_size)
 
+    labels = np.asarray(test.label)
+    if scores is None:
+        scores = predict(test)
+    if jets is None:
+        sample = Scores.check(labels, scores, run.classes)
+        most = _jets_with_passing_background(sample, efficiency, signal, background)
+        passes = number_of_scorings(0)
+        jets = affordable_jets(run, test, passes=passes, most=most, checkpoint=checkpoint)
     robustness = measure_robustness(
         predict,
         test[:jets],
@@ -159,9 +168,6 @@ def robustness_run(
         advance=advance,
         **options,
     )
-    labels = np.asarray(test.label)
-    if scores is None:
-        scores = predict(test)
     observables = jet_observables(FlatJets.from_awkward(test))
     dependence = measure_dependence(
         labels,
@@ -174,6 +180,15 @@ def robustness_run(
     stored = StoredRobustness(robustness, dependence, sculpting, *_names(**options))
     stored.write(run.path)
     return stored
+
+
+def _jets_with_passing_background(
+    sample: Scores, efficiency: float, signal: str | None, background: str | None
+) -> int:
+    """Number of jets, of which enough background passes the cut for errors to be drawn from."""
+    values, is_signal, is_background = signal_scores(sample, signal, background)
+    passed = is_background & (values >= efficiency_threshold(values[is_signal], efficiency))
+    return max(_JETS, int(np.searchsorted(np.cumsum(passed), _PASSING_BACKGROUND)) + 1)
 
 
 def number_of_scorings(simulations: int) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pcloud.evaluation.figures.roc import GRID
 from pcloud.evaluation.figures.style import COLORS, MUTED, WIDTH, figure_style, new_figure
-from pcloud.evaluation.measured import Measured
+from pcloud.evaluation.measured import Measured, fraction_interval
 from pcloud.uncertainty.measures import Uncertainty
 
 __all__ = ["band_figure", "keeping_figure", "samples_figure", "spread_figure"]
@@ -29,7 +29,7 @@ def samples_figure(samples: Mapping[str, Mapping[str, Measured]]) -> Figure:
         axes.barh(
             range(len(names)),
             [entry.value for entry in entries],
-            xerr=[entry.error for entry in entries],
+            xerr=np.transpose([entry.sides() for entry in entries]),
             color=color,
             height=0.6,
         )
@@ -51,12 +51,12 @@ def keeping_figure(jets: Uncertainty, labels: NDArray[np.integer]) -> Figure:
         order = np.argsort(getattr(jets, part), kind="stable")
         kept = np.cumsum(right[order]) / number
         some = number >= max(len(right) // 20, 1)
-        error = np.sqrt(kept * (1 - kept) / number)
+        low, high = fraction_interval(np.cumsum(right[order]), number)
         axes.plot(number[some] / len(right), kept[some], color=color, label=f"least {part}")
         axes.fill_between(
             number[some] / len(right),
-            (kept - error)[some],
-            np.minimum(kept + error, 1)[some],
+            low[some],
+            high[some],
             color=color,
             alpha=0.15,
             linewidth=0,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pcloud.errors import InputError
 from pcloud.evaluation.figures.roc import GRID
-from pcloud.evaluation.measured import Measured, round_together
+from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.scores import PREFIX
 from pcloud.features import FeatureSet
@@ -69,8 +69,7 @@ class StoredUncertainty:
         titles = [part.replace("_", " ") for part in _PARTS]
         rows = [["jets", *titles]]
         for name, means in self.samples.items():
-            numbers = [round_together(means[part].value, means[part].error, 1) for part in _PARTS]
-            rows.append([name, *(" ± ".join(pair) for pair in numbers)])
+            rows.append([name, *(means[part].format(digits=1) for part in _PARTS)])
         return rows
 
     def write(self, folder: Path) -> None:
@@ -86,7 +85,7 @@ class StoredUncertainty:
             "facts": self.facts,
             "classes": self.classes,
             "samples": {
-                name: {part: [m.value, m.error] for part, m in means.items()}
+                name: {part: m.to_dict() for part, m in means.items()}
                 for name, means in self.samples.items()
             },
             "roc": self.roc,
@@ -172,7 +171,7 @@ def read_uncertainty(folder: str | Path) -> StoredUncertainty:
         mean = np.stack([table[PREFIX + name].to_numpy() for name in classes], axis=1)
         parts = [table[part].to_numpy() for part in _PARTS]
         samples = {
-            name: {part: Measured(v, e, "mean over jets") for part, (v, e) in means.items()}
+            name: {part: _stored_mean(entry) for part, entry in means.items()}
             for name, means in values["samples"].items()
         }
         labels = table["label"].to_numpy()
@@ -196,20 +195,23 @@ def _samples(
     right = found.mean.argmax(axis=1) == labels
     groups = {"test jets": np.ones(len(labels), bool), "taken right": right, "taken wrong": ~right}
     means = {
-        name: {part: _mean(getattr(found, part)[chosen]) for part in _PARTS}
+        name: {part: Measured.mean(getattr(found, part)[chosen]) for part in _PARTS}
         for name, chosen in groups.items()
         if chosen.sum() > 1
     }
     if isinstance(run.feature_set, FeatureSet) and not run.feature_set.columns:
         for shift in SHIFTS:
             changed = opinions.uncertainty(shifted(some, shift, seed))
-            means[shift] = {part: _mean(getattr(changed, part)) for part in _PARTS}
+            means[shift] = {part: Measured.mean(getattr(changed, part)) for part in _PARTS}
     return means
 
 
-def _mean(values: Floats) -> Measured:
-    error = float(values.std(ddof=1) / np.sqrt(len(values)))
-    return Measured(float(values.mean()), error, "mean over jets")
+def _stored_mean(entry: dict[str, Any] | list[float]) -> Measured:
+    """A mean as it is written, or value and error as older files have them."""
+    if isinstance(entry, list):
+        value, error = entry
+        return Measured(value, error, "mean over jets")
+    return Measured.from_dict(entry)
 
 
 def _band(logits: Floats, labels: NDArray[np.integer]) -> dict[str, list[float]]:

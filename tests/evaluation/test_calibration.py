@@ -58,8 +58,8 @@ def test_one_score_for_all_has_a_closed_form():
     labels = np.repeat([1, 0], [600, 400])
     table = measure_calibration(labels, np.full(1000, 0.8), num_bootstrap=400)
     assert table["ece"].value == pytest.approx(0.2)
-    # resampled class by class, so that the mean of one bin does not move
-    assert table["ece"].error < 1e-12
+    assert table["ece"].error == pytest.approx(np.sqrt(0.6 * 0.4 / 1000), rel=0.15)
+    assert table["calibration_rms"].value == pytest.approx(0.2, abs=0.002)
     assert table["ece_perfect"].value == pytest.approx(
         np.sqrt(0.8 * 0.2 / 1000 * 2 / np.pi), rel=0.15
     )
@@ -74,6 +74,38 @@ def test_the_bias_of_the_calibration_error_is_what_a_calibrated_tagger_shows():
     assert np.mean(floor) > 0.02  # the truth is 0
     difference = np.mean(found) - np.mean(floor)
     assert abs(difference) < 3 * np.std(found) / np.sqrt(len(found))
+
+
+@pytest.mark.parametrize(("sharpness", "number"), [(1.0, 500), (1.4, 500), (2.0, 1000)])
+def test_the_debiased_calibration_error_is_unbiased_in_the_square_and_covers(sharpness, number):
+    def diagram(seed, jets):
+        labels, scores = draw(jets, seed, sharpness=sharpness)
+        return Reliability.of(scores[:, 1], labels == 1, equal="counts")
+
+    truth = 0.0 if sharpness == 1 else diagram(1000, 400_000).mean_square()[0]
+    squares, errors = np.transpose([diagram(seed, number).mean_square() for seed in range(300)])
+    assert abs(squares.mean() - truth) < 4 * squares.std() / 300**0.5
+    assert 0.75 < errors.mean() / squares.std() < (1.6 if sharpness == 1 else 1.3)
+    raw = np.mean([diagram(seed, number).error() for seed in range(50)])
+    found = measure_calibration(*draw(number, sharpness=sharpness), num_bootstrap=2)
+    entry = found["calibration_rms"]
+    assert entry.low < truth**0.5 + 3 * entry.error
+    if sharpness == 1:
+        assert raw > 0.02  # the truth is 0
+    else:
+        inside = np.abs(squares - truth) < errors
+        assert 0.58 < inside.mean() < 0.80
+
+
+def test_the_excess_of_the_calibration_error_underestimates_and_the_raw_value_overestimates():
+    labels, scores = draw(400_000, 7, sharpness=1.4)
+    truth = Reliability.of(scores[:, 1], labels == 1).error()
+    tables = [
+        measure_calibration(*draw(500, seed, sharpness=1.4), num_bootstrap=20) for seed in range(40)
+    ]
+    raw = np.mean([table["ece"].value for table in tables])
+    excess = raw - np.mean([table["ece_perfect"].value for table in tables])
+    assert excess < 0.9 * truth < 1.05 * truth < raw
 
 
 def test_overconfidence_is_seen_above_the_bias():
@@ -113,7 +145,8 @@ def test_many_classes_have_an_error_each():
 def test_points_have_an_error_where_all_jets_agree():
     predicted, observed, error = Reliability.of(np.full(10, 0.95), np.ones(10, bool), 10).points()
     assert (predicted, observed) == (pytest.approx(0.95), 1)
-    assert 0.05 < error[0] < 0.15
+    assert error[1, 0] == 0
+    assert 0.05 < error[0, 0] < 0.3
 
 
 def test_what_is_no_probability_is_refused():

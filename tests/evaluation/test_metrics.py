@@ -71,15 +71,40 @@ def test_numbers_of_many_classes_are_those_of_scikit_learn():
     expected = roc_auc_score(labels, scores, multi_class="ovr", average=None)
     for c in range(4):
         assert abs(float(table[f"auc[class {c}]"]) - expected[c]) < 1e-12
-    assert float(table["auc_macro"]) == pytest.approx(expected.mean(), abs=1e-12)
+    assert float(table["auc_ovr"]) == pytest.approx(expected.mean(), abs=1e-12)
+    assert table["auc_macro"] == table["auc_ovr"]  # the name of older files
+    assert (
+        EvaluationTable.from_dict({"metrics": {"auc_macro": table["auc_ovr"].to_dict()}})["auc_ovr"]
+        == table["auc_ovr"]
+    )
     assert float(table["accuracy"]) == accuracy_score(labels, scores.argmax(axis=1))
 
 
-def test_macro_area_of_equal_classes_is_the_mean_over_pairs_of_classes():
+@pytest.mark.parametrize("digits", [1, 9])
+def test_area_of_one_class_against_one_is_that_of_scikit_learn(digits):
     labels, scores = draw_classes(2000)
+    labels[labels == 3][:400] = 0
+    labels[np.flatnonzero(labels == 2)[:350]] = 1  # unequal classes
+    scores = scores.round(digits)
+    scores[:, 0] += 1 - scores.sum(axis=1)
+    scores = scores.clip(0) / scores.clip(0).sum(axis=1, keepdims=True)
     table = evaluate(labels, scores, num_bootstrap=0)
     pairs = roc_auc_score(labels, scores, multi_class="ovo", average="macro")
-    assert float(table["auc_macro"]) == pytest.approx(pairs, abs=1e-12)
+    assert float(table["auc_ovo"]) == pytest.approx(pairs, abs=1e-12)
+    assert abs(float(table["auc_ovr"]) - pairs) > 1e-3
+
+
+def test_areas_of_equal_classes_are_the_same_against_the_rest_and_one_by_one():
+    table = evaluate(*draw_classes(2000), num_bootstrap=0)
+    assert float(table["auc_ovr"]) == pytest.approx(float(table["auc_ovo"]), abs=1e-12)
+    assert table["auc_ovr"].error == pytest.approx(table["auc_ovo"].error, rel=0.01)
+
+
+def test_the_error_of_the_area_of_pairs_is_that_of_resampling():
+    labels, scores = draw_classes(1500)
+    some = (labels != 2) | (np.arange(1500) % 4 == 0)
+    entry = evaluate(labels[some], scores[some], num_bootstrap=200)["auc_ovo"]
+    assert entry.error == pytest.approx(entry.bootstrap, rel=0.2)
 
 
 def test_against_one_background_the_score_is_s_over_s_plus_b():
@@ -231,7 +256,7 @@ def test_few_signal_jets_need_the_error_of_the_threshold(tagger):
 
 def test_errors_of_many_classes_cover_the_truth():
     labels, scores = draw_classes(400_000, num_classes=3, seed=1)
-    names = ["accuracy", "auc_macro", "auc[class 1]", "rejection@0.5[class 1]"]
+    names = ["accuracy", "auc_ovr", "auc[class 1]", "rejection@0.5[class 1]"]
     names += ["auc[class 1 vs class 0]", "rejection@0.5[class 1 vs class 0]"]
     large = evaluate(labels, scores, background=0, num_bootstrap=0)
 

@@ -65,8 +65,8 @@ def _draw(area: Axes, ratio: Axes, y: float, effect: Effect, color: str) -> None
     change = effect.auc_change
     area.errorbar(1000 * change.value, y, xerr=1000 * change.error, **style)
     if effect.rejection_ratio is not None:
-        value, error = effect.rejection_ratio.value, effect.rejection_ratio.error
-        ratio.errorbar(value, y, xerr=[[min(error, 0.9 * value)], [error]], **style)
+        down, up = effect.rejection_ratio.sides()
+        ratio.errorbar(effect.rejection_ratio.value, y, xerr=[[down], [up]], **style)
 
 
 def _decorate(
