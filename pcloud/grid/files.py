@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from pcloud.errors import InputError
 from pcloud.grid.images import ImageSet
+from pcloud.io.files import reading
 
 __all__ = ["image_splits", "read_images"]
 
@@ -126,11 +129,18 @@ def _reader(path: Path) -> Callable[[Path, str | None], Arrays]:
     )
 
 
-def _npz(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not an npz file: {error}") from error
+@contextmanager
+def _npz(path: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Open the arrays of an npz file, each read where it is asked for.
+
+    The file is opened here, because `numpy.load` does not close a damaged one.
+    """
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise InputError(f"{path} is not an npz file, or it is cut short")
+        file.seek(0)
+        with reading(path, "npz file"), np.load(file, allow_pickle=False) as arrays:
+            yield arrays
 
 
 def _read_npz(path: Path, split: str | None) -> Arrays:

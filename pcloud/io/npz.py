@@ -31,17 +31,27 @@ class _Array:
         self._row = 0
         if info.flag_bits & 1:
             raise InputError(f"{path}: {info.filename} is encrypted")
-        self.shape, self._is_fortran, self.dtype = self._open()
+        try:
+            self.shape, self._is_fortran, self.dtype = self._open()
+            self._row_shape = self.shape[1:]
+            self.row_bytes = self.dtype.itemsize * int(np.prod(self._row_shape, dtype=object))
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        """Refuse pickled objects, and an array that is longer or shorter than its header says."""
         if self.dtype.hasobject:
             raise InputError(
-                f"{path}: {info.filename} holds pickled Python objects, which could run code and "
-                "are not read; save jets as one flat array and offsets"
+                f"{self._path}: {self._info.filename} holds pickled Python objects, which could run "
+                "code and are not read; save jets as one flat array and offsets"
             )
-        self._row_shape = self.shape[1:]
-        self.row_bytes = self.dtype.itemsize * int(np.prod(self._row_shape, dtype=object))
         expected = self.row_bytes * (self.shape[0] if self.shape else 1)
-        if info.file_size - self._header != expected:
-            raise InputError(f"{path}: {info.filename} has another size than its header says")
+        if self._info.file_size - self._header != expected:
+            raise InputError(
+                f"{self._path}: {self._info.filename} has another size than its header says"
+            )
 
     def _open(self) -> tuple[tuple[int, ...], bool, np.dtype]:
         self.close()
@@ -118,14 +128,14 @@ class NpzFile(Table):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        self._arrays: dict[str, _Array] = {}
         with reading(path, "npz file"):
             self._archive = zipfile.ZipFile(path)
         try:
             with reading(path, "npz file"):
-                self._arrays = {
-                    info.filename.removesuffix(".npy"): _Array(path, self._archive, info)
-                    for info in self._archive.infolist()
-                }
+                for info in self._archive.infolist():
+                    name = info.filename.removesuffix(".npy")
+                    self._arrays[name] = _Array(path, self._archive, info)
                 self.columns: dict[str, Shape] = {
                     name: array.shape for name, array in self._arrays.items() if array.shape
                 }
@@ -173,7 +183,7 @@ class NpzFile(Table):
 
     def close(self) -> None:
         """Close the file."""
-        for array in getattr(self, "_arrays", {}).values():
+        for array in self._arrays.values():
             array.close()
         self._archive.close()
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import gzip
+import warnings
 
 import h5py
 import numpy as np
@@ -128,3 +130,31 @@ def test_damaged_files_are_refused(tmp_path):
             read_images(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         read_images(tmp_path / "absent.npz")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_npz_file_is_refused_and_closed(tmp_path, save):
+    path = tmp_path / "a.npz"
+    save(path, images=IMAGES, labels=LABELS)
+    good = path.read_bytes()
+    directory = good.index(b"PK\x01\x02")
+    damaged = {
+        "the name of an array": good.replace(b"images.npy", b"\xff" * 10, 1),
+        "an array": good[:200] + bytes([good[200] ^ 1]) + good[201:],
+        "the table of contents": good[:directory] + b"QK" + good[directory + 2 :],
+        "the end": good[:-30],
+    }
+    for data in damaged.values():
+        path.write_bytes(data)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with pytest.raises(InputError, match=r"a\.npz"):
+                read_images(path)
+            gc.collect()
+        assert not caught
+
+
+def test_pickled_images_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.array([{}], dtype=object))
+    with pytest.raises(InputError, match=r"cannot read the npz file.*Object arrays"):
+        read_images(tmp_path / "a.npz")

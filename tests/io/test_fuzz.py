@@ -6,6 +6,7 @@ checksums cannot tell a changed number from a right one; their jets must be phys
 
 from __future__ import annotations
 
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -101,12 +102,16 @@ def no_hang() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+def read_or_raise(path: Path, schema: JetSchema | None) -> ak.Array:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what libraries say of damage
+        return read_jets(path, schema)
+
+
 def read_or_refuse(path: Path, schema: JetSchema | None) -> ak.Array | None:
     """Jets, or None where they were refused with one line that names the file."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what libraries say of damage
-            return read_jets(path, schema)
+        return read_or_raise(path, schema)
     except InputError as error:
         message = str(error)
     assert str(path) in message
@@ -203,3 +208,27 @@ def test_a_file_cut_anywhere_is_refused(tmp_path, good, name):
     for size in [0, 1, 8, 100, *np.linspace(0, len(data) - 1, 40).astype(int)]:
         path.write_bytes(data[:size])
         assert read_or_refuse(path, KINDS[name][1]) is None, size
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process holds the file, as Linux tells it."""
+    held = (Path(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd"))  # noqa: PTH208
+    return any(os.path.realpath(descriptor) == str(path) for descriptor in held)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no list of open files")
+@pytest.mark.parametrize("name", KINDS)
+def test_a_refused_file_is_closed_while_the_error_is_kept(tmp_path, good, name):
+    path, data = tmp_path.resolve() / name, good[name]
+    flips = np.linspace(0.97 * len(data), len(data), 40, endpoint=False).astype(int)
+    damaged = [data[:i] + bytes([data[i] ^ 16]) + data[i + 1 :] for i in flips]
+    damaged += [data[:size] for size in np.linspace(8, len(data) - 1, 10).astype(int)]
+    refused = 0
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            read_or_raise(path, KINDS[name][1])
+        except InputError:
+            refused += 1
+            assert not is_open(path)  # though the frames of the traceback still exist
+    assert refused >= 10
