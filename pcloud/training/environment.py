@@ -35,7 +35,7 @@ def describe_environment(seed: int) -> dict[str, Any]:
         "pcloud": pcloud.__version__,
         "commit": _git_commit(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in _PACKAGES} | {"torch": _torch_version()},
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cpus": os.cpu_count(),
@@ -68,6 +68,11 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _torch_version() -> str:
+    """Return the version with the build, such as ``2.13.0+cu130``; the metadata may lack it."""
+    return str(torch.__version__)
 
 
 def _git_commit() -> str | None:

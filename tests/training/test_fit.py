@@ -20,6 +20,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.training import TrainConfig, fit
 from pcloud.training.config import TrainConfig as Config
 from pcloud.training.data import load_splits
+from pcloud.training.environment import describe_environment
 from pcloud.training.folder import open_folder
 from pcloud.training.metrics import RunningMetrics, mean_auc
 from pcloud.training.module import TaggerModule
@@ -50,6 +51,15 @@ def test_a_run_is_a_folder_with_everything_in_it(options: dict[str, Any]) -> Non
     assert environment["packages"]["torch"] == torch.__version__
     assert environment["seed"] == 0
     assert environment["started"] <= environment["finished"]
+
+
+@pytest.mark.parametrize("build", ["2.13.0", "2.13.0+cpu", "2.13.0+cu130"])
+def test_the_build_of_torch_is_recorded_whatever_the_metadata_say(
+    monkeypatch: pytest.MonkeyPatch, build: str
+) -> None:
+    monkeypatch.setattr("torch.__version__", build)
+    monkeypatch.setattr("pcloud.training.environment.version", lambda package: "2.13.0")
+    assert describe_environment(seed=0)["packages"]["torch"] == build
 
 
 def test_the_network_learns(options: dict[str, Any]) -> None:
