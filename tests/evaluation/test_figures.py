@@ -225,7 +225,8 @@ def test_figures_are_saved_without_a_trace(
         ):
             (png,) = save_figure(figure, tmp_path / f"{number}.0")
             assert png == tmp_path / f"{number}.0.png"
-            assert imread(png).shape[1] == 920  # 4.6 inches at 200 dots per inch
+            width = imread(png).shape[1]
+            assert width in (919, 920)  # 4.6 inches at 200 dots per inch, cut off or rounded
     assert dict(mpl.rcParams) == before
     assert not caplog.records  # such as fonts that were not found
 

@@ -13,6 +13,8 @@ from pcloud.features import feature_set
 from pcloud.nn import RaggedLayout
 from tests.models.contract import make_jets
 
+pytestmark = pytest.mark.rounding
+
 
 @pytest.mark.parametrize(
     ("name", "in_features", "num_classes", "expected"),
@@ -42,11 +44,17 @@ def small(reference_data):
     return pcloud.load_official("part", reference_data / "part_small_weaver.pt")
 
 
+def assert_same_logits(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal up to rounding: 1e-6 to 8e-6 of the largest logit, depending on the processor."""
+    tolerance = 3e-5 * expected.abs().max().item()
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+
 def test_weights_of_weaver_give_its_logits(small, reference):
     *inputs, expected = reference
-    torch.testing.assert_close(small(*inputs), expected, rtol=0, atol=1e-5)
+    assert_same_logits(small(*inputs), expected)
     with torch.no_grad():
-        torch.testing.assert_close(small(*inputs), expected, rtol=0, atol=1e-5)
+        assert_same_logits(small(*inputs), expected)
 
 
 def test_the_inputs_of_weaver_are_the_kin_set(small, reference):
@@ -76,7 +84,7 @@ def test_weights_of_older_versions_have_other_names(reference_data, reference, t
     torch.save(old, tmp_path / "old.pt")
     *inputs, expected = reference
     logits = pcloud.load_official("part", tmp_path / "old.pt")(*inputs)
-    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+    assert_same_logits(logits, expected)
 
 
 def test_weights_of_other_networks_are_refused(reference_data):
