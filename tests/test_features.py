@@ -20,6 +20,8 @@ from pcloud.training.inputs import network_inputs
 
 COMPONENTS = ("E", "px", "py", "pz")
 
+pytestmark = pytest.mark.rounding
+
 
 def jets(dtype=torch.float64):
     generator = torch.Generator().manual_seed(1)

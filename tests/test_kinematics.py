@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from pcloud import kinematics as kin
 
+pytestmark = pytest.mark.rounding
+
 AWKWARD_CASES = {
     "massless": [5.0, 3.0, 0.0, 4.0],
     "at rest": [2.0, 0.0, 0.0, 0.0],

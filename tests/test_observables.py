@@ -25,6 +25,8 @@ from pcloud.observables import (
 )
 from tests.models.contract import make_jets
 
+pytestmark = pytest.mark.rounding
+
 COUNTS = [1, 2, 3, 20, 45]
 
 

@@ -7,6 +7,8 @@ import torch
 
 from pcloud.grid import grid_graph, pixel_cloud, pixel_graph
 
+pytestmark = pytest.mark.rounding
+
 
 def images():
     return torch.rand(3, 2, 7, 9, generator=torch.Generator().manual_seed(0))

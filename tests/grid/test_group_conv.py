@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from pcloud.grid import GROUPS, GroupConv2d, GroupPool2d, LiftingConv2d, group_layers
 
+pytestmark = pytest.mark.rounding
+
 groups = pytest.mark.parametrize("name", GROUPS)
 sizes = pytest.mark.parametrize("size", [12, 13])
 strides = pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from torch import Tensor
 from pcloud.errors import UnknownNameError
 from pcloud.grid.groups import GROUPS, group_named
 
+pytestmark = pytest.mark.rounding
+
 groups = pytest.mark.parametrize("group", GROUPS.values(), ids=GROUPS)
 
 

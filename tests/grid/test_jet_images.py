@@ -13,6 +13,8 @@ from pcloud.grid import JetImages, centre, flip, normalise, pixelate, turn
 from pcloud.nn import RaggedLayout
 from pcloud.nn.pooling import sum_pool
 
+pytestmark = pytest.mark.rounding
+
 COUNTS = [1, 2, 3, 30, 57]
 
 

@@ -11,6 +11,8 @@ from pcloud.errors import InputError
 from pcloud.grid import RotationAverage, build_network
 from pcloud.models import model_info
 
+pytestmark = pytest.mark.rounding
+
 NETWORKS = pcloud.list_models("image")
 SMALL = {
     "p4cnn": {"channels": 4},

@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from pcloud.grid import rotate
 
+pytestmark = pytest.mark.rounding
+
 
 def images(height, width):
     return torch.rand(3, 2, height, width, generator=torch.Generator().manual_seed(0))

@@ -14,6 +14,8 @@ from pcloud.nn import RaggedLayout
 from pcloud.observables import compute_observables
 from tests.models.contract import make_jets, make_model
 
+pytestmark = pytest.mark.rounding
+
 PARAMETERS = [
     ("one_cut", 7, 2, {}, 4),
     ("hl_logistic", 7, 2, {}, 30),

@@ -12,6 +12,8 @@ from pcloud.nn import RaggedLayout
 from tests.jets import on_a_grid, shuffled
 from tests.models.contract import COUNTS, build, make_jets, make_model
 
+pytestmark = pytest.mark.rounding
+
 
 @pytest.fixture(params=pcloud.list_models(), scope="module")
 def name(request):

@@ -11,6 +11,8 @@ from pcloud.errors import InputError
 from pcloud.models import LGATr, LGATrSlim
 from tests.models.contract import make_jets
 
+pytestmark = pytest.mark.rounding
+
 SMALL = {
     LGATr: {"blocks": 2, "multivectors": 8, "scalar_channels": 8, "heads": 2},
     LGATrSlim: {"blocks": 2, "vectors": 8, "scalar_channels": 16, "heads": 2},

@@ -17,6 +17,8 @@ from pcloud.errors import UnknownNameError
 from pcloud.nn import RaggedLayout
 from tests.models.contract import COUNTS, make_jets, make_model
 
+pytestmark = pytest.mark.rounding
+
 
 @pytest.fixture(scope="module")
 def landscape(reference_data):

@@ -7,6 +7,8 @@ import torch
 
 from pcloud.models import OneJet, build_model
 
+pytestmark = pytest.mark.rounding
+
 
 def jet(particles):
     torch.manual_seed(particles)

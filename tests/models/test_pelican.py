@@ -12,6 +12,8 @@ from pcloud.models import PELICAN
 from pcloud.models.pelican import ProductEncoding
 from tests.models.contract import make_jets
 
+pytestmark = pytest.mark.rounding
+
 ALONG = torch.tensor([0.0, 0.0, 0.8], dtype=torch.float64)
 
 

@@ -16,6 +16,8 @@ from pcloud.features import feature_set
 from pcloud.models import model_info
 from tests.models.contract import make_jets, make_model
 
+pytestmark = pytest.mark.rounding
+
 INVARIANT = [name for name in pcloud.list_models() if "Lorentz" in model_info(name).symmetries]
 OTHERS = [name for name in pcloud.list_models() if name not in INVARIANT]
 COUNTS = [1, 2, 30, 12]

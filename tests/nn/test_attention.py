@@ -11,6 +11,8 @@ from pcloud.nn import RaggedLayout
 from pcloud.nn import attention as module
 from pcloud.nn.attention import ClassAttention, HeadSlots, SelfAttention, attend, padding_bias
 
+pytestmark = pytest.mark.rounding
+
 COUNTS = [1, 7, 0, 30, 2, 29, 18, 5]
 HEADS, WIDTH = 3, 4
 

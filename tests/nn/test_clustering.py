@@ -19,6 +19,8 @@ from pcloud.nn.clustering import (
 )
 from tests.models.contract import make_jets
 
+pytestmark = pytest.mark.rounding
+
 COUNTS = [1, 2, 40, 17, 3, 60, 4]
 
 

@@ -8,6 +8,8 @@ from torch import nn
 
 from pcloud.nn import EdgeBlock, EdgeConv, RaggedLayout, edge_mlp, knn
 
+pytestmark = pytest.mark.rounding
+
 
 def explicit(conv: EdgeBlock, x: torch.Tensor, neighbors: torch.Tensor) -> torch.Tensor:
     """The block with every message [x_i, x_j - x_i] written out, missing x_j = 0."""

@@ -20,6 +20,8 @@ from pcloud.nn.minkowski import (
 )
 from pcloud.nn.pair_blocks import PairBlocks
 
+pytestmark = pytest.mark.rounding
+
 
 def particles(pt, mass, n=500, seed=0):
     generator = torch.Generator().manual_seed(seed)

@@ -14,6 +14,8 @@ from pcloud.nn import RaggedLayout, knn, knn_graph
 from pcloud.nn import neighbor_keys as keys_module
 from pcloud.nn import neighbors as module
 
+pytestmark = pytest.mark.rounding
+
 
 def cloud(counts: list[int], dim: int = 2, seed: int = 0, offset: float = 0.0):
     generator = torch.Generator().manual_seed(seed)

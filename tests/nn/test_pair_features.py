@@ -15,6 +15,8 @@ from pcloud import kinematics as kin
 from pcloud.nn import RaggedLayout
 from pcloud.nn.pair_features import PairBias, Pairs, interactions
 
+pytestmark = pytest.mark.rounding
+
 COUNTS = [1, 7, 0, 30, 2, 29, 5]
 
 

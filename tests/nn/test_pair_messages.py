@@ -11,6 +11,8 @@ from pcloud.nn.derivatives import higher_derivatives
 from pcloud.nn.pair_blocks import PairBlocks
 from pcloud.nn.pair_messages import PairMessages, messages, plain_messages
 
+pytestmark = pytest.mark.rounding
+
 COUNTS = [40, 7, 6, 6, 1, 30]
 
 

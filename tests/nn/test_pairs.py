@@ -10,6 +10,8 @@ import torch
 from pcloud.nn import RaggedLayout
 from pcloud.nn.pairs import EquivariantLinear, Pairs, pooled
 
+pytestmark = pytest.mark.rounding
+
 COUNTS = [3, 1, 5, 0, 2]
 
 

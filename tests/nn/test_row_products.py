@@ -11,6 +11,8 @@ from pcloud.nn.row_products import (
     totals,
 )
 
+pytestmark = pytest.mark.rounding
+
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("rows", [0, 1, 7, 12])

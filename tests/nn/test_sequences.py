@@ -10,6 +10,8 @@ from pcloud.nn import RaggedLayout
 from pcloud.nn.sequences import RaggedConv1d, by_pt, halved
 from tests.models.contract import make_jets
 
+pytestmark = pytest.mark.rounding
+
 COUNTS = [1, 2, 0, 7, 8, 3]
 
 

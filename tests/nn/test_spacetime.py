@@ -13,6 +13,8 @@ from pcloud.nn import RaggedLayout
 from pcloud.nn.spacetime import SpacetimeTokens, midway_frame, vector, wedge
 from tests.models.contract import make_jets
 
+pytestmark = pytest.mark.rounding
+
 
 def make_tokens(**options):
     defaults = {"mass": "regulated", "scalars": "none", "beams": "plane", "time": True}
