@@ -1,31 +1,52 @@
 # Two commands: `make demo` trains and reports a tagger, `make test` runs every check.
 #
-# TORCH names the torch requirement, for a machine that wants a particular build:
+# TORCH names the torch requirement, for a machine that wants a particular build, PYTHON the
+# interpreter and VENV the folder of its environment:
 #     make test TORCH=torch==2.13.0
+#     make test PYTHON=python3.12 VENV=.venv-3.12
 TORCH ?= torch
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 
-.PHONY: demo test lint format clean
+# Settings under which products and sums are rounded as on other processors.
+ROUNDING ?= OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE MKL_CBWR=AVX2
+
+.PHONY: demo test lint types suite test-rounding environment format clean
 
 demo: $(VENV)/.core
 	$(BIN)/pcloud train --config examples/demo.yaml --out $(DEMO)
 	$(BIN)/pcloud evaluate $(DEMO)
 	$(BIN)/pcloud report $(DEMO)
 
-test: lint
-	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+test: lint types suite
 
-lint: $(VENV)/.dev
+lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(VENV)/.dev
+types: environment
+	$(BIN)/mypy
+
+suite: environment
+	OMP_NUM_THREADS=1 $(PYTEST)
+
+# The tests that rounding could break (search, order, parity, symmetry), under each setting.
+test-rounding: environment
+	status=0; \
+	for setting in $(ROUNDING); do \
+	    echo "--- $$setting"; \
+	    env OMP_NUM_THREADS=1 $$setting $(PYTEST) -m rounding || status=1; \
+	done; \
+	exit $$status
+
+format: environment
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+environment: $(VENV)/.dev
 
 # torch goes first: the project asks for a range, and the build a machine already has stays.
 $(VENV)/.torch:
@@ -37,9 +58,9 @@ $(VENV)/.core: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.core
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@
+	touch $(VENV)/.core $@
 
 clean:
 	rm -rf $(VENV)
