@@ -1,7 +1,9 @@
 """What may happen to jets between one sample and another: each a function with a strength.
 
 A transformation takes jets, its strength and a generator of random numbers, and gives new jets; the
-old ones stay as they are. Momenta are moved in double precision and rounded once.
+old ones stay as they are. Momenta are moved in double precision and rounded once. The stored momentum
+of a jet, where there is one, follows: rotations and boosts act on it as on a particle, any other
+change adds the change of the sum of the particles.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.io.jets import FlatJets, as_offsets
+from pcloud.io.jets import JET_MOMENTUM, FlatJets, as_offsets
 
 __all__ = ["TRANSFORMATIONS", "Transformation", "prepare", "transform"]
 
@@ -45,6 +47,8 @@ class Transformation:
         ``change(jets, strength, generator) -> jets``.
     is_valid : callable
         Whether a strength is possible.
+    moves_jet : bool
+        Whether `change` acts on the stored momentum of a jet itself.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Transformation:
     strengths: tuple[float, ...]
     change: Change
     is_valid: Callable[[float], bool] = lambda strength: strength >= 0
+    moves_jet: bool = False
 
 
 TRANSFORMATIONS: dict[str, Transformation] = {}
@@ -65,12 +70,15 @@ def register(
     meaning: str,
     strengths: Sequence[float],
     is_valid: Callable[[float], bool] = lambda strength: strength >= 0,
+    *,
+    moves_jet: bool = False,
 ) -> Callable[[Change], Change]:
     """Decorator that makes a change of jets known; see :class:`Transformation`."""
 
     def add(change: Change) -> Change:
-        transformation = Transformation(name, title, meaning, tuple(strengths), change, is_valid)
-        TRANSFORMATIONS[name] = transformation
+        TRANSFORMATIONS[name] = Transformation(
+            name, title, meaning, tuple(strengths), change, is_valid, moves_jet
+        )
         return change
 
     return add
@@ -119,7 +127,17 @@ def transform(jets: FlatJets, name: str, strength: float, seed: int = 0) -> Flat
     if not transformation.is_valid(strength):
         raise InputError(f"{name} cannot have the strength {strength:g}: {transformation.meaning}")
     generator = np.random.default_rng(seed)
-    return prepare(transformation.change(prepare(jets), strength, generator))
+    before = prepare(jets)
+    after = transformation.change(before, strength, generator)
+    if not transformation.moves_jet and all(name in jets.jet for name in JET_MOMENTUM):
+        after = replace(after, jet=before.jet | _following(before, after))
+    return prepare(after)
+
+
+def _following(before: FlatJets, after: FlatJets) -> dict[str, Floats]:
+    """Stored momenta of the jets plus the change of the sum of their particles."""
+    sums = zip(JET_MOMENTUM, _axis(before), _axis(after), strict=True)
+    return {name: before.jet[name] + (new - old) for name, old, new in sums}
 
 
 # Energies
@@ -228,21 +246,29 @@ def _angular_smearing(jets: FlatJets, strength: float, generator: Generator) -> 
 
 
 @register(
-    "rotation", "jets turned about the beam", "angle in rad", (0.5, 2.0), lambda strength: True
+    "rotation",
+    "jets turned about the beam",
+    "angle in rad",
+    (0.5, 2.0),
+    lambda strength: True,
+    moves_jet=True,
 )
 def _rotation(jets: FlatJets, strength: float, generator: Generator) -> FlatJets:
-    e, px, py, pz = _double(jets)
     cos, sin = np.cos(strength), np.sin(strength)
-    return _moved(jets, e, cos * px - sin * py, sin * px + cos * py, pz)
+    return _mapped(jets, lambda e, px, py, pz: (e, cos * px - sin * py, sin * px + cos * py, pz))
 
 
 @register(
-    "boost", "jets boosted along the beam", "rapidity", (0.1, 0.5, 1.0), lambda strength: True
+    "boost",
+    "jets boosted along the beam",
+    "rapidity",
+    (0.1, 0.5, 1.0),
+    lambda strength: True,
+    moves_jet=True,
 )
 def _boost(jets: FlatJets, strength: float, generator: Generator) -> FlatJets:
-    e, px, py, pz = _double(jets)
     cosh, sinh = np.cosh(strength), np.sinh(strength)
-    return _moved(jets, cosh * e + sinh * pz, px, py, sinh * e + cosh * pz)
+    return _mapped(jets, lambda e, px, py, pz: (cosh * e + sinh * pz, px, py, sinh * e + cosh * pz))
 
 
 # Jets as columns
@@ -269,6 +295,15 @@ def _axis(jets: FlatJets) -> tuple[Floats, ...]:
 def _moved(jets: FlatJets, *p4: Floats) -> FlatJets:
     dtype = jets.p4[0].dtype
     return replace(jets, p4=tuple(component.astype(dtype) for component in p4))
+
+
+def _mapped(jets: FlatJets, change: Callable[..., tuple[Floats, ...]]) -> FlatJets:
+    """Jets with a change of every momentum, their own included where it is stored."""
+    moved = _moved(jets, *change(*_double(jets)))
+    if not all(name in jets.jet for name in JET_MOMENTUM):
+        return moved
+    own = change(*(jets.jet[name].astype(np.float64) for name in JET_MOMENTUM))
+    return replace(moved, jet=jets.jet | dict(zip(JET_MOMENTUM, own, strict=True)))
 
 
 def _scaled(jets: FlatJets, factor: Floats | float) -> FlatJets:

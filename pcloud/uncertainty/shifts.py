@@ -44,7 +44,7 @@ def shifted(jets: ak.Array, shift: str, seed: int = 0) -> ak.Array:
     """
     if shift not in SHIFTS:
         raise UnknownNameError("shift", shift, SHIFTS)
-    kept = ["p4", "label"] if "label" in jets.fields else ["p4"]
+    kept = [name for name in ("p4", "jet_p4", "label") if name in jets.fields]
     name, strength = SHIFTS[shift]
     changed = transform(FlatJets.from_awkward(jets[kept]), name, strength, seed)
     return changed.to_awkward(jets.attrs.get("classes", ()))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import pcloud
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.robustness_transformations import TRANSFORMATIONS, prepare, transform
-from pcloud.io.jets import FlatJets
+from pcloud.io.jets import JET_MOMENTUM, FlatJets
 from pcloud.observables import jet_observables
 
 
@@ -162,3 +164,18 @@ def test_empty_jets_survive_all_transformations():
         changed = transform(empty, name, transformation.strengths[0])
         assert len(changed) == 2, name
         assert np.isfinite(np.stack(changed.p4)).all()
+
+
+@pytest.mark.parametrize("name", sorted(TRANSFORMATIONS))
+def test_the_stored_momentum_of_a_jet_follows_its_particles(jets, name):
+    """Where it is the sum of the particles, it stays so; twice that, it turns and boosts alike."""
+    strength = TRANSFORMATIONS[name].strengths[-1]
+    for factor in (1, 2):
+        stored = dict(zip(JET_MOMENTUM, factor * total(jets).T, strict=True))
+        after = transform(replace(jets, jet=stored), name, strength, seed=3)
+        own = np.stack([after.jet[column] for column in JET_MOMENTUM], 1)
+        if name in ("rotation", "boost"):
+            expected = factor * total(after)
+        else:
+            expected = (factor - 1) * total(jets) + total(after)
+        np.testing.assert_allclose(own, expected, rtol=1e-9, atol=1e-6)
