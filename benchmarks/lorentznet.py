@@ -88,7 +88,7 @@ def edges(layout: RaggedLayout) -> tuple[Tensor, Tensor]:
     return i[i != j], j[i != j]
 
 
-def official_mass(p4: Tensor) -> tuple[Tensor, Tensor]:
+def official_mass(p4: Tensor, layout: RaggedLayout) -> tuple[Tensor, Tensor]:
     """Momenta as stored, and masses computed in the precision in which they are stored."""
     e2, p2 = p4[:, 0] ** 2, (p4[:, 1:] ** 2).sum(-1)
     return p4, (e2 - p2).abs().sqrt()

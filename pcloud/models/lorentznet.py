@@ -134,7 +134,7 @@ class LorentzNet(nn.Module):
 
         The scalars are ``[psi(m), 0]`` of a particle, ``[0, psi(m)]`` of a beam.
         """
-        p4, mass = self.mass(p4)
+        p4, mass = self.mass(p4, layout)
         beams, beam_mass = stored_mass(self.beams)
         scalars = F.pad(psi(mass).unsqueeze(-1), (0, 1))
         of_beams = F.pad(psi(beam_mass).unsqueeze(-1), (1, 0))

@@ -112,7 +112,7 @@ class PELICAN(nn.Module):
 
     def with_beams(self, p4: Tensor, layout: RaggedLayout) -> tuple[Tensor, Tensor, RaggedLayout]:
         """Momenta (N', 4), in float64, of particles and beams, which are beams, and their layout."""
-        p4, _ = self.mass(p4)
+        p4, _ = self.mass(p4, layout)
         nodes, order = with_references(layout, len(self.beams))
         p4 = torch.cat([p4, self.beams.double().repeat(layout.num_jets, 1)])[order]
         return p4, (order >= layout.num_particles).to(self.labels.weight), nodes

@@ -20,6 +20,7 @@ from pcloud.nn.derivatives import outside_transforms
 from pcloud.nn.layout import DenseBlock, RaggedLayout
 from pcloud.nn.pair_blocks import PairBlocks
 from pcloud.nn.pair_matrix import outer_product, sum_senders
+from pcloud.nn.pooling import max_pool, sum_pool
 
 __all__ = [
     "BEAMS",
@@ -37,11 +38,12 @@ __all__ = [
 BEAMS = ((2**0.5, 0.0, 0.0, 1.0), (2**0.5, 0.0, 0.0, -1.0))
 """The two beam particles of LorentzNet, of mass 1 GeV: they tell the network the beam axis."""
 
-MassTreatment = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""``p4 (N, 4) -> p4 (N, 4), mass (N,)``, both in GeV and float64."""
+MassTreatment = Callable[[Tensor, RaggedLayout], tuple[Tensor, Tensor]]
+"""``p4 (N, 4), layout -> p4 (N, 4), mass (N,)``, both in GeV and float64."""
 
 _FLOOR = 5e-3  # GeV, about half the mass of the lightest quarks, the electron's times ten
-_RESOLVED = 256.0  # roundings of E^2 at which half of m^2 is believed; noise is 2 at most
+_MAX_NOISE = 2.0  # largest error of m^2 in units of eps E^2 where E and p are rounded once
+_RESOLVED = (2.0, 4.0)  # m^2 in units of the noise, between which a mass becomes resolved
 
 
 def psi(x: Tensor) -> Tensor:
@@ -49,13 +51,16 @@ def psi(x: Tensor) -> Tensor:
     return x.detach().sign() * x.abs().log1p()  # the sign has no derivative to spend time on
 
 
-def stored_mass(p4: Tensor) -> tuple[Tensor, Tensor]:
-    """The momenta as stored, rounding noise included: what official weights were trained on."""
+def stored_mass(p4: Tensor, layout: RaggedLayout | None = None) -> tuple[Tensor, Tensor]:
+    """Momenta and masses as stored, rounding noise included: for official weights.
+
+    A mass is the square root of the magnitude of E^2 - p^2.
+    """
     p4 = p4.double()
     return p4, kinematics.safe_sqrt(kinematics.mass2(p4).abs())
 
 
-def zero_mass(p4: Tensor) -> tuple[Tensor, Tensor]:
+def zero_mass(p4: Tensor, layout: RaggedLayout | None = None) -> tuple[Tensor, Tensor]:
     """All particles massless, their energy the magnitude of their momentum.
 
     For massive particles this depends on the frame.
@@ -64,24 +69,56 @@ def zero_mass(p4: Tensor) -> tuple[Tensor, Tensor]:
     return _on_shell(p4, torch.zeros_like(p4[:, 0])), torch.zeros_like(p4[:, 0])
 
 
-def regulated_mass(p4: Tensor) -> tuple[Tensor, Tensor]:
-    """Masses where the precision of `p4` resolves them, none elsewhere.
+def regulated_mass(p4: Tensor, layout: RaggedLayout | None = None) -> tuple[Tensor, Tensor]:
+    """Masses in jets where the precision of `p4` resolves a mass, none in other jets.
 
-    A squared mass counts with a weight that rises from 0 to 1 where it passes 256 roundings of E^2:
-    a pion in float32 keeps its mass up to 25 GeV, and noise, 2 roundings at most, counts for less
-    than 1e-8 of itself. Where masses are resolved, as they are in float64, momenta stay what they
-    are, so that boosts remain a symmetry. The mass has 5 MeV added in quadrature, which bounds its
-    derivative.
+    Rounding of energy and momentum changes m^2 by at most ``2 eps E^2``, where `eps` is the
+    precision of `p4`. This is the noise, unless a particle of the jet has ``m^2 < -2 eps E^2``:
+    no mass is imaginary, so the noise of this jet is larger, for instance because its momenta were
+    computed in float32, or boosted after they had been rounded.
 
-    Momenta that were stored in float32 should come in float32: converted to float64, their noise
-    looks resolved.
+    A mass is resolved where m^2 is above the noise, gradually from 2 to 4 times the noise. A pion
+    in float32 is resolved up to an energy of 140 to 200 GeV. The particles of a jet without any
+    resolved mass are massless. In other jets all masses are those stored, with negative m^2 set
+    to 0. A decision for each particle by itself would break the Lorentz symmetry more: the same
+    particle would have its mass in one frame, and none in another where it has more energy.
+
+    Energies are computed from momenta and masses. A floor of 5 MeV is added to the mass in
+    quadrature, which bounds its derivative.
+
+    Parameters
+    ----------
+    p4 : Tensor, shape (N, 4)
+        Four-momenta in GeV, in the precision in which they were stored.
+    layout : RaggedLayout, optional
+        Jets of the batch; without it, all particles belong to one jet.
+
+    Returns
+    -------
+    Tensor, shape (N, 4)
+        Four-momenta in GeV and float64, of particles with the regulated mass.
+    Tensor, shape (N,)
+        Masses in GeV and float64, at least 5 MeV.
     """
-    noise = _RESOLVED * torch.finfo(p4.dtype).eps
+    if layout is None:
+        layout = RaggedLayout.from_ptr(torch.tensor([0, len(p4)], device=p4.device))
+    rounding = torch.finfo(p4.dtype).eps
     p4 = p4.double()
-    m2 = kinematics.mass2(p4).clamp(min=0)
-    ratio = m2 / (noise * p4[:, 0] ** 2 + torch.finfo(p4.dtype).tiny)
-    m2 = m2 * (1 - 1 / (1 + ratio**4))
+    m2 = kinematics.mass2(p4)
+    ratio = m2 / (rounding * p4[:, 0] ** 2 + torch.finfo(torch.float32).tiny)
+    noise = max_pool(-ratio.unsqueeze(-1), layout).clamp(min=_MAX_NOISE)
+    ratio = ratio.clamp(min=0) / noise.squeeze(-1)[layout.batch]
+    low, high = _RESOLVED
+    resolved = _smooth_step((ratio - low) / (high - low))
+    massive = sum_pool(resolved.unsqueeze(-1), layout).clamp(max=1).squeeze(-1)[layout.batch]
+    m2 = massive * m2.clamp(min=0)
     return _on_shell(p4, m2), (m2 + _FLOOR**2).sqrt()
+
+
+def _smooth_step(x: Tensor) -> Tensor:
+    """Cubic step from 0 at 0 to 1 at 1."""
+    x = x.clamp(0, 1)
+    return x * x * (3 - 2 * x)
 
 
 def _on_shell(p4: Tensor, m2: Tensor) -> Tensor:

@@ -158,7 +158,7 @@ class SpacetimeTokens(nn.Module):
         RaggedLayout
             Of the N' tokens.
         """
-        p4, _ = self.mass(p4)
+        p4, _ = self.mass(p4, layout)
         references = torch.cat([self.beams, self.time]).double()
         p4, references = midway_frame(p4, references, layout)
         known = self._embed(references)

@@ -21,6 +21,13 @@ pytestmark = pytest.mark.rounding
 INVARIANT = [name for name in pcloud.list_models() if "Lorentz" in model_info(name).symmetries]
 OTHERS = [name for name in pcloud.list_models() if name not in INVARIANT]
 COUNTS = [1, 2, 30, 12]
+SYMMETRIC = {  # without references
+    "lorentznet": {"beams": (), "blocks": 3},
+    "pelican": {"beams": (), "blocks": 2},
+    "lgatr": {"beams": "none", "time": False, "blocks": 2},
+    "lgatr_slim": {"beams": "none", "time": False, "blocks": 2},
+}
+MASSES = torch.tensor([0.000511, 0.13957, 0.49368, 0.93827], dtype=torch.float64)
 
 
 def lorentz_transformation(gamma: float, seed: int) -> Tensor:
@@ -82,3 +89,48 @@ def test_the_references_take_part(name):
 @pytest.mark.parametrize("name", OTHERS)
 def test_models_without_the_symmetry_fail_the_test(name):
     assert change(name, gamma=1.5) > 1e-3
+
+
+def stored_jets(masses: Tensor, scale: float, num_jets: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Jets of 30 particles with pT of order `scale` in GeV, and boosted ones, in float32."""
+    generator = torch.Generator().manual_seed(0)
+    n = 30 * num_jets
+    batch = torch.arange(num_jets).repeat_interleave(30)
+    shape, real = (2, n), {"generator": generator, "dtype": torch.float64}
+    axis = torch.randn(2, num_jets, **real)[:, batch]
+    eta, phi = axis + 0.3 * torch.randn(shape, **real)
+    pt = 0.5 - scale * torch.rand(n, **real).log()
+    mass = masses[torch.randint(len(masses), (n,), generator=generator)]
+    p4 = kin.from_pt_eta_phi_mass(pt, eta, phi, mass)
+    direction = torch.nn.functional.normalize(torch.randn(num_jets, 3, **real), dim=1)
+    boosted = kin.boost(p4, math.sqrt(1 - 1 / 10**2) * direction[batch])
+    return p4.float(), boosted.float(), batch
+
+
+@torch.no_grad()
+def change_in_float32(name: str, mass: str, jets: tuple[Tensor, Tensor, Tensor]) -> float:
+    """Root mean square change of the logits of random weights, which are in float32."""
+    p4, boosted, batch = jets
+    torch.manual_seed(0)
+    model = pcloud.build_model(name, 7, 2, mass=mass, **SYMMETRIC[name]).eval()
+    x = p4.new_zeros(len(p4), 7)
+    before, after = (model(x, momenta, batch).double() for momenta in (p4, boosted))
+    return (after - before).square().mean().sqrt().item()
+
+
+@pytest.mark.parametrize("scale", [3.0, 30.0, 100.0])
+@pytest.mark.parametrize("masses", [MASSES, MASSES[1:2]], ids=["mixture", "pions"])
+@pytest.mark.parametrize("name", INVARIANT)
+def test_regulated_masses_of_massive_particles_move_scores_no_more_than_stored_ones(
+    name, masses, scale
+):
+    jets = stored_jets(masses, scale, num_jets=12)
+    regulated, stored = (change_in_float32(name, mass, jets) for mass in ("regulated", "stored"))
+    assert regulated < 1.5 * stored + 1e-6
+
+
+@pytest.mark.parametrize("name", ["lorentznet", "pelican"])
+def test_regulated_masses_of_massless_particles_move_scores_far_less_than_stored_ones(name):
+    jets = stored_jets(torch.zeros(1, dtype=torch.float64), 30.0, num_jets=12)
+    regulated, stored = (change_in_float32(name, mass, jets) for mass in ("regulated", "stored"))
+    assert regulated < 0.02 * stored

@@ -95,14 +95,36 @@ def test_regulated_masses_ignore_the_rounding_of_massless_particles(pt):
     assert kept.max() < 1e-6 * noise.max()
 
 
-def test_regulated_masses_keep_those_that_are_resolved():
+def test_regulated_masses_ignore_the_rounding_before_a_boost():
+    """The noise of 20 GeV in a frame of 1 GeV is far above the precision there."""
+    p4 = particles(20.0, 0.0).float().double()
+    slow = kin.boost(p4, torch.tensor([0.0, 0.0, 0.995], dtype=torch.float64)).float()
+    rounding = torch.finfo(torch.float32).eps * slow[:, 0].double() ** 2
+    assert (kin.mass2(slow.double()) > 20 * rounding).any()
+    assert (regulated_mass(slow)[1] - 5e-3).abs().max() < 1e-5
+    assert (regulated_mass(p4)[1] - 5e-3).abs().max() < 1e-5  # float32 passed on as float64
+
+
+def test_regulated_masses_are_those_stored_where_a_mass_is_resolved():
     massive = particles(2.0, 0.14)
     momenta, mass = regulated_mass(massive)
     torch.testing.assert_close(momenta, massive, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(mass, torch.full_like(mass, (0.14**2 + 5e-3**2) ** 0.5))
-    slow = massive[massive[:, 0] < 6].float()
-    assert len(slow) > 100
-    assert (regulated_mass(slow)[1] - mass[0]).abs().max() < 2e-3
+    fast = particles(300.0, 0.14, n=5)
+    mixed = torch.cat([massive, fast]).float()
+    momenta, _ = regulated_mass(mixed)
+    positive = kin.mass2(mixed.double()) >= 0
+    assert positive[-5:].any()
+    torch.testing.assert_close(momenta[positive], mixed[positive].double(), rtol=1e-15, atol=0)
+
+
+def test_a_resolved_mass_counts_in_its_own_jet_alone():
+    p4 = torch.cat([particles(2.0, 0.14, n=3), particles(300.0, 0.0, n=4)]).float()
+    layout = RaggedLayout.from_ptr(torch.tensor([0, 3, 3, 7]))
+    momenta, mass = regulated_mass(p4, layout)
+    assert (mass[:3] - 0.14).abs().max() < 1e-3
+    assert (mass[3:] - 5e-3).abs().max() < 1e-9
+    torch.testing.assert_close(momenta[3:], zero_mass(p4[3:])[0])
 
 
 def test_regulated_masses_have_finite_gradients():
