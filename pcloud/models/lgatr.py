@@ -63,7 +63,13 @@ class LGATr(nn.Module):
     ----------
     Spinner et al., Lorentz-Equivariant Geometric Algebra Transformers for High-Energy Physics,
     https://arxiv.org/abs/2405.14806; Brehmer et al., A Lorentz-Equivariant Transformer for All of
-    the LHC, https://arxiv.org/abs/2411.00446.
+    the LHC, https://arxiv.org/abs/2411.00446. The results that are quoted for this network (AUC
+    0.9870) are those of the second paper.
+
+    Notes
+    -----
+    `lgatr` 2.0 and later has a network slightly different from the published one: with the same
+    arguments it has 1 264 289 parameters, where that of the papers has 1 264 673.
     """
 
     def __init__(

@@ -41,6 +41,11 @@ class LGATrSlim(nn.Module):
     ----------
     Petitjean et al., Economical Jet Taggers: Equivariant, Slim, and Quantized,
     https://arxiv.org/abs/2512.17011.
+
+    Notes
+    -----
+    The `lgatr` package is required in version 2.0 or later, whose networks may differ slightly from
+    the published ones, as described in :class:`~pcloud.models.lgatr.LGATr`.
     """
 
     def __init__(
