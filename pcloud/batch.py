@@ -18,6 +18,7 @@ from pcloud.errors import InputError
 from pcloud.features import Feature, FeatureSet, feature_set
 from pcloud.nn.layout import RaggedLayout
 from pcloud.order import canonical_order
+from pcloud.particle_types import with_particle_types
 
 _OF_JETS = ("y", "jet_p4")  # one row for each jet, where there are any
 _PORTION = 20_000  # jets whose features are made at a time: 30 MB of float64 for each column
@@ -86,6 +87,7 @@ class JetDataset(InMemoryDataset):
         self.ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
         p4 = torch.stack([_flat(jets.p4[c]) for c in ("E", "px", "py", "pz")], dim=-1)
         p4.add_(0.0)  # -0.0 becomes 0.0: the azimuth of (-1, -0.0) is not that of (-1, 0.0)
+        jets = with_particle_types(jets, self.feature_set.columns)
         wanted = {*self.feature_set.columns, "deta", "dphi"}
         extras = {name: _flat(jets[name]) for name in jets.fields if name in wanted}
         self.order = canonical_order(p4, self.ptr, list(extras.values()))
@@ -166,11 +168,9 @@ class JetDataset(InMemoryDataset):
         values : Tensor, shape (N, ...)
             Such as an attribution to every particle of all jets.
         """
-        return (
-            values
-            if self.order is None
-            else torch.empty_like(values).index_copy_(0, self.order, values)
-        )
+        if self.order is None:
+            return values
+        return torch.empty_like(values).index_copy_(0, self.order, values)
 
     def _features(self, extras: dict[str, Tensor]) -> Tensor:
         """Inputs (N, F) of all particles, some jets at a time into one tensor."""

@@ -21,6 +21,7 @@ from pcloud.interpret.edges import held_graph, record_graph
 from pcloud.interpret.response import Complete, log_odds
 from pcloud.io.jets import MOMENTUM, FlatJets, as_offsets
 from pcloud.nn.derivatives import frozen
+from pcloud.particle_types import with_particle_types
 
 __all__ = ["METHODS", "Attribution", "attribute"]
 
@@ -160,7 +161,7 @@ def attribute(
     if respect_to not in ("auto", "features", "momenta"):
         raise UnknownNameError("respect_to", respect_to, ["auto", "features", "momenta"])
     was_training = model.training
-    flat = FlatJets.from_awkward(jets)
+    flat = FlatJets.from_awkward(with_particle_types(jets, feature_set(features).columns))
     for name in _STORED_ANGLES:
         flat.particle.pop(name, None)
     model.eval()

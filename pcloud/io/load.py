@@ -24,6 +24,7 @@ from pcloud.io.momentum import four_momenta
 from pcloud.io.places import Place, describe_shape, find, locate
 from pcloud.io.schema import GEV_EXTRAS, SCHEMAS, UNITS, JetSchema
 from pcloud.io.table import Table
+from pcloud.particle_types import decode_remapped
 
 __all__ = ["Binding", "recognise"]
 
@@ -129,7 +130,8 @@ class Binding:
             (jets.particle, "pid", np.int32),
         ):
             if name in columns:
-                columns[name] = columns[name].astype(dtype, copy=False)
+                values = decode_remapped(columns[name]) if name == "pid" else columns[name]
+                columns[name] = values.astype(dtype, copy=False)
         return jets, {reason: start + index for reason, index in bad.items()}
 
     def _load(self, start: int, stop: int) -> tuple[FlatJets, np.ndarray | None]:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from pcloud.batch import JetDataset
 from pcloud.errors import InputError
 from pcloud.features import FeatureSet
+from pcloud.particle_types import available_columns
 from pcloud.training.checkpoint import write_atomic
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_splits
@@ -97,7 +98,8 @@ class Teacher:
                 f"the jets are of {', '.join(jets.classes)}: it can teach its own classes alone"
             )
         needed = (*run.feature_set.columns, *run.feature_set.jet_columns)
-        missing = [name for name in needed if name not in jets.columns]
+        available = available_columns(jets.columns)
+        missing = [name for name in needed if name not in available]
         if missing:
             raise InputError(
                 f"the teacher {run.path} needs {', '.join(missing)}, "

@@ -10,6 +10,7 @@ from pcloud.batch import JetDataset, JetLoader, network_arguments
 from pcloud.errors import InputError
 from pcloud.features import FeatureSet
 from pcloud.grid.images import ImageBatch, ImageDataset, ImageFormat, ImageLoader, ImageSet
+from pcloud.particle_types import available_columns
 
 __all__ = [
     "Dataset",
@@ -75,8 +76,9 @@ def check_columns(sample: Sample, inputs: Inputs, whose: str) -> None:
     InputError
         If a column is absent; the message names all that are.
     """
-    columns = (*inputs.columns, *inputs.jet_columns)
-    missing = [column for column in columns if column not in sample.fields]
+    needed = (*inputs.columns, *inputs.jet_columns)
+    available = available_columns(sample.fields)
+    missing = [column for column in needed if column not in available]
     if missing:
         raise InputError(
             f"the features need {', '.join(missing)}, which {whose} do not have; "

@@ -40,6 +40,77 @@ def test_weights_return_from_the_names_of_weaver(tmp_path):
         assert torch.equal(ours, theirs), name
 
 
+def lorentznet_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict that LorentzNet-release would have of `model`, a LorentzNet of ours."""
+    names = {
+        "embed.": "embedding.",
+        "head.": "graph_dec.",
+        "blocks.": "LGEBs.",
+        "phi_e.linear.": "phi_e.0.",
+        "phi_e.norm.": "phi_e.1.",
+        "messages.linear.": "phi_e.3.",
+        "messages.gate.": "phi_m.0.",
+        "messages.phi_x.": "phi_x.",
+    }
+    state = {}
+    for name, value in model.state_dict().items():
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        state[name] = value
+    return state
+
+
+def prefixed(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + name.removeprefix("mod."): value for name, value in state.items()}
+
+
+def official_state(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    if name == "lorentznet":
+        model = pcloud.build_model(name, 0, mass="stored", limit=100.0, hidden=8, blocks=2)
+        return model, lorentznet_state(model)
+    model = pcloud.build_model(name, 7)
+    return model, weaver_state(model)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "mod.", "_orig_mod.", "_orig_mod.module.mod."])
+@pytest.mark.parametrize("nesting", [(), ("state_dict",), ("model",), ("model", "state_dict")])
+@pytest.mark.parametrize("name", ["lorentznet", "particlenet_lite"])
+def test_weights_are_found_behind_prefixes_and_in_checkpoints(tmp_path, name, prefix, nesting):
+    model, state = official_state(name)
+    content = prefixed(state, prefix)
+    for key in reversed(nesting):
+        content = {key: content, "epoch": 3}
+    torch.save(content, tmp_path / "weights.pt")
+    loaded = pcloud.load_official(name, tmp_path / "weights.pt").state_dict()
+    assert all(torch.equal(loaded[k], v) for k, v in model.state_dict().items())
+
+
+def test_weights_of_the_particle_transformer_have_prefixes_too(tmp_path, reference_data):
+    weights = torch.load(reference_data / "part_small_weaver.pt", weights_only=True)
+    weights = weights.get("state_dict", weights)
+    torch.save({"model": prefixed(weights, "module.")}, tmp_path / "weights.pt")
+    expected = pcloud.load_official("part", reference_data / "part_small_weaver.pt").state_dict()
+    loaded = pcloud.load_official("part", tmp_path / "weights.pt").state_dict()
+    assert all(torch.equal(loaded[k], v) for k, v in expected.items())
+
+
+def test_a_prefix_of_only_some_names_belongs_to_them(tmp_path):
+    _, state = official_state("lorentznet")
+    torch.save(state | {"module.extra": torch.ones(1)}, tmp_path / "weights.pt")
+    with pytest.raises(InputError, match=r"unknown \['module.extra'\]"):
+        pcloud.load_official("lorentznet", tmp_path / "weights.pt")
+
+
+def test_errors_name_what_was_found(tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save({"net": {"weight": torch.ones(1)}, "epoch": 3}, path)
+    with pytest.raises(InputError, match="no state dict, but dict with net, epoch"):
+        pcloud.load_official("lorentznet", path)
+    torch.save({"conv.weight": torch.ones(1)}, path)
+    with pytest.raises(InputError, match=r"is absent; found conv\.weight"):
+        pcloud.load_official("lorentznet", path)
+
+
 def test_files_that_hold_no_such_weights_are_refused(tmp_path):
     path = tmp_path / "weights.pt"
     with pytest.raises(FileNotFoundError):

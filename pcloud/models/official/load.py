@@ -13,7 +13,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.models.official.lorentznet import lorentznet
 from pcloud.models.official.part import part
 from pcloud.models.official.particlenet import particlenet
-from pcloud.models.official.state_dict import State, read_state_dict
+from pcloud.models.official.state_dict import State, read_state_dict, shown_names
 from pcloud.models.registry import build_model
 
 __all__ = ["load_official", "read_official"]
@@ -36,7 +36,9 @@ def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Mo
         ``"part"``: of its ``ParticleTransformer`` in the settings of the paper;
         ``"lorentznet"``: of LorentzNet-release's ``LorentzNet``.
     path : path
-        The file; only tensors are read from it, no code.
+        The file: a state dict or a checkpoint that contains one, with or without the prefixes of
+        DataParallel (``module.``), weaver-core (``mod.``) and ``torch.compile`` (``_orig_mod.``).
+        Only tensors are read from it, no code.
     **options
         Handed to the model, such as ``coordinates="identity"``.
 
@@ -69,7 +71,11 @@ def read_official(name: str, path: str | PathLike[str]) -> tuple[dict[str, Any],
     """
     if name not in _READERS:
         raise UnknownNameError("official weights reader", name, _READERS)
+    state = read_state_dict(Path(path))
     try:
-        return _READERS[name](read_state_dict(Path(path)))
+        return _READERS[name](state)
     except KeyError as error:
-        raise InputError(f"{path} holds no weights of {name}: {error.args[0]} is absent") from error
+        raise InputError(
+            f"{path} holds no weights of {name}: {error.args[0]} is absent; "
+            f"found {shown_names(state)}"
+        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,15 +12,27 @@ from torch import Tensor
 
 from pcloud.errors import InputError
 
-__all__ = ["Names", "State", "read_state_dict", "rename"]
+__all__ = ["Names", "State", "read_state_dict", "rename", "shown_names"]
 
 State = dict[str, Tensor]
 Names = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 """Patterns for the beginning of a name, each with what replaces it."""
 
 
+_SHOWN_NAMES = 5
+_PREFIXES = ("module.", "mod.", "_orig_mod.")
+"""Prefixes of DataParallel, weaver-core and ``torch.compile`` before the names of a network."""
+
+_CONTAINERS = ("state_dict", "model_state_dict", "model")
+"""Keys under which checkpoints keep the weights beside other things."""
+
+
 def read_state_dict(path: Path) -> State:
-    """The tensors in the file at `path` by name, without the prefix ``mod.`` of weaver-core.
+    """Tensors in the file at `path` by name.
+
+    The state dict may be nested in a checkpoint, under ``state_dict``, ``model_state_dict`` or
+    ``model``. Prefixes that all names share are left out: ``module.`` of DataParallel, ``mod.`` of
+    weaver-core and ``_orig_mod.`` of ``torch.compile``, in any order.
 
     Raises
     ------
@@ -28,16 +40,48 @@ def read_state_dict(path: Path) -> State:
         If the file holds anything else.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(f"{path} is no file of PyTorch weights: {error}") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    state = _without_containers(content)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"{path} holds no state dict, but {type(state).__name__}")
-    return {key.removeprefix("mod."): value for key, value in state.items()}
+        raise InputError(f"{path} holds no state dict, but {_describe(state)}")
+    return _without_prefixes(state)
+
+
+def _without_containers(content: object) -> object:
+    """The innermost state dict."""
+    while isinstance(content, dict):
+        nested = [content[key] for key in _CONTAINERS if isinstance(content.get(key), dict)]
+        if not nested:
+            break
+        content = nested[0]
+    return content
+
+
+def _without_prefixes(state: State) -> State:
+    """The same tensors, without the known prefixes that all names share."""
+    while state:
+        shared = [p for p in _PREFIXES if all(name.startswith(p) for name in state)]
+        if not shared:
+            break
+        state = {name.removeprefix(shared[0]): value for name, value in state.items()}
+    return state
+
+
+def _describe(content: object) -> str:
+    """Type of what was found, and of a dict its first keys."""
+    kind = type(content).__name__
+    return f"{kind} with {shown_names(content)}" if isinstance(content, dict) else kind
+
+
+def shown_names(names: Iterable[object]) -> str:
+    """The first of the `names`, and the number of all."""
+    names = [str(name) for name in names]
+    more = f", ... ({len(names)} names)" if len(names) > _SHOWN_NAMES else ""
+    return (", ".join(names[:_SHOWN_NAMES]) or "nothing") + more
 
 
 def rename(state: State, names: Names) -> State:
