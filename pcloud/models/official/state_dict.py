@@ -79,9 +79,9 @@ def _describe(content: object) -> str:
 
 def shown_names(names: Iterable[object]) -> str:
     """The first of the `names`, and the number of all."""
-    names = [str(name) for name in names]
-    more = f", ... ({len(names)} names)" if len(names) > _SHOWN_NAMES else ""
-    return (", ".join(names[:_SHOWN_NAMES]) or "nothing") + more
+    shown = [str(name) for name in names]
+    more = f", ... ({len(shown)} names)" if len(shown) > _SHOWN_NAMES else ""
+    return (", ".join(shown[:_SHOWN_NAMES]) or "nothing") + more
 
 
 def rename(state: State, names: Names) -> State:
