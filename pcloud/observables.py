@@ -1,8 +1,11 @@
 """High-level observables of jets: what was cut on before networks saw particles.
 
 Functions of flat momenta ``p4 (N, 4)`` in GeV and a layout, one value per jet; of arrays,
-:func:`jet_observables`. Differentiable with respect to the momenta, except that axes of subjets
-count as given. Angles are distances in rapidity and azimuth, and an empty jet has 0.
+:func:`jet_observables`. Angles are distances in rapidity and azimuth, and an empty jet has 0.
+
+Differentiable twice with respect to the momenta. Axes of subjets follow the particles that they are
+made of, while the history of mergings and the nearest axis of each particle are held fixed. A
+distance has a kink at zero: there its derivatives count as zero.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ __all__ = [
     "ptd",
 ]
 
-_SMALLEST = 1e-7  # denominators below count as zero: directions stored in float32 differ by as much
+_SMALLEST = 1e-7  # distances, and denominators, below count as zero: rounding to float32 is as large
 _MAX_RAPIDITY = 10.0  # of a particle on the beam
 
 
@@ -77,8 +80,8 @@ def n_subjettiness(
     pt, plane = kinematics.pt(p4), _plane(p4)
     tau = []
     for axes in exclusive_axes(p4, layout, most, algorithm=algorithm, recombine=recombine):
-        to_axes = _delta_r(plane.unsqueeze(1), _plane(axes).to(plane)[layout.batch])  # (N, n)
-        weighted = pt * to_axes.amin(-1) ** beta
+        to_axes = _distance2(plane.unsqueeze(1), _plane(axes).to(plane)[layout.batch])  # (N, n)
+        weighted = pt * _power(to_axes.amin(-1), beta)
         value = _ratio(sum_pool(weighted, layout), sum_pool(pt, layout) * radius**beta, empty=0.0)
         tau.append(torch.where(layout.counts > axes.shape[1], value, 0.0))
     return torch.stack(tau, dim=-1)
@@ -93,7 +96,8 @@ def girth(p4: Tensor, layout: RaggedLayout) -> Tensor:
     """
     pt = kinematics.pt(p4)
     jet = _plane(jet_momenta(p4, layout).to(p4))[layout.batch]
-    return _ratio(sum_pool(pt * _delta_r(_plane(p4), jet), layout), sum_pool(pt, layout), empty=0.0)
+    distance = _power(_distance2(_plane(p4), jet), 1.0)
+    return _ratio(sum_pool(pt * distance, layout), sum_pool(pt, layout), empty=0.0)
 
 
 def ptd(p4: Tensor, layout: RaggedLayout) -> Tensor:
@@ -132,7 +136,7 @@ def correlators(p4: Tensor, layout: RaggedLayout, beta: float = 1.0) -> tuple[Te
     for block in layout.blocks:
         weight = block.gather(z) * block.mask  # (b, P)
         slots = block.gather(plane)
-        angle = _delta_r(slots.unsqueeze(2), slots.unsqueeze(1)) ** beta  # (b, P, P)
+        angle = _power(_distance2(slots.unsqueeze(2), slots.unsqueeze(1)), beta)  # (b, P, P)
         pairs = angle * weight.unsqueeze(1) * weight.unsqueeze(2)
         paths = (angle * weight.unsqueeze(1)) @ angle  # over the particle in between
         e2 = e2.index_add(0, block.jets, pairs.sum((1, 2)) / 2)
@@ -262,10 +266,22 @@ def _plane(p4: Tensor) -> Tensor:
     return torch.stack([rapidity, kinematics.phi(p4)], dim=-1)
 
 
-def _delta_r(a: Tensor, b: Tensor) -> Tensor:
-    """Distance (...) of points (..., 2); gradient 0 at 0."""
+def _distance2(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distance (...) of points (..., 2)."""
     dphi = kinematics.wrap_phi(a[..., 1] - b[..., 1])
-    return kinematics.safe_sqrt((a[..., 0] - b[..., 0]) ** 2 + dphi**2)
+    return (a[..., 0] - b[..., 0]) ** 2 + dphi**2
+
+
+def _power(distance2: Tensor, exponent: float) -> Tensor:
+    """Power of a distance from its square, zero with all derivatives below the rounding of angles.
+
+    An axis coincides with the particle that it follows up to rounding, at which the second
+    derivative of a distance is of the order of 1e16.
+    """
+    if exponent == 2:
+        return distance2  # smooth also at zero
+    apart = distance2 > _SMALLEST**2
+    return torch.where(apart, torch.where(apart, distance2, 1.0) ** (exponent / 2), 0.0)
 
 
 def _ratio(numerator: Tensor, denominator: Tensor, *, empty: float) -> Tensor:

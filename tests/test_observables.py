@@ -139,6 +139,79 @@ def test_observables_of_a_jet_do_not_depend_on_the_batch_or_the_order(jets):
         torch.testing.assert_close(alone[0], together[i])
 
 
+@pytest.fixture(scope="module")
+def real_jets():
+    data = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:6])
+    p4 = data.p4.double()
+    return kin.pt(p4), kin.eta(p4), kin.phi(p4), RaggedLayout.from_ptr(data.ptr)
+
+
+def two_derivatives(values, shift):
+    """First and second derivative (B, number of values) by a shift (B,) of each jet."""
+    firsts, seconds = [], []
+    for value in values.sum(0):
+        (first,) = torch.autograd.grad(value, shift, create_graph=True, materialize_grads=True)
+        second = torch.zeros_like(first)
+        if first.requires_grad:
+            (second,) = torch.autograd.grad(
+                first.sum(), shift, retain_graph=True, materialize_grads=True
+            )
+        firsts.append(first.detach())
+        seconds.append(second)
+    return torch.stack(firsts, -1), torch.stack(seconds, -1)
+
+
+def test_both_derivatives_of_every_observable_are_those_of_finite_differences(real_jets):
+    """Each particle goes its own way: an axis that does not follow its particles would show."""
+    pt, eta, phi, layout = real_jets
+    generator = torch.Generator().manual_seed(1)
+    way = 0.1 * torch.randn(3, len(pt), dtype=torch.float64, generator=generator)
+
+    def along(step):
+        s = step[layout.batch]
+        moved = pt * (s * way[0]).exp(), eta + s * way[1], phi + s * way[2]
+        return compute_observables(kin.from_pt_eta_phi_mass(*moved, 0.14), layout)
+
+    zero = torch.zeros(layout.num_jets, dtype=torch.float64, requires_grad=True)
+    slopes, curvatures = two_derivatives(along(zero), zero)
+    h = 1e-4
+    with torch.no_grad():
+        f = {k: along(zero + k * h) for k in (-2, -1, 0, 1, 2)}
+    expected = (8 * (f[1] - f[-1]) - (f[2] - f[-2])) / (12 * h)
+    expected2 = (16 * (f[1] + f[-1]) - (f[2] + f[-2]) - 30 * f[0]) / (12 * h**2)
+    for i, name in enumerate(OBSERVABLES):
+        for found, differences, tolerance in (
+            (slopes[:, i], expected[:, i], 1e-6),
+            (curvatures[:, i], expected2[:, i], 1e-3),
+        ):
+            assert differences.any() == (name != "multiplicity")
+            size = float(differences.abs().max())
+            torch.testing.assert_close(
+                found, differences, rtol=0, atol=tolerance * size, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+def test_derivatives_know_turns_about_the_beam_boosts_along_it_and_the_scale_of_momenta(real_jets):
+    pt, eta, phi, layout = real_jets
+    for variable in ("phi", "eta", "log_pt"):
+        shift = torch.zeros(layout.num_jets, dtype=torch.float64, requires_grad=True)
+        s = shift[layout.batch]
+        moved = {
+            "phi": (pt, eta, phi + s),
+            "eta": (pt, eta + s, phi),  # of massless particles a boost
+            "log_pt": (pt * s.exp(), eta, phi),
+        }[variable]
+        values = compute_observables(kin.from_pt_eta_phi_mass(*moved), layout)
+        known = values.detach()
+        first, second = two_derivatives(values, shift)
+        for i, name in enumerate(OBSERVABLES):
+            if (variable, name) == ("eta", "eta"):
+                continue  # the axis is that of a jet with mass
+            grows = variable == "log_pt" and name in ("pt", "mass")
+            expected = known[:, i] if grows else torch.zeros_like(known[:, i])
+            size = float(known[:, i].abs().max())
+            for found in (first[:, i], second[:, i]):
+                assert found.sub(expected).abs().max() < 1e-8 * size, (variable, name)
 def test_gradients_are_finite_also_for_coinciding_particles():
     _, p4, batch = make_jets([1, 2, 40])
     p4 = p4.double().requires_grad_()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pcloud import kinematics
 from pcloud.errors import UnknownNameError
@@ -139,16 +140,36 @@ def clustering_trees(p4: Tensor, layout: RaggedLayout, algorithm: str = "kt") ->
     ----------
     Cacciari, Salam and Soyez, FastJet user manual, https://arxiv.org/abs/1111.6097.
     """
+    trees, _ = _cluster(p4.double(), layout, algorithm, e_scheme)
+    pt2 = kinematics.pt2(trees.momenta(p4.double()))[trees.children]  # (M, 2)
+    swap = pt2[:, :1] < pt2[:, 1:]
+    return replace(trees, children=torch.where(swap, trees.children.flip(-1), trees.children))
+
+
+def _cluster(
+    p4: Tensor, layout: RaggedLayout, algorithm: str, recombine: Recombination, most: int = 0
+) -> tuple[ClusteringTrees, list[Tensor]]:
+    """Trees, and the nodes that are the 1, 2, ..., `most` exclusive subjets of each jet.
+
+    The children of a node are in the order in which `recombine` got them. The nodes of n subjets
+    have the shape (B, n); a jet of fewer particles has these, the first one repeated, and an empty
+    jet has -1.
+    """
     if algorithm not in ALGORITHMS:
         raise UnknownNameError("clustering algorithm", algorithm, ALGORITHMS)
     made = layout.num_particles
     node = torch.arange(made, device=p4.device)
     root = torch.full_like(layout.counts, -1)
     root[layout.batch] = node
+    subjets = [root.new_full((layout.num_jets, n), -1) for n in range(1, most + 1)]
     pairs, heights, jets = [], [], []
     for jet, index, counts in _chunks(layout):
         ids, height = node[index], torch.zeros_like(index)
-        for step in _merges(p4.double()[index], counts, ALGORITHMS[algorithm], e_scheme):
+        for n, subjet in enumerate(subjets, start=1):  # for jets with n particles or less
+            # beyond its last particle a jet of `index` has its first one
+            subjet[jet, : index.shape[1]] = ids[:, :n]
+            subjet[jet, index.shape[1] :] = ids[:, :1]
+        for step in _merges(p4[index], counts, ALGORITHMS[algorithm], recombine):
             pair = torch.stack([step.first, step.second], dim=-1)
             rows = step.rows.unsqueeze(-1)
             pairs.append(ids[rows, pair])
@@ -158,9 +179,11 @@ def clustering_trees(p4: Tensor, layout: RaggedLayout, algorithm: str = "kt") ->
             step.replace(ids, new)
             step.replace(height, heights[-1])
             made += len(rows)
+            if step.left <= most:
+                subjets[step.left - 1][jets[-1]] = ids[: len(rows), : step.left]
     if not pairs:
-        return ClusteringTrees(root.new_zeros(0, 2), layout.batch, (), root)
-    return _by_height(torch.cat(pairs), torch.cat(heights), torch.cat(jets), root, layout, p4)
+        return ClusteringTrees(root.new_zeros(0, 2), layout.batch, (), root), subjets
+    return _by_height(torch.cat(pairs), torch.cat(heights), torch.cat(jets), root, layout, subjets)
 
 
 def _by_height(
@@ -169,9 +192,9 @@ def _by_height(
     jets: Tensor,
     root: Tensor,
     layout: RaggedLayout,
-    p4: Tensor,
-) -> ClusteringTrees:
-    """Trees with mergings in order of height, nodes renamed accordingly, the harder child first."""
+    subjets: list[Tensor],
+) -> tuple[ClusteringTrees, list[Tensor]]:
+    """Trees with mergings in order of height, and subjets, with their nodes renamed accordingly."""
     num_leaves = layout.num_particles
     order = torch.argsort(heights, stable=True)
     name = torch.arange(num_leaves + len(order) + 1, device=order.device)
@@ -183,12 +206,9 @@ def _by_height(
         tuple(torch.bincount(heights)[1:].tolist()),
         name[root],
     )
-    pt2 = kinematics.pt2(trees.momenta(p4.double()))[trees.children]  # (M, 2)
-    swap = pt2[:, :1] < pt2[:, 1:]
-    return replace(trees, children=torch.where(swap, trees.children.flip(-1), trees.children))
+    return trees, [name[nodes] for nodes in subjets]
 
 
-@torch.no_grad()
 @torch.compiler.disable
 def exclusive_axes(
     p4: Tensor,
@@ -199,6 +219,9 @@ def exclusive_axes(
     recombine: Recombination = winner_take_all,
 ) -> list[Tensor]:
     """Momenta of the 1, 2, ..., `most` exclusive subjets of each jet.
+
+    Differentiable in `p4` with the history of mergings held fixed: the axes follow the particles
+    that they are made of. The momenta themselves jump where another pair becomes the closest.
 
     Parameters
     ----------
@@ -219,19 +242,12 @@ def exclusive_axes(
         A jet of fewer particles has them as its subjets, the first one repeated; an empty jet
         has zeros.
     """
-    axes = [p4.new_zeros(layout.num_jets, n, 4, dtype=torch.float64) for n in range(1, most + 1)]
-    for jet, index, counts in _chunks(layout):
-        dense = p4.double()[index]
-        for n, axis in enumerate(axes, start=1):  # for jets with n particles or less
-            slots = torch.arange(n, device=p4.device).expand(len(jet), n)
-            present = slots < counts.unsqueeze(-1)
-            axis[jet] = dense.gather(
-                1, torch.where(present, slots, 0).unsqueeze(-1).expand(-1, -1, 4)
-            )
-        for step in _merges(dense, counts, ALGORITHMS[algorithm], recombine):
-            if step.left <= most:
-                axes[step.left - 1][jet[: len(step.rows)]] = step.p4[: len(step.rows), : step.left]
-    return axes
+    p4 = p4.double()
+    with torch.no_grad():
+        trees, subjets = _cluster(p4, layout, algorithm, recombine, most)
+    momenta = trees.fold(p4, lambda a, b, _: recombine(a, b))
+    momenta = F.pad(momenta, (0, 0, 0, 1))  # zeros for an empty jet, whose node is -1
+    return [momenta[nodes] for nodes in subjets]
 
 
 def _chunks(layout: RaggedLayout) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
