@@ -18,7 +18,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import Feature, FeatureSet, feature_set
 from pcloud.interpret.attribution_captum import captum_method
 from pcloud.interpret.edges import held_graph, record_graph
-from pcloud.interpret.response import Complete, log_odds
+from pcloud.interpret.response import Complete, check_momenta, log_odds, sees_features
 from pcloud.io.jets import MOMENTUM, FlatJets, as_offsets
 from pcloud.nn.derivatives import frozen
 from pcloud.particle_types import with_particle_types
@@ -141,8 +141,9 @@ def attribute(
     UnknownNameError
         If there is no such method.
     InputError
-        If the response does not depend on what is asked for, or momenta have no baseline: the
-        features of a particle without momentum are none.
+        If the response does not depend on what is asked for; if it is to be differentiated by
+        momenta and jumps with them, as that of networks on jet images does; or if momenta have no
+        baseline: the features of a particle without momentum are none.
     MissingExtraError
         If captum is not installed, for all methods but occlusion.
 
@@ -191,19 +192,14 @@ class _Cloud:
 
     def space(self, respect_to: str) -> str:
         """Whether to differentiate by features or by momenta."""
-        seen = self._sees_features()
+        batch = next(iter(JetLoader(self.data, 1)))
+        seen = sees_features(self.model, batch.x, batch.p4, batch.batch)
         if respect_to == "features" and not seen:
             raise InputError("this model does not look at features: attribute to momenta")
-        return {"auto": "features" if seen else "momenta"}.get(respect_to, respect_to)
-
-    def _sees_features(self) -> bool:
-        batch = next(iter(JetLoader(self.data, 1)))
-        x = batch.x.requires_grad_()
-        out = self.model(x, batch.p4, batch.batch)
-        if not out.requires_grad:
-            return False
-        (gradient,) = torch.autograd.grad(out.sum(), x, allow_unused=True)
-        return gradient is not None
+        space = {"auto": "features" if seen else "momenta"}.get(respect_to, respect_to)
+        if space == "momenta":
+            check_momenta(self.model)
+        return space
 
     def parts(self, size: int) -> Iterator[tuple[Any, dict[str, Tensor]]]:
         """Batches of `size` jets with their extra columns."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcloud.errors import InputError
+from pcloud.grid.jet_images import JetImages
 
-__all__ = ["Complete", "log_odds"]
+__all__ = ["Complete", "check_momenta", "log_odds", "sees_features"]
 
 
 def log_odds(logits: Tensor, target: int = 1) -> Tensor:
@@ -28,6 +29,34 @@ def log_odds(logits: Tensor, target: int = 1) -> Tensor:
         raise InputError(f"no class {target}: the network knows classes 0 to {classes - 1}")
     others = [c for c in range(classes) if c != target]
     return logits[:, target] - torch.logsumexp(logits[:, others], dim=1)
+
+
+def sees_features(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> bool:
+    """Whether the response depends on the features ``x (N, F)`` of the particles."""
+    x = x.detach().requires_grad_()
+    out = model(x, p4, batch)
+    if not out.requires_grad:
+        return False
+    (gradient,) = torch.autograd.grad(out.sum(), x, allow_unused=True)
+    return gradient is not None
+
+
+def check_momenta(model: nn.Module) -> None:
+    """Make sure that derivatives by momenta say how the response changes with them.
+
+    Raises
+    ------
+    InputError
+        If the network makes images of jets: its response jumps where a particle passes from one
+        pixel to the next, and between the jumps it does not know where in the pixel a particle is.
+    """
+    if any(isinstance(module, JetImages) for module in model.modules()):
+        raise InputError(
+            "the response of a network on jet images jumps where a particle passes from one pixel "
+            "to the next, of which derivatives know nothing: explain it by the methods saliency, "
+            "integrated_gradients, smoothgrad or occlusion of pcloud explain, which attribute to "
+            "pixels, or from Python by pcloud.interpret.attribution_images.attribute_images"
+        )
 
 
 class Complete:

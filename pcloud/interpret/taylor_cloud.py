@@ -16,6 +16,7 @@ from pcloud import kinematics
 from pcloud.batch import JetDataset, collate
 from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
+from pcloud.interpret.response import check_momenta
 from pcloud.interpret.taylor import TaylorCoefficients, halved
 from pcloud.nn.derivatives import frozen, higher_derivatives
 
@@ -72,7 +73,8 @@ def cloud_taylor(
     - second order: ``t_ab = sum_pq d2f / dx_pa dx_qb``, halved for a = b; for `pair_jets` jets it is
       told apart into pairs on the same particle (p = q) and on two different ones.
 
-    Neighbours in a graph network are constants of the differentiation, as in training.
+    Neighbours in a graph network are constants of the differentiation, as in training, and so are
+    the order of particles and the history of mergings where a network has them.
 
     Parameters
     ----------
@@ -105,7 +107,9 @@ def cloud_taylor(
     Raises
     ------
     InputError
-        If the network does not depend on the variables, or cannot be differentiated twice.
+        If the network does not depend on the variables, or cannot be differentiated twice; if
+        momenta are to be varied, and it sees features beside them, or jumps with them as networks
+        on jet images do.
 
     Notes
     -----
@@ -119,6 +123,8 @@ def cloud_taylor(
         raise InputError(f"order must be 1 or 2, got {order}")
     if variables not in ("features", "momenta"):
         raise InputError(f"variables must be features or momenta, got {variables!r}")
+    if variables == "momenta":
+        check_momenta(model)
     names = data.feature_set.names if variables == "features" else MOMENTA
     chosen = torch.arange(min(jets or len(data), len(data)))
     unit = _unit(data, chosen, variables)
@@ -172,19 +178,24 @@ class _Expansion:
         self.batch = batch.batch
         self.ptr = batch.ptr
         self.unit = unit
-        self.shift = torch.zeros(len(batch.batch), len(unit), requires_grad=True)
+        # sums over particles cancel, as for a turn of the jet about the beam
+        self.shift = torch.zeros(
+            len(batch.batch), len(unit), dtype=torch.float64, requires_grad=True
+        )
         x, p4 = batch.x, batch.p4
         if variables == "features":
-            x = x + self.shift * unit.to(x)
+            x = (x.double() + self.shift * unit.double()).to(x)
         else:
+            x = x.detach().requires_grad_()  # to know whether it is seen
             p4 = _moved(p4.double(), self.shift * unit.double())
         # in double precision: a float32 probability close to 1 has lost its derivatives
         response = model(x, p4, batch.batch).double().softmax(-1)[:, target]
-        if not response.requires_grad:  # the weights are held
+        gradient, by_features = _gradients(response, self.shift, x)
+        if variables == "momenta" and by_features is not None:
+            raise InputError("the network sees features beside momenta: vary the features")
+        if gradient is None:
             raise InputError(f"the network does not depend on the {variables} of its particles")
-        (self.gradient,) = torch.autograd.grad(
-            response.sum(), self.shift, create_graph=True
-        )  # (N, F)
+        self.gradient = gradient  # (N, F)
 
     def row(self, particles: Tensor, a: int) -> Tensor:
         """``sum_p d2f / dx_pa dx_qb`` over some particles p, for each q and b, (N, F)."""
@@ -196,6 +207,13 @@ class _Expansion:
         """Sums over the particles of each jet, (B, ...)."""
         zeros = values.new_zeros(len(self.ptr) - 1, *values.shape[1:])
         return zeros.index_add(0, self.batch, values)
+
+
+def _gradients(response: Tensor, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of the sum of `response`, None by what it does not depend on."""
+    if not response.requires_grad:  # the weights are held
+        return (None,) * len(inputs)
+    return torch.autograd.grad(response.sum(), inputs, create_graph=True, allow_unused=True)
 
 
 class _Parts:
@@ -224,7 +242,7 @@ class _Parts:
     def add_pairs(self, expansion: _Expansion, jets: Tensor) -> None:
         """Second order of `jets`, pairs on the same particle and on different ones."""
         count, features = expansion.ptr.diff(), expansion.gradient.shape[1]
-        same = torch.zeros(len(count), features, features)
+        same = torch.zeros(len(count), features, features, dtype=torch.float64)
         total = torch.zeros_like(same)
         for position in range(int(count.max())):
             jet = torch.nonzero(count > position).squeeze(1)

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import awkward as ak
 import numpy as np
+import torch
+from torch import nn
 
 from pcloud import kinematics
 from pcloud.batch import JetDataset, collate
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.measured import Measured
 from pcloud.features import FeatureSet
+from pcloud.interpret.response import check_momenta, sees_features
 from pcloud.interpret.taylor import mean_in_plane
 from pcloud.interpret.taylor_cloud import CloudTaylor, cloud_taylor, taylor_course
 
@@ -67,16 +70,19 @@ def explain_run(
     from pcloud.training.data import load_splits
 
     tagger = run.tagger(checkpoint)
-    if not isinstance(tagger.feature_set, FeatureSet):
+    features = tagger.feature_set
+    if not isinstance(features, FeatureSet):
         raise InputError("Taylor coefficients are for networks on jets, and this one takes images")
     if signal is not None and signal not in run.classes:
         raise UnknownNameError("class", signal, run.classes)
     signals = [signal] if signal else run.classes[1:] if len(run.classes) == 2 else run.classes
     (loaded,) = load_splits(run.config, "test")
     test: ak.Array = loaded
-    options: dict[str, Any] = {"variables": _variables(tagger.name)}
+    options: dict[str, Any] = {"variables": _variables(run.model(checkpoint), test, features)}
+    if options["variables"] == "momenta":
+        check_momenta(run.model(checkpoint))
     # 1 + inputs ways back through the first derivative, each of which costs about eight ways forth
-    inputs = 3 if options["variables"] == "momenta" else len(tagger.feature_set.names)
+    inputs = 3 if options["variables"] == "momenta" else len(features.names)
     passes = 8.0 * (1 + inputs) * len(signals)
     affordable = partial(affordable_jets, run, test, checkpoint=checkpoint)
     if jets is None:
@@ -84,7 +90,7 @@ def explain_run(
     if pair_jets is None:
         passes *= float(np.mean(ak.num(test.p4)))
         pair_jets = affordable(passes=passes, most=_PAIR_JETS, least=1)
-    data = JetDataset(test[:jets], tagger.feature_set)
+    data = JetDataset(test[:jets], features)
     found: dict[str, Any] = {"checkpoint": checkpoint, "classes": {}, **options}
     batches = (len(data) + min(pair_jets, len(data))) * len(signals)
     for name in signals:
@@ -142,8 +148,6 @@ def _summary(expansion: CloudTaylor, data: JetDataset) -> dict[str, Any]:
 
 def _map(expansion: CloudTaylor, data: JetDataset, feature: int) -> list[list[float | None]]:
     """Mean size of the gradient in one feature of particles at a place about the jet axis."""
-    import torch
-
     batch = collate(data, torch.from_numpy(expansion.jets))
     total = batch.p4.new_zeros(len(expansion.jets), 4).index_add(0, batch.batch, batch.p4)
     axis = total[batch.batch]
@@ -155,12 +159,10 @@ def _map(expansion: CloudTaylor, data: JetDataset, feature: int) -> list[list[fl
     return [[None if np.isnan(v) else float(v) for v in row] for row in mean]
 
 
-def _variables(model: str) -> str:
-    """What to vary: the features, unless the network is known not to see them."""
-    from pcloud.models import list_models, model_info
-
-    known = model in list_models()
-    return "momenta" if known and model_info(model).inputs == "p4" else "features"
+def _variables(model: nn.Module, jets: ak.Array, features: FeatureSet) -> str:
+    """The inputs to vary: the features, unless the network does not see them."""
+    batch = collate(JetDataset(jets[:1], features), torch.arange(1))
+    return "features" if sees_features(model, batch.x, batch.p4, batch.batch) else "momenta"
 
 
 def _plain(values: Any) -> dict[str, dict[str, Any]]:

@@ -115,14 +115,14 @@ class _Spread(torch.autograd.Function):
         return (both * torch.where(itself, 0.5, 1.0).to(both)).t(), None, *(None for _ in grads)
 
 
-@torch.no_grad()
 def interactions(p4: Tensor, pairs: Pairs) -> Tensor:
     """The logarithms of kT, z, distance and squared mass of each pair, shape (M, 4).
 
     With the distance ``delta`` in rapidity and azimuth, ``kT = min(pT) delta`` and
     ``z = min(pT) / sum(pT)``, each at least 1e-8 before the logarithm; kT in GeV, the mass squared
-    in GeV^2. Not differentiated, as in the paper; in single precision at least. For a particle with
-    itself and for coinciding particles kT and distance are at their lower bound.
+    in GeV^2. In single precision at least. For a particle with itself and for coinciding particles
+    kT and distance are at their lower bound. Gradients flow where the momenta want one, such as for
+    attribution; in training they do not.
 
     Parameters
     ----------
@@ -135,7 +135,8 @@ def interactions(p4: Tensor, pairs: Pairs) -> Tensor:
     particles = torch.stack([kinematics.pt(p4), _rapidity(p4), kinematics.phi(p4), *p4.unbind(1)])
     a, b = particles.index_select(1, pairs.first), particles.index_select(1, pairs.second)
     softer, both = torch.minimum(a[0], b[0]), a[0] + b[0]
-    delta = ((a[1] - b[1]) ** 2 + kinematics.wrap_phi(a[2] - b[2]) ** 2).sqrt()
+    delta2 = (a[1] - b[1]) ** 2 + kinematics.wrap_phi(a[2] - b[2]) ** 2
+    delta = kinematics.safe_sqrt(delta2)
     # Written out as the authors do: for collinear particles it is the rounding that one sees.
     e, px, py, pz = a[3:] + b[3:]
     m2 = e * e - (px * px + py * py + pz * pz)
