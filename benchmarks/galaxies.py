@@ -106,8 +106,7 @@ def measure(
 ) -> dict[str, Any]:
     def scores(images: torch.Tensor) -> np.ndarray:
         with torch.no_grad():
-            parts = images.float().split(128)
-            return torch.cat([model(run.feature_set(p)).softmax(-1) for p in parts]).numpy()
+            return torch.cat([model(p).softmax(-1) for p in images.split(128)]).numpy()
 
     def correct(images: torch.Tensor, labels: torch.Tensor) -> float:
         return float((scores(images).argmax(1) == labels.numpy()).mean())

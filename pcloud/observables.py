@@ -37,7 +37,9 @@ __all__ = [
     "ptd",
 ]
 
-_SMALLEST = 1e-7  # distances, and denominators, below count as zero: rounding to float32 is as large
+_SMALLEST = (
+    1e-7  # distances, and denominators, below count as zero: rounding to float32 is as large
+)
 _MAX_RAPIDITY = 10.0  # of a particle on the beam
 
 

@@ -212,6 +212,8 @@ def test_derivatives_know_turns_about_the_beam_boosts_along_it_and_the_scale_of_
             size = float(known[:, i].abs().max())
             for found in (first[:, i], second[:, i]):
                 assert found.sub(expected).abs().max() < 1e-8 * size, (variable, name)
+
+
 def test_gradients_are_finite_also_for_coinciding_particles():
     _, p4, batch = make_jets([1, 2, 40])
     p4 = p4.double().requires_grad_()

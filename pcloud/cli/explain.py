@@ -58,7 +58,7 @@ def execute(options: Options) -> None:
 
 
 def _explain_attribution(run: Run, methods: list[str], options: Options) -> None:
-    from pcloud.interpret.attribution_run import attribute_run, feature_rows
+    from pcloud.interpret.attribution_run import attribute_run, explained_classes, feature_rows
 
     what = ", ".join(methods).replace("_", " ")
     with progress_bar(what, 1, quiet=options["quiet"]) as advance:
@@ -70,14 +70,17 @@ def _explain_attribution(run: Run, methods: list[str], options: Options) -> None
             checkpoint=options["checkpoint"],
             advance=advance,
         )
-    if rows := feature_rows(found):
-        print_rows(rows)
-    if path := found["methods"].get("integrated_gradients"):
-        say(
-            f"integrated gradients leave {path['gap']:.2g} of a change of the log-odds of "
-            f"{path['change']:.2f} unexplained"
-        )
-    say(f"{found['jets']:,} test jets; written to {run.path / 'attribution.json'}")
+    classes = explained_classes(found)
+    for values in classes:
+        say(f"log-odds of {values['signal']}:")
+        if rows := feature_rows(values):
+            print_rows(rows)
+        if path := values["methods"].get("integrated_gradients"):
+            say(
+                f"integrated gradients leave {path['gap']:.2g} of a change of the log-odds of "
+                f"{path['change']:.2f} unexplained"
+            )
+    say(f"{classes[0]['jets']:,} test jets; written to {run.path / 'attribution.json'}")
 
 
 def _explain_taylor(run: Run, options: Options) -> None:

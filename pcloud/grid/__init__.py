@@ -18,7 +18,13 @@ from pcloud.grid.group_conv import (
     fit_to_stride,
 )
 from pcloud.grid.groups import GROUPS, PlaneGroup, group_named
-from pcloud.grid.images import ImageDataset, ImageFormat, ImageLoader, ImageSet
+from pcloud.grid.images import (
+    ImageDataset,
+    ImageFormat,
+    ImageLoader,
+    ImageSet,
+    ScaledNetwork,
+)
 from pcloud.grid.jet_images import JetImages, centre, flip, normalise, pixelate, turn
 from pcloud.grid.jet_taggers import JetImageTagger, image_cnn, image_resnext
 from pcloud.grid.layers import PLAIN, Layers, group_layers
@@ -47,6 +53,7 @@ __all__ = [
     "ResNet",
     "Rotated",
     "RotationAverage",
+    "ScaledNetwork",
     "SmallCNN",
     "balanced",
     "build_network",

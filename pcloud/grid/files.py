@@ -29,7 +29,7 @@ _SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test", "t10k"
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
-_GALAXY10 = (
+_GALAXY10_SDSS = (
     "disk, face-on, no spiral",
     "smooth, completely round",
     "smooth, in-between round",
@@ -41,6 +41,23 @@ _GALAXY10 = (
     "disk, face-on, medium spiral",
     "disk, face-on, loose spiral",
 )
+_GALAXY10_DECALS = (
+    "disturbed",
+    "merging",
+    "round smooth",
+    "in-between round smooth",
+    "cigar shaped smooth",
+    "barred spiral",
+    "unbarred tight spiral",
+    "unbarred loose spiral",
+    "edge-on without bulge",
+    "edge-on with bulge",
+)
+# Images of each class in the whole files, as their authors list them.
+_SDSS_COUNTS = (3461, 6997, 6292, 394, 1534, 17, 589, 1121, 906, 519)
+_DECALS_COUNTS = (1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873)
+_SDSS_IMAGES, _DECALS_IMAGES = 21_785, 17_736
+_SDSS_PIXELS, _DECALS_PIXELS = 69, 256  # DECaLS exists in 69 pixels, too
 
 Arrays = tuple[NDArray[Any], "NDArray[Any] | None", "list[str] | None"]
 
@@ -53,7 +70,7 @@ def read_images(path: str | PathLike[str], split: str | None = None) -> ImageSet
     path : path
         An ``.npz`` file with arrays such as ``images`` and ``labels``, or ``x_train``, ``y_train``,
         ``x_test`` and ``y_test``, and perhaps the names of the ``classes``; an HDF5 file, such as
-        Galaxy10 with ``images`` and ``ans``; an idx file of images, whose labels lie beside it; or
+        Galaxy10 SDSS or DECaLS with ``images`` and ``ans``; an idx file of images, whose labels lie beside it; or
         a folder with idx files, or with a folder of pictures for each class, perhaps inside
         ``train``, ``val`` and ``test``.
     split : {"train", "val", "test"}, optional
@@ -62,7 +79,9 @@ def read_images(path: str | PathLike[str], split: str | None = None) -> ImageSet
     Returns
     -------
     ImageSet
-        Classes without an image among these are left out, and the others renumbered.
+        Classes without an image among these are left out, and the others renumbered. They have
+        their names where the file has them or is known: of a part of Galaxy10 in 69 pixels that may
+        be SDSS or DECaLS they are numbers.
 
     Raises
     ------
@@ -158,10 +177,33 @@ def _read_hdf5(path: Path, split: str | None) -> Arrays:
             images, labels = _pick(file, _IMAGES, path), _pick(file, _LABELS)
             names = _names(file)
             if names is None and "ans" in file:
-                names = list(_GALAXY10)
+                names = _galaxy10_names(images.shape, file["ans"][()])
             return images[()], None if labels is None else labels[()], names
     except OSError as error:
         raise InputError(f"{path} is not an HDF5 file: {error}") from error
+
+
+def _galaxy10_names(shape: tuple[int, ...], labels: NDArray[Any]) -> list[str] | None:
+    """Names of the classes of Galaxy10 SDSS or DECaLS, None where the file may be either or neither.
+
+    The files differ in the number of images and, mostly, in their size. A part of one of them has
+    no more images of any class than the whole.
+    """
+    sdss, decals = list(_GALAXY10_SDSS), list(_GALAXY10_DECALS)
+    if len(labels) in (_SDSS_IMAGES, _DECALS_IMAGES):
+        return sdss if len(labels) == _SDSS_IMAGES else decals
+    if _DECALS_PIXELS in shape[1:]:
+        return decals
+    if _SDSS_PIXELS not in shape[1:] or labels.dtype.kind not in "iu" or labels.ndim != 1:
+        return None
+    if len(labels) == 0 or labels.min() < 0 or labels.max() > 9:
+        return None
+    counts = np.bincount(labels, minlength=10)
+    may_be_sdss = bool((counts <= _SDSS_COUNTS).all())
+    may_be_decals = bool((counts <= _DECALS_COUNTS).all())
+    if may_be_sdss == may_be_decals:
+        return None
+    return sdss if may_be_sdss else decals
 
 
 def _pick(arrays: Mapping[str, Any], names: tuple[str, ...], path: Path | None = None) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pcloud.grid.images import as_floating
 from pcloud.models.registry import build_model, register_model
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.neighbors import knn_graph
@@ -20,20 +21,21 @@ def pixel_cloud(images: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tensor,
     Parameters
     ----------
     images : Tensor, shape (B, C, H, W)
-        The images.
+        The images, uint8 or float.
     threshold : float
         A pixel becomes a point if its largest colour exceeds this.
 
     Returns
     -------
     x : Tensor, shape (N, C)
-        Colours of the points.
+        Colours of the points, floating-point numbers.
     pos : Tensor, shape (N, 2)
         Their positions, row and column, in units of half the longer side and relative to the
         middle: -1 to 1.
     batch : Tensor, shape (N,)
         Their image, sorted; a dark image has no points.
     """
+    images = as_floating(images)
     batch, row, column = (images.amax(dim=1) > threshold).nonzero(as_tuple=True)
     height, width = images.shape[-2:]
     middle = torch.tensor([height - 1, width - 1], device=images.device) / 2

@@ -8,12 +8,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcloud.batch import JetLoader
 from pcloud.errors import InputError
 
-__all__ = ["ImageBatch", "ImageDataset", "ImageFormat", "ImageLoader", "ImageSet"]
+__all__ = [
+    "ImageBatch",
+    "ImageDataset",
+    "ImageFormat",
+    "ImageLoader",
+    "ImageSet",
+    "ScaledNetwork",
+    "as_floating",
+    "check_scale",
+]
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,49 @@ class ImageFormat:
         """Inverse of `to_dict`."""
         channels, height, width = values["images"]
         return cls(channels, height, width, tuple(values["scale"]))
+
+
+class ScaledNetwork(nn.Module):
+    """A trained network that takes images as they are stored, the scale of its inputs included.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        ``network(images) -> logits (B, C)`` of images in the units of its training.
+    image_format : ImageFormat
+        The units.
+    """
+
+    def __init__(self, network: nn.Module, image_format: ImageFormat) -> None:
+        super().__init__()
+        self.network = network
+        self.image_format = image_format
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of stored images (B, C, H, W), uint8 or float."""
+        return self.network(self.image_format(images))
+
+
+def check_scale(model: nn.Module, images: Tensor) -> None:
+    """Make sure that a network takes images of integers.
+
+    Raises
+    ------
+    InputError
+        If they are integers, and the scale that belongs to them is not part of the network.
+    """
+    scaled = any(isinstance(module, ScaledNetwork) for module in model.modules())
+    if not images.is_floating_point() and not scaled:
+        raise InputError(
+            f"a network without a scale of its inputs takes floating-point images, not "
+            f"{images.dtype}: give the model() of a run, or pcloud.grid.ScaledNetwork(network, "
+            "image_format), or images in the units of the network"
+        )
+
+
+def as_floating(images: Tensor) -> Tensor:
+    """Images (B, C, H, W) of any type as floating-point numbers of the same values."""
+    return images if images.is_floating_point() else images.float()
 
 
 @dataclass

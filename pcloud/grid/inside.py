@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.figures.style import WIDTH, figure_style, new_figure
 from pcloud.grid.group_conv import GroupConv2d, LiftingConv2d
+from pcloud.grid.images import ScaledNetwork, check_scale
 
 __all__ = [
     "activation_figure",
@@ -26,7 +27,9 @@ __all__ = [
 
 
 def convolutions(model: nn.Module) -> dict[str, nn.Conv2d | LiftingConv2d | GroupConv2d]:
-    """The convolutions of a network by their names."""
+    """The convolutions of a network by their names, those of a run without the scale of inputs."""
+    if isinstance(model, ScaledNetwork):
+        model = model.network
     modules = dict(model.named_modules())
     kinds = (nn.Conv2d, LiftingConv2d, GroupConv2d)
     return {name: layer for name, layer in modules.items() if isinstance(layer, kinds)}
@@ -88,7 +91,7 @@ def class_activations(
     model : torch.nn.Module
         The network, in evaluation mode.
     images : Tensor, shape (B, C, H, W)
-        As the network sees them.
+        As the network takes them: stored images, uint8 or float, for the ``run.model()`` of a run.
     labels : array of int, shape (B,)
         True classes.
     batch_size : int
@@ -98,7 +101,13 @@ def class_activations(
     -------
     dict of str to ndarray, shape (classes, channels)
         By the names of the convolutions; mean over images, pixels and orientations.
+
+    Raises
+    ------
+    InputError
+        If the images are integers, and the network does not know their scale.
     """
+    check_scale(model, images)
     truth = torch.as_tensor(np.asarray(labels))
     number = int(truth.max()) + 1
     counts = torch.bincount(truth, minlength=number).clamp(min=1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud.grid.build import build_network
+from pcloud.grid.images import as_floating
 from pcloud.models.registry import register_model
 
 __all__ = ["Rotated", "RotationAverage", "rotate"]
@@ -21,16 +22,17 @@ def rotate(images: Tensor, angle: Tensor | float) -> Tensor:
     Parameters
     ----------
     images : Tensor, shape (B, C, H, W)
-        The images.
+        The images, uint8 or float.
     angle : Tensor, shape (B,), or float
         In rad.
 
     Returns
     -------
     Tensor, shape (B, C, H, W)
-        A turn by zero changes nothing, one of a square image by 90 degrees is ``torch.rot90`` up
+        Floating-point numbers. A turn by zero changes nothing, one of a square image by 90 degrees is ``torch.rot90`` up
         to rounding.
     """
+    images = as_floating(images)
     height, width = images.shape[-2:]
     angle = torch.as_tensor(angle, dtype=images.dtype, device=images.device).expand(len(images))
     c, s = angle.cos(), angle.sin()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.grid.images import as_floating, check_scale
 from pcloud.interpret.attribution import METHODS
 from pcloud.interpret.attribution_captum import captum_method
 from pcloud.interpret.response import Complete, log_odds
@@ -75,7 +76,7 @@ def attribute_images(
     model : torch.nn.Module
         ``model(images) -> logits (B, C)``; put into evaluation mode.
     images : Tensor, shape (B, C, H, W)
-        As the network sees them.
+        As the network takes them: stored images, uint8 or float, for the ``run.model()`` of a run.
     method : str
         ``"saliency"``, ``"smoothgrad"``, ``"integrated_gradients"`` as for
         :func:`~pcloud.interpret.attribution.attribute`. ``"occlusion"``: the response of the image
@@ -104,7 +105,8 @@ def attribute_images(
     UnknownNameError
         If there is no such method.
     InputError
-        If the window is empty, or the baseline has another shape.
+        If the window is empty, or the baseline has another shape; if the images are integers, and
+        the network does not know their scale.
     MissingExtraError
         If captum is not installed, for all methods but occlusion.
     """
@@ -112,6 +114,8 @@ def attribute_images(
         raise UnknownNameError("attribution method", method, METHODS)
     if window < 1:
         raise InputError(f"window must be at least 1 pixel, got {window}")
+    check_scale(model, images)
+    images = as_floating(images)
     start = torch.zeros_like(images[0]) if baseline is None else baseline.to(images)
     if start.shape != images.shape[1:]:
         raise InputError(

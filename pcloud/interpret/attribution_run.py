@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import awkward as ak
 import numpy as np
 import torch
 from torch import nn
@@ -23,11 +23,18 @@ from pcloud.interpret.jets import Plane, mean_image, worst_and_typical
 from pcloud.io.jets import FlatJets
 from pcloud.nn.attention import SelfAttention
 from pcloud.nn.edge_conv import EdgeBlock
+from pcloud.training.inputs import Inputs, Sample
 
 if TYPE_CHECKING:
     from pcloud.training import Run
 
-__all__ = ["ATTRIBUTION_FILE", "attribute_run", "read_attribution"]
+__all__ = [
+    "ATTRIBUTION_FILE",
+    "attribute_run",
+    "explained_classes",
+    "feature_rows",
+    "read_attribution",
+]
 
 ATTRIBUTION_FILE = "attribution.json"
 
@@ -57,10 +64,11 @@ def attribute_run(
     methods : sequence of str
         Of :data:`~pcloud.interpret.attribution.METHODS`.
     signal : str, optional
-        Class whose log-odds are attributed; by default the second.
+        Class whose log-odds are attributed; by default the second of two, or each in turn.
     jets : int, optional
-        How many test jets; the worst of them and typical ones are drawn. By default 200, or what
-        the network passes in some minutes.
+        Number of test jets, the first ones, whose attributions are averaged. By default 200, or
+        what the network passes in some minutes. Drawn are the most misclassified and typical ones
+        of all test jets.
     checkpoint : str
         ``"best"`` or ``"last"``.
     advance : callable
@@ -71,7 +79,7 @@ def attribute_run(
     Returns
     -------
     dict
-        As in the file.
+        As in the file: where several classes are explained, one dict for each in ``"classes"``.
     """
     from pcloud.training.cost import affordable_jets
     from pcloud.training.data import load_splits
@@ -79,48 +87,119 @@ def attribute_run(
     for method in methods:
         if method not in METHODS:
             raise UnknownNameError("attribution method", method, METHODS)
-    tagger = run.tagger(checkpoint)
     if signal is not None and signal not in run.classes:
         raise UnknownNameError("class", signal, run.classes)
-    target = 1 if signal is None else run.classes.index(signal)
+    signals = [signal] if signal else run.classes[1:] if len(run.classes) == 2 else run.classes
     (test,) = load_splits(run.config, "test")
     if jets is None:
-        passes = sum(_passes(method, **options) for method in methods)
+        passes = sum(_passes(method, **options) for method in methods) * len(signals)
         jets = affordable_jets(run, test, passes=passes, most=_JETS, checkpoint=checkpoint)
-    sample = test[:jets]
-    labels, scores = np.asarray(sample.label), run.predict(sample, checkpoint=checkpoint)
-    model = run.model(checkpoint).cpu()
-    about = {"signal": run.classes[target], "jets": len(sample), "checkpoint": checkpoint}
-    if pictures := network_and_images(model, sample, tagger.feature_set):
-        values = about | heatmaps(
-            *pictures, labels, scores, run.classes, methods, target, advance, **options
+    explained = _Explained.of(run, test, jets, checkpoint)
+    found = {
+        name: _attribute_class(
+            explained,
+            run.classes.index(name),
+            methods,
+            advance=lambda part: advance(part / len(signals)),
+            only_own=len(signals) > 1,
+            **options,
         )
-        return _write(run.path, values)
-    features = cast(FeatureSet, tagger.feature_set)  # what takes images was done above
-    found: dict[str, Attribution] = {}
-    for method in methods:
-        found[method] = attribute(
-            model,
-            sample,
+        for name in signals
+    }
+    return _write(run.path, found[signals[0]] if len(signals) == 1 else {"classes": found})
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """A network and the test jets on which it is explained: the first ones, and those to draw."""
+
+    model: nn.Module
+    inputs: Inputs
+    classes: list[str]
+    checkpoint: str
+    sample: Sample  # the first `number`, then those of `chosen`
+    number: int
+    chosen: list[tuple[int, str]]
+    labels: np.ndarray  # of the sample
+    scores: np.ndarray
+
+    @classmethod
+    def of(cls, run: Run, test: Sample, number: int, checkpoint: str) -> _Explained:
+        number = min(number, len(test))
+        labels, scores = np.asarray(test.label), run.predict(test, checkpoint=checkpoint)
+        chosen = worst_and_typical(labels, scores, _DRAWN if len(run.classes) < 4 else 1)
+        rows = np.array([*range(number), *(i for i, _ in chosen)])
+        return cls(
+            model=run.network(checkpoint).cpu(),
+            inputs=run.tagger(checkpoint).feature_set,
+            classes=run.classes,
+            checkpoint=checkpoint,
+            sample=test[rows],
+            number=number,
+            chosen=chosen,
+            labels=labels[rows],
+            scores=scores[rows],
+        )
+
+    def drawn(self, target: int, only_own: bool) -> list[tuple[int, int, str]]:
+        """Jets to draw: place in the sample, in the test jets, and why; only of a class if asked."""
+        places = range(self.number, len(self.labels))
+        return [
+            (place, index, why)
+            for place, (index, why) in zip(places, self.chosen, strict=True)
+            if not only_own or self.labels[place] == target
+        ]
+
+
+def _attribute_class(
+    explained: _Explained,
+    target: int,
+    methods: Sequence[str],
+    advance: Callable[[float], Any],
+    only_own: bool,
+    **options: Any,
+) -> dict[str, Any]:
+    """Attribute the log-odds of one class."""
+    about = {
+        "signal": explained.classes[target],
+        "jets": explained.number,
+        "checkpoint": explained.checkpoint,
+    }
+    drawn = explained.drawn(target, only_own)
+    labels, scores, classes = explained.labels, explained.scores, explained.classes
+    if pictures := network_and_images(explained.model, explained.sample, explained.inputs):
+        places = [(place, why) for place, _, why in drawn]
+        return about | heatmaps(
+            *pictures, labels, scores, classes, methods, target, explained.number, places,
+            advance, **options,
+        )  # fmt: skip
+    features = cast(FeatureSet, explained.inputs)  # what takes images was done above
+    found = {
+        method: attribute(
+            explained.model,
+            explained.sample,
             method,
             features=features,
             target=target,
-            advance=lambda number: advance(number / (len(sample) * len(methods))),
+            advance=lambda number: advance(number / (len(labels) * len(methods))),
             **options,
         )
-    flat = FlatJets.from_awkward(sample)
-    plane = Plane.of(flat)
-    chosen = worst_and_typical(labels, scores, _DRAWN)
-    values = {
-        **about,
-        "methods": {method: _summary(a) for method, a in found.items()},
-        "images": _images(flat, plane, labels, run.classes, found),
-        "drawn": [
-            _drawn(i, why, flat, plane, found, run.classes, labels, scores) for i, why in chosen
-        ],
-        **_inside(model, sample, features, target, [i for i, _ in chosen]),
+        for method in methods
     }
-    return _write(run.path, values)
+    flat = FlatJets.from_awkward(explained.sample)
+    plane = Plane.of(flat)
+    first = {method: a.first(explained.number) for method, a in found.items()}
+    places = [place for place, _, _ in drawn]
+    return {
+        **about,
+        "methods": {method: _summary(a) for method, a in first.items()},
+        "images": _images(flat, labels[: explained.number], classes, first),
+        "drawn": [
+            {"index": index, **_drawn(place, why, flat, plane, found, classes, labels, scores)}
+            for place, index, why in drawn
+        ],
+        **_inside(explained, features, target, places),
+    }
 
 
 def _write(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
@@ -139,16 +218,22 @@ def read_attribution(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / ATTRIBUTION_FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        found["methods"], found["drawn"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        for values in explained_classes(found):
+            values["methods"], values["drawn"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} holds no attribution ({error}): write it anew with pcloud explain --method"
         ) from None
     return found
 
 
+def explained_classes(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The attributions of the classes that :func:`attribute_run` explained, one after another."""
+    return list(found["classes"].values()) if "classes" in found else [found]
+
+
 def feature_rows(found: dict[str, Any]) -> list[list[str]]:
-    """A table: the share of every feature, a column for each method that knows features."""
+    """A table of one class: the share of every feature, a column for each method with features."""
     methods = {m: v["shares"] for m, v in found["methods"].items() if len(v.get("shares", ())) > 1}
     if not methods:
         return []
@@ -170,18 +255,17 @@ def _summary(found: Attribution) -> dict[str, Any]:
     summary: dict[str, Any] = {"shares": shares}
     if found.baseline is not None:
         summary["gap"] = float(np.abs(found.gap).mean())
+        summary["start"] = found.start
         summary["change"] = float(np.abs(found.response - found.baseline).mean())
     return summary
 
 
 def _images(
-    flat: FlatJets,
-    plane: Plane,
-    labels: np.ndarray,
-    classes: Sequence[str],
-    found: dict[str, Attribution],
+    flat: FlatJets, labels: np.ndarray, classes: Sequence[str], found: dict[str, Attribution]
 ) -> dict[str, dict[str, Any]]:
-    """Mean images of pT, and of each signed attribution, class by class."""
+    """Mean images of pT, and of each signed attribution, class by class, of the first jets."""
+    flat = flat.slice(0, len(labels))
+    plane = Plane.of(flat)
     jet = np.repeat(np.arange(len(flat)), flat.counts)
     signed = {m: a for m, a in found.items() if m in ("integrated_gradients", "occlusion")}
     images: dict[str, dict[str, Any]] = {"pt": {}, **{method: {} for method in signed}}
@@ -210,7 +294,6 @@ def _drawn(
     part = slice(int(flat.offsets[index]), int(flat.offsets[index + 1]))
     truth = int(labels[index])
     return {
-        "index": index,
         "title": f"{why} {classes[truth]}: p({classes[truth]}) = {scores[index, truth]:.2g}",
         **{name: getattr(plane, name)[part].round(5).tolist() for name in vars(plane)},
         "values": {m: np.nan_to_num(a.per_particle[part]).tolist() for m, a in found.items()},
@@ -218,16 +301,16 @@ def _drawn(
 
 
 def _inside(
-    model: nn.Module, jets: ak.Array, features: FeatureSet, target: int, drawn: Sequence[int]
+    explained: _Explained, features: FeatureSet, target: int, drawn: Sequence[int]
 ) -> dict[str, Any]:
     """Edges of graph networks on the drawn jets; attention of transformers, on average."""
-    data = JetDataset(jets, features)
+    model, data = explained.model, JetDataset(explained.sample, features)
     inside: dict[str, Any] = {}
     kinds = {type(module) for module in model.modules()}
     if any(issubclass(kind, EdgeBlock) for kind in kinds):
         inside["edges"] = [_edges(model, data, index, target) for index in drawn]
     if any(issubclass(kind, SelfAttention) for kind in kinds):
-        batch = collate(data, torch.arange(min(len(jets), _PAIR_JETS)))
+        batch = collate(data, torch.arange(min(explained.number, _PAIR_JETS)))
         maps = attention_maps(model, batch.x, batch.p4, batch.batch)
         profiles = [maps.profile(i) for i in range(len(PAIR_FEATURES))]
         inside["attention"] = {

@@ -14,7 +14,6 @@ from pcloud.batch import JetDataset
 from pcloud.grid.images import ImageFormat
 from pcloud.grid.jet_taggers import JetImageTagger
 from pcloud.interpret.attribution_images import ImageAttribution, attribute_images
-from pcloud.interpret.jets import worst_and_typical
 from pcloud.nn.layout import RaggedLayout
 from pcloud.training.inputs import Inputs, Sample
 
@@ -48,6 +47,8 @@ def heatmaps(
     classes: Sequence[str],
     methods: Sequence[str],
     target: int,
+    number: int,
+    drawn: Sequence[tuple[int, str]],
     advance: Callable[[float], Any],
     **options: Any,
 ) -> dict[str, Any]:
@@ -69,6 +70,10 @@ def heatmaps(
         Of :data:`~pcloud.interpret.attribution.METHODS`.
     target : int
         The class.
+    number : int
+        Number of images, the first ones, whose attributions are averaged.
+    drawn : sequence of (int, str)
+        Images to draw, and why.
     advance : callable
         Called with the part of the whole work that was done.
     **options
@@ -93,9 +98,9 @@ def heatmaps(
         for method in methods
     }
     grey = images.double().mean(1).numpy()
-    chosen = worst_and_typical(labels, scores, 2 if len(classes) < 4 else 1)[:_MOST]
+    own = labels[:number]
     return {
-        "methods": {method: _summary(a) for method, a in found.items()},
+        "methods": {method: _summary(a, number) for method, a in found.items()},
         "drawn": [],
         "heatmaps": [
             _entry(
@@ -103,24 +108,24 @@ def heatmaps(
                 grey[i],
                 {method: a.per_pixel[i] for method, a in found.items()},
             )
-            for i, why in chosen
+            for i, why in drawn[:_MOST]
         ],
         "mean_heatmaps": [
             _entry(
                 f"mean {classes[c]}",
-                grey[labels == c].mean(0),
-                {method: a.per_pixel[labels == c].mean(0) for method, a in found.items()},
+                grey[:number][own == c].mean(0),
+                {method: a.per_pixel[:number][own == c].mean(0) for method, a in found.items()},
             )
-            for c in np.unique(labels).tolist()
+            for c in np.unique(own).tolist()
         ],
     }
 
 
-def _summary(found: ImageAttribution) -> dict[str, float]:
+def _summary(found: ImageAttribution, number: int) -> dict[str, float]:
     if found.baseline is None:
         return {}
-    change = float(np.abs(found.response - found.baseline).mean())
-    return {"gap": float(np.abs(found.gap).mean()), "change": change}
+    change = float(np.abs(found.response - found.baseline)[:number].mean())
+    return {"gap": float(np.abs(found.gap)[:number].mean()), "change": change}
 
 
 def _entry(title: str, image: NDArray[Any], values: dict[str, NDArray[Any]]) -> dict[str, Any]:

@@ -13,7 +13,11 @@ from pcloud.interpret.attribution_figures import (
     images_figure,
     jets_figure,
 )
-from pcloud.interpret.attribution_run import ATTRIBUTION_FILE, read_attribution
+from pcloud.interpret.attribution_run import (
+    ATTRIBUTION_FILE,
+    explained_classes,
+    read_attribution,
+)
 from pcloud.report.blocks import Section, details, paragraph, table
 from pcloud.report.figures import FigureFolder
 from pcloud.report.run_folder import RunFolder
@@ -28,78 +32,92 @@ def attribution(run: RunFolder, figures: FigureFolder) -> Section:
     title = "What a decision rests on"
     if not (run.path / ATTRIBUTION_FILE).exists():
         return Section(title, "")
-    found = read_attribution(run.path)
+    classes = explained_classes(read_attribution(run.path))
+    prefixes = [
+        f"attribution_{i}" if len(classes) > 1 else "attribution" for i in range(len(classes))
+    ]
+    parts = [
+        _of_class(found, prefix, figures) for found, prefix in zip(classes, prefixes, strict=True)
+    ]
+    return Section(title, "".join(parts))
+
+
+def _of_class(found: dict[str, Any], prefix: str, figures: FigureFolder) -> str:
+    """Draw what the log-odds of one class come from; the names of figures begin with `prefix`."""
     method = next(name for name in _BEST_FIRST if name in found["methods"])
     if "heatmaps" in found:
-        return Section(title, _pixels(found, method, figures))
-    drawn = figures.add(
-        "attribution_jets",
-        jets_figure(
-            [{**jet, "values": jet["values"][method]} for jet in found["drawn"]],
-            label=f"{method.replace('_', ' ')}: log-odds of {found['signal']}",
-        ),
-        f"The most misclassified jets and typical ones. Area: share of pT; colour: what a particle "
-        f"adds to the log-odds of {found['signal']} (red for it, blue against).",
-    )
+        return _pixels(found, method, prefix, figures)
+    drawn = ""
+    if found["drawn"]:  # some test jet has the class
+        drawn += figures.add(
+            f"{prefix}_jets",
+            jets_figure(
+                [{**jet, "values": jet["values"][method]} for jet in found["drawn"]],
+                label=f"{method.replace('_', ' ')}: log-odds of {found['signal']}",
+            ),
+            f"The most misclassified jets and typical ones. Area: share of pT; colour: what a particle "
+            f"adds to the log-odds of {found['signal']} (red for it, blue against).",
+        )
     drawn += figures.add(
-        "attribution_mean_pt",
+        f"{prefix}_mean_pt",
         images_figure(found["images"]["pt"], label="mean share of pT in a pixel"),
         "The average jet of each class.",
     )
     if method in found["images"]:
         drawn += figures.add(
-            "attribution_mean",
+            f"{prefix}_mean",
             images_figure(
                 found["images"][method], label=f"mean {method.replace('_', ' ')} in a pixel"
             ),
             f"Where in the jet the log-odds of {found['signal']} come from, on average.",
         )
-    drawn += _more(found, figures)
-    body = paragraph(_words(found)) + f'<div class="figures">{drawn}</div>'
-    return Section(title, body)
+    drawn += _more(found, prefix, figures)
+    return paragraph(_words(found)) + f'<div class="figures">{drawn}</div>'
 
 
-def _pixels(found: dict[str, Any], method: str, figures: FigureFolder) -> str:
+def _pixels(found: dict[str, Any], method: str, prefix: str, figures: FigureFolder) -> str:
     """Heatmaps of a network on images."""
     label = f"{method.replace('_', ' ')}: log-odds of {found['signal']}"
-    drawn = figures.add(
-        "attribution_images",
-        heatmaps_figure(found["heatmaps"], method, label=label),
-        "The most misclassified images and typical ones with the probability of their class, and "
-        f"what their pixels add to the log-odds of {found['signal']} (red for it, blue against).",
-    )
+    drawn = ""
+    if found["heatmaps"]:
+        drawn += figures.add(
+            f"{prefix}_images",
+            heatmaps_figure(found["heatmaps"], method, label=label),
+            "The most misclassified images and typical ones with the probability of their class, and "
+            f"what their pixels add to the log-odds of {found['signal']} (red for it, blue against).",
+        )
     drawn += figures.add(
-        "attribution_mean",
+        f"{prefix}_mean",
         heatmaps_figure(found["mean_heatmaps"], method, label=label),
         "The same on average over the images of each class.",
     )
     return paragraph(_words(found)) + f'<div class="figures">{drawn}</div>'
 
 
-def _more(found: dict[str, Any], figures: FigureFolder) -> str:
+def _more(found: dict[str, Any], prefix: str, figures: FigureFolder) -> str:
     drawn = ""
     shares = {m: v["shares"] for m, v in found["methods"].items() if len(v["shares"]) > 1}
     if shares:
         drawn += figures.add(
-            "attribution_features",
+            f"{prefix}_features",
             features_figure(shares),
             "Part of the mean absolute attribution that each input has.",
         )
-    if "edges" in found:
+    if found.get("edges"):
         method = next(name for name in _BEST_FIRST if name in found["methods"])
         jets = [
             {**jet, "values": jet["values"][method], "edges": edges}
             for jet, edges in zip(found["drawn"], found["edges"], strict=True)
         ]
         drawn += figures.add(
-            "attribution_edges",
+            f"{prefix}_edges",
             jets_figure(jets, label=method.replace("_", " ")),
             "The most important messages between neighbours in the first block: gradient times "
             "message, red for the class and blue against it.",
         )
     if "attention" in found:
         drawn += figures.add(
-            "attribution_attention",
+            f"{prefix}_attention",
             attention_figure({k: (v[0], v[1]) for k, v in found["attention"].items()}),
             "Attention between two particles against what they are to each other, over that of a "
             "layer that does not look (dashed). Bins hold equal numbers of pairs.",
@@ -116,6 +134,8 @@ def _words(found: dict[str, Any]) -> str:
         start = "a black image"
     elif path and "px" in path["shares"]:
         start = "particles without momentum"
+        if path.get("start") == "axis":
+            start = "a jet whose particles are collimated along its axis"
     if path:
         words += (
             f" Integrated gradients add up to the change of the log-odds from {start} to "

@@ -50,5 +50,5 @@ def affordable_jets(
         return most
     few = make_dataset(sample[:_COUNTED], run.feature_set)
     (batch,) = make_loader(few, _COUNTED)
-    operations = count_flops(run.model(checkpoint).cpu(), *network_inputs(batch)) / len(few)
+    operations = count_flops(run.network(checkpoint).cpu(), *network_inputs(batch)) / len(few)
     return int(min(most, max(least, _OPERATIONS / max(operations * passes, 1.0))))

@@ -15,6 +15,7 @@ from torch import nn
 
 from pcloud.errors import InputError
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
+from pcloud.grid.images import ImageFormat, ScaledNetwork
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.inputs import (
@@ -138,7 +139,19 @@ class Run:
         return checksum
 
     def model(self, checkpoint: str = "best") -> nn.Module:
-        """The trained network, in evaluation mode."""
+        """The trained network, in evaluation mode.
+
+        Of images it takes the stored ones, as :meth:`predict` does: see
+        :class:`~pcloud.grid.ScaledNetwork`.
+        """
+        inputs, network = self.tagger(checkpoint).feature_set, self.network(checkpoint)
+        return ScaledNetwork(network, inputs).eval() if isinstance(inputs, ImageFormat) else network
+
+    def network(self, checkpoint: str = "best") -> nn.Module:
+        """The trained network, in evaluation mode, for the batches of a loader.
+
+        The inputs are standardised features, or images in the units of the training.
+        """
         return self.tagger(checkpoint).model.eval()
 
     @torch.no_grad()
@@ -167,7 +180,7 @@ class Run:
             log_p = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
             return np.logaddexp.reduce(log_p, axis=0) - np.log(len(log_p))
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        model = self.model(checkpoint).to(device)
+        model = self.network(checkpoint).to(device)
         parts = [np.empty((0, len(self.classes)))]
         for start in range(0, len(jets), _CHUNK):
             data = make_dataset(jets[start : start + _CHUNK], self.feature_set)

@@ -130,7 +130,7 @@ class _Batches:
 
     def __init__(self, run: Run, checkpoint: str, batch_size: int) -> None:
         self.run, self.checkpoint = run, checkpoint
-        self.model = run.model(checkpoint).cpu()
+        self.model = run.network(checkpoint).cpu()
         self.batch_size = batch_size
 
     def __call__(self, jets: Sample) -> Iterator[tuple[tuple[Any, ...], Tensor | None]]:

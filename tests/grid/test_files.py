@@ -49,13 +49,44 @@ def test_npz_with_a_training_and_a_test_part(tmp_path):
         read_images(tmp_path / "mnist.npz", "val")
 
 
-def test_galaxy10_has_its_classes(tmp_path):
+def galaxies(path, answers, size):
+    """A file like Galaxy10, of black images."""
+    answers = np.asarray(answers, dtype=np.uint8)
+    with h5py.File(path / "Galaxy10.h5", "w") as file:
+        file.create_dataset("images", (len(answers), size, size, 3), np.uint8, chunks=True)
+        file["ans"] = answers
+    return read_images(path / "Galaxy10.h5")
+
+
+DECALS = (1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873)
+
+
+@pytest.mark.parametrize(
+    ("answers", "size", "third"),
+    [
+        (np.arange(20) % 10, 256, "in-between round smooth"),
+        (np.repeat(np.arange(10), DECALS), 9, "in-between round smooth"),
+        (np.arange(21_785) % 10, 9, "smooth, cigar shaped"),
+        # parts: the whole SDSS file has 17 images of class 5, that of DECaLS 334 of class 4
+        (np.repeat(np.arange(10), 20), 69, "in-between round smooth"),
+        ([*range(10), *[4] * 350], 69, "smooth, cigar shaped"),
+        # parts that may be of either, or of another survey
+        (np.arange(20) % 10, 69, "3"),
+        (np.arange(20) % 10, 18, "3"),
+    ],
+)
+def test_both_galaxy10_files_have_their_own_classes(tmp_path, answers, size, third):
+    sample = galaxies(tmp_path, answers, size)
+    assert sample.classes[3] == third
+    assert len(sample.classes) == 10
+    assert sample.images.shape == (len(answers), 3, size, size)
+
+
+def test_galaxy10_may_have_its_channels_last(tmp_path):
     with h5py.File(tmp_path / "Galaxy10.h5", "w") as file:
         file["images"], file["ans"] = COLOURS, np.arange(12, dtype=np.uint8) % 10
     sample = read_images(tmp_path / "Galaxy10.h5")
-    assert sample.images.shape == (12, 3, 18, 18)
     np.testing.assert_array_equal(sample.images[:, 1], COLOURS[..., 1])
-    assert sample.classes[3] == "smooth, cigar shaped"
 
 
 @pytest.mark.parametrize("end", ["", ".gz"])

@@ -9,8 +9,18 @@ import torch
 
 import pcloud
 from pcloud.cli import main
-from pcloud.grid import ImageFormat, ImageSet, read_images
+from pcloud.errors import InputError
+from pcloud.grid import (
+    ImageFormat,
+    ImageSet,
+    RotationAverage,
+    normalise,
+    pixel_cloud,
+    read_images,
+)
+from pcloud.grid.inside import class_activations, filter_figure
 from pcloud.grid.splits import load_image_splits, stratified_parts
+from pcloud.interpret.attribution_images import attribute_images
 from pcloud.interpret.attribution_run import read_attribution
 from pcloud.report import write_report
 from pcloud.training.config import TrainConfig
@@ -64,6 +74,47 @@ def test_scores_come_from_the_images_alone(run, file):
     scores = run.predict(sample[:20])
     assert scores.shape == (20, 2)
     np.testing.assert_allclose(run.predict(ImageSet(sample.images[7:9])), scores[7:9], rtol=1e-5)
+
+
+def test_the_model_of_a_run_takes_stored_images_and_gives_the_logits_of_predict(run, file):
+    images = read_images(file).images[:20]
+    expected = run.logits(ImageSet(images))
+    model = run.model()
+    assert images.dtype == torch.uint8
+    for given in (images, images.float(), images.double()):
+        with torch.no_grad():
+            np.testing.assert_allclose(model(given).numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(expected).max() > 1e-2
+    assert run.network() is model.network
+
+
+def test_functions_on_networks_and_images_take_stored_images(run, file):
+    sample = read_images(file)[:12]
+    images, labels = sample.images, sample.labels.numpy()
+    found = class_activations(run.model(), images, labels)
+    expected = class_activations(run.network(), run.feature_set(images), labels)
+    assert list(found) == list(expected)
+    for name, values in found.items():
+        np.testing.assert_allclose(values, expected[name], rtol=1e-5)
+    assert filter_figure(run.model(), list(found)[1]).axes
+    with torch.no_grad():
+        averaged = [RotationAverage(run.model(), 8)(given) for given in (images, images.float())]
+    torch.testing.assert_close(*averaged)
+    hidden = attribute_images(run.model(), images[:2], "occlusion", window=6)
+    np.testing.assert_allclose(
+        hidden.values,
+        attribute_images(run.network(), run.feature_set(images[:2]), "occlusion", window=6).values,
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    for given, floating in zip(
+        pixel_cloud(images, 100), pixel_cloud(images.float(), 100), strict=True
+    ):
+        torch.testing.assert_close(given, floating)
+    torch.testing.assert_close(normalise(images), normalise(images.float()))
+    for use in (class_activations, lambda model, images, _: attribute_images(model, images)):
+        with pytest.raises(InputError, match="model\\(\\) of a run"):
+            use(run.network(), images, labels)
 
 
 def test_evaluation_prediction_and_report_are_commands(run, file, capsys):

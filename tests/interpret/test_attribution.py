@@ -16,6 +16,7 @@ from pcloud.interpret.attribution import attribute
 from pcloud.interpret.edges import edge_importance, held_graph, record_graph
 from pcloud.interpret.response import log_odds
 from pcloud.nn.edge_conv import EdgeBlock
+from tests.models.contract import make_model
 
 WEIGHT = torch.tensor([0.5, 0.0, -1.0, 0.3, 0.0, 2.0, 0.1])
 
@@ -149,6 +150,49 @@ def test_a_model_that_sees_no_features_is_attributed_to_momenta(jets):
         attribute(SeesMomenta(), jets, respect_to="features")
 
 
+def test_gradients_reach_momenta_through_the_pairs_of_a_transformer(jets):
+    """The derivative by a shift of log pT of all particles is the change of the log-odds."""
+    model = make_model("part", num_classes=2).double()
+    data = JetDataset(jets[:2])
+    batch = torch.repeat_interleave(torch.arange(2), data.ptr.diff())
+    features = feature_set("kin")
+    way = torch.randn(len(data.x), 1, generator=torch.Generator().manual_seed(0)).double()
+
+    def response(step):
+        p4 = data.p4.double() * (1 + step * way)
+        return log_odds(model(features(p4, batch).double(), p4, batch))
+
+    step = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(response(step).sum(), step)
+    with torch.no_grad():
+        expected = (response(1e-5) - response(-1e-5)).sum() / 2e-5
+    torch.testing.assert_close(slope, expected, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("efn", "axis"), ("hl_mlp", "axis"), ("hl_logistic", "axis"), ("lorentznet", "zero")],
+)
+def test_integrated_gradients_of_momenta_are_complete_to_a_tenth_or_refused(jets, name, start):
+    """An energy flow network does not change when all momenta grow: from zero nothing is explained."""
+    model = make_model(name, num_classes=2)
+    if name == "efn":  # biases of zero would leave it piecewise linear in the angles
+        torch.nn.init.uniform_(model.phi[0].bias, -0.5, 0.5)
+    found = attribute(model, jets[:2], steps=16)
+    assert found.start == start
+    change = np.abs(found.response - found.baseline).mean()
+    assert np.abs(found.gap).mean() < 0.1 * change
+    if start == "axis":
+        with pytest.raises(InputError, match="baseline zero explain nothing"):
+            attribute(model, jets[:2], baseline="zero", steps=16)
+
+
+@pytest.mark.parametrize("name", ["one_cut", "image_cnn"])
+def test_a_response_that_is_constant_on_the_way_or_jumps_is_refused(jets, name):
+    with pytest.raises(InputError, match=r"explain nothing|one pixel"):
+        attribute(make_model(name, num_classes=2), jets[:2], steps=16)
+
+
 def test_gradients_reach_momenta_through_the_features(jets):
     found = attribute(Additive(), jets[:1], "saliency", respect_to="momenta")
     data = JetDataset(jets[:1])
@@ -239,6 +283,8 @@ def test_mistakes_are_said(jets, monkeypatch):
         attribute(Additive(), jets, "saliencies")
     with pytest.raises(UnknownNameError, match="mean"):
         attribute(Additive(), jets, baseline="means")
+    with pytest.raises(UnknownNameError, match="baseline of momenta"):
+        attribute(SeesMomenta(), jets, baseline="mean")
     with pytest.raises(InputError, match="7 numbers"):
         attribute(Additive(), jets, baseline=[1.0])
     with pytest.raises(InputError, match="has no baseline"):

@@ -85,6 +85,28 @@ def test_momenta_are_varied_where_features_are_not_seen(data):
     np.testing.assert_allclose(found.coefficients.of("log_pt"), expected, atol=0.05 * size)
 
 
+@pytest.mark.parametrize("name", ["hl_mlp", "hl_logistic", "one_cut", "efn", "recnn"])
+def test_a_response_that_turns_with_the_jet_has_no_coefficient_in_phi(name, data):
+    """Also of the second order, to which the axes of subjets must follow their particles."""
+    model = make_model(name, num_classes=2)
+    mean = cloud_taylor(model, data, variables="momenta").coefficients.mean_absolute()
+    found = {key: entry.value for key, entry in mean.items()}
+    largest = max(found.values())
+    assert 1e-6 < largest < 100
+    for pair in ("phi", "phi, phi", "log_pt, phi", "eta, phi"):
+        assert found[pair] < 1e-6 * largest, pair
+
+
+def test_networks_on_jet_images_are_refused_and_not_said_to_ignore_angles(data):
+    with pytest.raises(InputError, match="passes from one pixel"):
+        cloud_taylor(make_model("image_cnn", num_classes=2), data, variables="momenta")
+
+
+def test_momenta_are_not_varied_behind_the_back_of_features(data):
+    with pytest.raises(InputError, match="sees features beside momenta"):
+        cloud_taylor(make_model("part", num_classes=2), data, order=1, variables="momenta")
+
+
 def test_a_layer_with_one_derivative_is_refused_not_skipped(data):
     class Once(torch.autograd.Function):
         @staticmethod
