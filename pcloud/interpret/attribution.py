@@ -22,9 +22,9 @@ from pcloud.interpret.edges import held_graph, record_graph
 from pcloud.interpret.response import Complete, check_momenta, log_odds, sees_features
 from pcloud.io.jets import MOMENTUM, FlatJets, as_offsets
 from pcloud.nn.derivatives import frozen
-from pcloud.particle_types import with_particle_types
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.pooling import sum_pool
+from pcloud.particle_types import with_particle_types
 
 __all__ = ["METHODS", "Attribution", "attribute"]
 
