@@ -64,8 +64,14 @@ class _OrientedConv2d(nn.Module):
         return maps.unflatten(1, (-1, self.group.order))
 
     def _reset(self) -> None:
-        """As in ``torch.nn.Conv2d``; the fan-in of a group convolution counts the orientations."""
+        """As in ``torch.nn.Conv2d``; the fan-in of a group convolution counts the orientations.
+
+        Filters keep the variance of that when they are projected on fewer dimensions.
+        """
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        with torch.no_grad():
+            dimensions = self.filter_maps[0].trace()  # of a projection
+            self.weight.mul_((self.kernel_size**2 / dimensions).sqrt())
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())
             nn.init.uniform_(self.bias, -bound, bound)

@@ -13,6 +13,9 @@ from pcloud.errors import UnknownNameError
 
 __all__ = ["GROUPS", "PlaneGroup", "group_named"]
 
+_RING_WIDTH = 0.5  # pixels, standard deviation of a ring
+_MIN_SINGULAR_VALUE = 1e-6  # relative to the largest; smaller ones are rounding
+
 
 @dataclass(frozen=True)
 class PlaneGroup:
@@ -33,7 +36,8 @@ class PlaneGroup:
     References
     ----------
     Cohen and Welling, Group equivariant convolutional networks,
-    https://arxiv.org/abs/1602.07576.
+    https://arxiv.org/abs/1602.07576; Weiler and Cesa, General E(2)-equivariant steerable CNNs,
+    https://arxiv.org/abs/1911.08251.
     """
 
     name: str
@@ -57,9 +61,9 @@ class PlaneGroup:
     def filter_maps(self, size: int) -> Tensor:
         """The action on flattened filters of ``size x size`` pixels, shape (G, size^2, size^2).
 
-        Quarter turns and mirrors permute the pixels. A turn by 45 degrees interpolates between the
-        four nearest pixels and cuts the filter to its inscribed disc, in all its orientations
-        alike: what comes from the corners would be different at 0 and 45 degrees.
+        Quarter turns and mirrors permute the pixels. On a group with turns by 45 degrees, filters
+        are first projected, in all orientations alike, on the circular harmonics that the pixels
+        resolve: these can be turned without interpolation, and keep their sum.
         """
         identity = torch.eye(size**2).view(-1, size, size)
         mirror = identity.flip(-1)
@@ -94,19 +98,48 @@ class PlaneGroup:
 
 
 def _turn_by_45(size: int) -> Tensor:
-    """Filters cut to a disc, and the same turned by 45 degrees, as matrices (2, size^2, size^2)."""
+    """Projection on steerable filters, and their turn by 45 degrees, (2, size^2, size^2).
+
+    A steerable filter is a sum of circular harmonics: a Gaussian ring times cos(m phi) or
+    sin(m phi). A turn rotates the coefficients of each pair, and is exact, whatever the pixels.
+    """
+    basis, frequencies = _circular_harmonics(size)
+    coefficients = torch.linalg.pinv(basis, rtol=_MIN_SINGULAR_VALUE)
+    turns = [_harmonic_turn(m, math.pi / 4) for m in frequencies]
+    return torch.stack(
+        [basis @ coefficients, basis @ torch.block_diag(*turns) @ coefficients]
+    ).float()
+
+
+def _circular_harmonics(size: int) -> tuple[Tensor, list[int]]:
+    """Harmonics on the pixels of a filter, (size^2, K), and the frequency of each ring and pair.
+
+    Rings are one pixel apart; that of radius r has frequencies up to r, as more are not resolved by
+    its pixels. The sum of all harmonics of m > 0 is zero on the plane, and made so on the pixels:
+    filters in all orientations give the same response to a constant image.
+    """
     middle = (size - 1) / 2
-    y, x = torch.meshgrid(*[torch.arange(size) - middle] * 2, indexing="ij")
-    # half a pixel inside the circle counts whole, half outside not at all
-    disc = (middle + 1 - torch.hypot(x, y)).clamp(0, 1).flatten()
-    c = math.sqrt(0.5)
-    # the value at (x, y) is that at the position turned back; y points down
-    from_x, from_y = c * x - c * y + middle, c * x + c * y + middle
-    pixels = torch.arange(size)
-    weight_x = (1 - (from_x.flatten()[:, None] - pixels).abs()).clamp(min=0)
-    weight_y = (1 - (from_y.flatten()[:, None] - pixels).abs()).clamp(min=0)
-    turned = (weight_y[:, :, None] * weight_x[:, None, :]).flatten(1)
-    return torch.stack([disc.diag(), disc[:, None] * turned])
+    y, x = torch.meshgrid(*[torch.arange(size, dtype=torch.float64) - middle] * 2, indexing="ij")
+    radius = torch.hypot(x, y).flatten()
+    phi = torch.atan2(-y, x).flatten()  # y points down
+    columns, frequencies = [], []
+    for ring in (middle - i for i in range(math.floor(middle) + 1)):
+        gauss = torch.exp(-((radius - ring) ** 2) / (2 * _RING_WIDTH**2))
+        for m in range(math.ceil(ring) + 1):
+            waves = [torch.cos(m * phi), torch.sin(m * phi)] if m else [torch.ones_like(phi)]
+            for wave in waves:
+                column = torch.where((radius > 0) | (m == 0), gauss * wave, 0.0)
+                columns.append(column - gauss * (column.sum() / gauss.sum()) if m else column)
+            frequencies.append(m)
+    return torch.stack(columns, dim=1), frequencies
+
+
+def _harmonic_turn(frequency: int, angle: float) -> Tensor:
+    """A turn by `angle` in rad on the coefficients of cos(m phi) and sin(m phi)."""
+    if frequency == 0:
+        return torch.ones(1, 1, dtype=torch.float64)
+    c, s = math.cos(frequency * angle), math.sin(frequency * angle)
+    return torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
 
 
 GROUPS = {

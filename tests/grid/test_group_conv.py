@@ -113,6 +113,37 @@ def test_a_bar_at_45_degrees_is_seen_by_filters_that_turn_so_far():
     assert change["p4"] > 0.25
 
 
+def spirals(angle):
+    """Smooth spirals (20, 1, 33, 33), turned by `angle` in rad."""
+    y, x = torch.meshgrid(*[torch.arange(33) - 16.0] * 2, indexing="ij")
+    phi, radius = torch.atan2(-y, x) - angle, torch.hypot(x, y)
+    generator = torch.Generator().manual_seed(0)
+    winding, phase = torch.randn(2, 20, 1, 1, generator=generator)
+    wave = torch.cos(2 * phi + 0.4 * winding * radius + 3 * phase)
+    return (torch.exp(-((radius / 6) ** 2)) * (1 + wave * torch.tanh(radius / 3))).unsqueeze(1)
+
+
+@pytest.mark.parametrize(("less", "more"), [("p4", "c8"), ("p4m", "d8")])
+@pytest.mark.parametrize("kernel", [3, 5])
+@torch.no_grad()
+def test_turns_by_45_degrees_change_less_with_eight_orientations(less, more, kernel):
+    """Of means over pixels of two convolutions, relative to their spread among the images."""
+    change = {}
+    for name in (less, more):
+        torch.manual_seed(0)
+        group, half = GROUPS[name], kernel // 2
+        network = nn.Sequential(
+            LiftingConv2d(1, 8, kernel, padding=half, group=group),
+            nn.ReLU(),
+            GroupConv2d(8, 8, kernel, padding=half, group=group),
+            nn.ReLU(),
+        )
+        outputs = [network(spirals(a)).mean(dim=(2, 3, 4)) for a in (0.0, math.pi / 4)]
+        difference = (outputs[1] - outputs[0]).square().mean(0).sqrt()
+        change[name] = float(difference.norm() / outputs[0].std(0).norm())
+    assert change[more] < 0.5 * change[less]
+
+
 @groups
 def test_the_weights_are_shared(name):
     group = GROUPS[name]

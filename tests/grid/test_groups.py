@@ -56,11 +56,34 @@ def test_two_turns_by_45_degrees_are_a_quarter_turn_of_a_smooth_filter():
 
 
 def test_an_eighth_of_a_turn_is_anticlockwise_as_the_quarter_is():
-    """A line of pixels to the right goes up and right."""
-    weight = torch.zeros(7, 7)
-    weight[3, 4:] = 1
-    turned = (GROUPS["c8"].filter_maps(7)[1] @ weight.flatten()).view(7, 7)
-    assert turned[:3, 4:].sum() > 0.8 * turned.sum()
+    """A spot to the right goes up and right."""
+    y, x = torch.meshgrid(*[torch.arange(7.0) - 3] * 2, indexing="ij")
+    spot = torch.exp(-((x - 2) ** 2 + y**2) / 3)
+    turned = torch.exp(-((x - 2**0.5) ** 2 + (y + 2**0.5) ** 2) / 3)
+    found = (GROUPS["c8"].filter_maps(7)[1] @ spot.flatten()).view(7, 7)
+    assert (found - turned).abs().max() < 0.25
+    assert (found.flip(0) - turned).abs().max() > 0.5  # the other direction
+
+
+eighths = pytest.mark.parametrize("group", [GROUPS["c8"], GROUPS["d8"]], ids=["c8", "d8"])
+
+
+@eighths
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 11])
+def test_all_orientations_of_a_filter_have_the_same_sum(group, size):
+    weight = torch.randn(size**2, generator=torch.Generator().manual_seed(0))
+    sums = (group.filter_maps(size) @ weight).sum(1)
+    torch.testing.assert_close(sums, sums[:1].expand_as(sums), rtol=1e-4, atol=1e-5)
+
+
+@eighths
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 11])
+def test_filters_turn_by_eighths_as_the_group_says(group, size):
+    """One eighth after another is the sum of both, exactly: nothing is interpolated."""
+    maps = group.filter_maps(size)
+    for g, h in itertools.product(range(group.order), repeat=2):
+        relative = group.from_inverse[g, h]  # g^-1 h
+        torch.testing.assert_close(maps[g] @ maps[relative], maps[h], rtol=0, atol=1e-4)
 
 
 def test_a_quarter_turn_of_an_image_is_no_eighth():
