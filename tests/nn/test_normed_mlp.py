@@ -51,6 +51,7 @@ def test_inference_is_that_of_the_layers_one_by_one():
         torch.testing.assert_close(mlp(x), one_by_one(mlp, x))
 
 
+@pytest.mark.usefixtures("fast_passes")
 def test_a_mean_far_from_zero_leaves_the_variance_its_digits():
     mlp, x = example(torch.float32)
     with torch.no_grad():
