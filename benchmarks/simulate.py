@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import pcloud
+from pcloud.evaluation.measured import Measured
 from pcloud.simulate import DETECTORS, simulate_jets
 
 REFERENCE = "landscape_test_rows_0000_0999.npz"
@@ -125,9 +126,8 @@ def print_table(samples: dict) -> None:
             row = f"{label:5s}{quantity:17s}"
             for sample in samples.values():
                 values = sample[label][quantity]
-                error = values.std() / np.sqrt(len(values))
                 low, middle, high = np.percentile(values, [16, 50, 84])
-                row += f"{values.mean():9.3g}±{error:<7.1g}{low:7.3g}{middle:7.3g}{high:7.3g}"
+                row += f"{Measured.mean(values).format(1):<17s}{low:7.3g}{middle:7.3g}{high:7.3g}"
             print(row)
     print("mean ± error, and the 16, 50, 84 % quantiles")
 
