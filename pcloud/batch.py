@@ -23,7 +23,7 @@ from pcloud.particle_types import with_particle_types
 _OF_JETS = ("y", "jet_p4")  # one row for each jet, where there are any
 _PORTION = 20_000  # jets whose features are made at a time: 30 MB of float64 for each column
 
-__all__ = ["JetDataset", "JetLoader", "collate", "network_arguments"]
+__all__ = ["JetDataset", "JetLoader", "batch_arguments", "collate", "network_arguments"]
 
 
 class JetDataset(InMemoryDataset):
@@ -330,6 +330,13 @@ def network_arguments(x: Tensor, p4: Tensor, batch: Tensor, jet_p4: Tensor | Non
         return x, p4, batch
     layout = RaggedLayout.from_batch(batch, len(jet_p4))
     return x, p4, batch, layout.with_jet_p4(jet_p4)
+
+
+def batch_arguments(batch: Batch) -> tuple:
+    """Arguments of a network on clouds for a batch of :func:`collate`."""
+    return network_arguments(
+        batch.x, batch.p4, batch.batch, batch.jet_p4 if "jet_p4" in batch else None
+    )
 
 
 _NO_JETS = Batch(_base_cls=Data)  # PyG looks for the class anew, 0.2 ms, whenever it makes one

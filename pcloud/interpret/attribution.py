@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch_geometric.data import Batch
 
 from pcloud import kinematics
-from pcloud.batch import JetDataset, JetLoader
+from pcloud.batch import JetDataset, JetLoader, batch_arguments, network_arguments
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import Feature, FeatureSet, feature_set
 from pcloud.interpret.attribution_captum import captum_method
 from pcloud.interpret.edges import held_graph, record_graph
 from pcloud.interpret.response import Complete, check_momenta, log_odds, sees_features
-from pcloud.io.jets import MOMENTUM, FlatJets, as_offsets
+from pcloud.io.jets import JET_MOMENTUM, MOMENTUM, FlatJets, as_offsets
+from pcloud.nn.coordinates import follow_particles
 from pcloud.nn.derivatives import frozen
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.pooling import sum_pool
@@ -252,14 +254,28 @@ class _Cloud:
             shift = jets * torch.arange(copies).view(-1, 1)
             jet = (batch.batch + shift).flatten()
             inputs = inputs[rows]
+            before = batch.p4.repeat(copies, 1)
             if space == "features":
-                x, p4 = inputs, batch.p4.repeat(copies, 1)
-            else:
-                columns = {name: column.repeat(copies) for name, column in extras.items()}
-                x, p4 = self.features(inputs, jet, columns, jets * copies).float(), inputs
-            return log_odds(self.model(x, p4, jet), self.target)
+                jet_p4 = _jet_momenta(batch, before, before, jet, copies)
+                return log_odds(
+                    self.model(*network_arguments(inputs, before, jet, jet_p4)), self.target
+                )
+            jet_p4 = _jet_momenta(batch, before, inputs, jet, copies)
+            columns = {name: column.repeat(copies) for name, column in extras.items()}
+            x = self.features(inputs, jet, columns, jets * copies, jet_p4).float()
+            return log_odds(self.model(*network_arguments(x, inputs, jet, jet_p4)), self.target)
 
         return response
+
+
+def _jet_momenta(
+    batch: Batch, before: Tensor, after: Tensor, jet: Tensor, copies: int
+) -> Tensor | None:
+    """Stored momenta of the jets of several copies of a batch, which follow their particles."""
+    if "jet_p4" not in batch:
+        return None
+    stored = batch.jet_p4.repeat(copies, 1)
+    return follow_particles(stored, before, after, RaggedLayout.from_batch(jet, len(stored)))
 
 
 def _differentiate(
@@ -427,7 +443,9 @@ def _shortened(jets: FlatJets) -> FlatJets:
     row = row[row != left_out]
     columns = {name: values[row] for name, values in jets.particle.items()}
     p4 = tuple(component[row] for component in jets.p4)
-    return FlatJets(as_offsets(counts[jet] - 1), p4, columns)
+    stored = zip(JET_MOMENTUM, jets.p4, strict=True) if JET_MOMENTUM[0] in jets.jet else ()
+    own = {name: jets.jet[name][jet] - component for name, component in stored}
+    return FlatJets(as_offsets(counts[jet] - 1), p4, columns, own)
 
 
 @torch.no_grad()
@@ -441,7 +459,7 @@ def _responses(
 ) -> NDArray[np.floating]:
     found = []
     for batch in JetLoader(JetDataset(jets.to_awkward(), features), batch_size):
-        found.append(log_odds(model(batch.x, batch.p4, batch.batch), target))
+        found.append(log_odds(model(*batch_arguments(batch)), target))
         advance(batch.num_graphs)
     return _numpy(found)
 

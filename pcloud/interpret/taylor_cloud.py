@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from pcloud import kinematics
-from pcloud.batch import JetDataset, collate
+from pcloud.batch import JetDataset, collate, network_arguments
 from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
 from pcloud.interpret.response import check_momenta
 from pcloud.interpret.taylor import TaylorCoefficients, halved
+from pcloud.nn.coordinates import follow_particles
 from pcloud.nn.derivatives import frozen, higher_derivatives
+from pcloud.nn.layout import RaggedLayout
 
 if TYPE_CHECKING:
     from pcloud.training import Run
@@ -189,7 +191,8 @@ class _Expansion:
             x = x.detach().requires_grad_()  # to know whether it is seen
             p4 = _moved(p4.double(), self.shift * unit.double())
         # in double precision: a float32 probability close to 1 has lost its derivatives
-        response = model(x, p4, batch.batch).double().softmax(-1)[:, target]
+        arguments = network_arguments(x, p4, batch.batch, _jet_momenta(batch, p4))
+        response = model(*arguments).double().softmax(-1)[:, target]
         gradient, by_features = _gradients(response, self.shift, x)
         if variables == "momenta" and by_features is not None:
             raise InputError("the network sees features beside momenta: vary the features")
@@ -207,6 +210,14 @@ class _Expansion:
         """Sums over the particles of each jet, (B, ...)."""
         zeros = values.new_zeros(len(self.ptr) - 1, *values.shape[1:])
         return zeros.index_add(0, self.batch, values)
+
+
+def _jet_momenta(batch: Batch, p4: Tensor) -> Tensor | None:
+    """Stored momenta of the jets, which follow their particles."""
+    if "jet_p4" not in batch:
+        return None
+    layout = RaggedLayout.from_ptr(batch.ptr)
+    return follow_particles(batch.jet_p4, batch.p4, p4, layout)
 
 
 def _gradients(response: Tensor, *inputs: Tensor) -> tuple[Tensor | None, ...]:

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import awkward as ak
 
-from pcloud.batch import JetDataset, JetLoader, network_arguments
+from pcloud.batch import JetDataset, JetLoader, batch_arguments
 from pcloud.errors import InputError
 from pcloud.features import FeatureSet
 from pcloud.grid.images import ImageBatch, ImageDataset, ImageFormat, ImageLoader, ImageSet
@@ -64,8 +64,7 @@ def network_inputs(batch: Any) -> tuple[Any, ...]:
     """The arguments of a network for a batch of either."""
     if isinstance(batch, ImageBatch):
         return (batch.images,)
-    jet_p4 = batch.jet_p4 if "jet_p4" in batch else None
-    return network_arguments(batch.x, batch.p4, batch.batch, jet_p4)
+    return batch_arguments(batch)
 
 
 def check_columns(sample: Sample, inputs: Inputs, whose: str) -> None:
