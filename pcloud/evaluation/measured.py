@@ -45,6 +45,8 @@ class Measured:
     low, high : float, optional
         Ends of the 68 % interval; by default one error below and above `value`. Of a limit, the
         range that it leaves.
+    low95, high95 : float, optional
+        Ends of the 95 % interval, where it is not the 68 % interval scaled.
     counts : tuple of float, optional
         Numbers of jets that passed and of all jets, of a fraction; where its jets have unequal
         weights, the numbers that have the same error. They give the interval at other levels.
@@ -59,6 +61,8 @@ class Measured:
     limit: Literal["lower", "upper"] | None = None
     low: float = math.nan
     high: float = math.nan
+    low95: float | None = None
+    high95: float | None = None
     counts: tuple[float, float] | None = None
     degrees: int | None = None
 
@@ -177,8 +181,9 @@ class Measured:
     def interval(self, level: float = ONE_SIGMA) -> tuple[float, float]:
         """Ends of the central interval at a confidence level.
 
-        Of a fraction it is :func:`fraction_interval`, of a mean Student's t, of other values the
-        two sides of the 68 % interval scaled as a Gaussian's.
+        Of a fraction it is :func:`fraction_interval`, of a mean Student's t. Of other values the
+        two sides of the 68 % interval are scaled as a Gaussian's; where the 95 % interval is known
+        too, they are interpolated between both in units of the deviations of a Gaussian.
 
         Raises
         ------
@@ -194,25 +199,32 @@ class Measured:
             if level > CONFIDENCE:
                 raise InputError(f"the limit holds at {CONFIDENCE:.0%}, not at {level:g}")
             return self.low, self.high
-        scale = _sigmas(level)
+        down, up = self.value - self.low, self.high - self.value
         if self.degrees is not None:
             scale = _student(level, self.degrees) / _student(ONE_SIGMA, self.degrees)
-        return (
-            self.value - scale * (self.value - self.low),
-            self.value + scale * (self.high - self.value),
-        )
+            return self.value - scale * down, self.value + scale * up
+        down95 = None if self.low95 is None else self.value - self.low95
+        up95 = None if self.high95 is None else self.high95 - self.value
+        return self.value - _side(down, down95, level), self.value + _side(up, up95, level)
 
     def scaled(self, factor: float) -> Measured:
         """The same in another unit: value, interval and bootstrap error times `factor` > 0."""
-        again = None if self.bootstrap is None else factor * self.bootstrap
+        ends95 = (self.low95, self.high95)
+        if self.counts is not None:
+            ends95 = self.interval(CONFIDENCE)
+        bootstrap, low95, high95 = (
+            None if x is None else factor * x for x in (self.bootstrap, *ends95)
+        )
         return Measured(
             factor * self.value,
             factor * self.error,
             self.method,
-            again,
+            bootstrap,
             self.limit,
             factor * self.low,
             factor * self.high,
+            low95,
+            high95,
             degrees=self.degrees,
         )
 
@@ -336,6 +348,14 @@ def _default_interval(
     if limit == "upper":
         return -math.inf, value
     return value - error, value + error
+
+
+def _side(one_sigma: float, two_sigma: float | None, level: float) -> float:
+    """Length of one side of an interval, from those of the 68 % and the 95 % interval."""
+    sigmas = _sigmas(level)
+    if two_sigma is None or sigmas <= 1:
+        return sigmas * one_sigma
+    return one_sigma + (two_sigma - one_sigma) * (sigmas - 1) / (_sigmas(CONFIDENCE) - 1)
 
 
 def _sigmas(level: float) -> float:

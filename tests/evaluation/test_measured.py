@@ -163,6 +163,10 @@ def test_a_skewed_interval_is_printed_with_both_errors():
     assert str(entry) == "1000 +200 -100"
     assert entry.interval(0.9545) == pytest.approx((800, 1400), rel=1e-3)
     assert str(entry.scaled(0.001)) == "1.00 +0.20 -0.10"
+    percent = Measured.fraction(3, 50).scaled(100)
+    assert percent.interval(0.95) == pytest.approx(
+        [100 * end for end in Measured.fraction(3, 50).interval(0.95)]
+    )
 
 
 @pytest.mark.parametrize(
