@@ -125,7 +125,8 @@ def training(run: RunFolder, figures: FigureFolder) -> Section:
     words = _training_words(run)
     if not any(name.startswith("val_") for name in run.history):
         words += " There were no validation jets, so nothing here shows overtraining."
-    return Section("Training", f'{paragraph(words)}<div class="figures">{"".join(drawn)}</div>')
+    body = paragraph(words) + "".join(paragraph(text, "note") for text in _warnings(run))
+    return Section("Training", f'{body}<div class="figures">{"".join(drawn)}</div>')
 
 
 def other_samples(run: RunFolder, figures: FigureFolder) -> Section:
@@ -205,6 +206,13 @@ def _training_words(run: RunFolder) -> str:
         at, loss = run.history["val_loss"]
         words += f"; lowest validation loss {loss.min():.4f}, after epoch {at[loss.argmin()]:g}"
     return words + "."
+
+
+def _warnings(run: RunFolder) -> list[str]:
+    """Warnings with which the training ended, as sentences."""
+    found = run.environment.get("warnings", [])
+    texts = [str(text) for text in found] if isinstance(found, list) else []
+    return [f"Warning: {text}." for text in texts]
 
 
 def _duration(seconds: float) -> str:

@@ -139,8 +139,9 @@ class DecorrelateConfig:
 
     decorrelate: Literal["mass", "pt", "multiplicity"] | None = None
     """Add the distance correlation of score and this variable over background jets to the loss."""
-    decorrelate_weight: float = 10.0
-    """Factor on it; large batches make it a better estimate."""
+    decorrelate_weight: float = 2.0
+    """Factor on it, which grows from 0 during the first half of the training; large batches make it
+    a better estimate. The losses of the log contain the penalty with the whole factor."""
     decorrelate_background: str | None = None
     """Class of the background jets; by default the first."""
 

@@ -6,27 +6,56 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from pcloud.batch import JetDataset, collate
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.nn.layout import RaggedLayout
 from pcloud.observables import OBSERVABLES, compute_observables
 
-__all__ = ["Decorrelation", "distance_correlation"]
+__all__ = [
+    "Decorrelation",
+    "check_decorrelation",
+    "distance_correlation",
+]
 
 _TINY = 1e-12
 
+_WARM_UP = 0.5
+"""Part of the run over which the weight grows from 0: a penalty at full weight on a score that has
+learned nothing yet holds it there."""
 
-def distance_correlation(x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+_SPREAD_FLOOR = 0.2
+"""Scores whose distance standard deviation is below this are penalised less, in proportion to its
+square."""
+
+_MIN_BACKGROUND_JETS = 4
+"""Least number of jets for which the unbiased estimate exists."""
+
+_MAX_PAIRED_JETS = 4096
+"""Jets whose pairs are held at a time in validation: 64 MiB a matrix."""
+
+_CHECKED_JETS = 10_000
+"""Background jets in which the variable is looked for more than one value."""
+
+
+def distance_correlation(
+    x: Tensor, y: Tensor, weights: Tensor | None = None, *, unbiased: bool = False
+) -> Tensor:
     """Squared distance correlation of two samples of pairs, ().
 
     0 in the limit of many pairs if and only if `x` and `y` are independent, 1 if one is a linear
-    function of the other. Between a few pairs that are independent it is positive by chance, about
-    1 / B for B pairs. Differentiable; B x B numbers are held.
+    function of the other. Differentiable; B x B numbers are held.
 
     Parameters
     ----------
     x, y : Tensor, shape (B,)
         The pairs.
     weights : Tensor, shape (B,), optional
-        Of the pairs, not negative; a pair of weight 0 is as if it were not there.
+        Numbers of the pairs, not negative: a pair of weight 2 is as if it were there twice, one
+        of weight 0 as if it were not there.
+    unbiased : bool
+        Estimator of the distance covariance and variances. The plain one is positive by chance
+        between independent pairs, about 1 / B for B of them; the unbiased one is 0 on average and
+        therefore negative at times. The latter needs four pairs and is 0 with fewer.
 
     Raises
     ------
@@ -36,27 +65,63 @@ def distance_correlation(x: Tensor, y: Tensor, weights: Tensor | None = None) ->
     References
     ----------
     Szekely, Rizzo and Bakirov, https://arxiv.org/abs/0803.4101;
+    Szekely and Rizzo (unbiased), https://arxiv.org/abs/1310.2926;
     Kasieczka and Shih (DisCo), https://arxiv.org/abs/2001.05310.
     """
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"x and y must both have shape (B,), got {(*x.shape,)} and {(*y.shape,)}")
     w = torch.ones_like(x) if weights is None else weights.to(x)
-    w = w / w.sum().clamp(min=_TINY)
-    a, b = (_centred(values, w) for values in (x, y))
-    pairs = w.unsqueeze(1) * w
-    covariance, a2, b2 = ((pairs * p).sum() for p in (a * b, a * a, b * b))
-    return covariance / (a2 * b2).clamp(min=_TINY**2).sqrt()
+    covariance, x_variance, y_variance = _distance_covariances(x, y, w, unbiased)
+    return covariance / (x_variance * y_variance).clamp(min=_TINY**2).sqrt()
 
 
-def _centred(values: Tensor, w: Tensor) -> Tensor:
+def _distance_covariances(
+    x: Tensor, y: Tensor, w: Tensor, unbiased: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Squared distance covariance of `x` and `y`, squared distance variances of both."""
+    number = w.sum()
+    if unbiased:
+        enough = number >= _MIN_BACKGROUND_JETS
+        number = number.clamp(min=_MIN_BACKGROUND_JETS)
+        a, b = _centred_without_diagonal(x, w, number), _centred_without_diagonal(y, w, number)
+        # of a pair that is there w times, all but itself
+        pairs = (w.unsqueeze(1) * w - torch.diag(w)) * enough
+        total = number * (number - 3)
+    else:
+        number = number.clamp(min=_TINY)
+        a, b = _centred(x, w, number), _centred(y, w, number)
+        pairs = w.unsqueeze(1) * w
+        total = number**2
+    covariance, x_variance, y_variance = ((pairs * p).sum() / total for p in (a * b, a * a, b * b))
+    return covariance, x_variance, y_variance
+
+
+def _centred(values: Tensor, w: Tensor, number: Tensor) -> Tensor:
     """Distances (B, B) less their means over rows and columns."""
     distance = (values.unsqueeze(1) - values).abs()
-    rows = distance @ w
-    return distance - rows.unsqueeze(1) - rows + w @ rows
+    rows = distance @ w / number
+    return distance - rows.unsqueeze(1) - rows + w @ rows / number
+
+
+def _centred_without_diagonal(values: Tensor, w: Tensor, number: Tensor) -> Tensor:
+    """Distances (B, B) centred such that their products are unbiased: "U-centred"."""
+    distance = (values.unsqueeze(1) - values).abs()
+    rows = distance @ w / (number - 2)
+    return distance - rows.unsqueeze(1) - rows + w @ rows / (number - 1)
 
 
 class Decorrelation(nn.Module):
-    """Squared distance correlation of the score and a variable over background jets.
+    """Penalty on the dependence of the score and a variable over background jets.
+
+    It is the squared distance correlation, estimated without bias, where scores are spread out:
+
+        dCov²(s, v) / sqrt((dVar²(s) + 0.04) dVar²(v))
+
+    for score s and variable v. Distance correlation does not change with the scale of the score.
+    In its place alone, the first scores of a training, which hardly differ, are penalised as much
+    as the last ones, with gradients that grow as their spread falls, and the network stays at a
+    constant. The 0.04 in the variance of the score (a probability, whose distance variance is at
+    most 0.25) lets it begin.
 
     Parameters
     ----------
@@ -80,13 +145,84 @@ class Decorrelation(nn.Module):
             raise InputError(f"the weight of the decorrelation must be at least 0, got {weight}")
         self.variable, self.weight, self.background = variable, weight, background
 
-    def forward(self, loss: Tensor, logits: Tensor, batch: Batch) -> Tensor:
-        """Loss () with the penalty, from the loss of the labels () and ``logits (B, C)``.
+    def weight_at(self, progress: float) -> float:
+        """Factor at a part of the run, from 0 to 1: it grows from 0 during the first half."""
+        return self.weight * min(progress / _WARM_UP, 1.0)
 
-        The batch has its layout with it.
+    def forward(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Penalty (), without its factor, of the ``logits (B, C)`` of a batch with its layout."""
+        return self.penalty(logits, self.values(batch), batch.y)
+
+    def values(self, batch: Batch) -> Tensor:
+        """Variable of each jet (B,)."""
+        with _no_autocast(batch.p4):
+            values = compute_observables(batch.p4, batch.layout, [self.variable])
+        return values[:, 0].float()
+
+    def penalty(self, logits: Tensor, values: Tensor, labels: Tensor) -> Tensor:
+        """Penalty (), without its factor, from logits (B, C), variable (B,) and labels (B,).
+
+        0 with less than four background jets.
         """
-        score = 1 - logits.softmax(dim=-1)[:, self.background]
-        values = compute_observables(batch.p4, batch.layout, [self.variable])[:, 0].to(score)
-        # as weights, so that nothing depends on a count that a GPU would have to tell first
-        jets = (batch.y == self.background).to(score)
-        return loss + self.weight * distance_correlation(score, values, jets)
+        with _no_autocast(logits):
+            score = 1 - logits.softmax(dim=-1)[:, self.background]
+            # as weights, so that nothing depends on a count that a GPU would have to tell first
+            jets = (labels == self.background).to(score)
+            covariance, score_variance, variance = _distance_covariances(
+                score, values, jets, unbiased=True
+            )
+            scale = (score_variance + _SPREAD_FLOOR**2) * variance
+            return covariance / scale.clamp(min=_TINY).sqrt()
+
+    def penalty_in_parts(self, logits: Tensor, values: Tensor, labels: Tensor) -> Tensor:
+        """The same of many jets, as mean of parts through all of them, whatever their order."""
+        background = (labels == self.background).nonzero().flatten()
+        number = max(1, -(-len(background) // _MAX_PAIRED_JETS))
+        parts = (background[first::number] for first in range(number))
+        return torch.stack([self.penalty(logits[i], values[i], labels[i]) for i in parts]).mean()
+
+
+def _no_autocast(tensor: Tensor) -> torch.autocast:
+    """Context with full precision: means of distances in bfloat16 would be wrong by percents."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def check_decorrelation(
+    decorrelation: Decorrelation, jets: JetDataset, batch_size: int, name: str
+) -> None:
+    """Make sure that training jets have a variable to decorrelate from.
+
+    Parameters
+    ----------
+    decorrelation : Decorrelation
+        The penalty.
+    jets : JetDataset
+        Training jets.
+    batch_size : int
+        Jets in a batch.
+    name : str
+        Name of the background class, for the message.
+
+    Raises
+    ------
+    InputError
+        If the variable has one value in all background jets, or a batch has fewer than four of
+        them on average.
+    """
+    assert jets.y is not None
+    background = (jets.y == decorrelation.background).nonzero().flatten()
+    expected = min(batch_size, len(jets)) * len(background) / len(jets)
+    if expected < _MIN_BACKGROUND_JETS:
+        raise InputError(
+            f"decorrelate needs at least {_MIN_BACKGROUND_JETS} background jets in a batch: of "
+            f"{min(batch_size, len(jets))} jets {expected:.2g} are of class {name!r} on average; "
+            "raise batch_size or name another class in decorrelate_background"
+        )
+    batch = collate(jets, background[:_CHECKED_JETS])
+    batch.layout = RaggedLayout.from_ptr(batch.ptr)
+    values = decorrelation.values(batch)
+    if (values == values[0]).all():
+        raise InputError(
+            f"there is nothing to decorrelate from: the {decorrelation.variable} of all jets of "
+            f"class {name!r} is {float(values[0]):g}"
+        )

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -63,11 +64,18 @@ def train_ensemble(config: TrainConfig, *, overwrite: bool, progress: bool) -> N
         update_environment(folder, config.seed, finished=True)
 
 
-def _train_member(config: TrainConfig, progress: bool = False) -> str:
+def _train_member(config: TrainConfig, progress: bool = False) -> None:
     from pcloud.training.fit import train
 
     train(config, progress=progress)
-    return config.out
+
+
+def _train_in_worker(config: TrainConfig) -> list[Warning]:
+    """Train a member; return the warnings of ours, for the process that started this one."""
+    with warnings.catch_warnings(record=True) as found:
+        _train_member(config)
+    messages = [w.message for w in found if w.category.__module__.startswith("pcloud")]
+    return [message for message in messages if isinstance(message, Warning)]
 
 
 def _side_by_side(members: list[TrainConfig], workers: int, console: Console) -> None:
@@ -79,8 +87,10 @@ def _side_by_side(members: list[TrainConfig], workers: int, console: Console) ->
         initargs=(threads, os.getpid()),
     )
     with pool:
-        for out in pool.map(_train_member, members):
-            console.print(f"finished {out}", highlight=False, soft_wrap=True)
+        for member, found in zip(members, pool.map(_train_in_worker, members), strict=True):
+            console.print(f"finished {member.out}", highlight=False, soft_wrap=True)
+            for warning in found:
+                warnings.warn(warning, stacklevel=5)
 
 
 def _start_worker(threads: int, parent: int) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,10 +46,12 @@ def describe_environment(seed: int) -> dict[str, Any]:
     }
 
 
-def update_environment(folder: Path, seed: int, *, finished: bool) -> None:
+def update_environment(
+    folder: Path, seed: int, *, finished: bool, warnings: Sequence[str] = ()
+) -> None:
     """Write ``environment.json``, or bring it up to date when a run goes on or ends.
 
-    A run that has ended keeps what was written then.
+    A run that has ended keeps what was written then, with the warnings that it ended with.
     """
     path = folder / "environment.json"
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -60,6 +63,8 @@ def update_environment(folder: Path, seed: int, *, finished: bool) -> None:
         "sessions": old.get("sessions", 0) + (not finished),
         "finished": now if finished else None,
     }
+    if warnings:
+        new["warnings"] = list(warnings)
     write_atomic(path, lambda file: file.write((json.dumps(new, indent=2) + "\n").encode()))
 
 

@@ -25,8 +25,9 @@ from pcloud.models import model_info
 from pcloud.training.begin import Beginning, begin, weights_to_begin_with
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
+from pcloud.training.constant import ConstantScore, NothingLearnedWarning
 from pcloud.training.data import TrainingData, load_training_data
-from pcloud.training.decorrelation import Decorrelation
+from pcloud.training.decorrelation import Decorrelation, check_decorrelation
 from pcloud.training.distillation import Distillation, Teacher
 from pcloud.training.ensemble import train_ensemble
 from pcloud.training.environment import update_environment
@@ -153,23 +154,29 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
             if stop.signal == signal.SIGTERM:
                 raise SystemExit(128 + signal.SIGTERM) from None
             raise KeyboardInterrupt from None
-    update_environment(folder, config.seed, finished=True)
+    doubts = [] if keeper.state.learned else [_nothing_learned(config, keeper)]
+    update_environment(folder, config.seed, finished=True, warnings=doubts)
     _conclude(console, config, keeper)
+    for doubt in doubts:
+        warnings.warn(doubt, NothingLearnedWarning, stacklevel=3)
 
 
 def _module(
     config: TrainConfig, jets: TrainingData, beginning: Beginning, total_steps: int
 ) -> TaggerModule:
     distillation = Distillation(config.distill_weight, config.temperature)
+    class_weights = _class_weights(config.class_weights, jets)
+    assert jets.train.y is not None
     return TaggerModule(
         beginning.tagger.model,
         config.resolved_recipe(),
         total_steps,
-        nn.CrossEntropyLoss(_class_weights(config.class_weights, jets)),
+        nn.CrossEntropyLoss(class_weights),
         head=beginning.head,
         frozen=beginning.frozen,
         distillation=distillation if config.teacher else None,
         decorrelation=_decorrelation(config, jets),
+        constant=ConstantScore(jets.train.y, len(jets.classes), class_weights),
     )
 
 
@@ -182,7 +189,9 @@ def _decorrelation(config: TrainConfig, jets: TrainingData) -> Decorrelation | N
     if name not in jets.classes:
         raise UnknownNameError("class", name, jets.classes)
     background = jets.classes.index(name)
-    return Decorrelation(config.decorrelate, config.decorrelate_weight, background)
+    decorrelation = Decorrelation(config.decorrelate, config.decorrelate_weight, background)
+    check_decorrelation(decorrelation, jets.train, int(config.batch_size or 1), name)
+    return decorrelation
 
 
 def _trainer(
@@ -272,6 +281,20 @@ def _conclude(console: Console, config: TrainConfig, keeper: RunKeeper) -> None:
         f"{keeper.state.best_epoch}: {keeper.last.with_name('best.ckpt')}",
         highlight=False,
         soft_wrap=True,
+    )
+
+
+def _nothing_learned(config: TrainConfig, keeper: RunKeeper) -> str:
+    loss = min(row["val_loss"] for row in keeper.state.history)
+    remedy = "more steps, another learning rate (lr) or other features may help"
+    if config.decorrelate is not None:
+        remedy = (
+            f"a smaller decorrelate_weight than {config.decorrelate_weight:g}, more steps or larger "
+            "batches may help"
+        )
+    return (
+        f"the network has learned nothing: its best val_loss, {loss:.4f}, is not clearly below "
+        f"{keeper.constant_loss:.4f}, that of a constant score; {remedy}"
     )
 
 

@@ -15,6 +15,7 @@ from torch_geometric.data import Batch
 
 from pcloud.batch import JetLoader
 from pcloud.nn.layout import RaggedLayout
+from pcloud.training.constant import ConstantScore
 from pcloud.training.decorrelation import Decorrelation
 from pcloud.training.distillation import Distillation
 from pcloud.training.inputs import Dataset, make_loader, network_inputs
@@ -47,7 +48,10 @@ class TaggerModule(L.LightningModule):
         What to minimise in the place of `loss` where batches have the logits of a teacher. The
         metrics are of `loss` always.
     decorrelation : Decorrelation, optional
-        What to add to it.
+        What to add to it. The metrics contain it with its full weight from the first step on, so
+        that the best epoch is not one of its warm-up.
+    constant : ConstantScore, optional
+        With what to compare the validation loss.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class TaggerModule(L.LightningModule):
         frozen: Sequence[nn.Module] = (),
         distillation: Distillation | None = None,
         decorrelation: Decorrelation | None = None,
+        constant: ConstantScore | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -70,8 +75,9 @@ class TaggerModule(L.LightningModule):
         self.loss = loss
         self.distillation = distillation
         self.decorrelation = decorrelation
+        self.constant = constant
         self.train_metrics = RunningMetrics()
-        self.val_outputs: list[tuple[Tensor, Tensor]] = []
+        self.val_outputs: list[tuple[Tensor, ...]] = []
         self.resume_from: dict[str, Any] | None = None
         self._takes_layout = "layout" in inspect.signature(model.forward).parameters
         self.train()
@@ -98,27 +104,56 @@ class TaggerModule(L.LightningModule):
         """Loss of a batch; its metrics are summed where they are."""
         logits = self(batch)
         loss = self.loss(logits, batch.y)
-        self.train_metrics.update(loss.detach(), logits.detach(), batch.y)
+        penalty = None if self.decorrelation is None else self.decorrelation(logits, batch)
+        self._count(loss, penalty, logits, batch.y)
         if self.distillation is not None:
             loss = self.distillation(loss, logits, batch.teacher)
-        if self.decorrelation is not None:
-            loss = self.decorrelation(loss, logits, batch)
+        if self.decorrelation is not None and penalty is not None:
+            loss = loss + self.decorrelation.weight_at(self._progress()) * penalty
         return loss
 
+    def _count(self, loss: Tensor, penalty: Tensor | None, logits: Tensor, labels: Tensor) -> None:
+        if self.decorrelation is not None and penalty is not None:
+            loss = loss + self.decorrelation.weight * penalty
+        self.train_metrics.update(loss.detach(), logits.detach(), labels)
+
+    def _progress(self) -> float:
+        """Part of the run that is over, where it was continued too."""
+        scheduler = self.lr_schedulers()
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        return scheduler.last_epoch / max(self.total_steps - 1, 1)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the logits of a batch."""
-        self.val_outputs.append((self(batch), batch.y))
+        """Keep the logits of a batch, and what the score shall not depend on."""
+        outputs = (self(batch), batch.y)
+        if self.decorrelation is not None:
+            outputs += (self.decorrelation.values(batch),)
+        self.val_outputs.append(outputs)
 
     def validation_metrics(self) -> dict[str, float]:
         """Metrics of all validation jets since the last call."""
-        logits = torch.cat([logits for logits, _ in self.val_outputs])
-        labels = torch.cat([labels for _, labels in self.val_outputs])
+        logits, labels, *values = (
+            torch.cat(parts) for parts in zip(*self.val_outputs, strict=True)
+        )
         self.val_outputs.clear()
-        return {
-            "val_loss": float(self.loss(logits, labels)),
+        penalty = self._penalty(logits, labels, *values)
+        metrics = {
+            "val_loss": float(self.loss(logits, labels)) + penalty,
             "val_acc": float((logits.argmax(dim=-1) == labels).double().mean()),
             "val_auc": mean_auc(logits.cpu(), labels.cpu()),
         }
+        if self.constant is not None:
+            gain, error = self.constant.gain(logits.cpu(), labels.cpu())
+            metrics["constant_loss"] = self.constant.loss(labels.cpu())
+            metrics["gain"] = gain - penalty
+            metrics["gain_error"] = error
+        return metrics
+
+    def _penalty(self, logits: Tensor, labels: Tensor, *values: Tensor) -> float:
+        if self.decorrelation is None:
+            return 0.0
+        penalty = self.decorrelation.penalty_in_parts(logits, *values, labels)
+        return self.decorrelation.weight * float(penalty)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer and schedule, where the run was interrupted in the state of then."""

@@ -46,6 +46,8 @@ class RunState:
         Epoch of the best value, counted from 1; 0 before the first.
     finished : bool
         Whether the run came to its end.
+    learned : bool
+        Whether the network was better than a constant score after any epoch.
     """
 
     epoch: int = 0
@@ -56,6 +58,7 @@ class RunState:
     merit: float | None = None
     best_epoch: int = 0
     finished: bool = False
+    learned: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
