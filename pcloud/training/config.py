@@ -139,7 +139,7 @@ class DecorrelateConfig:
 
     decorrelate: Literal["mass", "pt", "multiplicity"] | None = None
     """Add the distance correlation of score and this variable over background jets to the loss."""
-    decorrelate_weight: float = 2.0
+    decorrelate_weight: float = 1.5
     """Factor on it, which grows from 0 during the first half of the training; large batches make it
     a better estimate. The losses of the log contain the penalty with the whole factor."""
     decorrelate_background: str | None = None
@@ -292,6 +292,11 @@ class TrainConfig(
         for stage in _STAGES:
             if hasattr(stage, "__post_init__"):
                 stage.__post_init__(self)
+        if self.decorrelate is not None and self.monitor != "val_loss":
+            raise InputError(
+                f"decorrelate needs monitor val_loss, which contains the penalty: {self.monitor} is "
+                "best before the penalty has its full weight"
+            )
 
     def _fill_from_recipe(self) -> None:
         name = self.recipe or default_recipe(self.model, pretrained=self.init_from is not None)

@@ -24,8 +24,7 @@ _WARM_UP = 0.5
 learned nothing yet holds it there."""
 
 _SPREAD_FLOOR = 0.2
-"""Scores whose distance standard deviation is below this are penalised less, in proportion to its
-square."""
+"""Scores whose distance standard deviation is below this are penalised less, in proportion to it."""
 
 _MIN_BACKGROUND_JETS = 4
 """Least number of jets for which the unbiased estimate exists."""
@@ -188,16 +187,16 @@ def _no_autocast(tensor: Tensor) -> torch.autocast:
 
 
 def check_decorrelation(
-    decorrelation: Decorrelation, jets: JetDataset, batch_size: int, name: str
+    decorrelation: Decorrelation, jets: JetDataset, val: JetDataset, batch_size: int, name: str
 ) -> None:
-    """Make sure that training jets have a variable to decorrelate from.
+    """Make sure that there are background jets, and a variable to decorrelate from.
 
     Parameters
     ----------
     decorrelation : Decorrelation
         The penalty.
-    jets : JetDataset
-        Training jets.
+    jets, val : JetDataset
+        Training and validation jets.
     batch_size : int
         Jets in a batch.
     name : str
@@ -207,9 +206,16 @@ def check_decorrelation(
     ------
     InputError
         If the variable has one value in all background jets, or a batch has fewer than four of
-        them on average.
+        them on average, or the validation jets have fewer.
     """
     assert jets.y is not None
+    assert val.y is not None
+    validation = int((val.y == decorrelation.background).sum())
+    if validation < _MIN_BACKGROUND_JETS:
+        raise InputError(
+            f"decorrelate needs at least {_MIN_BACKGROUND_JETS} background jets for validation, "
+            f"there are {validation} of class {name!r}"
+        )
     background = (jets.y == decorrelation.background).nonzero().flatten()
     expected = min(batch_size, len(jets)) * len(background) / len(jets)
     if expected < _MIN_BACKGROUND_JETS:

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from rich.console import Console
 from torch import Tensor, nn
 
+from pcloud.batch import JetDataset
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.grid.images import ImageDataset
 from pcloud.models import model_info
@@ -154,7 +155,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
             if stop.signal == signal.SIGTERM:
                 raise SystemExit(128 + signal.SIGTERM) from None
             raise KeyboardInterrupt from None
-    doubts = [] if keeper.state.learned else [_nothing_learned(config, keeper)]
+    doubts = [] if keeper.state.learned else [_nothing_learned(config, keeper, module)]
     update_environment(folder, config.seed, finished=True, warnings=doubts)
     _conclude(console, config, keeper)
     for doubt in doubts:
@@ -190,7 +191,9 @@ def _decorrelation(config: TrainConfig, jets: TrainingData) -> Decorrelation | N
         raise UnknownNameError("class", name, jets.classes)
     background = jets.classes.index(name)
     decorrelation = Decorrelation(config.decorrelate, config.decorrelate_weight, background)
-    check_decorrelation(decorrelation, jets.train, int(config.batch_size or 1), name)
+    assert isinstance(jets.val, JetDataset)
+    batch_size = config.resolved_recipe().batch_size
+    check_decorrelation(decorrelation, jets.train, jets.val, batch_size, name)
     return decorrelation
 
 
@@ -284,7 +287,7 @@ def _conclude(console: Console, config: TrainConfig, keeper: RunKeeper) -> None:
     )
 
 
-def _nothing_learned(config: TrainConfig, keeper: RunKeeper) -> str:
+def _nothing_learned(config: TrainConfig, keeper: RunKeeper, module: TaggerModule) -> str:
     loss = min(row["val_loss"] for row in keeper.state.history)
     remedy = "more steps, another learning rate (lr) or other features may help"
     if config.decorrelate is not None:
@@ -294,7 +297,7 @@ def _nothing_learned(config: TrainConfig, keeper: RunKeeper) -> str:
         )
     return (
         f"the network has learned nothing: its best val_loss, {loss:.4f}, is not clearly below "
-        f"{keeper.constant_loss:.4f}, that of a constant score; {remedy}"
+        f"{module.constant_loss:.4f}, that of a constant score; {remedy}"
     )
 
 

@@ -21,8 +21,6 @@ from pcloud.training.state import COLUMNS, RunState, random_state, restore_rando
 
 __all__ = ["RunKeeper"]
 
-_SIGNIFICANCE = 3  # errors by which a loss must be below that of a constant score
-
 
 class RunKeeper(L.Callback):
     """Saves the run so that it can be killed at any moment, and takes it up again.
@@ -58,7 +56,6 @@ class RunKeeper(L.Callback):
         self.fingerprint = fingerprint
         self.stop = stop
         self.state = RunState()
-        self.constant_loss = math.nan  # of a constant score, on the validation jets
         self._random: dict[str, Any] | None = None
 
     @property
@@ -125,16 +122,14 @@ class RunKeeper(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write down the epoch; save it; see whether it was the last one."""
         module, data, state = _module(trainer), _data(trainer), self.state
-        val = module.validation_metrics()
-        row = self._row(trainer, module, val)
+        row = self._row(trainer, module)
         if not math.isfinite(row["train_loss"]):
             raise InputError(
                 f"the training diverged in epoch {state.epoch + 1}: its loss is "
                 f"{row['train_loss']}; lower the learning rate (lr) or clip the gradient "
                 "(gradient_clip)"
             )
-        state.learned |= val["gain"] > _SIGNIFICANCE * val["gain_error"]
-        self.constant_loss = val["constant_loss"]
+        state.learned |= module.beats_constant
         better = state.end_epoch(row, self.config.monitor)
         data.epoch, data.next_batch = state.epoch, 0
         module.train_metrics = RunningMetrics()
@@ -151,10 +146,9 @@ class RunKeeper(L.Callback):
         if self.stop and not state.finished:
             raise Interrupted
 
-    def _row(
-        self, trainer: L.Trainer, module: TaggerModule, val: dict[str, float]
-    ) -> dict[str, float]:
+    def _row(self, trainer: L.Trainer, module: TaggerModule) -> dict[str, float]:
         train_loss, train_acc = module.train_metrics.compute()
+        val = module.validation_metrics()
         training = self.state.seconds + self._validation_began - self._tick
         seconds = self._elapsed()
         values = {

@@ -26,6 +26,8 @@ from pcloud.training.schedules import SCHEDULES
 
 __all__ = ["JetData", "TaggerModule"]
 
+_SIGNIFICANCE = 3  # errors by which a loss must be below that of a constant score
+
 
 class TaggerModule(L.LightningModule):
     """Training of a tagger by a recipe.
@@ -52,6 +54,13 @@ class TaggerModule(L.LightningModule):
         that the best epoch is not one of its warm-up.
     constant : ConstantScore, optional
         With what to compare the validation loss.
+
+    Attributes
+    ----------
+    beats_constant : bool
+        Whether the loss of the last validation was below that of `constant`, beyond its error.
+    constant_loss : float
+        Loss of `constant` in the last validation.
     """
 
     def __init__(
@@ -78,6 +87,8 @@ class TaggerModule(L.LightningModule):
         self.constant = constant
         self.train_metrics = RunningMetrics()
         self.val_outputs: list[tuple[Tensor, ...]] = []
+        self.beats_constant = False  # in the last validation
+        self.constant_loss = math.nan
         self.resume_from: dict[str, Any] | None = None
         self._takes_layout = "layout" in inspect.signature(model.forward).parameters
         self.train()
@@ -144,9 +155,8 @@ class TaggerModule(L.LightningModule):
         }
         if self.constant is not None:
             gain, error = self.constant.gain(logits.cpu(), labels.cpu())
-            metrics["constant_loss"] = self.constant.loss(labels.cpu())
-            metrics["gain"] = gain - penalty
-            metrics["gain_error"] = error
+            self.beats_constant = gain - penalty > _SIGNIFICANCE * error
+            self.constant_loss = self.constant.loss(labels.cpu())
         return metrics
 
     def _penalty(self, logits: Tensor, labels: Tensor, *values: Tensor) -> float:
