@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pcloud.evaluation.measured import Measured, zero_fraction_limit
+from pcloud.evaluation.measured import CONFIDENCE, Measured, zero_fraction_limit
 from pcloud.evaluation.ranking import Counts
+from pcloud.evaluation.roc_point import RocPoint
 from pcloud.evaluation.tasks import Task
 
 Floats = NDArray[np.floating]
@@ -124,8 +126,8 @@ class MacroArea(Estimate):
 class Rejection(Estimate):
     """Inverse of the background efficiency at a signal efficiency.
 
-    Value and errors are those of the efficiency up to the last step: its distribution over
-    samples is close to a normal one when that of the inverse is not.
+    Value, interval and limits are those of the background efficiency (`RocPoint`) up to the last
+    step. Only the bootstrap error is scaled by the derivative of the inverse.
     """
 
     task: Task
@@ -143,19 +145,32 @@ class Rejection(Estimate):
         return self.task.ranking.background_efficiency_influence(self.efficiency)
 
     def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
-        """Rejection, or a lower limit if no background jet passes."""
-        if value == 0:
-            bound = zero_fraction_limit(len(self.task.ranking.background_jets))
-            return Measured(1 / bound, 0.0, "no background passes", limit="lower")
-        scale = value**-2  # |d(1/x) / dx|
-        again = None if bootstrap is None else bootstrap * scale
-        return Measured(1 / value, error * scale, self.method, again)
+        """Rejection with the interval of `RocPoint`, or the limit that stands in its place.
+
+        The first-order `error` is not quoted: it fails where few jets are near the cut.
+        """
+        efficiency = RocPoint(self.task.ranking.counts, self.efficiency).measured()
+        found = _inverse(efficiency)
+        if found.limit or bootstrap is None:
+            return found
+        return replace(found, bootstrap=bootstrap * value**-2)  # |d(1/x) / dx|
 
 
 def task_estimates(task: Task, position: int, efficiencies: Sequence[float]) -> list[Estimate]:
     """Area and rejections of one task."""
     rejections = [Rejection(task, position, e, task.key(f"rejection@{e:g}")) for e in efficiencies]
     return [Area(task, position, task.key("auc")), *rejections]
+
+
+def _inverse(efficiency: Measured) -> Measured:
+    """Rejection of a background efficiency: 1 / x of values and ends of intervals."""
+    opposite: dict[str, Literal["lower", "upper"]] = {"lower": "upper", "upper": "lower"}
+    value, method = 1 / efficiency.value, efficiency.method
+    if efficiency.limit:
+        return Measured(value, 0.0, method, limit=opposite[efficiency.limit])
+    high, low = (1 / end for end in efficiency.interval())
+    high95, low95 = (1 / end for end in efficiency.interval(CONFIDENCE))
+    return Measured(value, (high - low) / 2, method, None, None, low, high, low95, high95)
 
 
 def area_or_limit(

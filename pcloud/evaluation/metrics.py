@@ -16,7 +16,7 @@ from pcloud.evaluation.measured import CONFIDENCE
 from pcloud.evaluation.pairwise_area import PairwiseArea
 from pcloud.evaluation.resampling import bootstrap, counting_error
 from pcloud.evaluation.scores import Scores, read_scores
-from pcloud.evaluation.table import EvaluationTable
+from pcloud.evaluation.table import EvaluationTable, describe
 from pcloud.evaluation.tasks import Task, binary_signal, discrimination_tasks
 
 
@@ -68,11 +68,12 @@ def evaluate(
     -------
     EvaluationTable
         The values. The printed error is the *counting* error: binomial class by class for
-        the accuracy, DeLong's for areas, and for rejections the binomial error of the
-        background that passes together with the error of the threshold, which the signal
-        jets set. It has no random part of its own, costs no resampling, and holds with few
-        jets left, where resamplings run out of background. The bootstrap error stands
-        beside it as a check that assumes less.
+        the accuracy, DeLong's for areas, and for rejections half the 68 % interval of `RocPoint`,
+        which holds the fluctuation of the background that passes and that of the threshold, which
+        the signal jets set. It has no random part of its own, costs no resampling, and holds with
+        few jets left, where resamplings run out of them. The bootstrap error stands beside it as
+        a check that assumes less. The interval of a rejection is not symmetric: `low` and `high`
+        of the value are its ends, and ``interval(0.95)`` gives those of 95 %.
 
     Raises
     ------
@@ -88,10 +89,14 @@ def evaluate(
     take the corner nearest to eS, or the first above it, differ by one signal jet. Where jets of both kinds tie at the threshold,
     the ROC curve is followed linearly, as in the area: a random part of the tied jets passes.
 
-    If no background jet passes, an accuracy or an area is exactly 0 or 1, the value is a
-    limit at 95 % confidence. For n trials without an event it is p < 1 - 0.05^(1/n), with n
-    the background jets, the jets, or the smaller of the two classes: that many pairs of
-    jets are independent.
+    If an accuracy or an area is exactly 0 or 1, the value is a limit at 95 % confidence. For n
+    trials without an event it is p < 1 - 0.05^(1/n), with n the jets, or the smaller of the two
+    classes: that many pairs of jets are independent.
+
+    A rejection has an interval if at least two signal jets are expected to fail the cut and two
+    to pass it, and some background passes. With no background left it is a lower limit at 95 %
+    confidence, with no or one signal jet expected to fail an upper limit, both with the error of
+    the threshold. Where neither side is bounded, the limit is the trivial one of 1.
 
     The errors are those of this test sample, with as many jets of each class as it has.
     They do not know that another training would give another tagger.
@@ -181,11 +186,22 @@ def _name(sample: Scores, chosen: str | int | None) -> str | None:
     return None if chosen is None else sample.classes[sample.index(chosen)]
 
 
+def _missing_intervals(table: EvaluationTable) -> list[str]:
+    """Sentences on the rejections that are limits because of the signal."""
+    notes = []
+    for reason in ("no signal jet fails", "one signal jet fails", "too few signal jets pass"):
+        names = {describe(name) for name, entry in table.items() if entry.method == reason}
+        if names:
+            notes.append(f"No interval of {', '.join(sorted(names))}: {reason} the cut.")
+    return notes
+
+
 def _notes(sample: Scores, table: EvaluationTable) -> list[str]:
     jets = ", ".join(f"{n:,} {name}" for name, n in zip(sample.classes, table.counts, strict=True))
     notes = [f"{len(sample.labels):,} jets: {jets}. Errors: statistical, of this sample."]
     if any(entry.limit for entry in table.values()):
         notes.append(f"> and < mark limits at {CONFIDENCE:.0%} confidence.")
+    notes += _missing_intervals(table)
     absent = [name for name, number in zip(sample.classes, table.counts, strict=True) if number < 2]
     if absent:
         notes.append(f"Left out, with fewer than two jets: {', '.join(absent)}.")

@@ -54,6 +54,48 @@ class Counts:
         inside = self.signal[group]
         return group, (wanted - kept[group] + inside) / inside
 
+    def background_above(self, position: Floats) -> Floats:
+        """Number of background jets that score above the signal jet at a position from 1 to n.
+
+        Position 0 is above all jets, n + 1 below all. In a group of tied jets its s signal jets
+        divide its background into s + 1 equal parts.
+        """
+        kept = np.cumsum(self.signal)
+        inside = np.clip(position, 1, kept[-1])
+        group = np.searchsorted(kept, inside)
+        number = self.signal[group]
+        below = self.background[group] * (kept[group] + 1 - inside) / (number + 1)
+        above = np.cumsum(self.background)[group] - below
+        ends = np.where(position > kept[-1], float(self.background.sum()), 0.0)
+        return np.where(inside == position, above, ends)
+
+    def tied_variance(self, efficiency: float) -> tuple[float, float]:
+        """Share of the binomial variance of signal and background that ties take away.
+
+        A cut that takes the fraction f of a group accepts f of each of its s jets. The variance
+        of the number accepted is then n e (1 - e) - s f (1 - f), if e of n jets pass.
+        """
+        group, fraction = self.working_point(np.array(efficiency))
+        if self.background[group] == 0:  # neighbours of one kind, not tied
+            return 0.0, 0.0
+        spread = fraction * (1 - fraction)
+        passed = float(self.background_efficiency(np.array(efficiency)))
+        shares = [
+            float(number[group] * spread / (number.sum() * rate * (1 - rate))) if rate < 1 else 0.0
+            for number, rate in ((self.signal, efficiency), (self.background, passed))
+        ]
+        return shares[0], shares[1]
+
+    def slope(self, efficiency: float) -> float:
+        """Slope of the ROC curve, d(background efficiency) / d(signal efficiency).
+
+        A difference over a window of half-width n^(-1/5) / 2, the rate at which the error of
+        a density shrinks fastest, and no more than a third of the way to either end.
+        """
+        half = min(0.5 * self.signal.sum() ** -0.2, efficiency / 3, (1 - efficiency) / 3)
+        low, high = self.background_efficiency(np.array([efficiency - half, efficiency + half]))
+        return float(high - low) / (2 * half)
+
     def curve(self) -> tuple[Floats, Floats]:
         """Corners of the ROC curve: background efficiency and signal efficiency."""
         corner = [np.concatenate([[0], np.cumsum(n)]) / n.sum() for n in self._ordered()]
@@ -135,7 +177,7 @@ class Ranking:
         influence = np.zeros(self.size)
         influence[self.background_jets] = (passed[self.background_jets] - value) / num_background
         influence[self.signal_jets] = (
-            self._slope(efficiency) * (efficiency - passed[self.signal_jets]) / num_signal
+            self.counts.slope(efficiency) * (efficiency - passed[self.signal_jets]) / num_signal
         )
         return influence
 
@@ -155,18 +197,6 @@ class Ranking:
             wanted = efficiency * len(self.signal_jets)
             passed[self.signal_jets] = np.clip(wanted - position, 0, 1)
         return passed
-
-    def _slope(self, efficiency: float) -> float:
-        """Slope of the ROC curve, d(background efficiency) / d(signal efficiency).
-
-        A difference over a window of half-width n^(-1/5) / 2, the rate at which the error of
-        a density shrinks fastest, and no more than a third of the way to either end.
-        """
-        half = min(0.5 * len(self.signal_jets) ** -0.2, efficiency / 3, (1 - efficiency) / 3)
-        low, high = self.counts.background_efficiency(
-            np.array([efficiency - half, efficiency + half])
-        )
-        return float(high - low) / (2 * half)
 
 
 def _groups(scores: Floats, is_signal: Booleans) -> Integers:

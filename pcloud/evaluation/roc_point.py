@@ -1,0 +1,239 @@
+"""Confidence intervals of the background efficiency at a signal efficiency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import sqrt
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcloud.evaluation.measured import CONFIDENCE, ONE_SIGMA, Measured
+from pcloud.evaluation.ranking import Counts
+
+__all__ = ["BetaMixture", "RocPoint"]
+
+Floats = NDArray[np.floating]
+Side = Literal["lower", "upper"]
+
+MIN_SIGNAL_JETS = 2.0  # expected on each side of the cut, for an interval
+_ROUNDING = 1e-9  # 2000 x (1 - 0.999) is 2 jets
+_STEPS = 64  # of the quadrature over the threshold
+_RANGE = 4.0  # of the quadrature on each side, in standard deviations, and as many jets
+_SIGNAL_SHIFT = 0.3  # of a signal jet: position of the tighter end of an interval
+_BACKGROUND_SHIFT = 0.15  # of a background jet: 0 is Jeffreys, 1/2 Clopper and Pearson
+_LOGIT_RANGE = 80.0  # of fractions: from 1e-35
+_LOGIT_PRECISION = 1e-6
+
+
+@dataclass(frozen=True)
+class BetaMixture:
+    """Mean of several Beta distributions, as the distribution of a fraction.
+
+    A Beta distribution with a first parameter of 0 is a point mass at 0, one with a second
+    parameter of 0 a point mass at 1.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (K,)
+        Weights, which add up to 1.
+    first, second : ndarray, shape (K,)
+        Parameters of the Beta distributions.
+    """
+
+    weights: Floats
+    first: Floats
+    second: Floats
+
+    def cdf(self, fraction: float) -> float:
+        """Probability of a fraction up to `fraction`, point masses at 1 left out."""
+        from scipy.special import betainc
+
+        spread = (self.first > 0) & (self.second > 0)
+        below = betainc(self.first[spread], self.second[spread], fraction)
+        at_zero = self.weights[self.first <= 0].sum()
+        return float(self.weights[spread] @ below + at_zero)
+
+    def quantile(self, probability: float) -> float:
+        """Fraction that is not exceeded with `probability`; 0 or 1 in a point mass."""
+        from scipy.optimize import brentq
+        from scipy.special import expit
+
+        def excess(logit: float) -> float:
+            return self.cdf(float(expit(logit))) - probability
+
+        if excess(-_LOGIT_RANGE) >= 0:
+            return 0.0
+        if excess(_LOGIT_RANGE) <= 0:
+            return 1.0
+        logit = brentq(excess, -_LOGIT_RANGE, _LOGIT_RANGE, xtol=_LOGIT_PRECISION)
+        return float(expit(logit))
+
+
+@dataclass(frozen=True)
+class RocPoint:
+    """Background efficiency at a signal efficiency, with intervals and limits.
+
+    Two numbers fluctuate: the threshold, which the n signal jets set, and the number of the m
+    background jets that pass it. Both are treated without an assumption on the scores.
+
+    *Threshold.* The true signal efficiency of a cut at the v-th signal jet is distributed as
+    Beta(v, n + 1 - v). The threshold of the efficiency e therefore lies below that jet with the
+    probability I_e(v, n + 1 - v), the distribution function of this Beta distribution. Used for v
+    between whole numbers too, it is a continuous distribution of the position of the threshold
+    among the signal jets (smoothed order statistics, Hutson 1999).
+
+    *Background.* At a position v, b(v) background jets pass, interpolated between neighbouring
+    signal jets, and the background efficiency has the posterior distribution of Jeffreys,
+    Beta(b + 1/2, m - b + 1/2) (Brown, Cai and DasGupta 2001).
+
+    The mean of the second distribution over the first is that of the background efficiency.
+    It is computed by quadrature, without random numbers, and an interval lies between its
+    quantiles. The slope of the ROC curve enters through b(v).
+
+    Numbers of jets are whole, so that the coverage of any interval oscillates. Two small shifts,
+    chosen by toys, keep it from falling far below its level: both ends of the
+    interval take 0.15 of a background jet from the distribution of Clopper and Pearson, and the
+    tighter end is 0.3 of a signal jet further out, because the value stands at the tighter end of
+    its step of the ROC curve.
+
+    *Ties.* Through a group of tied jets the ROC curve runs straight, and a cut accepts the same
+    fraction of each of them, which does not fluctuate. n and m are replaced by the larger numbers
+    that have the remaining variance.
+
+    *Limits.* Where fewer than two signal jets are expected on one side of the cut, or no background
+    jet passes, the data bound the background efficiency from one side at most. The limit uses
+    whole positions, the background at the next signal jet away from the value, none before the
+    first signal jet and all of it after the last, and the distributions of Clopper and
+    Pearson, Beta(b, m - b + 1) for a lower and Beta(b + 1, m - b) for an upper limit.
+
+    Parameters
+    ----------
+    counts : Counts
+        Jets in order of score.
+    efficiency : float
+        Signal efficiency, between 0 and 1.
+
+    References
+    ----------
+    Hutson, *J. Appl. Stat.* 26 (1999) 343;
+    Brown, Cai, DasGupta, *Stat. Sci.* 16 (2001) 101;
+    Clopper, Pearson, *Biometrika* 26 (1934) 404.
+    """
+
+    counts: Counts
+    efficiency: float
+
+    @cached_property
+    def num_signal(self) -> int:
+        """Number of signal jets, n."""
+        return int(self.counts.signal.sum())
+
+    @cached_property
+    def num_background(self) -> int:
+        """Number of background jets, m."""
+        return int(self.counts.background.sum())
+
+    @cached_property
+    def value(self) -> float:
+        """Background efficiency of the sample."""
+        return float(self.counts.background_efficiency(np.array(self.efficiency)))
+
+    @cached_property
+    def missing(self) -> str:
+        """What the sample lacks for an interval; nothing if it has one."""
+        passing = self.efficiency * self.num_signal * (1 + _ROUNDING)
+        failing = (1 - self.efficiency) * self.num_signal * (1 + _ROUNDING)
+        if failing < 1:
+            return "no signal jet fails"
+        if failing < MIN_SIGNAL_JETS:
+            return "one signal jet fails"
+        if passing < MIN_SIGNAL_JETS:
+            return "too few signal jets pass"
+        return "" if self.value > 0 else "no background passes"
+
+    def interval(self, level: float = ONE_SIGMA) -> tuple[float, float]:
+        """Central interval of the background efficiency at a confidence level."""
+        tail = (1 - level) / 2
+        low = self.distribution("lower").quantile(tail)
+        high = self.distribution("upper").quantile(1 - tail)
+        return min(low, self.value), max(high, self.value)
+
+    def limit(self, side: Side, level: float = CONFIDENCE) -> float:
+        """One-sided limit on the background efficiency; 0 or 1 where the data give none."""
+        return self._bound(side).quantile(level if side == "upper" else 1 - level)
+
+    def measured(self) -> Measured:
+        """Background efficiency with its error, or the limit that stands in its place."""
+        if not self.missing:
+            low, high = self.interval()
+            low95, high95 = self.interval(CONFIDENCE)
+            error = (high - low) / 2
+            return Measured(self.value, error, "counting", None, None, low, high, low95, high95)
+        lower = self.limit("lower") if self.missing.endswith("signal jet fails") else 0.0
+        if lower > 0:
+            return Measured(lower, 0.0, self.missing, limit="lower")
+        return Measured(self.limit("upper"), 0.0, self.missing, limit="upper")
+
+    def distribution(self, end: Side) -> BetaMixture:
+        """Distribution of the background efficiency that gives an end of the intervals."""
+        position, weights = self._threshold
+        shift = _BACKGROUND_SHIFT
+        if end == "lower":
+            shift = -shift
+            tighter = _SIGNAL_SHIFT * self.num_signal / self._effective[0]
+            position = np.maximum(position - tighter, 0.0)
+        m, effective_m = self.num_background, self._effective[1]
+        passed = self._passed(position) * effective_m / m
+        return BetaMixture(weights, passed + 0.5 + shift, effective_m - passed + 0.5 - shift)
+
+    @cached_property
+    def _effective(self) -> tuple[float, float]:
+        """Numbers of signal and background jets, increased by ties."""
+        ties = self.counts.tied_variance(self.efficiency)
+        n, m = self.num_signal, self.num_background
+        return n / max(1 - ties[0], 1 / n), m / max(1 - ties[1], 1 / m)
+
+    @cached_property
+    def _threshold(self) -> tuple[Floats, Floats]:
+        """Positions of the threshold among the signal jets, and their weights."""
+        number = self._effective[0]
+        edges = np.linspace(*self._range(number), _STEPS + 1)
+        return (edges[1:] + edges[:-1]) / 2, self._weights(edges, number)
+
+    def _bound(self, side: Side) -> BetaMixture:
+        """Distribution of the background efficiency, moved to the safe side of a limit."""
+        n, m = self.num_signal, self.num_background
+        low, high = self._range(n)
+        edges = np.unique(np.round(np.linspace(np.floor(low), np.ceil(high), _STEPS + 1)))
+        weights = self._weights(edges, n)
+        if side == "lower":
+            passed = self.counts.background_above(edges[:-1])
+            return BetaMixture(weights, passed, m - passed + 1)
+        passed = self.counts.background_above(edges[1:])
+        return BetaMixture(weights, passed + 1, m - passed)
+
+    def _range(self, effective_n: float) -> tuple[float, float]:
+        """Positions between which the threshold lies, but for one part in ten thousand."""
+        n = self.num_signal
+        centre = self.efficiency * (n + 1)
+        spread = n * sqrt(self.efficiency * (1 - self.efficiency) / effective_n)
+        reach = _RANGE * (spread + n / effective_n)
+        return max(centre - reach, 0.0), min(centre + reach, n + 1.0)
+
+    def _weights(self, edges: Floats, effective_n: float) -> Floats:
+        """Probability that the threshold lies between neighbouring edges of position."""
+        from scipy.special import betainc
+
+        inner = edges[1:-1] * (effective_n + 1) / (self.num_signal + 1)
+        below = betainc(inner, effective_n + 1 - inner, self.efficiency)
+        return -np.diff(np.concatenate([[1.0], below, [0.0]]))
+
+    def _passed(self, position: Floats) -> Floats:
+        """Background jets above a position among the signal jets, between them interpolated."""
+        before = np.floor(position)
+        first = self.counts.background_above(before)
+        second = self.counts.background_above(before + 1)
+        return first + (position - before) * (second - first)
