@@ -22,7 +22,7 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +144,7 @@ def interval_rows(found: Iterable[Coverage]) -> Iterator[list[str]]:
     """Lowest, mean and highest coverage where an interval is expected, by failing jets."""
     yield ["signal jets that fail", "points", "68 % before", "after", "95 % before", "after"]
     points = [c for c in found if c.point.has_interval]
-    for low, high in zip(FAILING[:-1], FAILING[1:], strict=True):
+    for low, high in pairwise(FAILING):
         some = [c for c in points if low - 1e-9 < c.point.failing < high - 1e-9]
         if some:
             name = f"{low} to {high}" if high < FAILING[-1] else f"{low} or more"

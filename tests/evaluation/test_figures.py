@@ -88,6 +88,12 @@ def test_roc_is_labelled_with_the_numbers_of_the_table(sample: Scores):
     assert "rejection of qcd" in axes.get_ylabel()
 
 
+def test_roc_marks_an_upper_limit_where_no_signal_jet_fails(sample: Scores):
+    figure = roc_figure(sample, efficiencies=[0.9999])
+    assert any(text.startswith("< ") for text in texts(figure))
+    figure.canvas.draw()
+
+
 def test_roc_band_surrounds_the_curve(sample: Scores):
     (axes,) = panels(roc_figure(sample, num_bootstrap=60))
     (band,) = axes.collections[:1]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pcloud.evaluation.figures.style import COLORS, MUTED, figure_style, line_styles, new_figure
+from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.metrics import evaluate
 from pcloud.evaluation.resampling import bootstrap
 from pcloud.evaluation.scores import Scores
@@ -120,22 +121,37 @@ def _mark(axes: Axes, table: EvaluationTable, efficiencies: Sequence[float]) -> 
     """Write the rejections beside the curve, limits as arrows, and the area in the corner."""
     for efficiency in efficiencies:
         entry = table[f"rejection@{efficiency:g}"]
-        up = entry.limit == "lower"
-        error = 0.7 * entry.value if up else entry.error
+        low, high = _bar(entry)
         axes.errorbar(
-            efficiency, entry.value, error, fmt="o", color=COLORS[0], markersize=6, lolims=up
+            efficiency,
+            entry.value,
+            [[entry.value - low], [high - entry.value]],
+            fmt="o",
+            color=COLORS[0],
+            markersize=6,
+            lolims=entry.limit == "lower",
+            uplims=entry.limit == "upper",
         )
         axes.set_ylim(top=max(axes.get_ylim()[1], 3 * entry.value))
         axes.annotate(
-            str(entry) if up else rf"{entry}  at $\varepsilon_S$ = {efficiency:g}",
-            (efficiency, entry.value + up * error),
-            (0, 7) if up else (9, 5),
+            str(entry) if entry.limit else rf"{entry}  at $\varepsilon_S$ = {efficiency:g}",
+            (efficiency, high if entry.limit else entry.value),
+            (0, 7) if entry.limit else (9, 5),
             textcoords="offset points",
-            ha="center" if up else "left",
+            ha="center" if entry.limit else "left",
         )
     axes.annotate(
         f"AUC {table['auc']}", (1, 1), (0, -14), "axes fraction", "offset points", ha="right"
     )
+
+
+def _bar(entry: Measured) -> tuple[float, float]:
+    """Ends of an error bar; of a limit, those of its arrow."""
+    if entry.limit == "lower":
+        return entry.value, 1.7 * entry.value
+    if entry.limit == "upper":
+        return entry.value / 1.7, entry.value
+    return entry.interval()
 
 
 def _escape(text: str) -> str:
