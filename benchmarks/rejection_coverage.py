@@ -136,7 +136,10 @@ def covered_before(sample: RocPoint, truth: float) -> tuple[bool, bool]:
         return inside, inside
     counting = value * (1 - value) / sample.num_background
     threshold = sample.counts.slope(e) ** 2 * e * (1 - e) / sample.num_signal
-    distance = abs(1 / value - 1 / truth) / (np.sqrt(counting + threshold) / value**2)
+    error = np.sqrt(counting + threshold) / value**2
+    if error == 0:  # all background passes
+        return False, False
+    distance = abs(1 / value - 1 / truth) / error
     return bool(distance < 1), bool(distance < norm.isf((1 - CONFIDENCE) / 2))
 
 

@@ -98,6 +98,8 @@ def test_scores_are_compared_in_other_orders_batches_and_precisions(run_script):
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| particle")]
     assert [row[1] for row in rows] == ["as they are", "on a grid"]
     assert all(row[2] == "0" for row in rows)
+
+
 def test_coverage_of_rejections_is_printed_before_and_after(tmp_path, run_script):
     printed = run_script(
         "benchmarks/rejection_coverage.py", "--quick", "--toys", "20", "--out", "."

@@ -316,18 +316,6 @@ def fraction_interval(
     return np.where(k >= n, 1 - one_sided, low), np.where(k <= 0, one_sided, high)
 
 
-def _side(one_sigma: float, two_sigma: float | None, level: float) -> float:
-    """Length of one side of an interval, from those of the 68 % and the 95 % interval."""
-    sigmas = _sigmas(level)
-    if two_sigma is None or sigmas <= 1:
-        return sigmas * one_sigma
-    return one_sigma + (two_sigma - one_sigma) * (sigmas - 1) / (_sigmas(CONFIDENCE) - 1)
-
-
-def _sigmas(level: float) -> float:
-    return NormalDist().inv_cdf((1 + level) / 2)
-
-
 def round_together(value: float, error: float, digits: int = 2) -> tuple[str, str]:
     """Write `value` and `error` to the same place, set by `digits` digits of the error.
 

@@ -189,7 +189,7 @@ def _attribute_class(
     flat = FlatJets.from_awkward(explained.sample)
     plane = Plane.of(flat)
     first = {method: a.first(explained.number) for method, a in found.items()}
-    places = [place for place, _, _ in drawn]
+    own_places = [place for place, _, _ in drawn]
     return {
         **about,
         "methods": {method: _summary(a) for method, a in first.items()},
@@ -198,7 +198,7 @@ def _attribute_class(
             {"index": index, **_drawn(place, why, flat, plane, found, classes, labels, scores)}
             for place, index, why in drawn
         ],
-        **_inside(explained, features, target, places),
+        **_inside(explained, features, target, own_places),
     }
 
 

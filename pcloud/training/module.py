@@ -136,10 +136,8 @@ class TaggerModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the logits of a batch, and what the score shall not depend on."""
-        outputs = (self(batch), batch.y)
-        if self.decorrelation is not None:
-            outputs += (self.decorrelation.values(batch),)
-        self.val_outputs.append(outputs)
+        held = [] if self.decorrelation is None else [self.decorrelation.values(batch)]
+        self.val_outputs.append((self(batch), batch.y, *held))
 
     def validation_metrics(self) -> dict[str, float]:
         """Metrics of all validation jets since the last call."""
@@ -147,7 +145,7 @@ class TaggerModule(L.LightningModule):
             torch.cat(parts) for parts in zip(*self.val_outputs, strict=True)
         )
         self.val_outputs.clear()
-        penalty = self._penalty(logits, labels, *values)
+        penalty = self._penalty(logits, labels, values)
         metrics = {
             "val_loss": float(self.loss(logits, labels)) + penalty,
             "val_acc": float((logits.argmax(dim=-1) == labels).double().mean()),
@@ -159,10 +157,10 @@ class TaggerModule(L.LightningModule):
             self.constant_loss = self.constant.loss(labels.cpu())
         return metrics
 
-    def _penalty(self, logits: Tensor, labels: Tensor, *values: Tensor) -> float:
+    def _penalty(self, logits: Tensor, labels: Tensor, values: list[Tensor]) -> float:
         if self.decorrelation is None:
             return 0.0
-        penalty = self.decorrelation.penalty_in_parts(logits, *values, labels)
+        penalty = self.decorrelation.penalty_in_parts(logits, values[0], labels)
         return self.decorrelation.weight * float(penalty)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
