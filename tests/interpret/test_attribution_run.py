@@ -9,7 +9,9 @@ import pytest
 import pcloud
 from pcloud.cli import main
 from pcloud.interpret.attribution_run import attribute_run, explained_classes, read_attribution
-from pcloud.report import write_report
+from pcloud.report.attribution import attribution
+from pcloud.report.figures import FigureFolder
+from pcloud.report.run_folder import RunFolder
 from pcloud.training.data import load_splits
 
 
@@ -40,9 +42,9 @@ def test_each_of_three_classes_is_explained(run, capsys):
         assert f"log-odds of {values['signal']}" in printed
         assert values["drawn"]
         assert all(f" {values['signal']}: p(" in jet["title"] for jet in values["drawn"])
-    page = write_report(run.path).read_text("utf-8")
+    section = attribution(RunFolder.read(run.path), FigureFolder(run.path / "figures"))
     for name in run.classes:
-        assert f"The log-odds of {name}, attributed to the particles of 5 test jets" in page
+        assert f"The log-odds of {name}, attributed to the particles of 5 test jets" in section.body
     assert main([*command, "--signal", run.classes[2]]) == 0
     assert read_attribution(run.path)["signal"] == run.classes[2]
 
