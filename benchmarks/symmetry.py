@@ -1,8 +1,11 @@
 """How far float32 scores move under transformations that leave them as they are, but for rounding.
 
+    python benchmarks/symmetry.py --masses    # treatments of masses, no runs needed
     python benchmarks/symmetry.py runs/top_tagging/lorentznet/seed1 runs/top_tagging/pelican/seed1
 
-takes runs of Lorentz-equivariant networks, for instance those of top_tagging.py. Test jets are
+The first compares the treatments of masses of massless and massive particles, stored in float32
+before and after a boost of gamma = 10 in a random direction, by networks with random weights and
+without references. The second takes runs of Lorentz-equivariant networks, for instance those of top_tagging.py. Test jets are
 turned about the beam axis, and boosted along it together with the references of the network. Their
 momenta are stored in float32 before and after, and the networks compute in float32. With the
 reference data, a folder named by the environment variable PCLOUD_REFERENCE_DATA, the jets of the
@@ -29,6 +32,21 @@ from pcloud.errors import InputError
 from pcloud.models import model_info
 
 ANGLE, VELOCITY = 0.7, (0.0, 0.0, 0.8)  # rad; gamma = 1.67
+
+SYMMETRIC = {  # without references
+    "lorentznet": {"beams": ()},
+    "pelican": {"beams": ()},
+    "lgatr": {"beams": "none", "time": False},
+    "lgatr_slim": {"beams": "none", "time": False},
+}
+MASSES = {  # GeV
+    "massless": (0.0,),
+    "e, π, K, p": (0.000511, 0.13957, 0.49368, 0.93827),
+    "π": (0.13957,),
+    "photons, π": (0.0, 0.13957),
+}
+SCALES = (3.0, 30.0, 100.0)  # GeV, mean pT of a particle
+GAMMA, PARTICLES = 10.0, 40
 
 Jets = tuple[Tensor, Tensor, np.ndarray]  # momenta, jet indices, labels
 
@@ -86,6 +104,39 @@ def change(after: Tensor, before: Tensor) -> str:
     return f"{difference.median():.0e} / {difference.max():.0e}"
 
 
+def boosted_jets(masses: tuple[float, ...], scale: float, num_jets: int) -> tuple[Tensor, ...]:
+    """Momenta in float32 before and after a boost in a random direction, and jet indices."""
+    generator = torch.Generator().manual_seed(0)
+    real = {"generator": generator, "dtype": torch.float64}
+    n = PARTICLES * num_jets
+    batch = torch.arange(num_jets).repeat_interleave(PARTICLES)
+    eta, phi = torch.randn(2, num_jets, **real)[:, batch] + 0.3 * torch.randn(2, n, **real)
+    pt = 0.5 - scale * torch.rand(n, **real).log()
+    mass = torch.tensor(masses).double()[torch.randint(len(masses), (n,), generator=generator)]
+    p4 = kin.from_pt_eta_phi_mass(pt, eta, phi, mass)
+    direction = nn.functional.normalize(torch.randn(num_jets, 3, **real), dim=1)
+    boosted = kin.boost(p4, (1 - 1 / GAMMA**2) ** 0.5 * direction[batch])
+    return p4.float(), boosted.float(), batch
+
+
+def compare_masses(num_jets: int) -> None:
+    print("| network | particles | mean pT, GeV | stored | regulated |\n|---|---|---|---|---|")
+    for name, options in SYMMETRIC.items():
+        models = []
+        for mass in ("stored", "regulated"):
+            torch.manual_seed(0)
+            models.append(pcloud.build_model(name, 7, 2, mass=mass, **options).eval())
+        for particles, masses in MASSES.items():
+            for scale in SCALES:
+                before, after, batch = boosted_jets(masses, scale, num_jets)
+                cells = [
+                    change(scores(model, after, batch), scores(model, before, batch))
+                    for model in models
+                ]
+                row = " | ".join([f"`{name}`", particles, f"{scale:g}", *cells])
+                print(f"| {row} |", flush=True)
+
+
 def samples(num_jets: int) -> dict[str, Jets]:
     """Jets of the embedded test sample, and real ones of the Landscape sample if they are there."""
     test = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:num_jets])
@@ -109,8 +160,12 @@ def row(network: str, weights: str, model: nn.Module, data: dict[str, Jets]) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("runs", nargs="*", help="folders of runs of equivariant networks")
+    parser.add_argument("--masses", action="store_true", help="compare treatments of masses")
     parser.add_argument("--jets", type=int, default=200, help="to transform, of each sample")
     options = parser.parse_args()
+    if options.masses:
+        compare_masses(options.jets)
+        return
     try:
         networks = [trained(folder) for folder in options.runs]
     except InputError as error:
