@@ -42,12 +42,10 @@ def count_flops(model: nn.Module, *inputs: Any) -> int:
         Operations for all jets of the batch together.
     """
     inputs = _without_padding(model, inputs)
-    try:
-        # With gradients, layers take their plain form rather than one for inference.
-        with torch.enable_grad():
+    with torch.no_grad():
+        try:  # on tensors without values, layers take their plain form
             return _count(copy.deepcopy(model).to("meta"), *map(_to_meta, inputs))
-    except (RuntimeError, TypeError):  # it needs values, or cannot be copied
-        with torch.no_grad():
+        except (RuntimeError, TypeError):  # it needs values, or cannot be copied
             return _count(model, *inputs)
 
 

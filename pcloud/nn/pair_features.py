@@ -131,7 +131,7 @@ def interactions(p4: Tensor, pairs: Pairs) -> Tensor:
     pairs : Pairs
         Of the particles.
     """
-    p4 = p4.detach().to(single(p4))  # detached, because no_grad does not stop a forward mode
+    p4 = p4.to(single(p4))
     particles = torch.stack([kinematics.pt(p4), _rapidity(p4), kinematics.phi(p4), *p4.unbind(1)])
     a, b = particles.index_select(1, pairs.first), particles.index_select(1, pairs.second)
     softer, both = torch.minimum(a[0], b[0]), a[0] + b[0]
