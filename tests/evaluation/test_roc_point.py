@@ -90,18 +90,21 @@ def test_intervals_of_tied_scores_cover_the_truth(step: float):
 
 
 def test_limits_without_background_know_the_error_of_the_threshold():
-    # 2.9 background jets expected: the limit of a known threshold just contains the truth.
+    # With 3.2 background jets expected, the limit of a known threshold excludes the truth
+    # whenever none passes.
     tagger, efficiency = GaussianTagger(), 0.3
-    true = tagger.rejection(efficiency)
-    num_background = round(2.9 * true)
-    wrong = 0
+    truth = 1 / tagger.rejection(efficiency)
+    num_background = round(3.2 / truth)
+    limits = []
     for seed in range(600):
         sample = point(*tagger.draw(30, num_background, np.random.default_rng([31, seed])), 0.3)
         if sample.value == 0:
-            passed = sample.measured()
-            assert passed.limit == "upper"
-            wrong += passed.value < 1 / true
-    assert wrong / 600 < 0.05
+            found = sample.measured()
+            assert found.limit == "upper"
+            limits.append(found.value)
+    assert zero_fraction_limit(num_background) < truth
+    assert len(limits) / 600 > 0.08
+    assert np.sum(np.array(limits) < truth) / 600 < 0.03
 
 
 def test_limits_with_one_failing_signal_jet_hold():
