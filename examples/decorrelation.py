@@ -36,7 +36,7 @@ PAIRED_JETS = 3000  # background jets of the distance correlation, which takes a
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--weights", type=float, nargs="+", default=[0, 0.5, 1, 2, 5])
+    parser.add_argument("--weights", type=float, nargs="+", default=[0, 0.5, 1.5, 3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--jets", type=int, default=36_000, help="training jets")
     parser.add_argument("--test-jets", type=int, default=10_000)
