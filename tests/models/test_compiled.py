@@ -8,8 +8,6 @@ import torch
 import pcloud
 from tests.models.contract import make_jets, make_model
 
-pytestmark = pytest.mark.rounding
-
 COMPILED_AS = {
     "dgcnn": "particlenet_lite",
     "efn": "pfn",
