@@ -210,7 +210,7 @@ def test_ctrl_c_ends_the_workers_at_once_and_keeps_the_blocks(sim, tmp_path, who
         # a job in the background would hand down that it is deaf to it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300  # until a first block is there
     while not list(tmp_path.glob("parts/*.npz")) and time.monotonic() < deadline:
         time.sleep(0.05)
     group = os.getpgid(process.pid)
