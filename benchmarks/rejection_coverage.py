@@ -9,7 +9,8 @@ samples whose interval contains the truth, in three tables:
 
 - two or more signal jets expected to fail the cut and three background jets to pass it, by the
   number of signal jets that fail: lowest, mean and highest coverage over the grid;
-- the rest of the grid, where a limit at 95 % confidence is expected;
+- the rest of the grid, where a limit at 95 % confidence is expected: how often one is quoted, and how
+  often what is quoted, the limit or else the 95 % interval, contains the truth;
 - the limit of samples of which no background passes, at the expectation of 3.2 background jets,
   where it is hardest: part of all samples in which the limit excludes the truth.
 
@@ -94,7 +95,8 @@ class Coverage:
     before: tuple[float, float]  # at 68 % and 95 %
     after: tuple[float, float]
     limits: float  # part of the samples that have a limit
-    limits_wrong: float  # part of the samples in which it excludes the truth
+    quoted: float  # part of the samples whose limit, or else 95 % interval, contains the truth
+    limits_wrong: float  # part of the samples in which the limit from no background excludes it
     limits_wrong_before: float
 
 
@@ -105,21 +107,30 @@ def measure(point: Point, toys: int, generator: np.random.Generator) -> Coverage
     after = np.array([covered(sample, point.truth) for sample in samples])
     empty = np.array([sample.value == 0 for sample in samples])
     limited = np.array([bool(sample.missing) for sample in samples])
+    holds = np.array([quoted(sample, point.truth) for sample in samples])
     return Coverage(
         point,
         (float(before[:, 0].mean()), float(before[:, 1].mean())),
         (float(after[:, 0].mean()), float(after[:, 1].mean())),
         float(limited.mean()),
-        float(np.mean(limited & ~after[:, 1])),
+        float(holds.mean()),
+        float(np.mean(empty & ~holds)),
         float(np.mean(empty & ~before[:, 1])),
     )
 
 
+def quoted(sample: RocPoint, truth: float) -> bool:
+    """Whether what the table prints, a limit or else the 95 % interval, contains the truth."""
+    if not sample.missing:
+        return covered(sample, truth)[1]
+    limit = sample.measured()
+    return truth <= limit.value if limit.limit == "upper" else truth >= limit.value
+
+
 def covered(sample: RocPoint, truth: float) -> tuple[bool, bool]:
-    """Whether the 68 % and the 95 % interval, or the limit in their place, contain the truth."""
-    if sample.missing:
-        quoted = sample.measured()
-        inside = truth <= quoted.value if quoted.limit == "upper" else truth >= quoted.value
+    """Whether the 68 % and the 95 % interval, or the limit where there is none, contain the truth."""
+    if sample.missing and sample.measured().low95 is None:
+        inside = quoted(sample, truth)
         return inside, inside
     # The truth is between two quantiles if the distribution functions are. That is quicker.
     low = sample.distribution("lower").cdf(truth)
@@ -160,7 +171,7 @@ COLUMNS = ((0, "before"), (0, "after"), (1, "before"), (1, "after"))
 
 def limit_rows(found: Iterable[Coverage]) -> Iterator[list[str]]:
     """Coverage where a limit is expected, by what is missing."""
-    yield ["expected", "points", "limits, part", "limits that hold", "before, 95 %"]
+    yield ["expected", "points", "limits, part", "limit or 95 % interval holds", "before, 95 %"]
     points = [c for c in found if not c.point.has_interval]
     few_signal = [c for c in points if c.point.failing < MIN_FAILING - 1e-9]
     few_background = [c for c in points if c not in few_signal]
@@ -169,9 +180,9 @@ def limit_rows(found: Iterable[Coverage]) -> Iterator[list[str]]:
         ("fewer than 3 background jets pass", few_background),
     ):
         if some:
-            held = spread([1 - c.limits_wrong / c.limits for c in some if c.limits])
-            quoted = spread([c.limits for c in some])
-            yield [name, str(len(some)), quoted, held, spread([c.before[1] for c in some])]
+            columns = ([c.limits for c in some], [c.quoted for c in some])
+            before = [c.before[1] for c in some]
+            yield [name, str(len(some)), *map(spread, columns), spread(before)]
 
 
 def empty_rows(toys: int, generator: np.random.Generator) -> Iterator[list[str]]:

@@ -166,11 +166,12 @@ def _inverse(efficiency: Measured) -> Measured:
     """Rejection of a background efficiency: 1 / x of values and ends of intervals."""
     opposite: dict[str, Literal["lower", "upper"]] = {"lower": "upper", "upper": "lower"}
     value, method = 1 / efficiency.value, efficiency.method
-    if efficiency.limit:
-        return Measured(value, 0.0, method, limit=opposite[efficiency.limit])
+    limit = opposite[efficiency.limit] if efficiency.limit else None
+    if efficiency.low95 is None:
+        return Measured(value, 0.0, method, limit=limit)
     high, low = (1 / end for end in efficiency.interval())
     high95, low95 = (1 / end for end in efficiency.interval(CONFIDENCE))
-    return Measured(value, (high - low) / 2, method, None, None, low, high, low95, high95)
+    return Measured(value, (high - low) / 2, method, None, limit, low, high, low95, high95)
 
 
 def area_or_limit(

@@ -44,7 +44,7 @@ class Measured:
         Bound that `value` is, at 95 % confidence.
     low, high : float, optional
         Ends of the 68 % interval; by default one error below and above `value`. Of a limit, the
-        range that it leaves.
+        range that it leaves, unless the data give an interval as well.
     low95, high95 : float, optional
         Ends of the 95 % interval, where it is not the 68 % interval scaled.
     counts : tuple of float, optional
@@ -195,7 +195,7 @@ class Measured:
         if self.counts is not None:
             low, high = fraction_interval(*self.counts, level)
             return float(low), float(high)
-        if self.limit:
+        if self.limit and self.low95 is None:
             if level > CONFIDENCE:
                 raise InputError(f"the limit holds at {CONFIDENCE:.0%}, not at {level:g}")
             return self.low, self.high

@@ -19,6 +19,8 @@ Floats = NDArray[np.floating]
 Side = Literal["lower", "upper"]
 
 MIN_SIGNAL_JETS = 2.0  # expected on each side of the cut, for an interval
+MIN_BACKGROUND_JETS = 3.0  # that pass the cut, for an interval
+_FEW_BACKGROUND_JETS = "fewer than three background jets pass"
 _ROUNDING = 1e-9  # 2000 x (1 - 0.999) is 2 jets
 _STEPS = 64  # of the quadrature over the threshold
 _RANGE = 4.0  # of the quadrature on each side, in standard deviations, and as many jets
@@ -103,9 +105,8 @@ class RocPoint:
     fraction of each of them, which does not fluctuate. n and m are replaced by the larger numbers
     that have the remaining variance.
 
-    *Limits.* Where fewer than two signal jets are expected on one side of the cut, or no background
-    jet passes, the data bound the background efficiency from one side at most. The limit uses
-    whole positions, the background at the next signal jet away from the value, none before the
+    *Limits.* Where fewer than two signal jets are expected on one side of the cut, or fewer than
+    three background jets pass, a one-sided limit is quoted. It uses whole positions, the background at the next signal jet away from the value, none before the
     first signal jet and all of it after the last, and the distributions of Clopper and
     Pearson, Beta(b, m - b + 1) for a lower and Beta(b + 1, m - b) for an upper limit.
 
@@ -152,7 +153,11 @@ class RocPoint:
             return "one signal jet fails"
         if passing < MIN_SIGNAL_JETS:
             return "too few signal jets pass"
-        return "" if self.value > 0 else "no background passes"
+        if self.value == 0:
+            return "no background passes"
+        if self.value * self.num_background < MIN_BACKGROUND_JETS * (1 - _ROUNDING):
+            return _FEW_BACKGROUND_JETS
+        return ""
 
     def interval(self, level: float = ONE_SIGMA) -> tuple[float, float]:
         """Central interval of the background efficiency at a confidence level."""
@@ -166,16 +171,22 @@ class RocPoint:
         return self._bound(side).quantile(level if side == "upper" else 1 - level)
 
     def measured(self) -> Measured:
-        """Background efficiency with its error, or the limit that stands in its place."""
-        if not self.missing:
-            low, high = self.interval()
-            low95, high95 = self.interval(CONFIDENCE)
-            error = (high - low) / 2
-            return Measured(self.value, error, "counting", None, None, low, high, low95, high95)
-        lower = self.limit("lower") if self.missing.endswith("signal jet fails") else 0.0
-        if lower > 0:
-            return Measured(lower, 0.0, self.missing, limit="lower")
-        return Measured(self.limit("upper"), 0.0, self.missing, limit="upper")
+        """Background efficiency with its error, or the limit that stands in its place.
+
+        The limit of few background jets, which have an interval too, keeps it as `low` and `high`.
+        """
+        if self.missing and self.missing != _FEW_BACKGROUND_JETS:
+            lower = self.limit("lower") if self.missing.endswith("signal jet fails") else 0.0
+            if lower > 0:
+                return Measured(lower, 0.0, self.missing, limit="lower")
+            return Measured(self.limit("upper"), 0.0, self.missing, limit="upper")
+        low, high = self.interval()
+        ends95 = self.interval(CONFIDENCE)
+        error = (high - low) / 2
+        if self.missing:
+            limit = self.limit("upper")
+            return Measured(limit, error, self.missing, None, "upper", low, high, *ends95)
+        return Measured(self.value, error, "counting", None, None, low, high, *ends95)
 
     def distribution(self, end: Side) -> BetaMixture:
         """Distribution of the background efficiency that gives an end of the intervals."""

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
-from pcloud.evaluation.resampling import counting_error
+from pcloud.evaluation.roc_point import RocPoint
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
 
@@ -33,8 +33,9 @@ class WorkingPoint:
     threshold, efficiency, mistag_rate : Measured
         The score, the part of the signal that passes it and the part of the background, both
         counted. Of the two parts one was asked for: it has the error with which another sample
-        would meet it at this threshold. The other has the error at the wanted rate, which includes
-        that of the threshold. Where none or all pass, a part is a limit. A threshold at which
+        would meet it at this threshold. The other has the interval of
+        :class:`~pcloud.evaluation.roc_point.RocPoint`, which includes the error of the threshold.
+        Where too few jets pass or fail, a part is a limit. A threshold at which
         many scores tie has no error.
     """
 
@@ -105,9 +106,9 @@ def working_points(
     is_signal = sample.labels == target
     others = ~is_signal if against is None else sample.labels == against
     # the ranking sees a score of two classes from the side of its signal
-    by_efficiency = [_point(values, is_signal, others, sample.labels, e) for e in efficiencies]
+    by_efficiency = [_point(values, is_signal, others, e) for e in efficiencies]
     by_mistag = [
-        _point(values, others, is_signal, sample.labels, m, at_most=True) for m in mistag_rates
+        _point(values, others, is_signal, m, at_most=True) for m in mistag_rates
     ]
     found = [
         WorkingPoint(f"efficiency {e:g}", *point)
@@ -124,7 +125,6 @@ def _point(
     values: Floats,
     wanted: NDArray[np.bool_],
     others: NDArray[np.bool_],
-    labels: NDArray[np.integer],
     rate: float,
     *,
     at_most: bool = False,
@@ -138,12 +138,8 @@ def _point(
     if is_certain or passed_others in (0, number_others):
         return threshold, own_rate, Measured.fraction(passed_others, number_others)
     part = passed / int(wanted.sum())
-    influence = Ranking(values, wanted, others).background_efficiency_influence(
-        part if part < 1 else rate
-    )
-    error = counting_error(influence, labels)
-    other_rate = passed_others / number_others
-    return threshold, own_rate, Measured.fraction_with_error(other_rate, error, "counting")
+    counts = Ranking(values, wanted, others).counts
+    return threshold, own_rate, RocPoint(counts, part if part < 1 else rate).measured()
 
 
 def _threshold(values: Floats, rate: float, at_most: bool) -> Measured:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pcloud.errors import InputError
 from pcloud.evaluation.working_points import working_points
@@ -18,17 +19,30 @@ def test_a_threshold_lets_the_wanted_part_pass(tagger):
     assert (scores >= by_efficiency.threshold.value)[labels == 1].sum() == 300
 
 
-def test_errors_are_the_spread_over_samples(tagger):
+def test_errors_of_thresholds_are_the_spread_over_samples(tagger):
+    found = points_of_samples(tagger, 400, efficiencies=[0.5], mistag_rates=[0.1])
+    for points in zip(*found, strict=True):
+        values = [point.threshold.value for point in points]
+        errors = [point.threshold.error for point in points]
+        assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.15)
+
+
+@pytest.mark.parametrize("number", [150, 400])  # 3.4 and 9 background jets pass the first cut
+def test_intervals_of_the_other_rate_cover_the_truth(tagger, number):
+    found = points_of_samples(tagger, number, efficiencies=[0.5], mistag_rates=[0.1])
+    separation = tagger.separation
+    truths = (stats.norm.sf(separation), stats.norm.sf(stats.norm.isf(0.1) - separation))
+    for points, name, truth in zip(
+        zip(*found, strict=True), ("mistag_rate", "efficiency"), truths, strict=True
+    ):
+        rates = [getattr(point, name) for point in points]
+        inside = [rate.low < truth < rate.high for rate in rates]
+        assert 0.63 - 0.08 < np.mean(inside) < 0.80 + 0.08, name
+
+
+def points_of_samples(tagger, number: int, **wanted):
     generator = np.random.default_rng(1)
-    found = [
-        working_points(*tagger.draw(400, 400, generator), efficiencies=[0.5], mistag_rates=[0.1])
-        for _ in range(300)
-    ]
-    for i, rate in ((0, "mistag_rate"), (1, "efficiency")):
-        for name in ("threshold", rate):
-            values = [getattr(points[i], name).value for points in found]
-            errors = [getattr(points[i], name).error for points in found]
-            assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.15), name
+    return [working_points(*tagger.draw(number, number, generator), **wanted) for _ in range(300)]
 
 
 def test_the_wanted_rate_is_met_in_new_samples_within_its_error(tagger):

@@ -23,7 +23,8 @@ def run(options):
 
 def test_a_calibrated_run_lowers_the_loss_of_its_validation_jets(run, jet_file):
     stored = calibrate_run(run, "vector")
-    assert read_calibration(run.path) == dataclasses.replace(stored, classes=list(stored.classes))
+    expected = dataclasses.replace(stored, classes=list(stored.classes))
+    assert repr(read_calibration(run.path)) == repr(expected)  # NaN is not equal to NaN
     (jets,) = load_splits(run.config, "val")
     plain, mapped = run.predict(jets), run.predict(jets, calibrated=True)
     np.testing.assert_allclose(mapped, stored.maps["vector"](plain))
