@@ -3,7 +3,7 @@
     python benchmarks/galaxies.py ../shared/data/sdss_galaxies_69x69.npz
 
 Trains each network with each seed into runs/galaxies (a finished one is not trained again, an
-interrupted one continues), measures it, and prints the table of docs/grid.md. The accuracy is that
+interrupted one continues), measures it, and prints the table of docs/images.md. The accuracy is that
 of the test images, for galaxies as they are and turned; its first error is binomial, the second the
 spread over seeds. "handedness" is the part of the spirals whose sense of rotation is found when
 the choice is between the two: 0.5 is a guess.
@@ -26,7 +26,7 @@ from torch import nn
 import pcloud
 from pcloud.evaluation.figures.style import figure_style, line_styles, new_figure, save_figure
 from pcloud.evaluation.measured import Measured
-from pcloud.grid import ImageSet, RotationAverage, read_images, rotate
+from pcloud.images import ImageSet, RotationAverage, read_images, rotate
 from pcloud.training.data import load_splits
 
 CLASSES = ("elliptical", "clockwise", "anticlockwise", "edge-on", "merger")

@@ -6,7 +6,7 @@
 ``jets``: a CNN on jet images, ParticleNet-Lite on the bright pixels of the same images, and
 ParticleNet-Lite on the particles themselves, trained on 4000 jets of the embedded sample by the
 short recipe of top_tagging.py. ``digits``: a CNN, and ParticleNet-Lite and DGCNN on the bright
-pixels, trained on 4000 digits, upright ones and turned ones. Prints the tables of docs/grid.md: the
+pixels, trained on 4000 digits, upright ones and turned ones. Prints the tables of docs/images.md: the
 first error is that of the number of test images, the second the spread over seeds. A finished
 training is not done again, an interrupted one continues.
 """
@@ -23,7 +23,14 @@ from top_tagging import SHORT
 
 import pcloud
 from pcloud.evaluation.measured import Measured
-from pcloud.grid import JetImages, JetImageTagger, PixelCloud, balanced, read_images, turn_at_random
+from pcloud.images import (
+    JetImages,
+    JetImageTagger,
+    PixelCloud,
+    balanced,
+    read_images,
+    turn_at_random,
+)
 from pcloud.training.data import load_splits
 
 ONE_CYCLE = {"recipe": "particlenet_lite_original"}  # with few steps better than ParticleNet's own

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 import pcloud
 from pcloud.models import LorentzNet
 from pcloud.nn import RaggedLayout, mean_pool
-from pcloud.nn.minkowski import psi
+from pcloud.nn.lorentz.minkowski import psi
 
 MODES = ("train", "infer")
 

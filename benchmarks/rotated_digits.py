@@ -5,7 +5,7 @@
 
 Each part makes its images from MNIST with a fixed seed, trains each network with each seed into
 runs/digits (a finished one is not trained again, an interrupted one continues) and prints the table
-of docs/grid.md: error of the test images in percent, its first error binomial, the second the
+of docs/images.md: error of the test images in percent, its first error binomial, the second the
 spread over seeds. The part p4cnn trains on 12 000 turned digits and tests on 50 000 others.
 """
 
@@ -23,7 +23,7 @@ import torch
 import pcloud
 from pcloud.evaluation.figures.style import figure_style, line_styles, new_figure, save_figure
 from pcloud.evaluation.measured import Measured
-from pcloud.grid import ImageSet, balanced, read_images, scatter, turn_at_random
+from pcloud.images import ImageSet, balanced, read_images, scatter, turn_at_random
 from pcloud.training.data import load_splits
 
 

@@ -16,8 +16,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pcloud.grid import RotationAverage
-from pcloud.grid.build import build_network
+from pcloud.images import RotationAverage
+from pcloud.images.build import build_network
 
 SIZE, NUM_IMAGES, NUM_OUTPUTS = 33, 60, 4
 NETWORKS = {

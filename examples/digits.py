@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 import pcloud
-from pcloud.grid import ImageSet, pixel_graph, read_images, turn_at_random
-from pcloud.training import evaluate_run
+from pcloud.images import ImageSet, pixel_graph, read_images, turn_at_random
+from pcloud.studies.evaluate import evaluate_run
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument(

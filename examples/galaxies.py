@@ -15,10 +15,10 @@ import numpy as np
 
 import pcloud
 from pcloud.evaluation.figures import save_figure
-from pcloud.grid import read_images
-from pcloud.grid.inside import filter_figure, misclassified_figure
+from pcloud.images import read_images
+from pcloud.interpret.cnn_figures import filter_figure, misclassified_figure
 from pcloud.report import write_report
-from pcloud.training import evaluate_run
+from pcloud.studies.evaluate import evaluate_run
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("file", nargs="?", type=Path, help=".npz, .h5, or a folder of pictures")

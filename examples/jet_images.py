@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pcloud
 from pcloud.evaluation.figures import save_figure
-from pcloud.grid import JetImages
-from pcloud.grid.inside import average_image_figure
+from pcloud.images import JetImages
+from pcloud.interpret.cnn_figures import average_image_figure
 from pcloud.nn import RaggedLayout
 
 parser = argparse.ArgumentParser(description=__doc__)

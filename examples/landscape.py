@@ -17,7 +17,7 @@ from pcloud.datasets import dataset_info
 from pcloud.errors import InputError
 from pcloud.io import count_jets
 from pcloud.report import write_report
-from pcloud.training.scoring import evaluate_run
+from pcloud.studies.evaluate import evaluate_run
 
 
 def arguments() -> argparse.Namespace:

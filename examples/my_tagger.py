@@ -10,7 +10,7 @@ logits per jet. Options of the class are options of the command line:
 from torch import Tensor, nn
 
 from pcloud.nn import RaggedLayout, knn, mean_pool
-from pcloud.nn.coordinates import eta_phi
+from pcloud.nn.graph.coordinates import eta_phi
 
 
 class MyTagger(nn.Module):

@@ -16,7 +16,7 @@ from typing import Any
 import pcloud
 from pcloud.evaluation.figures.style import figure_style, line_styles, new_figure, save_figure
 from pcloud.evaluation.measured import Measured
-from pcloud.uncertainty.report import measure_uncertainty
+from pcloud.studies.uncertainty import measure_uncertainty
 
 SAMPLES = ("test jets", "pT x 1.5", "smeared 30 %", "soft pile-up")
 

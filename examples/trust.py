@@ -12,11 +12,11 @@ import numpy as np
 
 import pcloud
 from pcloud.evaluation import read_scores
-from pcloud.interpret.taylor_run import explain_run
 from pcloud.report import write_report
-from pcloud.training.calibrate import calibrate_run
-from pcloud.training.scoring import evaluate_run
-from pcloud.uncertainty.report import measure_uncertainty
+from pcloud.studies.calibrate import calibrate_run
+from pcloud.studies.evaluate import evaluate_run
+from pcloud.studies.taylor import explain_run
+from pcloud.studies.uncertainty import measure_uncertainty
 
 
 def arguments() -> argparse.Namespace:

@@ -22,7 +22,7 @@ from pcloud import kinematics
 from pcloud.errors import UnknownNameError
 from pcloud.io.jets import FlatJets
 from pcloud.nn.clustering import Recombination, exclusive_axes, winner_take_all
-from pcloud.nn.coordinates import jet_momenta
+from pcloud.nn.graph.coordinates import jet_momenta
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.pooling import max_pool, sum_pool
 

@@ -14,7 +14,7 @@ import pcloud
 from pcloud import kinematics as kin
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FEATURE_SETS, Feature, FeatureSet, feature_set
-from pcloud.nn.coordinates import eta_phi
+from pcloud.nn.graph.coordinates import eta_phi
 from pcloud.observables import compute_observables
 from pcloud.training.inputs import network_inputs
 

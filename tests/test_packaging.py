@@ -58,10 +58,10 @@ def test_the_command_is_that_of_the_package(installed):
 
 def test_lgatr_finds_our_attention():
     found = entry_points(group="lgatr.primitives.attention_backends", name="pcloud")
-    from pcloud.nn import lgatr_attention
+    from pcloud.nn.attention import lgatr_backend
 
     assert found
-    assert all(entry.load() is lgatr_attention for entry in found)
+    assert all(entry.load() is lgatr_backend for entry in found)
 
 
 def test_type_checkers_find_the_annotations():

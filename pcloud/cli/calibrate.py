@@ -28,7 +28,7 @@ def execute(options: Options) -> None:
 
     run = Run(options["run"])
     from pcloud.evaluation import read_scores
-    from pcloud.training.calibrate import calibrate_run
+    from pcloud.studies.calibrate import calibrate_run
 
     network = {name: options[name] for name in ("checkpoint", "batch_size")}
     stored = calibrate_run(run, options["method"], **network)

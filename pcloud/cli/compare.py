@@ -34,7 +34,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def execute(options: Options) -> None:
     """Print how far the two can be told apart, and by what."""
-    from pcloud.training.shift import compare_files
+    from pcloud.studies.compare import compare_files
 
     found, files = compare_files(
         options["first"],

@@ -87,7 +87,7 @@ def execute(options: Options) -> None:
     run = Run(options["run"])
     if options["robustness"] and options["data"]:
         raise InputError("--robustness is about the run's own test jets: leave --data out")
-    from pcloud.training.scoring import evaluate_run
+    from pcloud.studies.evaluate import evaluate_run
 
     how = reading(options)
     if options["data_root"] is not None:
@@ -119,7 +119,7 @@ def execute(options: Options) -> None:
 
 def _evaluate_robustness(run: Run, options: Options) -> None:
     from pcloud.evaluation import read_scores
-    from pcloud.training.robustness import number_of_scorings, robustness_run
+    from pcloud.studies.robustness import number_of_scorings, robustness_run
 
     names = ("signal", "background", "checkpoint", "batch_size", "simulations", "seed")
     chosen = {name: options[name] for name in names}

@@ -58,7 +58,7 @@ def execute(options: Options) -> None:
 
 
 def _explain_attribution(run: Run, methods: list[str], options: Options) -> None:
-    from pcloud.interpret.attribution_run import attribute_run, explained_classes, feature_rows
+    from pcloud.studies.attribution import attribute_run, explained_classes, feature_rows
 
     what = ", ".join(methods).replace("_", " ")
     with progress_bar(what, 1, quiet=options["quiet"]) as advance:
@@ -84,7 +84,7 @@ def _explain_attribution(run: Run, methods: list[str], options: Options) -> None
 
 
 def _explain_taylor(run: Run, options: Options) -> None:
-    from pcloud.interpret.taylor_run import explain_run
+    from pcloud.studies.taylor import explain_run
 
     with progress_bar("Taylor coefficients", 1, quiet=options["quiet"]) as advance:
         found = explain_run(

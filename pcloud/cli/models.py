@@ -23,8 +23,8 @@ def execute(options: Options) -> None:
     """Print the table of models."""
     from rich.table import Table
 
+    from pcloud.cli.model_table import model_table, to_markdown
     from pcloud.models.registry import list_models
-    from pcloud.models.table import model_table, to_markdown
 
     if options["markdown"]:
         sys.stdout.write(to_markdown(model_table(flops=True)) + "\n")

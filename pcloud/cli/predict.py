@@ -41,7 +41,7 @@ def execute(options: Options) -> None:
     from pcloud.training.run import Run
 
     run = Run(options["run"])
-    from pcloud.training.scoring import count_file, predict_file
+    from pcloud.studies.evaluate import count_file, predict_file
 
     how = reading(options)
     total = count_file(run, options["file"], how.get("schema"))

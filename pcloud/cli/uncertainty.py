@@ -36,7 +36,7 @@ def execute(options: Options) -> None:
     from pcloud.training.run import Run
 
     run = Run(options.pop("run"))
-    from pcloud.uncertainty.report import measure_uncertainty
+    from pcloud.studies.uncertainty import measure_uncertainty
 
     with progress_bar("uncertainty", 1, quiet=options.pop("quiet")) as advance:
         stored = measure_uncertainty(run, **options, advance=advance)

@@ -107,9 +107,7 @@ def working_points(
     others = ~is_signal if against is None else sample.labels == against
     # the ranking sees a score of two classes from the side of its signal
     by_efficiency = [_point(values, is_signal, others, e) for e in efficiencies]
-    by_mistag = [
-        _point(values, others, is_signal, m, at_most=True) for m in mistag_rates
-    ]
+    by_mistag = [_point(values, others, is_signal, m, at_most=True) for m in mistag_rates]
     found = [
         WorkingPoint(f"efficiency {e:g}", *point)
         for e, point in zip(efficiencies, by_efficiency, strict=True)

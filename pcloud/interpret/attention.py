@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pcloud.errors import InputError
-from pcloud.nn.attention import SelfAttention
-from pcloud.nn.pair_features import Pairs, interactions
+from pcloud.nn.attention.attention import SelfAttention
+from pcloud.nn.attention.pair_bias import Pairs, interactions
 
 __all__ = ["PAIR_FEATURES", "AttentionMaps", "attention_maps"]
 
 PAIR_FEATURES = ("ln kT", "ln z", "ln delta", "ln m2")
-"""What :func:`~pcloud.nn.pair_features.interactions` gives, kT in GeV and m2 in GeV^2."""
+"""What :func:`~pcloud.nn.attention.pair_bias.interactions` gives, kT in GeV and m2 in GeV^2."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class AttentionMaps:
 def attention_maps(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> AttentionMaps:
     """Attention weights of the particle blocks of a transformer.
 
-    Through forward hooks on :class:`~pcloud.nn.attention.SelfAttention`, from whose inputs the
+    Through forward hooks on :class:`~pcloud.nn.attention.attention.SelfAttention`, from whose inputs the
     weights are computed again: the network itself never holds them.
 
     Parameters

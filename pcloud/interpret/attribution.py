@@ -22,9 +22,9 @@ from pcloud.interpret.attribution_captum import captum_method
 from pcloud.interpret.edges import held_graph, record_graph
 from pcloud.interpret.response import Complete, check_momenta, log_odds, sees_features
 from pcloud.io.jets import JET_MOMENTUM, MOMENTUM, FlatJets, as_offsets
-from pcloud.nn.coordinates import follow_particles
-from pcloud.nn.derivatives import frozen
+from pcloud.nn.graph.coordinates import follow_particles
 from pcloud.nn.layout import RaggedLayout
+from pcloud.nn.numerics.derivatives import frozen
 from pcloud.nn.pooling import sum_pool
 from pcloud.particle_types import with_particle_types
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.grid.images import as_floating, check_scale
+from pcloud.images.image_set import as_floating, check_scale
 from pcloud.interpret.attribution import METHODS
 from pcloud.interpret.attribution_captum import captum_method
 from pcloud.interpret.response import Complete, log_odds
-from pcloud.nn.derivatives import frozen
+from pcloud.nn.numerics.derivatives import frozen
 
 __all__ = ["ImageAttribution", "attribute_images"]
 

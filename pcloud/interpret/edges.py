@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from pcloud.errors import InputError
 from pcloud.interpret.response import log_odds
-from pcloud.nn.edge_conv import EdgeBlock, EdgeConv
+from pcloud.nn.graph.edge_conv import EdgeBlock, EdgeConv
 
 __all__ = ["EdgeImportance", "edge_importance", "held_graph", "record_graph"]
 
@@ -50,7 +50,7 @@ def edge_importance(
     Parameters
     ----------
     model : torch.nn.Module
-        With :class:`~pcloud.nn.edge_conv.EdgeBlock` inside, such as ParticleNet; in evaluation
+        With :class:`~pcloud.nn.graph.edge_conv.EdgeBlock` inside, such as ParticleNet; in evaluation
         mode.
     x, p4, batch : Tensor
         As the model takes them.

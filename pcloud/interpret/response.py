@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pcloud.errors import InputError
-from pcloud.grid.jet_images import JetImages
+from pcloud.images.jet_images import JetImages
 
 __all__ = ["Complete", "check_momenta", "log_odds", "sees_features"]
 

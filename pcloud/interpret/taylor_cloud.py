@@ -18,9 +18,9 @@ from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
 from pcloud.interpret.response import check_momenta
 from pcloud.interpret.taylor import TaylorCoefficients, halved
-from pcloud.nn.coordinates import follow_particles
-from pcloud.nn.derivatives import frozen, higher_derivatives
+from pcloud.nn.graph.coordinates import follow_particles
 from pcloud.nn.layout import RaggedLayout
+from pcloud.nn.numerics.derivatives import frozen, higher_derivatives
 
 if TYPE_CHECKING:
     from pcloud.training import Run

@@ -9,7 +9,7 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.io.jets import as_offsets
-from pcloud.io.places import Place, describe_shape, own, read
+from pcloud.io.source_columns import Place, describe_shape, own, read
 from pcloud.io.table import Ragged, Table, steps
 
 __all__ = ["FlatLayout", "Layout", "PaddedLayout", "RaggedLayout"]

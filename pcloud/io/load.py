@@ -21,8 +21,8 @@ from pcloud.io.layouts import (
     by_nonzero,
 )
 from pcloud.io.momentum import four_momenta
-from pcloud.io.places import Place, describe_shape, find, locate
 from pcloud.io.schema import GEV_EXTRAS, SCHEMAS, UNITS, JetSchema
+from pcloud.io.source_columns import Place, describe_shape, find, locate
 from pcloud.io.table import Table
 from pcloud.particle_types import decode_remapped
 

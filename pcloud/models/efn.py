@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from pcloud import kinematics
 from pcloud.models.registry import register_model
-from pcloud.nn.coordinates import eta_phi
 from pcloud.nn.dense import dense_layers, he_uniform_
+from pcloud.nn.graph.coordinates import eta_phi
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.pooling import sum_pool
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from pcloud.nn.layout import RaggedLayout
-from pcloud.nn.operations import OperationCounter, counting
+from pcloud.nn.numerics.operations import OperationCounter, counting
 
 __all__ = ["count_flops", "flops_per_jet"]
 

@@ -11,7 +11,7 @@ from pcloud.errors import UnknownNameError
 from pcloud.models.registry import register_model
 from pcloud.nn.dense import dense_layers
 from pcloud.nn.layout import RaggedLayout, as_layout
-from pcloud.nn.precision import without_autocast
+from pcloud.nn.numerics.precision import without_autocast
 from pcloud.observables import OBSERVABLES, compute_observables
 
 __all__ = ["HighLevelTagger", "hl_logistic", "one_cut"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from pcloud.models.registry import register_model
+from pcloud.nn.attention.lgatr_backend import attend_within, check_backend, keep_constants
 from pcloud.nn.layout import RaggedLayout, as_layout
-from pcloud.nn.lgatr_attention import attend_within, check_backend, keep_constants
-from pcloud.nn.minkowski import MassTreatment
-from pcloud.nn.spacetime import SpacetimeTokens
+from pcloud.nn.lorentz.minkowski import MassTreatment
+from pcloud.nn.lorentz.tokens import SpacetimeTokens
 
 __all__ = ["LGATr"]
 
@@ -33,7 +33,7 @@ class LGATr(nn.Module):
     alone is up to the references: rotations about the beam axis with both of them, boosts along it
     too with the transverse plane alone, the whole group without any. Momenta are prepared in
     float64 in a frame in which neither jet nor references are large, which keeps what float32 loses
-    in the network small: see :func:`pcloud.nn.spacetime.midway_frame`.
+    in the network small: see :func:`pcloud.nn.lorentz.tokens.midway_frame`.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class LGATr(nn.Module):
     heads : int
         Number of attention heads.
     mass : {"regulated", "stored", "zero"} or callable
-        What masses the particles have, see :mod:`pcloud.nn.minkowski`.
+        What masses the particles have, see :mod:`pcloud.nn.lorentz.minkowski`.
     scalars : {"none", "features"}
         Whether a particle is described by the features `x` beside its momentum. These are invariant
         under a transformation only as far as they are themselves.

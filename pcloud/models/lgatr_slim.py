@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from pcloud.models.registry import register_model
+from pcloud.nn.attention.lgatr_backend import attend_within, check_backend, keep_constants
 from pcloud.nn.layout import RaggedLayout, as_layout
-from pcloud.nn.lgatr_attention import attend_within, check_backend, keep_constants
-from pcloud.nn.minkowski import MassTreatment
-from pcloud.nn.spacetime import SpacetimeTokens
+from pcloud.nn.lorentz.minkowski import MassTreatment
+from pcloud.nn.lorentz.tokens import SpacetimeTokens
 
 __all__ = ["LGATrSlim"]
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pcloud.errors import UnknownNameError
 from pcloud.models.registry import register_model
 from pcloud.nn.layout import RaggedLayout, as_layout
-from pcloud.nn.minkowski import (
+from pcloud.nn.lorentz.minkowski import (
     BEAMS,
     MassTreatment,
     mass_treatment,
@@ -21,9 +21,9 @@ from pcloud.nn.minkowski import (
     sum_differences,
     with_references,
 )
-from pcloud.nn.pair_blocks import PairBlocks
-from pcloud.nn.pair_linear import PairLinear
-from pcloud.nn.pair_messages import PairMessages
+from pcloud.nn.pairs.blocks import PairBlocks
+from pcloud.nn.pairs.linear import PairLinear
+from pcloud.nn.pairs.messages import PairMessages
 from pcloud.nn.pooling import mean_pool
 
 __all__ = ["LorentzBlock", "LorentzNet"]
@@ -63,7 +63,7 @@ class LorentzNet(nn.Module):
     step : float
         How far momenta move in a block, the paper's c.
     mass : {"regulated", "stored", "zero"} or callable
-        What masses the particles have, see :mod:`pcloud.nn.minkowski`. ``"stored"`` is for official
+        What masses the particles have, see :mod:`pcloud.nn.lorentz.minkowski`. ``"stored"`` is for official
         weights: they live on the rounding of the stored energies.
     scalars : {"mass", "features"}
         What a particle is described by: its mass, or its mass and the features `x`. These are

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from pcloud.models.registry import register_model
-from pcloud.nn.attention import ClassAttention, HeadSlots, SelfAttention, padding_bias
-from pcloud.nn.dropout import Dropout
-from pcloud.nn.feed_forward import FeedForward
+from pcloud.nn.attention.attention import ClassAttention, HeadSlots, SelfAttention, padding_bias
+from pcloud.nn.attention.dropout import Dropout
+from pcloud.nn.attention.feed_forward import FeedForward
+from pcloud.nn.attention.pair_bias import PairBias
 from pcloud.nn.layout import RaggedLayout, as_layout
-from pcloud.nn.pair_features import PairBias
 
 __all__ = ["ParticleTransformer", "transformer"]
 

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from pcloud.models.registry import register_model
-from pcloud.nn.coordinates import Coordinates, coordinates_named, eta_phi
-from pcloud.nn.edge_conv import EdgeBlock
+from pcloud.nn.graph.coordinates import Coordinates, coordinates_named, eta_phi
+from pcloud.nn.graph.edge_conv import EdgeBlock
+from pcloud.nn.graph.knn import knn
 from pcloud.nn.layout import RaggedLayout, as_layout
-from pcloud.nn.neighbors import knn
 from pcloud.nn.pooling import mean_pool
 
 __all__ = ["ParticleNet", "particlenet_lite"]

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from pcloud import kinematics as kin
 from pcloud.models.registry import register_model
 from pcloud.nn.layout import RaggedLayout, as_layout
-from pcloud.nn.minkowski import BEAMS, MassTreatment, mass_treatment, with_references
-from pcloud.nn.pairs import EquivariantLinear, Pairs, pooled
+from pcloud.nn.lorentz.minkowski import BEAMS, MassTreatment, mass_treatment, with_references
+from pcloud.nn.pairs.equivariant import EquivariantLinear, Pairs, pooled
 
 __all__ = ["PELICAN"]
 
@@ -57,7 +57,7 @@ class PELICAN(nn.Module):
     dropout : float
         Of messages, and before the last layer.
     mass : {"regulated", "stored", "zero"} or callable
-        What masses the particles have, see :mod:`pcloud.nn.minkowski`.
+        What masses the particles have, see :mod:`pcloud.nn.lorentz.minkowski`.
     beams : sequence of four-momenta
         Reference vectors in GeV; none at all for a fully symmetric network.
 

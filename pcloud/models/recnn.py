@@ -10,10 +10,10 @@ from pcloud import kinematics
 from pcloud.errors import UnknownNameError
 from pcloud.models.registry import register_model
 from pcloud.nn.clustering import ALGORITHMS, clustering_trees
-from pcloud.nn.coordinates import jet_momenta
 from pcloud.nn.dense import dense_layers, he_uniform_
+from pcloud.nn.graph.coordinates import jet_momenta
 from pcloud.nn.layout import RaggedLayout, as_layout
-from pcloud.nn.precision import without_autocast
+from pcloud.nn.numerics.precision import without_autocast
 
 __all__ = ["GatedMerge", "RecNN", "SimpleMerge"]
 

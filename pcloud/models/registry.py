@@ -67,7 +67,7 @@ class ModelInfo:
 
 
 _MODELS: dict[str, ModelInfo] = {}
-_HOMES = ("pcloud.models", "pcloud.grid")  # where models of ours are registered on import
+_HOMES = ("pcloud.models", "pcloud.images")  # where models of ours are registered on import
 
 
 def register_model(

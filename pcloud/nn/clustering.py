@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from pcloud import kinematics
 from pcloud.errors import UnknownNameError
-from pcloud.nn.derivatives import outside_transforms
 from pcloud.nn.layout import RaggedLayout
+from pcloud.nn.numerics.derivatives import outside_transforms
 
 __all__ = [
     "ALGORITHMS",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcloud.nn.derivatives import outside_transforms
+from pcloud.nn.numerics.derivatives import outside_transforms
 
 _SHORT = 16  # jets up to this length share a block: their padding costs less than a kernel call
 _SPREAD = 1.25  # longest over shortest jet in a block: at most 1.6 times the pairs, 1.2 on average

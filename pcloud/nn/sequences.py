@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud import kinematics
-from pcloud.nn.derivatives import outside_transforms
 from pcloud.nn.layout import RaggedLayout
-from pcloud.nn.precision import single
+from pcloud.nn.numerics.derivatives import outside_transforms
+from pcloud.nn.numerics.precision import single
 
 __all__ = ["JetSequences", "RaggedConv1d", "by_pt", "halved"]
 

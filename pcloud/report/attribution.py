@@ -13,14 +13,14 @@ from pcloud.interpret.attribution_figures import (
     images_figure,
     jets_figure,
 )
-from pcloud.interpret.attribution_run import (
+from pcloud.report.blocks import Section, details, paragraph, table
+from pcloud.report.figures import FigureFolder
+from pcloud.report.run_folder import RunFolder
+from pcloud.studies.attribution import (
     ATTRIBUTION_FILE,
     explained_classes,
     read_attribution,
 )
-from pcloud.report.blocks import Section, details, paragraph, table
-from pcloud.report.figures import FigureFolder
-from pcloud.report.run_folder import RunFolder
 
 __all__ = ["attribution", "shift"]
 

@@ -7,7 +7,7 @@ from pcloud.evaluation.figures.robustness import robustness_figure
 from pcloud.report.blocks import Section, details, paragraph, table
 from pcloud.report.figures import FigureFolder
 from pcloud.report.run_folder import RunFolder
-from pcloud.training.robustness import ROBUSTNESS_FILE, read_robustness
+from pcloud.studies.robustness import ROBUSTNESS_FILE, read_robustness
 
 __all__ = ["robustness"]
 

@@ -9,12 +9,12 @@ import numpy as np
 from pcloud.evaluation.calibration_file import CALIBRATION_FILE, read_calibration
 from pcloud.evaluation.figures.reliability import reliability_figure
 from pcloud.interpret.figures import course_figure, plane_figure, ranking_figure
-from pcloud.interpret.taylor_run import TAYLOR_FILE, read_taylor
 from pcloud.report.blocks import Section, details, paragraph, table
 from pcloud.report.figures import FigureFolder
 from pcloud.report.run_folder import RunFolder
+from pcloud.studies.taylor import TAYLOR_FILE, read_taylor
+from pcloud.studies.uncertainty import UNCERTAINTY_FILE, read_uncertainty
 from pcloud.uncertainty.figures import band_figure, keeping_figure, samples_figure, spread_figure
-from pcloud.uncertainty.report import UNCERTAINTY_FILE, read_uncertainty
 
 __all__ = ["calibration", "taylor", "uncertainty"]
 

@@ -13,19 +13,16 @@ _HOME = {
     "Recipe": "recipes",
     "Run": "run",
     "TrainConfig": "config",
-    "evaluate_run": "scoring",
-    "predict_file": "scoring",
     "train": "fit",
 }
 
-__all__ = ["RECIPES", "Recipe", "Run", "TrainConfig", "evaluate_run", "predict_file", "train"]
+__all__ = ["RECIPES", "Recipe", "Run", "TrainConfig", "train"]
 
 if TYPE_CHECKING:
     from pcloud.training.config import TrainConfig
     from pcloud.training.fit import train
     from pcloud.training.recipes import RECIPES, Recipe
     from pcloud.training.run import Run
-    from pcloud.training.scoring import evaluate_run, predict_file
 
 
 def __getattr__(name: str) -> Any:

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from pcloud.errors import InputError
-from pcloud.grid.build import size_option
-from pcloud.grid.images import ImageFormat
+from pcloud.images.build import size_option
+from pcloud.images.image_set import ImageFormat
 from pcloud.models import build_model
 from pcloud.training.inputs import Inputs, inputs_from_dict
 

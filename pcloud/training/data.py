@@ -15,11 +15,11 @@ import numpy as np
 from pcloud.datasets import dataset_files, dataset_info, list_datasets
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FeatureSet, feature_set
-from pcloud.grid.images import ImageDataset, ImageFormat, ImageSet
-from pcloud.grid.splits import load_image_splits, load_images
+from pcloud.images.image_set import ImageDataset, ImageFormat, ImageSet
 from pcloud.io import iter_jets, read_jets
 from pcloud.models.registry import model_kind
 from pcloud.training.config import DataConfig, TrainConfig
+from pcloud.training.image_splits import load_image_splits, load_images
 from pcloud.training.inputs import Dataset, Inputs, Sample, check_columns, make_dataset
 
 __all__ = ["TrainingData", "load_jets", "load_splits", "load_training_data"]

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from pcloud.batch import JetDataset
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.grid.images import ImageDataset
+from pcloud.images.image_set import ImageDataset
 from pcloud.models import model_info
-from pcloud.training.begin import Beginning, begin, weights_to_begin_with
+from pcloud.training.callbacks import RunKeeper
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.constant import ConstantScore, NothingLearnedWarning
@@ -33,8 +33,8 @@ from pcloud.training.distillation import Distillation, Teacher
 from pcloud.training.ensemble import train_ensemble
 from pcloud.training.environment import update_environment
 from pcloud.training.folder import clear, open_folder, write_config
+from pcloud.training.initial_state import Beginning, begin, weights_to_begin_with
 from pcloud.training.interrupt import Interrupted, StopRequest
-from pcloud.training.keeper import RunKeeper
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
 from pcloud.training.run import Run, is_finished

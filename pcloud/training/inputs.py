@@ -9,7 +9,7 @@ import awkward as ak
 from pcloud.batch import JetDataset, JetLoader, batch_arguments
 from pcloud.errors import InputError
 from pcloud.features import FeatureSet
-from pcloud.grid.images import ImageBatch, ImageDataset, ImageFormat, ImageLoader, ImageSet
+from pcloud.images.image_set import ImageBatch, ImageDataset, ImageFormat, ImageLoader, ImageSet
 from pcloud.particle_types import available_columns
 
 __all__ = [

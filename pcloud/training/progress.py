@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pcloud.training.keeper import RunKeeper
+from pcloud.training.callbacks import RunKeeper
 
 __all__ = ["ProgressBar"]
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from pcloud.errors import InputError
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
-from pcloud.grid.images import ImageFormat, ScaledNetwork
+from pcloud.images.image_set import ImageFormat, ScaledNetwork
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.inputs import (
@@ -142,7 +142,7 @@ class Run:
         """The trained network, in evaluation mode.
 
         Of images it takes the stored ones, as :meth:`predict` does: see
-        :class:`~pcloud.grid.ScaledNetwork`.
+        :class:`~pcloud.images.ScaledNetwork`.
         """
         inputs, network = self.tagger(checkpoint).feature_set, self.network(checkpoint)
         return ScaledNetwork(network, inputs).eval() if isinstance(inputs, ImageFormat) else network
@@ -203,7 +203,7 @@ class Run:
         Parameters
         ----------
         jets : awkward.Array or ImageSet
-            As from :func:`pcloud.read_jets`, or from :func:`pcloud.grid.read_images` for a network
+            As from :func:`pcloud.read_jets`, or from :func:`pcloud.images.read_images` for a network
             on images; labels are not needed.
         batch_size : int
             Jets per batch; a score does not depend on it.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pcloud.errors import InputError
 from pcloud.features import FeatureSet
-from pcloud.grid.images import ImageFormat
+from pcloud.images.image_set import ImageFormat
 from pcloud.models.axes import Axis, class_axes, feature_axes
 from pcloud.training.checkpoint import Tagger, write_atomic
 from pcloud.training.inputs import Inputs

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcloud.datasets import dataset_info
 from pcloud.features import FEATURE_SETS
-from pcloud.grid.images import ImageFormat
+from pcloud.images.image_set import ImageFormat
 from pcloud.models.official.load import read_official
 from pcloud.training.checkpoint import Tagger, read_checkpoint
 from pcloud.training.inputs import Inputs

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from pcloud.errors import InputError
-from pcloud.nn.dropout import Dropout
+from pcloud.nn.attention.dropout import Dropout
 
 __all__ = ["dropout_switched_on"]
 

@@ -11,7 +11,7 @@ from pcloud.errors import InputError
 from pcloud.interpret.attention import attention_maps
 from pcloud.interpret.jets import Plane, mean_image, most_misclassified
 from pcloud.io.jets import FlatJets
-from pcloud.nn.attention import SelfAttention
+from pcloud.nn.attention.attention import SelfAttention
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pcloud.features import feature_set
 from pcloud.interpret.attribution import attribute
 from pcloud.interpret.edges import edge_importance, held_graph, record_graph
 from pcloud.interpret.response import log_odds
-from pcloud.nn.edge_conv import EdgeBlock
+from pcloud.nn.graph.edge_conv import EdgeBlock
 from tests.models.contract import make_model
 
 WEIGHT = torch.tensor([0.5, 0.0, -1.0, 0.3, 0.0, 2.0, 0.1])

@@ -9,8 +9,8 @@ import pcloud
 from pcloud.batch import JetDataset, collate
 from pcloud.errors import InputError
 from pcloud.interpret.attribution_images import attribute_images
-from pcloud.interpret.heatmaps import network_and_images
 from pcloud.interpret.response import log_odds
+from pcloud.studies.heatmaps import network_and_images
 
 SHAPE = (2, 5, 7)
 

@@ -10,8 +10,8 @@ from pcloud import JetDataset
 from pcloud.cli import main
 from pcloud.errors import InputError
 from pcloud.interpret import cloud_taylor
-from pcloud.interpret.taylor_run import explain_run, read_taylor
-from pcloud.nn.derivatives import higher_derivatives
+from pcloud.nn.numerics.derivatives import higher_derivatives
+from pcloud.studies.taylor import explain_run, read_taylor
 from tests.models.contract import make_model
 
 

@@ -17,10 +17,10 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 
 import pcloud
-from pcloud.grid import build_network
-from pcloud.nn.attention import SelfAttention
-from pcloud.nn.derivatives import higher_derivatives
-from pcloud.nn.dropout import Dropout
+from pcloud.images import build_network
+from pcloud.nn.attention.attention import SelfAttention
+from pcloud.nn.attention.dropout import Dropout
+from pcloud.nn.numerics.derivatives import higher_derivatives
 from tests.models.contract import FEWER_BLOCKS, make_jets
 
 COUNTS = [9, 4, 1, 17]

@@ -1,0 +1,91 @@
+"""A layer on whole images, and the same with its filters in four orientations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pcloud.errors import InputError
+from pcloud.images.layers import PLAIN, Layers, group_layers
+from pcloud.models.registry import register_model
+
+__all__ = ["Dense", "rotated_dense"]
+
+
+@register_model(
+    "dense", paper="", year=1986, use="what a CNN is better than", kind="image", symmetries=()
+)
+class Dense(nn.Module):
+    """One hidden layer on all pixels.
+
+    Parameters
+    ----------
+    in_channels : int
+        Colours of the images.
+    num_classes : int
+        Classes C.
+    size : (int, int)
+        Height and width of the images.
+    hidden : int
+        Filters, each as large as the image.
+    dropout : float
+        After the hidden layer.
+    invariant : bool
+        Whether to keep only the largest answer of each filter over its orientations.
+    layers : Layers
+        Ordinary, or with each filter in several orientations.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        size: tuple[int, int],
+        hidden: int = 100,
+        dropout: float = 0.0,
+        invariant: bool = False,
+        layers: Layers = PLAIN,
+    ) -> None:
+        super().__init__()
+        if size[0] != size[1]:
+            raise InputError(f"this network takes square images, not {size[0]}x{size[1]}")
+        orientations = 1 if invariant else layers.order
+        self.hidden = nn.Sequential(
+            layers.lift(in_channels, hidden, size[0]),
+            nn.ReLU(),
+            layers.pool() if invariant else nn.Identity(),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+        )
+        self.head = nn.Linear(hidden * orientations, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of ``images (B, in_channels, H, W)``."""
+        return self.head(self.hidden(images))
+
+
+@register_model(
+    "rotated_dense",
+    paper="1602.07576",
+    year=2016,
+    use="how far turned filters go",
+    kind="image",
+    symmetries=(),
+)
+def rotated_dense(
+    in_channels: int, num_classes: int, *, size: tuple[int, int], group: str = "p4", **options: Any
+) -> Dense:
+    """One hidden layer whose filters are used in all their orientations, with their weights shared.
+
+    Parameters
+    ----------
+    in_channels, num_classes, size
+        As of :class:`Dense`.
+    group : {"p4", "p4m", "c8", "d8"}
+        Quarter turns without and with mirrors, turns by 45 degrees without and with mirrors.
+    **options
+        Of :class:`Dense`; with ``invariant=True`` the score does not change when the image turns.
+    """
+    return Dense(in_channels, num_classes, size=size, layers=group_layers(group), **options)

@@ -1,0 +1,91 @@
+"""The CNN of Cohen and Welling for rotated digits, with ordinary layers and on a group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pcloud.images.layers import PLAIN, Layers, group_layers
+from pcloud.models.registry import register_model
+
+__all__ = ["DigitCNN", "p4cnn"]
+
+
+@register_model("z2cnn", paper="1602.07576", year=2016, use="digits", kind="image", symmetries=())
+class DigitCNN(nn.Module):
+    """Seven convolutions, 3x3 and the last one 4x4, with max-pooling after the second.
+
+    Digits of 28x28 pixels come out as one pixel, larger images as several, whose mean is taken.
+
+    Parameters
+    ----------
+    in_channels : int
+        Colours of the images.
+    num_classes : int
+        Classes C.
+    channels : int
+        Of each convolution but the last.
+    dropout : float
+        After each convolution but the last.
+    layers : Layers
+        Ordinary or equivariant.
+
+    References
+    ----------
+    Cohen and Welling, Group equivariant convolutional networks,
+    https://arxiv.org/abs/1602.07576.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        channels: int = 20,
+        dropout: float = 0.3,
+        layers: Layers = PLAIN,
+    ) -> None:
+        super().__init__()
+
+        def block(convolution: nn.Module) -> nn.Sequential:
+            after = (layers.norm(channels), nn.ReLU(), nn.Dropout(dropout))
+            return nn.Sequential(convolution, *after)
+
+        self.features = nn.Sequential(
+            block(layers.lift(in_channels, channels, 3)),
+            block(layers.conv(channels, channels, 3)),
+            layers.max_pool(2, 2),
+            *(block(layers.conv(channels, channels, 3)) for _ in range(4)),
+        )
+        self.head = nn.Sequential(layers.conv(channels, num_classes, 4), layers.pool())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of ``images (B, in_channels, H, W)`` with sides of at least 28."""
+        return self.head(self.features(images)).mean(dim=(-2, -1))
+
+
+@register_model(
+    "p4cnn",
+    paper="1602.07576",
+    year=2016,
+    use="digits without a preferred direction",
+    kind="image",
+    symmetries=("rotation",),
+)
+def p4cnn(in_channels: int, num_classes: int, *, group: str = "p4", **options: Any) -> DigitCNN:
+    """P4CNN: seven convolutions on the group of quarter turns, a tenth of a usual CNN's weights.
+
+    Parameters
+    ----------
+    in_channels, num_classes
+        As of :class:`DigitCNN`.
+    group : {"p4", "p4m", "c8", "d8"}
+        Quarter turns without and with mirrors, turns by 45 degrees without and with mirrors.
+    **options
+        Of :class:`DigitCNN`; by default as many weights as with 20 ordinary channels.
+    """
+    layers = group_layers(group)
+    return DigitCNN(
+        in_channels, num_classes, layers=layers, **{"channels": layers.width(20)} | options
+    )

@@ -1,0 +1,312 @@
+"""Files of images to `ImageSet`: npz, HDF5, the idx files of MNIST, folders of pictures."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pcloud.errors import InputError
+from pcloud.images.image_set import ImageSet
+from pcloud.io.files import reading
+
+__all__ = ["image_splits", "read_images"]
+
+# Names that arrays of images and of labels go by; Galaxy10's are images and ans.
+_IMAGES = ("images", "image", "x", "X", "data")
+_LABELS = ("labels", "label", "y", "ans", "target")
+
+# Other names of the splits.
+_SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test", "t10k")}
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+_GALAXY10_SDSS = (
+    "disk, face-on, no spiral",
+    "smooth, completely round",
+    "smooth, in-between round",
+    "smooth, cigar shaped",
+    "disk, edge-on, rounded bulge",
+    "disk, edge-on, boxy bulge",
+    "disk, edge-on, no bulge",
+    "disk, face-on, tight spiral",
+    "disk, face-on, medium spiral",
+    "disk, face-on, loose spiral",
+)
+_GALAXY10_DECALS = (
+    "disturbed",
+    "merging",
+    "round smooth",
+    "in-between round smooth",
+    "cigar shaped smooth",
+    "barred spiral",
+    "unbarred tight spiral",
+    "unbarred loose spiral",
+    "edge-on without bulge",
+    "edge-on with bulge",
+)
+# Images of each class in the whole files, as their authors list them.
+_SDSS_COUNTS = (3461, 6997, 6292, 394, 1534, 17, 589, 1121, 906, 519)
+_DECALS_COUNTS = (1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873)
+_SDSS_IMAGES, _DECALS_IMAGES = 21_785, 17_736
+_SDSS_PIXELS, _DECALS_PIXELS = 69, 256  # DECaLS exists in 69 pixels, too
+
+Arrays = tuple[NDArray[Any], "NDArray[Any] | None", "list[str] | None"]
+
+
+def read_images(path: str | PathLike[str], split: str | None = None) -> ImageSet:
+    """Read images and their labels.
+
+    Parameters
+    ----------
+    path : path
+        An ``.npz`` file with arrays such as ``images`` and ``labels``, or ``x_train``, ``y_train``,
+        ``x_test`` and ``y_test``, and perhaps the names of the ``classes``; an HDF5 file, such as
+        Galaxy10 SDSS or DECaLS with ``images`` and ``ans``; an idx file of images, whose labels lie beside it; or
+        a folder with idx files, or with a folder of pictures for each class, perhaps inside
+        ``train``, ``val`` and ``test``.
+    split : {"train", "val", "test"}, optional
+        Part of a file that has such parts, see :func:`image_splits`; "train" there by default.
+
+    Returns
+    -------
+    ImageSet
+        Classes without an image among these are left out, and the others renumbered. They have
+        their names where the file has them or is known: of a part of Galaxy10 in 69 pixels that may
+        be SDSS or DECaLS they are numbers.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    InputError
+        If there are no images in it, or labels do not belong to them, or there is no such split.
+    """
+    path = Path(path)
+    splits = image_splits(path)
+    if splits and split is None:
+        split = "train"
+    if split is not None and splits and split not in splits:
+        raise InputError(f"{path} has no split {split!r}, only {', '.join(splits)}")
+    images, labels, names = _reader(path)(path, split if splits else None)
+    tensor = _channels_first(images, path)
+    if labels is None:
+        return ImageSet(tensor)
+    if labels.shape != (len(tensor),) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"{path}: labels of shape {labels.shape} and type {labels.dtype} are no class "
+            f"numbers of {len(tensor)} images"
+        )
+    return ImageSet(tensor, *_present(labels, names, path))
+
+
+def image_splits(path: str | PathLike[str]) -> list[str]:
+    """The parts ("train", "val", "test") that a file or folder of images is divided into.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}")
+    if path.is_dir():
+        names = [file.name for file in path.iterdir()]
+    elif path.suffix == ".npz":
+        with _npz(path) as arrays:
+            names = [name.removeprefix("x_") for name in arrays if name.startswith("x_")]
+    else:
+        return []
+    found = {s for s in _SPLITS for other in _SPLITS[s] for n in names if _is_split(n, other)}
+    return [split for split in _SPLITS if split in found]
+
+
+def _is_split(name: str, split: str) -> bool:
+    return name == split or (name.startswith(f"{split}-") and "idx3" in name)
+
+
+def _reader(path: Path) -> Callable[[Path, str | None], Arrays]:
+    if path.is_dir():
+        return _read_folder
+    if path.suffix == ".npz":
+        return _read_npz
+    if path.suffix in (".h5", ".hdf5"):
+        return _read_hdf5
+    if "idx" in path.name:
+        return _read_idx_pair
+    raise InputError(
+        f"{path} is no file of images: give .npz, .h5, an idx file or a folder of pictures"
+    )
+
+
+@contextmanager
+def _npz(path: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Open the arrays of an npz file, each read where it is asked for.
+
+    The file is opened here, because `numpy.load` does not close a damaged one.
+    """
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise InputError(f"{path} is not an npz file, or it is cut short")
+        file.seek(0)
+        with reading(path, "npz file"), np.load(file, allow_pickle=False) as arrays:
+            yield arrays
+
+
+def _read_npz(path: Path, split: str | None) -> Arrays:
+    with _npz(path) as arrays:
+        if split is not None:
+            return arrays[f"x_{split}"], arrays.get(f"y_{split}"), _names(arrays)
+        return _pick(arrays, _IMAGES, path), _pick(arrays, _LABELS), _names(arrays)
+
+
+def _read_hdf5(path: Path, split: str | None) -> Arrays:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            images, labels = _pick(file, _IMAGES, path), _pick(file, _LABELS)
+            names = _names(file)
+            if names is None and "ans" in file:
+                names = _galaxy10_names(images.shape, file["ans"][()])
+            return images[()], None if labels is None else labels[()], names
+    except OSError as error:
+        raise InputError(f"{path} is not an HDF5 file: {error}") from error
+
+
+def _galaxy10_names(shape: tuple[int, ...], labels: NDArray[Any]) -> list[str] | None:
+    """Names of the classes of Galaxy10 SDSS or DECaLS, None where the file may be either or neither.
+
+    The files differ in the number of images and, mostly, in their size. A part of one of them has
+    no more images of any class than the whole.
+    """
+    sdss, decals = list(_GALAXY10_SDSS), list(_GALAXY10_DECALS)
+    if len(labels) in (_SDSS_IMAGES, _DECALS_IMAGES):
+        return sdss if len(labels) == _SDSS_IMAGES else decals
+    if _DECALS_PIXELS in shape[1:]:
+        return decals
+    if _SDSS_PIXELS not in shape[1:] or labels.dtype.kind not in "iu" or labels.ndim != 1:
+        return None
+    if len(labels) == 0 or labels.min() < 0 or labels.max() > 9:
+        return None
+    counts = np.bincount(labels, minlength=10)
+    may_be_sdss = bool((counts <= _SDSS_COUNTS).all())
+    may_be_decals = bool((counts <= _DECALS_COUNTS).all())
+    if may_be_sdss == may_be_decals:
+        return None
+    return sdss if may_be_sdss else decals
+
+
+def _pick(arrays: Mapping[str, Any], names: tuple[str, ...], path: Path | None = None) -> Any:
+    for name in names:
+        if name in arrays:
+            return arrays[name]
+    if path is not None:
+        raise InputError(f"{path} has no images: none of {', '.join(names)}, only {list(arrays)}")
+    return None
+
+
+def _names(arrays: Mapping[str, Any]) -> list[str] | None:
+    if "classes" not in arrays:
+        return None
+    return [n.decode() if isinstance(n, bytes) else str(n) for n in arrays["classes"][()]]
+
+
+def _read_idx_pair(path: Path, split: str | None) -> Arrays:
+    labels = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    found = labels != path and labels.exists()
+    return _read_idx(path), _read_idx(labels).astype(np.int64) if found else None, None
+
+
+def _read_idx(path: Path) -> NDArray[np.uint8]:
+    """Bytes 0, 0, 8 (for uint8) and the number of axes; their lengths, big-endian; the values."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise InputError(f"{path} is not a gzip file: {error}") from error
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
+        raise InputError(f"{path} is not an idx file of bytes")
+    shape = np.frombuffer(raw, ">u4", raw[3], offset=4).astype(int)
+    values = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
+    if len(values) != shape.prod():
+        raise InputError(f"{path} is truncated: {len(values)} values of {shape.prod()}")
+    return values.reshape(shape)
+
+
+def _read_folder(path: Path, split: str | None) -> Arrays:
+    for name in _SPLITS[split] if split is not None else ():
+        if (path / name).is_dir():
+            return _read_pictures(path / name)
+        for file in path.glob(f"{name}-*idx3*"):
+            return _read_idx_pair(file, None)
+    return _read_pictures(path)
+
+
+def _read_pictures(path: Path) -> Arrays:
+    from PIL import Image, UnidentifiedImageError
+
+    folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    images, labels = [], []
+    for label, folder in enumerate(folders or [path]):
+        for file in _pictures(folder):
+            try:
+                with Image.open(file) as picture:
+                    images.append(_pixels(picture))
+            except (UnidentifiedImageError, OSError) as error:
+                raise InputError(f"{file} is not a picture: {error}") from error
+            labels.append(label)
+            (shape, kind), first = ((i.shape, i.dtype.name) for i in (images[-1], images[0]))
+            if (shape, kind) != first:
+                raise InputError(
+                    f"{file} has shape {shape} and type {kind}, the pictures before it {first[0]} "
+                    f"and {first[1]}: they must have one size and one depth"
+                )
+    if not images:
+        raise InputError(f"{path} holds no pictures ({', '.join(_PICTURES)})")
+    names = [folder.name for folder in folders]
+    return np.stack(images), np.array(labels) if folders else None, names or None
+
+
+def _pixels(picture: Any) -> NDArray[Any]:
+    """Bytes, one or three a pixel; of grey pictures of more than 8 bits their values."""
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        return np.asarray(picture)
+    return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.iterdir()) if file.suffix.lower() in _PICTURES)
+
+
+def _channels_first(images: NDArray[Any], path: Path) -> torch.Tensor:
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4 or images.dtype.kind not in "uif":
+        raise InputError(f"{path}: an array of shape {images.shape}, {images.dtype}, is no images")
+    if images.shape[-1] < min(images.shape[1:3]):
+        images = np.moveaxis(images, -1, 1)
+    if images.dtype != np.uint8:
+        images = images.astype(np.float32)
+    return torch.from_numpy(np.array(images))  # a copy: idx arrays cannot be written to
+
+
+def _present(
+    labels: NDArray[Any], names: list[str] | None, path: Path
+) -> tuple[torch.Tensor, list[str]]:
+    """Labels counted without gaps, and the names of those that occur."""
+    found, index = np.unique(labels, return_inverse=True)
+    if names is not None and not 0 <= found[0] <= found[-1] < len(names):
+        raise InputError(f"{path}: labels {found[0]} to {found[-1]} for {len(names)} classes")
+    chosen = [names[i] if names else str(i) for i in found.tolist()]
+    return torch.from_numpy(index.astype(np.int64)), chosen

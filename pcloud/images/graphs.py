@@ -1,0 +1,143 @@
+"""Images as graphs: bright pixels as a cloud of points, or all pixels on a regular grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pcloud.images.image_set import as_floating
+from pcloud.models.registry import build_model, register_model
+from pcloud.nn.graph.knn import knn_graph
+from pcloud.nn.layout import RaggedLayout
+
+__all__ = ["PixelCloud", "grid_graph", "pixel_cloud", "pixel_graph"]
+
+
+def pixel_cloud(images: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels above a threshold as points.
+
+    Parameters
+    ----------
+    images : Tensor, shape (B, C, H, W)
+        The images, uint8 or float.
+    threshold : float
+        A pixel becomes a point if its largest colour exceeds this.
+
+    Returns
+    -------
+    x : Tensor, shape (N, C)
+        Colours of the points, floating-point numbers.
+    pos : Tensor, shape (N, 2)
+        Their positions, row and column, in units of half the longer side and relative to the
+        middle: -1 to 1.
+    batch : Tensor, shape (N,)
+        Their image, sorted; a dark image has no points.
+    """
+    images = as_floating(images)
+    batch, row, column = (images.amax(dim=1) > threshold).nonzero(as_tuple=True)
+    height, width = images.shape[-2:]
+    middle = torch.tensor([height - 1, width - 1], device=images.device) / 2
+    pos = (torch.stack([row, column], dim=-1) - middle) / (max(height, width) / 2)
+    return images[batch, :, row, column], pos.to(images.dtype), batch
+
+
+def grid_graph(height: int, width: int, *, diagonals: bool = False) -> Tensor:
+    """Edges between neighbouring pixels of a regular grid, in both directions.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the image; pixel (row, column) is node ``row * width + column``.
+    diagonals : bool
+        Whether pixels that touch at a corner are neighbours.
+
+    Returns
+    -------
+    Tensor, shape (2, E)
+        Edges ``(source, target)``.
+    """
+    nodes = torch.arange(height * width).view(height, width)
+    pairs = [(nodes[:, :-1], nodes[:, 1:]), (nodes[:-1], nodes[1:])]
+    if diagonals:
+        pairs += [(nodes[:-1, :-1], nodes[1:, 1:]), (nodes[:-1, 1:], nodes[1:, :-1])]
+    edges = torch.cat([torch.stack([a.flatten(), b.flatten()]) for a, b in pairs], dim=1)
+    return torch.cat([edges, edges.flip(0)], dim=1)
+
+
+def pixel_graph(images: Tensor, k: int, threshold: float = 0.0) -> Any:
+    """Bright pixels, each with edges from its `k` nearest, as a PyG batch.
+
+    Parameters
+    ----------
+    images : Tensor, shape (B, C, H, W)
+        The images.
+    k : int
+        Number of neighbours.
+    threshold : float
+        As of :func:`pixel_cloud`.
+
+    Returns
+    -------
+    torch_geometric.data.Data
+        With ``x``, ``pos``, ``edge_index`` and ``batch``.
+    """
+    from torch_geometric.data import Data
+
+    x, pos, batch = pixel_cloud(images, threshold)
+    return Data(x=x, pos=pos, edge_index=knn_graph(pos, batch, k), batch=batch)
+
+
+@register_model(
+    "pixel_cloud",
+    paper="1902.08570",
+    year=2019,
+    use="sparse images, as graphs",
+    kind="image",
+    symmetries=(),
+)
+class PixelCloud(nn.Module):
+    """A network on clouds that sees the bright pixels of an image.
+
+    Parameters
+    ----------
+    in_channels : int
+        Colours of the images.
+    num_classes : int
+        Classes C.
+    network : str
+        Name of the network, such as ``"particlenet_lite"`` or ``"dgcnn"``; it sees the colours and
+        the position of each point, and seeks neighbours by position.
+    threshold : float
+        As of :func:`pixel_cloud`, in the units that networks on images see.
+    **options
+        Of the network.
+    """
+
+    frequencies: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        network: str = "particlenet_lite",
+        threshold: float = 0.5,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.threshold = threshold
+        frequencies = torch.tensor([[127.1, 269.5], [311.7, 183.3]])
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        options = {"coordinates": "identity"} | options
+        self.network = build_model(network, in_channels + 2, num_classes, **options)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of ``images (B, in_channels, H, W)``."""
+        x, pos, batch = pixel_cloud(images, self.threshold)
+        # Of pixels at one distance some would be neighbours by chance, another chance in another
+        # batch: a thousandth of the image's side, different everywhere, tells them apart.
+        apart = pos + 1e-3 * torch.sin(pos @ self.frequencies)
+        layout = RaggedLayout.from_batch(batch, num_jets=len(images))
+        return self.network(torch.cat([x, pos], dim=-1), apart, batch, layout)

@@ -1,0 +1,147 @@
+"""Networks on jet images as taggers of clouds: they see the same jets and keep the same contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pcloud.images.jet_images import JetImages
+from pcloud.images.resnet import Bottleneck, ResNet
+from pcloud.models.registry import register_model
+from pcloud.nn.layout import RaggedLayout, as_layout
+from pcloud.nn.numerics.precision import without_autocast
+
+__all__ = ["JetImageTagger", "image_cnn", "image_resnext"]
+
+
+class JetImageTagger(nn.Module):
+    """A network on the image of a jet.
+
+    The image holds fractions of a jet spread over a thousand pixels; they are multiplied by the
+    number of pixels on a side, so that a first layer gets numbers of order one.
+
+    Parameters
+    ----------
+    images : JetImages
+        Makes the images.
+    network : torch.nn.Module
+        ``network(images) -> logits (B, C)``.
+    """
+
+    def __init__(self, images: JetImages, network: nn.Module) -> None:
+        super().__init__()
+        self.images = images
+        self.network = network
+
+    def forward(
+        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+    ) -> Tensor:
+        """Logits (B, C) from ``p4 (N, 4)`` in GeV and ``batch (N,)``; `x` for the charge alone."""
+        layout = as_layout(batch, layout)
+        with without_autocast(p4):  # bfloat16 would misplace particles
+            images = self.images(x, p4, layout) * self.images.pixels
+        return self.network(images.to(_dtype(self.network)))
+
+
+@register_model(
+    "image_cnn", paper="1701.08784", year=2017, use="a baseline on jet images", inputs="p4"
+)
+def image_cnn(
+    in_features: int,
+    num_classes: int = 2,
+    *,
+    channels: Sequence[str] = ("pt", "count"),
+    charge: int | None = None,
+    pixels: int = 37,
+    half_width: float = 0.8,
+    width: int = 32,
+    dropout: float = 0.1,
+) -> JetImageTagger:
+    """Plain CNN on jet images: four convolutions with batch normalisation, two max-pools.
+
+    Parameters
+    ----------
+    in_features : int
+        Features per particle F, not used but for the charge.
+    num_classes : int
+        Classes C.
+    channels, charge, pixels, half_width
+        As of :class:`~pcloud.images.JetImages`.
+    width : int
+        Channels of the first two convolutions, and half of the others'.
+    dropout : float
+        Before the last layer.
+
+    References
+    ----------
+    Kasieczka et al., Deep-learning top taggers or the end of QCD?,
+    https://arxiv.org/abs/1701.08784: the idea; ours is smaller and has batch normalisation.
+    """
+    images = JetImages(channels, pixels=pixels, half_width=half_width, charge=charge)
+    return JetImageTagger(images, _cnn(len(images.channels), num_classes, width, dropout))
+
+
+@register_model(
+    "image_resnext", paper="1902.08570", year=2019, use="the best of jet images", inputs="p4"
+)
+def image_resnext(
+    in_features: int,
+    num_classes: int = 2,
+    *,
+    channels: Sequence[str] = ("pt",),
+    charge: int | None = None,
+    pixels: int = 64,
+    half_width: float = 0.8,
+    dropout: float = 0.5,
+    **options: Any,
+) -> JetImageTagger:
+    """ResNeXt-50 on jet images, with a quarter of the usual channels.
+
+    Parameters
+    ----------
+    in_features : int
+        Features per particle F, not used but for the charge.
+    num_classes : int
+        Classes C.
+    channels, charge, pixels, half_width
+        As of :class:`~pcloud.images.JetImages`.
+    dropout : float
+        Before the last layer.
+    **options
+        Of :class:`~pcloud.images.ResNet`, such as ``blocks``.
+
+    References
+    ----------
+    Xie et al., https://arxiv.org/abs/1611.05431; in the form of Qu and Gouskos,
+    https://arxiv.org/abs/1902.08570.
+    """
+    images = JetImages(channels, pixels=pixels, half_width=half_width, charge=charge)
+    usual: dict[str, Any] = {"width": 16, "block": Bottleneck, "cardinality": 32, "inner": 32}
+    network = ResNet(len(images.channels), num_classes, dropout=dropout, **usual | options)
+    return JetImageTagger(images, network)
+
+
+def _cnn(in_channels: int, num_classes: int, width: int, dropout: float) -> nn.Sequential:
+    def block(before: int, after: int) -> tuple[nn.Module, ...]:
+        conv = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        return conv, nn.BatchNorm2d(after), nn.ReLU()
+
+    return nn.Sequential(
+        *block(in_channels, width),
+        *block(width, width),
+        nn.MaxPool2d(2),
+        *block(width, 2 * width),
+        *block(2 * width, 2 * width),
+        nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(3),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(9 * 2 * width, num_classes),
+    )
+
+
+def _dtype(network: nn.Module) -> torch.dtype:
+    return next(network.parameters()).dtype

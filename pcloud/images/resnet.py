@@ -1,0 +1,254 @@
+"""Residual networks whose layers can be exchanged, with the parameter names of torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pcloud.errors import InputError
+from pcloud.images.layers import PLAIN, Layers, group_layers
+from pcloud.models.registry import register_model
+
+__all__ = ["BasicBlock", "Bottleneck", "ResNet", "group_resnet34", "load_pretrained", "resnet34"]
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels before.
+    width : int
+        Channels of the convolutions, and after.
+    stride : int
+        Of the first convolution.
+    layers : Layers
+        Ordinary or equivariant.
+    """
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int, layers: Layers) -> None:
+        super().__init__()
+        self.conv1 = layers.conv(in_channels, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = layers.norm(width)
+        self.relu = nn.ReLU()
+        self.conv2 = layers.conv(width, width, 3, padding=1, bias=False)
+        self.bn2 = layers.norm(width)
+        self.downsample = _shortcut(in_channels, width, stride, layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps to maps, smaller by the stride."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu(y + self.downsample(x))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 in groups of channels and 1x1 convolutions beside a shortcut (ResNeXt).
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels before.
+    width : int
+        A quarter of the channels after.
+    stride : int
+        Of the 3x3 convolution.
+    layers : Layers
+        Ordinary ones: convolutions on a group know no groups of channels.
+    cardinality : int
+        Groups of channels of the 3x3 convolution.
+    inner : int
+        Channels of the 3x3 convolution.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        layers: Layers,
+        *,
+        cardinality: int,
+        inner: int,
+    ) -> None:
+        super().__init__()
+        out = width * self.expansion
+        self.conv1 = layers.conv(in_channels, inner, 1, bias=False)
+        self.bn1 = layers.norm(inner)
+        self.conv2 = layers.conv(
+            inner, inner, 3, stride=stride, padding=1, bias=False, groups=cardinality
+        )
+        self.bn2 = layers.norm(inner)
+        self.conv3 = layers.conv(inner, out, 1, bias=False)
+        self.bn3 = layers.norm(out)
+        self.relu = nn.ReLU()
+        self.downsample = _shortcut(in_channels, out, stride, layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps to maps, smaller by the stride."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return self.relu(y + self.downsample(x))
+
+
+class ResNet(nn.Module):
+    """Residual network: a 7x7 convolution, four stages of blocks, the mean over pixels.
+
+    Parameters
+    ----------
+    in_channels : int
+        Colours of the images.
+    num_classes : int
+        Classes C.
+    blocks : sequence of int
+        Number of blocks in each stage.
+    width : int
+        Channels of the first stage; each further one doubles them.
+    block : type
+        :class:`BasicBlock` or :class:`Bottleneck`.
+    cardinality, inner : int
+        Of :class:`Bottleneck`: groups of channels, and channels in the first stage.
+    dropout : float
+        Before the last layer.
+    layers : Layers
+        Ordinary or equivariant.
+
+    References
+    ----------
+    He et al., Deep residual learning for image recognition, https://arxiv.org/abs/1512.03385;
+    Xie et al., Aggregated residual transformations, https://arxiv.org/abs/1611.05431.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        width: int = 64,
+        block: type[BasicBlock | Bottleneck] = BasicBlock,
+        cardinality: int = 1,
+        inner: int = 0,
+        dropout: float = 0.0,
+        layers: Layers = PLAIN,
+    ) -> None:
+        super().__init__()
+        self.conv1 = layers.lift(in_channels, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = layers.norm(width)
+        self.relu = nn.ReLU()
+        self.maxpool = layers.max_pool(3, 2, 1)
+        before = width
+        for i, number in enumerate(blocks):
+            options = {"cardinality": cardinality, "inner": inner * 2**i} if inner else {}
+            stage = []
+            for j in range(number):
+                stride = 2 if i > 0 and j == 0 else 1
+                stage.append(block(before, width * 2**i, stride, layers, **options))
+                before = width * 2**i * block.expansion
+            self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
+        self.pool = layers.pool()
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(before, num_classes)
+        self.stages = [f"layer{i + 1}" for i in range(len(blocks))]
+        _initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of ``images (B, in_channels, H, W)``."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        for stage in self.stages:
+            x = self.get_submodule(stage)(x)
+        return self.fc(self.dropout(self.pool(x).mean(dim=(-2, -1))))
+
+
+@register_model(
+    "resnet34", paper="1512.03385", year=2015, use="photographs", kind="image", symmetries=()
+)
+def resnet34(in_channels: int, num_classes: int, **options: Any) -> ResNet:
+    """ResNet-34, with the parameter names of torchvision."""
+    return ResNet(in_channels, num_classes, **options)
+
+
+@register_model(
+    "group_resnet34",
+    paper="1602.07576",
+    year=2016,
+    use="photographs without a preferred direction",
+    kind="image",
+    symmetries=("rotation",),
+)
+def group_resnet34(
+    in_channels: int, num_classes: int, *, group: str = "p4", **options: Any
+) -> ResNet:
+    """ResNet-34 with a score that is invariant under a group of rotations and mirrors.
+
+    Parameters
+    ----------
+    in_channels, num_classes
+        As of :class:`ResNet`.
+    group : {"p4", "p4m", "c8", "d8"}
+        Quarter turns without and with mirrors, turns by 45 degrees without and with mirrors.
+    **options
+        Of :class:`ResNet`; by default as many weights as with 64 ordinary channels. With ``width``
+        divided by the number of orientations there is as much to compute as in the ordinary one.
+    """
+    layers = group_layers(group)
+    return ResNet(in_channels, num_classes, layers=layers, **{"width": layers.width(64)} | options)
+
+
+def load_pretrained(model: ResNet, path: str | PathLike[str]) -> None:
+    """Take weights from a state dict such as torchvision's, and leave the changed head as it is.
+
+    The last layer is taken where it has the same shape. A first layer for another number of colours
+    is refused.
+
+    Raises
+    ------
+    InputError
+        If the weights are not those of this architecture.
+    """
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    own = model.state_dict()
+    kept = {
+        name: value
+        for name, value in weights.items()
+        if not (name.startswith("fc.") and name in own and own[name].shape != value.shape)
+    }
+    wrong = [
+        name
+        for name in own.keys() | kept.keys()
+        if not name.startswith("fc.")
+        and (name not in own or name not in kept or own[name].shape != kept[name].shape)
+    ]
+    if wrong:
+        raise InputError(
+            f"{path} does not hold the weights of this network: {len(wrong)} do not fit, such as "
+            f"{min(wrong)}"
+        )
+    model.load_state_dict(own | kept)
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int, layers: Layers) -> nn.Module:
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return nn.Sequential(
+        layers.conv(in_channels, out_channels, 1, stride=stride, bias=False),
+        layers.norm(out_channels),
+    )
+
+
+def _initialise(model: nn.Module) -> None:
+    """He's initialisation; torchvision's counts the outputs, we the inputs, orientations too."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 2:
+            nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+            assert "conv" in name or "downsample" in name

@@ -1,0 +1,258 @@
+"""Looking inside a CNN: its filters, what they answer to each class, and what it gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.evaluation.figures.style import WIDTH, figure_style, new_figure
+from pcloud.images.group_conv import GroupConv2d, LiftingConv2d
+from pcloud.images.image_set import ScaledNetwork, check_scale
+
+__all__ = [
+    "activation_figure",
+    "average_image_figure",
+    "class_activations",
+    "filter_figure",
+    "misclassified_figure",
+]
+
+
+def convolutions(model: nn.Module) -> dict[str, nn.Conv2d | LiftingConv2d | GroupConv2d]:
+    """The convolutions of a network by their names, those of a run without the scale of inputs."""
+    if isinstance(model, ScaledNetwork):
+        model = model.network
+    modules = dict(model.named_modules())
+    kinds = (nn.Conv2d, LiftingConv2d, GroupConv2d)
+    return {name: layer for name, layer in modules.items() if isinstance(layer, kinds)}
+
+
+@figure_style()
+def filter_figure(model: nn.Module, layer: str | None = None, *, most: int = 32) -> Figure:
+    """The filters of a convolution, a row for each channel of its input or orientation.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network.
+    layer : str, optional
+        Name of a convolution; by default the first.
+    most : int
+        Draw no more filters than that.
+
+    Returns
+    -------
+    Figure
+        Blue is negative, red positive, on one scale for all.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such convolution.
+    InputError
+        If there is none at all.
+    """
+    known = convolutions(model)
+    if not known:
+        raise InputError("this network has no convolution whose filters could be drawn")
+    name = layer or next(iter(known))
+    if name not in known:
+        raise UnknownNameError("convolution", name, known)
+    module = known[name]
+    if isinstance(module, LiftingConv2d):
+        shown = module.filters().detach().cpu()[:, :, 0]  # (C_out, G, k, k)
+    else:
+        shown = module.weight.detach().cpu().flatten(1, -3)  # (C_out, C_in [G], k, k)
+    shown = shown[:most, :8]
+    figure, panels = _tiles(shown.shape[1], len(shown))
+    largest = float(shown.abs().max())
+    for i, axes in enumerate(panels):
+        row, column = divmod(i, len(shown))
+        _show(axes, shown[column, row].numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
+    figure.suptitle(f"filters of {name}", fontsize=11)
+    return figure
+
+
+def class_activations(
+    model: nn.Module, images: Tensor, labels: ArrayLike, *, batch_size: int = 128
+) -> dict[str, NDArray[np.floating]]:
+    """Mean answer of each convolution to each class, after ReLU.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network, in evaluation mode.
+    images : Tensor, shape (B, C, H, W)
+        As the network takes them: stored images, uint8 or float, for the ``run.model()`` of a run.
+    labels : array of int, shape (B,)
+        True classes.
+    batch_size : int
+        Images at a time.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (classes, channels)
+        By the names of the convolutions; mean over images, pixels and orientations.
+
+    Raises
+    ------
+    InputError
+        If the images are integers, and the network does not know their scale.
+    """
+    check_scale(model, images)
+    truth = torch.as_tensor(np.asarray(labels))
+    number = int(truth.max()) + 1
+    counts = torch.bincount(truth, minlength=number).clamp(min=1)
+    sums: dict[str, Tensor] = {}
+
+    def record(name: str, members: Tensor, maps: Tensor) -> None:
+        answers = maps.detach().relu().flatten(2).mean(-1).double().cpu()
+        total = sums.setdefault(name, torch.zeros(number, answers.shape[1], dtype=torch.float64))
+        total.index_add_(0, members, answers)
+
+    for start in range(0, len(images), batch_size):
+        members = truth[start : start + batch_size]
+        hooks = [
+            layer.register_forward_hook(
+                lambda _, inputs, maps, name=name, members=members: record(name, members, maps)
+            )
+            for name, layer in convolutions(model).items()
+        ]
+        try:
+            with torch.no_grad():
+                model(images[start : start + batch_size])
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return {name: (total / counts.unsqueeze(-1)).numpy() for name, total in sums.items()}
+
+
+@figure_style()
+def activation_figure(
+    activations: dict[str, NDArray[np.floating]], classes: Sequence[str]
+) -> Figure:
+    """`class_activations` as a panel for each layer: classes down, channels across.
+
+    Each channel is relative to its largest class.
+    """
+    figure, panels = new_figure(
+        0.5 + len(activations) * (0.75 + 0.2 * len(classes)), rows=len(activations)
+    )
+    for axes, (name, values) in zip(panels, activations.items(), strict=True):
+        largest = values.max(axis=0, keepdims=True)
+        share = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0)
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        axes.set_yticks(range(len(classes)), classes, fontsize=9, parse_math=False)
+        axes.set_xticks([])
+        axes.set_title(f"{name}: {values.shape[1]} channels", loc="left", fontsize=10)
+        axes.grid(False)
+    panels[-1].set_xlabel("channel (mean answer, relative to its best class)")
+    return figure
+
+
+@figure_style()
+def misclassified_figure(
+    images: Tensor,
+    labels: ArrayLike,
+    scores: NDArray[np.floating],
+    classes: Sequence[str],
+    *,
+    most: int = 12,
+) -> Figure:
+    """Images that a network gets wrong, the surest first, with the scores of both classes.
+
+    Parameters
+    ----------
+    images : Tensor, shape (B, C, H, W)
+        As they are stored.
+    labels : array of int, shape (B,)
+        True classes.
+    scores : ndarray, shape (B, C)
+        Probabilities.
+    classes : sequence of str
+        Names of the classes.
+    most : int
+        Draw no more than that.
+
+    Raises
+    ------
+    InputError
+        If all are right.
+    """
+    truth = np.asarray(labels)
+    guess = scores.argmax(axis=1)
+    wrong = np.flatnonzero(guess != truth)
+    if len(wrong) == 0:
+        raise InputError(f"all {len(truth)} images are classified rightly")
+    wrong = wrong[np.argsort(-scores[wrong, guess[wrong]], kind="stable")][:most]
+    figure, panels = _tiles(-(-len(wrong) // 4), 4, title=0.42)
+    for axes in panels[len(wrong) :]:
+        axes.set_axis_off()
+    for axes, i in zip(panels, wrong, strict=False):
+        _show(axes, _picture(images[i]), cmap="gray")
+        said = f"{classes[guess[i]]} {scores[i, guess[i]]:.2f}"
+        true = f"is {classes[truth[i]]} {scores[i, truth[i]]:.2f}"
+        axes.set_title(f"{said}\n{true}", fontsize=7.5, parse_math=False)
+    return figure
+
+
+@figure_style()
+def average_image_figure(
+    images: Tensor, labels: ArrayLike, classes: Sequence[str], *, channel: int = 0
+) -> Figure:
+    """Mean image of each class, logarithmic, all on one scale of colours.
+
+    Parameters
+    ----------
+    images : Tensor, shape (B, C, H, W)
+        Such as jet images.
+    labels : array of int, shape (B,)
+        Classes.
+    classes : sequence of str
+        Names of the classes.
+    channel : int
+        Which channel to draw.
+    """
+    from matplotlib.colors import LogNorm
+
+    truth = np.asarray(labels)
+    means = [images[truth == c, channel].double().mean(0).numpy() for c in range(len(classes))]
+    top = max(mean.max() for mean in means)
+    figure, panels = _tiles(-(-len(classes) // 2), 2, title=0.25)
+    for axes in panels[len(classes) :]:
+        axes.set_axis_off()
+    for axes, mean, name in zip(panels, means, classes, strict=False):
+        shown = np.ma.masked_less_equal(mean, 1e-5 * top)
+        drawn = _show(axes, shown, cmap="viridis", norm=LogNorm(1e-5 * top, top))
+        axes.set_title(name, fontsize=11, parse_math=False)
+    figure.colorbar(drawn, ax=panels, shrink=0.75, label="mean of the pixel")
+    return figure
+
+
+def _tiles(rows: int, columns: int, *, title: float = 0.0) -> tuple[Figure, list[Axes]]:
+    side = WIDTH / columns
+    return new_figure(rows * (side + title) + 0.3, rows, columns)
+
+
+def _show(axes: Axes, values: Any, **options: Any) -> Any:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    return axes.imshow(values, interpolation="nearest", **options)
+
+
+def _picture(image: Tensor) -> NDArray[Any]:
+    """An image (C, H, W) as matplotlib draws it: grey, or colours between 0 and 1."""
+    values = image.detach().cpu().numpy()
+    if len(values) != 3:
+        return values[0]
+    return np.moveaxis(values, 0, -1) / max(float(values.max()), 1e-12)

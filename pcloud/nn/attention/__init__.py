@@ -1,0 +1,1 @@
+"""Attention between the particles of a jet, with biases by pair features."""

@@ -1,0 +1,1 @@
+"""Neighbours and graphs of particles, and convolutions on their edges."""

@@ -1,0 +1,231 @@
+"""Search for the nearest neighbours of each particle in its own jet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pcloud.errors import MissingExtraError, UnknownNameError
+from pcloud.nn.graph.distances import distance_keys, rounded, squared_distances
+from pcloud.nn.graph.knn_by_sorting import NeighborKeys
+from pcloud.nn.layout import DenseBlock, RaggedLayout
+from pcloud.nn.numerics.derivatives import kernel_allowed
+from pcloud.nn.numerics.operations import counted
+
+__all__ = ["knn", "knn_graph"]
+
+_MAX_PAIRS = 2**23  # distances held at a time for one very long jet: 64 MiB of float64
+_MIN_TREE_POINTS = 2000  # from which a k-d tree is twice as fast as all pairs, in two dimensions
+_MAX_TREE_DIM = 8  # up to which it is faster at all
+_SPARE_NEIGHBORS = 4  # asked of a tree beyond k, which shows ties
+_MAX_TREE_NEIGHBORS = 256  # asked of a tree; where more points tie, all pairs are measured
+
+
+def _operations(pos: Tensor, layout: RaggedLayout, *_: object, **__: object) -> int:
+    """Operations of the products of all ordered pairs of a jet, whichever search is used."""
+    pairs = 2 * layout.num_pairs - layout.num_particles
+    return 2 * pairs * pos.shape[1]
+
+
+@counted(_operations)
+@torch.no_grad()
+def knn(
+    pos: Tensor, layout: RaggedLayout, k: int, *, loop: bool = False, backend: str = "torch"
+) -> Tensor:
+    """Indices of the `k` nearest neighbours of each particle in its own jet, nearest first.
+
+    A particle is never its own neighbour, even when another coincides with it, unless `loop`. A jet
+    of n < k + 1 particles has n - 1 neighbours for each; the missing ones are `N`, one past the
+    last particle, so that a gather from features with a row of zeros appended gives zeros for them.
+
+    Parameters
+    ----------
+    pos : Tensor, shape (N, D)
+        Coordinates. Distances are Euclidean and computed in float32 at least.
+    layout : RaggedLayout
+        Jets of the batch.
+    k : int
+        Number of neighbours.
+    loop : bool
+        Whether a particle counts as its own nearest neighbour.
+    backend : {"torch", "torch_cluster"}
+        ``"torch"`` measures all pairs of a jet in blocks, in memory that grows with the number of
+        particles and not with its square; on a CPU, clouds of 2000 points and more in up to 8
+        dimensions are searched by a k-d tree. ``"torch_cluster"`` (extra ``ext``) uses its own.
+
+    Returns
+    -------
+    Tensor, shape (N, k)
+        Particle indices in the batch, `N` for a missing neighbour.
+
+    Raises
+    ------
+    ValueError
+        If `k` is not positive.
+    UnknownNameError
+        If there is no such backend.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if backend not in _BACKENDS:
+        raise UnknownNameError("neighbour search", backend, _BACKENDS)
+    pos = pos.detach()
+    if pos.dtype in (torch.float16, torch.bfloat16):
+        pos = pos.float()  # half precision merges neighbours
+    neighbors = _BACKENDS[backend](pos, layout, k if loop else k + 1)
+    return neighbors if loop else _without_self(neighbors)
+
+
+def knn_graph(
+    pos: Tensor, batch: Tensor, k: int, *, loop: bool = False, backend: str = "torch"
+) -> Tensor:
+    """Edges from the `k` nearest neighbours of each particle in its own jet.
+
+    The edge list of :func:`knn`, for PyG layers; it takes ``batch (N,)`` and leaves out missing
+    neighbours.
+
+    Returns
+    -------
+    Tensor, shape (2, E)
+        Edges ``(source, target)``, messages flowing from neighbour to particle.
+    """
+    source = knn(pos, RaggedLayout.from_batch(batch), k, loop=loop, backend=backend)
+    target = torch.arange(len(source), device=source.device).unsqueeze(1).expand_as(source)
+    real = source < len(source)
+    return torch.stack([source[real], target[real]])
+
+
+def _without_self(neighbors: Tensor) -> Tensor:
+    """Of ``neighbors (N, k + 1)``, self always first, the others."""
+    return neighbors[:, 1:]
+
+
+def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
+    """Self, then the nearest others, from masked distances, one dense block at a time."""
+    if not layout.blocks:
+        return torch.empty(0, k, dtype=torch.long, device=pos.device)
+    nearest = NeighborKeys(pos, layout).nearest if _can_sort_keys(pos) else partial(_by_topk, pos)
+    dense = [_nearest_in_block(pos, block, k, nearest) for block in layout.blocks]
+    slots, first = layout.flatten(dense), layout.ptr[:-1].index_select(0, layout.batch)
+    count = layout.counts.index_select(0, layout.batch)  # (N,)
+    exists = slots < count.unsqueeze(1)
+    return torch.where(exists, slots + first.unsqueeze(1), pos.shape[0])
+
+
+def _nearest_in_block(
+    pos: Tensor, block: DenseBlock, k: int, nearest: Callable[[DenseBlock, int], Tensor]
+) -> Tensor:
+    """Slots (b, P, k); where there is none, some empty slot."""
+    if _suits_tree(pos, block):
+        return _by_trees(pos, block, k)
+    size = block.index.shape[1]
+    if k <= size:  # `min` and `len` would fix the size of an exported network
+        return nearest(block, k)
+    return F.pad(nearest(block, size), (0, k - size), value=size)
+
+
+def _can_sort_keys(pos: Tensor) -> bool:
+    """True if numpy's vectorised sort can be used (about 5x faster than `topk`)."""
+    return kernel_allowed(pos) and pos.device.type == "cpu"
+
+
+def _by_topk(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
+    """Slots (b, P, k) of the nearest: on any device, in any precision, and without values."""
+    x = block.gather(pos).double()  # (b, P, D)
+    b, size, _ = x.shape
+    slot, empty = torch.arange(size, device=x.device), None if block.full else ~block.mask
+    if b * size * size <= _MAX_PAIRS:
+        return _rows_by_topk(x, x, slot, k, empty)
+    chunk = max(1, _MAX_PAIRS // (b * size))
+    rows = zip(x.split(chunk, 1), slot.split(chunk), strict=True)
+    return torch.cat([_rows_by_topk(query, x, i, k, empty) for query, i in rows], 1)
+
+
+def _rows_by_topk(
+    query: Tensor, x: Tensor, itself: Tensor, k: int, empty: Tensor | None = None
+) -> Tensor:
+    """The same (b, R, k) for the points ``query (b, R, D)`` in the slots ``itself (R,)``."""
+    keys = distance_keys(squared_distances(query, x))  # (b, R, P)
+    if empty is not None:
+        keys = keys.masked_fill(empty.unsqueeze(1), torch.inf)
+    # Self first even when others coincide with it, and even when its position is not finite.
+    slot = torch.arange(x.shape[1], device=x.device)
+    keys = keys.masked_fill(itself.unsqueeze(1) == slot, -torch.inf)
+    return keys.topk(k, dim=-1, largest=False).indices
+
+
+def _suits_tree(pos: Tensor, block: DenseBlock) -> bool:
+    """True if the jets of a block are to be searched by trees, which know no infinite positions."""
+    return (
+        block.index.shape[1] >= _MIN_TREE_POINTS
+        and pos.shape[1] <= _MAX_TREE_DIM
+        and _can_sort_keys(pos)
+        and bool(block.gather(pos).isfinite().all())
+    )
+
+
+def _by_trees(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
+    """Slots (b, P, k) of the nearest, from a tree for each jet."""
+    x, lengths = block.gather(pos).double(), block.mask.sum(1).tolist()
+    trees = [_nearest_in_tree(jet[:n], k) for jet, n in zip(x.unbind(), lengths, strict=True)]
+    return torch.stack([F.pad(t, (0, 0, 0, x.shape[1] - len(t))) for t in trees])
+
+
+def _nearest_in_tree(jet: Tensor, k: int) -> Tensor:
+    """Self, then the nearest others of ``jet (n, D)``; n where none is left."""
+    from scipy.spatial import KDTree
+
+    n, tree = len(jet), KDTree(jet.numpy())
+    slots = jet.new_full((n, k), n, dtype=torch.long)
+    rows, k = torch.arange(n), min(k, n)
+    size = min(k + _SPARE_NEIGHBORS, n)
+    while len(rows) and size <= _MAX_TREE_NEIGHBORS:
+        candidates = torch.from_numpy(tree.query(jet[rows].numpy(), k=range(1, size + 1))[1])
+        nearest, certain = _in_order(jet, rows, candidates, k)
+        slots[rows[certain], :k] = nearest[certain]
+        rows, size = rows[~certain], size if size == n else min(2 * size, n)
+    for some in rows.split(max(1, _MAX_PAIRS // n)) if len(rows) else ():
+        slots[some, :k] = _rows_by_topk(jet[some].unsqueeze(0), jet.unsqueeze(0), some, k)[0]
+    return slots
+
+
+def _in_order(jet: Tensor, rows: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The first k of ``candidates (R, m)`` by the rule, and for which rows no other can be among them."""
+    candidates = candidates.sort(1).values  # by place first: the sort by distance is stable
+    squares = rounded((jet[rows].unsqueeze(1) - jet[candidates]).square().sum(-1))
+    squares = squares.masked_fill(candidates == rows.unsqueeze(1), -1.0)  # self first
+    squares, order = squares.sort(dim=1, stable=True)
+    everything = candidates.shape[1] == len(jet)
+    certain = (squares[:, 0] < 0) & (squares[:, k - 1] < squares[:, -1]) | everything
+    return candidates.gather(1, order[:, :k]), certain
+
+
+def _torch_cluster(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
+    """The same from `torch_cluster`, whose edge list is brought to self first and (N, k)."""
+    try:
+        from torch_cluster import knn as cluster_knn
+    except ImportError as error:
+        raise MissingExtraError("backend='torch_cluster'", "torch-cluster", "ext") from error
+    n = len(pos)
+    if n == 0:
+        return torch.empty(0, k, dtype=torch.long, device=pos.device)
+    target, source = cluster_knn(pos, pos, k, layout.batch, layout.batch)
+    others = source != target  # self may be absent where more than k particles coincide
+    target, source = target[others], source[others]
+    first = torch.searchsorted(target, torch.arange(n, device=pos.device))
+    rank = torch.arange(len(target), device=pos.device) - first[target]
+    keep = rank < k - 1
+    neighbors = pos.new_full((n, k), n, dtype=torch.long)
+    neighbors[:, 0] = torch.arange(n, device=pos.device)
+    neighbors[target[keep], rank[keep] + 1] = source[keep]
+    return neighbors
+
+
+_BACKENDS: dict[str, Callable[[Tensor, RaggedLayout, int], Tensor]] = {
+    "torch": _all_pairs,
+    "torch_cluster": _torch_cluster,
+}

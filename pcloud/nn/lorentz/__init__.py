@@ -1,0 +1,1 @@
+"""Layers on Minkowski products and spacetime tokens."""

@@ -1,0 +1,1 @@
+"""Kernels and derivatives behind the layers: memory, precision, operations."""

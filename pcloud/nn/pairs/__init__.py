@@ -1,0 +1,1 @@
+"""Layers on all pairs of particles of a jet, by blocks of jets of equal length."""

@@ -1,0 +1,221 @@
+"""Where several opinions on a jet come from: members, dropped entries, or drawn weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.uncertainty.dropout import dropout_switched_on
+from pcloud.uncertainty.laplace import LaplaceHead, softmax_hessian
+from pcloud.uncertainty.last_layer import HeadSplit
+from pcloud.uncertainty.measures import Uncertainty
+from pcloud.uncertainty.variational import MeanFieldHead
+
+if TYPE_CHECKING:
+    from pcloud.training import Run
+    from pcloud.training.inputs import Sample
+
+__all__ = ["METHODS", "Opinions", "default_method", "opinions_of"]
+
+METHODS = ("ensemble", "dropout", "laplace", "variational")
+
+_CHUNK = 10_000  # jets whose opinions are held at a time
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """A source of opinions on any jets.
+
+    Parameters
+    ----------
+    method : str
+        Where they come from.
+    logits : callable
+        ``logits(jets) -> (M, B, C)``, the opinions.
+    facts : dict
+        What was fitted, such as the precision of a prior.
+    """
+
+    method: str
+    logits: Callable[[Sample], NDArray[np.floating]]
+    facts: dict[str, Any]
+
+    def uncertainty(self, jets: Sample) -> Uncertainty:
+        """Mean scores and uncertainties of jets."""
+        starts = range(0, max(len(jets), 1), _CHUNK)
+        return Uncertainty.join([Uncertainty.of(self.logits(jets[s : s + _CHUNK])) for s in starts])
+
+
+def default_method(run: Run) -> str:
+    """The members of an ensemble; of a single network the last-layer Laplace approximation."""
+    return "ensemble" if run.config.ensemble > 1 else "laplace"
+
+
+def opinions_of(
+    run: Run,
+    method: str | None = None,
+    *,
+    samples: int = 50,
+    checkpoint: str = "best",
+    batch_size: int = 512,
+    seed: int = 0,
+) -> Opinions:
+    """Several opinions from one run.
+
+    Parameters
+    ----------
+    run : Run
+        The trained tagger, or an ensemble.
+    method : str, optional
+        ``"ensemble"``: its members. ``"dropout"``: passes with dropout switched on. ``"laplace"``:
+        last-layer weights drawn from the Laplace approximation of their posterior, fitted in one
+        pass over the training jets, or over as many as take some minutes, which then stand for all.
+        ``"variational"``: drawn from Gaussians trained on them. By default the members of an
+        ensemble, else ``"laplace"``.
+    samples : int
+        How many opinions, where they are drawn.
+    checkpoint : str
+        ``"best"`` or ``"last"``.
+    batch_size : int
+        Jets per batch.
+    seed : int
+        Of all that is drawn: the same opinions for every call.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such method.
+    InputError
+        If the run cannot be asked so: no ensemble, no dropout, no linear last layer.
+    """
+    method = method or default_method(run)
+    if method not in METHODS:
+        raise UnknownNameError("method", method, METHODS)
+    if samples < 2:
+        raise InputError(f"samples must be at least 2, got {samples}")
+    if method == "ensemble":
+        return _of_members(run, checkpoint, batch_size)
+    if run.config.ensemble > 1:
+        raise InputError(f"{run.path} is an ensemble: {method} is for one of its members/")
+    batches = _Batches(run, checkpoint, batch_size)
+    if method == "dropout":
+        return _of_dropout(batches, samples, seed)
+    return _of_head(batches, method, samples, seed)
+
+
+def _of_members(run: Run, checkpoint: str, batch_size: int) -> Opinions:
+    if run.config.ensemble < 2:
+        raise InputError(
+            f"{run.path} is no ensemble: pcloud train --ensemble 5 trains one, and the method "
+            "laplace needs none"
+        )
+
+    def logits(jets: Sample) -> NDArray[np.floating]:
+        options: Any = {"checkpoint": checkpoint, "batch_size": batch_size}
+        return np.stack([member.logits(jets, **options) for member in run.members])
+
+    return Opinions("ensemble", logits, {"members": len(run.members)})
+
+
+class _Batches:
+    """The network of a run, and batches of any jets for it."""
+
+    def __init__(self, run: Run, checkpoint: str, batch_size: int) -> None:
+        self.run, self.checkpoint = run, checkpoint
+        self.model = run.network(checkpoint).cpu()
+        self.batch_size = batch_size
+
+    def __call__(self, jets: Sample) -> Iterator[tuple[tuple[Any, ...], Tensor | None]]:
+        """Inputs of the network and labels, batch by batch."""
+        from pcloud.training.inputs import make_dataset, make_loader, network_inputs
+
+        data = make_dataset(jets, self.run.feature_set)
+        for batch in make_loader(data, self.batch_size):
+            yield tuple(network_inputs(batch)), batch.y
+
+    def training_jets(self) -> Sample:
+        """The jets that the run was trained on."""
+        from pcloud.training.data import load_splits
+
+        return load_splits(self.run.config, "train")[0]
+
+
+def _of_dropout(batches: _Batches, samples: int, seed: int) -> Opinions:
+    with dropout_switched_on(batches.model):
+        pass  # says that there is none before any work is done
+
+    @torch.no_grad()
+    def logits(jets: Sample) -> NDArray[np.floating]:
+        found = []
+        with torch.random.fork_rng(devices=[]), dropout_switched_on(batches.model):
+            torch.manual_seed(seed)
+            for inputs, _ in batches(jets):
+                passes = [batches.model(*inputs).double() for _ in range(samples)]
+                found.append(torch.stack(passes))
+        return torch.cat(found, dim=1).numpy()
+
+    return Opinions("dropout", logits, {"passes": samples})
+
+
+def _of_head(batches: _Batches, method: str, samples: int, seed: int) -> Opinions:
+    jets = batches.training_jets()
+    first, _ = next(batches(jets[: batches.batch_size]))
+    split = HeadSplit(batches.model, *first)
+    fit = _fit_laplace if method == "laplace" else _fit_mean_field
+    head, facts = fit(batches, split, jets)
+
+    def logits(jets: Sample) -> NDArray[np.floating]:
+        found = []
+        for inputs, _ in batches(jets):
+            generator = torch.Generator().manual_seed(seed)  # the same weights for every batch
+            found.append(head.sample(split.features(*inputs), samples, generator))
+        return torch.cat(found, dim=1).numpy()
+
+    return Opinions(method, logits, {"samples": samples, **facts})
+
+
+def _fit_laplace(
+    batches: _Batches, split: HeadSplit, jets: Sample
+) -> tuple[LaplaceHead, dict[str, Any]]:
+    from pcloud.studies.budget import affordable_jets
+
+    weight = split.weight
+    hessian, loss = weight.new_zeros(weight.numel(), weight.numel()), 0.0
+    seen = affordable_jets(
+        batches.run, jets, passes=2, most=len(jets), checkpoint=batches.checkpoint
+    )
+    chosen = jets[np.linspace(0, len(jets) - 1, seen).astype(int)] if seen < len(jets) else jets
+    for inputs, labels in batches(chosen):
+        features = split.features(*inputs)
+        logits = features @ weight.T
+        loss += float(F.cross_entropy(logits, _labels(labels), reduction="sum"))
+        hessian += softmax_hessian(features, logits.softmax(-1))
+    share = seen / len(jets)
+    head = LaplaceHead(weight, hessian / share, loss / share)
+    return head, {
+        "training_jets": len(jets),
+        "seen_jets": seen,
+        "prior_precision": head.prior_precision,
+    }
+
+
+def _fit_mean_field(
+    batches: _Batches, split: HeadSplit, jets: Sample
+) -> tuple[MeanFieldHead, dict[str, Any]]:
+    found = [(split.features(*inputs), _labels(labels)) for inputs, labels in batches(jets)]
+    features, labels = (torch.cat(part) for part in zip(*found, strict=True))
+    head = MeanFieldHead.fit(split.weight, features, labels)
+    return head, {"training_jets": len(jets)}
+
+
+def _labels(labels: Tensor | None) -> Tensor:
+    assert labels is not None  # a run has labelled training jets
+    return labels

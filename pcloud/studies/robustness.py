@@ -1,0 +1,252 @@
+"""Robustness of a run: what ``pcloud evaluate --robustness`` measures and leaves in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from pcloud.errors import InputError
+from pcloud.evaluation.dependence import Dependence, measure_dependence, signal_scores
+from pcloud.evaluation.robustness import Robustness, measure_robustness
+from pcloud.evaluation.robustness_transformations import TRANSFORMATIONS
+from pcloud.evaluation.scores import Scores
+from pcloud.evaluation.sculpting import Sculpting, measure_sculpting
+from pcloud.evaluation.working_points import efficiency_threshold
+from pcloud.features import FeatureSet
+from pcloud.io.jets import FlatJets
+from pcloud.observables import jet_observables
+from pcloud.studies.budget import affordable_jets
+from pcloud.training.data import load_splits
+from pcloud.training.run import Run
+
+__all__ = ["ROBUSTNESS_FILE", "StoredRobustness", "read_robustness", "robustness_run"]
+
+ROBUSTNESS_FILE = "robustness.json"
+
+_JETS = 2000
+_PASSING_BACKGROUND = 25  # jets, which know a rejection to 20 %
+_OBSERVABLES = ("pt", "mass", "multiplicity")
+_SIMULATIONS: dict[str, dict[str, Any]] = {
+    "with multi-parton interactions": {"mpi": True},
+    "tune 4C, with multi-parton interactions": {"tune": 5, "mpi": True},
+}
+
+
+@dataclass(frozen=True)
+class StoredRobustness:
+    """Everything measured about how a run treats jets of other kinds.
+
+    Parameters
+    ----------
+    robustness : Robustness
+        What changed jets do.
+    dependence : list of Dependence
+        What passes a cut against pT, mass and multiplicity.
+    sculpting : list of Sculpting
+        What cuts do to the mass of the background.
+    signal, background : str
+        Names of the classes.
+    """
+
+    robustness: Robustness
+    dependence: list[Dependence]
+    sculpting: list[Sculpting]
+    signal: str
+    background: str
+
+    def write(self, folder: Path) -> Path:
+        """Write ``robustness.json``."""
+        values = {
+            "robustness": self.robustness.to_dict(),
+            "dependence": [d.to_dict() for d in self.dependence],
+            "sculpting": [s.to_dict() for s in self.sculpting],
+            "signal": self.signal,
+            "background": self.background,
+        }
+        path = folder / ROBUSTNESS_FILE
+        path.write_text(json.dumps(values) + "\n", encoding="utf-8")
+        return path
+
+    def sculpting_rows(self) -> list[list[str]]:
+        """A table of the mass sculpting, a row for each cut."""
+        rows = [[f"{self.signal} kept", f"{self.background} left", "distance", "of blind draws"]]
+        for cut in self.sculpting:
+            noise = str(cut.noise)
+            rows.append([f"{cut.efficiency:g}", f"{cut.jets:,}", str(cut.distance), noise])
+        return rows
+
+
+def robustness_run(
+    run: Run,
+    *,
+    jets: int | None = None,
+    efficiency: float = 0.5,
+    signal: str | None = None,
+    background: str | None = None,
+    checkpoint: str = "best",
+    batch_size: int = 512,
+    simulations: int = 0,
+    workers: int = 1,
+    scores: np.ndarray | None = None,
+    seed: int = 0,
+    advance: Callable[[], Any] = lambda: None,
+) -> StoredRobustness:
+    """Measure how a run treats changed jets, and jets of different kinematics.
+
+    Written to ``robustness.json`` in its folder.
+
+    Parameters
+    ----------
+    run : Run
+        The trained tagger.
+    jets : int, optional
+        Test jets to change; by default 2000, or as many more as leave 25 background jets beyond
+        the cut, or what the network passes in some minutes. All test jets are scored once for
+        dependence and sculpting.
+    efficiency : float
+        Signal efficiency of the cut.
+    signal, background : str, optional
+        As for :func:`pcloud.evaluate`; of more than two classes the signal must be named.
+    checkpoint, batch_size
+        As for :meth:`Run.predict`.
+    simulations : int
+        Jets to simulate with each of some other settings (extra ``sim``); 0 for none.
+    workers : int
+        Processes that simulate; with more than one the calling script needs the guard
+        ``if __name__ == "__main__":``.
+    scores : ndarray, shape (B, C), optional
+        Of all test jets, where they are known.
+    seed : int
+        Of the random changes and the simulation.
+    advance : callable
+        Called after every scoring and every simulation.
+
+    Raises
+    ------
+    InputError
+        If there are no labels, or of more than two classes no signal is named.
+    MissingExtraError
+        If jets are to be simulated and Pythia is not installed.
+    """
+    if jets is not None and jets < 2:
+        raise InputError(f"robustness needs at least 2 jets, got {jets}")
+    if not isinstance(run.tagger(checkpoint).feature_set, FeatureSet):
+        raise InputError("robustness is for networks on jets, and this one takes images")
+    if len(run.classes) > 2 and signal is None:
+        raise InputError(f"which of {', '.join(run.classes)} is the signal?")
+    others = _simulated(run, simulations, seed, workers, advance)
+    (test,) = load_splits(run.config, "test")
+    options: dict[str, Any] = {
+        "classes": run.classes,
+        "signal": signal,
+        "background": background,
+    }
+
+    def predict(some: ak.Array) -> np.ndarray:
+        return run.predict(some, checkpoint=checkpoint, batch_size=batch_size)
+
+    labels = np.asarray(test.label)
+    if scores is None:
+        scores = predict(test)
+    if jets is None:
+        sample = Scores.check(labels, scores, run.classes)
+        most = _jets_with_passing_background(sample, efficiency, signal, background)
+        passes = number_of_scorings(0)
+        jets = affordable_jets(run, test, passes=passes, most=most, checkpoint=checkpoint)
+    robustness = measure_robustness(
+        predict,
+        test[:jets],
+        efficiency=efficiency,
+        others=others,
+        seed=seed,
+        advance=advance,
+        **options,
+    )
+    observables = jet_observables(FlatJets.from_awkward(test))
+    dependence = measure_dependence(
+        labels,
+        scores,
+        {name: observables[name] for name in _OBSERVABLES},
+        efficiency=efficiency,
+        **options,
+    )
+    sculpting = measure_sculpting(labels, scores, observables["mass"], seed=seed, **options)
+    stored = StoredRobustness(robustness, dependence, sculpting, *_names(**options))
+    stored.write(run.path)
+    return stored
+
+
+def _jets_with_passing_background(
+    sample: Scores, efficiency: float, signal: str | None, background: str | None
+) -> int:
+    """Number of jets, of which enough background passes the cut for errors to be drawn from."""
+    values, is_signal, is_background = signal_scores(sample, signal, background)
+    passed = is_background & (values >= efficiency_threshold(values[is_signal], efficiency))
+    return max(_JETS, int(np.searchsorted(np.cumsum(passed), _PASSING_BACKGROUND)) + 1)
+
+
+def number_of_scorings(simulations: int) -> int:
+    """How often :func:`robustness_run` calls `advance`."""
+    changes = sum(len(t.strengths) for t in TRANSFORMATIONS.values())
+    return 1 + changes + (2 * (1 + len(_SIMULATIONS)) if simulations else 0)
+
+
+def read_robustness(folder: str | Path) -> StoredRobustness:
+    """Read the ``robustness.json`` of a run folder.
+
+    Raises
+    ------
+    InputError
+        If it is not what ``pcloud evaluate --robustness`` writes.
+    """
+    path = Path(folder) / ROBUSTNESS_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return StoredRobustness(
+            Robustness.from_dict(values["robustness"]),
+            [Dependence.from_dict(d) for d in values["dependence"]],
+            [Sculpting.from_dict(s) for s in values["sculpting"]],
+            values["signal"],
+            values["background"],
+        )
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} holds no robustness ({error}): write it anew with pcloud evaluate --robustness"
+        ) from None
+
+
+def _names(classes: list[str], signal: str | None, background: str | None) -> tuple[str, str]:
+    if len(classes) == 2:
+        target = signal or next(name for name in reversed(classes) if name != background)
+        return target, next(name for name in classes if name != target)
+    return str(signal), background or "the rest"
+
+
+def _simulated(
+    run: Run, number: int, seed: int, workers: int, advance: Callable[[], Any]
+) -> dict[str, ak.Array]:
+    """Jets of other simulations, and of the recipe itself with as many jets."""
+    if not number:
+        return {}
+    from pcloud.simulate import simulate_jets
+    from pcloud.simulate.sample import CLASSES
+
+    if list(CLASSES) != list(run.classes):
+        raise InputError(
+            f"simulated jets are {', '.join(CLASSES)}, the run knows {', '.join(run.classes)}: "
+            f"leave --simulations out"
+        )
+    settings: dict[str, dict[str, Any]] = {"the recipe again": {}, **_SIMULATIONS}
+    found = {}
+    for name, options in settings.items():
+        jets = simulate_jets(number, seed=1000 + seed, workers=workers, progress=False, **options)
+        advance()
+        needed = (*run.feature_set.columns, *run.feature_set.jet_columns)
+        found[name] = jets[[*needed, "p4", "label"]]
+    return found

@@ -1,0 +1,144 @@
+"""Pairs against a double loop, their features against vector."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import vector
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcloud import kinematics as kin
+from pcloud.nn import RaggedLayout
+from pcloud.nn.attention.pair_bias import PairBias, Pairs, interactions
+
+pytestmark = pytest.mark.rounding
+
+COUNTS = [1, 7, 0, 30, 2, 29, 5]
+
+
+def layout_of(counts=COUNTS) -> RaggedLayout:
+    return RaggedLayout.from_ptr(torch.tensor([0, *counts]).cumsum(0))
+
+
+def jets(counts=COUNTS, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    pt, eta, phi = torch.rand(3, sum(counts), generator=generator, dtype=torch.float64)
+    return kin.from_pt_eta_phi_mass(50 * pt + 0.5, 2 * eta, 3 + 0.8 * phi, torch.tensor(0.14))
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=20))
+def test_every_pair_of_a_jet_is_listed_once(counts):
+    layout = layout_of(counts)
+    pairs = Pairs.of(layout)
+    expected = [
+        (j, i)
+        for a, b in itertools.pairwise(layout.ptr.tolist())
+        for i, j in itertools.combinations_with_replacement(range(a, b), 2)
+    ]
+    assert sorted(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == sorted(expected)
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=20))
+def test_every_two_slots_know_their_pair(counts):
+    layout = layout_of(counts)
+    pairs = Pairs.of(layout)
+    m = layout.num_pairs
+    for block, index in zip(layout.blocks, pairs.index, strict=True):
+        assert torch.equal(index == m, ~block.mask.unsqueeze(1).expand_as(index))
+        both = block.mask.unsqueeze(1) & block.mask.unsqueeze(2)
+        rows, columns = (block.index.unsqueeze(d).expand_as(index)[both] for d in (2, 1))
+        assert torch.equal(pairs.first[index[both]], torch.maximum(rows, columns))
+        assert torch.equal(pairs.second[index[both]], torch.minimum(rows, columns))
+    if m:
+        flat = torch.cat([index.flatten() for index in pairs.index])
+        assert torch.equal(flat[pairs.ordered], torch.arange(m).expand(2, m))
+
+
+def test_pairs_spread_to_both_orders_and_padding_to_minus_infinity():
+    layout = layout_of()
+    pairs = Pairs.of(layout)
+    x = torch.randn(layout.num_pairs, 3)
+    for block, dense in zip(layout.blocks, pairs.spread(x), strict=True):
+        real = block.mask[:, None, None, :].expand_as(dense)
+        assert (dense[~real] == -torch.inf).all()
+        both = real & block.mask[:, None, :, None]
+        assert torch.equal(dense.where(both, 0), dense.mT.where(both, 0))
+
+
+def test_the_gradient_of_a_pair_is_the_sum_over_both_orders():
+    layout = layout_of([2, 1, 4, 3])
+    pairs = Pairs.of(layout)
+    x = torch.randn(layout.num_pairs, 2, dtype=torch.float64, requires_grad=True)
+
+    def real(x):  # queries in empty slots have no gradient
+        queries = [block.mask[:, None, :, None] for block in layout.blocks]
+        dense = zip(pairs.spread(x), queries, strict=True)
+        return tuple(d.exp().where(query, 0) for d, query in dense)
+
+    assert torch.autograd.gradcheck(real, (x,))
+
+
+def test_interactions_are_those_of_vector():
+    p4, pairs = jets(), Pairs.of(layout_of())
+    momenta = vector.array(dict(zip(("E", "px", "py", "pz"), p4.numpy().T, strict=True)))
+    a, b = momenta[pairs.first.numpy()], momenta[pairs.second.numpy()]
+    delta = a.deltaRapidityPhi(b)
+    softer = np.minimum(a.pt, b.pt)
+    m2 = (a + b).mass2
+    expected = [softer * delta, softer / (a.pt + b.pt), delta, m2]
+    expected = torch.from_numpy(np.log(np.maximum(expected, 1e-8))).T
+    torch.testing.assert_close(interactions(p4, pairs), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_single_precision_is_enough_for_all_but_collinear_pairs():
+    p4, pairs = jets(), Pairs.of(layout_of())
+    error = (interactions(p4.float(), pairs) - interactions(p4, pairs)).abs()
+    apart = pairs.first != pairs.second
+    assert error[apart].quantile(0.99) < 1e-3
+    assert error[apart].median() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "particle", [[0.0, 0, 0, 0], [5.0, 0, 0, 5.0], [5.0, 0, 0, -5.0], [5.0, 3.0, 0, 4.0]]
+)
+def test_strange_particles_have_finite_interactions(particle):
+    p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], particle])
+    assert interactions(p4, Pairs.of(layout_of([2]))).isfinite().all()
+
+
+def test_a_particle_is_no_distance_from_itself_and_coinciding_ones():
+    p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0]]).expand(2, 4)
+    kt, z, delta, _ = interactions(p4, Pairs.of(layout_of([2]))).T
+    lower = torch.full((3,), 1e-8).log()
+    assert torch.equal(kt, lower)
+    assert torch.equal(delta, lower)
+    torch.testing.assert_close(z, torch.full((3,), 0.5).log())
+
+
+def test_half_precision_momenta_are_taken_in_single():
+    p4, pairs = jets().bfloat16(), Pairs.of(layout_of())
+    features = interactions(p4, pairs)
+    assert features.dtype == torch.float32
+    assert torch.equal(features, interactions(p4.float(), pairs))
+
+
+def test_statistics_are_taken_over_the_pairs_of_real_particles():
+    p4, layout = jets().float(), layout_of()
+    bias = PairBias([8], heads=2)
+    bias.embed.norms[0].momentum = 1.0
+    bias(p4, layout)
+    features = interactions(p4, Pairs.of(layout))
+    torch.testing.assert_close(bias.embed.norms[0].running_mean, features.mean(0))
+    torch.testing.assert_close(bias.embed.norms[0].running_var, features.var(0))
+
+
+def test_gradients_flow_where_momenta_want_one_and_in_training_none_does():
+    p4, layout = jets(), layout_of()
+    pairs = Pairs.of(layout)
+    assert not interactions(p4, pairs).requires_grad
+    distinct = pairs.first != pairs.second  # a particle with itself is at the lower bounds
+    torch.autograd.gradcheck(lambda x: interactions(x, pairs)[distinct], p4.requires_grad_())

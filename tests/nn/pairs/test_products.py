@@ -1,0 +1,53 @@
+"""Products with the matrices of pairs against einsum, and their derivatives."""
+
+from __future__ import annotations
+
+import torch
+
+from pcloud.nn import RaggedLayout
+from pcloud.nn.pairs.blocks import PairBlocks
+from pcloud.nn.pairs.products import outer_product, sum_receivers, sum_senders
+
+COUNTS = [3, 20, 1, 0, 20, 18]
+
+
+def setting(counts=COUNTS, columns=2, width=3):
+    torch.manual_seed(0)
+    pairs = PairBlocks.of(RaggedLayout.from_ptr(torch.tensor([0, *counts]).cumsum(0)))
+    slots = len(pairs.source)
+    receiver = torch.randn(slots, width, dtype=torch.float64, requires_grad=True)
+    sender = torch.randn(slots, columns, width, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(pairs.num_pairs, columns, dtype=torch.float64, requires_grad=True)
+    return receiver, sender, weight, pairs
+
+
+def test_products_are_those_of_einsum():
+    receiver, sender, weight, pairs = setting()
+    blocks = pairs.by_block(receiver), pairs.by_block(sender), pairs.pairs_by_block(weight)
+    ours = [
+        pairs.pairs_by_block(outer_product(receiver, sender, pairs)),
+        pairs.by_block(sum_senders(weight, sender, pairs)),
+        pairs.by_block(sum_receivers(weight, receiver, pairs)),
+    ]
+    for r, s, w, *found in zip(*blocks, *ours, strict=True):
+        torch.testing.assert_close(found[0], torch.einsum("bid,bjkd->bijk", r, s))
+        torch.testing.assert_close(found[1], torch.einsum("bijk,bjkd->bid", w, s))
+        torch.testing.assert_close(found[2], torch.einsum("bijk,bid->bjkd", w, r))
+
+
+def test_derivatives_are_those_of_finite_differences():
+    receiver, sender, weight, pairs = setting([2, 3, 0, 1])
+    for function, inputs in (
+        (outer_product, (receiver, sender)),
+        (sum_senders, (weight, sender)),
+        (sum_receivers, (weight, receiver)),
+    ):
+        assert torch.autograd.gradcheck(lambda a, b, f=function: f(a, b, pairs), inputs)
+        assert torch.autograd.gradgradcheck(lambda a, b, f=function: f(a, b, pairs), inputs)
+
+
+def test_views_that_are_not_contiguous_are_taken():
+    _, _, weight, pairs = setting()
+    everywhere = torch.ones(1, 1, 1, dtype=torch.float64).expand(len(pairs.source), 2, 1)
+    (sums,) = sum_senders(weight, everywhere, pairs).t()
+    torch.testing.assert_close(sums.sum(), weight.sum())

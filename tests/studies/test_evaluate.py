@@ -1,0 +1,210 @@
+"""Scores of a trained tagger, from Python and in files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pcloud import JetDataset, JetLoader, Run, train
+from pcloud.errors import InputError
+from pcloud.evaluation import evaluate_scores_file, read_metrics, read_scores
+from pcloud.io import read_jets, write_jets
+from pcloud.studies import evaluate as evaluate_module
+from pcloud.studies.evaluate import evaluate_run, predict_file
+from pcloud.training import TrainConfig, run
+from pcloud.training.folder import write_config
+from tests.training.conftest import TINY, make_jets
+
+
+@pytest.fixture(scope="module")
+def trained(jet_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    options = {"data": jet_file, "model": TINY, "epochs": 2, "batch_size": 64}
+    return train(**options, out=out, progress=False)
+
+
+def test_scores_are_the_softmax_of_the_model(trained: Run) -> None:
+    jets = make_jets(100, seed=5)
+    data = JetDataset(jets, trained.feature_set)
+    batch = next(iter(JetLoader(data, batch_size=100)))
+    with torch.no_grad():
+        logits = trained.model()(batch.x, batch.p4, batch.batch)
+    expected = logits.double().softmax(dim=-1).numpy()
+    assert trained.predict(jets) == pytest.approx(expected, rel=1e-6)
+    assert trained.predict(jets).dtype == np.float64
+
+
+def test_scores_do_not_depend_on_batches_or_chunks(
+    trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jets = make_jets(100, seed=5)
+    expected = trained.predict(jets)
+    assert trained.predict(jets, batch_size=7) == pytest.approx(expected, rel=1e-5)
+    monkeypatch.setattr(run, "_CHUNK", 13)
+    assert trained.predict(jets) == pytest.approx(expected, rel=1e-5)
+    assert trained.predict(jets[:0]).shape == (0, 2)
+
+
+def test_a_model_from_a_run_is_in_evaluation_mode(trained: Run) -> None:
+    assert not any(module.training for module in trained.model().modules())
+
+
+def test_evaluating_test_jets_leaves_scores_and_metrics(trained: Run, tmp_path: Path) -> None:
+    table, folder = evaluate_run(trained)
+    assert folder == trained.path
+    assert read_metrics(folder)["auc"].value == table["auc"].value
+    scores = read_scores(folder / "scores.parquet")
+    assert scores.classes == ("a", "b")
+    assert len(scores.labels) == 50
+    assert evaluate_scores_file(folder / "scores.parquet")["auc"].value == table["auc"].value
+
+
+def test_evaluating_another_file_spares_the_runs_own_results(trained: Run, tmp_path: Path) -> None:
+    evaluate_run(trained)
+    before = (trained.path / "metrics.json").read_bytes()
+    write_jets(make_jets(80, seed=9), tmp_path / "other.parquet")
+    table, folder = evaluate_run(trained, str(tmp_path / "other.parquet"))
+    assert folder == trained.path / "evaluations" / "other"
+    assert sum(table.counts) == 80
+    assert (trained.path / "metrics.json").read_bytes() == before
+    _, folder = evaluate_run(trained, split="val")
+    assert folder.name == "val"
+
+
+def test_labels_are_matched_by_the_names_of_the_classes(trained: Run, tmp_path: Path) -> None:
+    jets = make_jets(80, seed=9)
+    write_jets(jets, tmp_path / "same.parquet")
+    turned = ak.with_field(jets, 1 - jets.label, "label")
+    turned.attrs["classes"] = ["b", "a"]
+    write_jets(turned, tmp_path / "turned.parquet")
+    same, _ = evaluate_run(trained, str(tmp_path / "same.parquet"))
+    matched, _ = evaluate_run(trained, str(tmp_path / "turned.parquet"))
+    assert matched["auc"].value == same["auc"].value
+    assert matched["accuracy"].value == same["accuracy"].value
+
+
+def test_jets_of_unknown_classes_are_refused(trained: Run, tmp_path: Path) -> None:
+    jets = make_jets(80, seed=9)
+    jets.attrs["classes"] = ["a", "strange"]
+    write_jets(jets, tmp_path / "strange.parquet")
+    with pytest.raises(InputError, match="cannot be evaluated on strange"):
+        evaluate_run(trained, str(tmp_path / "strange.parquet"))
+
+
+def test_unlabelled_jets_are_predicted_but_not_evaluated(trained: Run, tmp_path: Path) -> None:
+    path = tmp_path / "unlabelled.parquet"
+    write_jets(ak.without_field(make_jets(80, seed=9), "label"), path)
+    with pytest.raises(InputError, match="pcloud predict"):
+        evaluate_run(trained, str(path))
+    assert predict_file(trained, str(path), tmp_path / "scores.parquet") == 80
+    assert pq.read_table(tmp_path / "scores.parquet").column_names == ["score_a", "score_b"]
+
+
+@pytest.mark.parametrize("chunk_size", [7, 1000])
+def test_a_predicted_file_has_the_scores_of_all_jets_in_order(
+    trained: Run, tmp_path: Path, chunk_size: int
+) -> None:
+    jets = make_jets(80, seed=9)
+    write_jets(jets, tmp_path / "jets.parquet")
+    out, seen = tmp_path / "scores.parquet", []
+    number = predict_file(
+        trained,
+        str(tmp_path / "jets.parquet"),
+        out,
+        chunk_size=chunk_size,
+        advance=seen.append,
+    )
+    assert number == sum(seen) == 80
+    table = pq.read_table(out)
+    assert table.column_names == ["label", "score_a", "score_b"]
+    assert json.loads(table.schema.metadata[b"classes"]) == ["a", "b"]
+    assert table["label"].to_pylist() == jets.label.tolist()
+    assert table["score_b"].to_numpy() == pytest.approx(trained.predict(jets)[:, 1], rel=1e-5)
+
+
+def test_an_interrupted_prediction_leaves_no_file(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jets(make_jets(80, seed=9), tmp_path / "jets.parquet")
+    (tmp_path / "out").mkdir()
+
+    def interrupt(jets: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(
+            trained,
+            str(tmp_path / "jets.parquet"),
+            tmp_path / "out" / "scores.parquet",
+            chunk_size=20,
+            advance=interrupt,
+        )
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_output_of_a_prediction_is_checked_before_it_starts(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unexpected(*args: Any, **options: Any) -> Any:
+        raise AssertionError("read jets in vain")
+
+    monkeypatch.setattr(evaluate_module, "iter_jets", unexpected)
+    with pytest.raises(InputError, match=r"must end in \.parquet"):
+        predict_file(trained, "jets.parquet", tmp_path / "scores.csv")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        predict_file(trained, "jets.parquet", tmp_path / "absent" / "scores.parquet")
+    (tmp_path / "scores.parquet").write_text("precious")
+    with pytest.raises(FileExistsError, match="exists already"):
+        predict_file(trained, "jets.parquet", tmp_path / "scores.parquet")
+
+
+def test_jets_without_the_columns_of_the_features_are_refused(
+    jet_file: Path, tmp_path: Path
+) -> None:
+    number = int(ak.sum(ak.num(make_jets(200).p4)))
+    write_jets(make_jets(200, charge=np.ones(number, dtype=int)), tmp_path / "charged.parquet")
+    run = train(
+        data=tmp_path / "charged.parquet",
+        model="pfn",
+        features=["log_pt", "charge"],
+        epochs=1,
+        batch_size=64,
+        out=tmp_path / "run",
+        progress=False,
+    )
+    with pytest.raises(InputError, match="need charge, which these jets do not have"):
+        evaluate_run(run, str(jet_file))
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no run at"):
+        Run(tmp_path / "absent")
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        Run(tmp_path)
+
+
+def test_a_run_without_a_finished_epoch_says_so(tmp_path: Path) -> None:
+    options = {"data": "simulated", "model": "pfn", "out": str(tmp_path)}
+    write_config(tmp_path, TrainConfig.from_dict(options))
+    run = Run(tmp_path)
+    assert not run.finished
+    with pytest.raises(InputError, match=r"has no checkpoint 'best'.*continue it with"):
+        run.model()
+
+
+def test_a_run_on_stored_momenta_of_jets_refuses_jets_without(options, tmp_path):
+    jets = make_jets(200)
+    total = {c: 1.05 * ak.sum(jets.p4[c], axis=1) for c in ("E", "px", "py", "pz")}
+    write_jets(ak.with_field(jets, ak.zip(total), "jet_p4"), tmp_path / "stored.parquet")
+    run = train(**options | {"data": str(tmp_path / "stored.parquet")})
+    assert run.feature_set.reference == "stored"
+    assert run.predict(read_jets(tmp_path / "stored.parquet")[:5]).shape == (5, 2)
+    with pytest.raises(InputError, match="need jet_p4, which these jets do not have"):
+        run.predict(jets[:5])
