@@ -183,7 +183,7 @@ def measure_calibration(
         raise InputError(
             f"bins must be at least 1 and num_bootstrap at least 2, got {bins} and {num_bootstrap}"
         )
-    sample = Scores.check(labels, scores, classes)
+    sample = Scores.from_arrays(labels, scores, classes)
     p = probabilities(sample)
     diagrams = _diagrams(p, sample, bins)
     spread = bootstrap(

@@ -219,7 +219,7 @@ def fit_calibration(
     """
     if method not in CALIBRATIONS:
         raise UnknownNameError("calibration", method, CALIBRATIONS)
-    sample = Scores.check(labels, scores)
+    sample = Scores.from_arrays(labels, scores)
     return CALIBRATIONS[method](probabilities(sample), sample.labels)
 
 

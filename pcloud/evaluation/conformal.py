@@ -77,7 +77,7 @@ def fit_conformal(
     """
     if not 0 < alpha < 1:
         raise InputError(f"alpha must be between 0 and 1, got {alpha:g}")
-    sample = Scores.check(labels, scores)
+    sample = Scores.from_arrays(labels, scores)
     p = probabilities(sample)
     of_truth = p[np.arange(len(p)), sample.labels]
     if not by_class:

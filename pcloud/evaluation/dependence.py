@@ -104,7 +104,7 @@ def measure_dependence(
     """
     if bins < 1:
         raise InputError(f"bins must be at least 1, got {bins}")
-    sample = Scores.check(labels, scores, classes)
+    sample = Scores.from_arrays(labels, scores, classes)
     options: dict[str, Any] = {
         "classes": sample.classes,
         "signal": signal,
@@ -143,13 +143,13 @@ def signal_scores(
     """
     if len(sample.classes) == 2:
         target = binary_signal(sample, signal, background)
-        return sample.of(target), sample.labels == target, sample.labels != target
+        return sample.discriminant(target), sample.labels == target, sample.labels != target
     if signal is None:
         raise InputError(f"which of {', '.join(sample.classes)} is the signal?")
     target = sample.index(signal)
     against = None if background is None else sample.index(background)
     others = sample.labels != target if against is None else sample.labels == against
-    return sample.of(target, against), sample.labels == target, others
+    return sample.discriminant(target, against), sample.labels == target, others
 
 
 def _rate(passed: NDArray[np.bool_]) -> Measured | None:

@@ -19,7 +19,7 @@ Floats = NDArray[np.floating]
 Weights = NDArray[np.uint8]
 
 
-class Estimate(ABC):
+class Metric(ABC):
     """A quantity estimated from the jets of a sample.
 
     Attributes
@@ -47,7 +47,7 @@ class Estimate(ABC):
 
 
 @dataclass(frozen=True)
-class Accuracy(Estimate):
+class Accuracy(Metric):
     """Fraction of jets whose most probable class is the true one."""
 
     correct: NDArray[np.bool_]
@@ -72,7 +72,7 @@ class Accuracy(Estimate):
 
 
 @dataclass(frozen=True)
-class Area(Estimate):
+class Area(Metric):
     """Area under the ROC curve of one task."""
 
     task: Task
@@ -98,7 +98,7 @@ class Area(Estimate):
 
 
 @dataclass(frozen=True)
-class MacroArea(Estimate):
+class MacroArea(Metric):
     """Mean area of several tasks, each class against the rest, each counting the same."""
 
     areas: Sequence[Area]
@@ -123,7 +123,7 @@ class MacroArea(Estimate):
 
 
 @dataclass(frozen=True)
-class Rejection(Estimate):
+class Rejection(Metric):
     """Inverse of the background efficiency at a signal efficiency.
 
     Value, interval and limits are those of the background efficiency (`RocPoint`) up to the last
@@ -156,7 +156,7 @@ class Rejection(Estimate):
         return replace(found, bootstrap=bootstrap * value**-2)  # |d(1/x) / dx|
 
 
-def task_estimates(task: Task, position: int, efficiencies: Sequence[float]) -> list[Estimate]:
+def task_estimates(task: Task, position: int, efficiencies: Sequence[float]) -> list[Metric]:
     """Area and rejections of one task."""
     rejections = [Rejection(task, position, e, task.key(f"rejection@{e:g}")) for e in efficiencies]
     return [Area(task, position, task.key("auc")), *rejections]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError
-from pcloud.evaluation.estimates import Accuracy, Area, Estimate, MacroArea, task_estimates
+from pcloud.evaluation.estimates import Accuracy, Area, MacroArea, Metric, task_estimates
 from pcloud.evaluation.measured import CONFIDENCE
 from pcloud.evaluation.pairwise_area import PairwiseArea
 from pcloud.evaluation.resampling import bootstrap, counting_error
@@ -113,7 +113,7 @@ def evaluate(
     >>> print(table["auc"])
     0.89 ± 0.16
     """
-    sample = Scores.check(labels, scores, classes)
+    sample = Scores.from_arrays(labels, scores, classes)
     _check_options(efficiencies, num_bootstrap)
     tasks = discrimination_tasks(sample, signal, background)
     estimates = _estimates(sample, tasks, efficiencies, signal, background)
@@ -156,10 +156,10 @@ def _estimates(
     efficiencies: Sequence[float],
     signal: str | int | None,
     background: str | int | None,
-) -> list[Estimate]:
+) -> list[Metric]:
     of_tasks = [e for i, task in enumerate(tasks) for e in task_estimates(task, i, efficiencies)]
     binary = len(sample.classes) == 2
-    accuracy: list[Estimate] = []
+    accuracy: list[Metric] = []
     if sample.are_probabilities:
         target = binary_signal(sample, signal, background) if binary else None
         accuracy = [Accuracy(sample.predicted(target) == sample.labels, sample.labels)]

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pcloud.evaluation.estimates import Estimate, area_or_limit
+from pcloud.evaluation.estimates import Metric, area_or_limit
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Counts
 from pcloud.evaluation.scores import Scores
@@ -43,7 +43,7 @@ class _Column:
 
 
 @dataclass(frozen=True)
-class PairwiseArea(Estimate):
+class PairwiseArea(Metric):
     """Mean area over ordered pairs of classes, each ranked by the probability of the first.
 
     Jets of other classes play no part in a pair. It is the macro average ``multi_class="ovo"`` of

@@ -198,7 +198,7 @@ def measure_robustness(
     flat = FlatJets.from_awkward(jets)
 
     def scores_of(changed: ak.Array) -> Scores:
-        sample = Scores.check(np.asarray(changed.label), predict(changed), classes)
+        sample = Scores.from_arrays(np.asarray(changed.label), predict(changed), classes)
         advance()
         return sample
 
@@ -226,8 +226,8 @@ def compare_scores(
 ) -> Effect:
     """Effect of a change on the scores of the same jets; `options` are classes, signal, background."""
     classes = options.pop("classes", None)
-    point = _Point.of(Scores.check(labels, before, classes), efficiency, **options)
-    return _paired(point, Scores.check(labels, after, classes), name, strength)
+    point = _Point.of(Scores.from_arrays(labels, before, classes), efficiency, **options)
+    return _paired(point, Scores.from_arrays(labels, after, classes), name, strength)
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ class _Point:
         sample = self.sample
         target = sample.index(self.task.signal)
         against = None if self.background is None else sample.index(self.background)
-        return sample.of(target, 1 - target if len(sample.classes) == 2 else against)
+        return sample.discriminant(target, 1 - target if len(sample.classes) == 2 else against)
 
     def threshold(self, efficiency: float) -> float:
         """Score that a part of the signal reaches."""

@@ -37,7 +37,7 @@ class Scores:
     classes: tuple[str, ...]
 
     @classmethod
-    def check(
+    def from_arrays(
         cls, labels: ArrayLike, values: ArrayLike, classes: Sequence[str] | None = None
     ) -> Scores:
         """Take the caller's arrays, or say what is wrong with them.
@@ -75,7 +75,7 @@ class Scores:
             raise InputError(f"no class {name}: classes are 0 to {len(self.classes) - 1}")
         return int(name)
 
-    def of(self, signal: int, background: int | None = None) -> NDArray[np.floating]:
+    def discriminant(self, signal: int, background: int | None = None) -> NDArray[np.floating]:
         """Score that ranks the jets for a signal, against all others or one background.
 
         A single column is the score of the signal, whichever class that is. Against one
@@ -127,7 +127,7 @@ def read_scores(path: str | Path) -> Scores:
         raise InputError(f"{path}: {table['label'].null_count} jets have no label")
     values = np.stack([table[PREFIX + name].to_numpy() for name in names], axis=1)
     try:
-        return Scores.check(table["label"].to_numpy(), values, names)
+        return Scores.from_arrays(table["label"].to_numpy(), values, names)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 

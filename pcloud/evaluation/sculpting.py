@@ -121,7 +121,7 @@ def measure_sculpting(
     The distance of two histograms is positive even where both are drawn from one distribution, the
     more so the fewer jets are left: ``noise`` says by how much.
     """
-    sample = Scores.check(labels, scores, classes)
+    sample = Scores.from_arrays(labels, scores, classes)
     masses = np.asarray(mass, dtype=np.float64)
     if masses.shape != sample.labels.shape or not np.isfinite(masses).all():
         raise InputError("the mass must be one finite number per jet")

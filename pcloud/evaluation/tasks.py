@@ -84,4 +84,4 @@ def _rank(sample: Scores, signal: int, background: int | None = None) -> Ranking
             )
     labels = sample.labels
     others = labels != signal if background is None else labels == background
-    return Ranking(sample.of(signal, background), labels == signal, others)
+    return Ranking(sample.discriminant(signal, background), labels == signal, others)

@@ -93,7 +93,7 @@ def working_points(
             raise InputError(
                 f"efficiencies and mistag rates must lie between 0 and 1, got {rate:g}"
             )
-    sample = Scores.check(labels, scores, classes)
+    sample = Scores.from_arrays(labels, scores, classes)
     if len(sample.classes) == 2:
         target = binary_signal(sample, signal, background)
         against: int | None = 1 - target
@@ -102,7 +102,7 @@ def working_points(
     else:
         target = sample.index(signal)
         against = None if background is None else sample.index(background)
-    values = sample.of(target, against)
+    values = sample.discriminant(target, against)
     is_signal = sample.labels == target
     others = ~is_signal if against is None else sample.labels == against
     # the ranking sees a score of two classes from the side of its signal

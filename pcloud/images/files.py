@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pcloud.errors import InputError
 from pcloud.images.image_set import ImageSet
-from pcloud.io.files import reading
+from pcloud.io.files import input_errors
 
 __all__ = ["image_splits", "read_images"]
 
@@ -158,7 +158,7 @@ def _npz(path: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
         if not zipfile.is_zipfile(file):
             raise InputError(f"{path} is not an npz file, or it is cut short")
         file.seek(0)
-        with reading(path, "npz file"), np.load(file, allow_pickle=False) as arrays:
+        with input_errors(path, "npz file"), np.load(file, allow_pickle=False) as arrays:
             yield arrays
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pcloud.errors import InputError
 from pcloud.nn.attention.attention import SelfAttention
-from pcloud.nn.attention.pair_bias import Pairs, interactions
+from pcloud.nn.attention.pair_bias import UnorderedPairs, interactions
 
 __all__ = ["PAIR_FEATURES", "AttentionMaps", "attention_maps"]
 
@@ -101,7 +101,7 @@ def attention_maps(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> At
             handle.remove()
     layout = slots[0].layout
     query, key = _pairs(layout)
-    features = interactions(p4, Pairs(query, key, (), query))
+    features = interactions(p4, UnorderedPairs(query, key, (), query))
     return AttentionMaps(
         query, key, features, torch.stack(found), layout.counts[layout.batch[query]]
     )

@@ -19,8 +19,8 @@ from pcloud.batch import JetDataset, JetLoader, batch_arguments, network_argumen
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import Feature, FeatureSet, feature_set
 from pcloud.interpret.attribution_captum import captum_method
-from pcloud.interpret.edges import held_graph, record_graph
-from pcloud.interpret.response import Complete, check_momenta, log_odds, sees_features
+from pcloud.interpret.edges import fixed_graph, record_graph
+from pcloud.interpret.response import CompletenessMixin, check_momenta, log_odds, sees_features
 from pcloud.io.jets import JET_MOMENTUM, MOMENTUM, FlatJets, as_offsets
 from pcloud.nn.graph.coordinates import follow_particles
 from pcloud.nn.layout import RaggedLayout
@@ -41,7 +41,7 @@ _STORED_ANGLES = ("deta", "dphi")
 
 
 @dataclass(frozen=True)
-class Attribution(Complete):
+class Attribution(CompletenessMixin):
     """What each particle and feature adds to the response of its jet.
 
     Parameters
@@ -300,7 +300,7 @@ def _differentiate(
             respond, particle = cloud.respond(batch, extras, space), torch.arange(len(inputs))
             begin, start = start[: len(inputs)], start[len(inputs) :]
             graph = record_graph(cloud.model, batch.x, batch.p4, batch.batch) if hold_graph else []
-            with held_graph(cloud.model, graph) if graph else nullcontext():
+            with fixed_graph(cloud.model, graph) if graph else nullcontext():
                 values = compute(respond, inputs, particle, begin, scale)
                 with torch.no_grad():
                     yield values, respond(inputs, particle), respond(begin, particle)

@@ -15,14 +15,14 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.images.image_set import as_floating, check_scale
 from pcloud.interpret.attribution import METHODS
 from pcloud.interpret.attribution_captum import captum_method
-from pcloud.interpret.response import Complete, log_odds
+from pcloud.interpret.response import CompletenessMixin, log_odds
 from pcloud.nn.numerics.derivatives import frozen
 
 __all__ = ["ImageAttribution", "attribute_images"]
 
 
 @dataclass(frozen=True)
-class ImageAttribution(Complete):
+class ImageAttribution(CompletenessMixin):
     """What each pixel adds to the response of its image.
 
     Parameters

@@ -18,7 +18,7 @@ from pcloud.errors import InputError
 from pcloud.interpret.response import log_odds
 from pcloud.nn.graph.edge_conv import EdgeBlock, EdgeConv
 
-__all__ = ["EdgeImportance", "edge_importance", "held_graph", "record_graph"]
+__all__ = ["EdgeImportance", "edge_importance", "fixed_graph", "record_graph"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def record_graph(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> list
 
 
 @contextmanager
-def held_graph(model: nn.Module, graph: Sequence[Tensor]) -> Iterator[None]:
+def fixed_graph(model: nn.Module, graph: Sequence[Tensor]) -> Iterator[None]:
     """Context in which the blocks of a network use the neighbours of `graph`, whatever they see.
 
     The network is then a continuous function of its features, which it is not while neighbours

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pcloud.errors import InputError
 from pcloud.images.jet_images import JetImages
 
-__all__ = ["Complete", "check_momenta", "log_odds", "sees_features"]
+__all__ = ["CompletenessMixin", "check_momenta", "log_odds", "sees_features"]
 
 
 def log_odds(logits: Tensor, target: int = 1) -> Tensor:
@@ -59,7 +59,7 @@ def check_momenta(model: nn.Module) -> None:
         )
 
 
-class Complete:
+class CompletenessMixin:
     """An attribution that adds up to a change of the response, if it has a baseline."""
 
     method: str

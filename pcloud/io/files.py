@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pcloud.errors import InputError
 
-__all__ = ["SUFFIXES", "Paths", "expand", "new_file", "reading", "sniff"]
+__all__ = ["SUFFIXES", "Paths", "expand_paths", "input_errors", "new_file", "sniff"]
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -34,7 +34,7 @@ _MAGIC = {
 _NAMES = {"hdf5": "an HDF5", "root": "a ROOT", "parquet": "a Parquet", "npz": "an npz"}
 
 
-def expand(paths: Paths) -> list[Path]:
+def expand_paths(paths: Paths) -> list[Path]:
     """Files of a path, a glob pattern, a directory, or a sequence of these.
 
     Raises
@@ -121,7 +121,7 @@ def _hdf5_after_user_block(path: Path) -> bool:
 
 
 @contextmanager
-def reading(path: Path, what: str) -> Iterator[None]:
+def input_errors(path: Path, what: str) -> Iterator[None]:
     """Turn whatever a third-party reader raises on a damaged file into one clear line."""
     try:
         yield

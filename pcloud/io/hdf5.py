@@ -10,9 +10,9 @@ import hdf5plugin  # noqa: F401  (registers the compression filters of PyTables)
 import numpy as np
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.io.files import reading
+from pcloud.io.files import input_errors
 from pcloud.io.pandas_table import FixedFrame, TableFrame
-from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, steps
+from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, aligned_ranges
 
 __all__ = ["PlainHDF5", "open_hdf5"]
 
@@ -37,11 +37,11 @@ def open_hdf5(path: Path, tree: str | None) -> Table:
     InputError
         If the file is damaged, or holds several frames and `tree` does not say which.
     """
-    with reading(path, "HDF5 file"):
+    with input_errors(path, "HDF5 file"):
         # Network file systems often cannot lock, and reading needs no lock.
         file = h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
     try:
-        with reading(path, "HDF5 file"):
+        with input_errors(path, "HDF5 file"):
             group = _find_group(path, file, tree)
             kind = _text(group.attrs.get("pandas_type", ""))
         table: Table
@@ -106,7 +106,7 @@ class PlainHDF5(Table):
         super().__init__(path)
         self._group = group
         self._places: dict[str, tuple[h5py.Dataset, str | None]] = {}
-        with reading(path, "HDF5 file"):
+        with input_errors(path, "HDF5 file"):
             group.visititems(self._add)
 
     def _add(self, name: str, node: h5py.Group | h5py.Dataset) -> None:
@@ -129,7 +129,7 @@ class PlainHDF5(Table):
         for name in names:
             dataset, field = self._places[name]
             if dataset.name not in arrays:
-                with reading(self.path, f"data set {name!r}"):
+                with input_errors(self.path, f"data set {name!r}"):
                     arrays[dataset.name] = dataset[start:stop]
             array = arrays[dataset.name]
             columns[name] = array if field is None else array[field]
@@ -142,7 +142,7 @@ class PlainHDF5(Table):
         largest = max(sets, key=_row_bytes)
         chunk = largest.chunks[0] if largest.chunks else 1
         rows = PIECE_BYTES / (max(1, _row_bytes(largest)) * chunk)
-        return steps(start, stop, chunk * max(1, round(rows)))
+        return aligned_ranges(start, stop, chunk * max(1, round(rows)))
 
     def close(self) -> None:
         """Close the file."""

@@ -9,12 +9,12 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.io.jets import as_offsets
-from pcloud.io.source_columns import Place, describe_shape, own, read
-from pcloud.io.table import Ragged, Table, steps
+from pcloud.io.source_columns import SourceColumn, describe_shape, read, to_native
+from pcloud.io.table import Ragged, Table, aligned_ranges
 
-__all__ = ["FlatLayout", "Layout", "PaddedLayout", "RaggedLayout"]
+__all__ = ["FlatLayout", "Layout", "PaddedLayout", "RaggedStorage"]
 
-Columns = dict[Place, np.ndarray]
+Columns = dict[SourceColumn, np.ndarray]
 
 
 class Layout(ABC):
@@ -37,7 +37,9 @@ class Layout(ABC):
 
     num_jets: int
 
-    def __init__(self, table: Table, particle: Sequence[Place], jet: Sequence[Place]) -> None:
+    def __init__(
+        self, table: Table, particle: Sequence[SourceColumn], jet: Sequence[SourceColumn]
+    ) -> None:
         self.table, self.particle, self.jet = table, list(particle), list(jet)
 
     @abstractmethod
@@ -49,7 +51,7 @@ class Layout(ABC):
         places = [*self.particle, *self.jet]
         return self.table.ranges(list(dict.fromkeys(place.source for place in places)), start, stop)
 
-    def _check_shapes(self, ndim: int, expected: str, per_jet: Sequence[Place]) -> None:
+    def _check_shapes(self, ndim: int, expected: str, per_jet: Sequence[SourceColumn]) -> None:
         first = self.particle[0]
         for place in self.particle:
             if len(place.shape) != ndim:
@@ -68,17 +70,19 @@ class Layout(ABC):
                     f"{self.num_jets} jets",
                 )
 
-    def _own(self, columns: dict[Place, np.ndarray | Ragged]) -> Columns:
-        return {place: own(self.table, place, values) for place, values in columns.items()}
+    def _own(self, columns: dict[SourceColumn, np.ndarray | Ragged]) -> Columns:
+        return {place: to_native(self.table, place, values) for place, values in columns.items()}
 
-    def _error(self, place: Place, what: str) -> InputError:
+    def _error(self, place: SourceColumn, what: str) -> InputError:
         return InputError(f"{self.table.path}: {self.table.noun} {place.reference!r} {what}")
 
 
-class RaggedLayout(Layout):
+class RaggedStorage(Layout):
     """One list per jet: ROOT vectors, Parquet lists."""
 
-    def __init__(self, table: Table, particle: Sequence[Place], jet: Sequence[Place]) -> None:
+    def __init__(
+        self, table: Table, particle: Sequence[SourceColumn], jet: Sequence[SourceColumn]
+    ) -> None:
         super().__init__(table, particle, jet)
         self.num_jets = self.particle[0].shape[0] or 0
         self._check_shapes(2, "expected one list for each jet", self.jet)
@@ -93,7 +97,7 @@ class RaggedLayout(Layout):
         return first.offsets, self._own(columns)
 
     def _content(
-        self, place: Place, column: np.ndarray | Ragged, first: Ragged, start: int
+        self, place: SourceColumn, column: np.ndarray | Ragged, first: Ragged, start: int
     ) -> np.ndarray:
         """Numbers of a list that must be as long as the first in every jet."""
         assert isinstance(column, Ragged)
@@ -115,7 +119,7 @@ class PaddedLayout(Layout):
     ----------
     table, particle, jet
         As for `Layout`.
-    telling : sequence of Place
+    structure_column : sequence of Place
         Columns that tell which slots hold particles: not part of the jets where that is a mask
         or the number of particles.
     is_particle : callable
@@ -125,15 +129,15 @@ class PaddedLayout(Layout):
     def __init__(
         self,
         table: Table,
-        particle: Sequence[Place],
-        jet: Sequence[Place],
-        telling: Sequence[Place],
+        particle: Sequence[SourceColumn],
+        jet: Sequence[SourceColumn],
+        structure_column: Sequence[SourceColumn],
         is_particle: Callable[[list[np.ndarray], int], np.ndarray],
     ) -> None:
         super().__init__(table, particle, jet)
         first = self.particle[0].shape
         self.num_jets = first[0] or 0
-        self._telling, self._is_particle = list(telling), is_particle
+        self._telling, self._is_particle = list(structure_column), is_particle
         self._check_shapes(2, "expected (jets, particles)", self.jet)
         for place in self._telling:
             if place.shape not in (first, first[:1]):
@@ -183,7 +187,7 @@ class FlatLayout(Layout):
     ----------
     table, particle, jet
         As for `Layout`.
-    telling : Place
+    structure_column : Place
         The offsets, or the number of particles of each jet.
     is_counts : bool
         Which of the two.
@@ -192,20 +196,21 @@ class FlatLayout(Layout):
     def __init__(
         self,
         table: Table,
-        particle: Sequence[Place],
-        jet: Sequence[Place],
-        telling: Place,
+        particle: Sequence[SourceColumn],
+        jet: Sequence[SourceColumn],
+        structure_column: SourceColumn,
         is_counts: bool,
     ) -> None:
         super().__init__(table, particle, jet)
-        if len(telling.shape) != 1:
+        if len(structure_column.shape) != 1:
             raise self._error(
-                telling, f"has shape {describe_shape(telling.shape)}, expected 1 axis"
+                structure_column,
+                f"has shape {describe_shape(structure_column.shape)}, expected 1 axis",
             )
-        self._telling = telling
-        self.num_jets = (telling.shape[0] or 0) - (not is_counts)
+        self._telling = structure_column
+        self.num_jets = (structure_column.shape[0] or 0) - (not is_counts)
         if self.num_jets < 0:
-            raise self._error(telling, "is empty; offsets are one more than the jets")
+            raise self._error(structure_column, "is empty; offsets are one more than the jets")
         self._check_shapes(1, "expected one number for each particle", self.jet)
         self._num_particles = self.particle[0].shape[0] or 0
         # Where a jet starts depends on all counts before it, so these are read now.
@@ -213,7 +218,7 @@ class FlatLayout(Layout):
 
     def ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Cut into jets, whose particles may be anywhere in a chunk of the file."""
-        return steps(start, stop, 10_000)
+        return aligned_ranges(start, stop, 10_000)
 
     def read(self, start: int, stop: int) -> tuple[np.ndarray, Columns]:
         """Offsets, and the columns, of jets `start` to `stop`."""
@@ -244,7 +249,7 @@ class FlatLayout(Layout):
     def _read_telling(self, start: int, stop: int) -> np.ndarray:
         values = read(self.table, [self._telling], start, stop)[self._telling]
         try:
-            whole = _whole(own(self.table, self._telling, values))
+            whole = _whole(to_native(self.table, self._telling, values))
             if len(whole) and whole.min() < 0:
                 raise InputError(f"is negative at jet {start + whole.argmin()}")
         except InputError as error:

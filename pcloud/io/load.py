@@ -15,23 +15,23 @@ from pcloud.io.layouts import (
     FlatLayout,
     Layout,
     PaddedLayout,
-    RaggedLayout,
+    RaggedStorage,
     by_counts,
     by_mask,
     by_nonzero,
 )
 from pcloud.io.momentum import four_momenta
 from pcloud.io.schema import GEV_EXTRAS, SCHEMAS, UNITS, JetSchema
-from pcloud.io.source_columns import Place, describe_shape, find, locate
+from pcloud.io.source_columns import SourceColumn, describe_shape, find, locate
 from pcloud.io.table import Table
 from pcloud.particle_types import decode_remapped
 
-__all__ = ["Binding", "recognise"]
+__all__ = ["JetReader", "detect_schema"]
 
 _T = TypeVar("_T")
 
 
-class Binding:
+class JetReader:
     """A schema tied to the columns of one open file.
 
     Parameters
@@ -155,21 +155,21 @@ class Binding:
             is_negative = None
         return FlatJets(offsets, four_momenta(momentum, unit), particle, jet), is_negative
 
-    def _present(self, columns: dict[str, str]) -> dict[str, Place]:
+    def _present(self, columns: dict[str, str]) -> dict[str, SourceColumn]:
         return {
             name: locate(self.table, column)
             for name, column in columns.items()
             if name not in self.schema.optional or find(self.table, column)
         }
 
-    def _locate_jet_momentum(self) -> dict[str, Place]:
+    def _locate_jet_momentum(self) -> dict[str, SourceColumn]:
         columns = self.schema.jet_p4
         is_complete = all(find(self.table, column) for column in columns.values())
         if "jet_p4" in self.schema.optional and not is_complete:
             return {}
         return {name: locate(self.table, column) for name, column in columns.items()}
 
-    def _locate_label(self) -> list[Place]:
+    def _locate_label(self) -> list[SourceColumn]:
         label = self.schema.label
         columns = (label,) if isinstance(label, str) else (label or ())
         is_absent = not any(find(self.table, column) for column in columns)
@@ -190,7 +190,7 @@ class Binding:
                 raise InputError(
                     f"{table.path}: {first.reference!r} is ragged, it needs no {name!r}"
                 )
-            return RaggedLayout(table, particle, jet)
+            return RaggedStorage(table, particle, jet)
         if telling and (schema.offsets or (schema.counts and len(first.shape) == 1)):
             return FlatLayout(table, particle, jet, telling, is_counts=bool(schema.counts))
         if telling:
@@ -207,7 +207,7 @@ class Binding:
         return PaddedLayout(table, particle, jet, zeros, by_nonzero)
 
 
-def recognise(table: Table) -> JetSchema:
+def detect_schema(table: Table) -> JetSchema:
     """The schema of a file of ours or of a public sample, by its columns.
 
     Raises
@@ -223,7 +223,7 @@ def recognise(table: Table) -> JetSchema:
     found = {name: _count_found(table, schema) for name, schema in SCHEMAS.items()}
     best = max(found, key=lambda name: found[name])
     if found[best][1]:
-        Binding(table, SCHEMAS[best])  # names the missing column, if one is
+        JetReader(table, SCHEMAS[best])  # names the missing column, if one is
         return SCHEMAS[best]
     names = list(table.columns)
     more = f", ... ({len(names)} in all)" if len(names) > 8 else ""

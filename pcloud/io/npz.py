@@ -12,10 +12,10 @@ from typing import IO
 import numpy as np
 
 from pcloud.errors import InputError
-from pcloud.io.files import reading
+from pcloud.io.files import input_errors
 from pcloud.io.jets import MOMENTUM, FlatJets
 from pcloud.io.schema import JetSchema
-from pcloud.io.table import PIECE_BYTES, Ragged, Shape, Source, Table, steps
+from pcloud.io.table import PIECE_BYTES, Ragged, Shape, Source, Table, aligned_ranges
 
 __all__ = ["NpzFile", "NpzWriter"]
 
@@ -129,10 +129,10 @@ class NpzFile(Table):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._arrays: dict[str, _Array] = {}
-        with reading(path, "npz file"):
+        with input_errors(path, "npz file"):
             self._archive = zipfile.ZipFile(path)
         try:
-            with reading(path, "npz file"):
+            with input_errors(path, "npz file"):
                 for info in self._archive.infolist():
                     name = info.filename.removesuffix(".npy")
                     self._arrays[name] = _Array(path, self._archive, info)
@@ -152,7 +152,7 @@ class NpzFile(Table):
         """Read each array on from where it was left."""
         columns: dict[str, np.ndarray | Ragged] = {}
         for name in names:
-            with reading(self.path, f"array {name!r}"):
+            with input_errors(self.path, f"array {name!r}"):
                 columns[name] = self._arrays[name].read(start, stop)
         return columns
 
@@ -160,7 +160,7 @@ class NpzFile(Table):
         """Cut into some megabytes of the largest rows."""
         names = [n for s in sources for n in ((s,) if isinstance(s, str) else s)]
         largest = max(self._arrays[name].row_bytes for name in names)
-        return steps(start, stop, max(1, PIECE_BYTES // max(1, largest)))
+        return aligned_ranges(start, stop, max(1, PIECE_BYTES // max(1, largest)))
 
     def _is_ours(self) -> bool:
         shape = self.columns.get("p4", ())

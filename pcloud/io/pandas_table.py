@@ -19,9 +19,9 @@ import hdf5plugin
 import numpy as np
 
 from pcloud.errors import InputError
-from pcloud.io.files import reading
+from pcloud.io.files import input_errors
 from pcloud.io.jets import FlatJets
-from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, steps
+from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, aligned_ranges
 
 __all__ = ["FixedFrame", "LandscapeWriter", "TableFrame"]
 
@@ -50,7 +50,7 @@ class TableFrame(Table):
     def __init__(self, path: Path, group: h5py.Group) -> None:
         super().__init__(path)
         self._group = group
-        with reading(path, "pandas table"):
+        with input_errors(path, "pandas table"):
             self._rows = group["table"]
             self._places = self._find_columns()
             self._step = _aligned_step(self._rows)
@@ -91,7 +91,7 @@ class TableFrame(Table):
 
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Cut at the chunks of the file, each of which is decompressed whole."""
-        return steps(start, stop, self._step)
+        return aligned_ranges(start, stop, self._step)
 
     def close(self) -> None:
         """Close the file."""
@@ -102,7 +102,7 @@ class TableFrame(Table):
             self._buffer = np.empty(stop - start, dtype=self._rows.dtype)
         rows = self._buffer[: stop - start]
         if stop > start:
-            with reading(self.path, "pandas table"):
+            with input_errors(self.path, "pandas table"):
                 self._rows.read_direct(rows, np.s_[start:stop])
         return rows
 
@@ -147,7 +147,7 @@ class FixedFrame(Table):
         super().__init__(path)
         self._group = group
         self._places: dict[str, tuple[h5py.Dataset, int]] = {}
-        with reading(path, "pandas frame"):
+        with input_errors(path, "pandas frame"):
             for i in range(int(group.attrs["nblocks"])):
                 values = group[f"block{i}_values"]
                 for j, name in enumerate(group[f"block{i}_items"][:]):
@@ -166,7 +166,7 @@ class FixedFrame(Table):
         for name in names:
             values, j = self._places[name]
             if values.name not in blocks:
-                with reading(self.path, "pandas frame"):
+                with input_errors(self.path, "pandas frame"):
                     blocks[values.name] = values[start:stop]
             columns[name] = blocks[values.name][:, j]
         return columns

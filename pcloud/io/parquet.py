@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pcloud.errors import InputError
-from pcloud.io.files import reading
+from pcloud.io.files import input_errors
 from pcloud.io.jets import MOMENTUM, FlatJets
 from pcloud.io.schema import JetSchema
-from pcloud.io.table import Ragged, Shape, Source, Table, steps
+from pcloud.io.table import Ragged, Shape, Source, Table, aligned_ranges
 
 __all__ = ["ParquetTable", "ParquetWriter"]
 
@@ -42,7 +42,7 @@ class ParquetTable(Table):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        with reading(path, "Parquet file"):
+        with input_errors(path, "Parquet file"):
             self._metadata = pq.read_metadata(path)
             groups = [self._metadata.row_group(g) for g in range(self._metadata.num_row_groups)]
             self._starts = np.cumsum([0, *(group.num_rows for group in groups)])
@@ -72,7 +72,7 @@ class ParquetTable(Table):
             self.columns[name], self._paths[name] = shape, path
 
     def _read_classes(self, value: bytes | None) -> tuple[str, ...]:
-        with reading(self.path, "names of the classes"):
+        with input_errors(self.path, "names of the classes"):
             names = json.loads(value) if value else []
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise ValueError("not a list of names")
@@ -83,7 +83,7 @@ class ParquetTable(Table):
     ) -> dict[str, np.ndarray | Ragged]:
         """Lists become `Ragged`, the rest arrays; numbers are not copied where that is possible."""
         top = list(dict.fromkeys(self._paths[name][0] for name in names))
-        with reading(self.path, "Parquet file"):
+        with input_errors(self.path, "Parquet file"):
             table = self._read_table(top, start, stop).combine_chunks()
             if table.num_rows != stop - start:
                 raise InputError(f"{self.path}: rows {start} to {stop} are not all there")
@@ -122,7 +122,7 @@ class ParquetTable(Table):
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Cut at the row groups."""
         if self._is_large:
-            yield from steps(start, stop, _BATCH)
+            yield from aligned_ranges(start, stop, _BATCH)
             return
         for first, last in itertools.pairwise(self._starts.tolist()):
             if max(first, start) < min(last, stop):

@@ -13,9 +13,9 @@ import awkward as ak
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.check import BadJetWarning, check_units
-from pcloud.io.files import Paths, expand, sniff
+from pcloud.io.files import Paths, expand_paths, sniff
 from pcloud.io.jets import FlatJets
-from pcloud.io.load import Binding, recognise
+from pcloud.io.load import JetReader, detect_schema
 from pcloud.io.schema import SCHEMAS, JetSchema, as_schema
 from pcloud.io.table import Table
 
@@ -161,7 +161,7 @@ class JetStream:
             raise UnknownNameError("value of on_bad_jet", str(on_bad_jet), ("error", "drop"))
         if start < 0 or (stop is not None and stop < start):
             raise InputError(f"start={start} and stop={stop} are not a range of jets")
-        self._files = expand(path)
+        self._files = expand_paths(path)
         self._schema = as_schema(schema)
         self._start, self._stop = start, stop
         self._on_bad_jet, self._check_units = on_bad_jet, check_units
@@ -208,22 +208,22 @@ class JetStream:
             raise InputError(f"chunk_size must be at least 1, got {size}")
         return _rechunk(self.pieces(), size)
 
-    def _open(self, file: Path) -> Binding:
+    def _open(self, file: Path) -> JetReader:
         table = open_table(file, self._schema.tree if self._schema else None)
         try:
-            return Binding(table, self._schema_of(table))
+            return JetReader(table, self._schema_of(table))
         except BaseException:
             table.close()
             raise
 
     def _schema_of(self, table: Table) -> JetSchema:
         if self._schema is None:
-            return recognise(table)
+            return detect_schema(table)
         if self._schema == SCHEMAS["pcloud"]:
             return table.native_schema() or self._schema
         return self._schema
 
-    def _check_agreement(self, binding: Binding) -> None:
+    def _check_agreement(self, binding: JetReader) -> None:
         """All files must have the columns and classes of the first."""
         for ours, theirs in zip(binding.names, self._names, strict=True):
             if ours != theirs:
@@ -238,7 +238,7 @@ class JetStream:
                 f"{self._files[0]} {', '.join(self.classes) or 'none'}"
             )
 
-    def _good(self, binding: Binding, start: int, stop: int) -> Iterator[FlatJets]:
+    def _good(self, binding: JetReader, start: int, stop: int) -> Iterator[FlatJets]:
         """Good jets of one file; warns once, at its end, of those that were dropped."""
         dropped: dict[str, int] = {}
         is_first, good = self._check_units, 0

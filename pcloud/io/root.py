@@ -11,7 +11,7 @@ import uproot
 from uproot.models.RNTuple import Model_ROOT_3a3a_RNTuple, RField
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.io.files import reading
+from pcloud.io.files import input_errors
 from pcloud.io.table import Ragged, Shape, Source, Table
 
 __all__ = ["RootTree"]
@@ -41,7 +41,7 @@ class RootTree(Table):
 
     def __init__(self, path: Path, tree: str | None) -> None:
         super().__init__(path)
-        with reading(path, "ROOT file"):
+        with input_errors(path, "ROOT file"):
             # No caches: chunks are read once, and memory stays bounded.
             self._file = uproot.open(path, array_cache=None, object_cache=None)
         try:
@@ -50,7 +50,7 @@ class RootTree(Table):
                     f"{path}: the ROOT file is cut short: {path.stat().st_size} of "
                     f"{self._file.file.fEND} bytes are there"
                 )
-            with reading(path, "ROOT file"):
+            with input_errors(path, "ROOT file"):
                 self._tree = self._file[self._choose(tree)]
                 rows = int(self._tree.num_entries)
                 self._forms: dict[str, ak.forms.Form] = {}
@@ -88,7 +88,7 @@ class RootTree(Table):
             return {name: _take_apart(array) for name, array in empty.items()}
         columns = {}
         for name in names:
-            with reading(self.path, f"branch {name!r}"):
+            with input_errors(self.path, f"branch {name!r}"):
                 array = self._tree[name].array(entry_start=start, entry_stop=stop)
                 columns[name] = _take_apart(array)
         return columns

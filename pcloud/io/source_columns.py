@@ -11,11 +11,11 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.schema import Column
 from pcloud.io.table import Ragged, Shape, Source, Table
 
-__all__ = ["Place", "describe_shape", "find", "locate", "own", "read"]
+__all__ = ["SourceColumn", "describe_shape", "find", "locate", "read", "to_native"]
 
 
 @dataclass(frozen=True)
-class Place:
+class SourceColumn:
     """A column of a schema, found in a file.
 
     Parameters
@@ -36,22 +36,26 @@ class Place:
     shape: Shape
 
 
-def find(table: Table, reference: str) -> Place | None:
+def find(table: Table, reference: str) -> SourceColumn | None:
     """Where a column is, or None if it is absent."""
     columns = table.columns
     if reference in columns:
-        return Place(reference, reference, None, columns[reference])
+        return SourceColumn(reference, reference, None, columns[reference])
     column = Column.parse(reference)
     if column.wide:
         slots = column.slots(columns)
-        return Place(reference, slots, None, (*columns[slots[0]], len(slots))) if slots else None
+        return (
+            SourceColumn(reference, slots, None, (*columns[slots[0]], len(slots)))
+            if slots
+            else None
+        )
     *outer, size = columns.get(column.name, (None,))
     if column.index is None or not outer or size is None or column.index >= size:
         return None
-    return Place(reference, column.name, column.index, tuple(outer))
+    return SourceColumn(reference, column.name, column.index, tuple(outer))
 
 
-def locate(table: Table, reference: str) -> Place:
+def locate(table: Table, reference: str) -> SourceColumn:
     """Where a column is.
 
     Raises
@@ -76,8 +80,8 @@ def locate(table: Table, reference: str) -> Place:
 
 
 def read(
-    table: Table, places: Iterable[Place], start: int, stop: int
-) -> dict[Place, np.ndarray | Ragged]:
+    table: Table, places: Iterable[SourceColumn], start: int, stop: int
+) -> dict[SourceColumn, np.ndarray | Ragged]:
     """Rows `start` to `stop` of some columns; arrays are good until the next call."""
     places = list(places)
     sources = list(dict.fromkeys(place.source for place in places))
@@ -85,7 +89,7 @@ def read(
     return {place: _pick(columns[place.source], place.index) for place in places}
 
 
-def own(table: Table, place: Place, values: np.ndarray | Ragged) -> np.ndarray:
+def to_native(table: Table, place: SourceColumn, values: np.ndarray | Ragged) -> np.ndarray:
     """Numbers in a native, contiguous array that outlives the next read.
 
     Raises

@@ -11,7 +11,7 @@ import numpy as np
 
 from pcloud.io.schema import JetSchema
 
-__all__ = ["Ragged", "Shape", "Source", "Table", "steps"]
+__all__ = ["Ragged", "Shape", "Source", "Table", "aligned_ranges"]
 
 #: One column, or the columns of all particle slots of a flat table, side by side.
 Source = str | tuple[str, ...]
@@ -75,7 +75,7 @@ class Table(ABC):
 
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Cut rows `start` to `stop` where this file is best cut."""
-        return steps(start, stop, 10_000)
+        return aligned_ranges(start, stop, 10_000)
 
     def native_schema(self) -> JetSchema | None:
         """The schema of our own layout, if that is what the file has."""
@@ -91,7 +91,7 @@ def _stack(columns: Mapping[str, np.ndarray | Ragged], slots: tuple[str, ...]) -
     return np.stack([np.asarray(columns[name]) for name in slots], axis=1)
 
 
-def steps(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
+def aligned_ranges(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
     """Cut at the multiples of `step`."""
     while start < stop:
         end = min(stop, (start // step + 1) * step)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pcloud.errors import InputError
 from pcloud.io.check import describe, find_bad_jets
-from pcloud.io.files import Paths, expand, new_file
+from pcloud.io.files import Paths, expand_paths, new_file
 from pcloud.io.jets import FlatJets
 from pcloud.io.read import JetStream, SchemaLike
 
@@ -103,7 +103,7 @@ def convert(
         As from `read_jets` and `write_jets`, or if `target` is one of the sources.
     """
     target = Path(target)
-    if any(target.exists() and file.samefile(target) for file in expand(source)):
+    if any(target.exists() and file.samefile(target) for file in expand_paths(source)):
         raise InputError(f"{target}: cannot be converted into itself")
     stream = JetStream(source, schema, on_bad_jet=on_bad_jet, check_units=check_units)
     bar = Progress(

@@ -12,7 +12,7 @@ from pcloud import kinematics as kin
 from pcloud.models.registry import register_model
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.lorentz.minkowski import BEAMS, MassTreatment, mass_treatment, with_references
-from pcloud.nn.pairs.equivariant import EquivariantLinear, Pairs, pooled
+from pcloud.nn.pairs.equivariant import EquivariantLinear, Pairs, invariant_pool
 
 __all__ = ["PELICAN"]
 
@@ -106,7 +106,7 @@ class PELICAN(nn.Module):
         h = self.embed(p4, is_beam, pairs)
         for block in self.blocks:
             h = block(h, pairs)
-        h = pooled(self.message(h), pairs)
+        h = invariant_pool(self.message(h), pairs)
         multiplicity = (nodes.counts.clamp(min=1) / _USUAL).to(h).unsqueeze(-1)
         return self.head(self.pool(h * multiplicity**self.power))
 

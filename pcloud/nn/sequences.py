@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pcloud import kinematics
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import outside_transforms
-from pcloud.nn.numerics.precision import single
+from pcloud.nn.numerics.precision import at_least_float32
 
 __all__ = ["JetSequences", "RaggedConv1d", "by_pt", "halved"]
 
@@ -51,7 +51,7 @@ class JetSequences:
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean of ``x (M, F)`` over each sequence (B, F), in float32 at least; 0 where it is empty."""
-        x = x.to(single(x))
+        x = x.to(at_least_float32(x))
         total = x.new_zeros(len(self.counts), x.shape[1]).index_add(0, self.batch, x)
         return total / self.counts.clamp(min=1).unsqueeze(-1)
 

@@ -81,7 +81,7 @@ def attribute_run(
     dict
         As in the file: where several classes are explained, one dict for each in ``"classes"``.
     """
-    from pcloud.studies.budget import affordable_jets
+    from pcloud.studies.budget import jets_within_budget
     from pcloud.training.data import load_splits
 
     for method in methods:
@@ -93,7 +93,7 @@ def attribute_run(
     (test,) = load_splits(run.config, "test")
     if jets is None:
         passes = sum(_passes(method, **options) for method in methods) * len(signals)
-        jets = affordable_jets(run, test, passes=passes, most=_JETS, checkpoint=checkpoint)
+        jets = jets_within_budget(run, test, passes=passes, most=_JETS, checkpoint=checkpoint)
     explained = _Explained.of(run, test, jets, checkpoint)
     found = {
         name: _attribute_class(

@@ -10,13 +10,13 @@ from pcloud.training.inputs import Sample, make_dataset, make_loader, network_in
 if TYPE_CHECKING:
     from pcloud.training.run import Run
 
-__all__ = ["affordable_jets"]
+__all__ = ["jets_within_budget"]
 
 _OPERATIONS = 4e12  # four minutes of one core, which does 10 to 20 GFLOP/s in the networks here
 _COUNTED = 16  # jets on which operations are counted
 
 
-def affordable_jets(
+def jets_within_budget(
     run: Run,
     sample: Sample,
     *,

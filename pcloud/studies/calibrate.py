@@ -41,7 +41,7 @@ def calibrate_run(
     checksum = run.checksum(checkpoint)  # says that there is none before reading a large file
     (jets,) = load_splits(run.config, "val")
     scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
-    sample = Scores.check(np.asarray(jets.label), scores, run.classes)
+    sample = Scores.from_arrays(np.asarray(jets.label), scores, run.classes)
     stored = StoredCalibration.fit(sample, method, checkpoint=checkpoint, checksum=checksum)
     stored.write(run.path)
     return stored

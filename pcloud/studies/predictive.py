@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pcloud.training import Run
     from pcloud.training.inputs import Sample
 
-__all__ = ["METHODS", "Opinions", "default_method", "opinions_of"]
+__all__ = ["METHODS", "PredictiveSamples", "default_method", "predictive_samples"]
 
 METHODS = ("ensemble", "dropout", "laplace", "variational")
 
@@ -31,7 +31,7 @@ _CHUNK = 10_000  # jets whose opinions are held at a time
 
 
 @dataclass(frozen=True)
-class Opinions:
+class PredictiveSamples:
     """A source of opinions on any jets.
 
     Parameters
@@ -59,7 +59,7 @@ def default_method(run: Run) -> str:
     return "ensemble" if run.config.ensemble > 1 else "laplace"
 
 
-def opinions_of(
+def predictive_samples(
     run: Run,
     method: str | None = None,
     *,
@@ -67,7 +67,7 @@ def opinions_of(
     checkpoint: str = "best",
     batch_size: int = 512,
     seed: int = 0,
-) -> Opinions:
+) -> PredictiveSamples:
     """Several opinions from one run.
 
     Parameters
@@ -111,7 +111,7 @@ def opinions_of(
     return _of_head(batches, method, samples, seed)
 
 
-def _of_members(run: Run, checkpoint: str, batch_size: int) -> Opinions:
+def _of_members(run: Run, checkpoint: str, batch_size: int) -> PredictiveSamples:
     if run.config.ensemble < 2:
         raise InputError(
             f"{run.path} is no ensemble: pcloud train --ensemble 5 trains one, and the method "
@@ -122,7 +122,7 @@ def _of_members(run: Run, checkpoint: str, batch_size: int) -> Opinions:
         options: Any = {"checkpoint": checkpoint, "batch_size": batch_size}
         return np.stack([member.logits(jets, **options) for member in run.members])
 
-    return Opinions("ensemble", logits, {"members": len(run.members)})
+    return PredictiveSamples("ensemble", logits, {"members": len(run.members)})
 
 
 class _Batches:
@@ -148,7 +148,7 @@ class _Batches:
         return load_splits(self.run.config, "train")[0]
 
 
-def _of_dropout(batches: _Batches, samples: int, seed: int) -> Opinions:
+def _of_dropout(batches: _Batches, samples: int, seed: int) -> PredictiveSamples:
     with dropout_switched_on(batches.model):
         pass  # says that there is none before any work is done
 
@@ -162,10 +162,10 @@ def _of_dropout(batches: _Batches, samples: int, seed: int) -> Opinions:
                 found.append(torch.stack(passes))
         return torch.cat(found, dim=1).numpy()
 
-    return Opinions("dropout", logits, {"passes": samples})
+    return PredictiveSamples("dropout", logits, {"passes": samples})
 
 
-def _of_head(batches: _Batches, method: str, samples: int, seed: int) -> Opinions:
+def _of_head(batches: _Batches, method: str, samples: int, seed: int) -> PredictiveSamples:
     jets = batches.training_jets()
     first, _ = next(batches(jets[: batches.batch_size]))
     split = HeadSplit(batches.model, *first)
@@ -179,17 +179,17 @@ def _of_head(batches: _Batches, method: str, samples: int, seed: int) -> Opinion
             found.append(head.sample(split.features(*inputs), samples, generator))
         return torch.cat(found, dim=1).numpy()
 
-    return Opinions(method, logits, {"samples": samples, **facts})
+    return PredictiveSamples(method, logits, {"samples": samples, **facts})
 
 
 def _fit_laplace(
     batches: _Batches, split: HeadSplit, jets: Sample
 ) -> tuple[LaplaceHead, dict[str, Any]]:
-    from pcloud.studies.budget import affordable_jets
+    from pcloud.studies.budget import jets_within_budget
 
     weight = split.weight
     hessian, loss = weight.new_zeros(weight.numel(), weight.numel()), 0.0
-    seen = affordable_jets(
+    seen = jets_within_budget(
         batches.run, jets, passes=2, most=len(jets), checkpoint=batches.checkpoint
     )
     chosen = jets[np.linspace(0, len(jets) - 1, seen).astype(int)] if seen < len(jets) else jets

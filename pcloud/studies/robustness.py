@@ -21,7 +21,7 @@ from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.features import FeatureSet
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
-from pcloud.studies.budget import affordable_jets
+from pcloud.studies.budget import jets_within_budget
 from pcloud.training.data import load_splits
 from pcloud.training.run import Run
 
@@ -155,10 +155,10 @@ def robustness_run(
     if scores is None:
         scores = predict(test)
     if jets is None:
-        sample = Scores.check(labels, scores, run.classes)
+        sample = Scores.from_arrays(labels, scores, run.classes)
         most = _jets_with_passing_background(sample, efficiency, signal, background)
         passes = number_of_scorings(0)
-        jets = affordable_jets(run, test, passes=passes, most=most, checkpoint=checkpoint)
+        jets = jets_within_budget(run, test, passes=passes, most=most, checkpoint=checkpoint)
     robustness = measure_robustness(
         predict,
         test[:jets],

@@ -66,7 +66,7 @@ def explain_run(
         As in the file: for each class mean absolute coefficients by part, their course over the
         epochs, and the map of the first order in the plane around the axis of the jet.
     """
-    from pcloud.studies.budget import affordable_jets
+    from pcloud.studies.budget import jets_within_budget
     from pcloud.training.data import load_splits
 
     tagger = run.tagger(checkpoint)
@@ -84,7 +84,7 @@ def explain_run(
     # 1 + inputs ways back through the first derivative, each of which costs about eight ways forth
     inputs = 3 if options["variables"] == "momenta" else len(features.names)
     passes = 8.0 * (1 + inputs) * len(signals)
-    affordable = partial(affordable_jets, run, test, checkpoint=checkpoint)
+    affordable = partial(jets_within_budget, run, test, checkpoint=checkpoint)
     if jets is None:
         jets = affordable(passes=passes, most=_JETS)
     if pair_jets is None:

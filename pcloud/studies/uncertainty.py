@@ -19,7 +19,7 @@ from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.scores import PREFIX
 from pcloud.features import FeatureSet
-from pcloud.studies.predictive import Opinions, default_method, opinions_of
+from pcloud.studies.predictive import PredictiveSamples, default_method, predictive_samples
 from pcloud.uncertainty.measures import Uncertainty
 from pcloud.uncertainty.shifts import SHIFTS, shifted
 
@@ -121,7 +121,7 @@ def measure_uncertainty(
     advance : callable
         Called with the part of the whole work that was done.
     """
-    from pcloud.studies.budget import affordable_jets
+    from pcloud.studies.budget import jets_within_budget
     from pcloud.training.data import load_splits
 
     run.checksum(checkpoint)
@@ -132,11 +132,11 @@ def measure_uncertainty(
     )
     cost: dict[str, Any] = {"checkpoint": checkpoint}
     if jets is None:
-        jets = affordable_jets(network, test, passes=2 * passes, most=len(test), **cost)
-    changed = affordable_jets(network, test, passes=12 * passes, most=_SHIFTED_JETS, **cost)
+        jets = jets_within_budget(network, test, passes=2 * passes, most=len(test), **cost)
+    changed = jets_within_budget(network, test, passes=12 * passes, most=_SHIFTED_JETS, **cost)
     test = test[:jets]
     options: dict[str, Any] = {"checkpoint": checkpoint, "batch_size": batch_size, "seed": seed}
-    opinions = opinions_of(run, method, samples=samples, **options)
+    opinions = predictive_samples(run, method, samples=samples, **options)
     advance(1 / 3)
     labels = np.asarray(test.label).astype(np.int64)
     logits = opinions.logits(test)
@@ -190,7 +190,7 @@ def read_uncertainty(folder: str | Path) -> StoredUncertainty:
 
 
 def _samples(
-    run: Run, opinions: Opinions, some: Any, labels: Any, found: Uncertainty, seed: int
+    run: Run, opinions: PredictiveSamples, some: Any, labels: Any, found: Uncertainty, seed: int
 ) -> dict[str, dict[str, Measured]]:
     right = found.mean.argmax(axis=1) == labels
     groups = {"test jets": np.ones(len(labels), bool), "taken right": right, "taken wrong": ~right}

@@ -19,10 +19,10 @@ from pcloud.training.metrics import RunningMetrics
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.state import COLUMNS, RunState, random_state, restore_random_state
 
-__all__ = ["RunKeeper"]
+__all__ = ["RunCheckpoint"]
 
 
-class RunKeeper(L.Callback):
+class RunCheckpoint(L.Callback):
     """Saves the run so that it can be killed at any moment, and takes it up again.
 
     The state is saved between two steps and at the end of each epoch, after validation. The last

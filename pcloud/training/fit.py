@@ -23,7 +23,7 @@ from pcloud.batch import JetDataset
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.images.image_set import ImageDataset
 from pcloud.models import model_info
-from pcloud.training.callbacks import RunKeeper
+from pcloud.training.callbacks import RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.constant import ConstantScore, NothingLearnedWarning
@@ -33,7 +33,7 @@ from pcloud.training.distillation import Distillation, Teacher
 from pcloud.training.ensemble import train_ensemble
 from pcloud.training.environment import update_environment
 from pcloud.training.folder import clear, open_folder, write_config
-from pcloud.training.initial_state import Beginning, begin, weights_to_begin_with
+from pcloud.training.initial_state import InitialState, initialise, weights_to_begin_with
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
@@ -127,7 +127,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
     jets = load_training_data(config)
     teacher = Teacher.of(config, jets) if config.teacher else None
     _seed(config.seed)
-    beginning = begin(config, jets, weights, checkpoint)
+    beginning = initialise(config, jets, weights, checkpoint)
     tagger = beginning.tagger
     recipe = config.resolved_recipe()
     data = JetData(jets.train, jets.val, recipe, config.seed)
@@ -138,7 +138,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
         with isolate_rng():
             teacher.teach(config, jets, folder / "teacher", console)
     with StopRequest() as stop:
-        keeper = RunKeeper(folder, config, tagger, jets.fingerprint, stop)
+        keeper = RunCheckpoint(folder, config, tagger, jets.fingerprint, stop)
         if checkpoint is not None:
             keeper.restore(checkpoint, module, data)
         _announce(console, config, tagger, jets, data, keeper)
@@ -163,7 +163,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
 
 
 def _module(
-    config: TrainConfig, jets: TrainingData, beginning: Beginning, total_steps: int
+    config: TrainConfig, jets: TrainingData, beginning: InitialState, total_steps: int
 ) -> TaggerModule:
     distillation = Distillation(config.distill_weight, config.temperature)
     class_weights = _class_weights(config.class_weights, jets)
@@ -255,7 +255,7 @@ def _announce(
     tagger: Tagger,
     jets: TrainingData,
     data: JetData,
-    keeper: RunKeeper,
+    keeper: RunCheckpoint,
 ) -> None:
     parameters = sum(p.numel() for p in tagger.model.parameters())
     frozen = sum(p.numel() for p in tagger.model.parameters() if not p.requires_grad)
@@ -277,7 +277,7 @@ def _announce(
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
-def _conclude(console: Console, config: TrainConfig, keeper: RunKeeper) -> None:
+def _conclude(console: Console, config: TrainConfig, keeper: RunCheckpoint) -> None:
     best = keeper.state.history[keeper.state.best_epoch - 1]
     console.print(
         f"finished; best {config.monitor} {best[config.monitor]:.4f} in epoch "
@@ -287,7 +287,7 @@ def _conclude(console: Console, config: TrainConfig, keeper: RunKeeper) -> None:
     )
 
 
-def _nothing_learned(config: TrainConfig, keeper: RunKeeper, module: TaggerModule) -> str:
+def _nothing_learned(config: TrainConfig, keeper: RunCheckpoint, module: TaggerModule) -> str:
     loss = min(row["val_loss"] for row in keeper.state.history)
     remedy = "more steps, another learning rate (lr) or other features may help"
     if config.decorrelate is not None:

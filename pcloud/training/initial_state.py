@@ -16,15 +16,15 @@ from pcloud.training.checkpoint import Tagger
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData
 from pcloud.training.freezing import freeze
-from pcloud.training.statistics import restate_statistics
+from pcloud.training.statistics import recompute_batch_norm
 from pcloud.training.transfer import TransferReport, transfer
 from pcloud.training.weights import Weights, read_weights
 
-__all__ = ["Beginning", "begin", "weights_to_begin_with"]
+__all__ = ["InitialState", "initialise", "weights_to_begin_with"]
 
 
 @dataclass(frozen=True)
-class Beginning:
+class InitialState:
     """A network ready to be trained.
 
     Attributes
@@ -55,12 +55,12 @@ def weights_to_begin_with(config: TrainConfig, checkpoint: dict[str, Any] | None
     return read_weights(config.init_from, config.model)
 
 
-def begin(
+def initialise(
     config: TrainConfig,
     jets: TrainingData,
     weights: Weights | None,
     checkpoint: dict[str, Any] | None,
-) -> Beginning:
+) -> InitialState:
     """Build the network of a run.
 
     Its options are those of the configuration, and for what that does not say those of the
@@ -85,7 +85,7 @@ def begin(
             report = replace(report, notes=[*report.notes, _RESTATED.format(number)])
     patterns = [config.freeze] if isinstance(config.freeze, str) else config.freeze or []
     frozen = freeze(tagger.model, patterns)
-    return Beginning(tagger, report, _head(tagger, config), frozen)
+    return InitialState(tagger, report, _head(tagger, config), frozen)
 
 
 _RESTATED = (
@@ -100,7 +100,7 @@ def _restate(tagger: Tagger, jets: TrainingData) -> int:
     """Make statistics that saw padding those of particles; the number of normalisations."""
     assert isinstance(jets.train, JetDataset), "official weights are of taggers"
     loader = islice(JetLoader(jets.train, _BATCH, shuffle=True), _JETS // _BATCH)
-    return restate_statistics(tagger.model, ((b.x, b.p4, b.batch) for b in loader))
+    return recompute_batch_norm(tagger.model, ((b.x, b.p4, b.batch) for b in loader))
 
 
 def _head(tagger: Tagger, config: TrainConfig) -> list[str]:

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pcloud.training.callbacks import RunKeeper
+from pcloud.training.callbacks import RunCheckpoint
 
 __all__ = ["ProgressBar"]
 
@@ -44,7 +44,7 @@ class ProgressBar(L.Callback):
     def __init__(
         self,
         console: Console,
-        keeper: RunKeeper,
+        keeper: RunCheckpoint,
         total_steps: int,
         total_epochs: int,
         batch_size: int,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["restate_statistics"]
+__all__ = ["recompute_batch_norm"]
 
 _Norm = nn.modules.batchnorm._BatchNorm
 
@@ -32,7 +32,7 @@ class _Moments:
         self.mean = self.mean + apart * len(x) / self.number
 
 
-def restate_statistics(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> int:
+def recompute_batch_norm(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> int:
     """Give the batch normalisations of `model` the statistics of `batches`.
 
     Scales and shifts change along, so that in evaluation the network is the same function. In

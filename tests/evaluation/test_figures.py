@@ -27,7 +27,7 @@ from pcloud.evaluation.figures import (
 @pytest.fixture
 def sample(tagger) -> Scores:
     labels, scores = tagger.draw(1500, 2500, np.random.default_rng(0))
-    return Scores.check(labels, np.stack([1 - scores, scores], axis=1), ["qcd", "top"])
+    return Scores.from_arrays(labels, np.stack([1 - scores, scores], axis=1), ["qcd", "top"])
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def many() -> Scores:
     labels = np.arange(900) % 3
     logits = generator.normal(size=(900, 3)) + 2 * np.eye(3)[labels]
     scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return Scores.check(labels, scores, ["QCD", "Hbb", "Tbl"])
+    return Scores.from_arrays(labels, scores, ["QCD", "Hbb", "Tbl"])
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_roc_of_many_classes_has_a_line_each_best_first(many: Scores):
 
 def test_perfect_tagger_has_a_roc_figure():
     labels = np.repeat([0, 1], 20)
-    figure = roc_figure(Scores.check(labels, labels * 0.6 + 0.2))
+    figure = roc_figure(Scores.from_arrays(labels, labels * 0.6 + 0.2))
     assert any(text.startswith("> ") for text in texts(figure))
 
 
@@ -146,7 +146,7 @@ def test_each_of_many_classes_has_a_panel(many: Scores):
 
 def test_scores_need_not_be_probabilities(sample: Scores):
     values = 40 * sample.values[:, 1] - 20
-    (axes,) = panels(score_figure(Scores.check(sample.labels, values)))
+    (axes,) = panels(score_figure(Scores.from_arrays(sample.labels, values)))
     assert axes.get_xlim() == (values.min(), values.max())
 
 
@@ -174,13 +174,13 @@ def test_confusion_figure_writes_every_cell(many: Scores):
 
 
 def test_percentages_of_a_separated_sample_are_limits(many: Scores):
-    perfect = Scores.check([0] * 50 + [1] * 50, np.repeat([0.1, 0.9], 50))
+    perfect = Scores.from_arrays([0] * 50 + [1] * 50, np.repeat([0.1, 0.9], 50))
     written = texts(confusion_figure(perfect, "true"))
     assert written[:4] == ["> 94.1", "< 5.9", "< 5.9", "> 94.1"]
 
 
 def test_classes_never_predicted_have_no_purity():
-    scores = Scores.check([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4])
+    scores = Scores.from_arrays([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4])
     assert np.isnan(confusion_matrix(scores, "predicted")[:, 1]).all()
     assert texts(confusion_figure(scores, "predicted")).count("none") == 2
 
@@ -248,9 +248,9 @@ def test_the_same_figure_is_the_same_file(tmp_path: Path, sample: Scores):
 
 
 def test_names_are_text_and_not_formulas(many: Scores):
-    odd = Scores.check(many.labels, many.values, ["$x", "a_b$", "t\\bar{t}"])
+    odd = Scores.from_arrays(many.labels, many.values, ["$x", "a_b$", "t\\bar{t}"])
     for figure in (roc_figure(odd, num_bootstrap=0), score_figure(odd), confusion_figure(odd)):
         figure.draw_without_rendering()
-    pair = Scores.check(many.labels == 1, many.values[:, 1], ["$x$", "$\\frac"])
+    pair = Scores.from_arrays(many.labels == 1, many.values[:, 1], ["$x$", "$\\frac"])
     for figure in (roc_figure(pair, num_bootstrap=0), score_figure(pair), confusion_figure(pair)):
         figure.draw_without_rendering()

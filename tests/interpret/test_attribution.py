@@ -13,7 +13,7 @@ from pcloud.batch import JetDataset
 from pcloud.errors import InputError, MissingExtraError, UnknownNameError
 from pcloud.features import feature_set
 from pcloud.interpret.attribution import attribute
-from pcloud.interpret.edges import edge_importance, held_graph, record_graph
+from pcloud.interpret.edges import edge_importance, fixed_graph, record_graph
 from pcloud.interpret.response import log_odds
 from pcloud.nn.graph.edge_conv import EdgeBlock
 from tests.models.contract import make_model
@@ -221,7 +221,7 @@ def test_a_held_graph_repeats_for_copies(jets, particlenet):
     batch = torch.repeat_interleave(torch.arange(2), data.ptr.diff())
     graph = record_graph(particlenet, data.x, data.p4, batch)
     assert len(graph) == 2
-    with torch.no_grad(), held_graph(particlenet, graph):
+    with torch.no_grad(), fixed_graph(particlenet, graph):
         twice = particlenet(
             data.x.repeat(2, 1), data.p4.repeat(2, 1), torch.cat([batch, batch + 2])
         )
@@ -258,7 +258,7 @@ def _with_weaker_message(model, graph, inputs, block, particle, slot, amount) ->
         return torch.relu(messages.mean(1) + module.shortcut(given[0]))
 
     handle = target.register_forward_hook(weaken)
-    with torch.no_grad(), held_graph(model, graph):
+    with torch.no_grad(), fixed_graph(model, graph):
         response = float(log_odds(model(*inputs)))
     handle.remove()
     return response

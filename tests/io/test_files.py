@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pcloud.errors import InputError
-from pcloud.io.files import expand, new_file, reading, sniff
+from pcloud.io.files import expand_paths, input_errors, new_file, sniff
 from tests.io.conftest import names_in
 
 
@@ -11,16 +11,16 @@ def test_paths_globs_directories_and_lists_are_expanded(tmp_path):
     for name in ("b.root", "a.h5", "notes.txt", ".hidden.h5"):
         (tmp_path / name).write_bytes(b"x")
     a, b = tmp_path / "a.h5", tmp_path / "b.root"
-    assert expand(a) == expand(str(a)) == [a]
-    assert expand(tmp_path) == [a, b]
-    assert expand(str(tmp_path / "*.*o*t")) == [b]
-    assert expand([b, str(a)]) == [b, a]
+    assert expand_paths(a) == expand_paths(str(a)) == [a]
+    assert expand_paths(tmp_path) == [a, b]
+    assert expand_paths(str(tmp_path / "*.*o*t")) == [b]
+    assert expand_paths([b, str(a)]) == [b, a]
 
 
 def test_a_name_with_brackets_is_not_a_pattern_if_it_exists(tmp_path):
     file = tmp_path / "jets[1].h5"
     file.write_bytes(b"x")
-    assert expand(str(file)) == [file]
+    assert expand_paths(str(file)) == [file]
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,13 @@ def test_a_name_with_brackets_is_not_a_pattern_if_it_exists(tmp_path):
 )
 def test_what_is_not_there_is_named(tmp_path, path, error, message):
     with pytest.raises(error, match=message):
-        expand(f"{tmp_path}/{path}")
+        expand_paths(f"{tmp_path}/{path}")
 
 
 @pytest.mark.parametrize("path", [[], b"a.h5", 3, "", ["a\0b"], [3]])
 def test_what_is_not_a_path_is_refused(path):
     with pytest.raises((InputError, TypeError)):
-        expand(path)
+        expand_paths(path)
 
 
 def test_the_format_is_told_by_the_content(tmp_path):
@@ -74,9 +74,9 @@ def test_what_cannot_be_jets_is_refused_by_its_first_bytes(tmp_path, name, conte
 
 def test_errors_of_libraries_become_one_line_with_the_file(tmp_path):
     expected = r"^a\.root: cannot read the tree, .* \(first\)$"
-    with pytest.raises(InputError, match=expected), reading("a.root", "tree"):
+    with pytest.raises(InputError, match=expected), input_errors("a.root", "tree"):
         raise RuntimeError("first\nsecond")
-    with pytest.raises(InputError, match=r"^ours$"), reading("a.root", "tree"):
+    with pytest.raises(InputError, match=r"^ours$"), input_errors("a.root", "tree"):
         raise InputError("ours")
 
 

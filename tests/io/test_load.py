@@ -7,7 +7,7 @@ import pytest
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io import SCHEMAS, JetSchema
-from pcloud.io.load import Binding, _in_order, recognise
+from pcloud.io.load import JetReader, _in_order, detect_schema
 from pcloud.io.table import Ragged, Table
 
 
@@ -51,7 +51,7 @@ P4 = SCHEMAS["jetclass"].p4
 
 
 def test_optional_columns_may_be_absent():
-    binding = Binding(Memory(**JETCLASS, part_charge=lists([[1, 0], [1]])), SCHEMAS["jetclass"])
+    binding = JetReader(Memory(**JETCLASS, part_charge=lists([[1, 0], [1]])), SCHEMAS["jetclass"])
     assert binding.names == ({"charge"}, set())
     ((jets, bad),) = binding.pieces(0, 2, "error")
     assert not bad
@@ -60,46 +60,46 @@ def test_optional_columns_may_be_absent():
 
 def test_columns_that_are_not_optional_may_not():
     with pytest.raises(UnknownNameError, match=r"no column named 'charg'"):
-        Binding(Memory(**JETCLASS), JetSchema(P4, particle={"charge": "charg"}))
+        JetReader(Memory(**JETCLASS), JetSchema(P4, particle={"charge": "charg"}))
 
 
 def test_samples_are_told_by_most_of_their_columns():
-    assert recognise(Memory(**JETCLASS)) == SCHEMAS["jetclass"]
-    assert recognise(Memory(**JETCLASS, jet_label=np.zeros(2))) == SCHEMAS["jetclass2"]
+    assert detect_schema(Memory(**JETCLASS)) == SCHEMAS["jetclass"]
+    assert detect_schema(Memory(**JETCLASS, jet_label=np.zeros(2))) == SCHEMAS["jetclass2"]
     wide = {f"{q}_{i}": np.ones(2) for q in ("E", "PX", "PY", "PZ") for i in range(3)}
-    assert recognise(Memory(**wide)) == SCHEMAS["landscape"]
-    assert recognise(Memory(X=np.ones((2, 3, 4)), y=np.ones(2))) == SCHEMAS["energyflow"]
+    assert detect_schema(Memory(**wide)) == SCHEMAS["landscape"]
+    assert detect_schema(Memory(X=np.ones((2, 3, 4)), y=np.ones(2))) == SCHEMAS["energyflow"]
 
 
 def test_almost_a_sample_names_what_is_missing():
     broken = {n: c for n, c in JETCLASS.items() if n != "part_pz"}
     with pytest.raises(UnknownNameError, match=r"no column named 'part_pz'"):
-        recognise(Memory(**broken, part_pzz=JETCLASS["part_pz"]))
+        detect_schema(Memory(**broken, part_pzz=JETCLASS["part_pz"]))
 
 
 def test_nothing_alike_lists_the_columns():
     with pytest.raises(InputError, match=r"no known sample .*there are: a0, a1, .*\(20 in all\)"):
-        recognise(Memory(**{f"a{i}": np.ones(2) for i in range(20)}))
+        detect_schema(Memory(**{f"a{i}": np.ones(2) for i in range(20)}))
     with pytest.raises(InputError, match="there are: none"):
-        recognise(Memory())
+        detect_schema(Memory())
 
 
 def test_slots_must_be_as_many_for_all_quantities():
     wide = {f"{q}_{i}": np.ones(2) for q in ("E", "PX", "PY", "PZ") for i in range(3)}
     del wide["PY_2"]
     with pytest.raises(InputError, match=r"'PY_\{i\}' has shape \(2, 2\), but 'E_\{i\}' \(2, 3\)"):
-        Binding(Memory(**wide), SCHEMAS["landscape"])
+        JetReader(Memory(**wide), SCHEMAS["landscape"])
 
 
 def test_lists_need_no_offsets():
     with pytest.raises(InputError, match="'part_energy' is ragged, it needs no 'n'"):
-        Binding(Memory(**JETCLASS, n=np.ones(2)), JetSchema(P4, counts="n"))
+        JetReader(Memory(**JETCLASS, n=np.ones(2)), JetSchema(P4, counts="n"))
 
 
 def test_extras_in_energy_units_are_converted_and_no_others():
     table = Memory(**JETCLASS, jet_pt=np.array([5e5, 6e5]), jet_tau1=np.array([0.1, 0.2]))
     schema = JetSchema(P4, jet={"jet_pt": "jet_pt", "jet_tau1": "jet_tau1"}, unit="MeV")
-    ((jets, _),) = Binding(table, schema).pieces(0, 2, "error")
+    ((jets, _),) = JetReader(table, schema).pieces(0, 2, "error")
     np.testing.assert_allclose(jets.jet["jet_pt"], [500, 600])
     np.testing.assert_array_equal(jets.jet["jet_tau1"], [0.1, 0.2])
     np.testing.assert_allclose(jets.p4[0], [0.005, 0.005, 0.013])
@@ -107,7 +107,7 @@ def test_extras_in_energy_units_are_converted_and_no_others():
 
 def test_bad_jets_are_named_or_dropped():
     columns = {**JETCLASS, "part_energy": lists([[5, np.nan], [13]])}
-    binding = Binding(Memory(**columns), JetSchema(P4))
+    binding = JetReader(Memory(**columns), JetSchema(P4))
     with pytest.raises(
         InputError, match=r"NaN or infinity in part_energy \(jet 0\); on_bad_jet='drop'"
     ):

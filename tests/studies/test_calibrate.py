@@ -63,7 +63,7 @@ def test_the_commands_measure_and_use_the_calibration(run, jet_file, tmp_path, c
 
 
 def test_many_classes_have_thresholds_each(tmp_path):
-    sample = Scores.check(*draw(600, classes=3), ["a", "b", "c"])
+    sample = Scores.from_arrays(*draw(600, classes=3), ["a", "b", "c"])
     stored = StoredCalibration.fit(sample, "isotonic", checkpoint="best", checksum=1)
     stored.write(tmp_path)
     again = read_calibration(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 import pcloud
 from pcloud.cli import main
 from pcloud.errors import InputError
-from pcloud.studies.predictive import opinions_of
+from pcloud.studies.predictive import predictive_samples
 from pcloud.studies.uncertainty import measure_uncertainty, read_uncertainty
 from pcloud.training.data import load_splits
 from tests.training.conftest import TINY, make_jets
@@ -32,11 +32,11 @@ def run(folder):
 @pytest.mark.parametrize("method", ["dropout", "laplace", "variational"])
 def test_opinions_of_a_run_are_the_same_every_time_and_near_its_score(run, method):
     (jets,) = load_splits(run.config, "test")
-    opinions = opinions_of(run, method, samples=30, seed=2, batch_size=16)
+    opinions = predictive_samples(run, method, samples=30, seed=2, batch_size=16)
     logits = opinions.logits(jets)
     assert logits.shape == (30, len(jets), 2)
     np.testing.assert_allclose(opinions.logits(jets), logits)
-    again = opinions_of(run, method, samples=30, seed=2, batch_size=16)
+    again = predictive_samples(run, method, samples=30, seed=2, batch_size=16)
     np.testing.assert_allclose(again.logits(jets[:16]), logits[:, :16])
     found = opinions.uncertainty(jets)
     assert found.epistemic.min() >= 0
@@ -48,9 +48,9 @@ def test_opinions_of_a_run_are_the_same_every_time_and_near_its_score(run, metho
 
 def test_a_single_run_is_no_ensemble(run):
     with pytest.raises(InputError, match="pcloud train --ensemble 5"):
-        opinions_of(run, "ensemble")
+        predictive_samples(run, "ensemble")
     with pytest.raises(InputError, match="samples must be at least 2"):
-        opinions_of(run, samples=1)
+        predictive_samples(run, samples=1)
 
 
 def test_the_command_writes_a_row_per_jet_and_the_report_shows_it(run, capsys):

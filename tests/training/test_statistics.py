@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import pcloud
-from pcloud.training.statistics import restate_statistics
+from pcloud.training.statistics import recompute_batch_norm
 from tests.models.contract import make_jets, make_model
 
 MODELS = ["particlenet_lite", "dgcnn", "pcnn"]
@@ -34,7 +34,7 @@ def test_scores_stay_and_training_mode_comes_close(name):
         norms = sum(isinstance(m, nn.BatchNorm1d) for m in model.modules())
         spoil(model)
         expected = model.eval()(*jets)
-        assert restate_statistics(model, [jets]) == norms
+        assert recompute_batch_norm(model, [jets]) == norms
         torch.testing.assert_close(model(*jets), expected, rtol=1e-3, atol=1e-4)
         assert (model.train()(*jets) - expected).abs().mean() < 0.02 * apart
 
@@ -42,7 +42,7 @@ def test_scores_stay_and_training_mode_comes_close(name):
 def test_statistics_are_those_of_all_batches_together():
     norm = nn.BatchNorm1d(3)
     x = torch.randn(50, 3) * 4 + 2
-    restate_statistics(norm, [(x[:20],), (x[20:21],), (x[21:],)])
+    recompute_batch_norm(norm, [(x[:20],), (x[20:21],), (x[21:],)])
     torch.testing.assert_close(norm.running_mean, x.mean(0))
     torch.testing.assert_close(norm.running_var, x.var(0, unbiased=False))
     y = torch.randn(9, 3)
@@ -62,7 +62,7 @@ def test_official_weights_are_the_same_tagger_in_training(reference_data):
     model = pcloud.load_official(
         "particlenet", reference_data / "particlenet_jetclass_kin_official.pt"
     )
-    restate_statistics(model, [inputs])
+    recompute_batch_norm(model, [inputs])
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(*inputs), expected, rtol=1e-3, atol=2e-3)
         after = (model.train()(*inputs) - expected).abs().median()

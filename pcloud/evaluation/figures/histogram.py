@@ -44,9 +44,10 @@ def score_figure(
         target = binary_signal(sample, signal, background)
         figure, (axes,) = new_figure(4.4)
         groups = [
-            (sample.classes[c], sample.of(target)[sample.labels == c], COLORS[c]) for c in (0, 1)
+            (sample.classes[c], sample.discriminant(target)[sample.labels == c], COLORS[c])
+            for c in (0, 1)
         ]
-        _draw(axes, groups, _edges(sample.of(target), bins))
+        _draw(axes, groups, _edges(sample.discriminant(target), bins))
         axes.set_ylabel("fraction of jets in a bin")
         axes.set_xlabel(f"score for {sample.classes[target]}", parse_math=False)
         _key(axes, groups)
@@ -58,8 +59,8 @@ def score_figure(
     for c, (name, axes) in enumerate(zip(sample.classes, panels, strict=False)):
         own = sample.labels == c
         groups = [
-            ("others", sample.of(c)[~own], MUTED),
-            (name, sample.of(c)[own], COLORS[0]),
+            ("others", sample.discriminant(c)[~own], MUTED),
+            (name, sample.discriminant(c)[own], COLORS[0]),
         ]
         _draw(axes, groups, np.linspace(0, 1, bins // 2 + 1))
         axes.set_title(name, loc="left", color=COLORS[0], parse_math=False)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pcloud.nn.attention.dropout import drop_, keep_
+from pcloud.nn.attention.dropout import apply_mask_, random_mask_
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import first_derivative, kernel_allowed, outside_transforms
-from pcloud.nn.numerics.precision import single, without_autocast
+from pcloud.nn.numerics.precision import at_least_float32, without_autocast
 
 __all__ = ["ClassAttention", "SelfAttention", "padding_bias"]
 
@@ -74,7 +74,7 @@ class HeadBlock:
     def gather(self, x: Tensor, source: Tensor) -> Tensor:
         """Flat ``x (N, ..., d)`` at `source`, shape (..., P, d), in single precision at least."""
         x = x.view(-1, x.shape[-1]).index_select(0, source)
-        return x.view(-1, self.mask.shape[2], x.shape[-1]).to(single(x))
+        return x.view(-1, self.mask.shape[2], x.shape[-1]).to(at_least_float32(x))
 
     def place(self, dense: Tensor) -> Tensor:
         """The rows of this block in ``dense (rows, d)``, shape (b heads, P, d)."""
@@ -200,7 +200,7 @@ class ClassAttention(_Heads):
         k, v = kv.unflatten(1, (2, *heads)).unbind(1)  # (B + N, heads, d)
         jet = torch.cat([torch.arange(len(q), device=q.device), layout.batch])
         logits = (q.index_select(0, jet) * k).sum(-1, keepdim=True) * q.shape[-1] ** -0.5
-        logits = logits.to(single(q))
+        logits = logits.to(at_least_float32(q))
         weights = (logits - _maximum(logits.detach(), jet, len(q)).index_select(0, jet)).exp()
         total, out = (_sum(t, jet, len(q)) for t in (weights, weights * v))
         return self.project((out / total).flatten(1).to(x.dtype))
@@ -273,12 +273,12 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, slots: HeadSlots, dropout: float, *bias: Tensor) -> Tensor:
-        dense = qkv.new_empty(slots.num_rows, qkv.shape[3], dtype=single(qkv))
+        dense = qkv.new_empty(slots.num_rows, qkv.shape[3], dtype=at_least_float32(qkv))
         logs, keeps = [], []
         for block, b in zip(slots.blocks, bias, strict=True):
             q, k, v = block.gather(qkv, block.qkv_source).chunk(3)
             weights, total, log = _exp(partial(_scores, q, k, b))
-            keeps.append(drop_(weights, dropout))
+            keeps.append(random_mask_(weights, dropout))
             torch.bmm(weights, v, out=block.place(dense)).div_(total * (1 - dropout))
             logs.append(log)
         out = dense.index_select(0, slots.target).view(len(qkv), -1).to(qkv.dtype)
@@ -294,7 +294,7 @@ class _Attention(torch.autograd.Function):
         bias, logs, keeps = rest[:n], rest[n : 2 * n], rest[2 * n :]
         grad = grad.unflatten(1, qkv.shape[2:])
         total = (grad * out.view(grad.shape)).sum(-1, keepdim=True)
-        dense = qkv.new_empty(3, slots.num_rows, qkv.shape[3], dtype=single(qkv))
+        dense = qkv.new_empty(3, slots.num_rows, qkv.shape[3], dtype=at_least_float32(qkv))
         d_bias: list[Tensor | None] = []
         for i, block in enumerate(slots.blocks):
             q, k, v = block.gather(qkv, block.qkv_source).chunk(3)
@@ -303,13 +303,13 @@ class _Attention(torch.autograd.Function):
             # infinite for an empty slot: no query is there
             log = log.masked_fill(~block.mask, torch.inf).flatten(0, 1)
             weights = _scores(q, k, bias[i]).sub_(log).clamp_(min=_LEAST).exp_()
-            d_scores = keep_(torch.bmm(d_out, v.mT.contiguous()), keeps[i])
+            d_scores = apply_mask_(torch.bmm(d_out, v.mT.contiguous()), keeps[i])
             d_scores.sub_(block.gather(total, block.source)).mul_(weights)
             d_q, d_k, d_v = (block.place(part) for part in dense)
             scale = q.shape[-1] ** -0.5
             torch.baddbmm(d_q, d_scores, k, beta=0, alpha=scale, out=d_q)
             torch.baddbmm(d_k, d_scores.mT, q, beta=0, alpha=scale, out=d_k)
-            torch.bmm(keep_(weights, keeps[i]).mT, d_out, out=d_v)
+            torch.bmm(apply_mask_(weights, keeps[i]).mT, d_out, out=d_v)
             d_bias.append(_summed(d_scores, bias[i]) if ctx.needs_input_grad[3 + i] else None)
         d_qkv = dense.flatten(0, 1).index_select(0, slots.qkv_target).view(qkv.shape)
         return d_qkv.to(qkv.dtype), None, None, *d_bias

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from pcloud.nn.numerics.derivatives import kernel_allowed
 
-__all__ = ["Dropout", "drop_", "keep_", "kept"]
+__all__ = ["Dropout", "apply_mask_", "bernoulli_mask", "random_mask_"]
 
 
-def kept(shape: Sequence[int], p: float) -> Tensor:
+def bernoulli_mask(shape: Sequence[int], p: float) -> Tensor:
     """1 with probability ``1 - p``, else 0, as int8 on the CPU.
 
     Eight decisions from one random integer: a number for each, as PyTorch draws them, costs more
@@ -29,19 +29,19 @@ def kept(shape: Sequence[int], p: float) -> Tensor:
     return words.view(torch.int8)[: size.numel()].view(size).ge_(dropped - 128)
 
 
-def drop_(x: Tensor, p: float) -> Tensor | None:
+def random_mask_(x: Tensor, p: float) -> Tensor | None:
     """Set entries of `x`, on the CPU, to zero with probability `p`; what is kept, as :func:`kept`.
 
     The others do not grow: where a linear function follows, it is cheaper to scale its result.
     """
     if p == 0:
         return None
-    keep = kept(x.shape, p)
-    keep_(x, keep)
+    keep = bernoulli_mask(x.shape, p)
+    apply_mask_(x, keep)
     return keep
 
 
-def keep_(x: Tensor, keep: Tensor | None) -> Tensor:
+def apply_mask_(x: Tensor, keep: Tensor | None) -> Tensor:
     """`x` in place, with zeros where `keep` has them."""
     # A product with the int8 itself would be ten times slower.
     return x if keep is None else x.mul_(keep.to(x.dtype))
@@ -68,7 +68,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu" or not kernel_allowed(x):
             return F.dropout(x, self.p)
-        return x * kept(x.shape, self.p).to(x.dtype).div_(1 - self.p)
+        return x * bernoulli_mask(x.shape, self.p).to(x.dtype).div_(1 - self.p)
 
     def extra_repr(self) -> str:
         """Shown with the module."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcloud.nn.attention.dropout import Dropout, drop_, keep_
+from pcloud.nn.attention.dropout import Dropout, apply_mask_, random_mask_
 from pcloud.nn.numerics.chunks import chunks
 from pcloud.nn.numerics.derivatives import first_derivative, kernel_allowed
-from pcloud.nn.numerics.precision import product_dtype, single, without_autocast
+from pcloud.nn.numerics.precision import at_least_float32, product_dtype, without_autocast
 
 __all__ = ["FeedForward"]
 
@@ -84,11 +84,11 @@ class _FeedForward(torch.autograd.Function):
             h = F.layer_norm(x[rows], scale.shape, scale, shift, eps[0])
             z = torch.addmm(bias, h.to(dtype), expand.t())
             h = F.gelu(z)
-            inner_keep = drop_(h, dropout)
+            inner_keep = random_mask_(h, dropout)
             # Unscaled by 1 / (1 - p), which the normalisation undoes but for its eps.
             mean, rstd = _moments(h, eps[1] * (1 - dropout) ** 2)
             y = (h @ contract.t()).mul_(rstd).add_(out_bias)
-            keep = drop_(y, dropout)
+            keep = random_mask_(y, dropout)
             torch.div(y, 1 - dropout, out=out[rows])
             if store:
                 stored += [z, mean, rstd, inner_keep, keep]
@@ -108,8 +108,8 @@ class _FeedForward(torch.autograd.Function):
         sums = [torch.zeros_like(p) for p in (scale, shift, expand, bias, *inner[2:])]
         for i, rows in enumerate(_chunks(x, expand)):
             z, mean, rstd, inner_keep, keep = stored[5 * i : 5 * i + 5]
-            h = keep_(F.gelu(z), inner_keep)
-            d = keep_(grad[rows].to(out_bias.dtype) / (1 - ctx.dropout), keep)
+            h = apply_mask_(F.gelu(z), inner_keep)
+            d = apply_mask_(grad[rows].to(out_bias.dtype) / (1 - ctx.dropout), keep)
             d_out_bias = d.sum(0)
             # component of the gradient along the normalised rows, as seen in the outputs
             along = (grad[rows] * out[rows]).sum(-1, keepdim=True) - (d @ out_bias).unsqueeze(1)
@@ -117,7 +117,7 @@ class _FeedForward(torch.autograd.Function):
             d = (d * rstd).to(out.dtype)
             d_contract = d.t() @ h
             d = (d @ contract).addcmul_(h, along, value=-1).add_(mean * along)
-            d = torch.ops.aten.gelu_backward(keep_(d, inner_keep), z)
+            d = torch.ops.aten.gelu_backward(apply_mask_(d, inner_keep), z)
 
             h, *moments = torch.ops.aten.native_layer_norm(
                 x[rows], scale.shape, scale, shift, ctx.eps
@@ -155,7 +155,7 @@ def _through_contraction(
 
 def _moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Mean and inverse deviation of each row, (N, 1), in single precision at least."""
-    mean = x.mean(-1, keepdim=True, dtype=single(x))
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=single(x))
+    mean = x.mean(-1, keepdim=True, dtype=at_least_float32(x))
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=at_least_float32(x))
     var = norm.square() / x.shape[-1] - mean.square()
     return mean, var.clamp_(min=0).add_(eps).rsqrt_()

@@ -14,15 +14,15 @@ from pcloud import kinematics
 from pcloud.nn.attention.pair_mlp import NormedMLP
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import kernel_allowed, outside_transforms
-from pcloud.nn.numerics.precision import single
+from pcloud.nn.numerics.precision import at_least_float32
 
-__all__ = ["PairBias", "Pairs", "interactions"]
+__all__ = ["PairBias", "UnorderedPairs", "interactions"]
 
 _TINY = 1e-8  # lower bound of all features before the logarithm
 
 
 @dataclass(frozen=True)
-class Pairs:
+class UnorderedPairs:
     """The unordered pairs of particles of the same jet, a particle with itself included.
 
     Attributes
@@ -45,7 +45,7 @@ class Pairs:
     @classmethod
     @torch.no_grad()
     @outside_transforms
-    def of(cls, layout: RaggedLayout) -> Pairs:
+    def of(cls, layout: RaggedLayout) -> UnorderedPairs:
         """All pairs of the jets of `layout`, without waiting for a GPU.
 
         Pairs stand in the order of a triangle: particle l of a jet comes first in l + 1 of them.
@@ -115,7 +115,7 @@ class _Spread(torch.autograd.Function):
         return (both * torch.where(itself, 0.5, 1.0).to(both)).t(), None, *(None for _ in grads)
 
 
-def interactions(p4: Tensor, pairs: Pairs) -> Tensor:
+def interactions(p4: Tensor, pairs: UnorderedPairs) -> Tensor:
     """The logarithms of kT, z, distance and squared mass of each pair, shape (M, 4).
 
     With the distance ``delta`` in rapidity and azimuth, ``kT = min(pT) delta`` and
@@ -131,7 +131,7 @@ def interactions(p4: Tensor, pairs: Pairs) -> Tensor:
     pairs : Pairs
         Of the particles.
     """
-    p4 = p4.to(single(p4))
+    p4 = p4.to(at_least_float32(p4))
     particles = torch.stack([kinematics.pt(p4), _rapidity(p4), kinematics.phi(p4), *p4.unbind(1)])
     a, b = particles.index_select(1, pairs.first), particles.index_select(1, pairs.second)
     softer, both = torch.minimum(a[0], b[0]), a[0] + b[0]
@@ -173,6 +173,6 @@ class PairBias(nn.Module):
     @torch.compiler.disable  # each layout of blocks would be compiled anew
     def forward(self, p4: Tensor, layout: RaggedLayout) -> tuple[Tensor, ...]:
         """Bias (b, heads, P, P) for each block, -inf for empty slots as keys, from ``p4 (N, 4)``."""
-        pairs = Pairs.of(layout)
+        pairs = UnorderedPairs.of(layout)
         features = interactions(p4, pairs).to(next(self.embed.parameters()).dtype)
         return pairs.spread(self.embed(features))

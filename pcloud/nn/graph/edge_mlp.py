@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from pcloud.nn.layout import take_rows
 from pcloud.nn.numerics.batch_norm import folded, track
 from pcloud.nn.numerics.derivatives import first_derivative, kernel_allowed, through_relu
-from pcloud.nn.numerics.precision import product_dtype, single, without_autocast
+from pcloud.nn.numerics.precision import at_least_float32, product_dtype, without_autocast
 
 __all__ = ["gather_neighbors", "mean_messages"]
 
@@ -293,7 +293,7 @@ def _normalized(center: Tensor, other: Tensor, neighbors: Tensor, eps: float) ->
     rstd = (var + eps).rsqrt()
     c, o = c * rstd, (o - o_mean) * rstd
     statistics = (c_mean + o_mean, var)
-    return c.to(center), o.to(other), *(s.to(single(center)) for s in statistics)
+    return c.to(center), o.to(other), *(s.to(at_least_float32(center)) for s in statistics)
 
 
 def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, ...]:
@@ -304,7 +304,7 @@ def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, ...]:
     """
     weight = weight.t().to(net.center.dtype)
     z = net.center.new_empty(net.neighbors.numel(), weight.shape[1])
-    total = torch.zeros(z.shape[1], dtype=single(z), device=z.device)
+    total = torch.zeros(z.shape[1], dtype=at_least_float32(z), device=z.device)
     square, offset = torch.zeros_like(total), torch.empty(0)
     for particles, edges in net.chunks():
         h = net.hidden(layer, net.pre(layer, particles, edges))

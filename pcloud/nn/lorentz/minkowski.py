@@ -19,7 +19,7 @@ from pcloud.errors import UnknownNameError
 from pcloud.nn.layout import DenseBlock, RaggedLayout
 from pcloud.nn.numerics.derivatives import outside_transforms
 from pcloud.nn.pairs.blocks import PairBlocks
-from pcloud.nn.pairs.products import outer_product, sum_senders
+from pcloud.nn.pairs.products import pairwise_dot, sum_senders
 from pcloud.nn.pooling import max_pool, sum_pool
 
 __all__ = [
@@ -158,7 +158,7 @@ def pair_products(p4: Tensor, pairs: PairBlocks) -> Tensor:
     receiver = torch.cat([square, one, lowered], dim=-1)
     distance = torch.cat([one, square, -2 * p4], dim=-1)  # p_i^2 + p_j^2 - 2 <p_i, p_j>
     dot = F.pad(p4, (2, 0))
-    return outer_product(receiver, torch.stack([distance, dot], dim=1), pairs)
+    return pairwise_dot(receiver, torch.stack([distance, dot], dim=1), pairs)
 
 
 def sum_differences(

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-__all__ = ["product_dtype", "single", "without_autocast"]
+__all__ = ["at_least_float32", "product_dtype", "without_autocast"]
 
 
-def single(x: Tensor) -> torch.dtype:
+def at_least_float32(x: Tensor) -> torch.dtype:
     """Of `x`, or single where `x` is of half precision."""
     return torch.promote_types(x.dtype, torch.float32)
 

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import outside_transforms
-from pcloud.nn.numerics.precision import single
+from pcloud.nn.numerics.precision import at_least_float32
 from pcloud.nn.pooling import mean_pool
 
-__all__ = ["EquivariantLinear", "Pairs", "pooled"]
+__all__ = ["EquivariantLinear", "Pairs", "invariant_pool"]
 
 _MAPS, _POOLED = 15, 10
 _USUAL = 49.0  # particles of an average top or QCD jet: means count as they are there
@@ -70,7 +70,7 @@ class Pairs:
         return self._mean(x, self.second)
 
     def _mean(self, x: Tensor, index: Tensor) -> Tensor:
-        x = x.to(single(x))
+        x = x.to(at_least_float32(x))
         total = x.new_zeros(self.layout.num_particles, x.shape[1]).index_add(0, index, x)
         return total / self.layout.counts[self.layout.batch].unsqueeze(-1)
 
@@ -138,7 +138,7 @@ class EquivariantLinear(nn.Module):
         return out.index_add(0, pairs.diagonal, on.to(out.dtype))
 
 
-def pooled(x: Tensor, pairs: Pairs) -> Tensor:
+def invariant_pool(x: Tensor, pairs: Pairs) -> Tensor:
     """What can be made of pairs ``x (E, C)`` without an order: mean and trace, (B, 2 C)."""
     trace = mean_pool(x[pairs.diagonal], pairs.layout)
     return torch.cat([mean_pool(pairs.row_means(x), pairs.layout), trace], dim=1)

@@ -16,11 +16,11 @@ from torch import Tensor
 from pcloud.nn.numerics.derivatives import kernel_allowed
 from pcloud.nn.pairs.blocks import PairBlocks
 
-__all__ = ["outer_product", "sum_receivers", "sum_senders"]
+__all__ = ["pairwise_dot", "sum_receivers", "sum_senders"]
 
 
 @torch.compiler.disable
-def outer_product(receiver: Tensor, sender: Tensor, pairs: PairBlocks) -> Tensor:
+def pairwise_dot(receiver: Tensor, sender: Tensor, pairs: PairBlocks) -> Tensor:
     """``r_i . s_jk`` of all pairs, (M, K), from ``receiver (S, D)`` and ``sender (S, K, D)``."""
     if kernel_allowed(receiver, sender):
         return _OuterProduct.apply(receiver.contiguous(), sender.contiguous(), pairs)
@@ -91,7 +91,7 @@ class _SumSenders(torch.autograd.Function):
         weight, sender = ctx.saved_tensors
         need_weight, need_sender, _ = ctx.needs_input_grad
         return (
-            outer_product(grad, sender, ctx.pairs) if need_weight else None,
+            pairwise_dot(grad, sender, ctx.pairs) if need_weight else None,
             sum_receivers(weight, grad, ctx.pairs) if need_sender else None,
             None,
         )
@@ -112,7 +112,7 @@ class _SumReceivers(torch.autograd.Function):
         weight, receiver = ctx.saved_tensors
         need_weight, need_receiver, _ = ctx.needs_input_grad
         return (
-            outer_product(receiver, grad, ctx.pairs) if need_weight else None,
+            pairwise_dot(receiver, grad, ctx.pairs) if need_weight else None,
             sum_senders(weight, grad, ctx.pairs) if need_receiver else None,
             None,
         )

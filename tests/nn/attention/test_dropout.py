@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pcloud.nn.attention.dropout import Dropout, kept
+from pcloud.nn.attention.dropout import Dropout, bernoulli_mask
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
 def test_the_share_dropped_is_p(p):
     torch.manual_seed(0)
-    draws = torch.stack([kept((33, 7), p) for _ in range(2000)]).double()
+    draws = torch.stack([bernoulli_mask((33, 7), p) for _ in range(2000)]).double()
     assert set(draws.unique().tolist()) == {0.0, 1.0}
     n = draws.numel()
     # within a tensor the share is one of two steps of 1/256, which adds to the variance
@@ -21,7 +21,7 @@ def test_the_share_dropped_is_p(p):
 
 def test_neighbouring_entries_are_dropped_independently():
     torch.manual_seed(0)
-    dropped = 1 - kept((10_000, 16), 0.3).double()
+    dropped = 1 - bernoulli_mask((10_000, 16), 0.3).double()
     correlation = torch.corrcoef(dropped.T)
     correlation.fill_diagonal_(0)
     assert correlation.abs().max() < 5 / 10_000**0.5

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pcloud import kinematics as kin
 from pcloud.nn import RaggedLayout
-from pcloud.nn.attention.pair_bias import PairBias, Pairs, interactions
+from pcloud.nn.attention.pair_bias import PairBias, UnorderedPairs, interactions
 
 pytestmark = pytest.mark.rounding
 
@@ -33,7 +33,7 @@ def jets(counts=COUNTS, seed: int = 0) -> torch.Tensor:
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=20))
 def test_every_pair_of_a_jet_is_listed_once(counts):
     layout = layout_of(counts)
-    pairs = Pairs.of(layout)
+    pairs = UnorderedPairs.of(layout)
     expected = [
         (j, i)
         for a, b in itertools.pairwise(layout.ptr.tolist())
@@ -45,7 +45,7 @@ def test_every_pair_of_a_jet_is_listed_once(counts):
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=20))
 def test_every_two_slots_know_their_pair(counts):
     layout = layout_of(counts)
-    pairs = Pairs.of(layout)
+    pairs = UnorderedPairs.of(layout)
     m = layout.num_pairs
     for block, index in zip(layout.blocks, pairs.index, strict=True):
         assert torch.equal(index == m, ~block.mask.unsqueeze(1).expand_as(index))
@@ -60,7 +60,7 @@ def test_every_two_slots_know_their_pair(counts):
 
 def test_pairs_spread_to_both_orders_and_padding_to_minus_infinity():
     layout = layout_of()
-    pairs = Pairs.of(layout)
+    pairs = UnorderedPairs.of(layout)
     x = torch.randn(layout.num_pairs, 3)
     for block, dense in zip(layout.blocks, pairs.spread(x), strict=True):
         real = block.mask[:, None, None, :].expand_as(dense)
@@ -71,7 +71,7 @@ def test_pairs_spread_to_both_orders_and_padding_to_minus_infinity():
 
 def test_the_gradient_of_a_pair_is_the_sum_over_both_orders():
     layout = layout_of([2, 1, 4, 3])
-    pairs = Pairs.of(layout)
+    pairs = UnorderedPairs.of(layout)
     x = torch.randn(layout.num_pairs, 2, dtype=torch.float64, requires_grad=True)
 
     def real(x):  # queries in empty slots have no gradient
@@ -83,7 +83,7 @@ def test_the_gradient_of_a_pair_is_the_sum_over_both_orders():
 
 
 def test_interactions_are_those_of_vector():
-    p4, pairs = jets(), Pairs.of(layout_of())
+    p4, pairs = jets(), UnorderedPairs.of(layout_of())
     momenta = vector.array(dict(zip(("E", "px", "py", "pz"), p4.numpy().T, strict=True)))
     a, b = momenta[pairs.first.numpy()], momenta[pairs.second.numpy()]
     delta = a.deltaRapidityPhi(b)
@@ -95,7 +95,7 @@ def test_interactions_are_those_of_vector():
 
 
 def test_single_precision_is_enough_for_all_but_collinear_pairs():
-    p4, pairs = jets(), Pairs.of(layout_of())
+    p4, pairs = jets(), UnorderedPairs.of(layout_of())
     error = (interactions(p4.float(), pairs) - interactions(p4, pairs)).abs()
     apart = pairs.first != pairs.second
     assert error[apart].quantile(0.99) < 1e-3
@@ -107,12 +107,12 @@ def test_single_precision_is_enough_for_all_but_collinear_pairs():
 )
 def test_strange_particles_have_finite_interactions(particle):
     p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], particle])
-    assert interactions(p4, Pairs.of(layout_of([2]))).isfinite().all()
+    assert interactions(p4, UnorderedPairs.of(layout_of([2]))).isfinite().all()
 
 
 def test_a_particle_is_no_distance_from_itself_and_coinciding_ones():
     p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0]]).expand(2, 4)
-    kt, z, delta, _ = interactions(p4, Pairs.of(layout_of([2]))).T
+    kt, z, delta, _ = interactions(p4, UnorderedPairs.of(layout_of([2]))).T
     lower = torch.full((3,), 1e-8).log()
     assert torch.equal(kt, lower)
     assert torch.equal(delta, lower)
@@ -120,7 +120,7 @@ def test_a_particle_is_no_distance_from_itself_and_coinciding_ones():
 
 
 def test_half_precision_momenta_are_taken_in_single():
-    p4, pairs = jets().bfloat16(), Pairs.of(layout_of())
+    p4, pairs = jets().bfloat16(), UnorderedPairs.of(layout_of())
     features = interactions(p4, pairs)
     assert features.dtype == torch.float32
     assert torch.equal(features, interactions(p4.float(), pairs))
@@ -131,14 +131,14 @@ def test_statistics_are_taken_over_the_pairs_of_real_particles():
     bias = PairBias([8], heads=2)
     bias.embed.norms[0].momentum = 1.0
     bias(p4, layout)
-    features = interactions(p4, Pairs.of(layout))
+    features = interactions(p4, UnorderedPairs.of(layout))
     torch.testing.assert_close(bias.embed.norms[0].running_mean, features.mean(0))
     torch.testing.assert_close(bias.embed.norms[0].running_var, features.var(0))
 
 
 def test_gradients_flow_where_momenta_want_one_and_in_training_none_does():
     p4, layout = jets(), layout_of()
-    pairs = Pairs.of(layout)
+    pairs = UnorderedPairs.of(layout)
     assert not interactions(p4, pairs).requires_grad
     distinct = pairs.first != pairs.second  # a particle with itself is at the lower bounds
     torch.autograd.gradcheck(lambda x: interactions(x, pairs)[distinct], p4.requires_grad_())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pcloud.nn import RaggedLayout
-from pcloud.nn.pairs.equivariant import EquivariantLinear, Pairs, pooled
+from pcloud.nn.pairs.equivariant import EquivariantLinear, Pairs, invariant_pool
 
 pytestmark = pytest.mark.rounding
 
@@ -88,7 +88,7 @@ def test_numbering_particles_otherwise_numbers_the_result_likewise():
 def test_pooling_gives_mean_and_trace():
     pairs = make_pairs()
     x = torch.randn(len(pairs.first), 4)
-    result = pooled(x, pairs)
+    result = invariant_pool(x, pairs)
     matrix = x[10:35].view(5, 5, 4)  # the third jet
     torch.testing.assert_close(result[2, :4], matrix.mean((0, 1)))
     torch.testing.assert_close(result[2, 4:], matrix.diagonal().mean(1))

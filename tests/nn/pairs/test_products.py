@@ -6,7 +6,7 @@ import torch
 
 from pcloud.nn import RaggedLayout
 from pcloud.nn.pairs.blocks import PairBlocks
-from pcloud.nn.pairs.products import outer_product, sum_receivers, sum_senders
+from pcloud.nn.pairs.products import pairwise_dot, sum_receivers, sum_senders
 
 COUNTS = [3, 20, 1, 0, 20, 18]
 
@@ -25,7 +25,7 @@ def test_products_are_those_of_einsum():
     receiver, sender, weight, pairs = setting()
     blocks = pairs.by_block(receiver), pairs.by_block(sender), pairs.pairs_by_block(weight)
     ours = [
-        pairs.pairs_by_block(outer_product(receiver, sender, pairs)),
+        pairs.pairs_by_block(pairwise_dot(receiver, sender, pairs)),
         pairs.by_block(sum_senders(weight, sender, pairs)),
         pairs.by_block(sum_receivers(weight, receiver, pairs)),
     ]
@@ -38,7 +38,7 @@ def test_products_are_those_of_einsum():
 def test_derivatives_are_those_of_finite_differences():
     receiver, sender, weight, pairs = setting([2, 3, 0, 1])
     for function, inputs in (
-        (outer_product, (receiver, sender)),
+        (pairwise_dot, (receiver, sender)),
         (sum_senders, (weight, sender)),
         (sum_receivers, (weight, receiver)),
     ):
