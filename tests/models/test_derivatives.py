@@ -34,12 +34,6 @@ SMALLER = {
 }
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 
-NOT_DIFFERENTIATED = {"part"}
-"""Models whose pair interactions are inputs, not differentiated in momenta, as in their paper."""
-
-SINGULAR = {"hl_logistic", "hl_mlp", "one_cut"}
-"""Models of subjets, whose axes are not differentiated and have infinite second derivatives."""
-
 
 @dataclass
 class Example:
@@ -147,8 +141,6 @@ def test_second_derivatives_are_those_of_the_plain_formulas_or_refused(example):
 @pytest.mark.usefixtures("mode")
 def test_second_derivatives_of_the_plain_formulas_are_those_of_finite_differences(example):
     groups = {name: {name: tensor} for name, tensor in example.inputs.items()}
-    if example.name in NOT_DIFFERENTIATED | SINGULAR:
-        del groups["p4"]
     for group in (*groups.values(), example.parameters):
         generator = torch.Generator().manual_seed(0)
         direction = {
@@ -189,8 +181,6 @@ def move(example: Example, direction: dict[str, Tensor], step: float) -> None:
 
 @pytest.mark.usefixtures("mode")
 def test_forward_mode_agrees_with_the_backward_pass(example):
-    if example.name in SINGULAR:
-        pytest.skip("the axes of subjets are not differentiated")
     generator = torch.Generator().manual_seed(0)
     tangents = [
         torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in example.inputs.values()
