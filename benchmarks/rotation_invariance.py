@@ -1,21 +1,24 @@
 """Change of the logits of networks on images that are turned by 45 degrees.
 
-    python benchmarks/rotation_invariance.py
+    python benchmarks/rotation_invariance.py [--seeds 3] [--figure docs/figures/images_angles.png]
 
 Networks have random weights; normalisations have the statistics of the images. The images are
 smooth spirals, drawn at both angles, so that no pixel is interpolated. The change is the root mean
 square difference of a logit over its standard deviation among the images, mean over logits and
-seeds.
+seeds. ``--figure`` draws the change against the angle.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from pcloud.evaluation.figures import save_figure
+from pcloud.evaluation.figures.style import figure_style, line_styles, new_figure
 from pcloud.images import RotationAverage
 from pcloud.images.build import build_network
 
@@ -32,6 +35,14 @@ NETWORKS = {
 }
 
 
+DRAWN = {
+    "p4": ("group_cnn", {"group": "p4"}, 1),
+    "c8": ("group_cnn", {"group": "c8"}, 1),
+    "p4, average over 8 turns": ("group_cnn", {"group": "p4"}, 8),
+}
+ANGLES = range(0, 181, 5)  # degrees
+
+
 def spirals(angle: float, seed: int = 0) -> Tensor:
     """Smooth spirals of 1 to 3 arms (B, 1, SIZE, SIZE), turned by `angle` in rad."""
     generator = torch.Generator().manual_seed(seed)
@@ -46,11 +57,13 @@ def spirals(angle: float, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def change(name: str, options: dict[str, object], rotations: int, seed: int) -> float:
-    """Relative change of the logits at 45 degrees."""
+def change(
+    name: str, options: dict[str, object], rotations: int, seed: int, degrees: float = 45
+) -> float:
+    """Relative change of the logits when images are turned."""
     torch.manual_seed(seed)
     model: nn.Module = build_network(name, 1, NUM_OUTPUTS, (SIZE, SIZE), **options)
-    upright, turned = spirals(0.0), spirals(math.pi / 4)
+    upright, turned = spirals(0.0), spirals(math.radians(degrees))
     for module in model.modules():
         if hasattr(module, "running_mean"):
             module.momentum = None
@@ -60,14 +73,35 @@ def change(name: str, options: dict[str, object], rotations: int, seed: int) -> 
     return float(((after - before).square().mean(0) / before.var(0)).sqrt().mean())
 
 
+@figure_style()
+def draw(path: Path, seeds: range) -> None:
+    """Draw the change against the angle, mean over the seeds."""
+    figure, (axes,) = new_figure(4.0)
+    for (label, network), style in zip(DRAWN.items(), line_styles(len(DRAWN)), strict=True):
+        means = [
+            sum(change(*network, seed, degrees) for seed in seeds) / len(seeds)
+            for degrees in ANGLES
+        ]
+        axes.plot(ANGLES, means, label=label, **style)
+    axes.set(xlabel="angle of the turn in degrees", xlim=(0, 180), xticks=range(0, 181, 45))
+    axes.set(ylabel="change of the logits / their spread", ylim=(0, None))
+    figure.legend(loc="outside upper center", ncols=len(DRAWN))
+    save_figure(figure, path.with_suffix(""))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
-    seeds = range(parser.parse_args().seeds)
+    parser.add_argument("--figure", type=Path, help="PNG file of the change against the angle")
+    options = parser.parse_args()
+    seeds = range(options.seeds)
+    if options.figure:
+        draw(options.figure, seeds)
+        return
     print("| network | group | change at 45° |\n|---|---|---|")
-    for label, (name, options, rotations) in NETWORKS.items():
+    for label, (name, settings, rotations) in NETWORKS.items():
         for group in ("p4", "c8", "p4m", "d8") if name.startswith("group") else ("",):
-            grouped = options | ({"group": group} if group else {})
+            grouped = settings | ({"group": group} if group else {})
             changes = torch.tensor([change(name, grouped, rotations, seed) for seed in seeds])
             shown = f"{changes.mean():.2f} ± {changes.std():.2f}"
             print(f"| {label} | {f'`{group}`' if group else ''} | {shown} |", flush=True)

@@ -24,8 +24,8 @@ _FEW_BACKGROUND_JETS = "fewer than three background jets pass"
 _ROUNDING = 1e-9  # 2000 x (1 - 0.999) is 2 jets
 _STEPS = 64  # of the quadrature over the threshold
 _RANGE = 4.0  # of the quadrature on each side, in standard deviations, and as many jets
-_SIGNAL_SHIFT = 0.3  # of a signal jet: position of the tighter end of an interval
-_BACKGROUND_SHIFT = 0.15  # of a background jet: 0 is Jeffreys, 1/2 Clopper and Pearson
+_SIGNAL_SHIFT = 0.2  # of a signal jet: position of the tighter end of an interval
+_BACKGROUND_SHIFT = 0.1  # of a background jet: 0 is Jeffreys, 1/2 Clopper and Pearson
 _LOGIT_RANGE = 80.0  # of fractions: from 1e-35
 _LOGIT_PRECISION = 1e-6
 
@@ -97,8 +97,8 @@ class RocPoint:
 
     Numbers of jets are whole, so that the coverage of any interval oscillates. Two small shifts,
     chosen by toys, keep it from falling far below its level: both ends of the
-    interval take 0.15 of a background jet from the distribution of Clopper and Pearson, and the
-    tighter end is 0.3 of a signal jet further out, because the value stands at the tighter end of
+    interval take 0.1 of a background jet from the distribution of Clopper and Pearson, and the
+    tighter end is 0.2 of a signal jet further out, because the value stands at the tighter end of
     its step of the ROC curve.
 
     *Ties.* Through a group of tied jets the ROC curve runs straight, and a cut accepts the same

@@ -149,8 +149,8 @@ def test_a_threshold_that_does_not_matter_leaves_the_counting_of_background():
     labels = np.repeat([1, 0], [500, 100])
     low, high = point(labels, scores, 0.5).interval()
     tail = (1 - ONE_SIGMA) / 2
-    assert low == pytest.approx(stats.beta(7.35, 93.65).ppf(tail), rel=1e-4)
-    assert high == pytest.approx(stats.beta(7.65, 93.35).ppf(1 - tail), rel=1e-4)
+    assert low == pytest.approx(stats.beta(7.4, 93.6).ppf(tail), rel=1e-4)
+    assert high == pytest.approx(stats.beta(7.6, 93.4).ppf(1 - tail), rel=1e-4)
 
 
 def test_a_limit_with_a_threshold_that_does_not_matter_is_that_of_counting():
@@ -198,6 +198,18 @@ def test_a_table_says_where_no_signal_jet_fails_the_cut():
     assert "εS = 0.985: one signal jet fails the cut." in said
     assert "0.5:" not in said
     assert EvaluationTable.from_dict(table.to_dict()).entries == table.entries
+
+
+def test_few_background_jets_have_a_limit_and_keep_their_interval():
+    scores = np.concatenate([np.linspace(0, 1, 500), [2.0, 2.0], np.full(98, -1.0)])
+    entry = evaluate(np.repeat([1, 0], [500, 100]), scores, efficiencies=(0.5,), num_bootstrap=0)[
+        "rejection@0.5"
+    ]
+    # two of 100 jets pass, at a threshold that does not matter
+    assert entry.limit == "lower"
+    assert entry.value == pytest.approx(1 / stats.beta(3, 98).ppf(CONFIDENCE), rel=1e-4)
+    assert entry.low < 50 < entry.high
+    assert entry.interval(CONFIDENCE)[0] < entry.low
 
 
 def test_separated_classes_bound_nothing_beyond_the_last_signal_jet():
