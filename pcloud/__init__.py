@@ -6,11 +6,31 @@ once.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 __version__ = "0.1.0"
 
+_PACKAGES = (
+    "batch",
+    "datasets",
+    "errors",
+    "evaluation",
+    "features",
+    "images",
+    "interpret",
+    "io",
+    "kinematics",
+    "models",
+    "nn",
+    "observables",
+    "particle_types",
+    "report",
+    "simulate",
+    "studies",
+    "training",
+    "uncertainty",
+)
 _HOME = {
     "FeatureSet": "features",
     "JetDataset": "batch",
@@ -27,6 +47,9 @@ _HOME = {
     "load_dataset": "datasets",
     "load_official": "models",
     "read_jets": "io",
+    "register_dataset": "datasets",
+    "register_feature": "features",
+    "register_metric": "evaluation",
     "register_model": "models",
     "train": "training",
     "write_jets": "io",
@@ -49,29 +72,34 @@ __all__ = [
     "load_dataset",
     "load_official",
     "read_jets",
+    "register_dataset",
+    "register_feature",
+    "register_metric",
     "register_model",
     "train",
     "write_jets",
 ]
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from pcloud.batch import JetDataset, JetLoader
-    from pcloud.datasets import list_datasets, load_dataset
-    from pcloud.evaluation import evaluate
-    from pcloud.features import FeatureSet, feature_set
+    from pcloud.datasets import list_datasets, load_dataset, register_dataset
+    from pcloud.evaluation import evaluate, register_metric
+    from pcloud.features import FeatureSet, feature_set, register_feature
     from pcloud.io import JetSchema, iter_jets, read_jets, write_jets
     from pcloud.memory import keep_memory
     from pcloud.models import build_model, list_models, load_official, register_model
     from pcloud.training import Run, train
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    if name in _PACKAGES:
+        return _import_module(f"pcloud.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'pcloud' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"pcloud.{_HOME[name]}"), name)
+    value = getattr(_import_module(f"pcloud.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*__all__, *_PACKAGES, "__doc__", "__file__", "__path__", "__version__"})

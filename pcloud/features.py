@@ -17,7 +17,15 @@ from torch import Tensor
 from pcloud import kinematics
 from pcloud.errors import InputError, UnknownNameError
 
-__all__ = ["FEATURE_SETS", "Feature", "FeatureSet", "feature_set", "list_features"]
+__all__ = [
+    "FEATURE_SETS",
+    "Feature",
+    "FeatureSet",
+    "Particles",
+    "feature_set",
+    "list_features",
+    "register_feature",
+]
 
 _ETA_MAX = 10.0  # a particle on the beam has infinite eta; calorimeters end at 5
 _TINY = 1e-8  # GeV: below it the logarithm stops falling
@@ -25,14 +33,28 @@ _REFERENCES = ("auto", "stored", "particles")
 
 
 @dataclass(frozen=True)
-class _Particles:
-    """The particles of a batch and what several features need of them, computed once."""
+class Particles:
+    """Particles of a batch, with the quantities that several features need, in float64.
 
-    p4: Tensor  # (N, 4)
-    batch: Tensor  # (N,)
+    Attributes
+    ----------
+    p4 : Tensor, shape (N, 4)
+        Four-momenta (E, px, py, pz) in GeV.
+    batch : Tensor, shape (N,)
+        Jet of each particle.
+    num_jets : int
+        Number of jets B.
+    extras : mapping of str to Tensor, shape (N,)
+        Further columns of the particles.
+    jet_p4 : Tensor, shape (B, 4), optional
+        Stored four-momenta of the jets in GeV.
+    """
+
+    p4: Tensor
+    batch: Tensor
     num_jets: int
-    extras: Mapping[str, Tensor]  # (N,) each
-    jet_p4: Tensor | None = None  # (B, 4)
+    extras: Mapping[str, Tensor]
+    jet_p4: Tensor | None = None
 
     @cached_property
     def jet(self) -> Tensor:
@@ -64,15 +86,19 @@ class _Particles:
         return kinematics.delta_phi(self.p4, self.jet)
 
 
+FeatureFunction = Callable[[Particles], Tensor]
+"""Values (N,) of a feature."""
+
+
 def _log(x: Tensor) -> Tensor:
     return x.clamp(min=_TINY).log()
 
 
-def _extra(name: str) -> Callable[[_Particles], Tensor]:
+def _extra(name: str) -> FeatureFunction:
     return lambda particles: particles.extras[name]
 
 
-_FROM_MOMENTA: dict[str, Callable[[_Particles], Tensor]] = {
+_FROM_MOMENTA: dict[str, FeatureFunction] = {
     "log_pt": lambda c: _log(c.pt),
     "log_energy": lambda c: _log(c.p4[:, 0]),
     "log_pt_rel": lambda c: _log(c.pt) - _log(kinematics.pt(c.jet)),
@@ -85,12 +111,75 @@ _FROM_MOMENTA: dict[str, Callable[[_Particles], Tensor]] = {
     "energy": lambda c: c.p4[:, 0],
 }
 _FLAGS = ("is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")
-_FROM_EXTRAS: dict[str, Callable[[_Particles], Tensor]] = {
+_FROM_EXTRAS: dict[str, FeatureFunction] = {
     **{name: _extra(name) for name in ("charge", *_FLAGS, "d0_err", "dz_err")},
     "tanh_d0": lambda c: c.extras["d0"].tanh(),
     "tanh_dz": lambda c: c.extras["dz"].tanh(),
 }
 _COLUMN = {"tanh_d0": "d0", "tanh_dz": "dz"}
+_REGISTERED: dict[str, tuple[FeatureFunction, tuple[str, ...]]] = {}
+
+
+def register_feature(
+    name: str, *, columns: Sequence[str] = (), **standardisation: float | None
+) -> Callable[[FeatureFunction], FeatureFunction]:
+    """Function decorator that makes a feature of particles known by `name`.
+
+    The function takes :class:`Particles` and returns one value per particle, shape (N,). It is
+    computed in torch, in float64, and must be differentiable in the momenta if gradients in them
+    are wanted.
+
+    Parameters
+    ----------
+    name : str
+        Name of the feature.
+    columns : sequence of str
+        Extra columns of the particles that the function reads from ``particles.extras``.
+    **standardisation
+        ``shift``, ``scale``, ``low``, ``high`` of the :class:`Feature` that the name stands for.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken by another function.
+
+    Examples
+    --------
+    >>> @register_feature("log_mt", shift=1.7, scale=0.7)
+    ... def log_mt(particles):
+    ...     e, pz = particles.p4[:, 0], particles.p4[:, 3]
+    ...     return (e**2 - pz**2).clamp(min=1e-12).log() / 2
+    """
+
+    def register(function: FeatureFunction) -> FeatureFunction:
+        taken = name in _FROM_MOMENTA or name in _FROM_EXTRAS
+        if taken or _is_other(function, _REGISTERED.get(name, (function,))[0]):
+            raise ValueError(f"a feature named {name!r} exists already")
+        _REGISTERED[name] = (function, tuple(columns))
+        _STANDARD[name] = Feature(name, **standardisation)  # type: ignore[arg-type]
+        return function
+
+    return register
+
+
+def _is_other(function: FeatureFunction, registered: FeatureFunction) -> bool:
+    """Return True unless both are the same function, perhaps of a file that was imported again."""
+    both = (function, registered)
+    return len({(f.__code__.co_filename, f.__qualname__) for f in both}) > 1
+
+
+def _function(name: str) -> FeatureFunction:
+    """Return the function of a feature; of an unknown name, that of an extra column."""
+    if name in _REGISTERED:
+        return _REGISTERED[name][0]
+    return _FROM_MOMENTA.get(name) or _FROM_EXTRAS.get(name) or _extra(name)
+
+
+def _columns(name: str) -> tuple[str, ...]:
+    """Extra columns that a feature needs."""
+    if name in _REGISTERED:
+        return _REGISTERED[name][1]
+    return () if name in _FROM_MOMENTA else (_COLUMN.get(name, name),)
 
 
 @dataclass(frozen=True)
@@ -117,10 +206,9 @@ class Feature:
         if self.scale == 0:
             raise InputError(f"feature {self.name!r} has scale 0: it would be the same for all")
 
-    def compute(self, particles: _Particles) -> Tensor:
+    def compute(self, particles: Particles) -> Tensor:
         """Standardised values (N,)."""
-        raw = _FROM_MOMENTA.get(self.name) or _FROM_EXTRAS.get(self.name) or _extra(self.name)
-        value = (raw(particles) - self.shift) * self.scale
+        value = (_function(self.name)(particles) - self.shift) * self.scale
         return value if self.low is None and self.high is None else value.clamp(self.low, self.high)
 
 
@@ -168,8 +256,8 @@ class FeatureSet:
     @property
     def columns(self) -> tuple[str, ...]:
         """Extra columns that the jets must have, beside their four-momenta."""
-        needed = (n for n in self.names if n not in _FROM_MOMENTA)
-        return tuple(dict.fromkeys(_COLUMN.get(name, name) for name in needed))
+        needed = (_columns(name) for name in self.names)
+        return tuple(dict.fromkeys(column for columns in needed for column in columns))
 
     @property
     def jet_columns(self) -> tuple[str, ...]:
@@ -250,7 +338,7 @@ class FeatureSet:
         momenta = p4.double()
         jet = jet_p4.double() if jet_p4 is not None and self.reference != "particles" else None
         columns = {name: values.to(momenta) for name, values in extras.items()}
-        particles = _Particles(momenta, batch, num_jets, columns, jet)
+        particles = Particles(momenta, batch, num_jets, columns, jet)
         # Each feature is rounded before the next is made: one of them is held in float64, not all.
         values = [feature.compute(particles).to(p4.dtype) for feature in self.features]
         return torch.stack(values, dim=-1)
@@ -303,7 +391,7 @@ FEATURE_SETS: dict[str, FeatureSet] = {
 
 def list_features() -> list[str]:
     """Names of all features that can be computed."""
-    return sorted({*_FROM_MOMENTA, *_FROM_EXTRAS})
+    return sorted({*_FROM_MOMENTA, *_FROM_EXTRAS, *_REGISTERED})
 
 
 def feature_set(features: str | Sequence[str | Feature] | FeatureSet) -> FeatureSet:

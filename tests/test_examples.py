@@ -10,6 +10,7 @@ import pytest
 
 import pcloud
 from pcloud.io import write_jets
+from pcloud.studies.evaluate import evaluate_run
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -50,6 +51,15 @@ def test_a_model_of_ones_own_trains(tmp_path):
     )
     scores = run.predict(pcloud.load_dataset("simulated", "test")[:10])
     assert scores.shape == (10, 2)
+
+
+def test_features_data_sets_and_metrics_of_ones_own(run_script):
+    quick = ("--epochs", "1", "--jets", "200", "--out", "runs/a")
+    assert "'log_mt')" in run_script("examples/my_feature.py", *quick)
+    assert "AUC" in run_script("examples/my_dataset.py", "--epochs", "1")
+    evaluate_run(pcloud.Run("runs/a"), metrics={"num_bootstrap": 0})
+    printed = run_script("examples/my_metric.py", "runs/a/scores.parquet")
+    assert "median signal score" in printed
 
 
 def test_jet_images_and_their_tagger(tmp_path, run_script):

@@ -1,6 +1,8 @@
 """Samples of jets by name: those of the literature, and one that comes with the package.
 
-Each module here with an ``INFO`` is a sample.
+Each module here with an ``INFO`` is a sample. A sample of your own is a :class:`DatasetInfo` given to
+:func:`register_dataset`, in a script, or in a package that names its module as an entry point of the
+group ``pcloud.datasets``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pcloud.datasets import simulated
 from pcloud.datasets.info import DatasetInfo, Download, Split
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io import read_jets
+from pcloud.plugins import load_plugins
 
 __all__ = [
     "DatasetInfo",
@@ -26,6 +29,7 @@ __all__ = [
     "dataset_info",
     "list_datasets",
     "load_dataset",
+    "register_dataset",
 ]
 
 #: Environment variable that names the folder of the public samples.
@@ -117,12 +121,47 @@ def load_dataset(
     info = dataset_info(name)
     info.split(split)
     if info.load is not None:
-        return info.load(split)[start:stop]
+        jets = info.load(split)[start:stop]
+        if "classes" not in jets.attrs:
+            jets.attrs["classes"] = list(info.classes)
+        return jets
     return read_jets(dataset_files(name, split, root), info.schema, start=start, stop=stop)
 
 
-@cache
+_REGISTERED: dict[str, DatasetInfo] = {}
+
+
+def register_dataset(info: DatasetInfo) -> DatasetInfo:
+    """Make a sample known by its name, to `load_dataset` and to the command line.
+
+    Parameters
+    ----------
+    info : DatasetInfo
+        Files or a function that makes the jets, classes and splits.
+
+    Returns
+    -------
+    DatasetInfo
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken by another sample.
+    """
+    if (_ours() | _REGISTERED).get(info.name, info) != info:
+        raise ValueError(f"a data set named {info.name!r} exists already")
+    _REGISTERED[info.name] = info
+    return info
+
+
 def _registry() -> dict[str, DatasetInfo]:
+    load_plugins("pcloud.datasets")
+    return _ours() | _REGISTERED
+
+
+@cache
+def _ours() -> dict[str, DatasetInfo]:
     modules = (import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__))
     infos = (module.INFO for module in modules if hasattr(module, "INFO"))
     return {info.name: info for info in (_embedded(), *infos)}

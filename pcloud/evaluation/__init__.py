@@ -1,5 +1,6 @@
 """How good a tagger is, with errors: arrays of labels and scores in, numbers out."""
 
+from pcloud.evaluation.custom_metrics import list_metrics, register_metric
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.metrics import evaluate, evaluate_scores_file
 from pcloud.evaluation.scores import Scores, read_scores
@@ -11,7 +12,9 @@ __all__ = [
     "Scores",
     "evaluate",
     "evaluate_scores_file",
+    "list_metrics",
     "read_metrics",
     "read_scores",
+    "register_metric",
     "write_metrics",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError
+from pcloud.evaluation.custom_metrics import custom_metrics
 from pcloud.evaluation.estimates import Accuracy, Area, MacroArea, Metric, task_estimates
 from pcloud.evaluation.measured import CONFIDENCE
 from pcloud.evaluation.pairwise_area import PairwiseArea
@@ -30,6 +31,7 @@ def evaluate(
     background: str | int | None = None,
     num_bootstrap: int = 200,
     seed: int = 0,
+    metrics: Sequence[str] = (),
 ) -> EvaluationTable:
     """Measure how well scores tell classes apart, with statistical errors.
 
@@ -63,6 +65,8 @@ def evaluate(
         Number of resamplings for the bootstrap errors; 0 for none.
     seed : int, default 0
         Seed of the resamplings.
+    metrics : sequence of str, optional
+        Further metrics, registered by :func:`pcloud.register_metric`.
 
     Returns
     -------
@@ -94,8 +98,8 @@ def evaluate(
     classes: that many pairs of jets are independent.
 
     A rejection has an interval if at least two signal jets are expected to fail the cut and two
-    to pass it, and some background passes. With no background left it is a lower limit at 95 %
-    confidence, with no or one signal jet expected to fail an upper limit, both with the error of
+    to pass it, and three background jets pass. With fewer background jets it is a lower limit at
+    95 % confidence, with no or one signal jet expected to fail an upper limit, both with the error of
     the threshold. Where neither side is bounded, the limit is the trivial one of 1.
 
     The errors are those of this test sample, with as many jets of each class as it has.
@@ -117,6 +121,7 @@ def evaluate(
     _check_options(efficiencies, num_bootstrap)
     tasks = discrimination_tasks(sample, signal, background)
     estimates = _estimates(sample, tasks, efficiencies, signal, background)
+    estimates += custom_metrics(metrics, sample)
 
     def values(weights: NDArray[np.uint8]) -> NDArray[np.floating]:
         counts = [task.ranking.resampled(weights) for task in tasks]
@@ -139,6 +144,7 @@ def evaluate(
         "background": _name(sample, background),
         "num_bootstrap": num_bootstrap,
         "seed": seed,
+        "metrics": list(metrics),
     }
     table = EvaluationTable(entries, sample.classes, sample.counts.tolist(), settings)
     return replace(table, notes=_notes(sample, table))

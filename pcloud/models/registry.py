@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, TypeVar
 
 from torch import nn
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.plugins import load_plugins
 
 __all__ = [
     "ModelInfo",
@@ -119,6 +123,7 @@ def model_info(name: str) -> ModelInfo:
 def _registered() -> dict[str, ModelInfo]:
     for home in _HOMES:
         importlib.import_module(home)
+    load_plugins("pcloud.models")
     return _MODELS
 
 
@@ -195,29 +200,67 @@ def _check_options(name: str, factory: Callable[..., nn.Module], options: dict[s
 
 def _from_file(name: str) -> Callable[..., nn.Module]:
     module_name, _, class_name = name.rpartition(":")
-    path = Path(module_name if module_name.endswith(".py") else f"{module_name}.py")
-    if path.is_file():
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-    elif module_name.endswith(".py") or "/" in module_name:
-        raise InputError(f"model {name!r}: no file {path}")
-    else:
-        try:
-            spec = importlib.util.find_spec(module_name)
-        except ModuleNotFoundError:
-            spec = None
-    if spec is None or spec.loader is None:
-        raise InputError(f"model {name!r}: no file {path} here and no module {module_name!r}")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"model {name!r}: importing {spec.origin} failed: {error!r}") from error
+    module = _imported(name, module_name)
     if not hasattr(module, class_name):
-        raise UnknownNameError("model", class_name, _public_callables(module), str(spec.origin))
+        known = _public_callables(module)
+        raise UnknownNameError("model", class_name, known, str(module.__file__))
     factory = getattr(module, class_name)
     if not callable(factory):
-        raise InputError(f"model {name!r}: {class_name} in {spec.origin} is no class or function")
+        raise InputError(
+            f"model {name!r}: {class_name} in {module.__file__} is no class or function"
+        )
     return factory
+
+
+_FROM_FILES: dict[Path, tuple[bytes, ModuleType]] = {}
+"""Modules of files beside the user, by path, with the contents from which they were imported."""
+
+
+def _imported(name: str, module_name: str) -> ModuleType:
+    """Import the file or module of a ``file:Class``; once, unless the file has changed."""
+    file = module_name if module_name.endswith(".py") else f"{module_name}.py"
+    path = Path(file).absolute()
+    if not path.is_file() and (file == module_name or "/" in module_name):
+        raise InputError(f"model {name!r}: no file {file}")
+    try:
+        if path.is_file():
+            return _import_file(path)
+        if _is_installed(module_name):
+            return importlib.import_module(module_name)
+    except Exception as error:
+        where = file if path.is_file() else module_name
+        raise InputError(f"model {name!r}: importing {where} failed: {error!r}") from error
+    raise InputError(f"model {name!r}: no file {file} here and no module {module_name!r}")
+
+
+def _is_installed(module_name: str) -> bool:
+    try:
+        return importlib.util.find_spec(module_name) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
+
+
+def _import_file(path: Path) -> ModuleType:
+    contents = path.read_bytes()
+    known, module = _FROM_FILES.get(path, (b"", None))
+    if module is not None and known == contents:
+        return module
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    module_name = f"{path.stem}_{digest}"
+    for model in [n for n, info in _MODELS.items() if info.factory.__module__ == module_name]:
+        del _MODELS[model]  # of the file before it was changed
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look there for the module of a class
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    _FROM_FILES[path] = (contents, module)
+    return module
 
 
 def _public_callables(module: Any) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from pcloud.datasets import dataset_files, dataset_info, list_datasets
+from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dataset
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FeatureSet, feature_set
 from pcloud.images.image_set import ImageDataset, ImageFormat, ImageSet
@@ -139,7 +139,7 @@ def load_jets(
     if isinstance(source, str) and _is_dataset(source):
         info = dataset_info(source)
         if info.load is not None:
-            return _draw([info.load(split)], limit, config.split_seed)
+            return _draw([load_dataset(source, split)], limit, config.split_seed)
         source = [str(file) for file in dataset_files(source, split, config.data_root)]
         schema = info.schema
     options: dict[str, Any] = {"on_bad_jet": config.on_bad_jet, "check_units": config.check_units}
