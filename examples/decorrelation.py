@@ -153,7 +153,7 @@ def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
             where = {"xytext": (-7 if left else 7, 4), "ha": "right" if left else "left"}
             axes.annotate(text, point, textcoords="offset points", fontsize=9, **where)
     axes.set(
-        xlabel=f"distance of the QCD mass before and after the cut, $\\varepsilon_S = {EFFICIENCY:g}$",
+        xlabel=f"distance of the QCD mass before and after, $\\varepsilon_S = {EFFICIENCY:g}$",
         ylabel=r"rejection $1/\varepsilon_B$",
     )
     axes.set_xlim(left=0)
@@ -163,7 +163,8 @@ def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
 
 def markdown(options: argparse.Namespace, results: dict[str, Any]) -> str:
     """Table of the results in Markdown."""
-    header = "weight | seed | AUC | 1/εB at εS = 0.5 | distance correlation | distance | random selection"
+    header = "weight | seed | AUC | 1/εB at εS = 0.5 | distance correlation | distance"
+    header += " | random selection"
     lines = [f"| {header} |", "|---|---|---|---|---|---|---|"]
     for weight in options.weights:
         for seed in options.seeds:

@@ -2,8 +2,8 @@
 
     python examples/galaxies.py Galaxy10.h5 --model group_cnn --epochs 20
 
-Without a file, the script generates clockwise and anticlockwise spirals. They are mirror images, which
-a network that is invariant under reflections (--group p4m) cannot distinguish.
+Without a file, the script generates clockwise and anticlockwise spirals. They are mirror images,
+which a network that is invariant under reflections (--group p4m) cannot distinguish.
 """
 
 from __future__ import annotations

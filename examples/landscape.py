@@ -3,9 +3,9 @@
     python examples/landscape.py DIR [--model particlenet] [--out runs/landscape]
 
 DIR contains train.h5, val.h5 and test.h5 from https://zenodo.org/records/2603256. The script first
-checks their names, sizes and numbers of jets; `--verify` also compares the checksums. It then trains
-with the published recipe, evaluates the test jets and writes a report. An interrupted script resumes
-when it is started again.
+checks their names, sizes and numbers of jets; `--verify` also compares the checksums. It then
+trains with the published recipe, evaluates the test jets and writes a report. An interrupted script
+resumes when it is started again.
 """
 
 import argparse

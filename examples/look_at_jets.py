@@ -2,8 +2,8 @@
 
     python examples/look_at_jets.py [FILE] [--out jets.png]
 
-Without a file, the embedded sample is used. FILE is any file whose layout `pcloud.read_jets` detects,
-with the labels 0 (QCD) and 1 (top).
+Without a file, the embedded sample is used. FILE is any file whose layout `pcloud.read_jets`
+detects, with the labels 0 (QCD) and 1 (top).
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Taylor coefficients during a training, on two toys with a known answer.
 
 In the first toy, two Gaussian classes differ in their means, and the response depends equally on x1
-and x2. In the second toy the classes also have correlations of opposite sign. The product x1 x2 then
-separates the classes, too, and the network learns this late. The toys follow Wunsch et al.,
+and x2. In the second toy the classes also have correlations of opposite sign. The product x1 x2
+then separates the classes, too, and the network learns this late. The toys follow Wunsch et al.,
 https://arxiv.org/abs/1803.08782.
 
     python examples/taylor.py [--steps 1500] [--out runs/taylor]
