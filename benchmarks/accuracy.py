@@ -1,13 +1,13 @@
-"""What speed costs in accuracy: ParticleNet-Lite in float32, in bfloat16, and weaver-core's.
+"""AUC of ParticleNet-Lite in float32 and in bfloat16, and of that of weaver-core.
 
     python benchmarks/accuracy.py --out runs/accuracy
 
-trains the three with every seed from the same random weights (weaver's, unless ``--ways`` leaves it
-out), on the same jets of the embedded sample, by the same recipe and in the same order of batches,
-scores the same test jets, and prints a table: the AUC, and how far it is from that of ours in
-float32. Errors: the spread over seeds, as that of their mean, and the error from the number of test
-jets, for the difference by resampling jets with all their scores. A finished training is not done
-again, an interrupted one continues.
+Trains the three networks with every seed and prints a table of the AUC and of its difference to the
+first network. All networks use the same initial weights (those of weaver, unless ``--ways``
+excludes it), the same jets of the embedded sample in the same order, the same recipe and the same test jets.
+The first error is that of the mean over seeds. The second is due to the number of test jets; it is
+computed by resampling jets together with all of their scores. Finished trainings are not repeated,
+and interrupted ones resume.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RESAMPLINGS = 200
 
 
 class WeaverLite(nn.Module):
-    """weaver-core's ParticleNet-Lite in the place of ours: pads the jets and hands them on."""
+    """ParticleNet-Lite of weaver-core with the interface of pcloud; pads the jets."""
 
     def __init__(self, in_features: int, num_classes: int = 2) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class WeaverLite(nn.Module):
 
 
 class OurLite(nn.Module):
-    """Ours, with the random weights that weaver's begins with."""
+    """ParticleNet-Lite of pcloud with the initial weights of weaver's."""
 
     def __init__(self, in_features: int, num_classes: int = 2) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class OurLite(nn.Module):
 
 
 def at_the_start(in_features: int, num_classes: int) -> nn.Module:
-    """weaver-core's ParticleNet-Lite; its weights are the first random numbers of a training."""
+    """ParticleNet-Lite of weaver-core, initialised with the first random numbers of a training."""
     if (in_features, num_classes) != (7, 2):
         raise ValueError("weaver's network is built for 7 features and 2 classes here")
     return weaver("particlenet_lite", "fp32", compiled=False).model
@@ -74,11 +74,13 @@ WAYS = {"ours, float32": "float32", "ours, bfloat16": "bfloat16", WEAVER: "float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--max-jets", type=int, help="to train on; by default all 36 000")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/accuracy"), help="folder of the runs"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="networks")
+    parser.add_argument("--max-jets", type=int, help="training jets (default: all 36 000)")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs")
     options = parser.parse_args()
     scores: dict[str, list[np.ndarray]] = {way: [] for way in options.ways}
     for seed in options.seeds:
@@ -108,7 +110,7 @@ def train(way: str, seed: int, options: argparse.Namespace) -> pcloud.Run:
 
 
 def table(scores: dict[str, list[np.ndarray]], labels: np.ndarray) -> str:
-    lines = [["network", "seeds", "AUC", "AUC less that of the first"], ["---"] * 4]
+    lines = [["network", "seeds", "AUC", "difference to the first row"], ["---"] * 4]
     first = next(iter(scores.values()))
     for way, found in scores.items():
         aucs = np.array([roc_auc_score(labels, s) for s in found])
@@ -127,7 +129,7 @@ def with_errors(values: np.ndarray, counting: float, digits: int) -> str:
 def resampled(
     labels: np.ndarray, scores: Sequence[np.ndarray], less: Sequence[np.ndarray] = ()
 ) -> float:
-    """Deviation over resampled test jets of the mean AUC, less that of other scores if given."""
+    """Standard deviation of the mean AUC, or of its difference to others, over resampled jets."""
     random, means = np.random.default_rng(0), []
     for _ in range(RESAMPLINGS):
         jets = random.integers(0, len(labels), len(labels))

@@ -1,12 +1,12 @@
-"""Small CNN and ResNet-34 on SDSS galaxies, plain, turned, averaged and equivariant.
+"""Small CNN and ResNet-34 on SDSS galaxies: ordinary, on rotated images, averaged, equivariant.
 
     python benchmarks/galaxies.py ../shared/data/sdss_galaxies_69x69.npz
 
-Trains each network with each seed into runs/galaxies (a finished one is not trained again, an
-interrupted one continues), measures it, and prints the table of docs/images.md. The accuracy is that
-of the test images, for galaxies as they are and turned; its first error is binomial, the second the
-spread over seeds. "handedness" is the part of the spirals whose sense of rotation is found when
-the choice is between the two: 0.5 is a guess.
+Trains each network with each seed in runs/galaxies and prints the table of docs/images.md. Finished
+trainings are not repeated, and interrupted ones resume. The accuracy is that of the test images,
+unchanged and rotated; its first error is binomial, the second is the standard deviation over seeds.
+"handedness" is the fraction of the spirals whose direction is correctly classified when only the
+two directions are allowed; a guess gives 0.5.
 """
 
 from __future__ import annotations
@@ -36,31 +36,39 @@ TURNS = range(0, 361, 30)
 TURNED: dict[str, Any] = {"model": "rotated", "model_options": {"network": "cnn"}}
 NETWORKS: dict[str, dict[str, Any]] = {
     "CNN": {"model": "cnn"},
-    "CNN, trained on turned images": TURNED,
+    "CNN, trained on rotated images": TURNED,
     "CNN on p4": {"model": "group_cnn", "model_options": {"group": "p4"}},
     "CNN on p4m": {"model": "group_cnn", "model_options": {"group": "p4m"}},
     "CNN on c8": {"model": "group_cnn", "model_options": {"group": "c8"}},
     "ResNet-34": {"model": "resnet34", "batch_size": 32, "epochs": 8},
-    "ResNet-34 on p4, as much to compute": {
+    "ResNet-34 on p4, equal number of operations": {
         "model": "group_resnet34",
         "model_options": {"group": "p4", "width": 16},
         "batch_size": 32,
         "epochs": 8,
     },
 }
-AVERAGED = ("CNN", "CNN, trained on turned images")  # also measured with 4 orientations averaged
+AVERAGED = ("CNN", "CNN, trained on rotated images")  # also measured with 4 averaged orientations
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path, help="sdss_galaxies_69x69.npz")
-    parser.add_argument("--out", type=Path, default=Path("runs/galaxies"))
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--shrink", type=int, default=1, help="Average so many pixels a side.")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="Begin no run after that.")
-    parser.add_argument("--figure", type=Path, help="Where to draw accuracy against the angle.")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/galaxies"), help="folder of the runs"
+    )
+    parser.add_argument(
+        "--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS, help="networks"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of the CNNs")
+    parser.add_argument(
+        "--shrink", type=int, default=1, help="side of the squares of pixels that are averaged"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="time after which no run is started"
+    )
+    parser.add_argument("--figure", type=Path, help="file of the figure of accuracy against angle")
     options = parser.parse_args()
     images = named_images(options.data, options.out, options.shrink)
     began = time.monotonic()
@@ -75,7 +83,7 @@ def main() -> None:
 
 
 def named_images(path: Path, out: Path, shrink: int) -> Path:
-    """The images with the names of their classes, so that runs and reports have them."""
+    """Write the images with the names of their classes, for runs and reports."""
     sample = read_images(path)
     out.mkdir(parents=True, exist_ok=True)
     file = out / "galaxies.npz"
@@ -115,7 +123,7 @@ def measure(
     def correct_at(angle: int) -> float:
         return correct(rotate(test.images.float(), math.radians(angle)), test.labels)
 
-    # a score that does not change under quarter turns need not be computed for all angles
+    # A score that is invariant under rotations by 90 degrees is computed for fewer angles.
     period = 360 if name in AVERAGED or name == "ResNet-34" else 90
     spiral = (test.labels == SPIRALS[0]) | (test.labels == SPIRALS[1])
     senses, truth = test.images[spiral], test.labels[spiral].numpy()
@@ -135,7 +143,7 @@ def measure(
 
 
 def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
-    """Measurements by network, in the order of `NETWORKS`."""
+    """Measurements of each network, in the order of `NETWORKS`."""
     found = [m for file in out.glob("*/benchmark.json") for m in json.loads(file.read_text())]
     order = [n for name in NETWORKS for n in (name, f"{name}, 4 orientations averaged")]
     return {
@@ -147,7 +155,7 @@ def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
     lines = [
-        ["network", "parameters", "seeds", "training", "test", "test, turned", "handedness", "s"],
+        ["network", "parameters", "seeds", "training", "test", "test, rotated", "handedness", "s"],
         ["---"] * 8,
     ]
     for name, runs in results.items():
@@ -184,7 +192,7 @@ def rotation_figure(results: dict[str, list[dict[str, Any]]]) -> Any:
             spread = curves.std(0, ddof=1)
             low, high = curves.mean(0) - spread, curves.mean(0) + spread
             axes.fill_between(list(TURNS), low, high, color=style["color"], alpha=0.15, linewidth=0)
-    axes.set(xlabel="test images turned by (degrees)", ylabel="accuracy", xlim=(0, 360))
+    axes.set(xlabel="rotation of the test images (degrees)", ylabel="accuracy", xlim=(0, 360))
     axes.set_xticks(range(0, 361, 45))
     figure.legend(loc="outside lower center", fontsize=9)
     return figure

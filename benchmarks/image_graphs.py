@@ -1,14 +1,14 @@
-"""Images as graphs of their bright pixels beside a CNN: what is lost, what is won.
+"""Graph networks on the bright pixels of images, compared with CNNs.
 
     python benchmarks/image_graphs.py jets
     python benchmarks/image_graphs.py digits ../shared/data/mnist_uint8.npz
 
 ``jets``: a CNN on jet images, ParticleNet-Lite on the bright pixels of the same images, and
-ParticleNet-Lite on the particles themselves, trained on 4000 jets of the embedded sample by the
+ParticleNet-Lite on the particles themselves, trained on 4000 jets of the embedded sample with the
 short recipe of top_tagging.py. ``digits``: a CNN, and ParticleNet-Lite and DGCNN on the bright
-pixels, trained on 4000 digits, upright ones and turned ones. Prints the tables of docs/images.md: the
-first error is that of the number of test images, the second the spread over seeds. A finished
-training is not done again, an interrupted one continues.
+pixels, trained on 4000 digits, upright and rotated. The script prints the tables of docs/images.md:
+the first error is due to the number of test images, the second is the standard deviation over
+seeds. Finished trainings are not repeated, and interrupted ones resume.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from pcloud.images import (
 )
 from pcloud.training.data import load_splits
 
-ONE_CYCLE = {"recipe": "particlenet_lite_original"}  # with few steps better than ParticleNet's own
+ONE_CYCLE = {
+    "recipe": "particlenet_lite_original"
+}  # for few steps better than the recipe of ParticleNet
 DIGITS: dict[str, dict[str, Any]] = {
     "CNN": {"model": "cnn"},
     "CNN on p4": {"model": "group_cnn", "model_options": {"group": "p4"}},
@@ -48,39 +50,45 @@ JETS: dict[str, dict[str, Any]] = {
 
 
 def image_graph(in_features: int, num_classes: int = 2) -> JetImageTagger:
-    """ParticleNet-Lite on the pixels of the image that ``image_cnn`` sees, those that are not 0."""
+    """ParticleNet-Lite on the non-zero pixels of the images that ``image_cnn`` uses."""
     images = JetImages(("pt", "count"))
     return JetImageTagger(images, PixelCloud(2, num_classes, threshold=0.0))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["jets", "digits"])
-    parser.add_argument("data", type=Path, nargs="?", help="of digits: MNIST, an npz or idx files")
-    parser.add_argument("--out", type=Path, default=Path("runs/image_graphs"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--images", type=int, default=4000, help="to train on")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--networks", nargs="+", choices=[*JETS, *DIGITS], help="default: all")
+    parser.add_argument("what", choices=["jets", "digits"], help="data")
+    parser.add_argument(
+        "data", type=Path, nargs="?", help="MNIST, for digits: an npz file or a folder of idx files"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/image_graphs"), help="folder of the runs"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds")
+    parser.add_argument("--images", type=int, default=4000, help="training images or jets")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs")
+    parser.add_argument(
+        "--networks", nargs="+", choices=[*JETS, *DIGITS], help="networks (default: all)"
+    )
     options = parser.parse_args()
     if options.what == "jets":
         common = SHORT | {"data": "simulated", "max_jets": options.images, "max_val_jets": 500}
         print(table(train_all("jets", JETS, common, options), "AUC"))
         return
-    for name in ("upright", "turned"):
+    for name in ("upright", "rotated"):
         common = {"data": digits(name, options), "batch_size": 50, "monitor": "val_acc"}
         print(f"\n{name}\n\n{table(train_all(name, DIGITS, common, options), 'accuracy')}")
 
 
 def digits(name: str, options: argparse.Namespace) -> Path:
-    """As many digits of each class, 5000 of them to test; written once."""
+    """Write a file with equal numbers of each digit, and 5000 test digits, unless it exists."""
     file = options.out / f"{name}.npz"
     if not file.exists():
         options.out.mkdir(parents=True, exist_ok=True)
         arrays = {}
         for i, (split, number) in enumerate({"train": options.images, "test": 5000}.items()):
             images = balanced(read_images(options.data, split), number, seed=i)
-            images = turn_at_random(images, seed=2 + i) if name == "turned" else images
+            images = turn_at_random(images, seed=2 + i) if name == "rotated" else images
             arrays |= {f"x_{split}": images.images[:, 0].numpy(), f"y_{split}": images.labels}
         np.savez_compressed(file, **arrays)
     return file

@@ -1,14 +1,14 @@
-"""Rates of reading and converting jets, next to what the libraries underneath take alone.
+"""Rates of reading and converting jets, compared with the underlying libraries alone.
 
     python benchmarks/io.py [--jets 50000] [--repeats 7] [--json FILE]
 
-The jets are those of the embedded sample, each turned about the beam by an angle of its own, so
-that no jet repeats. The Landscape file is written by pandas in the original layout (200 slots,
-blosc). Files are in the page cache. A rate is the median over the repeats with the range in
-brackets; "cpu" is processor time of all threads, which a busy machine inflates less than wall
-time. "floor" is the library alone, decoding the same bytes into its own arrays: h5py reads rows
-and leaves the padding, pyarrow, numpy and uproot stop before there are jets. Writing the
-Landscape file needs pandas and tables.
+The jets are those of the embedded sample, each rotated about the beam by a different angle, so that
+no jet occurs twice. The Landscape file is written by pandas in the original layout (200 slots,
+blosc). Files are in the page cache. A rate is the median over the repeats, with the range in
+brackets. "cpu" refers to the CPU time of all threads, which other jobs affect less than the
+wall-clock time. "floor" is the rate of the library alone, which decodes the same bytes to its own
+arrays: h5py reads rows including the padding, and pyarrow, numpy and uproot do not build jets.
+Writing the Landscape file needs pandas and tables.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SLOTS = 200
 
 
 def make_jets(num_jets: int, seed: int = 1) -> FlatJets:
-    """Jets of the embedded sample, in order and again, each turned about the beam."""
+    """Jets of the embedded sample, repeated as necessary, each rotated about the beam."""
     flat = FlatJets.from_awkward(load_dataset("simulated", "train"))
     repeats = -(-num_jets // len(flat))
     flat = FlatJets.concatenate([flat] * repeats).slice(0, num_jets)
@@ -48,7 +48,7 @@ def make_jets(num_jets: int, seed: int = 1) -> FlatJets:
 
 
 def write_landscape(flat: FlatJets, path: Path) -> None:
-    """The original layout, by pandas."""
+    """Write the original layout with pandas."""
     import pandas as pd
 
     block = np.zeros((len(flat), SLOTS, 4), dtype=np.float32)
@@ -64,7 +64,7 @@ def write_landscape(flat: FlatJets, path: Path) -> None:
 
 
 def write_energyflow(flat: FlatJets, path: Path) -> None:
-    """(pt, rapidity, phi, pid) in float64, padded and compressed."""
+    """Write (pt, rapidity, phi, pid) in float64, padded and compressed."""
     _, px, py, pz = (component.astype(np.float64) for component in flat.p4)
     pt = np.hypot(px, py)
     X = np.zeros((len(flat), flat.counts.max(), 4))
@@ -74,7 +74,7 @@ def write_energyflow(flat: FlatJets, path: Path) -> None:
 
 
 def write_jetclass(flat: FlatJets, path: Path) -> None:
-    """All branches of JetClass, as TTree."""
+    """Write all branches of JetClass to a TTree."""
     jets, rng = flat.to_awkward(), np.random.default_rng(1)
     schema = SCHEMAS["jetclass"]
     branches = {column: jets.p4[name] for name, column in schema.p4.items()}
@@ -117,7 +117,7 @@ def uproot_alone(path: Path) -> None:
         file["tree"].arrays()
 
 
-#: How each file is written, its share of the jets, and the library alone.
+#: Function that writes each file, its fraction of the jets, and the library alone.
 FILES: dict[str, tuple[Callable[[FlatJets, Path], None], float, Callable[[Path], None]]] = {
     "landscape.h5": (write_landscape, 1, h5py_alone),
     "ours.h5": (lambda flat, path: write_jets(flat.to_awkward(), path), 1, h5py_alone),
@@ -129,7 +129,7 @@ FILES: dict[str, tuple[Callable[[FlatJets, Path], None], float, Callable[[Path],
 
 
 def measure(function: Callable[[], object], num_jets: int, repeats: int) -> dict[str, float]:
-    """Jets per second: median and range of wall time; median of processor time."""
+    """Jets per second: median and range of wall-clock time; median of CPU time."""
     function()  # the first call imports the library and fills the page cache
     wall, cpu = [], []
     for _ in range(repeats):
@@ -182,7 +182,7 @@ def report(name: str, result: dict[str, float]) -> None:
 
 
 def machine() -> dict[str, object]:
-    """What the numbers hold for."""
+    """Describe the machine and the versions of the libraries."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else []
     model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
     block = np.ones(1 << 25)
@@ -200,9 +200,9 @@ def machine() -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--jets", type=int, default=50_000, help="jets of the Landscape file")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="write the results to this file too")
+    parser.add_argument("--jets", type=int, default=50_000, help="jets in the Landscape file")
+    parser.add_argument("--repeats", type=int, default=7, help="measurements of each rate")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
     about = machine()
     print(", ".join(f"{name} {value}" for name, value in about.items()))

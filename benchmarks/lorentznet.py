@@ -1,6 +1,6 @@
-"""LorentzNet against its straightforward edge-list version: time, memory, and official weights.
+"""LorentzNet compared with an edge-list implementation: time, memory, and official weights.
 
-    python benchmarks/lorentznet.py speed     # ratios of processor time, alternating in one process
+    python benchmarks/lorentznet.py speed     # ratios of CPU time, alternating in one process
     python benchmarks/lorentznet.py apart     # ratios of wall-clock time, each in its own process
     python benchmarks/lorentznet.py memory    # peak memory, each measurement in its own process
     python benchmarks/lorentznet.py official  # official weights on 1000 real jets
@@ -36,11 +36,11 @@ MODES = ("train", "infer")
 
 
 class EdgeListLorentzNet(nn.Module):
-    """The same network with the same weights, written with an edge list and in one precision.
+    """The same network with the same weights, implemented with an edge list in one precision.
 
-    Every quantity of a pair of particles is a row of a tensor over all pairs of the batch, as in
-    most graph networks: gathered, concatenated, sent through ``nn.Sequential``, summed by index.
-    The momenta are rounded to the precision of `p4`.
+    As in most graph networks, every quantity of a pair of particles is a row of a tensor over all
+    pairs of the batch. The rows are gathered, concatenated, passed through ``nn.Sequential`` and
+    summed by index. The momenta are rounded to the precision of `p4`.
     """
 
     def __init__(self, model: LorentzNet) -> None:
@@ -77,7 +77,7 @@ class EdgeListLorentzNet(nn.Module):
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Minkowski products of rows."""
+    """Minkowski product of each row of `a` with the same row of `b`."""
     return (a * b * a.new_tensor([1.0, -1.0, -1.0, -1.0])).sum(-1)
 
 
@@ -89,7 +89,7 @@ def edges(layout: RaggedLayout) -> tuple[Tensor, Tensor]:
 
 
 def official_mass(p4: Tensor, layout: RaggedLayout) -> tuple[Tensor, Tensor]:
-    """Momenta as stored, and masses computed in the precision in which they are stored."""
+    """Momenta as stored, and masses computed in the stored precision."""
     e2, p2 = p4[:, 0] ** 2, (p4[:, 1:] ** 2).sum(-1)
     return p4, (e2 - p2).abs().sqrt()
 
@@ -99,7 +99,7 @@ def sample(num_jets: int, split: str = "test") -> pcloud.JetDataset:
 
 
 class Step:
-    """One training step or one inference of 128 jets, by either version."""
+    """One training step or one inference step of a batch of jets, by either implementation."""
 
     def __init__(self, num_jets: int) -> None:
         torch.manual_seed(0)
@@ -109,7 +109,7 @@ class Step:
         self.versions = {"ours": model, "edges": EdgeListLorentzNet(model)}
 
     def __call__(self, version: str, mode: str) -> float:
-        """Processor time in seconds."""
+        """CPU time of a step in seconds."""
         model = self.versions[version].train(mode == "train")
         jets, start = self.jets, time.process_time()
         with torch.inference_mode(mode == "infer"):
@@ -135,7 +135,7 @@ def speed(num_jets: int, repeats: int) -> None:
 
 
 def apart(num_jets: int, repeats: int) -> None:
-    """As in a training, whose process is not shared with another network."""
+    """Time each implementation in its own process, as in a training."""
     print(f"{num_jets} jets, {repeats} alternating pairs of processes, three steps after one each")
     for mode in MODES:
         pairs = [in_processes("steps", num_jets, mode) for _ in range(repeats)]
@@ -149,7 +149,7 @@ def apart(num_jets: int, repeats: int) -> None:
 
 
 def in_processes(what: str, num_jets: int, mode: str) -> list[float]:
-    """What is printed for the edge list, and for ours."""
+    """Numbers printed by the processes of the edge list and of pcloud."""
     command = [sys.executable, __file__, what, "--jets", str(num_jets), "--mode", mode]
     return [
         float(subprocess.check_output([*command, "--version", version]))
@@ -168,7 +168,7 @@ def steps(num_jets: int, version: str, mode: str) -> None:
 
 
 def memory(num_jets: int) -> None:
-    print(f"{num_jets} jets: peak memory beyond that of data and weights")
+    print(f"{num_jets} jets: peak memory in addition to data and weights")
     for mode in MODES:
         edge_list, ours = in_processes("peak", num_jets, mode)
         print(f"{mode:6} edge list {edge_list:.0f} MB, ours {ours:.0f} MB: {ours / edge_list:.3f}")
@@ -178,7 +178,7 @@ def peak(num_jets: int, version: str, mode: str) -> None:
     """Growth of the largest resident size of this process, in megabytes."""
     step = Step(num_jets)
     few = Step(1)
-    few(version, mode)  # loads what torch loads on first use
+    few(version, mode)  # torch loads some libraries on first use
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step(version, mode)
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6)
@@ -220,11 +220,20 @@ def official() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["speed", "apart", "memory", "official", "peak", "steps"])
-    parser.add_argument("--jets", type=int, default=128, help="in a batch")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--version", choices=["ours", "edges"], default="ours")
-    parser.add_argument("--mode", choices=MODES, default="train")
+    parser.add_argument(
+        "what",
+        choices=["speed", "apart", "memory", "official", "peak", "steps"],
+        help="measurement",
+    )
+    parser.add_argument("--jets", type=int, default=128, help="jets in a batch")
+    parser.add_argument("--repeats", type=int, default=5, help="repeats of each measurement")
+    parser.add_argument(
+        "--version",
+        choices=["ours", "edges"],
+        default="ours",
+        help="implementation, for peak and steps",
+    )
+    parser.add_argument("--mode", choices=MODES, default="train", help="mode, for peak and steps")
     options = parser.parse_args()
     print(
         f"torch {torch.__version__}, {platform.processor() or platform.machine()}", file=sys.stderr

@@ -1,8 +1,8 @@
-"""Our networks beside the same networks of other codes: same weights, same jets, same function.
+"""Networks of pcloud and the same networks of other codes, with equal weights.
 
-ParticleNet, ParticleNet-Lite and the Particle Transformer have weaver-core's (extra ``bench``) as
-their peers, in the settings of the papers and with weaver's trimming of padding; LorentzNet has its
-own edge-list version.
+The peers of ParticleNet, ParticleNet-Lite and the Particle Transformer are those of weaver-core
+(extra ``bench``) with the settings of the papers and with weaver's trimming of padding. The peer of
+LorentzNet is an edge-list implementation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pcloud.errors import InputError, MissingExtraError
 from pcloud.nn import RaggedLayout
 
 MODELS = ("particlenet", "particlenet_lite", "part", "lorentznet")
-SLOTS = 128  # of a jet in weaver's batches, before it trims them to the longest jet
+SLOTS = 128  # particles per jet in weaver's batches, before it trims them to the longest jet
 CONVOLUTIONS = {
     "particlenet": [(16, (64,) * 3), (16, (128,) * 3), (16, (256,) * 3)],
     "particlenet_lite": [(7, (32,) * 3), (7, (64,) * 3)],
@@ -35,7 +35,7 @@ TOLERANCE = 1e-4
 
 @dataclass
 class Contender:
-    """A network with how it takes a batch of jets."""
+    """A network and the function that converts a batch of jets to its inputs."""
 
     name: str
     model: nn.Module
@@ -43,7 +43,7 @@ class Contender:
 
 
 def contenders(name: str, *, precision: str = "fp32", compiled: bool = False) -> list[Contender]:
-    """The peer, then ours with the weights of the peer.
+    """The peer, and the network of pcloud with the weights of the peer.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def contenders(name: str, *, precision: str = "fp32", compiled: bool = False) ->
 
 
 def weaver(name: str, precision: str, compiled: bool) -> Contender:
-    """weaver-core's network with the flags that its training script sets."""
+    """Network of weaver-core with the flags that its training script sets."""
     flags = {"use_amp": precision != "fp32", "compile_model": compiled}
     try:
         from weaver.nn.model.ParticleNet import ParticleNet
@@ -77,7 +77,7 @@ def weaver(name: str, precision: str, compiled: bool) -> Contender:
         hidden = 256 if name == "particlenet" else 128
         model = ParticleNet(7, 2, CONVOLUTIONS[name], [(hidden, 0.1)], use_fusion=False, **flags)
         inputs = points_and_features
-    model.trimmer.warmup_steps = 0  # batches before it begins to trim
+    model.trimmer.warmup_steps = 0  # batches before it starts to trim
     return Contender("weaver-core", model, inputs)
 
 
@@ -89,7 +89,7 @@ def with_weights_of(name: str, model: nn.Module) -> nn.Module:
 
 
 def flat(jets: Batch) -> tuple[Tensor | RaggedLayout, ...]:
-    """What ours take; a loader that feeds an accelerator has the layout ready, too."""
+    """Inputs of a network of pcloud; on an accelerator, the loader also computes the layout."""
     if jets.x.device.type == "cpu":
         return jets.x, jets.p4, jets.batch
     return jets.x, jets.p4, jets.batch, RaggedLayout.from_ptr(jets.ptr)
@@ -113,14 +113,14 @@ def features_and_momenta(jets: Batch) -> tuple[Tensor, ...]:
 
 
 def sample(num_jets: int) -> Batch:
-    """The first jets of the embedded sample that fit weaver's slots."""
+    """The first jets of the embedded sample that fit into weaver's slots."""
     data = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[: num_jets + 100])
     short = (data.ptr.diff() <= SLOTS).nonzero().flatten()[:num_jets]
     return collate(data, short)
 
 
 def average_jet() -> Batch:
-    """One jet, of the average number of particles."""
+    """One jet with the average number of particles."""
     data = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:1000])
     counts = data.ptr.diff().float()
     return collate(data, (counts - counts.mean()).abs().argmin().view(1))
@@ -128,7 +128,7 @@ def average_jet() -> Batch:
 
 @torch.no_grad()
 def check_equality(peer: Contender, ours: Contender, num_jets: int = 16) -> None:
-    """Raise an error unless both are the same function, in float64 where neighbours are the same."""
+    """Raise an error unless both give the same logits in float64, where their neighbours agree."""
     jets = sample(num_jets)
     jets.x, jets.p4 = jets.x.double(), jets.p4.double()
     theirs, own = (copy.deepcopy(c.model).double().eval()(*c.inputs(jets)) for c in (peer, ours))

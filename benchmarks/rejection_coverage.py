@@ -1,18 +1,20 @@
-"""Coverage of the intervals and limits of background rejections, by toys.
+"""Coverage of the intervals and limits of background rejections, measured with toys.
 
     python benchmarks/rejection_coverage.py [--quick] [--toys 1000] [--seed 0] [--out FOLDER]
 
-Scores of signal and background are Gaussian, so that the true rejection is known. Every sample is
-given the interval of before, value +- counting error with the slope of the ROC curve taken from the
-sample, and the present one (`pcloud.evaluation.roc_point.RocPoint`). Printed is the part of the
-samples whose interval contains the truth, in three tables:
+The scores of signal and background are Gaussian, so that the true rejection is known. For every
+sample, two intervals are computed: "before" is value +- counting error, with the slope of the ROC
+curve of the sample; "now" is that of `pcloud.evaluation.roc_point.RocPoint`. Three tables are
+printed:
 
-- two or more signal jets expected to fail the cut and three background jets to pass it, by the
-  number of signal jets that fail: lowest, mean and highest coverage over the grid;
-- the rest of the grid, where a limit at 95 % confidence is expected: how often one is quoted, and how
-  often what is quoted, the limit or else the 95 % interval, contains the truth;
-- the limit of samples of which no background passes, at the expectation of 3.2 background jets,
-  where it is hardest: part of all samples in which the limit excludes the truth.
+- At least two signal jets are expected to fail the cut, and at least three background jets to pass
+  it: fraction of samples whose interval contains the true value (lowest, mean and highest over the
+  grid), by the number of signal jets that fail.
+- The rest of the grid, where a limit at 95 % confidence is expected: fraction of samples with a
+  limit, and fraction of samples whose limit, or 95 % interval where no limit is quoted, contains
+  the true value.
+- Samples in which no background jet passes, for 3.2 expected background jets, where the limit is
+  most difficult to satisfy: fraction of all samples in which the limit excludes the true value.
 
 ``--out`` writes every point of the grid to ``rejection_coverage.json``.
 """
@@ -38,16 +40,16 @@ EFFICIENCIES = (0.3, 0.5, 0.9, 0.99, 0.999)
 BACKGROUND = (200, 2000, 100_000)
 SEPARATIONS = (1.5, 3.0)
 QUICK = {"signal": (100, 500), "efficiencies": (0.3, 0.99), "background": (2000,)}
-MIN_FAILING, MIN_PASSING = 2, 3  # expected jets, for an interval
+MIN_FAILING, MIN_PASSING = 2, 3  # expected jets for which an interval is expected
 FAILING = (2, 4, 10, 100, 1_000_000)  # edges of the rows of the table
 LIMIT_SIGNAL = (30, 100, 500, 5000)
-LIMIT_TOYS = 4  # times as many samples: the part is small
-LIMIT_PASSING = 3.2  # just above the 3.0 that a limit from no background jet excludes
+LIMIT_TOYS = 4  # factor on the number of samples, because the fractions are small
+LIMIT_PASSING = 3.2  # expected jets; the limit from no background jet excludes more than 3.0
 
 
 @dataclass(frozen=True)
 class Point:
-    """Sizes of a sample, its working point, and the distance of the means of the scores."""
+    """Sizes of a sample, its working point, and the difference of the means of the scores."""
 
     signal: int
     efficiency: float
@@ -71,7 +73,7 @@ class Point:
 
     @property
     def has_interval(self) -> bool:
-        """Whether an interval is expected, and not a limit."""
+        """True if an interval is expected, and not a limit."""
         return self.failing > MIN_FAILING - 1e-9 and self.passing >= MIN_PASSING
 
     def roc(self, efficiency: np.ndarray) -> np.ndarray:
@@ -79,7 +81,7 @@ class Point:
         return norm.sf(self.separation + norm.isf(efficiency))
 
     def draw(self, generator: np.random.Generator) -> Counts:
-        """Signal jets in order of score, and the numbers of background jets between them."""
+        """Signal jets of a sample in order of score, with the background jets between them."""
         efficiencies = np.sort(generator.random(self.signal))
         steps = np.diff(self.roc(efficiencies), prepend=0.0, append=1.0)
         background = np.zeros(2 * self.signal + 1, dtype=np.int64)
@@ -89,14 +91,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Part of the samples of a point whose interval or limit contains the truth."""
+    """Fraction of the samples of a point whose interval or limit contains the true value."""
 
     point: Point
     before: tuple[float, float]  # at 68 % and 95 %
     after: tuple[float, float]
-    limits: float  # part of the samples that have a limit
-    quoted: float  # part of the samples whose limit, or else 95 % interval, contains the truth
-    limits_wrong: float  # part of the samples in which the limit from no background excludes it
+    limits: float  # fraction of samples with a limit
+    quoted: float  # fraction whose limit, or else 95 % interval, contains the true value
+    limits_wrong: float  # fraction in which the limit from no background jet excludes it
     limits_wrong_before: float
 
 
@@ -120,7 +122,7 @@ def measure(point: Point, toys: int, generator: np.random.Generator) -> Coverage
 
 
 def quoted(sample: RocPoint, truth: float) -> bool:
-    """Whether what the table prints, a limit or else the 95 % interval, contains the truth."""
+    """True if the limit, or the 95 % interval where there is none, contains the true value."""
     if not sample.missing:
         return covered(sample, truth)[1]
     limit = sample.measured()
@@ -128,11 +130,11 @@ def quoted(sample: RocPoint, truth: float) -> bool:
 
 
 def covered(sample: RocPoint, truth: float) -> tuple[bool, bool]:
-    """Whether the 68 % and the 95 % interval, or the limit where there is none, contain the truth."""
+    """True where the 68 % and 95 % intervals, or the limit without them, contain the true value."""
     if sample.missing and sample.measured().low95 is None:
         inside = quoted(sample, truth)
         return inside, inside
-    # The truth is between two quantiles if the distribution functions are. That is quicker.
+    # Faster than quantiles: the distribution functions at the true value.
     low = sample.distribution("lower").cdf(truth)
     high = sample.distribution("upper").cdf(truth)
     tails = [(1 - level) / 2 for level in (ONE_SIGMA, CONFIDENCE)]
@@ -140,7 +142,7 @@ def covered(sample: RocPoint, truth: float) -> tuple[bool, bool]:
 
 
 def covered_before(sample: RocPoint, truth: float) -> tuple[bool, bool]:
-    """The same of value +- counting error of the rejection."""
+    """The same for the interval value +- counting error of the rejection."""
     value, e = sample.value, sample.efficiency
     if value == 0:
         inside = truth < zero_fraction_limit(sample.num_background)
@@ -156,7 +158,7 @@ def covered_before(sample: RocPoint, truth: float) -> tuple[bool, bool]:
 
 def interval_rows(found: Iterable[Coverage]) -> Iterator[list[str]]:
     """Lowest, mean and highest coverage where an interval is expected, by failing jets."""
-    yield ["signal jets that fail", "points", "68 % before", "after", "95 % before", "after"]
+    yield ["signal jets that fail", "points", "68 % before", "now", "95 % before", "now"]
     points = [c for c in found if c.point.has_interval]
     for low, high in pairwise(FAILING):
         some = [c for c in points if low - 1e-9 < c.point.failing < high - 1e-9]
@@ -170,8 +172,14 @@ COLUMNS = ((0, "before"), (0, "after"), (1, "before"), (1, "after"))
 
 
 def limit_rows(found: Iterable[Coverage]) -> Iterator[list[str]]:
-    """Coverage where a limit is expected, by what is missing."""
-    yield ["expected", "points", "limits, part", "limit or 95 % interval holds", "before, 95 %"]
+    """Coverage where a limit is expected, by the reason for the limit."""
+    yield [
+        "expected",
+        "points",
+        "fraction with a limit",
+        "limit or 95 % interval holds",
+        "95 % before",
+    ]
     points = [c for c in found if not c.point.has_interval]
     few_signal = [c for c in points if c.point.failing < MIN_FAILING - 1e-9]
     few_background = [c for c in points if c not in few_signal]
@@ -186,8 +194,8 @@ def limit_rows(found: Iterable[Coverage]) -> Iterator[list[str]]:
 
 
 def empty_rows(toys: int, generator: np.random.Generator) -> Iterator[list[str]]:
-    """Samples in which the limit without background excludes the truth."""
-    yield ["signal jets", "εS", "limit excludes the truth, before", "after"]
+    """Fraction of samples in which the limit from no background jet excludes the true value."""
+    yield ["signal jets", "εS", "limit excludes the true value, before", "now"]
     for signal, efficiency in product(LIMIT_SIGNAL, (0.3, 0.5)):
         truth = Point(signal, efficiency, 1, 2.0).truth
         point = Point(signal, efficiency, round(LIMIT_PASSING / truth), 2.0)
@@ -197,12 +205,12 @@ def empty_rows(toys: int, generator: np.random.Generator) -> Iterator[list[str]]
 
 
 def spread(values: list[float]) -> str:
-    """Lowest, mean and highest of some fractions."""
+    """Lowest, mean and highest of several fractions."""
     return f"{min(values):.2f} / {np.mean(values):.2f} / {max(values):.2f}"
 
 
 def markdown(rows: Iterable[list[str]]) -> str:
-    """A table of the rows, the first one being the header."""
+    """Table of the rows in Markdown; the first row is the header."""
     header, *body = rows
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *body])
 
@@ -211,8 +219,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a small grid")
-    parser.add_argument("--toys", type=int, default=1000, help="samples of each point")
+    parser.add_argument("--quick", action="store_true", help="use a small grid")
+    parser.add_argument("--toys", type=int, default=1000, help="number of samples of each point")
     parser.add_argument("--seed", type=int, default=0, help="seed of the samples")
     parser.add_argument("--out", type=Path, help="folder for the coverage of every point")
     options = parser.parse_args()

@@ -1,13 +1,13 @@
-"""How many scores depend on the order of particles, on the batch, and on rounding.
+"""Fraction of scores that depend on the order of particles, on the batch, and on rounding.
 
     python benchmarks/reproducibility.py --models particlenet_lite particlenet --epochs 2
 
-Each network is trained on the embedded sample, then scores test jets as they are and on a
-calorimeter grid of 0.1: with their particles in three other orders (no bit may differ), in batches of
-7 and of 512, and in float32 and float64. The last stands for another processor, which rounds
-differently: a last bit of a feature may exchange the k-th neighbour, and then the score moves. The
-network alone is in float64 first (momenta, and so the positions of the first neighbour search, keep
-the precision in which they are stored, as on every processor), then the momenta, too.
+Each network is trained on the embedded sample. It then scores test jets, unchanged and rounded to a
+calorimeter grid of 0.1: with the particles in three other orders (no bit may differ), in batches of
+7 and of 512, and in float32 and float64. Float64 represents another processor, which rounds
+differently: if the last bit of a feature exchanges the k-th neighbour, the score changes. First
+only the network is in float64. The momenta, and with them the positions of the first neighbour
+search, keep their stored precision, as on every processor. Then the momenta are in float64, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LIMIT = 1e-4  # change of a probability
 
 
 def on_a_grid(jets: ak.Array, step: float = 0.1) -> ak.Array:
-    """The jets with the directions of their particles rounded to cells of a calorimeter."""
+    """Round the directions of the particles to the cells of a calorimeter."""
     p4 = jets.p4
     pt = np.hypot(p4.px, p4.py)
     eta = np.round(np.arcsinh(p4.pz / pt) / step) * step
@@ -44,7 +44,7 @@ def on_a_grid(jets: ak.Array, step: float = 0.1) -> ak.Array:
 
 
 def shuffled(jets: ak.Array, seed: int) -> ak.Array:
-    """The jets with their particles in another order."""
+    """Put the particles of each jet in a random order."""
     counts = ak.num(jets.p4, axis=1)
     random = np.random.default_rng(seed).random(int(ak.sum(counts)))
     order = ak.argsort(ak.unflatten(random, counts), axis=1)
@@ -52,7 +52,7 @@ def shuffled(jets: ak.Array, seed: int) -> ak.Array:
 
 
 def in_float64(run: pcloud.Run, jets: ak.Array, *, momenta: bool) -> np.ndarray:
-    """Probabilities of the same weights with features, network and, on request, momenta in float64."""
+    """Probabilities with features, network and, on request, momenta in float64."""
     model = run.model().double()
     data = pcloud.JetDataset(jets, run.feature_set)
     scores = []
@@ -66,7 +66,7 @@ def in_float64(run: pcloud.Run, jets: ak.Array, *, momenta: bool) -> np.ndarray:
 
 
 def compare(run: pcloud.Run, jets: ak.Array) -> list[str]:
-    """The three comparisons as text."""
+    """Results of the comparisons as text."""
     scores = run.predict(jets)
     orders = [run.predict(shuffled(jets, seed)) for seed in range(3)]
     bits = sum(int((other != scores).any(1).sum()) for other in orders)
@@ -77,7 +77,7 @@ def compare(run: pcloud.Run, jets: ak.Array) -> list[str]:
 
 
 def trained(name: str, folder: Path, epochs: int, jets: int) -> pcloud.Run:
-    """A network after a short training."""
+    """Train a network for a short time."""
     return pcloud.train(
         data="simulated",
         model=name,
@@ -92,16 +92,16 @@ def trained(name: str, folder: Path, epochs: int, jets: int) -> pcloud.Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--models", nargs="+", default=pcloud.list_models())
-    parser.add_argument("--epochs", type=int, default=2, help="Epochs of training.")
-    parser.add_argument("--train-jets", type=int, default=4000, help="Jets to train with.")
-    parser.add_argument("--jets", type=int, default=2000, help="Test jets.")
+    parser.add_argument("--models", nargs="+", default=pcloud.list_models(), help="models")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs of the training")
+    parser.add_argument("--train-jets", type=int, default=4000, help="training jets")
+    parser.add_argument("--jets", type=int, default=2000, help="test jets")
     options = parser.parse_args()
     test = pcloud.load_dataset("simulated", "test")[: options.jets]
     print(
         f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch "
         f"{torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores; "
-        f"{len(test)} jets; share of jets that move by more than {LIMIT:g}, and the largest move"
+        f"{len(test)} jets; fraction of scores that change by more than {LIMIT:g}, largest change"
     )
     print(
         "| model | jets | other orders, any bit | batches of 7 and 512 | network in float64 | "

@@ -1,12 +1,13 @@
-"""Digits at random places, and turned digits: dense layers, CNNs and filters that turn.
+"""Digits at random positions, and rotated digits: dense networks, CNNs and rotated filters.
 
     python benchmarks/rotated_digits.py ../shared/data/mnist_uint8.npz --parts scattered turned
     python benchmarks/rotated_digits.py ../shared/data/mnist_uint8.npz --parts p4cnn --seeds 0
 
-Each part makes its images from MNIST with a fixed seed, trains each network with each seed into
-runs/digits (a finished one is not trained again, an interrupted one continues) and prints the table
-of docs/images.md: error of the test images in percent, its first error binomial, the second the
-spread over seeds. The part p4cnn trains on 12 000 turned digits and tests on 50 000 others.
+Each part creates its images from MNIST with a fixed seed, trains each network with each seed in
+runs/digits and prints the table of docs/images.md: the fraction of misclassified test images in
+percent, with the binomial error and the standard deviation over seeds. Finished trainings are not
+repeated, and interrupted ones resume. The part p4cnn trains on 12 000 rotated digits and tests on
+50 000 others.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pcloud.training.data import load_splits
 
 @dataclass(frozen=True)
 class Part:
-    """One question: which images, which networks."""
+    """Images and networks of one part."""
 
     make: Callable[[Path], dict[str, ImageSet]]
     networks: dict[str, dict[str, Any]]
@@ -39,11 +40,11 @@ class Part:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path, help="MNIST: an npz file, or a folder of idx files")
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
-    parser.add_argument("--out", type=Path, default=Path("runs/digits"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, help="Instead of those of the part.")
-    parser.add_argument("--figure", type=Path, help="Where to draw the training curves.")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="parts")
+    parser.add_argument("--out", type=Path, default=Path("runs/digits"), help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds")
+    parser.add_argument("--epochs", type=int, help="epochs, instead of those of the part")
+    parser.add_argument("--figure", type=Path, help="file of the figure of the training curves")
     options = parser.parse_args()
     for name in options.parts:
         part = PARTS[name]
@@ -119,7 +120,7 @@ def curves(runs: dict[str, list[pcloud.Run]]) -> Any:
 
 
 def scattered(path: Path) -> dict[str, ImageSet]:
-    """10 000 digits at random places of 50x50 pixels to train on, 5 000 to test."""
+    """Digits at random positions in 50x50 pixels: 10 000 for training, 5 000 for testing."""
     train, test = read_images(path, "train"), read_images(path, "test")
     return {
         "train": scatter(balanced(train, 10_000, seed=1), 50, seed=2),
@@ -128,7 +129,7 @@ def scattered(path: Path) -> dict[str, ImageSet]:
 
 
 def turned(path: Path) -> dict[str, ImageSet]:
-    """12 000 turned digits to train on, as many of each class, 8 000 to test."""
+    """Rotated digits, equal numbers of each class: 12 000 for training, 8 000 for testing."""
     train, test = read_images(path, "train"), read_images(path, "test")
     return {
         "train": turn_at_random(balanced(train, 12_000, seed=1), seed=2),
@@ -137,7 +138,7 @@ def turned(path: Path) -> dict[str, ImageSet]:
 
 
 def rotated_mnist(path: Path) -> dict[str, ImageSet]:
-    """12 000 turned digits to train on and 50 000 others to test, drawn from all 70 000."""
+    """Rotated digits drawn from all 70 000: 12 000 for training, 50 000 others for testing."""
     parts = [read_images(path, split) for split in ("train", "test")]
     images = torch.cat([part.images for part in parts])
     labels = torch.cat([part.labels for part in parts])

@@ -1,10 +1,10 @@
-"""Change of the logits of networks on images that are turned by 45 degrees.
+"""Change of the logits of networks on images that are rotated by 45 degrees.
 
     python benchmarks/rotation_invariance.py [--seeds 3] [--figure docs/figures/images_angles.png]
 
-Networks have random weights; normalisations have the statistics of the images. The images are
-smooth spirals, drawn at both angles, so that no pixel is interpolated. The change is the root mean
-square difference of a logit over its standard deviation among the images, mean over logits and
+The networks have random weights and batch statistics of the images. The images are smooth spirals
+that are drawn at both angles, so that no pixel is interpolated. The change is the root mean square
+difference of a logit divided by its standard deviation among the images, averaged over logits and
 seeds. ``--figure`` draws the change against the angle.
 """
 
@@ -25,9 +25,9 @@ from pcloud.images.build import build_network
 SIZE, NUM_IMAGES, NUM_OUTPUTS = 33, 60, 4
 NETWORKS = {
     "`cnn`": ("cnn", {}, 1),
-    "`cnn`, 8 turns averaged": ("cnn", {}, 8),
+    "`cnn`, average over 8 rotations": ("cnn", {}, 8),
     "`group_cnn`": ("group_cnn", {}, 1),
-    "`group_resnet34`, 8 channels, 1 block a stage": (
+    "`group_resnet34`, 8 channels, 1 block per stage": (
         "group_resnet34",
         {"blocks": (1, 1, 1, 1), "width": 8},
         1,
@@ -44,7 +44,7 @@ ANGLES = range(0, 181, 5)  # degrees
 
 
 def spirals(angle: float, seed: int = 0) -> Tensor:
-    """Smooth spirals of 1 to 3 arms (B, 1, SIZE, SIZE), turned by `angle` in rad."""
+    """Smooth spirals with 1 to 3 arms (B, 1, SIZE, SIZE), rotated by `angle` in rad."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(*[torch.arange(SIZE) - (SIZE - 1) / 2] * 2, indexing="ij")
     phi, radius = torch.atan2(-y, x) - angle, torch.hypot(x, y) / (SIZE / 2)
@@ -91,7 +91,7 @@ def draw(path: Path, seeds: range) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--figure", type=Path, help="PNG file of the change against the angle")
     options = parser.parse_args()
     seeds = range(options.seeds)

@@ -1,11 +1,11 @@
-"""How time and memory grow: with the particles of a jet, the jets of a batch, and the threads.
+"""Scaling of time and memory with particles per jet, jets per batch, and threads.
 
-    python benchmarks/scaling.py --out runs/scaling                 # measures, and draws three figures
-    python benchmarks/scaling.py --out runs/scaling --limit 60      # waits longer for large clouds
+    python benchmarks/scaling.py --out runs/scaling                 # measure, and draw the figures
+    python benchmarks/scaling.py --out runs/scaling --limit 60      # with larger clouds
 
-A curve ends where a point took longer than `--limit` seconds. Every point is measured in a process
-of its own, which begins with a small cloud; memory is what the peak grows by afterwards. Numbers
-go into scaling.json in the folder.
+A curve ends at the first point that takes longer than `--limit` seconds. Every point is measured in
+its own process, after a small cloud; memory is the increase of the peak memory after the small
+cloud. The results are stored in scaling.json in the folder.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PARTICLES = [10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000]
 BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 MODELS = ("pfn", "particlenet_lite", "particlenet", "part", "lorentznet")
 NEIGHBORS = 16
-JET = 52  # particles of an average jet
+JET = 52  # particles in an average jet
 
 
 def clouds(count: int, particles: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,14 +49,14 @@ def clouds(count: int, particles: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def search(backend: str, count: int, particles: int, dimensions: int) -> Callable[[], Any]:
-    """A neighbour search in normally distributed points."""
+    """Neighbour search in normally distributed points."""
     pos = torch.randn(count * particles, dimensions, generator=torch.Generator().manual_seed(0))
     layout = RaggedLayout.from_ptr(torch.arange(count + 1) * particles)
     return lambda: knn(pos, layout, NEIGHBORS, backend=backend)
 
 
 def score(name: str, count: int, particles: int) -> Callable[[], Any]:
-    """The scores of some clouds."""
+    """Scoring of clouds with a model."""
     model, inputs = pcloud.build_model(name, in_features=7).eval(), clouds(count, particles)
     return lambda: model(*inputs)
 
@@ -71,10 +71,10 @@ WORK: dict[str, Callable[[int, int], Callable[[], Any]]] = {
 
 @torch.inference_mode()
 def measure(queue: Any, what: str, count: int, particles: int, threads: int, repeats: int) -> None:
-    """Seconds, the best of some, of processor if one thread works; and megabytes."""
+    """Shortest time of several in seconds (CPU time for one thread), and memory in megabytes."""
     torch.set_num_threads(threads)
     clock = time.process_time if threads == 1 else time.perf_counter
-    WORK[what](1, 10)()  # loads what is loaded on first use
+    WORK[what](1, 10)()  # libraries are loaded on first use
     step, times = WORK[what](count, particles), []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     while len(times) < repeats and sum(times) < 5:
@@ -86,10 +86,10 @@ def measure(queue: Any, what: str, count: int, particles: int, threads: int, rep
 
 
 def curve(what: str, points: list[tuple[int, int, int]], options: argparse.Namespace) -> list[Any]:
-    """Rows for ``(jets, particles, threads)``, up to the first that takes too long."""
+    """Rows for ``(jets, particles, threads)``, up to the first that exceeds the time limit."""
     rows = []
     for count, particles, threads in points:
-        # a fork spares the imports, and begins with the memory of a process that did nothing yet
+        # A fork avoids the imports and starts with the memory of an idle process.
         context = multiprocessing.get_context("fork")
         queue = context.SimpleQueue()
         arguments = (queue, what, count, particles, threads, options.repeats)
@@ -132,9 +132,9 @@ def has_torch_cluster() -> bool:
 def draw(curves: dict[str, dict[str, list[Any]]], folder: Path) -> None:
     with figure_style():
         for name, x, y, xlabel, ylabel in (
-            ("time", "particles", "seconds", "particles of a cloud", "seconds"),
-            ("memory", "particles", "megabytes", "particles of a cloud", "peak memory in MB"),
-            ("batch", "batch", "rate", "jets of a batch", "jets per second"),
+            ("time", "particles", "seconds", "particles per cloud", "seconds"),
+            ("memory", "particles", "megabytes", "particles per cloud", "peak memory in MB"),
+            ("batch", "batch", "rate", "jets per batch", "jets per second"),
             ("threads", "threads", "rate", "threads", "jets per second"),
         ):
             figure, (axes,) = new_figure(4.0)
@@ -142,12 +142,12 @@ def draw(curves: dict[str, dict[str, list[Any]]], folder: Path) -> None:
             for style, (label, rows) in zip(styles, curves[x].items(), strict=True):
                 key = "jets" if x == "batch" else x
                 points = [(r[key], value(r, y)) for r in rows if value(r, y) > 0]
-                if points:  # a growth of memory too small to be seen is none
+                if points:  # memory may be too small to be measured
                     x_values, y_values = zip(*points, strict=True)
                     axes.plot(x_values, y_values, marker="o", ms=3.5, **style, label=label)
             scale = "log" if axes.lines else "linear"
             axes.set(xscale=scale, yscale=scale, xlabel=xlabel, ylabel=ylabel)
-            if x == "threads":  # few and small numbers: no powers of ten
+            if x == "threads":  # small numbers, without powers of ten
                 axes.set_xticks(sorted({r["threads"] for rows in curves[x].values() for r in rows}))
                 axes.xaxis.set_major_formatter("{x:g}")
                 axes.xaxis.set_minor_formatter("")
@@ -162,13 +162,19 @@ def value(row: dict[str, float], quantity: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/scaling"))
-    parser.add_argument("--limit", type=float, default=20.0, help="seconds, end of a curve")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--work", nargs="+", choices=WORK, help="curves; default: all")
-    parser.add_argument("--particles", type=int, default=PARTICLES[-1], help="at most")
-    parser.add_argument("--jets", type=int, default=BATCHES[-1], help="of a batch, at most")
-    parser.add_argument("--threads", type=int, nargs="+", default=[2**i for i in range(8)])
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/scaling"), help="folder of the results"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=20.0, help="longest time of a point in seconds"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each point")
+    parser.add_argument("--work", nargs="+", choices=WORK, help="curves (default: all)")
+    parser.add_argument("--particles", type=int, default=PARTICLES[-1], help="largest cloud")
+    parser.add_argument("--jets", type=int, default=BATCHES[-1], help="largest batch")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[2**i for i in range(8)], help="threads"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "scaling.json"

@@ -1,11 +1,11 @@
-"""How fast jets are simulated, and how they compare with those of the Landscape sample.
+"""Rate of the simulation of jets, and comparison with the jets of the Landscape sample.
 
     python benchmarks/simulate.py --out simulate.png [--landscape test.h5] [--jets 1000]
 
-Prints the rate for each process, then a table of the distributions of jets simulated with the two
-detectors, beside those of Landscape jets, and draws them. The jets of the fine detector are the
-test split of the embedded sample. Without ``--landscape`` the 1000 jets of the reference data are
-taken, from the folder that PCLOUD_REFERENCE_DATA names.
+Prints the rate for each process and a table of the distributions of jets simulated with the two
+detectors and of Landscape jets, and draws the distributions. The jets of the fine detector are the
+test split of the embedded sample. Without ``--landscape``, the 1000 jets of the reference data are
+used, from the folder that PCLOUD_REFERENCE_DATA names.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("simulate.png"), help="figure to draw")
     parser.add_argument("--landscape", type=Path, help="a file of the Landscape sample")
-    parser.add_argument("--jets", type=int, default=1000, help="jets of each process to time")
+    parser.add_argument("--jets", type=int, default=1000, help="simulated jets of each process")
     parser.add_argument("--workers", type=int, default=2, help="number of processes")
     arguments = parser.parse_args()
     landscape = read_landscape(arguments.landscape)
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def simulate_timed(num_jets: int, workers: int) -> ak.Array:
-    """Jets of the coarse detector; prints how long they took."""
+    """Simulate jets with the coarse detector, and print the rate."""
     print(f"{num_jets} jets of each process, {workers} workers, {os.cpu_count()} processors")
     samples = []
     for process in ("top", "qcd"):
@@ -78,7 +78,7 @@ def simulate_timed(num_jets: int, workers: int) -> ak.Array:
         wall, cpu = time.perf_counter() - wall, sum(os.times()[:4]) - cpu
         print(
             f"{process}  {num_jets / wall:5.1f} jets/s, "
-            f"{num_jets / cpu:5.1f} for each second of processor time"
+            f"{num_jets / cpu:5.1f} per second of CPU time"
         )
     return ak.concatenate(samples)
 
@@ -91,7 +91,7 @@ def read_landscape(path: Path | None) -> ak.Array:
 
 
 def measure(jets: ak.Array) -> dict[str, dict[str, np.ndarray]]:
-    """The quantities of each class."""
+    """Quantities of the jets of each class."""
     result = {}
     for label, name in enumerate(("qcd", "top")):
         p4 = ak.values_astype(jets[jets.label == label].p4, np.float64)
@@ -109,7 +109,7 @@ def measure(jets: ak.Array) -> dict[str, dict[str, np.ndarray]]:
 
 
 def subjet_mass(p4: ak.Array) -> np.ndarray:
-    """Smallest mass of two of the three exclusive kT subjets: the W of a top."""
+    """Smallest mass of two of the three exclusive kT subjets: that of the W in a top jet."""
     import fastjet
 
     p4 = p4[ak.num(p4) >= 3]
@@ -129,7 +129,7 @@ def print_table(samples: dict) -> None:
                 low, middle, high = np.percentile(values, [16, 50, 84])
                 row += f"{Measured.mean(values).format(1):<17s}{low:7.3g}{middle:7.3g}{high:7.3g}"
             print(row)
-    print("mean ± error, and the 16, 50, 84 % quantiles")
+    print("mean ± error, and the 16, 50 and 84 % quantiles")
 
 
 def draw(samples: dict, out: Path) -> None:

@@ -1,15 +1,16 @@
-"""How far float32 scores move under transformations that leave them as they are, but for rounding.
+"""Changes of float32 scores under transformations that leave exact scores invariant.
 
     python benchmarks/symmetry.py --masses    # treatments of masses, no runs needed
     python benchmarks/symmetry.py runs/top_tagging/lorentznet/seed1 runs/top_tagging/pelican/seed1
 
-The first compares the treatments of masses of massless and massive particles, stored in float32
-before and after a boost of gamma = 10 in a random direction, by networks with random weights and
-without references. The second takes runs of Lorentz-equivariant networks, for instance those of top_tagging.py. Test jets are
-turned about the beam axis, and boosted along it together with the references of the network. Their
-momenta are stored in float32 before and after, and the networks compute in float32. With the
-reference data, a folder named by the environment variable PCLOUD_REFERENCE_DATA, the jets of the
-Landscape sample and the official weights of LorentzNet are there, too.
+The first command compares the treatments of masses for massless and massive particles, which are
+stored in float32 before and after a boost of gamma = 10 in a random direction. The networks have
+random weights and no reference vectors. The second command takes runs of Lorentz-equivariant
+networks, such as those of top_tagging.py. Test jets are rotated about the beam axis, and boosted
+along it together with the reference vectors of the network. Momenta are stored in float32 before
+and after, and the networks compute in float32. If the environment variable PCLOUD_REFERENCE_DATA
+names the folder of the reference data, jets of the Landscape sample and the official weights of
+LorentzNet are included.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pcloud.models import model_info
 
 ANGLE, VELOCITY = 0.7, (0.0, 0.0, 0.8)  # rad; gamma = 1.67
 
-SYMMETRIC = {  # without references
+SYMMETRIC = {  # without reference vectors
     "lorentznet": {"beams": ()},
     "pelican": {"beams": ()},
     "lgatr": {"beams": "none", "time": False},
@@ -62,13 +63,13 @@ def trained(folder: str) -> tuple[str, str, nn.Module]:
     run = pcloud.Run(folder)
     name = run.config.model
     if "Lorentz" not in model_info(name).symmetries:
-        raise InputError(f"{folder}: {name} is not Lorentz-equivariant, its scores may move")
+        raise InputError(f"{folder}: {name} is not Lorentz-equivariant")
     jets = f"{run.config.max_jets or 'all'} jets, {run.config.epochs} epochs"
     return f"`{name}`", jets, run.model().eval()
 
 
 def references(model: nn.Module) -> list[Tensor]:
-    """The four-vectors that stand beside the particles of every jet."""
+    """Reference vectors, which are added to the particles of every jet."""
     return [b for n, b in model.named_buffers() if n.split(".")[-1] in ("beams", "time")]
 
 
@@ -84,7 +85,7 @@ def scores(model: nn.Module, p4: Tensor, batch: Tensor, step: int = 20) -> Tenso
 
 
 def movement(model: nn.Module, jets: Jets) -> list[str]:
-    """AUC, and the changes of the score when jets are turned and boosted: median / largest."""
+    """AUC, and changes of the score under a rotation and a boost: median / largest."""
     p4, batch, label = jets
     before = scores(model, p4, batch)
     cells = [f"{roc_auc_score(label, before):.3f}"]
@@ -138,7 +139,7 @@ def compare_masses(num_jets: int) -> None:
 
 
 def samples(num_jets: int) -> dict[str, Jets]:
-    """Jets of the embedded test sample, and real ones of the Landscape sample if they are there."""
+    """Jets of the embedded test sample, and of the Landscape sample if they are available."""
     test = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:num_jets])
     batch = torch.arange(num_jets).repeat_interleave(test.ptr.diff())
     found = {"embedded": (test.p4, batch, test.y.numpy())}
@@ -159,9 +160,9 @@ def row(network: str, weights: str, model: nn.Module, data: dict[str, Jets]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("runs", nargs="*", help="folders of runs of equivariant networks")
+    parser.add_argument("runs", nargs="*", help="folders of runs of Lorentz-equivariant networks")
     parser.add_argument("--masses", action="store_true", help="compare treatments of masses")
-    parser.add_argument("--jets", type=int, default=200, help="to transform, of each sample")
+    parser.add_argument("--jets", type=int, default=200, help="jets of each sample")
     options = parser.parse_args()
     if options.masses:
         compare_masses(options.jets)
@@ -172,7 +173,7 @@ def main() -> None:
         sys.exit(f"symmetry.py: {error}")
     data = samples(options.jets)
     print(f"torch {torch.__version__}, {platform.machine()}", file=sys.stderr)
-    print("| network | weights | jets | AUC | turn about the beam | boost along it |")
+    print("| network | weights | jets | AUC | rotation about the beam | boost along the beam |")
     print("|---|---|---|---|---|---|")
     if "PCLOUD_REFERENCE_DATA" in os.environ:
         official = official_model()

@@ -1,13 +1,13 @@
-"""How fast our networks train and score, beside the same networks of other codes.
+"""Rates of training and scoring, compared with the same networks of other codes.
 
-    python benchmarks/throughput.py models            # jets/s and ratios, alternating in one process
-    python benchmarks/throughput.py memory            # peak memory, each in its own process
-    python benchmarks/throughput.py loader            # the loader beside the fastest models
-    python benchmarks/throughput.py latency           # one jet at a time; --forms eager exported
+    python benchmarks/throughput.py models         # jets/s and ratios, alternating in one process
+    python benchmarks/throughput.py memory         # peak memory, each in its own process
+    python benchmarks/throughput.py loader         # the loader compared with the fastest models
+    python benchmarks/throughput.py latency        # one jet at a time; --forms eager exported
     python benchmarks/throughput.py models --device cuda --graphs --batch-sizes 1 32 512 4096
 
-Numbers go into throughput.json in the folder `--out`, where those of earlier runs stay, and as
-tables into throughput.md. ``--clock cpu`` counts processor time: for a machine that others use too.
+Results are stored in throughput.json in the folder `--out`, together with those of earlier runs,
+and as tables in throughput.md. ``--clock cpu`` measures CPU time, for a machine with other jobs.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from pcloud.models.flops import count_flops
 from pcloud.training.environment import describe_environment
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_WARM = 20  # calls before one jet is timed
+_WARM = 20  # calls before the timing of one jet
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 FORMS = ("eager", "compiled", "exported")
 
-# model, mode, precision of ours, precision of the peer, ratio of rates; "best" is the fastest
+# model, mode, precision of pcloud, precision of the peer, ratio of rates; "best" is the fastest
 TARGETS = (
     ("particlenet", "train", "fp32", "fp32", 10),
     ("particlenet", "train", "best", "fp32", 20),
@@ -60,7 +60,7 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured."""
+    """Setting of a measurement."""
 
     model: str
     mode: str  # train or infer
@@ -68,11 +68,11 @@ class Setting:
     precision: str = "fp32"
     compiled: bool = False
     device: str = "cpu"
-    kept: bool = False  # whether freed memory stays in the process, see pcloud.keep_memory
+    kept: bool = False  # freed memory is retained in the process, see pcloud.keep_memory
 
 
 class Step:
-    """One training step or one inference of a contender, always on the same jets."""
+    """One training step or one inference step of a contender, always on the same jets."""
 
     def __init__(self, contender: Contender, setting: Setting, *, graph: bool = False) -> None:
         self.setting = setting
@@ -86,29 +86,29 @@ class Step:
             self.run = graphed(self.run)
 
     def logits(self) -> torch.Tensor:
-        """In the precision of the setting."""
+        """Logits, computed in the precision of the setting."""
         dtype = DTYPES[self.setting.precision]
         with torch.autocast(self.setting.device, dtype, enabled=dtype != torch.float32):
             return self.network(*self.inputs)
 
     def train(self) -> None:
-        """Forward, backward, and a step of the optimizer."""
+        """Forward pass, backward pass, and a step of the optimizer."""
         self.optimizer.zero_grad()
         F.cross_entropy(self.logits().float(), self.labels).backward()
         self.optimizer.step()
 
     @torch.inference_mode()
     def infer(self) -> None:
-        """Forward alone."""
+        """Forward pass."""
         self.logits()
 
     def flops(self) -> int:
-        """Of the matrix products; a backward pass counts twice as much as a forward pass."""
+        """Operations of the matrix products; a backward pass counts as two forward passes."""
         return count_flops(self.model, *self.inputs) * (3 if self.setting.mode == "train" else 1)
 
 
 def graphed(step: Callable[[], None]) -> Callable[[], None]:
-    """`step` as one CUDA graph: for small batches, whose kernels are shorter than their launch."""
+    """`step` as one CUDA graph, for small batches, in which launching a kernel takes longest."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -122,7 +122,7 @@ def graphed(step: Callable[[], None]) -> Callable[[], None]:
 
 
 def seconds(step: Callable[[], Any], device: str, clock: str) -> float:
-    """Duration of one call: by events on a GPU, else by the clock asked for."""
+    """Duration of one call: from events on a GPU, otherwise from the given clock."""
     if device == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
@@ -136,7 +136,7 @@ def seconds(step: Callable[[], Any], device: str, clock: str) -> float:
 
 
 def matrix_rate(device: str, precision: str, clock: str, size: int = 1024) -> float:
-    """FLOP/s of a large matrix product, the best of ten."""
+    """FLOP/s of a large matrix product, the highest of ten."""
     a = torch.randn(size, size, device=device, dtype=DTYPES[precision])
     times = [seconds(lambda: a @ a, device, clock) for _ in range(10)]
     return 2 * size**3 / min(times)
@@ -147,7 +147,7 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 def compare(setting: Setting, options: argparse.Namespace) -> dict[str, Any]:
-    """Rates of peer and ours from alternating steps, and their ratio, step by step."""
+    """Rates of the peer and of pcloud in alternating steps, and their ratio for each step."""
     pair = contenders(setting.model, precision=setting.precision, compiled=setting.compiled)
     steps = {
         c.name: Step(
@@ -160,7 +160,7 @@ def compare(setting: Setting, options: argparse.Namespace) -> dict[str, Any]:
     for i in range(options.repeats + 2):
         for name, step in steps.items():
             duration = seconds(step.run, setting.device, options.clock)
-            if i >= 2:  # after warming up
+            if i >= 2:  # after two warm-up steps
                 times[name].append(duration)
     rate = matrix_rate(setting.device, setting.precision, options.clock)
     peer, ours = times.values()
@@ -195,7 +195,7 @@ def measure_models(options: argparse.Namespace, results: Results) -> None:
 
 
 def measure_memory(options: argparse.Namespace, results: Results) -> None:
-    """Peak memory of one step beyond that of a step on four jets, each in a fresh process."""
+    """Peak memory of one step in addition to a step on four jets, each in a new process."""
     for setting in settings(options):
         peaks = {}
         for place, who in enumerate(("peer", "ours")):
@@ -208,7 +208,7 @@ def print_peak(setting: Setting, place: int) -> None:
     if setting.kept:
         pcloud.keep_memory()
     contender = contenders(setting.model, precision=setting.precision)[place]
-    Step(contender, replace(setting, batch_size=4)).run()  # loads what torch loads on first use
+    Step(contender, replace(setting, batch_size=4)).run()  # torch loads libraries on first use
     step = Step(contender, setting)
     if setting.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -222,7 +222,7 @@ def print_peak(setting: Setting, place: int) -> None:
 
 
 def measure_loader(options: argparse.Namespace, results: Results) -> None:
-    """The loader alone and beside the fastest models, and training with it and without."""
+    """Rates of the loader and of the fastest models, and training with and without the loader."""
     size = max(options.batch_sizes)
     jets = pcloud.load_dataset("simulated", "train")[: 4 * size]
     data = pcloud.JetDataset(jets)
@@ -243,7 +243,7 @@ def measure_loader(options: argparse.Namespace, results: Results) -> None:
 def training_efficiency(
     ours: Contender, loader: pcloud.JetLoader, options: argparse.Namespace
 ) -> dict[str, float]:
-    """Duration of an epoch over that of the same steps on batches which are ready; alternating."""
+    """Duration of an epoch divided by that of the same steps on prepared batches; alternating."""
     model = ours.model.to(options.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     ready = [batch.to(options.device) for batch in loader]
@@ -264,7 +264,7 @@ def training_efficiency(
 
 
 def measure_latency(options: argparse.Namespace, results: Results) -> None:
-    """One jet of average length, its layout made anew each time."""
+    """Time for one jet of average length, including its layout."""
     jet = average_jet().to(options.device)
     for name in options.models:
         model = pcloud.build_model(name, in_features=7)
@@ -287,7 +287,7 @@ def measure_latency(options: argparse.Namespace, results: Results) -> None:
 
 
 def exported(model: torch.nn.Module, x: torch.Tensor, p4: torch.Tensor) -> Callable[..., Any]:
-    """`model` as a compiled file for one jet of any length, its scores compared with the model's."""
+    """`model` compiled to a file for one jet of any length, with a check of its scores."""
     one = OneJet(model, empty_slots=max(getattr(model, "neighbors", [-1])) + 1)
     particles = torch.export.Dim("particles", min=2, max=1000)
     program = torch.export.export(one, (x, p4), dynamic_shapes=({0: particles},) * 2)
@@ -300,7 +300,7 @@ def exported(model: torch.nn.Module, x: torch.Tensor, p4: torch.Tensor) -> Calla
 
 
 class Results:
-    """All numbers in one file; what is measured again replaces what was there."""
+    """All results in one file; a repeated measurement replaces the earlier one."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "throughput.json"
@@ -310,7 +310,7 @@ class Results:
             self.tables = json.loads(self.path.read_text())["tables"]
 
     def add(self, table: str, row: dict[str, Any]) -> None:
-        """Put `row` into `table`, and all into the files."""
+        """Add `row` to `table`, and write the files."""
         rows = self.tables.setdefault(table, [])
         rows[:] = [r for r in rows if r["setting"] != row["setting"]] + [row]
         everything = {"environment": describe_environment(seed=0), "tables": self.tables}
@@ -334,7 +334,7 @@ def markdown(tables: dict[str, list[dict[str, Any]]]) -> str:
 
 def described(setting: dict[str, Any]) -> str:
     compiled = "compiled" if setting["compiled"] else "eager"
-    compiled += ", memory kept" * setting.get("kept", False)
+    compiled += ", memory retained" * setting.get("kept", False)
     keys = ("model", "mode", "batch_size", "precision")
     return " | ".join([*(str(setting[k]) for k in keys), compiled, setting["device"]])
 
@@ -345,7 +345,7 @@ def interval(values: dict[str, float], digits: int = 2) -> str:
 
 
 def models_table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| model | mode | batch | precision | | device | peer | peer jets/s | ours jets/s | ratio [range] | peer, of matrix rate | ours |"
+    yield "| model | mode | batch | precision | | device | peer | peer jets/s | pcloud jets/s | ratio [range] | peer, fraction of matrix rate | pcloud |"
     yield "|---" * 12 + "|"
     for row in rows:
         (name, peer), (_, ours) = row["contenders"].items()
@@ -357,8 +357,8 @@ def models_table(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def targets_table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Every target at every batch size and device at which both sides of it were measured."""
-    yield "| model | mode | ours | peer | batch | device | target | measured |"
+    """Every target, for all batch sizes and devices for which both networks were measured."""
+    yield "| model | mode | pcloud | peer | batch | device | target | measured |"
     yield "|---" * 8 + "|"
     places = ("batch_size", "device", "kept")
     groups = dict.fromkeys(tuple(r["setting"].get(k, False) for k in places) for r in rows)
@@ -383,12 +383,12 @@ def targets_table(rows: list[dict[str, Any]]) -> Iterator[str]:
             if ours and peer:
                 yield (
                     f"| {model} | {mode} | {precision} | {of_peer} | {size} "
-                    f"| {device}{', memory kept' * kept} | {factor} | {max(ours) / max(peer):.1f} |"
+                    f"| {device}{', memory retained' * kept} | {factor} | {max(ours) / max(peer):.1f} |"
                 )
 
 
 def memory_table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| model | mode | batch | precision | | device | peer MB | ours MB | ours / peer |"
+    yield "| model | mode | batch | precision | | device | peer MB | pcloud MB | pcloud / peer |"
     yield "|---" * 9 + "|"
     for row in rows:
         peer, ours = row["megabytes"]["peer"], row["megabytes"]["ours"]
@@ -419,27 +419,39 @@ def latency_table(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["models", "memory", "loader", "latency", "peak"])
+    parser.add_argument(
+        "what", choices=["models", "memory", "loader", "latency", "peak"], help="measurement"
+    )
     parser.add_argument("peak", nargs="*", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=Path("runs/throughput"))
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument(
-        "--modes", nargs="+", choices=["train", "infer"], default=["train", "infer"]
+        "--out", type=Path, default=Path("runs/throughput"), help="folder of the results"
     )
-    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 32, 512])
-    parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=[*DTYPES])
-    parser.add_argument("--compiled", nargs="+", choices=["no", "yes"], default=["no"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="models")
     parser.add_argument(
-        "--forms", nargs="+", choices=FORMS, default=["eager"], help="for the latency"
+        "--modes", nargs="+", choices=["train", "infer"], default=["train", "infer"], help="modes"
     )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--graphs", action="store_true", help="score by CUDA graphs, ours")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="on a CPU")
-    parser.add_argument("--threads", type=int, help="of PyTorch; default: its own choice")
     parser.add_argument(
-        "--keep-memory", action="store_true", help="do not give freed memory back, ours or a peer's"
+        "--batch-sizes", nargs="+", type=int, default=[1, 32, 512], help="batch sizes"
     )
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument(
+        "--precisions", nargs="+", choices=DTYPES, default=[*DTYPES], help="precisions"
+    )
+    parser.add_argument(
+        "--compiled", nargs="+", choices=["no", "yes"], default=["no"], help="torch.compile"
+    )
+    parser.add_argument(
+        "--forms", nargs="+", choices=FORMS, default=["eager"], help="forms of a model for latency"
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="device")
+    parser.add_argument("--graphs", action="store_true", help="score with CUDA graphs in pcloud")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="clock on a CPU")
+    parser.add_argument("--threads", type=int, help="threads of PyTorch (default: its own choice)")
+    parser.add_argument(
+        "--keep-memory",
+        action="store_true",
+        help="retain freed memory in the process, for both networks",
+    )
+    parser.add_argument("--repeats", type=int, default=7, help="measurements of each setting")
     return parser.parse_args()
 
 

@@ -1,16 +1,18 @@
-"""Taggers side by side on the same jets: what they reach, with errors, and what they cost.
+"""Performance, with errors, and cost of taggers that are trained on the same jets.
 
     python benchmarks/top_tagging.py --out runs/top_tagging --seeds 1 2 3
     python benchmarks/top_tagging.py --out runs/landscape --data landscape --data-root FOLDER
 
-trains every model (`--models` for some) with every seed, scores the test jets, counts operations
-and measures rates, and writes all numbers (top_tagging.json), a table (top_tagging.md) and a figure
-(top_tagging.png) into the folder, anew after every run. Each training is a run folder there. Started
-again, the command goes on where it was; more models or seeds add to the numbers that are there.
+Trains every model (or those of `--models`) with every seed, scores the test jets, counts operations
+and measures rates. All numbers (top_tagging.json), a table (top_tagging.md) and a figure
+(top_tagging.png) are written to the folder and updated after every training. Each training is a run
+folder there. An interrupted command resumes when it is started again, and additional models or
+seeds are added to the results.
 
-`--recipe published` trains as the papers did, by default on the full Landscape set; `short` trains
-all models alike, for a number of epochs that a laptop can do. Published results stand beside
-ours only where ours come from the full Landscape set by the published recipes.
+`--recipe published` trains with the recipes of the papers and is the default for the Landscape set.
+`--recipe short` trains all models with the same settings, for a number of epochs that is feasible
+on a laptop. Published results are listed only for trainings on the full Landscape set with the
+published recipes.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ LANDSCAPE_TEST_JETS = 404_000
 
 @dataclass
 class Cost:
-    """What a model costs: trainable numbers, operations and jets per second."""
+    """Cost of a model: parameters, operations and jets per second."""
 
     parameters: int
     flops_per_jet: float
@@ -77,7 +79,7 @@ class Cost:
 
 @dataclass
 class Entry:
-    """What is known of a model: the metrics of every seed, and its cost."""
+    """Results of a model: the metrics of every seed, and its cost."""
 
     seeds: dict[str, EvaluationTable] = field(default_factory=dict)
     cost: Cost | None = None
@@ -96,7 +98,7 @@ class Entry:
 
 @dataclass
 class Results:
-    """The file of all numbers; what is in it is not computed again."""
+    """File of all results; results in the file are not computed again."""
 
     path: Path
     settings: dict[str, Any]
@@ -104,12 +106,12 @@ class Results:
 
     @classmethod
     def open(cls, path: Path, settings: dict[str, Any]) -> Results:
-        """Those of a file, or none if it is not there.
+        """Results of a file; none if it does not exist.
 
         Raises
         ------
         InputError
-            If the file holds results of other settings.
+            If the file contains results of other settings.
         """
         if not path.exists():
             return cls(path, settings)
@@ -118,12 +120,12 @@ class Results:
             if content["settings"].get(name) != value:
                 raise InputError(
                     f"{path} has results of {name}={content['settings'].get(name)}, not {value}: "
-                    f"give another --out"
+                    f"choose another --out"
                 )
         return cls(path, settings, {n: Entry.from_dict(e) for n, e in content["models"].items()})
 
     def of(self, model: str) -> Entry:
-        """What is known of `model`, to be added to."""
+        """Results of `model`, which can be extended."""
         return self.entries.setdefault(model, Entry())
 
     def save(self) -> None:
@@ -133,24 +135,28 @@ class Results:
         self.path.write_text(json.dumps(content, indent=1) + "\n")
 
     def ranked(self) -> dict[str, Entry]:
-        """Models with metrics, the best AUC last."""
+        """Models with metrics, in order of increasing AUC."""
         trained = {name: entry for name, entry in self.entries.items() if entry.seeds}
         return dict(sorted(trained.items(), key=lambda item: mean(item[1], "auc")))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--models", nargs="+", default=pcloud.list_models())
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
-    parser.add_argument("--data", default="simulated", help="a data set with a test split")
+    parser.add_argument(
+        "--models", nargs="+", default=pcloud.list_models(), help="models (default: all)"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="seeds")
+    parser.add_argument("--data", default="simulated", help="data set with a test split")
     parser.add_argument("--data-root", help="folder of the public data sets")
-    parser.add_argument("--recipe", choices=["short", "published"])
-    parser.add_argument("--epochs", type=int, help="in the place of the recipe's (short: 3)")
+    parser.add_argument("--recipe", choices=["short", "published"], help="training recipe")
+    parser.add_argument(
+        "--epochs", type=int, help="epochs, instead of those of the recipe (short: 3)"
+    )
     parser.add_argument("--max-jets", type=int, help="training jets (default: all)")
     parser.add_argument("--max-val-jets", type=int, help="validation jets (short: 1000)")
     parser.add_argument("--max-test-jets", type=int, help="test jets (default: all)")
-    parser.add_argument("--rate-jets", type=int, default=64, help="jets in a batch of the timing")
-    parser.add_argument("--repeats", type=int, default=3, help="of the timing")
+    parser.add_argument("--rate-jets", type=int, default=64, help="jets in the batch that is timed")
+    parser.add_argument("--repeats", type=int, default=3, help="repeats of the timing")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs and results")
     options = parser.parse_args()
     if options.recipe is None:
@@ -167,7 +173,7 @@ def arguments() -> argparse.Namespace:
 def train_and_test(
     model: str, seed: int, options: argparse.Namespace, test: ak.Array
 ) -> EvaluationTable:
-    """Train in a run folder, or continue there, and score the test jets."""
+    """Train in a run folder, or resume the training, and score the test jets."""
     run = pcloud.train(
         data=options.data,
         data_root=options.data_root,
@@ -186,7 +192,7 @@ def train_and_test(
 
 
 class Timer:
-    """Rates of several models on one batch, in turn, so that a busy moment hits all alike."""
+    """Rates of several models on one batch, in turn, so that other jobs affect all equally."""
 
     def __init__(self, num_jets: int) -> None:
         data = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:num_jets])
@@ -194,17 +200,17 @@ class Timer:
 
     @property
     def inputs(self) -> tuple[torch.Tensor, ...]:
-        """What a model takes."""
+        """Inputs of a model."""
         return self.batch.x, self.batch.p4, self.batch.batch
 
     def costs(self, models: list[str], repeats: int) -> dict[str, Cost]:
-        """Sizes and median rates."""
+        """Numbers of parameters, operations and median rates of the models."""
         networks = {name: pcloud.build_model(name, in_features=7) for name in models}
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
         for i in range(repeats + 1):
             for name, model in networks.items():
                 pair = self._train(model), self._infer(model)
-                if i:  # the first one warms up
+                if i:  # the first repeat is a warm-up
                     times[name].append(pair)
         return {name: self._cost(networks[name], np.median(t, axis=0)) for name, t in times.items()}
 
@@ -233,12 +239,12 @@ class Timer:
 
 
 def mean(entry: Entry, metric: str) -> float:
-    """Over the seeds."""
+    """Mean of a metric over the seeds."""
     return float(np.mean([table[metric].value for table in entry.seeds.values()]))
 
 
 def cell(entry: Entry, metric: str) -> str:
-    """Mean with the spread over the seeds, and in brackets the error from counting test jets."""
+    """Mean ± standard deviation over the seeds, and (± statistical error of the test jets)."""
     values: list[Measured] = [table[metric] for table in entry.seeds.values()]
     limits = [v for v in values if v.limit]
     if limits:
@@ -251,7 +257,7 @@ def cell(entry: Entry, metric: str) -> str:
 
 
 def rows(found: dict[str, Entry], *, published: bool) -> Iterator[list[str]]:
-    """Header and a row for every model."""
+    """Header, and a row for every model."""
     header = ["model", "seeds", "accuracy", "AUC", "1/εB at εS = 0.5", "1/εB at εS = 0.3"]
     header += ["parameters", "MFLOP per jet", "training jets/s", "inference jets/s"]
     papers = ["accuracy", "AUC", "1/εB (0.5)", "1/εB (0.3)"] if published else []
@@ -263,7 +269,7 @@ def rows(found: dict[str, Entry], *, published: bool) -> Iterator[list[str]]:
 
 
 def costs_of(cost: Cost | None) -> list[str]:
-    """Cells of what a model costs."""
+    """Cells of the cost of a model."""
     if cost is None:
         return [""] * 4
     rates = (f"{r:,.0f}" if r >= 10 else f"{r:.2g}" for r in (cost.train_rate, cost.infer_rate))
@@ -271,7 +277,7 @@ def costs_of(cost: Cost | None) -> list[str]:
 
 
 def write_results(results: Results, options: argparse.Namespace, test: ak.Array) -> None:
-    """Numbers, table and figure of all that is there."""
+    """Write numbers, table and figure of all results."""
     results.save()
     found = results.ranked()
     full = options.data == "landscape" and options.recipe == "published" and not options.max_jets
@@ -283,24 +289,24 @@ def write_results(results: Results, options: argparse.Namespace, test: ak.Array)
 
 
 def caption(options: argparse.Namespace, test: ak.Array) -> str:
-    """What the numbers are of."""
+    """Caption of the table: training, test jets and machine."""
     jets = f"{options.max_jets:,}" if options.max_jets else "all"
     how = (
-        f"{options.epochs} epochs of AdamW at a one-cycle rate of {SHORT['lr']}, "
+        f"{options.epochs} epochs of AdamW with a one-cycle schedule up to {SHORT['lr']}, "
         f"batches of {SHORT['batch_size']}"
         if options.recipe == "short"
         else "the published recipes"
     )
     return (
         f"Trained on {jets} jets of `{options.data}`, {how}; tested on {len(test):,}. "
-        "± is the standard deviation over the seeds, (±) the error from the number of test jets. "
+        "± is the standard deviation over the seeds, (±) the statistical error of the test jets. "
         f"Rates: one batch of {options.rate_jets} jets, {torch.get_num_threads()} threads of "
         f"{describe_environment(0)['cpu']}, torch {torch.__version__}, medians."
     )
 
 
 def draw(found: dict[str, Entry], path: Path) -> None:
-    """A row for each model: thick bars are the spread of the seeds, thin ones count test jets."""
+    """Draw a row for each model: thick bars for the seeds, thin bars for the test jets."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     from pcloud.evaluation.figures import figure_style, save_figure
@@ -334,7 +340,7 @@ def draw(found: dict[str, Entry], path: Path) -> None:
 
 
 def available(models: list[str]) -> list[str]:
-    """Models whose extras are installed; the others are named on the terminal."""
+    """Models whose extras are installed; the others are reported on the error stream."""
     kept = []
     for name in models:
         try:
@@ -351,7 +357,7 @@ def test_jets(options: argparse.Namespace) -> ak.Array:
 
 
 def settings_of(options: argparse.Namespace, test: ak.Array) -> dict[str, Any]:
-    """What the numbers depend on, besides model and seed."""
+    """Settings on which the results depend, in addition to model and seed."""
     names = ("data", "recipe", "epochs", "max_jets", "max_val_jets", "rate_jets")
     counts = np.bincount(test.label.to_numpy()).tolist()
     found = {name: getattr(options, name) for name in names} | {"test_jets": counts}

@@ -1,8 +1,8 @@
-"""Train two taggers on the same jets and compare them, with the errors of a common test sample.
+"""Train two taggers on the same jets and compare them on the same test jets.
 
     python examples/compare_taggers.py [--models pfn particlenet_lite] [--epochs 5] [--out runs]
 
-The runs continue where they were when this is started again.
+An interrupted script resumes its runs when it is started again.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import pcloud
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--models", nargs="+", default=["pfn", "particlenet_lite"])
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--models", nargs="+", default=["pfn", "particlenet_lite"], help="models")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs (default: 5)")
     parser.add_argument("--max-jets", type=int, help="training jets (default: all)")
     parser.add_argument("--out", default="runs", help="folder of the runs (default: runs)")
     return parser.parse_args()

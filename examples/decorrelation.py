@@ -1,11 +1,12 @@
-"""What it costs that a score does not know the mass: rejection against mass sculpting.
+"""Trade-off between background rejection and mass sculpting.
 
     python examples/decorrelation.py
 
-trains a small particle flow network on the jets in the package without a penalty on the distance
-correlation of score and mass over background jets (DisCo), and with penalties of growing weight.
-Every training is a run folder and every result is kept: started again, it goes on where it was. A
-training takes half a minute of CPU; more ``--epochs`` give better taggers.
+Trains a small particle flow network on the embedded sample, without and with a penalty on the
+distance correlation of score and mass over background jets (DisCo), for several weights of the
+penalty. Every training is a run folder, and every result is stored, so that an interrupted script
+resumes where it stopped. A training takes half a minute of CPU time; more ``--epochs`` give better
+taggers.
 """
 
 import argparse
@@ -31,20 +32,31 @@ from pcloud.observables import jet_observables
 from pcloud.training.decorrelation import distance_correlation
 
 EFFICIENCY = 0.5
-PAIRED_JETS = 3000  # background jets of the distance correlation, which takes all pairs
+PAIRED_JETS = 3000  # background jets of the distance correlation, which uses all pairs
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--weights", type=float, nargs="+", default=[0, 0.5, 1.5, 3])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument(
+        "--weights", type=float, nargs="+", default=[0, 0.5, 1.5, 3], help="weights of the penalty"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1], help="seeds, one training each"
+    )
     parser.add_argument("--jets", type=int, default=36_000, help="training jets")
-    parser.add_argument("--test-jets", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--batch-size", type=int, default=500, help="the penalty needs many jets")
-    parser.add_argument("--width", type=int, default=48, help="of the layers of the network")
-    parser.add_argument("--max-runs", type=int, help="train so many, draw, and stop")
-    parser.add_argument("--out", type=Path, default=Path("runs/decorrelation"))
+    parser.add_argument("--test-jets", type=int, default=10_000, help="number of test jets")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of each training")
+    parser.add_argument(
+        "--batch-size", type=int, default=500, help="jets in a batch; the penalty needs many"
+    )
+    parser.add_argument("--width", type=int, default=48, help="width of all layers")
+    parser.add_argument("--max-runs", type=int, help="maximum number of new trainings")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/decorrelation"),
+        help="folder of the runs and results",
+    )
     return parser.parse_args()
 
 
@@ -102,7 +114,7 @@ def measure(
 
 
 def correlation(scores: np.ndarray, mass: np.ndarray) -> float:
-    """Distance correlation, not squared, of the score of top and the mass."""
+    """Distance correlation (not squared) of the top score and the mass."""
     pairs = [torch.from_numpy(v[:PAIRED_JETS].astype(float)) for v in (scores[:, 1], mass)]
     return float(distance_correlation(*pairs, unbiased=True).clamp(min=0).sqrt())
 
@@ -116,7 +128,7 @@ def said(result: dict[str, Any]) -> str:
 
 @figure_style()
 def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
-    """Rejection against the distance of the background's mass before and after the cut."""
+    """Draw rejection against the distance of the background mass before and after the cut."""
     figure, (axes,) = new_figure(4.4)
     for seed, style in zip(options.seeds, line_styles(len(options.seeds)), strict=True):
         weights = [w for w in options.weights if name(w, seed) in results]
@@ -141,7 +153,7 @@ def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
             where = {"xytext": (-7 if left else 7, 4), "ha": "right" if left else "left"}
             axes.annotate(text, point, textcoords="offset points", fontsize=9, **where)
     axes.set(
-        xlabel=f"distance of the mass of qcd before and after, $\\varepsilon_S = {EFFICIENCY:g}$",
+        xlabel=f"distance of the QCD mass before and after, $\\varepsilon_S = {EFFICIENCY:g}$",
         ylabel=r"rejection $1/\varepsilon_B$",
     )
     axes.set_xlim(left=0)
@@ -150,10 +162,9 @@ def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
 
 
 def markdown(options: argparse.Namespace, results: dict[str, Any]) -> str:
-    """The same as a table."""
-    header = (
-        "weight | seed | AUC | 1/εB at εS = 0.5 | distance correlation | distance | blind draws"
-    )
+    """Table of the results in Markdown."""
+    header = "weight | seed | AUC | 1/εB at εS = 0.5 | distance correlation | distance"
+    header += " | random selection"
     lines = [f"| {header} |", "|---|---|---|---|---|---|---|"]
     for weight in options.weights:
         for seed in options.seeds:

@@ -1,8 +1,8 @@
-"""Turned digits: a dense layer, filters in four orientations, and pixels as a graph.
+"""Rotated digits: a dense network, filters in four orientations, and pixels as a graph.
 
     python examples/digits.py mnist.npz --models dense rotated_dense p4cnn pixel_cloud
 
-Without a file it makes "digits" of its own: bars, corners and crosses.
+Without a file, the script generates images of bars, corners and crosses.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import pcloud
 from pcloud.images import ImageSet, pixel_graph, read_images, turn_at_random
 from pcloud.studies.evaluate import evaluate_run
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument(
     "file", nargs="?", type=Path, help="MNIST: an npz file or a folder of idx files"
 )
-parser.add_argument("--models", nargs="+", default=["dense", "rotated_dense", "pixel_cloud"])
-parser.add_argument("--epochs", type=int, default=4)
-parser.add_argument("--images", type=int, default=1000, help="At most so many.")
+parser.add_argument(
+    "--models", nargs="+", default=["dense", "rotated_dense", "pixel_cloud"], help="models"
+)
+parser.add_argument("--epochs", type=int, default=4, help="epochs")
+parser.add_argument("--images", type=int, default=1000, help="maximum number of images")
 options = parser.parse_args()
 
 

@@ -1,10 +1,11 @@
-"""What weights trained on other jets are worth: fine-tuned against from scratch, by training jets.
+"""Fine-tuning compared with training from scratch, against the number of training jets.
 
     python examples/fine_tuning.py ParticleNet_kin.pt
 
-takes the official JetClass weights of ParticleNet (github.com/jet-universe/particle_transformer,
-models/ParticleNet_kin.pt), or a run of your own, to top tagging on the jets in the package. Every
-training is a run folder and every result is kept: started again, it goes on where it was.
+Fine-tunes the official JetClass weights of ParticleNet (models/ParticleNet_kin.pt in
+github.com/jet-universe/particle_transformer), or a run of your own, for top tagging on the embedded
+sample. Every training is a run folder, and every result is stored, so that an interrupted script
+resumes where it stopped.
 """
 
 import argparse
@@ -25,14 +26,24 @@ BEGINNINGS = {"scratch": "from scratch", "fine_tuned": "fine-tuned"}
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("weights", help="official weights, or the folder of a run")
-    parser.add_argument("--model", default="particlenet")
-    parser.add_argument("--jets", type=int, nargs="+", default=[500, 2000, 16000])
-    parser.add_argument("--epochs", type=int, nargs="+", default=[8, 4, 1], help="of each size")
-    parser.add_argument("--steps", type=int, default=125, help="in each training: sets the batch")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--test-jets", type=int, default=5000)
-    parser.add_argument("--max-runs", type=int, help="train so many, draw, and stop")
-    parser.add_argument("--out", type=Path, default=Path("runs/fine_tuning"))
+    parser.add_argument("--model", default="particlenet", help="model of the weights")
+    parser.add_argument(
+        "--jets", type=int, nargs="+", default=[500, 2000, 16000], help="numbers of training jets"
+    )
+    parser.add_argument(
+        "--epochs", type=int, nargs="+", default=[8, 4, 1], help="epochs for each number of jets"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=125, help="steps of each training; sets the batch size"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds, one training each"
+    )
+    parser.add_argument("--test-jets", type=int, default=5000, help="number of test jets")
+    parser.add_argument("--max-runs", type=int, help="maximum number of new trainings")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/fine_tuning"), help="folder of the runs and results"
+    )
     return parser.parse_args()
 
 
@@ -54,7 +65,7 @@ def main() -> None:
 
 
 def trainings(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and settings of each training: the first seed at all sizes, then the others."""
+    """Name and settings of each training: all sizes with the first seed, then the other seeds."""
     lengths = list(zip(options.jets, options.epochs, strict=True))
     order = [(seed, *length) for seed in options.seeds[:1] for length in lengths]
     order += [(seed, *length) for length in lengths for seed in options.seeds[1:]]
@@ -67,10 +78,10 @@ def trainings(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]
             "epochs": epochs,
             "batch_size": max(jets * epochs // options.steps, 2),
             "seed": seed,
-            "split_seed": seed,  # other jets too: the spread is that of the whole procedure
+            "split_seed": seed,  # different jets, so that the spread includes their choice
         }
         yield f"scratch_{jets}_{seed}", settings
-        # the recipe of the published fine-tuning is chosen by default
+        # the default recipe is the published one for fine-tuning
         trained = {"init_from": options.weights, "reset_head": True}
         yield f"fine_tuned_{jets}_{seed}", settings | trained
 
@@ -78,13 +89,13 @@ def trainings(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]
 def of_seeds(
     options: argparse.Namespace, results: dict[str, Any], beginning: str, jets: int, metric: str
 ) -> list[Measured]:
-    """The measured values of the seeds that are there."""
+    """Measured values of the seeds that have been trained."""
     names = [f"{beginning}_{jets}_{seed}" for seed in options.seeds]
     return [Measured.from_dict(results[name][metric]) for name in names if name in results]
 
 
 def summary(values: list[Measured]) -> tuple[float, float, float]:
-    """Mean of the seeds, their standard deviation (0 for one), mean counting error."""
+    """Mean over seeds, standard deviation over seeds (0 for one seed), mean statistical error."""
     numbers = [value.value for value in values]
     spread = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
     return statistics.mean(numbers), spread, statistics.mean(value.error for value in values)
@@ -92,7 +103,7 @@ def summary(values: list[Measured]) -> tuple[float, float, float]:
 
 @figure_style()
 def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
-    """A panel for each metric: thick bars are the spread of the seeds, thin ones count jets."""
+    """Draw one panel per metric: thick bars for the spread of seeds, thin bars for test jets."""
     figure, panels = new_figure(5.6, rows=len(METRICS))
     for axes, (metric, label) in zip(panels, METRICS.items(), strict=True):
         for side, beginning, style in zip((0.96, 1.04), BEGINNINGS, line_styles(2), strict=True):
@@ -116,7 +127,7 @@ def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
 
 
 def markdown(options: argparse.Namespace, results: dict[str, Any]) -> str:
-    """The same as a table: mean ± spread of the seeds, if several, ± counting error."""
+    """Table in Markdown: mean ± standard deviation over seeds, if several, ± statistical error."""
     lines = ["| training jets | | seeds | AUC | 1/εB at εS = 0.5 |", "|---|---|---|---|---|"]
     for jets in options.jets:
         for beginning, label in BEGINNINGS.items():

@@ -1,31 +1,33 @@
-"""A first tagger, from `import pcloud` to a rejection with its error.
+"""A first tagger, from `import pcloud` to a background rejection with its error.
 
-Reads like a notebook: run it line by line, or whole. Trains a particle flow network with a plain
-PyTorch loop on the jets that come with the package, to show every piece; `pcloud train` does the
-same with checkpoints, curves and a report.
+Run the script as a whole, or line by line like a notebook. It trains a particle flow network on the
+embedded sample with a plain PyTorch loop, which shows every step. `pcloud train` does the same with
+checkpoints, training curves and a report.
 
-    python examples/first_tagger.py
+    python examples/first_tagger.py [EPOCHS]
 """
 
-import sys
+import argparse
 
 import torch
 
 import pcloud
 
-epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+parser.add_argument("epochs", nargs="?", type=int, default=5, help="epochs (default: 5)")
+epochs = parser.parse_args().epochs
 
 # Jets are awkward records of any length, with four-momenta in GeV.
 jets = pcloud.load_dataset("simulated", "train")
 print(jets.type)
 print("leading constituents of the first jet, pT in GeV:", jets.p4[0].pt[:5].tolist())
 
-# Features and flat PyTorch Geometric batches: no padding anywhere.
+# Features and flat PyTorch Geometric batches, without padding.
 train = pcloud.JetDataset(jets, features="kin")
 test = pcloud.JetDataset(pcloud.load_dataset("simulated", "test"), features="kin")
 print(train[0], train.feature_set.names)
 
-# Any model of the library: pcloud.list_models()
+# pcloud.list_models() lists all models.
 torch.manual_seed(1)
 model = pcloud.build_model("pfn", in_features=7, num_classes=2)
 optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
@@ -40,7 +42,7 @@ for epoch in range(epochs):
         total += loss.item() * batch.num_graphs
     print(f"epoch {epoch}: loss {total / len(train):.4f}")
 
-# Scores do not depend on the batch, and every number has an error.
+# Scores do not depend on the batch, and every result has an error.
 with torch.no_grad():
     scores = [model(b.x, b.p4, b.batch).softmax(-1) for b in pcloud.JetLoader(test, 1024)]
 print(pcloud.evaluate(test.y, torch.cat(scores), classes=test.classes))

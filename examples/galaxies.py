@@ -1,9 +1,9 @@
-"""A small CNN on galaxies, or any labelled images, as the three commands would train it.
+"""A small CNN on galaxies or other labelled images: training, evaluation and report from Python.
 
     python examples/galaxies.py Galaxy10.h5 --model group_cnn --epochs 20
 
-Without a file it makes spirals that turn one way or the other, which a network that cannot tell an
-image from its mirror image (--group p4m) cannot tell apart.
+Without a file, the script generates clockwise and anticlockwise spirals. They are mirror images,
+which a network that is invariant under reflections (--group p4m) cannot distinguish.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from pcloud.interpret.cnn_figures import filter_figure, misclassified_figure
 from pcloud.report import write_report
 from pcloud.studies.evaluate import evaluate_run
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("file", nargs="?", type=Path, help=".npz, .h5, or a folder of pictures")
-parser.add_argument("--model", default="group_cnn")
-parser.add_argument("--group", default="p4", choices=["p4", "p4m", "c8", "d8"])
-parser.add_argument("--epochs", type=int, default=8)
-parser.add_argument("--out", type=Path, default=Path("runs/galaxies_example"))
+parser.add_argument("--model", default="group_cnn", help="network on images")
+parser.add_argument(
+    "--group", default="p4", choices=["p4", "p4m", "c8", "d8"], help="symmetry of a group network"
+)
+parser.add_argument("--epochs", type=int, default=8, help="epochs")
+parser.add_argument(
+    "--out", type=Path, default=Path("runs/galaxies_example"), help="folder of the run"
+)
 options = parser.parse_args()
 
 
 def made_spirals(number: int, size: int = 24) -> tuple[np.ndarray, np.ndarray]:
-    """Two arms in a random orientation, noise, and 1 where they turn anticlockwise."""
+    """Noisy spirals with two arms in random orientations, and labels: 1 for anticlockwise."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     radius, angle = np.hypot(x, y), np.arctan2(y, x)

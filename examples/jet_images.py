@@ -1,4 +1,4 @@
-"""Average images of QCD and top jets, and an image tagger beside one of clouds on the same jets.
+"""Average images of QCD and top jets, and an image tagger compared with a tagger on clouds.
 
 python examples/jet_images.py --out average.png
 python examples/jet_images.py --data train.h5 --models image_cnn particlenet --epochs 10
@@ -15,12 +15,12 @@ from pcloud.images import JetImages
 from pcloud.interpret.cnn_figures import average_image_figure
 from pcloud.nn import RaggedLayout
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--data", default="simulated", help="data set or file")
-parser.add_argument("--models", nargs="+", default=["image_cnn", "particlenet_lite"])
-parser.add_argument("--epochs", type=int, default=3)
-parser.add_argument("--max-jets", type=int)
-parser.add_argument("--out", type=Path, default=Path("average.png"))
+parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+parser.add_argument("--data", default="simulated", help="name of a data set, or a file")
+parser.add_argument("--models", nargs="+", default=["image_cnn", "particlenet_lite"], help="models")
+parser.add_argument("--epochs", type=int, default=3, help="epochs")
+parser.add_argument("--max-jets", type=int, help="maximum number of jets of each split")
+parser.add_argument("--out", type=Path, default=Path("average.png"), help="figure to write")
 options = parser.parse_args()
 
 simulated = options.data == "simulated"

@@ -2,10 +2,10 @@
 
     python examples/landscape.py DIR [--model particlenet] [--out runs/landscape]
 
-DIR holds train.h5, val.h5 and test.h5 of https://zenodo.org/records/2603256. Their names, sizes
-and numbers of jets are checked first, before hours of training; `--verify` compares the checksums
-too. Then the published recipe runs, the test jets are evaluated, and a report is written. Start it
-again after an interruption, and it continues.
+DIR contains train.h5, val.h5 and test.h5 from https://zenodo.org/records/2603256. The script first
+checks their names, sizes and numbers of jets; `--verify` also compares the checksums. It then
+trains with the published recipe, evaluates the test jets and writes a report. An interrupted script
+resumes when it is started again.
 """
 
 import argparse
@@ -23,20 +23,26 @@ from pcloud.studies.evaluate import evaluate_run
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("dir", type=Path, help="folder with train.h5, val.h5 and test.h5")
-    parser.add_argument("--model", default="particlenet", help="any of `pcloud models`")
+    parser.add_argument(
+        "--model", default="particlenet", help="name of a model, see `pcloud models`"
+    )
     parser.add_argument("--out", default="runs/landscape", help="folder of the run")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--epochs", type=int, help="in the place of the recipe's")
-    parser.add_argument("--max-jets", type=int, help="training jets, for a quick look")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the training")
+    parser.add_argument("--epochs", type=int, help="epochs, instead of those of the recipe")
+    parser.add_argument(
+        "--max-jets", type=int, help="maximum number of training jets, for a quick test"
+    )
     parser.add_argument("--verify", action="store_true", help="compare checksums (minutes)")
     parser.add_argument(
-        "--any-size", action="store_true", help="accept files of another size, such as a part"
+        "--any-size",
+        action="store_true",
+        help="accept files with other numbers of jets, such as a subset",
     )
     return parser.parse_args()
 
 
 def check_files(folder: Path, *, verify: bool, any_size: bool) -> None:
-    """Names, sizes and numbers of jets, one line each."""
+    """Print names, sizes and numbers of jets of the files, and check them."""
     info = dataset_info("landscape")
     for name, split in info.splits.items():
         (path,) = info.files(name, folder)

@@ -1,9 +1,9 @@
-"""Read jets and look at them: a top jet and a QCD jet in the plane of eta and phi.
+"""Read jets and draw a top jet and a QCD jet in the plane of eta and phi.
 
     python examples/look_at_jets.py [FILE] [--out jets.png]
 
-Without a file the embedded sample is used; FILE may be any file that `pcloud.read_jets` reads and
-recognises, with labels 0 (QCD) and 1 (top).
+Without a file, the embedded sample is used. FILE is any file whose layout `pcloud.read_jets`
+detects, with the labels 0 (QCD) and 1 (top).
 """
 
 import argparse
@@ -25,7 +25,7 @@ def arguments() -> argparse.Namespace:
 
 
 def draw_jet(axes, jet, title: str, color: str) -> None:
-    """Constituents as discs of an area that is their share of pT, relative to the jet axis."""
+    """Draw constituents relative to the jet axis, as discs whose area is their fraction of pT."""
     axis = ak.sum(jet.p4, axis=0)
     deta, dphi = jet.p4.deltaeta(axis), jet.p4.deltaphi(axis)
     share = jet.p4.pt / axis.pt

@@ -1,10 +1,10 @@
-"""A tagger of your own is one file: this one.
+"""A tagger of your own in one file.
 
     pcloud train --data simulated --model examples/my_tagger.py:MyTagger --out runs/mine
 
-A model takes flat tensors, `x (N, F)`, `p4 (N, 4)` in GeV and `batch (N,)`, and gives one row of
-logits per jet. Options of the class are options of the command line:
-`--model-options.width 128`. In the library it would be the same file with `@register_model`.
+A model takes the flat tensors `x (N, F)`, `p4 (N, 4)` in GeV and `batch (N,)`, and returns one row
+of logits per jet. Keyword arguments of the class are options on the command line:
+`--model-options.width 128`. docs/extend.md shows how to register a model under a name.
 """
 
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from pcloud.nn.graph.coordinates import eta_phi
 
 
 class MyTagger(nn.Module):
-    """Each particle with the mean of its neighbours, twice; then the mean over the jet.
+    """Two layers that combine a particle with the mean of its neighbours, then a mean over the jet.
 
     Parameters
     ----------
@@ -23,9 +23,9 @@ class MyTagger(nn.Module):
     num_classes : int
         Classes C.
     width : int
-        Channels.
+        Number of channels.
     k : int
-        Neighbours of a particle in eta and phi.
+        Number of neighbours of a particle in eta and phi.
     """
 
     def __init__(self, in_features: int, num_classes: int = 2, width: int = 64, k: int = 8) -> None:

@@ -1,8 +1,9 @@
-"""What a network learns first: Taylor coefficients on two toys whose answer is known.
+"""Taylor coefficients during a training, on two toys with a known answer.
 
-Two Gaussian classes that differ in their means: the response depends on x1 and on x2, and both
-count alike. With correlations of opposite sign added, the product x1 x2 tells the classes apart
-too, and the network learns that late. After Wunsch et al., https://arxiv.org/abs/1803.08782.
+In the first toy, two Gaussian classes differ in their means, and the response depends equally on x1
+and x2. In the second toy the classes also have correlations of opposite sign. The product x1 x2
+then separates the classes, too, and the network learns this late. The toys follow Wunsch et al.,
+https://arxiv.org/abs/1803.08782.
 
     python examples/taylor.py [--steps 1500] [--out runs/taylor]
 """
@@ -30,7 +31,7 @@ def gaussians(number: int, rho: float, seed: int) -> tuple[torch.Tensor, torch.T
 
 
 def train(x, y, steps, every):
-    """A small network, and its coefficients while it learns."""
+    """Train a small network, and return it with its coefficients during the training."""
     torch.manual_seed(1)
     net = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 2))
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
@@ -51,8 +52,8 @@ def response(net):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--out", default="runs/taylor")
+    parser.add_argument("--steps", type=int, default=1500, help="training steps")
+    parser.add_argument("--out", default="runs/taylor", help="folder of the figures")
     options = parser.parse_args()
     out = Path(options.out)
     for name, rho in (("means", 0.0), ("correlation", 0.5)):

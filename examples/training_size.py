@@ -1,11 +1,11 @@
-"""How sure a tagger is that has seen few jets, and of jets unlike those it has seen.
+"""Epistemic uncertainty against the number of training jets.
 
     python examples/training_size.py
 
-trains a small particle flow network on samples of growing size from the jets in the package, and
-asks the Laplace approximation of each for the epistemic part of its uncertainty: of test jets, of
-harder ones, of those of a worse detector and of those with pile-up. Every training is a run folder
-and every result is kept: started again, it goes on where it was.
+Trains a small particle flow network on subsets of the embedded sample of increasing size. For each
+network, the Laplace approximation gives the epistemic uncertainty of test jets, of jets with higher
+momenta, of jets measured with a worse resolution, and of jets with pile-up. Every training is a run
+folder, and every result is stored, so that an interrupted script resumes where it stopped.
 """
 
 import argparse
@@ -23,13 +23,28 @@ SAMPLES = ("test jets", "pT x 1.5", "smeared 30 %", "soft pile-up")
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--jets", type=int, nargs="+", default=[300, 1000, 3000, 10_000, 30_000])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, default=200, help="batches in each training, at least")
-    parser.add_argument("--test-jets", type=int, default=2000)
-    parser.add_argument("--width", type=int, default=48, help="of the layers of the network")
-    parser.add_argument("--max-runs", type=int, help="train so many, draw, and stop")
-    parser.add_argument("--out", type=Path, default=Path("runs/training_size"))
+    parser.add_argument(
+        "--jets",
+        type=int,
+        nargs="+",
+        default=[300, 1000, 3000, 10_000, 30_000],
+        help="numbers of training jets",
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], help="seeds, one training each"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=200, help="minimum number of steps of each training"
+    )
+    parser.add_argument("--test-jets", type=int, default=2000, help="number of test jets")
+    parser.add_argument("--width", type=int, default=48, help="width of all layers")
+    parser.add_argument("--max-runs", type=int, help="maximum number of new trainings")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/training_size"),
+        help="folder of the runs and results",
+    )
     return parser.parse_args()
 
 
@@ -70,7 +85,7 @@ def train(options: argparse.Namespace, jets: int, seed: int) -> pcloud.Run:
 
 @figure_style()
 def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
-    """Mean epistemic uncertainty against the training jets, a line for each kind of test jets."""
+    """Draw the mean epistemic uncertainty against the training jets, one line per test sample."""
     figure, (axes,) = new_figure(4.2)
     for sample, style in zip(SAMPLES, line_styles(len(SAMPLES)), strict=True):
         for seed in options.seeds:
@@ -79,7 +94,9 @@ def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
             values, errors = [m.value for m in found], [m.error for m in found]
             label = sample if seed == options.seeds[0] else None
             axes.errorbar(sizes, values, errors, marker="o", markersize=4, label=label, **style)
-    axes.set(xscale="log", yscale="log", xlabel="training jets", ylabel="epistemic part (nat)")
+    axes.set(
+        xscale="log", yscale="log", xlabel="training jets", ylabel="epistemic uncertainty (nat)"
+    )
     axes.set_xticks(options.jets, [f"{n:,}" for n in options.jets])
     axes.minorticks_off()
     axes.legend(loc="lower left", fontsize=9)
@@ -87,7 +104,7 @@ def draw(options: argparse.Namespace, results: dict[str, Any]) -> None:
 
 
 def markdown(options: argparse.Namespace, results: dict[str, Any]) -> str:
-    """The same as a table, in thousandths of a nat."""
+    """Table of the results in Markdown, in units of 10^-3 nat."""
     lines = [f"| training jets | seed | {' | '.join(SAMPLES)} |", "|---" * (2 + len(SAMPLES)) + "|"]
     for jets in options.jets:
         for seed in options.seeds:

@@ -1,4 +1,4 @@
-"""Can you trust a tagger: calibrate it, ask an ensemble how sure it is, see what it looks at.
+"""Calibration, uncertainty and interpretation of an ensemble of taggers.
 
     python examples/trust.py [--members 3] [--epochs 6] [--max-jets 10000] [--out runs/trust]
 
@@ -21,12 +21,14 @@ from pcloud.studies.uncertainty import measure_uncertainty
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="pfn")
-    parser.add_argument("--members", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--model", default="pfn", help="model to train")
+    parser.add_argument("--members", type=int, default=3, help="members of the ensemble")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of each member")
     parser.add_argument("--max-jets", type=int, default=10_000, help="training jets")
-    parser.add_argument("--explain-jets", type=int, default=300)
-    parser.add_argument("--out", default="runs/trust")
+    parser.add_argument(
+        "--explain-jets", type=int, default=300, help="jets for the Taylor coefficients"
+    )
+    parser.add_argument("--out", default="runs/trust", help="folder of the ensemble")
     return parser.parse_args()
 
 
@@ -54,21 +56,21 @@ def main() -> None:
     )
     print(evaluate_run(run)[0], "\n")
 
-    # Is a score of 0.8 a probability of 80 %? Maps, thresholds and sets from the validation jets.
+    # Calibration maps, thresholds and conformal sets, from the validation jets.
     calibration = calibrate_run(run)
     test = read_scores(run.path / "scores.parquet")
     show(calibration.comparison(test))
     show(calibration.thresholds(test))
     show(calibration.coverage(test))
 
-    # How far do the members differ, and where? More on jets unlike those of the training.
+    # Uncertainty from the spread of the members; it is larger for out-of-distribution jets.
     uncertainty = measure_uncertainty(run)
     show(uncertainty.rows())
     least = uncertainty.jets.total < np.median(uncertainty.jets.total)
     right = uncertainty.jets.mean.argmax(axis=1) == uncertainty.labels
-    print(f"accuracy {right.mean():.3f}, of the surer half {right[least].mean():.3f}\n")
+    print(f"accuracy {right.mean():.3f}, of the less uncertain half {right[least].mean():.3f}\n")
 
-    # Which features, and pairs of them, move the score?
+    # Taylor coefficients: features and pairs of features that determine the score.
     member = run.members[0]
     found = explain_run(member, jets=options.explain_jets, pair_jets=2)
     for name, t in list(found["classes"]["top"]["parts"]["all"].items())[:8]:

@@ -88,7 +88,7 @@ def hl_logistic(in_features: int, num_classes: int = 2, **options: Any) -> HighL
     return HighLevelTagger(in_features, num_classes, **linear | options)
 
 
-@register_model("one_cut", paper="1011.2268", year=2010, use="the first rung", inputs="p4")
+@register_model("one_cut", paper="1011.2268", year=2010, use="cut baseline", inputs="p4")
 def one_cut(
     in_features: int, num_classes: int = 2, *, observable: str = "tau32", radius: float = 0.8
 ) -> HighLevelTagger:

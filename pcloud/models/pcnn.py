@@ -16,7 +16,7 @@ __all__ = ["PCNN"]
 
 
 @register_model(
-    "pcnn", paper="1902.08570", year=2019, use="what order by pT gives", inputs="x and p4"
+    "pcnn", paper="1902.08570", year=2019, use="1-D CNN on pT-ordered particles", inputs="x and p4"
 )
 class PCNN(nn.Module):
     """P-CNN: a residual CNN of kernel 3 along the particles of each jet, ordered by pT.
