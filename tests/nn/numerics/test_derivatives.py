@@ -103,7 +103,9 @@ def test_a_first_derivative_is_given():
 def test_a_second_derivative_and_a_batch_of_first_ones_are_refused(options):
     x = torch.tensor([1.0, 2.0], requires_grad=True)
     grad = torch.eye(2) if "is_grads_batched" in options else torch.ones(2)
-    with pytest.raises(RuntimeError, match=r"inside pcloud\.nn\.numerics\.derivatives\.higher_derivatives"):
+    with pytest.raises(
+        RuntimeError, match=r"inside pcloud\.nn\.numerics\.derivatives\.higher_derivatives"
+    ):
         torch.autograd.grad(Cube.apply(x), x, grad, **options)
 
 
