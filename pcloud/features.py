@@ -1,7 +1,8 @@
-"""Features of particles: four-momenta and extra columns to the inputs of a network.
+"""Features of particles: the inputs of a network from four-momenta and extra columns.
 
-In torch and differentiable, so that a response can be differentiated down to momenta. The
-standardisation is part of the :class:`FeatureSet`, which is stored with every trained model.
+Features are computed in torch and are differentiable, so that the output of a network can be
+differentiated with respect to the momenta. The standardisation is part of the :class:`FeatureSet`,
+which is stored with every trained model.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from pcloud import kinematics
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.nn.pooling import sum_by_index
 
 __all__ = [
     "FEATURE_SETS",
@@ -27,8 +29,6 @@ __all__ = [
     "register_feature",
 ]
 
-_ETA_MAX = 10.0  # a particle on the beam has infinite eta; calorimeters end at 5
-_TINY = 1e-8  # GeV: below it the logarithm stops falling
 _REFERENCES = ("auto", "stored", "particles")
 
 
@@ -58,10 +58,10 @@ class Particles:
 
     @cached_property
     def jet(self) -> Tensor:
-        """Momentum of the jet of each particle (N, 4): as stored, or else the sum of particles."""
+        """Momentum of the jet of each particle (N, 4): the stored one, else the sum of particles."""
         total = self.jet_p4
         if total is None:
-            total = self.p4.new_zeros(self.num_jets, 4).index_add(0, self.batch, self.p4)
+            total = sum_by_index(self.p4, self.batch, self.num_jets)
         return total[self.batch]
 
     @cached_property
@@ -71,12 +71,11 @@ class Particles:
 
     @cached_property
     def deta(self) -> Tensor:
-        """Pseudorapidity relative to the axis, positive away from the centre of the detector."""
+        """Pseudorapidity relative to the axis; the sign is positive towards larger abs(eta)."""
         if "deta" in self.extras:
             return self.extras["deta"]
         axis = kinematics.eta(self.jet)
-        eta = kinematics.eta(self.p4).clamp(-_ETA_MAX, _ETA_MAX)
-        return (eta - axis) * torch.where(axis < 0, -1.0, 1.0)
+        return (kinematics.finite_eta(self.p4) - axis) * torch.where(axis < 0, -1.0, 1.0)
 
     @cached_property
     def dphi(self) -> Tensor:
@@ -90,24 +89,20 @@ FeatureFunction = Callable[[Particles], Tensor]
 """Values (N,) of a feature."""
 
 
-def _log(x: Tensor) -> Tensor:
-    return x.clamp(min=_TINY).log()
-
-
 def _extra(name: str) -> FeatureFunction:
     return lambda particles: particles.extras[name]
 
 
 _FROM_MOMENTA: dict[str, FeatureFunction] = {
-    "log_pt": lambda c: _log(c.pt),
-    "log_energy": lambda c: _log(c.p4[:, 0]),
-    "log_pt_rel": lambda c: _log(c.pt) - _log(kinematics.pt(c.jet)),
-    "log_energy_rel": lambda c: _log(c.p4[:, 0]) - _log(c.jet[:, 0]),
+    "log_pt": lambda c: kinematics.safe_log(c.pt),
+    "log_energy": lambda c: kinematics.safe_log(c.p4[:, 0]),
+    "log_pt_rel": lambda c: kinematics.safe_log(c.pt) - kinematics.safe_log(kinematics.pt(c.jet)),
+    "log_energy_rel": lambda c: kinematics.safe_log(c.p4[:, 0]) - kinematics.safe_log(c.jet[:, 0]),
     "delta_r": lambda c: kinematics.safe_sqrt(c.deta**2 + c.dphi**2),
     "deta": lambda c: c.deta,
     "dphi": lambda c: c.dphi,
     "pt": lambda c: c.pt,
-    "pt_rel": lambda c: c.pt / kinematics.pt(c.jet).clamp(min=_TINY),
+    "pt_rel": lambda c: c.pt / kinematics.pt(c.jet).clamp(min=kinematics.MIN_GEV),
     "energy": lambda c: c.p4[:, 0],
 }
 _FLAGS = ("is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")
@@ -189,11 +184,12 @@ class Feature:
     Attributes
     ----------
     name : str
-        What is computed, see :func:`list_features`; any other name is an extra column of the jets.
+        Name of the quantity, see :func:`list_features`; any other name is an extra column of the
+        jets.
     shift, scale : float
-        Standardisation.
+        Parameters of the standardisation.
     low, high : float or None
-        Bounds after it; None for no clipping.
+        Bounds of the standardised value; None for no clipping.
     """
 
     name: str
@@ -204,7 +200,7 @@ class Feature:
 
     def __post_init__(self) -> None:
         if self.scale == 0:
-            raise InputError(f"feature {self.name!r} has scale 0: it would be the same for all")
+            raise InputError(f"feature {self.name!r} has scale 0: it would be constant")
 
     def compute(self, particles: Particles) -> Tensor:
         """Standardised values (N,)."""
@@ -214,23 +210,23 @@ class Feature:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The inputs of a network, in order, with their standardisation.
+    """Inputs of a network, in order, with their standardisation.
 
     Parameters
     ----------
     features : tuple of Feature
-        One per column of ``x``.
+        One feature for each column of ``x``.
     reference : {"auto", "stored", "particles"}
-        The momentum of a jet, to which features are relative: the one that its file stores, or the
-        sum of its particles. ``"auto"`` is the stored one where the jets have it; a trained network
-        knows which of the two it was.
+        Momentum of a jet to which features are relative: the one stored in its file, or the sum of
+        its particles. ``"auto"`` is the stored one if the jets have it, else the sum. A trained
+        network stores which of the two was used.
 
     Raises
     ------
     InputError
-        If there are no features, or one is given twice.
+        If there are no features, or if a feature is given twice.
     UnknownNameError
-        If there is no such reference.
+        If the reference is unknown.
     """
 
     features: tuple[Feature, ...]
@@ -255,7 +251,7 @@ class FeatureSet:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Extra columns that the jets must have, beside their four-momenta."""
+        """Extra columns that the jets must have, in addition to the four-momenta."""
         needed = (_columns(name) for name in self.names)
         return tuple(dict.fromkeys(column for columns in needed for column in columns))
 
@@ -265,13 +261,13 @@ class FeatureSet:
         return ("jet_p4",) if self.reference == "stored" else ()
 
     def for_jets(self, stored: bool) -> FeatureSet:
-        """The set with ``"auto"`` decided: whether the jets have a `stored` momentum."""
+        """Feature set with ``"auto"`` resolved: ``"stored"`` if the jets have a `stored` momentum."""
         if self.reference != "auto":
             return self
         return replace(self, reference="stored" if stored else "particles")
 
     def subset(self, names: Sequence[str]) -> FeatureSet:
-        """The features of these names, in this order, standardised as here.
+        """Feature set with the given `names`, in this order, with the same standardisation.
 
         Raises
         ------
@@ -301,13 +297,12 @@ class FeatureSet:
         batch : Tensor, shape (N,)
             Jet of each particle.
         extras : mapping of str to Tensor, shape (N,), optional
-            Extra columns. ``deta`` and ``dphi``, where given, are used in the place of those
-            computed relative to the jet.
+            Extra columns. If they include ``deta`` and ``dphi``, these are used instead of values
+            computed from the momenta.
         num_jets : int, optional
-            Number of jets, which spares a look at `batch`.
+            Number of jets; without it, `batch` is read, which synchronises a GPU.
         jet_p4 : Tensor, shape (B, 4), optional
-            Momenta of the jets in GeV as they are stored; not used where the reference of the
-            features is the sum of the particles.
+            Stored momenta of the jets in GeV; not used if the reference is the sum of the particles.
 
         Returns
         -------
@@ -318,9 +313,9 @@ class FeatureSet:
         Raises
         ------
         UnknownNameError
-            If an extra column is absent.
+            If an extra column is missing.
         InputError
-            If the features are relative to a stored momentum and there is none.
+            If the features are relative to a stored momentum and `jet_p4` is missing.
         """
         extras = extras or {}
         if self.reference == "stored" and jet_p4 is None:
@@ -339,18 +334,18 @@ class FeatureSet:
         jet = jet_p4.double() if jet_p4 is not None and self.reference != "particles" else None
         columns = {name: values.to(momenta) for name, values in extras.items()}
         particles = Particles(momenta, batch, num_jets, columns, jet)
-        # Each feature is rounded before the next is made: one of them is held in float64, not all.
+        # Each feature is rounded before the next is computed: only one is in memory in float64.
         values = [feature.compute(particles).to(p4.dtype) for feature in self.features]
         return torch.stack(values, dim=-1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a configuration or a checkpoint."""
+        """Dictionary of plain values, for a configuration or a checkpoint."""
         features = [asdict(feature) for feature in self.features]
         return {"features": features, "reference": self.reference}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureSet:
-        """The set that :meth:`to_dict` described; one of an older version refers to particles."""
+        """Feature set from :meth:`to_dict`; without a reference (older versions): the particles."""
         features = tuple(Feature(**feature) for feature in values["features"])
         return cls(features, values.get("reference", "particles"))
 
@@ -395,19 +390,19 @@ def list_features() -> list[str]:
 
 
 def feature_set(features: str | Sequence[str | Feature] | FeatureSet) -> FeatureSet:
-    """A feature set from its name, or from names of features.
+    """Return the feature set of a name, or make one from names of features.
 
     Parameters
     ----------
     features : str, sequence of str or Feature, or FeatureSet
-        ``"kin"``, ``"kinpid"``, ``"full"``; or the features wanted, in order: names, standardised
-        as in the official sets where they occur there, or :class:`Feature` values of your own.
-        A name that is no known feature stands for an extra column of the jets.
+        ``"kin"``, ``"kinpid"`` or ``"full"``; or a list of features in order. A name has the
+        standardisation of the official sets, if it is part of one; :class:`Feature` sets another
+        one. A name that is not a known feature is the name of an extra column of the jets.
 
     Raises
     ------
     UnknownNameError
-        If there is no set of that name.
+        If there is no set of this name.
     """
     if isinstance(features, FeatureSet):
         return features

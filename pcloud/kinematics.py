@@ -1,8 +1,8 @@
 """Kinematics of four-momenta: pure, differentiable functions of ``p4 (..., 4)``.
 
-Four-momenta are ``(E, px, py, pz)`` in GeV, last axis. Names and conventions are those of
-scikit-hep's ``vector``. Every function has finite gradients everywhere, including at rest, along
-the beam and for coinciding particles, where a textbook formula divides by zero.
+Four-momenta are ``(E, px, py, pz)`` in GeV along the last axis. Names and conventions follow
+scikit-hep's ``vector``. All functions have finite gradients everywhere, also at rest, along the
+beam and for coinciding particles, where the textbook formula divides by zero.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "MAX_ETA",
+    "MIN_GEV",
     "boost",
     "delta_phi",
     "delta_r",
     "energy",
     "eta",
+    "finite_eta",
     "from_pt_eta_phi_mass",
     "from_pt_rapidity_phi_mass",
     "mass",
@@ -29,15 +32,27 @@ __all__ = [
     "pt2",
     "rapidity",
     "rotate_z",
+    "safe_log",
     "safe_sqrt",
     "wrap_phi",
 ]
 
+MAX_ETA = 10.0
+"""Bound of :func:`finite_eta`: calorimeters end at 5, and eta is infinite along the beam."""
+
+MIN_GEV = 1e-8
+"""Lower bound in GeV of momenta and energies in a logarithm or in a denominator."""
+
 
 def safe_sqrt(x: Tensor) -> Tensor:
-    """Square root of `x (...)` with gradient 0, not infinity, at 0; negative rounding noise counts as 0."""
+    """Square root of ``x (...)`` with gradient 0 at 0; 0 for negative `x`, which is rounding error."""
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
+
+
+def safe_log(x: Tensor) -> Tensor:
+    """Logarithm of ``x (...)`` in GeV, at least that of `MIN_GEV`."""
+    return x.clamp(min=MIN_GEV).log()
 
 
 def energy(p4: Tensor) -> Tensor:
@@ -69,14 +84,14 @@ def phi(p4: Tensor) -> Tensor:
 def _atan2(y: Tensor, x: Tensor) -> Tensor:
     if not torch.onnx.is_in_onnx_export():
         return torch.atan2(y, x)
-    return torch.atan2(y.float(), x.float()).to(y.dtype)  # ONNX Runtime has no other
+    return torch.atan2(y.float(), x.float()).to(y.dtype)  # ONNX Runtime supports only float32
 
 
 def _asinh(x: Tensor) -> Tensor:
     if not torch.onnx.is_in_onnx_export():
         return torch.asinh(x)
-    size = x.abs()  # ONNX Runtime has asinh in float32 alone
-    return x.sign() * (size + (size.square() + 1).sqrt()).log()
+    magnitude = x.abs()  # ONNX Runtime supports asinh only in float32
+    return x.sign() * (magnitude + (magnitude.square() + 1).sqrt()).log()
 
 
 def eta(p4: Tensor) -> Tensor:
@@ -84,23 +99,29 @@ def eta(p4: Tensor) -> Tensor:
 
     The gradient along the beam and at rest is 0.
     """
-    transverse, pz = pt(p4), p4[..., 3]
+    transverse = pt(p4)
+    pz = p4[..., 3]
     beam = transverse == 0
     inside = _asinh(pz / torch.where(beam, 1.0, transverse))
     return torch.where(beam, _along_beam(pz), torch.where(beam, 0.0, inside))
 
 
+def finite_eta(p4: Tensor) -> Tensor:
+    """Pseudorapidity clamped to ``[-MAX_ETA, MAX_ETA]``, shape (...)."""
+    return eta(p4).clamp(-MAX_ETA, MAX_ETA)
+
+
 def _along_beam(pz: Tensor) -> Tensor:
-    """Pseudorapidity of a particle on the beam: +-inf, 0 at rest; without `copysign`, for ONNX."""
+    """Pseudorapidity along the beam, +-inf, or 0 at rest; without `copysign`, which ONNX lacks."""
     infinite = torch.where(pz > 0, math.inf, -math.inf)
     return torch.where(pz == 0, 0.0, infinite).to(pz.dtype)
 
 
 def rapidity(p4: Tensor) -> Tensor:
-    """Rapidity 0.5 ln((E + pz) / (E - pz)), shape (...); +-inf for a massless one on the beam.
+    """Rapidity 0.5 ln((E + pz) / (E - pz)), shape (...); +-inf for massless particles along the beam.
 
-    Computed as asinh(pz / mT), which keeps its digits at large pz; a transverse mass below
-    the rounding of E^2 - pz^2 is taken from pT alone.
+    Computed as asinh(pz / mT), which is accurate at large pz. Where the transverse mass is below
+    the rounding error of E^2 - pz^2, it is replaced by pT.
     """
     e, pz = p4[..., 0], p4[..., 3]
     mt2 = (e - pz) * (e + pz)
@@ -111,7 +132,7 @@ def rapidity(p4: Tensor) -> Tensor:
 
 
 def mass2(p4: Tensor) -> Tensor:
-    """Squared invariant mass in GeV^2, shape (...); negative for spacelike or rounded input."""
+    """Squared invariant mass in GeV^2, shape (...); negative for spacelike vectors or by rounding."""
     e, pz = p4[..., 0], p4[..., 3]
     return (e - pz) * (e + pz) - pt2(p4)
 
@@ -123,19 +144,20 @@ def mass(p4: Tensor) -> Tensor:
 
 
 def wrap_phi(angle: Tensor) -> Tensor:
-    """`angle` in rad brought to [-pi, pi); gradient 1."""
+    """Wrap `angle` in rad to [-pi, pi); the gradient is 1."""
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
 def delta_phi(a: Tensor, b: Tensor) -> Tensor:
     """Azimuth of `a` minus azimuth of `b` in rad, in [-pi, pi), shape (...)."""
     (ax, ay), (bx, by) = _transverse(a), _transverse(b)
-    angle = _atan2(ay * bx - ax * by, ax * bx + ay * by)  # a difference of azimuths loses digits
+    # More accurate than the difference of two azimuths.
+    angle = _atan2(ay * bx - ax * by, ax * bx + ay * by)
     return torch.where(angle < math.pi, angle, angle - 2 * math.pi)
 
 
 def _transverse(p4: Tensor) -> tuple[Tensor, Tensor]:
-    """Transverse components in GeV; (1, 0), of azimuth 0, along the beam."""
+    """Transverse components in GeV; (1, 0), that is azimuth 0, along the beam."""
     px, py = p4[..., 1], p4[..., 2]
     beam = (px == 0) & (py == 0)
     return torch.where(beam, 1.0, px), py
@@ -147,7 +169,7 @@ def delta_r(a: Tensor, b: Tensor) -> Tensor:
 
 
 def minkowski_dot(a: Tensor, b: Tensor) -> Tensor:
-    """Product E_a E_b - p_a . p_b in GeV^2, metric (+, -, -, -), shape (...)."""
+    """Product E_a E_b - p_a . p_b in GeV^2, shape (...); the metric is (+, -, -, -)."""
     return a[..., 0] * b[..., 0] - (a[..., 1:] * b[..., 1:]).sum(-1)
 
 
@@ -178,17 +200,17 @@ def boost(p4: Tensor, beta: Tensor) -> Tensor:
     p4 : Tensor, shape (..., 4)
         Four-momenta in GeV.
     beta : Tensor, shape (..., 3)
-        Velocity in units of c, of magnitude below 1; broadcast against `p4`.
+        Velocity in units of c, with magnitude below 1; broadcast against `p4`.
 
     Returns
     -------
     Tensor, shape (..., 4)
-        A particle at rest comes out moving with velocity `beta`.
+        Boosted momenta: a particle at rest gets the velocity `beta`.
 
     Raises
     ------
     ValueError
-        If the last axis of `beta` does not hold three components.
+        If the last axis of `beta` does not have three components.
     """
     if beta.shape[-1] != 3:
         raise ValueError(f"beta must have shape (..., 3), got {tuple(beta.shape)}")
@@ -196,13 +218,13 @@ def boost(p4: Tensor, beta: Tensor) -> Tensor:
     gamma = (1 - beta2).rsqrt()
     e, p = p4[..., :1], p4[..., 1:]
     along = (p * beta).sum(-1, keepdim=True)
-    # gamma^2 / (1 + gamma) is (gamma - 1) / beta^2 without its 0/0 at rest.
+    # gamma^2 / (1 + gamma) equals (gamma - 1) / beta^2, but is not 0/0 at rest.
     p = p + (gamma**2 / (1 + gamma) * along + gamma * e) * beta
     return torch.cat([gamma * (e + along), p], dim=-1)
 
 
 def rotate_z(p4: Tensor, angle: Tensor | float) -> Tensor:
-    """`p4 (..., 4)` turned about the beam by `angle` in rad."""
+    """Rotate ``p4 (..., 4)`` about the beam axis by `angle` in rad."""
     angle = torch.as_tensor(angle, dtype=p4.dtype, device=p4.device)
     cos, sin = angle.cos(), angle.sin()
     e, px, py, pz = p4.unbind(-1)

@@ -16,10 +16,9 @@ from pcloud.evaluation.measured import Measured, fraction_interval
 from pcloud.evaluation.resampling import bootstrap, counting_error
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.table import EvaluationTable
+from pcloud.typing import Floats
 
 __all__ = ["Reliability", "measure_calibration", "probabilities", "top_label"]
-
-Floats = NDArray[np.floating]
 
 _SMALLEST = 1e-300  # a probability below it counts as this in a logarithm
 _ONE_SIDED = 1.645  # standard errors to a one-sided limit at 95 %

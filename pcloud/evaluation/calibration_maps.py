@@ -14,6 +14,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.calibration import probabilities
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
+from pcloud.typing import Floats
 
 __all__ = [
     "CALIBRATIONS",
@@ -26,8 +27,6 @@ __all__ = [
     "fit_temperature",
     "fit_vector",
 ]
-
-Floats = NDArray[np.floating]
 
 _SMALLEST = 1e-300  # a probability below it counts as this in a logarithm
 _RIDGE = 1e-3  # keeps a fit finite where a class is predicted without a failure; nothing else

@@ -14,10 +14,9 @@ from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
 from pcloud.evaluation.working_points import working_points
+from pcloud.typing import Floats
 
 __all__ = ["Dependence", "measure_dependence", "signal_scores"]
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

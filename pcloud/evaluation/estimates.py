@@ -14,8 +14,8 @@ from pcloud.evaluation.measured import CONFIDENCE, Measured, zero_fraction_limit
 from pcloud.evaluation.ranking import Counts
 from pcloud.evaluation.roc_point import RocPoint
 from pcloud.evaluation.tasks import Task
+from pcloud.typing import Floats
 
-Floats = NDArray[np.floating]
 Weights = NDArray[np.uint8]
 
 

@@ -9,9 +9,10 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pcloud.errors import InputError
+from pcloud.typing import Floats
 
 CONFIDENCE = 0.95  # of the limits that stand in for values at the edge of their range
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # 0.683, the level of `Measured.low` and `Measured.high`
@@ -20,8 +21,6 @@ _BETA_SHIFT = 0.2  # between the 0 of Clopper and Pearson and the 1/2 of Jeffrey
 _ROUNDING = 1e-14  # relative; a spread below it is that of floating-point sums
 _MAX_SIDE_RATIO = 1.25  # between the sides of an interval that is printed with one error
 _MAX_DECIMALS = 6  # of numbers that are printed without an exponent
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

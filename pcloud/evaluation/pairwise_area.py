@@ -13,11 +13,10 @@ from pcloud.evaluation.estimates import Metric, area_or_limit
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Counts
 from pcloud.evaluation.scores import Scores
+from pcloud.typing import Floats, Integers
 
 __all__ = ["PairwiseArea"]
 
-Floats = NDArray[np.floating]
-Integers = NDArray[np.integer]
 Weights = NDArray[np.uint8]
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pcloud.errors import InputError
-
-Floats = NDArray[np.floating]
-Integers = NDArray[np.integer]
-Booleans = NDArray[np.bool_]
+from pcloud.typing import Booleans, Floats, Integers
 
 
 @dataclass(frozen=True)

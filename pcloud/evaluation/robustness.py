@@ -23,10 +23,10 @@ from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import Task, discrimination_tasks
 from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.io.jets import FlatJets
+from pcloud.typing import Floats
 
 __all__ = ["Effect", "Robustness", "compare_scores", "measure_robustness"]
 
-Floats = NDArray[np.floating]
 Predict = Callable[[ak.Array], Floats]
 
 _ROUNDING = 1e-12  # of log-odds, relative

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.jets import JET_MOMENTUM, FlatJets, as_offsets
+from pcloud.typing import Floats
 
 __all__ = ["TRANSFORMATIONS", "Transformation", "prepare", "transform"]
 
-Floats = NDArray[np.floating]
 Generator = np.random.Generator
 Change = Callable[[FlatJets, float, Generator], FlatJets]
 

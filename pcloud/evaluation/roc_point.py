@@ -8,14 +8,13 @@ from math import sqrt
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pcloud.evaluation.measured import CONFIDENCE, ONE_SIGMA, Measured
 from pcloud.evaluation.ranking import Counts
+from pcloud.typing import Floats
 
 __all__ = ["BetaMixture", "RocPoint"]
 
-Floats = NDArray[np.floating]
 Side = Literal["lower", "upper"]
 
 MIN_SIGNAL_JETS = 2.0  # expected on each side of the cut, for an interval

@@ -18,8 +18,6 @@ from pcloud.evaluation.working_points import working_points
 
 __all__ = ["Sculpting", "jensen_shannon", "measure_sculpting"]
 
-Floats = NDArray[np.floating]
-
 
 @dataclass(frozen=True)
 class Sculpting:

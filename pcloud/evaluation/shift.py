@@ -20,10 +20,9 @@ from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.shift_classifiers import Classifier, classifier_named
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
+from pcloud.typing import Floats
 
 __all__ = ["Difference", "ShiftTest", "compare_jets", "differences", "jet_columns", "summary"]
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

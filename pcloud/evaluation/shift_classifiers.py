@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcloud.errors import UnknownNameError
+from pcloud.typing import Booleans
 
 __all__ = ["CLASSIFIERS", "Classifier", "classifier_named", "network"]
 
-Booleans = NDArray[np.bool_]
 Classifier = Callable[[Any, Booleans, Booleans, int], NDArray[np.floating]]
 
 

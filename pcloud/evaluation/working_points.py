@@ -16,10 +16,9 @@ from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.roc_point import RocPoint
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
+from pcloud.typing import Floats
 
 __all__ = ["WorkingPoint", "efficiency_threshold", "working_points"]
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ METHODS = ("saliency", "integrated_gradients", "smoothgrad", "occlusion")
 
 _OCCLUDED = 2**20  # particles of shortened jets held at a time
 _COLLIMATED = 0.01  # angles to the axis of the jet, in units of those of the jet itself
-_ETA_MAX = 10.0
 _GAP = 0.1  # of the change of the response, that integrated gradients may leave unexplained
 _STORED_ANGLES = ("deta", "dphi")
 
@@ -393,7 +392,8 @@ def _collimated(p4: Tensor, ptr: Tensor) -> Tensor:
     layout = RaggedLayout.from_ptr(ptr)
     particles = p4.double()
     axis = sum_pool(particles, layout)[layout.batch]
-    eta, axis_eta = (kinematics.eta(p).clamp(-_ETA_MAX, _ETA_MAX) for p in (particles, axis))
+    eta = kinematics.finite_eta(particles)
+    axis_eta = kinematics.finite_eta(axis)
     moved = kinematics.from_pt_eta_phi_mass(
         kinematics.pt(particles),
         axis_eta + _COLLIMATED * (eta - axis_eta),

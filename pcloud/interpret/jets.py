@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcloud.io.jets import FlatJets
+from pcloud.typing import Floats
 
 __all__ = ["Plane", "mean_image", "most_misclassified", "worst_and_typical"]
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

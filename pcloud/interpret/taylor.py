@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.func import hessian, jacrev, vmap
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.measured import Measured
+from pcloud.typing import Floats
 
 __all__ = ["TaylorCoefficients", "mean_in_plane", "taylor_coefficients"]
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,6 @@ from pcloud.nn.pooling import sum_pool
 
 __all__ = ["EFN"]
 
-_ETA_MAX = 10.0  # a particle on the beam has infinite eta, and no pT to count with
-_TINY = 1e-8  # GeV
-
 
 @register_model(
     "efn",
@@ -74,6 +71,6 @@ class EFN(nn.Module):
         layout = as_layout(batch, layout)
         dtype = self.classify.weight.dtype
         pt = kinematics.pt(p4)
-        z = (pt / sum_pool(pt, layout).clamp(min=_TINY)[layout.batch]).to(dtype)
-        angles = eta_phi(p4, layout).clamp(-_ETA_MAX, _ETA_MAX).to(dtype)
+        z = (pt / sum_pool(pt, layout).clamp(min=kinematics.MIN_GEV)[layout.batch]).to(dtype)
+        angles = eta_phi(p4, layout).clamp(-kinematics.MAX_ETA, kinematics.MAX_ETA).to(dtype)
         return self.classify(self.f(sum_pool(z.unsqueeze(-1) * self.phi(angles), layout)))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pcloud.models.registry import register_model
 from pcloud.nn.layout import RaggedLayout, as_layout
-from pcloud.nn.sequences import JetSequences, RaggedConv1d, by_pt, centres, halved
+from pcloud.nn.sequences import JetSequences, RaggedConv1d, by_pt, centres, halved_sequences
 
 __all__ = ["PCNN"]
 
@@ -82,7 +82,7 @@ class PCNN(nn.Module):
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
         layout = as_layout(batch, layout)
-        resolutions = halved(layout, self.levels[-1])
+        resolutions = halved_sequences(layout, self.levels[-1])
         source = resolutions[0]
         x = self.norm(x[by_pt(p4, layout)])
         x = F.relu(self.conv_norm(self.conv(x, source, source)))

@@ -12,13 +12,17 @@ from pcloud import kinematics as kin
 from pcloud.models.registry import register_model
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.lorentz.minkowski import BEAMS, MassTreatment, mass_treatment, with_references
-from pcloud.nn.pairs.equivariant import EquivariantLinear, Pairs, invariant_pool
+from pcloud.nn.pairs.equivariant import (
+    TYPICAL_MULTIPLICITY,
+    EquivariantLinear,
+    Pairs,
+    invariant_pool,
+)
 
 __all__ = ["PELICAN"]
 
 _LABELS = 10  # channels that tell particles from beams
 _EXPONENTS = (0.05, 0.5)  # square roots of the first and last exponent of the encoding
-_USUAL = 49.0
 
 
 @register_model(
@@ -107,7 +111,7 @@ class PELICAN(nn.Module):
         for block in self.blocks:
             h = block(h, pairs)
         h = invariant_pool(self.message(h), pairs)
-        multiplicity = (nodes.counts.clamp(min=1) / _USUAL).to(h).unsqueeze(-1)
+        multiplicity = (nodes.counts.clamp(min=1) / TYPICAL_MULTIPLICITY).to(h).unsqueeze(-1)
         return self.head(self.pool(h * multiplicity**self.power))
 
     def with_beams(self, p4: Tensor, layout: RaggedLayout) -> tuple[Tensor, Tensor, RaggedLayout]:

@@ -11,7 +11,7 @@ __all__ = ["dense_layers", "he_uniform_"]
 
 
 def dense_layers(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers of these widths, each followed by ReLU and dropout."""
+    """Linear layers of the given `widths`, each followed by ReLU and dropout."""
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b), nn.ReLU()]
@@ -21,10 +21,10 @@ def dense_layers(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
 
 
 def he_uniform_(module: nn.Module) -> None:
-    """Start all linear layers with weights for ReLU, as Keras calls it ``he_uniform``, and no bias.
+    """Initialise all linear layers for ReLU (``he_uniform`` of Keras), with biases of zero.
 
-    Where inputs are small and few, as two angles are, PyTorch's own weights shrink the signal in
-    every layer until the scores of all jets are the same to four digits.
+    If the inputs are few and small, such as two angles, the default initialisation of PyTorch
+    reduces the signal in every layer, until the scores of all jets agree to four digits.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):

@@ -1,8 +1,8 @@
-"""The layout of a ragged batch: which particle belongs to which jet, and to which dense block.
+"""Layout of a ragged batch: the jet of each particle, and its place in dense blocks.
 
-Most work is done per particle on flat tensors. Only what relates the particles of a jet to each
-other, the neighbour search and attention, needs a dense block ``(b, P, ...)``. The jets of a batch
-are grouped by length for this, so that little is computed on padding.
+Most layers work per particle on flat tensors. Only the neighbour search and attention, which relate
+the particles of a jet to each other, need dense blocks ``(b, P, ...)``. For them, the jets of a
+batch are grouped by length, so that there is little padding.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from torch import Tensor
 
 from pcloud.nn.numerics.derivatives import outside_transforms
 
-_SHORT = 16  # jets up to this length share a block: their padding costs less than a kernel call
-_SPREAD = 1.25  # longest over shortest jet in a block: at most 1.6 times the pairs, 1.2 on average
-_PAIRS = 2**22  # particle pairs per block, unless one jet alone has more: 16 MiB of float32
+_SHORT_JET = 16  # jets up to this length share a block: padding costs less than a kernel call
+_LENGTH_RATIO = (
+    1.25  # longest to shortest jet in a block: at most 1.6 times the pairs, 1.2 on average
+)
+_BLOCK_PAIRS = 2**22  # particle pairs per block, unless a single jet has more: 16 MiB of float32
 
 
 class _Movable:
-    """Moves all tensors of a frozen dataclass together, as a tensor would be moved."""
+    """Base of frozen dataclasses whose tensors are moved to a device together."""
 
     def _apply(self, change: Any) -> Any:
         def moved(value: Any) -> Any:
@@ -45,24 +47,24 @@ class _Movable:
 
 
 def take_rows(x: Tensor, index: Tensor) -> Tensor:
-    """``x[index]`` for ``x (N, ...)``: on a CPU up to four times as fast, backwards too."""
+    """``x[index]`` for ``x (N, ...)``, on a CPU up to four times as fast, also in the backward pass."""
     return x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:])
 
 
 @dataclass(frozen=True)
 class DenseBlock(_Movable):
-    """Jets of similar length as a rectangle of slots.
+    """Jets of similar length in a rectangular array of slots.
 
     Attributes
     ----------
     jets : Tensor, shape (b,)
-        Which jets of the batch.
+        Indices of the jets in the batch.
     index : Tensor, shape (b, P)
-        Particle in each slot; an empty slot repeats the first particle of its jet.
+        Index of the particle in each slot; an empty slot has that of the first particle of its jet.
     mask : Tensor, shape (b, P)
-        True where the slot holds a particle.
+        True where the slot contains a particle.
     full : bool
-        Whether no slot is empty.
+        True if no slot is empty.
     """
 
     jets: Tensor
@@ -71,30 +73,30 @@ class DenseBlock(_Movable):
     full: bool
 
     def gather(self, x: Tensor) -> Tensor:
-        """Flat ``x (N, ...)`` to the slots of this block, shape (b, P, ...)."""
+        """Values of the slots of this block, shape (b, P, ...), from flat ``x (N, ...)``."""
         return take_rows(x, self.index)
 
 
 @dataclass(frozen=True)
 class RaggedLayout(_Movable):
-    """How the particles of a batch are arranged; built once per batch, used by every layer.
+    """Arrangement of the particles of a batch; built once per batch and used by every layer.
 
     Attributes
     ----------
     batch : Tensor, shape (N,)
         Jet of each particle, sorted.
     ptr : Tensor, shape (B + 1,)
-        Jet ``i`` is particles ``ptr[i]:ptr[i + 1]``.
+        Offsets: jet ``i`` consists of the particles ``ptr[i]:ptr[i + 1]``.
     counts : Tensor, shape (B,)
-        Particles per jet; 0 is allowed.
+        Number of particles per jet; 0 is allowed.
     blocks : tuple of DenseBlock
-        Every particle stands in exactly one slot of one block.
+        Dense blocks; every particle is in exactly one slot of one block.
     position : Tensor, shape (N,)
         Slot of each particle in the concatenation of all flattened blocks.
     num_pairs : int
-        Unordered pairs of particles of the same jet, a particle with itself included.
+        Number of unordered pairs of particles of the same jet, including a particle with itself.
     jet_p4 : Tensor, shape (B, 4), or None
-        Momenta of the jets in GeV as they are stored; None where a jet is the sum of its particles.
+        Stored momenta of the jets in GeV; None if the momentum of a jet is the sum of its particles.
     """
 
     batch: Tensor
@@ -119,29 +121,36 @@ class RaggedLayout(_Movable):
     @torch.compiler.disable
     @outside_transforms
     def from_ptr(
-        cls, ptr: Tensor, *, spread: float = _SPREAD, pairs: int = _PAIRS, short: int = _SHORT
+        cls,
+        ptr: Tensor,
+        *,
+        spread: float = _LENGTH_RATIO,
+        pairs: int = _BLOCK_PAIRS,
+        short: int = _SHORT_JET,
     ) -> RaggedLayout:
         """Layout of the jets ``ptr[i]:ptr[i + 1]``, on the device of `ptr`.
 
-        Reads `ptr` on the host: the one synchronisation of a batch on a GPU, and none where `ptr`
-        is still on the CPU.
+        The host reads `ptr`. On a GPU this is the only synchronisation of a batch; there is none if
+        `ptr` is still on the CPU.
 
         Parameters
         ----------
         ptr : Tensor, shape (B + 1,)
             Offsets of the jets.
         spread : float
-            Longest over shortest jet in a block.
+            Largest ratio of the longest to the shortest jet in a block.
         pairs : int
-            Pairs of slots per block, unless one jet alone has more.
+            Largest number of pairs of slots per block, unless a single jet has more.
         short : int
-            Length up to which jets share a block whatever the spread. With ``short=1`` and
+            Length up to which jets share a block regardless of `spread`. With ``short=1`` and
             ``spread=1.0`` no slot is empty.
         """
         bounds = ptr.cpu().numpy()
         counts = np.diff(bounds)
         order = np.argsort(-counts, kind="stable")
-        blocks, position, slots = [], np.empty(bounds[-1], dtype=np.int64), 0
+        blocks = []
+        position = np.empty(bounds[-1], dtype=np.int64)
+        slots = 0
         for jets in _similar(order, counts[order], spread, pairs, short):
             length = counts[jets]
             slot = np.arange(length[0])
@@ -157,9 +166,9 @@ class RaggedLayout(_Movable):
                     bool(mask.all()),
                 )
             )
-        of_jet = np.repeat(np.arange(len(counts)), counts)
+        batch = np.repeat(np.arange(len(counts)), counts)
         host = cls(
-            torch.from_numpy(of_jet),
+            torch.from_numpy(batch),
             torch.from_numpy(bounds),
             torch.from_numpy(counts),
             tuple(blocks),
@@ -172,26 +181,26 @@ class RaggedLayout(_Movable):
     @torch.compiler.disable
     @outside_transforms
     def from_batch(cls, batch: Tensor, num_jets: int | None = None) -> RaggedLayout:
-        """Layout of the particles with sorted jet indices `batch (N,)`.
+        """Layout of particles with sorted jet indices ``batch (N,)``.
 
         Parameters
         ----------
         batch : Tensor, shape (N,)
             Jet of each particle, sorted.
         num_jets : int, optional
-            Number of jets, where the last ones may be empty; otherwise ``batch[-1] + 1``.
+            Number of jets, needed if the last ones can be empty; the default is ``batch[-1] + 1``.
 
         Raises
         ------
         ValueError
-            If `batch` is not sorted, or names a jet beyond `num_jets`.
+            If `batch` is not sorted or contains an index of `num_jets` or more.
         """
         host = batch.cpu().numpy()
         if (np.diff(host) < 0).any():
-            raise ValueError("batch must be sorted: the particles of a jet stand together")
+            raise ValueError("batch must be sorted: the particles of a jet must be consecutive")
         counts = np.bincount(host, minlength=num_jets or 0)
         if num_jets is not None and len(counts) > num_jets:
-            raise ValueError(f"batch names jet {len(counts) - 1}, but there are {num_jets} jets")
+            raise ValueError(f"batch contains jet {len(counts) - 1}, but there are {num_jets} jets")
         ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]))
         layout = cls.from_ptr(ptr)
         return layout if batch.device.type == "cpu" else layout.to(batch.device, non_blocking=True)
@@ -200,7 +209,7 @@ class RaggedLayout(_Movable):
     def of_one_jet(
         cls, particles: int, empty: int = 0, device: torch.device | str = "cpu"
     ) -> RaggedLayout:
-        """Layout of one jet, with `empty` slots behind its particles; without a synchronisation."""
+        """Layout of a single jet with `empty` slots after its particles; without synchronisation."""
         slot = torch.arange(particles + empty, device=device)
         mask = slot < particles
         jet = slot.new_zeros(1)
@@ -217,13 +226,14 @@ class RaggedLayout(_Movable):
         )
 
     def with_jet_p4(self, jet_p4: Tensor | None) -> RaggedLayout:
-        """The same jets with their stored momenta ``jet_p4 (B, 4)`` in GeV."""
+        """Layout of the same jets with stored momenta ``jet_p4 (B, 4)`` in GeV."""
         return replace(self, jet_p4=jet_p4)
 
     def gather(self, x: Tensor) -> list[Tensor]:
-        """Flat ``x (N, ...)`` as one tensor (b, P, ...) per block.
+        """Values of the slots of all blocks, one tensor (b, P, ...) each, from flat ``x (N, ...)``.
 
-        All at once: for each block alone, its gradient would be a tensor of all particles.
+        All blocks are gathered in one operation: otherwise the gradient of each block would be a
+        tensor of the size of `x`.
         """
         if not self.blocks:
             return []
@@ -233,7 +243,7 @@ class RaggedLayout(_Movable):
         return [p.view(*shape, *x.shape[1:]) for p, shape in zip(parts, shapes, strict=True)]
 
     def flatten(self, dense: Sequence[Tensor]) -> Tensor:
-        """Tensors (b, P, ...), one per block, back to flat order (N, ...)."""
+        """Flat tensor (N, ...) from one tensor (b, P, ...) per block; the inverse of :meth:`gather`."""
         slots = [block.flatten(0, 1) for block in dense]
         return take_rows(slots[0] if len(slots) == 1 else torch.cat(slots), self.position)
 
@@ -241,8 +251,9 @@ class RaggedLayout(_Movable):
 def _similar(
     order: np.ndarray, counts: np.ndarray, spread: float, pairs: int, short: int
 ) -> Iterator[np.ndarray]:
-    """Runs of jets of similar length, from jets in order of falling `counts`; no empty jets."""
-    start, stop = 0, int(np.searchsorted(-counts, 0))
+    """Split jets, sorted by decreasing `counts`, into groups of similar length without empty jets."""
+    start = 0
+    stop = int(np.searchsorted(-counts, 0))
     while start < stop:
         longest = int(counts[start])
         shortest = 1 if longest <= short else max(longest / spread, short)
@@ -253,5 +264,5 @@ def _similar(
 
 
 def as_layout(batch: Tensor, layout: RaggedLayout | None) -> RaggedLayout:
-    """`layout` where the caller has one already, else that of `batch`."""
+    """`layout` if given, else the layout of ``batch (N,)``."""
     return RaggedLayout.from_batch(batch) if layout is None else layout

@@ -1,4 +1,4 @@
-"""One row per jet from one row per particle."""
+"""Pooling: one row per jet from one row per particle, by sum, mean or maximum."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from pcloud.errors import MissingExtraError, UnknownNameError
 from pcloud.nn.layout import RaggedLayout
 
-__all__ = ["max_pool", "mean_pool", "sum_pool"]
+__all__ = ["max_by_index", "max_pool", "mean_pool", "sum_by_index", "sum_pool"]
 
 
 def sum_pool(x: Tensor, layout: RaggedLayout, *, backend: str = "torch") -> Tensor:
@@ -23,7 +23,7 @@ def sum_pool(x: Tensor, layout: RaggedLayout, *, backend: str = "torch") -> Tens
         return _segment_csr()(x, layout.ptr, reduce="sum")
     if backend != "torch":
         raise UnknownNameError("pooling", backend, ["torch", "torch_scatter"])
-    return x.new_zeros(layout.num_jets, *x.shape[1:]).index_add(0, layout.batch, x)
+    return sum_by_index(x, layout.batch, layout.num_jets)
 
 
 def mean_pool(x: Tensor, layout: RaggedLayout, *, backend: str = "torch") -> Tensor:
@@ -38,8 +38,18 @@ def max_pool(x: Tensor, layout: RaggedLayout, *, backend: str = "torch") -> Tens
         return _segment_csr()(x, layout.ptr, reduce="max")
     if backend != "torch":
         raise UnknownNameError("pooling", backend, ["torch", "torch_scatter"])
-    index = layout.batch.unsqueeze(-1).expand_as(x)
-    start = x.new_zeros(layout.num_jets, x.shape[1])
+    return max_by_index(x, layout.batch, layout.num_jets)
+
+
+def sum_by_index(x: Tensor, index: Tensor, size: int) -> Tensor:
+    """Sum of the rows of ``x (N, ...)`` with the same ``index (N,)``, shape (size, ...)."""
+    return x.new_zeros(size, *x.shape[1:]).index_add(0, index, x)
+
+
+def max_by_index(x: Tensor, index: Tensor, size: int) -> Tensor:
+    """Maximum of the rows of ``x (N, ...)`` with the same ``index (N,)``, shape (size, ...); else 0."""
+    index = index.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
+    start = x.new_zeros(size, *x.shape[1:])
     return start.scatter_reduce(0, index, x, reduce="amax", include_self=False)
 
 

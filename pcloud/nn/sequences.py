@@ -1,8 +1,7 @@
-"""Ordered particles: jets as sequences, and convolutions along them without padding."""
+"""Jets as sequences of particles, and convolutions along them without padding."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,15 +12,16 @@ from pcloud import kinematics
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import outside_transforms
 from pcloud.nn.numerics.precision import at_least_float32
+from pcloud.nn.pooling import sum_by_index
 
-__all__ = ["JetSequences", "RaggedConv1d", "by_pt", "halved"]
+__all__ = ["JetSequences", "RaggedConv1d", "by_pt", "halved_sequences"]
 
 
 def by_pt(p4: Tensor, layout: RaggedLayout) -> Tensor:
-    """Order (N,) in which the particles of each jet stand by falling pT.
+    """Indices (N,) that sort the particles of each jet by decreasing pT.
 
-    Particles of equal pT stand by falling energy, then by falling px, so that the order does not
-    depend on that of the input unless two particles coincide.
+    Particles of equal pT are sorted by decreasing energy, then by decreasing px, so that the result
+    does not depend on the order of the input unless two particles coincide.
     """
     order = torch.arange(len(p4), device=p4.device)
     for key in (p4[:, 1], p4[:, 0], kinematics.pt2(p4)):
@@ -31,7 +31,7 @@ def by_pt(p4: Tensor, layout: RaggedLayout) -> Tensor:
 
 @dataclass(frozen=True)
 class JetSequences:
-    """Sequences one after the other, M entries in all.
+    """Sequences of different lengths, concatenated to M entries.
 
     Attributes
     ----------
@@ -46,22 +46,21 @@ class JetSequences:
 
     @property
     def starts(self) -> Tensor:
-        """First entry of each sequence (B,)."""
+        """Index of the first entry of each sequence (B,)."""
         return self.counts.cumsum(0) - self.counts
 
     def mean(self, x: Tensor) -> Tensor:
-        """Mean of ``x (M, F)`` over each sequence (B, F), in float32 at least; 0 where it is empty."""
-        x = x.to(at_least_float32(x))
-        total = x.new_zeros(len(self.counts), x.shape[1]).index_add(0, self.batch, x)
+        """Mean of ``x (M, F)`` over each sequence (B, F), at least float32; 0 for an empty sequence."""
+        total = sum_by_index(x.to(at_least_float32(x)), self.batch, len(self.counts))
         return total / self.counts.clamp(min=1).unsqueeze(-1)
 
 
 @torch.compiler.disable
 @outside_transforms
-def halved(layout: RaggedLayout, times: int) -> list[JetSequences]:
-    """The jets, then every second entry of them, every second of those ..., `times` times.
+def halved_sequences(layout: RaggedLayout, times: int) -> list[JetSequences]:
+    """Sequences of all particles, of every second, every fourth, ...: `times` halvings.
 
-    A sequence of n entries keeps (n + 1) // 2. On a GPU this waits for the lengths, once.
+    A sequence of n entries keeps (n + 1) // 2. On a GPU this synchronises once, for the lengths.
     """
     counts = [layout.counts]
     for _ in range(times):
@@ -75,12 +74,12 @@ def halved(layout: RaggedLayout, times: int) -> list[JetSequences]:
 
 
 class RaggedConv1d(nn.Module):
-    """Convolution of kernel 3 along sequences, with zeros beyond both ends of each.
+    """Convolution with kernel size 3 along sequences, with zero padding at both ends.
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Widths. There is no bias: a normalisation follows.
+        Features per entry. There is no bias, because a normalisation follows.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -90,27 +89,24 @@ class RaggedConv1d(nn.Module):
     def forward(self, x: Tensor, source: JetSequences, target: JetSequences) -> Tensor:
         """Entries (M', F') of `target` from ``x (M, F)`` of `source`.
 
-        `target` is `source`, or has half its length: then the convolution has stride 2.
+        The stride is 1 if `target` is `source`, and 2 if `target` has half its length.
         """
         return self.linear(F.pad(x, (0, 0, 0, 1))[windows(source, target)].flatten(1))
 
 
 def windows(source: JetSequences, target: JetSequences) -> Tensor:
-    """Entries (M', 3) of `source` around those of `target`; M beyond the ends of a sequence."""
-    centre = centres(source, target).unsqueeze(-1) + _offsets(source.batch, (-1, 0, 1))
+    """Indices (M', 3) of the entries of `source` around each of `target`; M outside a sequence."""
+    offsets = torch.arange(-1, 2, device=source.batch.device)
+    centre = centres(source, target).unsqueeze(-1) + offsets
     first = source.starts[target.batch].unsqueeze(-1)
     last = first + source.counts[target.batch].unsqueeze(-1)
     return torch.where((centre >= first) & (centre < last), centre, len(source.batch))
 
 
 def centres(source: JetSequences, target: JetSequences) -> Tensor:
-    """Entry (M',) of `source` at which each of `target` stands."""
+    """Index (M',) of the entry of `source` that corresponds to each of `target`."""
     entry = torch.arange(len(target.batch), device=target.batch.device)
     if source is target:
         return entry
-    place = entry - target.starts[target.batch]
-    return source.starts[target.batch] + 2 * place
-
-
-def _offsets(like: Tensor, values: Sequence[int]) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device)
+    position = entry - target.starts[target.batch]
+    return source.starts[target.batch] + 2 * position

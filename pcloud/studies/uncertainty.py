@@ -20,6 +20,7 @@ from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.scores import PREFIX
 from pcloud.features import FeatureSet
 from pcloud.studies.predictive import PredictiveSamples, default_method, predictive_samples
+from pcloud.typing import Floats
 from pcloud.uncertainty.measures import Uncertainty
 from pcloud.uncertainty.shifts import SHIFTS, shifted
 
@@ -32,8 +33,6 @@ UNCERTAINTY_FILE = "uncertainty.json"
 
 _SHIFTED_JETS = 2000
 _PARTS = ("total", "aleatoric", "epistemic", "logit_spread")
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pcloud.errors import InputError
+from pcloud.typing import Floats
 
 __all__ = ["Uncertainty"]
-
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from pcloud.nn import RaggedLayout
-from pcloud.nn.sequences import RaggedConv1d, by_pt, halved
+from pcloud.nn.sequences import RaggedConv1d, by_pt, halved_sequences
 from tests.models.contract import make_jets
 
 pytestmark = pytest.mark.rounding
@@ -24,7 +24,7 @@ def layout():
 def test_a_convolution_is_that_of_pytorch_on_each_jet_alone(layout, stride):
     torch.manual_seed(0)
     conv, x = RaggedConv1d(3, 5), torch.randn(sum(COUNTS), 3)
-    resolutions = halved(layout, 1)
+    resolutions = halved_sequences(layout, 1)
     target = resolutions[stride - 1]
     y = conv(x, resolutions[0], target)
     kernel = conv.linear.weight.unflatten(1, (3, 3)).transpose(1, 2)  # (out, in, offset)
@@ -37,7 +37,7 @@ def test_a_convolution_is_that_of_pytorch_on_each_jet_alone(layout, stride):
 
 
 def test_halving_twice_keeps_every_fourth(layout):
-    assert [r.counts.tolist() for r in halved(layout, 2)] == [
+    assert [r.counts.tolist() for r in halved_sequences(layout, 2)] == [
         [1, 2, 0, 7, 8, 3],
         [1, 1, 0, 4, 4, 2],
         [1, 1, 0, 2, 2, 1],

@@ -1,4 +1,4 @@
-"""Maps from four-momenta to the coordinates in which neighbours are sought."""
+"""Maps from four-momenta to the coordinates in which neighbours are searched."""
 
 from __future__ import annotations
 
@@ -26,25 +26,29 @@ Coordinates = Callable[[Tensor, RaggedLayout], Tensor]
 
 
 def jet_momenta(p4: Tensor, layout: RaggedLayout) -> Tensor:
-    """Momenta (B, 4) of the jets in GeV, float64: as stored, or else the sums of ``p4 (N, 4)``."""
+    """Momenta (B, 4) of the jets in GeV and float64: the stored ones, else the sums of ``p4 (N, 4)``."""
     if layout.jet_p4 is not None:
         return layout.jet_p4.double()
     return sum_pool(p4.double(), layout)
 
 
 def follow_particles(jet_p4: Tensor, before: Tensor, after: Tensor, layout: RaggedLayout) -> Tensor:
-    """Stored momenta ``jet_p4 (B, 4)`` of jets whose particles have changed.
+    """Update the stored momenta of jets whose particles have changed.
 
-    The change of the sum of the particles is added.
+    The change of the sum of the particles is added to the stored momentum.
 
     Parameters
     ----------
     jet_p4 : Tensor, shape (B, 4)
-        Momenta of the jets in GeV before.
+        Momenta of the jets in GeV before the change.
     before, after : Tensor, shape (N, 4)
-        Momenta of the particles in GeV.
+        Momenta of the particles in GeV before and after the change.
     layout : RaggedLayout
-        The jets.
+        Jets of the batch.
+
+    Returns
+    -------
+    Tensor, shape (B, 4)
     """
     return jet_p4 + sum_pool(after.double() - before.double(), layout).to(jet_p4)
 
@@ -52,8 +56,8 @@ def follow_particles(jet_p4: Tensor, before: Tensor, after: Tensor, layout: Ragg
 def eta_phi(p4: Tensor, layout: RaggedLayout) -> Tensor:
     """Pseudorapidity and azimuth relative to the axis of the jet; shape (N, 2).
 
-    Relative to the axis so that a jet at phi = pi is not cut in two. Computed in float64 and rounded
-    once, so that the result does not depend on the order in which the axis was summed.
+    Differences are taken so that a jet at phi = pi is not split in two parts. They are computed in
+    float64 and rounded once, so that the result does not depend on the order of summation.
     """
     momenta = p4.double()
     axis = jet_momenta(momenta, layout)[layout.batch]
@@ -62,17 +66,17 @@ def eta_phi(p4: Tensor, layout: RaggedLayout) -> Tensor:
 
 
 def identity(pos: Tensor, layout: RaggedLayout) -> Tensor:
-    """The positions themselves, for clouds whose points are no four-momenta."""
+    """Positions without change, for clouds whose points are not four-momenta."""
     return pos
 
 
 def coordinates_named(name: str | Coordinates) -> Coordinates:
-    """The map of that name, or `name` itself where it is a function already.
+    """Coordinate map of the given name; a function is returned as it is.
 
     Raises
     ------
     UnknownNameError
-        If there is no map of that name.
+        If there is no map of this name.
     """
     if callable(name):
         return name

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcloud.nn.graph.edge_mlp import gather_neighbors, mean_messages
+from pcloud.nn.graph.edge_conv_kernel import mean_messages
+from pcloud.nn.graph.knn import gather_neighbors
+from pcloud.nn.numerics.batch_norm import same_mode
+from pcloud.nn.numerics.derivatives import kernel_allowed
 
 __all__ = ["EdgeBlock", "EdgeConv", "EdgeLinear"]
 
@@ -20,8 +23,8 @@ _leaky_relu = partial(F.leaky_relu, negative_slope=0.2)
 class EdgeLinear(nn.Module):
     """Linear map of ``[x_i, x_j - x_i]`` for every edge, computed per particle.
 
-    ``W1 x_i + W2 (x_j - x_i) = (W1 - W2) x_i + W2 x_j``: two products of N rows in the place of
-    one of N k rows. A missing neighbour has ``x_j = 0``.
+    ``W1 x_i + W2 (x_j - x_i) = (W1 - W2) x_i + W2 x_j``: two matrix products with N rows each
+    replace one with N k rows. A missing neighbour has ``x_j = 0``.
 
     Parameters
     ----------
@@ -35,9 +38,9 @@ class EdgeLinear(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The parts of an edge that come from its target and its source, (N, out) each."""
-        own, other = self.weight.chunk(2, dim=1)
-        return F.linear(x, own - other), F.linear(x, other)
+        """Terms of an edge from its target i and from its source j, shape (N, out) each."""
+        w1, w2 = self.weight.chunk(2, dim=1)
+        return F.linear(x, w1 - w2), F.linear(x, w2)
 
 
 class EdgeConv(nn.Module):
@@ -48,7 +51,7 @@ class EdgeConv(nn.Module):
     in_channels, out_channels : int
         Features per particle.
     activation : callable
-        Applied after the batch normalisation, which runs over all edges of the batch.
+        Activation function. The batch normalisation before it runs over all edges of the batch.
 
     References
     ----------
@@ -77,9 +80,9 @@ class EdgeConv(nn.Module):
 class EdgeBlock(nn.Module):
     """EdgeConv block of ParticleNet: an MLP on ``[x_i, x_j - x_i]``, mean over k neighbours.
 
-    Every linear map is without bias and followed by batch normalisation over all edges of the
-    batch, then ReLU. The input is added to the mean before one more ReLU, through a linear map and
-    normalisation where the widths differ.
+    Each linear map has no bias and is followed by batch normalisation over all edges of the batch
+    and by ReLU. The input is added to the mean, and another ReLU follows. Where the widths differ,
+    the input passes through a linear map and a normalisation before it is added.
 
     Parameters
     ----------
@@ -109,15 +112,18 @@ class EdgeBlock(nn.Module):
     def forward(self, x: Tensor, neighbors: Tensor) -> Tensor:
         """Particle features (N, C) from ``x (N, F)`` and ``neighbors (N, k)``, `N` for missing."""
         center, other = self.edge(x)
-        messages = mean_messages(center, other, neighbors, [*self.linears], [*self.norms])
-        return F.relu(messages + self.shortcut(x))
+        if kernel_allowed(center, other, neighbors) and same_mode(self.norms):
+            mean = mean_messages(center, other, neighbors, [*self.linears], [*self.norms])
+        else:
+            mean = self._messages(center, other, neighbors).mean(1)
+        return F.relu(mean + self.shortcut(x))
 
     def messages(self, x: Tensor, neighbors: Tensor) -> Tensor:
-        """Message on every edge (N, k, C), whose mean over neighbours `forward` takes.
-
-        For those who look inside; `forward` never holds them all.
-        """
+        """Messages on all edges (N, k, C), for attribution; `forward` takes their mean over k."""
         center, other = self.edge(x)
+        return self._messages(center, other, neighbors)
+
+    def _messages(self, center: Tensor, other: Tensor, neighbors: Tensor) -> Tensor:
         edges = (center.unsqueeze(1) + gather_neighbors(other, neighbors)).flatten(0, 1)
         edges = F.relu(self.norms[0](edges))
         for linear, norm in zip(self.linears, self.norms[1:], strict=True):

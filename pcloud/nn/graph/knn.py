@@ -12,21 +12,21 @@ from torch.nn import functional as F
 from pcloud.errors import MissingExtraError, UnknownNameError
 from pcloud.nn.graph.distances import distance_keys, rounded, squared_distances
 from pcloud.nn.graph.knn_by_sorting import NeighborKeys
-from pcloud.nn.layout import DenseBlock, RaggedLayout
+from pcloud.nn.layout import DenseBlock, RaggedLayout, take_rows
 from pcloud.nn.numerics.derivatives import kernel_allowed
 from pcloud.nn.numerics.operations import counted
 
-__all__ = ["knn", "knn_graph"]
+__all__ = ["gather_neighbors", "knn", "knn_graph"]
 
-_MAX_PAIRS = 2**23  # distances held at a time for one very long jet: 64 MiB of float64
-_MIN_TREE_POINTS = 2000  # from which a k-d tree is twice as fast as all pairs, in two dimensions
-_MAX_TREE_DIM = 8  # up to which it is faster at all
-_SPARE_NEIGHBORS = 4  # asked of a tree beyond k, which shows ties
-_MAX_TREE_NEIGHBORS = 256  # asked of a tree; where more points tie, all pairs are measured
+_MAX_PAIRS = 2**23  # distances stored at a time for one very long jet: 64 MiB of float64
+_MIN_TREE_POINTS = 2000  # a k-d tree is then twice as fast as all pairs, in two dimensions
+_MAX_TREE_DIM = 8  # in more dimensions a k-d tree is slower than all pairs
+_SPARE_NEIGHBORS = 4  # requested from a tree beyond k, to detect ties
+_MAX_TREE_NEIGHBORS = 256  # requested from a tree; if more points tie, all distances are computed
 
 
 def _operations(pos: Tensor, layout: RaggedLayout, *_: object, **__: object) -> int:
-    """Operations of the products of all ordered pairs of a jet, whichever search is used."""
+    """Number of operations in the products of all ordered pairs of a jet, for every backend."""
     pairs = 2 * layout.num_pairs - layout.num_particles
     return 2 * pairs * pos.shape[1]
 
@@ -38,9 +38,9 @@ def knn(
 ) -> Tensor:
     """Indices of the `k` nearest neighbours of each particle in its own jet, nearest first.
 
-    A particle is never its own neighbour, even when another coincides with it, unless `loop`. A jet
-    of n < k + 1 particles has n - 1 neighbours for each; the missing ones are `N`, one past the
-    last particle, so that a gather from features with a row of zeros appended gives zeros for them.
+    A particle is never its own neighbour, even if another one coincides with it, unless `loop` is
+    True. In a jet of n < k + 1 particles each has n - 1 neighbours. The index of a missing
+    neighbour is `N`, one past the last particle: :func:`gather_neighbors` gives zeros there.
 
     Parameters
     ----------
@@ -51,11 +51,12 @@ def knn(
     k : int
         Number of neighbours.
     loop : bool
-        Whether a particle counts as its own nearest neighbour.
+        If True, a particle is its own nearest neighbour.
     backend : {"torch", "torch_cluster"}
-        ``"torch"`` measures all pairs of a jet in blocks, in memory that grows with the number of
-        particles and not with its square; on a CPU, clouds of 2000 points and more in up to 8
-        dimensions are searched by a k-d tree. ``"torch_cluster"`` (extra ``ext``) uses its own.
+        ``"torch"`` computes all distances within a jet, in blocks: the memory is proportional to
+        the number of particles, not to its square. On a CPU, clouds of 2000 points and more in up
+        to 8 dimensions are searched with a k-d tree. ``"torch_cluster"`` (extra ``ext``) uses the
+        search of that package.
 
     Returns
     -------
@@ -85,8 +86,16 @@ def knn_graph(
 ) -> Tensor:
     """Edges from the `k` nearest neighbours of each particle in its own jet.
 
-    The edge list of :func:`knn`, for PyG layers; it takes ``batch (N,)`` and leaves out missing
-    neighbours.
+    The result of :func:`knn` as an edge list for PyG layers, without the missing neighbours.
+
+    Parameters
+    ----------
+    pos : Tensor, shape (N, D)
+        Coordinates.
+    batch : Tensor, shape (N,)
+        Jet of each particle, sorted.
+    k, loop, backend
+        As in :func:`knn`.
 
     Returns
     -------
@@ -99,18 +108,37 @@ def knn_graph(
     return torch.stack([source[real], target[real]])
 
 
+def gather_neighbors(x: Tensor, neighbors: Tensor) -> Tensor:
+    """Features of the neighbours of each particle.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, F)
+        Features of the particles.
+    neighbors : Tensor, shape (N, k)
+        Particle indices from :func:`knn`, `N` for a missing neighbour.
+
+    Returns
+    -------
+    Tensor, shape (N, k, F)
+        Zeros for missing neighbours.
+    """
+    return take_rows(F.pad(x, (0, 0, 0, 1)), neighbors)
+
+
 def _without_self(neighbors: Tensor) -> Tensor:
-    """Of ``neighbors (N, k + 1)``, self always first, the others."""
+    """Remove the first of ``neighbors (N, k + 1)``, which is always the particle itself."""
     return neighbors[:, 1:]
 
 
 def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
-    """Self, then the nearest others, from masked distances, one dense block at a time."""
+    """Neighbours (N, k), the particle itself first, from masked distances, block by block."""
     if not layout.blocks:
         return torch.empty(0, k, dtype=torch.long, device=pos.device)
     nearest = NeighborKeys(pos, layout).nearest if _can_sort_keys(pos) else partial(_by_topk, pos)
     dense = [_nearest_in_block(pos, block, k, nearest) for block in layout.blocks]
-    slots, first = layout.flatten(dense), layout.ptr[:-1].index_select(0, layout.batch)
+    slots = layout.flatten(dense)
+    first = layout.ptr[:-1].index_select(0, layout.batch)
     count = layout.counts.index_select(0, layout.batch)  # (N,)
     exists = slots < count.unsqueeze(1)
     return torch.where(exists, slots + first.unsqueeze(1), pos.shape[0])
@@ -119,11 +147,11 @@ def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
 def _nearest_in_block(
     pos: Tensor, block: DenseBlock, k: int, nearest: Callable[[DenseBlock, int], Tensor]
 ) -> Tensor:
-    """Slots (b, P, k); where there is none, some empty slot."""
+    """Slots (b, P, k) of the nearest particles; an empty slot for a missing neighbour."""
     if _suits_tree(pos, block):
         return _by_trees(pos, block, k)
     size = block.index.shape[1]
-    if k <= size:  # `min` and `len` would fix the size of an exported network
+    if k <= size:  # with `min` or `len` the size would be constant in an exported network
         return nearest(block, k)
     return F.pad(nearest(block, size), (0, k - size), value=size)
 
@@ -134,10 +162,11 @@ def _can_sort_keys(pos: Tensor) -> bool:
 
 
 def _by_topk(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
-    """Slots (b, P, k) of the nearest: on any device, in any precision, and without values."""
+    """Slots (b, P, k) of the nearest particles by `topk`: on any device, and in exported networks."""
     x = block.gather(pos).double()  # (b, P, D)
     b, size, _ = x.shape
-    slot, empty = torch.arange(size, device=x.device), None if block.full else ~block.mask
+    slot = torch.arange(size, device=x.device)
+    empty = None if block.full else ~block.mask
     if b * size * size <= _MAX_PAIRS:
         return _rows_by_topk(x, x, slot, k, empty)
     chunk = max(1, _MAX_PAIRS // (b * size))
@@ -148,18 +177,18 @@ def _by_topk(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
 def _rows_by_topk(
     query: Tensor, x: Tensor, itself: Tensor, k: int, empty: Tensor | None = None
 ) -> Tensor:
-    """The same (b, R, k) for the points ``query (b, R, D)`` in the slots ``itself (R,)``."""
+    """Slots (b, R, k) nearest to the points ``query (b, R, D)``, which are in slots ``itself (R,)``."""
     keys = distance_keys(squared_distances(query, x))  # (b, R, P)
     if empty is not None:
         keys = keys.masked_fill(empty.unsqueeze(1), torch.inf)
-    # Self first even when others coincide with it, and even when its position is not finite.
+    # The point itself is first even if others coincide with it or its position is not finite.
     slot = torch.arange(x.shape[1], device=x.device)
     keys = keys.masked_fill(itself.unsqueeze(1) == slot, -torch.inf)
     return keys.topk(k, dim=-1, largest=False).indices
 
 
 def _suits_tree(pos: Tensor, block: DenseBlock) -> bool:
-    """True if the jets of a block are to be searched by trees, which know no infinite positions."""
+    """True if a k-d tree is faster for this block and all positions are finite, as it requires."""
     return (
         block.index.shape[1] >= _MIN_TREE_POINTS
         and pos.shape[1] <= _MAX_TREE_DIM
@@ -169,33 +198,45 @@ def _suits_tree(pos: Tensor, block: DenseBlock) -> bool:
 
 
 def _by_trees(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
-    """Slots (b, P, k) of the nearest, from a tree for each jet."""
-    x, lengths = block.gather(pos).double(), block.mask.sum(1).tolist()
+    """Slots (b, P, k) of the nearest particles, from a k-d tree for each jet."""
+    x = block.gather(pos).double()
+    lengths = block.mask.sum(1).tolist()
     trees = [_nearest_in_tree(jet[:n], k) for jet, n in zip(x.unbind(), lengths, strict=True)]
     return torch.stack([F.pad(t, (0, 0, 0, x.shape[1] - len(t))) for t in trees])
 
 
 def _nearest_in_tree(jet: Tensor, k: int) -> Tensor:
-    """Self, then the nearest others of ``jet (n, D)``; n where none is left."""
+    """Neighbours (n, k) of the points ``jet (n, D)``, the point itself first; n for a missing one."""
     from scipy.spatial import KDTree
 
-    n, tree = len(jet), KDTree(jet.numpy())
+    n = len(jet)
+    tree = KDTree(jet.numpy())
     slots = jet.new_full((n, k), n, dtype=torch.long)
-    rows, k = torch.arange(n), min(k, n)
+    rows = torch.arange(n)
+    k = min(k, n)
     size = min(k + _SPARE_NEIGHBORS, n)
     while len(rows) and size <= _MAX_TREE_NEIGHBORS:
         candidates = torch.from_numpy(tree.query(jet[rows].numpy(), k=range(1, size + 1))[1])
         nearest, certain = _in_order(jet, rows, candidates, k)
         slots[rows[certain], :k] = nearest[certain]
-        rows, size = rows[~certain], size if size == n else min(2 * size, n)
-    for some in rows.split(max(1, _MAX_PAIRS // n)) if len(rows) else ():
-        slots[some, :k] = _rows_by_topk(jet[some].unsqueeze(0), jet.unsqueeze(0), some, k)[0]
+        rows = rows[~certain]
+        size = min(2 * size, n)
+    for chunk in rows.split(max(1, _MAX_PAIRS // n)) if len(rows) else ():
+        slots[chunk, :k] = _rows_by_topk(jet[chunk].unsqueeze(0), jet.unsqueeze(0), chunk, k)[0]
     return slots
 
 
 def _in_order(jet: Tensor, rows: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The first k of ``candidates (R, m)`` by the rule, and for which rows no other can be among them."""
-    candidates = candidates.sort(1).values  # by place first: the sort by distance is stable
+    """Nearest k of ``candidates (R, m)``, ordered as in :mod:`pcloud.nn.graph.distances`.
+
+    Returns
+    -------
+    Tensor, shape (R, k)
+        Slots.
+    Tensor, shape (R,)
+        True for rows in which no point outside the candidates can be among the nearest.
+    """
+    candidates = candidates.sort(1).values  # the sort by distance is stable
     squares = rounded((jet[rows].unsqueeze(1) - jet[candidates]).square().sum(-1))
     squares = squares.masked_fill(candidates == rows.unsqueeze(1), -1.0)  # self first
     squares, order = squares.sort(dim=1, stable=True)
@@ -205,7 +246,7 @@ def _in_order(jet: Tensor, rows: Tensor, candidates: Tensor, k: int) -> tuple[Te
 
 
 def _torch_cluster(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
-    """The same from `torch_cluster`, whose edge list is brought to self first and (N, k)."""
+    """Neighbours (N, k), the particle itself first, from the edge list of `torch_cluster`."""
     try:
         from torch_cluster import knn as cluster_knn
     except ImportError as error:
@@ -214,8 +255,9 @@ def _torch_cluster(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
     if n == 0:
         return torch.empty(0, k, dtype=torch.long, device=pos.device)
     target, source = cluster_knn(pos, pos, k, layout.batch, layout.batch)
-    others = source != target  # self may be absent where more than k particles coincide
-    target, source = target[others], source[others]
+    others = source != target  # the particle itself is absent if more than k particles coincide
+    target = target[others]
+    source = source[others]
     first = torch.searchsorted(target, torch.arange(n, device=pos.device))
     rank = torch.arange(len(target), device=pos.device) - first[target]
     keep = rank < k - 1

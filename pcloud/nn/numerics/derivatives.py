@@ -1,8 +1,8 @@
-"""The one gate of all fast passes, and derivatives of higher order.
+"""Choice between plain formula and kernel, and derivatives of higher order.
 
-A layer is written as its plain formula, with a fast pass beside it where that pays. The plain
-formula can do everything: it can be compiled, exported, transformed by `torch.func` and
-differentiated any number of times. The fast pass is taken where :func:`kernel_allowed` says so.
+Each layer is written as its plain formula. Some layers also have a faster kernel. The plain formula
+supports everything: it can be compiled, exported, transformed by `torch.func` and differentiated
+any number of times. The kernel is used where :func:`kernel_allowed` returns True.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_WANTED = ContextVar("higher_derivatives", default=False)
+_HIGHER_DERIVATIVES = ContextVar("higher_derivatives", default=False)
 
 
 @contextmanager
 def higher_derivatives() -> Iterator[None]:
-    """Context in which every layer computes its plain formula, which has derivatives of any order.
+    """Context in which every layer uses its plain formula, which has derivatives of any order.
 
-    Both the forward pass and the derivatives must be computed inside it::
+    Compute both the forward pass and the derivatives inside it::
 
         with higher_derivatives():
             (slope,) = torch.autograd.grad(model(x, p4, batch).sum(), x, create_graph=True)
             slope.square().sum().backward()
     """
-    token = _WANTED.set(True)
+    token = _HIGHER_DERIVATIVES.set(True)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        _WANTED.reset(token)
+        _HIGHER_DERIVATIVES.reset(token)
 
 
 def kernel_allowed(*tensors: Tensor) -> bool:
-    """Return True where a layer may take its fast pass instead of its plain formula.
+    """Return True where a layer may use its kernel instead of its plain formula.
 
-    A fast pass works on the memory of ordinary tensors and has a first derivative only. It is not
+    A kernel works on the memory of ordinary tensors and has a first derivative only. It is not
     allowed
 
     - while a graph is captured: `torch.compile`, `torch.export`, `torch.onnx`, `torch.jit.trace`;
@@ -68,12 +68,12 @@ def kernel_allowed(*tensors: Tensor) -> bool:
     Parameters
     ----------
     *tensors : Tensor
-        Inputs that the fast pass would read.
+        Inputs of the kernel.
     """
-    # First, because a compiler must not look at what follows.
+    # This test comes first: a compiler cannot trace the following ones.
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
         return False
-    if _WANTED.get() or _transforming():
+    if _HIGHER_DERIVATIVES.get() or _transforming():
         return False
     return all(_has_values(tensor) for tensor in tensors)
 
@@ -81,26 +81,27 @@ def kernel_allowed(*tensors: Tensor) -> bool:
 def _transforming() -> bool:
     """Return True under `torch.func` or inside a level of forward-mode differentiation.
 
-    Asked of the process and not of the inputs: parameters, too, may be wrapped.
+    This is a property of the process, not of the inputs: parameters can be wrapped, too.
     """
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def _has_values(tensor: Tensor) -> bool:
+    """Return True for an ordinary tensor that is not empty and whose values can be read."""
     ordinary = type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta
     return ordinary and tensor.numel() > 0 and not _functorch.is_legacy_batchedtensor(tensor)
 
 
 def outside_transforms(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function of indices, such that no transform of `torch.func` sees its work.
+    """Decorate a function of indices so that it runs outside all transforms of `torch.func`.
 
-    Inside a transform every result of an operation is wrapped, and the values of a wrapped tensor
-    cannot be read on the host. Indices have no derivatives, so that nothing is lost.
+    Inside a transform, every result of an operation is wrapped, and the values of a wrapped tensor
+    cannot be read on the host. Indices have no derivatives, so no derivative is lost.
 
     Raises
     ------
     InputError
-        Where an argument is batched by `torch.func.vmap`.
+        If an argument is batched by `torch.func.vmap`.
     """
 
     @wraps(function)
@@ -128,7 +129,7 @@ def _unwrapped(value: Any, function: Callable[..., Any]) -> Any:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Context without gradients of the weights, which are half of the work of a backward pass."""
+    """Disable weight gradients, about half the cost of a backward pass."""
     free = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in free:
@@ -142,14 +143,15 @@ def frozen(model: nn.Module) -> Iterator[None]:
 def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate the backward pass of an autograd function that has a first derivative only.
 
-    Such a pass works in chunks, in place and on saved intermediate results, so that autograd cannot
-    record it. It raises an error as soon as it is asked for a gradient that can be differentiated
-    (``create_graph=True``) or for several gradients at once (``is_grads_batched=True``).
+    Such a pass works in chunks, in place and on saved intermediate results: autograd cannot record
+    it. The decorated pass raises a `RuntimeError` where the gradient is to be differentiated again
+    (``create_graph=True``) or where several gradients are computed at once
+    (``is_grads_batched=True``).
 
-    PyTorch's ``once_differentiable`` raises only if the second backward pass reaches its node. That
-    node has no inputs, so that no path leads from it to a parameter or an input:
-    ``torch.autograd.grad(..., inputs)`` leaves it out, and the second derivative silently lacks
-    every term that goes through the layer.
+    PyTorch's ``once_differentiable`` raises an error only if the second backward pass reaches its
+    node. This node has no inputs, so that no path connects it to a parameter or an input.
+    ``torch.autograd.grad(..., inputs)`` skips it, and the terms of the second derivative that pass
+    through the layer are missing without an error.
     """
 
     @wraps(backward)
@@ -157,7 +159,7 @@ def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
         batched = any(map(_functorch.is_legacy_batchedtensor, gradients))
         if torch.is_grad_enabled() or _transforming() or batched:
             raise RuntimeError(
-                "the fast pass of this layer has a first derivative only: compute the forward pass "
+                "the kernel of this layer has a first derivative only: compute the forward pass "
                 "and all derivatives inside pcloud.nn.numerics.derivatives.higher_derivatives()"
             )
         return backward(ctx, *gradients)
@@ -166,8 +168,15 @@ def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def through_relu(grad: Tensor, h: Tensor, out: Tensor) -> None:
-    """Write to `out` the gradient before a ReLU from `grad` behind it and its result `h`.
+    """Write the gradient of the input of a ReLU to `out`.
 
-    `out` may be `grad` itself.
+    Parameters
+    ----------
+    grad : Tensor
+        Gradient of the output.
+    h : Tensor
+        Output of the ReLU.
+    out : Tensor
+        Gradient of the input; may be `grad` itself.
     """
     torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=out)

@@ -1,4 +1,4 @@
-"""Numbers of operations that follow from a definition, not from the kernel that computes."""
+"""Counting of operations by the definition of a function, independent of the kernel that runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class OperationCounter:
-    """Sum of operations, which can be paused inside functions that state their own.
+    """Counter of operations, which is paused inside functions that are counted as a whole.
 
     Attributes
     ----------
     total : int
-        Operations so far.
+        Number of operations so far.
     paused : bool
-        Whether operations are those of a function that has been counted as a whole.
+        True inside a function that has already been counted.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class OperationCounter:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Add nothing inside."""
+        """Context in which :meth:`add` has no effect."""
         before = self.paused
         self.paused = True
         try:
@@ -48,7 +48,7 @@ _ACTIVE: list[OperationCounter] = []  # empty unless operations are being counte
 
 @contextmanager
 def counting() -> Iterator[OperationCounter]:
-    """Count the operations of functions decorated with :func:`counted`."""
+    """Context that counts the operations of functions decorated with :func:`counted`."""
     counter = OperationCounter()
     _ACTIVE.append(counter)
     try:
@@ -58,9 +58,9 @@ def counting() -> Iterator[OperationCounter]:
 
 
 def counted(operations: Callable[..., int]) -> Callable[[Function], Function]:
-    """Decorator of a function whose number of operations is ``operations(*args, **kwargs)``.
+    """Decorator for a function whose number of operations is ``operations(*args, **kwargs)``.
 
-    For functions that have several kernels, of which the device or the processor decides.
+    For functions with several kernels, of which one is chosen by the device or the processor.
     """
 
     def decorate(function: Function) -> Function:

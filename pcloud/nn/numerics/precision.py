@@ -1,4 +1,4 @@
-"""Which precision to compute in, under autocast and without."""
+"""Precision of computations, with and without autocast."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["at_least_float32", "product_dtype", "without_autocast"]
 
 
 def at_least_float32(x: Tensor) -> torch.dtype:
-    """Of `x`, or single where `x` is of half precision."""
+    """Dtype of `x`, promoted to at least float32."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """Of the factors of matrix products with `x`: its own, or what autocast asks for."""
+    """Dtype of the factors of matrix products with `x`: that of autocast if enabled, else that of `x`."""
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
@@ -24,7 +24,7 @@ def product_dtype(x: Tensor) -> torch.dtype:
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """A context in which what is done with `x` keeps the precision it has."""
+    """Context that disables autocast on the device of `x`."""
     device = x.device.type
     if torch.amp.is_autocast_available(device):
         return torch.autocast(device, enabled=False)

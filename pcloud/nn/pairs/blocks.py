@@ -1,4 +1,4 @@
-"""All ordered pairs of particles of a jet, without an edge list."""
+"""Ordered pairs of the particles of each jet in dense blocks, without an edge list."""
 
 from __future__ import annotations
 
@@ -16,81 +16,85 @@ from pcloud.nn.numerics.threaded_matmul import split_rows, threads_of
 
 __all__ = ["Chunk", "PairBlocks", "PairRows", "Part"]
 
-_PAIRS_CPU = 2**13  # pairs worked on at a time: megabytes, which stay in the cache
-_PAIRS = 2**18  # elsewhere, where a chunk should be large enough to fill an accelerator
+_CPU_CHUNK_PAIRS = 2**13  # some megabytes, which fit into the cache
+_ACCELERATOR_CHUNK_PAIRS = 2**18  # enough work for all cores of an accelerator
 
 
 class Part(NamedTuple):
-    """Pairs of some jets of one length: all of them, or those of some receivers of one jet."""
+    """Pairs of jets of equal length: all pairs of some jets, or some receivers of one jet."""
 
-    jets: int
-    length: int  # of each jet
-    receivers: int  # of all jets, in the slots after those of the part before
-    senders: slice  # slots
+    jets: int  # number of jets
+    length: int  # slots per jet
+    receivers: int  # number in all jets; their slots follow those of the previous part
+    senders: slice  # slots of the senders
 
     @property
     def pairs(self) -> int:
-        """How many there are."""
+        """Number of pairs."""
         return self.receivers * self.length
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Jets, receivers of each, senders of each."""
+        """Number of jets, receivers per jet, and senders per jet."""
         return self.jets, self.receivers // self.jets, self.length
 
 
 class Chunk(NamedTuple):
-    """Pairs that are worked on at a time: all those of some receivers."""
+    """Pairs that are processed at a time: some receivers with all their senders."""
 
     parts: tuple[Part, ...]
 
     @property
     def pairs(self) -> int:
-        """How many there are."""
+        """Number of pairs."""
         return sum(part.pairs for part in self.parts)
 
 
 class PairRows:
-    """Memory for C numbers for each of the n pairs of a chunk, and how it is looked at.
+    """Buffer for C values for each of the n pairs of a chunk, with several views of it.
 
-    To make a view takes as long as to work on some hundred pairs, so they are kept.
+    Views are cached: creating one costs as much as processing about 100 pairs.
 
     Attributes
     ----------
     all : Tensor, shape (n, C)
+        Buffer.
     split : SplitRows
-        For products with a matrix.
-    by_jet, by_receiver : list of Tensor
-        Of each part, of shape (jets, receivers, senders, C) and (receivers, senders, C).
+        View for products with a matrix.
+    by_jet : list of Tensor, shape (jets, receivers, senders, C)
+        View of each part.
+    by_receiver : list of Tensor, shape (receivers, senders, C)
+        View of each part, for the receivers of all its jets.
     """
 
     def __init__(self, memory: Tensor, chunk: Chunk, threads: int) -> None:
         self.all = memory
         self.split = split_rows(memory, threads)
-        of_parts = memory.split([part.pairs for part in chunk.parts])
-        self.by_jet = [m.unflatten(0, p.shape) for m, p in zip(of_parts, chunk.parts, strict=True)]
+        parts = memory.split([part.pairs for part in chunk.parts])
+        self.by_jet = [m.unflatten(0, p.shape) for m, p in zip(parts, chunk.parts, strict=True)]
         self.by_receiver = [m.flatten(0, 1) for m in self.by_jet]
 
 
 @dataclass(frozen=True)
 class PairBlocks:
-    """The pairs of particles of every jet of a batch, as one list of M.
+    """Pairs of particles of all jets of a batch, M in total.
 
-    Particles stand in S slots, those of the blocks of `layout`; the pairs are those of the first
-    slot as a receiver with every sender of its jet, then those of the second, and so on.
+    The particles are in S slots, those of the blocks of `layout`. The pairs are ordered by the slot
+    of the receiver, then by the slot of the sender in the same jet.
 
     Attributes
     ----------
     layout : RaggedLayout
-        Of the particles: on a CPU a block holds jets of one length, or all of up to 16 particles.
+        Layout of the particles. On a CPU a block contains jets of the same length; jets of up to 16
+        particles share a block.
     source : Tensor, shape (S,)
-        Particle in each slot; an empty slot repeats the first particle of its jet.
+        Index of the particle in each slot; an empty slot has that of the first particle of its jet.
     mask : Tensor, shape (M,)
-        True for a pair of two different particles, False beside padding and of a slot with itself.
+        True for two different particles, False for empty slots and for a slot with itself.
     chunks : tuple of Chunk
-        The pieces in which to work on the pairs.
+        Pairs that are processed at a time.
     threads : int
-        Among how many threads to share the work on a chunk.
+        Number of threads that share the work on a chunk.
     """
 
     layout: RaggedLayout
@@ -106,12 +110,14 @@ class PairBlocks:
     @torch.compiler.disable
     @outside_transforms
     def of(cls, layout: RaggedLayout) -> PairBlocks:
-        """The pairs of the jets of `layout`; made once per batch, without a synchronisation.
+        """Pairs of the jets of `layout`; made once per batch, without synchronisation.
 
-        On a CPU with as little padding as there can be. Elsewhere, where lengths are not known,
-        the blocks stay as they are.
+        On a CPU, the jets are arranged in new blocks with minimal padding. On an accelerator, the
+        lengths are not known on the host, and the blocks remain as they are.
         """
-        on_cpu, exported = layout.ptr.device.type == "cpu", torch.compiler.is_compiling()
+        on_cpu = layout.ptr.device.type == "cpu"
+        exported = torch.compiler.is_compiling()
+        limit = _CPU_CHUNK_PAIRS if on_cpu else _ACCELERATOR_CHUNK_PAIRS
         if on_cpu and not exported:
             layout = RaggedLayout.from_ptr(layout.ptr, spread=1.0)
         shapes = [block.index.shape for block in layout.blocks]
@@ -126,7 +132,7 @@ class PairBlocks:
             layout,
             torch.cat([empty, *source]),
             torch.cat([empty.bool(), *masks]),
-            () if exported else tuple(_chunks(shapes, _PAIRS_CPU if on_cpu else _PAIRS)),
+            () if exported else tuple(_pair_chunks(shapes, limit)),
             threads_of(layout.ptr.device),
         )
 
@@ -136,76 +142,103 @@ class PairBlocks:
         return self.mask.shape[0]
 
     def scratch(self, name: str, channels: int, dtype: torch.dtype) -> list[PairRows]:
-        """Memory for every chunk, the same for all of them, with what was last written to it."""
+        """Scratch buffer for each chunk, shared by all chunks. Contents are not cleared.
+
+        Parameters
+        ----------
+        name : str
+            Name of the buffer.
+        channels : int
+            Values per pair C.
+        dtype : torch.dtype
+            Type of the values.
+        """
         key = name, channels, dtype
         if key not in self._scratch:
             sizes = [chunk.pairs for chunk in self.chunks]
             memory = self.source.new_empty(max(sizes, default=0), channels, dtype=dtype)
-            of_chunks = zip(sizes, self.chunks, strict=True)
             self._scratch[key] = [
-                PairRows(memory[:n], chunk, self.threads) for n, chunk in of_chunks
+                PairRows(memory[:size], chunk, self.threads)
+                for size, chunk in zip(sizes, self.chunks, strict=True)
             ]
         return self._scratch[key]
 
     def gather(self, x: Tensor) -> Tensor:
-        """Particles ``x (N, ...)`` in their slots (S, ...)."""
+        """Values of the slots (S, ...) from those of the particles ``x (N, ...)``."""
         return take_rows(x, self.source)
 
     def flatten(self, slots: Tensor) -> Tensor:
-        """What stands in the slots (S, ...) in the order of the particles (N, ...)."""
+        """Values of the particles (N, ...) from those of the slots (S, ...)."""
         return take_rows(slots, self.layout.position)
 
     def by_chunk(self, pairs: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-        """Pairs (M, ...) as (n, ...) for each chunk, or those along `dim`; no copies."""
+        """Split `pairs` (M, ...), or the axis `dim`, into chunks (n, ...), without a copy."""
         return pairs.split([chunk.pairs for chunk in self.chunks], dim)
 
     def by_part(self, pairs: Tensor) -> list[list[Tensor]]:
-        """Pairs (F, M) as (receivers, F, senders) for each part of each chunk; no copies."""
-        features, parts = len(pairs), [part for chunk in self.chunks for part in chunk.parts]
-        of_parts = zip(pairs.split([part.pairs for part in parts], dim=1), parts, strict=True)
-        views = iter([x.view(features, -1, p.length).transpose(0, 1) for x, p in of_parts])
+        """Views (receivers, F, senders) of `pairs` (F, M) for each part of each chunk."""
+        features = len(pairs)
+        parts = [part for chunk in self.chunks for part in chunk.parts]
+        split = pairs.split([part.pairs for part in parts], dim=1)
+        views = iter(
+            [
+                values.view(features, -1, part.length).transpose(0, 1)
+                for values, part in zip(split, parts, strict=True)
+            ]
+        )
         return [[next(views) for _ in chunk.parts] for chunk in self.chunks]
 
     def by_receivers(self, slots: Tensor) -> list[list[Tensor]]:
-        """Slots (S, ...) as (receivers, ...) for each part of each chunk; no copies."""
-        of_parts = iter(slots.split([part.receivers for c in self.chunks for part in c.parts]))
-        return [[next(of_parts) for _ in c.parts] for c in self.chunks]
+        """Views (receivers, ...) of `slots` (S, ...) for each part of each chunk."""
+        views = iter(slots.split([part.receivers for c in self.chunks for part in c.parts]))
+        return [[next(views) for _ in chunk.parts] for chunk in self.chunks]
 
     def by_block(self, slots: Tensor) -> list[Tensor]:
-        """Slots (S, ...) as (b, P, ...) for each block; no copies."""
+        """Views (b, P, ...) of `slots` (S, ...) for each block."""
         shapes = [block.index.shape for block in self.layout.blocks]
         blocks = slots.split([jets * length for jets, length in shapes])
         return [x.view(*p, *x.shape[1:]) for x, p in zip(blocks, shapes, strict=True)]
 
     def pairs_by_block(self, pairs: Tensor) -> list[Tensor]:
-        """Pairs (M, ...) as (b, P, P, ...) for each block; no copies."""
+        """Views (b, P, P, ...) of `pairs` (M, ...) for each block."""
         shapes = [(*block.index.shape, block.index.shape[1]) for block in self.layout.blocks]
         blocks = pairs.split([math.prod(shape) for shape in shapes])
         return [x.view(*p, *x.shape[1:]) for x, p in zip(blocks, shapes, strict=True)]
 
 
-def _chunks(shapes: Sequence[Sequence[int]], limit: int) -> Iterator[Chunk]:
-    """As many jets as fit; of a jet that does not fit, equal parts of its receivers."""
+def _pair_chunks(shapes: Sequence[Sequence[int]], limit: int) -> Iterator[Chunk]:
+    """Divide the pairs of blocks of `shapes` (b, P) into chunks of at most `limit` pairs.
+
+    A chunk contains as many jets as fit. The receivers of a jet that does not fit are divided
+    equally among several chunks.
+    """
     parts: list[Part] = []
-    slot = size = 0  # next receiver; pairs of the chunk
+    slot = 0  # next receiver
+    size = 0  # pairs of the current chunk
     for jets, length in shapes:
-        most = max(1, limit // length)
-        rows = -(-length // -(-length // most))  # of a jet at a time, as equal as they can be
-        first, end = slot, slot + jets * length
+        max_rows = max(1, limit // length)
+        num_divisions = math.ceil(length / max_rows)
+        rows = math.ceil(length / num_divisions)  # receivers of a jet per part
+        first = slot
+        end = slot + jets * length
         while slot < end:
             jet = slot - (slot - first) % length
-            if rows == length:  # whole jets, as many as there is room for
+            if rows == length:  # whole jets
                 count = max(1, min((end - slot) // length, (limit - size) // length**2))
-                receivers, senders = count * length, slice(slot, slot + count * length)
+                receivers = count * length
+                senders = slice(slot, slot + receivers)
             else:
-                count, receivers = 1, min(rows, jet + length - slot)
+                count = 1
+                receivers = min(rows, jet + length - slot)
                 senders = slice(jet, jet + length)
             part = Part(count, length, receivers, senders)
             if parts and size + part.pairs > limit:
                 yield Chunk(tuple(parts))
-                parts, size = [], 0
+                parts = []
+                size = 0
                 continue
             parts.append(part)
-            slot, size = slot + receivers, size + part.pairs
+            slot += receivers
+            size += part.pairs
     if parts:
         yield Chunk(tuple(parts))

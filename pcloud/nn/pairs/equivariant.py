@@ -1,9 +1,12 @@
-"""All ordered pairs of particles of a jet as rows, and the maps between pairs that know no order.
+"""Ordered pairs of the particles of a jet, and permutation-equivariant linear maps between them.
 
-What can be made of a matrix x_ij without knowing how particles are numbered, linearly, is fifteen
-matrices: itself and its transpose; its diagonal, on the diagonal or along rows or columns; its row
-means, its column means, each along rows, along columns or on the diagonal; its trace and its mean,
-everywhere or on the diagonal.
+There are fifteen linear maps from a matrix x_ij to a matrix that are equivariant under permutations
+of the particles. Their results are
+
+- the matrix and its transpose;
+- the diagonal, placed on the diagonal, along rows or along columns;
+- the row means and the column means, each placed on the diagonal, along rows or along columns;
+- the trace and the mean, each placed everywhere or on the diagonal.
 """
 
 from __future__ import annotations
@@ -17,28 +20,31 @@ from torch.nn import functional as F
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import outside_transforms
 from pcloud.nn.numerics.precision import at_least_float32
-from pcloud.nn.pooling import mean_pool
+from pcloud.nn.pooling import mean_pool, sum_by_index
 
-__all__ = ["EquivariantLinear", "Pairs", "invariant_pool"]
+__all__ = ["TYPICAL_MULTIPLICITY", "EquivariantLinear", "Pairs", "invariant_pool"]
 
-_MAPS, _POOLED = 15, 10
-_USUAL = 49.0  # particles of an average top or QCD jet: means count as they are there
+TYPICAL_MULTIPLICITY = 49.0
+"""Particles of an average top or QCD jet; averages have weight 1 at this multiplicity."""
+
+_NUM_MAPS = 15
+_NUM_AVERAGES = 10  # maps that average over particles
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The E ordered pairs of the particles of every jet, those of a particle with itself included.
+    """The E ordered pairs of particles of the same jet, including a particle with itself.
 
     Attributes
     ----------
     layout : RaggedLayout
-        Of the N particles.
+        Layout of the N particles.
     first, second : Tensor, shape (E,)
-        Particles of each pair, sorted.
+        Indices of the particles of each pair, sorted.
     transpose : Tensor, shape (E,)
-        Row of the pair ``(second, first)``.
+        Index of the pair ``(second, first)``.
     diagonal : Tensor, shape (N,)
-        Row of the pair of each particle with itself.
+        Index of the pair of each particle with itself.
     """
 
     layout: RaggedLayout
@@ -51,9 +57,10 @@ class Pairs:
     @torch.compiler.disable
     @outside_transforms
     def of(cls, layout: RaggedLayout) -> Pairs:
-        """The pairs of these particles, without a synchronisation."""
+        """Pairs of the particles of `layout`, without synchronisation."""
         particle = torch.arange(layout.num_particles, device=layout.batch.device)
-        partners, offset = layout.counts[layout.batch], layout.ptr[layout.batch]
+        partners = layout.counts[layout.batch]
+        offset = layout.ptr[layout.batch]
         size = 2 * layout.num_pairs - layout.num_particles
         first = torch.repeat_interleave(particle, partners, output_size=size)
         row = partners.cumsum(0) - partners
@@ -70,17 +77,17 @@ class Pairs:
         return self._mean(x, self.second)
 
     def _mean(self, x: Tensor, index: Tensor) -> Tensor:
-        x = x.to(at_least_float32(x))
-        total = x.new_zeros(self.layout.num_particles, x.shape[1]).index_add(0, index, x)
+        total = sum_by_index(x.to(at_least_float32(x)), index, self.layout.num_particles)
         return total / self.layout.counts[self.layout.batch].unsqueeze(-1)
 
 
 class EquivariantLinear(nn.Module):
-    """The most general linear map of pairs to pairs that does not know the order of particles.
+    """Most general linear map of pairs to pairs that is equivariant under permutations.
 
-    A channel of the result is a sum over channels and the fifteen maps. Maps that average over
-    particles are weighted with a learnable power of their number, between a mean and a sum. Only
-    two of the maps take a product of matrices per pair; the others take one per particle or jet.
+    A channel of the result is a sum over the input channels and the fifteen maps. Maps that average
+    over particles are multiplied by a learnable power of the number of particles, which
+    interpolates between a mean and a sum. Only two of the maps need a matrix product per pair; the
+    others need one per particle or per jet.
 
     Parameters
     ----------
@@ -91,54 +98,59 @@ class EquivariantLinear(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        spread, width = _MAPS**-0.5, in_channels**-0.5
-        self.in_maps = nn.Parameter(spread * torch.randn(in_channels, _MAPS))
-        self.out_maps = nn.Parameter(spread * torch.randn(out_channels, _MAPS))
-        self.in_weight = nn.Parameter(width * torch.randn(in_channels, out_channels))
-        self.out_weight = nn.Parameter(width * torch.randn(in_channels, out_channels))
-        self.power = nn.Parameter(torch.rand(_POOLED, in_channels))
+        map_scale = _NUM_MAPS**-0.5
+        weight_scale = in_channels**-0.5
+        self.in_maps = nn.Parameter(map_scale * torch.randn(in_channels, _NUM_MAPS))
+        self.out_maps = nn.Parameter(map_scale * torch.randn(out_channels, _NUM_MAPS))
+        self.in_weight = nn.Parameter(weight_scale * torch.randn(in_channels, out_channels))
+        self.out_weight = nn.Parameter(weight_scale * torch.randn(in_channels, out_channels))
+        self.power = nn.Parameter(torch.rand(_NUM_AVERAGES, in_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.diagonal_bias = nn.Parameter(torch.zeros(out_channels))
 
     def weight(self) -> Tensor:
-        """One matrix (C', C) for each of the fifteen maps."""
-        a, b = self.in_maps.t().unsqueeze(1), self.out_maps.t().unsqueeze(2)
+        """Matrices (15, C', C), one for each map."""
+        a = self.in_maps.t().unsqueeze(1)
+        b = self.out_maps.t().unsqueeze(2)
         return a * self.in_weight.t() + b * self.out_weight.t()
 
     def forward(self, x: Tensor, pairs: Pairs) -> Tensor:
         """Pairs (E, C') from pairs ``x (E, C)``."""
-        weight, layout = self.weight(), pairs.layout
-        multiplicity = (layout.counts.clamp(min=1) / _USUAL).to(self.power).unsqueeze(-1)
-        by_jet = multiplicity ** self.power.unsqueeze(1)  # (10, B, C)
-        by_particle = by_jet[:6, layout.batch]  # (6, N, C)
+        weight = self.weight()
+        layout = pairs.layout
+        multiplicity = layout.counts.clamp(min=1) / TYPICAL_MULTIPLICITY
+        multiplicity = multiplicity.to(self.power).unsqueeze(-1)
+        jet_factors = multiplicity ** self.power.unsqueeze(1)  # (10, B, C)
+        particle_factors = jet_factors[:6, layout.batch]  # (6, N, C)
 
         diagonal = x[pairs.diagonal]
-        rows, columns = pairs.row_means(x), pairs.column_means(x)
-        trace, mean = mean_pool(diagonal, layout), mean_pool(rows, layout)
+        rows = pairs.row_means(x)
+        columns = pairs.column_means(x)
+        trace = mean_pool(diagonal, layout)
+        mean = mean_pool(rows, layout)
 
-        def means(i: int, row: int) -> Tensor:
-            """Row and column means through the maps `row` and `row` + 1."""
-            terms = F.linear(rows * by_particle[i], weight[row])
-            return terms + F.linear(columns * by_particle[i + 1], weight[row + 1])
+        def particle_terms(factor: int, m: int) -> Tensor:
+            """Row and column means, mapped by the weights `m` and `m` + 1."""
+            terms = F.linear(rows * particle_factors[factor], weight[m])
+            return terms + F.linear(columns * particle_factors[factor + 1], weight[m + 1])
 
-        def of_jet(i: int, row: int) -> Tensor:
-            """Trace and mean, likewise."""
-            terms = F.linear(trace * by_jet[i], weight[row])
-            return terms + F.linear(mean * by_jet[i + 1], weight[row + 1])
+        def jet_terms(factor: int, m: int) -> Tensor:
+            """Trace and mean, mapped by the weights `m` and `m` + 1."""
+            terms = F.linear(trace * jet_factors[factor], weight[m])
+            return terms + F.linear(mean * jet_factors[factor + 1], weight[m + 1])
 
-        along = (
-            F.linear(diagonal, weight[2]) + means(0, 3) + (of_jet(6, 5) + self.bias)[layout.batch]
-        )
-        across = F.linear(diagonal, weight[7]) + means(2, 8)
-        on = F.linear(diagonal, weight[10]) + means(4, 11)
-        on = on + (of_jet(8, 13) + self.diagonal_bias)[layout.batch]
+        along_rows = F.linear(diagonal, weight[2]) + particle_terms(0, 3)
+        along_rows = along_rows + (jet_terms(6, 5) + self.bias)[layout.batch]
+        along_columns = F.linear(diagonal, weight[7]) + particle_terms(2, 8)
+        on_diagonal = F.linear(diagonal, weight[10]) + particle_terms(4, 11)
+        on_diagonal = on_diagonal + (jet_terms(8, 13) + self.diagonal_bias)[layout.batch]
 
         out = F.linear(x, weight[0]) + F.linear(x[pairs.transpose], weight[1])
-        out = out + along[pairs.first] + across[pairs.second]
-        return out.index_add(0, pairs.diagonal, on.to(out.dtype))
+        out = out + along_rows[pairs.first] + along_columns[pairs.second]
+        return out.index_add(0, pairs.diagonal, on_diagonal.to(out.dtype))
 
 
 def invariant_pool(x: Tensor, pairs: Pairs) -> Tensor:
-    """What can be made of pairs ``x (E, C)`` without an order: mean and trace, (B, 2 C)."""
+    """Permutation-invariant pooling of pairs ``x (E, C)``: mean and trace, (B, 2 C)."""
     trace = mean_pool(x[pairs.diagonal], pairs.layout)
     return torch.cat([mean_pool(pairs.row_means(x), pairs.layout), trace], dim=1)

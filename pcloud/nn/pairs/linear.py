@@ -16,16 +16,20 @@ __all__ = ["PairLinear"]
 
 
 class PairLinear(nn.Module):
-    """Linear map of ``[h_i, h_j, e_ij]``, batch normalised over all pairs.
+    """Linear map of ``[h_i, h_j, e_ij]`` with batch normalisation over all pairs.
 
-    ``W1 h_i + W2 h_j + W3 e_ij``: two products of N rows in the place of one of N P rows. Mean and
-    variance over the pairs follow from sums over the particles, so that the normalisation, too, is
-    applied to the terms before they meet. All in float32 at least.
+    ``W1 h_i + W2 h_j + W3 e_ij``: two matrix products with N rows each replace one with N P rows.
+    Mean and variance over the pairs follow from sums over the particles, so that the normalisation
+    is applied to the terms before they are added. The precision is at least float32.
 
     Parameters
     ----------
-    channels, pair_channels, out_channels : int
-        Features per particle, per pair, and of the result.
+    channels : int
+        Features per particle.
+    pair_channels : int
+        Features per pair.
+    out_channels : int
+        Features of the result.
     """
 
     def __init__(self, channels: int, pair_channels: int, out_channels: int) -> None:
@@ -37,20 +41,23 @@ class PairLinear(nn.Module):
     def forward(
         self, h: Tensor, products: Tensor, pairs: PairBlocks
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The terms of the result ``receiver_i + sender_j + e_ij @ weight``.
+        """Terms of the result ``receiver_i + sender_j + e_ij @ weight``.
 
         Parameters
         ----------
         h : Tensor, shape (N, F)
             Features of the particles.
         products : Tensor, shape (M, E)
-            Features of the pairs, ``e_ij = e_ji``; anything finite where there is no pair.
+            Features of the pairs, symmetric in i and j; arbitrary finite values for empty slots.
         pairs : PairBlocks
+            Pairs of the particles.
 
         Returns
         -------
         receiver, sender : Tensor, shape (N, C)
+            Terms of the particles.
         weight : Tensor, shape (E, C)
+            Weights of the features of a pair.
         """
         with without_autocast(h):
             w1, w2, w3 = self.linear.weight.split(self.split, dim=1)
@@ -78,20 +85,24 @@ def _moments(
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance of ``receiver_i + sender_j + e_ij @ weight`` over `count` pairs.
 
-    Every term is brought to mean zero before it is squared, which keeps the digits of the variance.
+    The mean of each term is subtracted before it is squared, which makes the variance accurate.
     """
-    layout, products = pairs.layout, products * pairs.mask.unsqueeze(-1)
+    layout = pairs.layout
+    products = products * pairs.mask.unsqueeze(-1)
     others = (layout.counts - 1)[layout.batch].unsqueeze(-1).to(receiver.dtype)  # (N, 1)
     r_mean, s_mean = ((others * term).sum(0) / count for term in (receiver, sender))
-    r, s = receiver - r_mean, sender - s_mean
+    r = receiver - r_mean
+    s = sender - s_mean
 
     unit = torch.eye(len(weight), dtype=products.dtype, device=products.device)
     e_sum = sum_senders(products, unit.expand(len(pairs.source), -1, -1), pairs)
     e_sum = pairs.flatten(e_sum)  # (N, E), over the senders
-    e_mean, e_square = e_sum.sum(0) / count, products.t() @ products
-    e_sum, e_square = e_sum - others * e_mean, e_square / count - e_mean.outer(e_mean)
+    e_mean = e_sum.sum(0) / count
+    e_square = products.t() @ products
+    e_sum = e_sum - others * e_mean
+    e_square = e_square / count - e_mean.outer(e_mean)
 
-    # r_i s_j over pairs is that over all i and j of the jet, less that over i = j
+    # The sum of r_i s_j over pairs is the sum over all i and j of the jet, minus that over i = j.
     r_s = (sum_pool(r, layout) * sum_pool(s, layout)).sum(0) - (r * s).sum(0)
     cross = r_s + ((r + s) * (e_sum @ weight)).sum(0)  # because e_ij = e_ji
     squares = (others * (r.square() + s.square())).sum(0)

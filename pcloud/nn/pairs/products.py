@@ -1,8 +1,9 @@
-"""Products with the matrices of pairs: of every jet one of receivers by senders.
+"""Products of particles and pairs: scalar products of all pairs, and weighted sums over pairs.
 
-Each of the three functions is the derivative of the others, so that they have derivatives of any
-order. The fast pass writes the products of all dense blocks into one tensor; the plain formula
-concatenates them.
+The derivative of each of the three functions is given by the other two, so that derivatives of any
+order exist. The kernel writes the results of all dense blocks to one tensor; the plain formula, an
+`einsum` for each block, concatenates them. They are in the same module because the backward pass of
+each kernel calls the other two functions.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ __all__ = ["pairwise_dot", "sum_receivers", "sum_senders"]
 
 @torch.compiler.disable
 def pairwise_dot(receiver: Tensor, sender: Tensor, pairs: PairBlocks) -> Tensor:
-    """``r_i . s_jk`` of all pairs, (M, K), from ``receiver (S, D)`` and ``sender (S, K, D)``."""
+    """``r_i . s_jk`` for all pairs, (M, K), from ``receiver (S, D)`` and ``sender (S, K, D)``."""
     if kernel_allowed(receiver, sender):
-        return _OuterProduct.apply(receiver.contiguous(), sender.contiguous(), pairs)
+        return _PairwiseDot.apply(receiver.contiguous(), sender.contiguous(), pairs)
     blocks = _einsum(
         "bid,bjkd->bijk", pairs.by_block(receiver.contiguous()), pairs.by_block(sender.contiguous())
     )
@@ -55,7 +56,7 @@ def _einsum(equation: str, a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Ten
     return [torch.einsum(equation, x, y) for x, y in zip(a, b, strict=True)]
 
 
-class _OuterProduct(torch.autograd.Function):
+class _PairwiseDot(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, receiver: Tensor, sender: Tensor, pairs: PairBlocks) -> Tensor:
         ctx.save_for_backward(receiver, sender)
@@ -121,7 +122,7 @@ class _SumReceivers(torch.autograd.Function):
 def _blocks(
     pairs: PairBlocks, of_pairs: Tensor, receiver: Tensor, sender: Tensor
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Of every dense block ``(b, P, P K)``, ``(b, P, D)`` and ``(b, P K, D)``; no copies."""
-    flat = pairs.pairs_by_block(of_pairs), pairs.by_block(receiver), pairs.by_block(sender)
-    for weight, r, s in zip(*flat, strict=True):
+    """Views ``(b, P, P K)``, ``(b, P, D)`` and ``(b, P K, D)`` for each dense block."""
+    views = pairs.pairs_by_block(of_pairs), pairs.by_block(receiver), pairs.by_block(sender)
+    for weight, r, s in zip(*views, strict=True):
         yield weight.flatten(2), r, s.flatten(1, 2)

@@ -14,7 +14,7 @@ from pcloud.nn.numerics import chunks
 
 @pytest.fixture(autouse=True)
 def _many_chunks(monkeypatch):
-    monkeypatch.setattr(chunks, "_BYTES", 3000)
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 3000)
 
 
 def example(dropout: float = 0.0) -> tuple[FeedForward, torch.Tensor]:

@@ -15,7 +15,7 @@ from pcloud.nn.numerics import chunks
 
 @pytest.fixture(autouse=True)
 def _many_chunks(monkeypatch):
-    monkeypatch.setattr(chunks, "_BYTES", 3000)
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 3000)
 
 
 def example(dtype: torch.dtype = torch.float64) -> tuple[NormedMLP, torch.Tensor]:

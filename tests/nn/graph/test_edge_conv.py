@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pcloud.nn import EdgeBlock, EdgeConv, RaggedLayout, knn
-from pcloud.nn.graph import edge_mlp
+from pcloud.nn.graph import edge_conv_kernel
 
 pytestmark = pytest.mark.rounding
 
@@ -37,7 +37,7 @@ def example(channels=(8, 16, 12)):
 
 @pytest.fixture(params=[2**20, 3000], ids=["whole", "in chunks"], autouse=True)
 def chunk(request, monkeypatch):
-    monkeypatch.setattr(edge_mlp, "_CHUNK", request.param)
+    monkeypatch.setattr(edge_conv_kernel, "_CHUNK_BYTES", request.param)
 
 
 @pytest.mark.parametrize("smallest", [None, 0.0, 1e-6, 0.02])

@@ -245,9 +245,9 @@ def expected_neighbours(make, dim, dtype):
 @pytest.mark.parametrize("dim", [2, 9])
 def test_chunks_and_partitions_do_not_matter(monkeypatch, limit, make, dim):
     monkeypatch.setattr(keys_module, "_CHUNK_KEYS", limit)
-    monkeypatch.setattr(keys_module, "_CHUNK_ROWS", 3)
-    monkeypatch.setattr(keys_module, "_SORTED_KEYS", 20)  # the longer jet is parted, not sorted
-    monkeypatch.setattr(keys_module, "_MEASURED_PAIRS", 7)
+    monkeypatch.setattr(keys_module, "_MIN_CHUNK_ROWS", 3)
+    monkeypatch.setattr(keys_module, "_MAX_SORTED_KEYS", 20)  # the longer jet is partitioned first
+    monkeypatch.setattr(keys_module, "_CHUNK_PAIRS", 7)
     test_every_search_follows_the_rule(monkeypatch, by_keys, torch.float32, dim, make)
 
 

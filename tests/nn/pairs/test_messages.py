@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from pcloud.nn import RaggedLayout
 from pcloud.nn.numerics.derivatives import higher_derivatives
 from pcloud.nn.pairs import blocks as blocks_module
+from pcloud.nn.pairs import messages_kernel
 from pcloud.nn.pairs.blocks import PairBlocks
-from pcloud.nn.pairs.messages import PairMessages, messages, plain_messages
+from pcloud.nn.pairs.messages import PairMessages, plain_messages
 
 pytestmark = pytest.mark.rounding
+
+messages = partial(messages_kernel.messages, plain_messages)
 
 COUNTS = [40, 7, 6, 6, 1, 30]
 
@@ -42,7 +47,7 @@ def real(pairs, outputs):
 
 @pytest.mark.parametrize("limit", [1, 5, 40, 80, 10_000])
 def test_chunks_hold_every_pair_once(monkeypatch, limit):
-    monkeypatch.setattr(blocks_module, "_PAIRS_CPU", limit)
+    monkeypatch.setattr(blocks_module, "_CPU_CHUNK_PAIRS", limit)
     counts = [2, 40, 0, 37, 5, 1, 40, 40, 17]
     pairs = PairBlocks.of(layout_of(counts))
     jet = pairs.layout.batch[pairs.source]
@@ -75,7 +80,7 @@ def test_jets_of_one_length_are_worked_on_together():
 @pytest.mark.parametrize("weigh", [True, False])
 @pytest.mark.parametrize("limit", [5, 80, 10_000])
 def test_messages_in_chunks_are_those_written_plainly(monkeypatch, limit, weigh):
-    monkeypatch.setattr(blocks_module, "_PAIRS_CPU", limit)
+    monkeypatch.setattr(blocks_module, "_CPU_CHUNK_PAIRS", limit)
     pairs, tensors = arguments(weigh)
     ours = real(pairs, messages(pairs, *tensors))
     plain = real(pairs, plain_messages(pairs, *tensors))

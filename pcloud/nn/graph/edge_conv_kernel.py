@@ -1,9 +1,9 @@
-"""The message MLP of EdgeConv: mean over neighbours of a normalised MLP on every edge.
+"""Kernel of :class:`~pcloud.nn.graph.edge_conv.EdgeBlock`: mean of an MLP over the neighbours.
 
-A batch has k times more edges than particles, so this is where the time and the memory of a
-neighbour-graph network go. Written layer by layer, every edge tensor is written to memory and read
-again some ten times in a training step; here edges are worked on in chunks that stay in the cache,
-and only the pre-activations of all but the first layer are kept for the backward pass.
+A batch has k times more edges than particles, so most of the time and memory of a neighbour-graph
+network is spent here. The plain formula writes and reads every edge tensor about ten times per
+training step. This kernel processes the edges in chunks that fit into the cache, and stores only
+the pre-activations of the second and later layers for the backward pass.
 """
 
 from __future__ import annotations
@@ -18,18 +18,13 @@ from torch.nn import functional as F
 
 from pcloud.nn.layout import take_rows
 from pcloud.nn.numerics.batch_norm import folded, track
-from pcloud.nn.numerics.derivatives import first_derivative, kernel_allowed, through_relu
+from pcloud.nn.numerics.derivatives import first_derivative, through_relu
 from pcloud.nn.numerics.precision import at_least_float32, product_dtype, without_autocast
 
-__all__ = ["gather_neighbors", "mean_messages"]
+__all__ = ["mean_messages"]
 
-_DIVISOR = 1e-2  # a smaller factor of a normalisation would magnify rounding
-_CHUNK = 2**21  # bytes of an edge tensor worked on at a time on a CPU: second-level caches
-
-
-def gather_neighbors(x: Tensor, neighbors: Tensor) -> Tensor:
-    """Rows of ``x (N, F)`` at ``neighbors (N, k)``, shape (N, k, F); zeros where one is missing."""
-    return take_rows(F.pad(x, (0, 0, 0, 1)), neighbors)
+_MIN_DIVISOR = 1e-2  # dividing by a smaller scale of a normalisation would amplify rounding errors
+_CHUNK_BYTES = 2**21  # of an edge tensor processed at a time on a CPU: a second-level cache
 
 
 def mean_messages(
@@ -41,56 +36,35 @@ def mean_messages(
 ) -> Tensor:
     """Mean over neighbours j of ``relu(norm(... relu(norm(center_i + other_j)) ...))``.
 
-    There are two fast passes, both in chunks: one for training, with its own backward pass, and one
-    for scoring without gradients, with the normalisations folded into the weights. Everything else
-    is computed by the plain formula.
+    In training, gradients are computed by a backward pass of its own. Without gradients, the
+    normalisations are folded into the weights.
 
     Parameters
     ----------
     center, other : Tensor, shape (N, C)
-        What a particle contributes to its own messages and to those of its neighbours.
+        Terms of each particle in its own messages and in those of its neighbours.
     neighbors : Tensor, shape (N, k)
         Particle indices; `N` for a missing neighbour, which contributes zero.
     linears : sequence of nn.Linear
-        The maps after the first normalisation, without bias.
+        Linear maps after the first normalisation, without bias.
     norms : sequence of nn.BatchNorm1d
-        One more than `linears`; statistics run over all N k edges.
+        Batch normalisations over all N k edges, one more than `linears`, for which
+        :func:`~pcloud.nn.numerics.batch_norm.same_mode` is true.
 
     Returns
     -------
     Tensor, shape (N, C')
     """
-    modes = {norm.training for norm in norms}  # both, where some are frozen
-    training = True in modes
-    if not kernel_allowed(center, other, neighbors):
-        return _plain(center, other, neighbors, linears, norms)
-    if modes == {True} and torch.is_grad_enabled():
+    if torch.is_grad_enabled():
         return _train(center, other, neighbors, linears, norms)
-    if training or torch.is_grad_enabled():
-        return _plain(center, other, neighbors, linears, norms)
     return _infer(center, other, neighbors, linears, norms)
 
 
-def _plain(
-    center: Tensor,
-    other: Tensor,
-    neighbors: Tensor,
-    linears: Sequence[nn.Linear],
-    norms: Sequence[nn.BatchNorm1d],
-) -> Tensor:
-    n, k = neighbors.shape
-    edges = center.unsqueeze(1) + gather_neighbors(other, neighbors)  # (N, k, C)
-    edges = F.relu(norms[0](edges.flatten(0, 1)))
-    for linear, norm in zip(linears, norms[1:], strict=True):
-        edges = F.relu(norm(linear(edges)))
-    return edges.view(n, k, -1).mean(1)
-
-
-def _chunks(particles: int, k: int, width: int, like: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Slices of particles and of their edges; one slice for all on an accelerator."""
+def _edge_chunks(particles: int, k: int, width: int, like: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Slices of particles and of their edges; a single slice on an accelerator."""
     step = particles
     if like.device.type == "cpu":
-        step = max(1, _CHUNK // (k * width * like.element_size()))
+        step = max(1, _CHUNK_BYTES // (k * width * like.element_size()))
     for start in range(0, particles, step):
         stop = min(start + step, particles)
         yield slice(start, stop), slice(start * k, stop * k)
@@ -104,35 +78,38 @@ def _infer(
     linears: Sequence[nn.Linear],
     norms: Sequence[nn.BatchNorm1d],
 ) -> Tensor:
-    """With running statistics, each normalisation folded into the map before it.
+    """Forward pass with running statistics, each normalisation folded into the map before it.
 
-    What it adds to a layer need not be added to every edge: ``relu(z + b) = max(z, -b) + b``, and
-    the ``b`` behind goes through the next map, and in the end into the sum.
+    The bias of a layer is not added to every edge: ``relu(z + b) = max(z, -b) + b``. The bias after
+    the maximum is propagated through the next linear map, and added once to the mean at the end.
     """
-    (n, k), dtype = neighbors.shape, product_dtype(center)
+    n, k = neighbors.shape
+    dtype = product_dtype(center)
     scale, shift = folded(norms[0])
     center = (center * scale + shift).to(dtype)
     other = F.pad(other * scale, (0, 0, 0, 1)).to(dtype)
-    maps, left = [], torch.zeros_like(shift)  # what has been left out
+    bias = torch.zeros_like(shift)  # not yet added
+    maps = []
     for linear, (scale, shift) in zip(linears, map(folded, norms[1:]), strict=True):
         weight = linear.weight.t() * scale
-        left = shift + left @ weight
-        maps.append((weight.to(dtype), -left.to(dtype)))
+        bias = shift + bias @ weight
+        maps.append((weight.to(dtype), -bias.to(dtype)))
     widths = [norm.num_features for norm in norms]
-    out = left.new_empty(n, widths[-1])
-    chunks = list(_chunks(n, k, max(widths), center))
-    most = max((edges.stop - edges.start for _, edges in chunks), default=0)
-    memory = [center.new_empty(most * max(widths)) for _ in range(2)]  # of a layer and the next
+    out = bias.new_empty(n, widths[-1])
+    chunks = list(_edge_chunks(n, k, max(widths), center))
+    max_edges = max((edges.stop - edges.start for _, edges in chunks), default=0)
+    # Layers alternate between two buffers: one for the input, one for the output.
+    buffers = [center.new_empty(max_edges * max(widths)) for _ in range(2)]
     for particles, edges in chunks:
         size = edges.stop - edges.start
-        z = [memory[i % 2][: size * width].view(size, width) for i, width in enumerate(widths)]
+        z = [buffers[i % 2][: size * width].view(size, width) for i, width in enumerate(widths)]
         torch.index_select(other, 0, neighbors[particles].flatten(), out=z[0])
         z[0].view(-1, k, widths[0]).add_(center[particles].unsqueeze(1))
         z[0].relu_()
-        for (weight, least), below, here in zip(maps, z, z[1:], strict=False):
-            torch.maximum(torch.mm(below, weight, out=here), least, out=here)
+        for (weight, minimum), before, after in zip(maps, z, z[1:], strict=False):
+            torch.maximum(torch.mm(before, weight, out=after), minimum, out=after)
         torch.sum(z[-1].view(-1, k, widths[-1]), 1, dtype=out.dtype, out=out[particles])
-    return out.div_(k).add_(left)
+    return out.div_(k).add_(bias)
 
 
 def _train(
@@ -142,6 +119,7 @@ def _train(
     linears: Sequence[nn.Linear],
     norms: Sequence[nn.BatchNorm1d],
 ) -> Tensor:
+    """Forward pass with batch statistics; updates the running ones."""
     parameters = [
         *(n.weight for n in norms),
         *(n.bias for n in norms),
@@ -157,10 +135,11 @@ def _train(
 
 @dataclass
 class _Layers:
-    """Pre-activations ``z`` of all edges, layer by layer, and what turns them into activations.
+    """Pre-activations ``z`` of all edges for each layer, and the coefficients of the activations.
 
-    Of layer 0 ``z`` is ``center_i + other_j``, both normalised per particle beforehand, and never
-    stored. The hidden layer is ``relu(weight * (z - mean) * rstd + bias) = relu(gain z + shift)``.
+    ``z`` of layer 0 is ``center_i + other_j``, both normalised per particle beforehand. It is
+    computed when it is needed and never stored. The hidden layer is
+    ``relu(weight * (z - mean) * rstd + bias) = relu(gain z + shift)``.
     """
 
     center: Tensor  # (N, C)
@@ -170,7 +149,7 @@ class _Layers:
     gain: Sequence[Tensor]  # (C,) each
     shift: Sequence[Tensor]
 
-    def pre(self, layer: int, particles: slice, edges: slice) -> Tensor:
+    def pre_activation(self, layer: int, particles: slice, edges: slice) -> Tensor:
         if layer > 0:
             return self.z[layer - 1][edges]
         z = take_rows(self.other, self.neighbors[particles])
@@ -182,16 +161,17 @@ class _Layers:
     def chunks(self) -> Iterator[tuple[slice, slice]]:
         width = max(len(gain) for gain in self.gain)
         n, k = self.neighbors.shape
-        return _chunks(n, k, width, self.center)
+        return _edge_chunks(n, k, width, self.center)
 
 
 class _MeanMessages(torch.autograd.Function):
     """The training pass, with batch statistics.
 
-    The gradient before a batch normalisation is an affine function of the gradient ``dy`` behind
-    it and of ``z``, ``dz = gain dy + p z + q``, where `p` and `q` follow from the sums of ``dy``
-    and of ``dy h`` over all edges, with the hidden layer ``h``. Each pass over the edges collects
-    the first for the next one; the second is, per channel, the sum of ``weight * d_weight``.
+    Let ``z`` be the input of a batch normalisation, ``dy`` the gradient of its output and ``h`` the
+    hidden layer. The gradient of the input is ``dz = gain dy + p z + q``, where `p` and `q` follow
+    from the sums of ``dy`` and ``dy h`` over all edges. Each pass over the edges accumulates the
+    sum of ``dy`` for the next pass. The sum of ``dy h`` is the sum of ``weight * d_weight`` over
+    the outputs of the next linear map.
     """
 
     @staticmethod
@@ -206,10 +186,15 @@ class _MeanMessages(torch.autograd.Function):
         depth = len(eps)
         scales, biases, weights = _split(parameters, depth)
         center, other, mean, var = _normalized(center, other, neighbors, eps[0])
-        statistics, rstd0 = [mean, var], (var + eps[0]).rsqrt()
-        net = _Layers(center, other, neighbors, z := [], gain := [scales[0]], shift := [biases[0]])
-        # layer 0 is in units in which its mean is 0 and its deviation 1
-        means, rstds = [torch.zeros_like(mean)], [torch.ones_like(var)]
+        statistics = [mean, var]
+        rstd0 = (var + eps[0]).rsqrt()
+        z: list[Tensor] = []
+        gain = [scales[0]]
+        shift = [biases[0]]
+        net = _Layers(center, other, neighbors, z, gain, shift)
+        # Layer 0 is already scaled to mean 0 and standard deviation 1.
+        means = [torch.zeros_like(mean)]
+        rstds = [torch.ones_like(var)]
 
         for layer, weight in enumerate(weights, 1):
             edges, offset, mean, var = _linear(net, layer - 1, weight)
@@ -241,25 +226,25 @@ class _MeanMessages(torch.autograd.Function):
         net = _Layers(center, other, neighbors, z, gain, shift)
 
         d_scales, d_biases, d_weights = [], [], []
-        dy, total = _through_mean(net, depth - 1, grad)
-        along = (grad * out).sum(0, dtype=total.dtype)
+        dy, d_bias = _mean_gradient(net, depth - 1, grad)
+        dy_h = (grad * out).sum(0, dtype=d_bias.dtype)
         for layer in range(depth - 1, -1, -1):
-            # A hidden layer is h = gain (z - mean) + bias wherever dy is not zero.
-            d_bias, centred = total, along - biases[layer] * total  # sum of dy gain (z - mean)
-            if _divides(scales[layer]):
+            # h = gain (z - mean) + bias wherever dy is not zero.
+            centred = dy_h - biases[layer] * d_bias  # sum of dy gain (z - mean)
+            if _can_divide_by(scales[layer]):
                 d_scale = centred / scales[layer]
             else:
-                d_scale = (_moment(net, layer, dy) - means[layer] * total) * rstds[layer]
+                d_scale = (_moment(net, layer, dy) - means[layer] * d_bias) * rstds[layer]
                 centred = scales[layer] * d_scale
+            d_scales.append(d_scale)
+            d_biases.append(d_bias)
             p = -rstds[layer].square() * centred / neighbors.numel()
             q = -gain[layer] * d_bias / neighbors.numel() - p * means[layer]
             if layer > 0:
-                dy, total, d_weight = _through_linear(net, layer, weights, dy, p, q)
-                along = (weights[layer - 1] * d_weight).sum(0)
+                dy, d_bias, d_weight = _linear_gradient(net, layer, weights, dy, p, q)
+                dy_h = (weights[layer - 1] * d_weight).sum(0)
                 d_weights.append(d_weight)
-            d_scales.append(d_scale)
-            d_biases.append(d_bias)
-        d_center, d_other = _to_particles(net, dy, p, q)
+        d_center, d_other = _particle_gradients(net, dy, p, q)
         return (
             (d_center * rstd0).to(center),
             (d_other * rstd0).to(other),
@@ -272,42 +257,59 @@ class _MeanMessages(torch.autograd.Function):
 
 
 def _split(parameters: Sequence[Tensor], depth: int) -> tuple[Sequence[Tensor], ...]:
-    """Scales and biases of the normalisations, weights of the linear maps."""
+    """Scales and biases of the normalisations, and weights of the linear maps."""
     return parameters[:depth], parameters[depth : 2 * depth], parameters[2 * depth :]
 
 
 def _normalized(center: Tensor, other: Tensor, neighbors: Tensor, eps: float) -> tuple[Tensor, ...]:
-    """`center` and `other` such that their sums over edges have mean 0 and deviation 1.
+    """Scale `center` and `other` so that ``center_i + other_j`` has mean 0 and deviation 1.
 
-    Mean and variance of the edges follow from sums per particle. In float64: the two parts of a
-    message largely cancel where neighbours are alike.
+    Mean and variance over the edges follow from sums per particle. They are computed in float64:
+    the two terms of a message nearly cancel where neighbours are similar.
+
+    Returns
+    -------
+    center : Tensor, shape (N, C)
+    other : Tensor, shape (N + 1, C)
+        The last row is that of a missing neighbour.
+    mean, var : Tensor, shape (C,)
     """
     n, k = neighbors.shape
-    c, o = center.double(), F.pad(other.double(), (0, 0, 0, 1))
+    c = center.double()
+    o = F.pad(other.double(), (0, 0, 0, 1))
     of_neighbors = F.embedding_bag(neighbors, o, mode="sum")  # (N, C)
     square = F.embedding_bag(neighbors, o.square(), mode="sum").sum(0)
-    c_mean, o_mean = c.mean(0), of_neighbors.mean(0) / k
+    c_mean = c.mean(0)
+    o_mean = of_neighbors.mean(0) / k
     c -= c_mean
     cross = (c * (of_neighbors - k * o_mean)).sum(0)
     var = (k * c.square().sum(0) + 2 * cross + square) / (n * k) - o_mean.square()
     rstd = (var + eps).rsqrt()
-    c, o = c * rstd, (o - o_mean) * rstd
+    c = c * rstd
+    o = (o - o_mean) * rstd
     statistics = (c_mean + o_mean, var)
     return c.to(center), o.to(other), *(s.to(at_least_float32(center)) for s in statistics)
 
 
 def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, ...]:
-    """The hidden `layer` times `weight`, less an offset, with mean and variance of the rest.
+    """Linear map of the hidden `layer`.
 
-    The offset, an estimate of the mean, keeps the digits of the variance; the normalisation does
-    not see it.
+    An estimate of the mean, `offset`, is subtracted, which makes the variance accurate. It has no
+    effect on the result of the normalisation.
+
+    Returns
+    -------
+    z : Tensor, shape (N k, C)
+    offset, mean, var : Tensor, shape (C,)
+        Mean and variance of `z`, that is after the subtraction.
     """
     weight = weight.t().to(net.center.dtype)
     z = net.center.new_empty(net.neighbors.numel(), weight.shape[1])
     total = torch.zeros(z.shape[1], dtype=at_least_float32(z), device=z.device)
-    square, offset = torch.zeros_like(total), torch.empty(0)
+    square = torch.zeros_like(total)
+    offset = torch.empty(0)
     for particles, edges in net.chunks():
-        h = net.hidden(layer, net.pre(layer, particles, edges))
+        h = net.hidden(layer, net.pre_activation(layer, particles, edges))
         if edges.start == 0:
             offset = h.mean(0) @ weight
         torch.addmm(-offset, h, weight, out=z[edges])
@@ -318,66 +320,79 @@ def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, ...]:
 
 
 def _mean_over_neighbors(net: _Layers, layer: int) -> Tensor:
+    """Mean (N, C) of the hidden `layer` over the neighbours."""
     n, k = net.neighbors.shape
     out = net.center.new_empty(n, len(net.gain[layer]))
     for particles, edges in net.chunks():
-        h = net.hidden(layer, net.pre(layer, particles, edges))
+        h = net.hidden(layer, net.pre_activation(layer, particles, edges))
         out[particles] = h.view(-1, k, h.shape[1]).mean(1)
     return out
 
 
-def _divides(scale: Tensor) -> bool:
-    """Whether one may divide by a `scale` (C,); not on an accelerator, which would have to wait."""
-    return scale.device.type == "cpu" and bool((scale.abs() > _DIVISOR).all())
+def _can_divide_by(scale: Tensor) -> bool:
+    """True if `scale` (C,) is known to be far from 0; on an accelerator, looking would block."""
+    return scale.device.type == "cpu" and bool((scale.abs() > _MIN_DIVISOR).all())
 
 
 def _moment(net: _Layers, layer: int, dy: Tensor) -> Tensor:
     """Sum over edges of ``dy z``."""
     total = torch.zeros_like(net.gain[layer])
     for particles, edges in net.chunks():
-        total += (dy[edges] * net.pre(layer, particles, edges)).sum(0)
+        total += (dy[edges] * net.pre_activation(layer, particles, edges)).sum(0)
     return total
 
 
-def _through_mean(net: _Layers, layer: int, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient ``dy`` behind the last normalisation, with its sum over edges."""
+def _mean_gradient(net: _Layers, layer: int, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient ``dy`` of the output of the last normalisation, and its sum over edges."""
     k = net.neighbors.shape[1]
     dy = grad.new_empty(net.neighbors.numel(), grad.shape[1])
     total = torch.zeros_like(net.gain[layer])
     grad = (grad / k).unsqueeze(1)
     for particles, edges in net.chunks():
         d = dy[edges].view(-1, k, dy.shape[1])
-        h = net.hidden(layer, net.pre(layer, particles, edges)).view_as(d)
+        h = net.hidden(layer, net.pre_activation(layer, particles, edges)).view_as(d)
         through_relu(grad[particles].expand_as(d), h, d)
         total += dy[edges].sum(0)
     return dy, total
 
 
-def _through_linear(
+def _linear_gradient(
     net: _Layers, layer: int, weights: Sequence[Tensor], dy: Tensor, p: Tensor, q: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """From `dy` of `layer` to that of the layer before, its sum, and the gradient of the map."""
+    """Gradients of the linear map into `layer`, from `dy` of this layer.
+
+    `dy` is overwritten where the widths of the two layers are equal.
+
+    Returns
+    -------
+    dy : Tensor, shape (N k, C)
+        Gradient of the output of the normalisation one layer before.
+    total : Tensor, shape (C,)
+        Its sum over edges.
+    d_weight : Tensor, shape (C', C)
+    """
     weight = weights[layer - 1].to(dy.dtype)
     d_weight = torch.zeros_like(weight)
-    below = dy if weight.shape[0] == weight.shape[1] else dy.new_empty(len(dy), weight.shape[1])
+    before = dy if weight.shape[0] == weight.shape[1] else dy.new_empty(len(dy), weight.shape[1])
     total = torch.zeros_like(net.gain[layer - 1])
     for particles, edges in net.chunks():
-        dz = torch.addcmul(q, net.pre(layer, particles, edges), p)
+        dz = torch.addcmul(q, net.pre_activation(layer, particles, edges), p)
         dz = dz.addcmul_(dy[edges], net.gain[layer]).to(dy.dtype)
-        h = net.hidden(layer - 1, net.pre(layer - 1, particles, edges))
+        h = net.hidden(layer - 1, net.pre_activation(layer - 1, particles, edges))
         d_weight.addmm_(dz.t(), h)
-        d = below[edges]
+        d = before[edges]
         through_relu(torch.mm(dz, weight, out=d), h, d)
         total += d.sum(0)
-    return below, total, d_weight
+    return before, total, d_weight
 
 
-def _to_particles(net: _Layers, dy: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of `center` and `other`: sums of ``gain dy + p z + q`` over edges out and in."""
+def _particle_gradients(net: _Layers, dy: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of `center` and `other`: sums of ``gain dy + p z + q`` over the edges of each."""
     n, k = net.neighbors.shape
-    target, edge = net.neighbors.flatten().sort()  # edges in order of the particle they come from
-    start = torch.searchsorted(target, torch.arange(n + 2, device=target.device))
-    first, count = start[:-1], start.diff().unsqueeze(1)
+    source, edge = net.neighbors.flatten().sort()  # edges in order of their source
+    start = torch.searchsorted(source, torch.arange(n + 2, device=source.device))
+    first = start[:-1]
+    count = start.diff().unsqueeze(1)
     of_neighbors = F.embedding_bag(net.neighbors, net.other, mode="sum")
     of_centers = F.embedding_bag(edge // k, net.center, first, mode="sum")
     incoming = F.embedding_bag(edge, dy, first, mode="sum")
