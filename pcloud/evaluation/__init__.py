@@ -1,4 +1,4 @@
-"""How good a tagger is, with errors: arrays of labels and scores in, numbers out."""
+"""Performance of a tagger with statistical errors, from arrays of labels and scores."""
 
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.metrics import evaluate, evaluate_scores_file
