@@ -1,4 +1,4 @@
-"""How good a tagger is, with errors: arrays of labels and scores in, numbers out."""
+"""Performance of a tagger with statistical errors, from arrays of labels and scores."""
 
 from pcloud.evaluation.custom_metrics import list_metrics, register_metric
 from pcloud.evaluation.measured import Measured

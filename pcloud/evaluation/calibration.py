@@ -1,4 +1,7 @@
-"""Whether a score of 0.8 means that 80 % of such jets are signal: reliability and its measures."""
+"""Calibration: reliability diagrams, calibration errors and proper scores.
+
+A tagger is calibrated if 80 % of the jets with a score of 0.8 are signal, and so on for every score.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +21,29 @@ from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.table import EvaluationTable
 from pcloud.typing import Floats
 
-__all__ = ["Reliability", "measure_calibration", "probabilities", "top_label"]
+__all__ = [
+    "Reliability",
+    "calibration_of_scores",
+    "measure_calibration",
+    "probabilities",
+    "top_label",
+]
 
-_SMALLEST = 1e-300  # a probability below it counts as this in a logarithm
-_ONE_SIDED = 1.645  # standard errors to a one-sided limit at 95 %
+
+_MIN_PROBABILITY = 1e-300  # lower bound on probabilities in logarithms
+_ONE_SIDED_SIGMAS = 1.645  # standard errors to a one-sided limit at 95 %
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Predicted probabilities in bins, beside how often what they predict happened.
+    """Predicted probabilities and observed frequencies of an event, in bins of the prediction.
 
     Parameters
     ----------
     predicted : ndarray, shape (B,)
-        Probability of an event for each jet, such as "is signal".
+        Predicted probability of the event for each jet, such as "is signal".
     happened : ndarray of bool, shape (B,)
-        Whether it was so.
+        True for the jets for which the event happened.
     edges : ndarray, shape (K + 1,)
         Edges of the bins; the last one is closed on both sides.
     """
@@ -46,7 +56,10 @@ class Reliability:
     def of(
         cls, predicted: Floats, happened: NDArray[np.bool_], bins: int = 15, *, equal: str = "width"
     ) -> Reliability:
-        """Bins of equal width, or of equal counts with ``equal="counts"`` (fewer where scores tie)."""
+        """Use bins of equal width, or of equal counts with ``equal="counts"``.
+
+        There are fewer bins of equal counts where scores tie.
+        """
         if equal == "width":
             edges = np.linspace(0, 1, bins + 1)
         else:
@@ -57,7 +70,7 @@ class Reliability:
 
     @cached_property
     def bin(self) -> NDArray[np.integer]:
-        """Bin of each jet."""
+        """Index of the bin of each jet, (B,)."""
         return np.searchsorted(self.edges[1:-1], self.predicted, side="right")
 
     def sums(self, weights: NDArray[Any] | None = None) -> tuple[Floats, Floats, Floats]:
@@ -70,14 +83,15 @@ class Reliability:
         return number, predicted, happened
 
     def error(self, weights: NDArray[Any] | None = None) -> float:
-        """Expected calibration error: mean distance of prediction and frequency over jets."""
+        """Expected calibration error: mean over jets of abs(prediction - frequency) in the bin."""
         number, predicted, happened = self.sums(weights)
         return float(np.abs(predicted - happened).sum() / number.sum())
 
     def points(self) -> tuple[Floats, Floats, Floats]:
-        """Mean prediction, frequency and its errors (2, K) down and up in the bins that hold jets.
+        """Mean prediction, frequency, and errors (2, K) down and up, in the K bins with jets.
 
-        The errors reach to the ends of :func:`fraction_interval`: not 0 where all jets agree.
+        The errors reach to the ends of :func:`fraction_interval`. They are not 0 where the event
+        happened for none or for all jets of a bin.
         """
         number, predicted, happened = (s[self.sums()[0] > 0] for s in self.sums())
         frequency = happened / number
@@ -87,13 +101,14 @@ class Reliability:
     def mean_square(self) -> tuple[float, float]:
         """Mean squared distance of prediction and frequency without its bias, and its error.
 
-        Counting adds the variance of the frequency, ``f (1 - f) / n``, to the squared distance in
-        a bin. Its unbiased estimate is subtracted, so that the result is negative for half of
-        the samples of a calibrated tagger.
+        Counting noise adds the variance of the frequency, ``f (1 - f) / n``, to the squared
+        distance in a bin. The unbiased estimate of this variance is subtracted. The result is
+        therefore negative for about half of the samples of a calibrated tagger.
         """
         number, predicted, happened = (s[self.sums()[0] > 0] for s in self.sums())
-        mean, frequency = predicted / number, happened / number
-        # one jet alone has no variance of its own: that of its prediction
+        mean = predicted / number
+        frequency = happened / number
+        # one jet gives no estimate of the variance: use that of its predicted probability
         variance = np.where(
             number > 1,
             frequency * (1 - frequency) / np.maximum(number - 1, 1),
@@ -103,8 +118,8 @@ class Reliability:
         weight = number / number.sum()
         smooth = (happened + 0.5) / (number + 1)
         spread = smooth * (1 - smooth) / number
-        of_square = 4 * np.maximum(square, 0) * spread + 2 * spread**2
-        return float(weight @ square), math.sqrt(float(weight**2 @ of_square))
+        variance_of_square = 4 * np.maximum(square, 0) * spread + 2 * spread**2
+        return float(weight @ square), math.sqrt(float(weight**2 @ variance_of_square))
 
 
 def measure_calibration(
@@ -116,7 +131,7 @@ def measure_calibration(
     num_bootstrap: int = 200,
     seed: int = 0,
 ) -> EvaluationTable:
-    """Measure how far predicted probabilities can be taken at their word, with errors.
+    """Measure how well predicted probabilities agree with observed frequencies, with errors.
 
     Parameters
     ----------
@@ -127,44 +142,49 @@ def measure_calibration(
     classes : sequence of str, optional
         Names of the classes.
     bins : int, default 15
-        Bins of the calibration errors.
+        Number of bins of the calibration errors.
     num_bootstrap : int, default 200
-        Resamplings behind the errors of the calibration errors, and drawings of labels behind
+        Number of resamplings for the errors of the calibration errors, and of label drawings for
         ``ece_perfect``; at least 2.
     seed : int, default 0
-        Of both.
+        Seed of the resamplings and of the label drawings.
 
     Returns
     -------
     EvaluationTable
-        ``ece`` and ``ece_adaptive``, the expected calibration error in bins of equal width and of
-        equal counts: of the signal's probability for two classes, of the most probable class's
-        for more, where ``ece[<class>]`` takes each class's own; ``ece_perfect`` and
-        ``calibration_rms``, see Notes;
-        ``brier``, the mean squared distance from the truth, summed over classes if there are more
-        than two; ``log_loss``, the mean negative logarithm of the probability of the true class.
+        The table has these entries:
+
+        - ``ece`` and ``ece_adaptive``: expected calibration error in bins of equal width and of
+          equal counts. With two classes it is that of the probability of the second class, with
+          more that of the most probable class.
+        - ``ece[<class>]``: with more than two classes, that of the probability of each class.
+        - ``ece_perfect`` and ``calibration_rms``: see Notes.
+        - ``brier``: mean squared distance from the truth, summed over classes if there are more
+          than two.
+        - ``log_loss``: mean negative logarithm of the probability of the true class.
 
     Raises
     ------
     InputError
-        If the arrays cannot be used, or the scores are no probabilities.
+        If the arrays cannot be used, or the scores are not probabilities.
 
     Notes
     -----
-    **The calibration error is biased upwards**: it adds absolute values, so that counting noise
-    in a bin never cancels. Three numbers answer three questions:
+    **The calibration error is biased upwards**: it is a sum of absolute values, in which the
+    counting noise of the bins never cancels. Three numbers answer three questions:
 
-    - ``ece`` compares taggers on the same jets in the same bins. It overestimates.
-    - ``ece_perfect`` is what a perfectly calibrated tagger with these very scores would show on as
-      many jets (mean and spread over labels drawn from the scores). An ``ece`` above it by several
-      spreads says that there is miscalibration. Their difference does not say how much: noise
-      and miscalibration add about in quadrature, so that it underestimates.
-    - ``calibration_rms``, the root of the mean squared distance of prediction and frequency over
-      jets, in bins of equal counts, says how much: the variance that counting adds to each bin is
-      subtracted before the root (Kumar, Liang and Ma). It is a limit where nothing is left.
+    - ``ece`` compares taggers on the same jets in the same bins. It is an overestimate.
+    - ``ece_perfect`` is the ECE of a perfectly calibrated tagger with the same scores on as many
+      jets: mean and standard deviation over labels drawn from the scores. An ``ece`` several
+      standard deviations above it shows miscalibration. Their difference underestimates its size,
+      because noise and miscalibration add approximately in quadrature.
+    - ``calibration_rms`` is the size of the miscalibration: the root mean square distance of
+      prediction and frequency over jets, in bins of equal counts. The variance due to counting is
+      subtracted from each bin before the root is taken (Kumar, Liang and Ma). It is a limit where
+      the difference is not positive.
 
-    Bootstrap resamplings add their own noise to the bins and are centred higher still, so that
-    only their spread is used. They draw from all jets, the numbers of the classes vary too.
+    Bootstrap resamplings add noise of their own to the bins and have a larger mean. Only their
+    standard deviation is used. They draw from all jets, so that the class fractions vary too.
 
     References
     ----------
@@ -178,16 +198,23 @@ def measure_calibration(
     >>> print(table["brier"])
     0.062 ± 0.031
     """
+    sample = Scores.from_arrays(labels, scores, classes)
+    return calibration_of_scores(sample, bins=bins, num_bootstrap=num_bootstrap, seed=seed)
+
+
+def calibration_of_scores(
+    sample: Scores, *, bins: int = 15, num_bootstrap: int = 200, seed: int = 0
+) -> EvaluationTable:
+    """Measure as :func:`measure_calibration`, from `Scores` that are already checked."""
     if bins < 1 or num_bootstrap < 2:
         raise InputError(
             f"bins must be at least 1 and num_bootstrap at least 2, got {bins} and {num_bootstrap}"
         )
-    sample = Scores.from_arrays(labels, scores, classes)
     p = probabilities(sample)
     diagrams = _diagrams(p, sample, bins)
     spread = bootstrap(
         lambda w: np.array([d.error(w) for d in diagrams.values()]),
-        np.zeros_like(sample.labels),  # the mix of classes is part of what is measured
+        np.zeros_like(sample.labels),  # one class: the class fractions vary, too
         num_bootstrap,
         seed,
     ).std(axis=0, ddof=1)
@@ -205,9 +232,8 @@ def measure_calibration(
     }
     note = (
         f"{len(p):,} jets, {bins} bins. A perfectly calibrated tagger with these scores would "
-        f"show an ECE of {perfect}: the ECE is biased upwards, and only one that is clearly larger "
-        "is a sign of miscalibration. The RMS calibration error says how large it is, without "
-        "this bias."
+        f"have an ECE of {perfect}, because the ECE is biased upwards. Only a clearly larger ECE "
+        "is a sign of miscalibration. The RMS calibration error is its size without this bias."
     )
     settings = {"bins": bins, "num_bootstrap": num_bootstrap, "seed": seed}
     return EvaluationTable(entries, sample.classes, sample.counts.tolist(), settings, [note])
@@ -219,18 +245,20 @@ def probabilities(sample: Scores) -> Floats:
     Raises
     ------
     InputError
-        If the scores are no probabilities.
+        If the scores are not probabilities.
     """
     if not sample.are_probabilities:
-        raise InputError("calibration is about probabilities: these scores leave [0, 1]")
+        raise InputError(
+            "calibration needs probabilities, and some of these scores are not in [0, 1]"
+        )
     values = sample.values.astype(np.float64)
     return np.stack([1 - values, values], axis=1) if values.ndim == 1 else values
 
 
 def top_label(p: Floats, labels: NDArray[np.integer]) -> tuple[Floats, NDArray[np.bool_]]:
-    """The probability whose reliability is asked for, and whether it came true, (B,) each.
+    """Probability of a class, and a mask of the jets of that class, (B,) each.
 
-    Of two classes that of the second; of more that of the most probable one.
+    With two classes it is the second class, with more the most probable class of each jet.
     """
     if p.shape[1] == 2:
         return p[:, 1], labels == 1
@@ -250,7 +278,7 @@ def _diagrams(p: Floats, sample: Scores, bins: int) -> dict[str, Reliability]:
 
 
 def _perfect(diagram: Reliability, number: int, seed: int) -> Measured:
-    """Calibration error where every event happens with the probability predicted."""
+    """Calibration error where every event happens with its predicted probability."""
     generator = np.random.default_rng(seed)
     p = diagram.predicted
     drawn = [
@@ -267,17 +295,18 @@ def _root_mean_square(diagram: Reliability) -> Measured:
     """Root of the unbiased mean square, with the interval of the square."""
     square, error = diagram.mean_square()
     if square <= 0:
-        limit = math.sqrt(_ONE_SIDED * error)
+        limit = math.sqrt(_ONE_SIDED_SIGMAS * error)
         return Measured(limit, 0.0, "no miscalibration", limit="upper", low=0.0, high=limit)
-    low, high = math.sqrt(max(square - error, 0.0)), math.sqrt(square + error)
+    low = math.sqrt(max(square - error, 0.0))
+    high = math.sqrt(square + error)
     return Measured(math.sqrt(square), 0.0, "debiased", low=low, high=high)
 
 
 def _proper_scores(p: Floats, labels: NDArray[np.integer]) -> dict[str, Measured]:
-    """Brier score and log loss, means over jets, with the counting error of a mean."""
+    """Brier score and log loss: means over jets, with the counting error of a mean."""
     truth = np.eye(p.shape[1])[labels]
     brier = ((p - truth) ** 2).sum(axis=1) / (2 if p.shape[1] == 2 else 1)
-    loss = -np.log(np.maximum(p[np.arange(len(p)), labels], _SMALLEST))
+    loss = -np.log(np.maximum(p[np.arange(len(p)), labels], _MIN_PROBABILITY))
     return {
         name: Measured(float(v.mean()), counting_error(v / len(v), labels), "counting")
         for name, v in (("brier", brier), ("log_loss", loss))

@@ -1,10 +1,10 @@
-"""What ``pcloud calibrate`` leaves in a run folder: maps, thresholds and sets."""
+"""Stored calibration of a run: calibration maps, working points and conformal sets."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcloud.errors import InputError
-from pcloud.evaluation.calibration import measure_calibration, probabilities
+from pcloud.evaluation.calibration import calibration_of_scores, probabilities
 from pcloud.evaluation.calibration_maps import (
     CALIBRATIONS,
     CalibrationMap,
     calibration_from_dict,
-    fit_calibration,
+    calibration_map_of_scores,
 )
-from pcloud.evaluation.conformal import ConformalSets, fit_conformal
+from pcloud.evaluation.conformal import ConformalSets, conformal_sets_of_scores
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.table import describe
-from pcloud.evaluation.working_points import WorkingPoint, working_points
+from pcloud.evaluation.working_points import WorkingPoint, working_points_of_scores
 
 __all__ = ["CALIBRATION_FILE", "StoredCalibration", "read_calibration"]
 
@@ -34,24 +34,26 @@ _ALPHAS = (0.1, 0.05, 0.01)
 
 @dataclass(frozen=True)
 class StoredCalibration:
-    """Everything fitted on the validation jets of a run.
+    """Calibration maps, working points and conformal sets fitted on the validation jets of a run.
 
     Parameters
     ----------
     method : str
-        Name of the map that calibrated scores are made with.
+        Name of the map that gives the calibrated scores.
     maps : dict of str to CalibrationMap
-        All of them.
+        Fitted maps by name of the method.
     points : dict of str to list of WorkingPoint
-        Thresholds on the uncalibrated score of each signal class.
+        Working points of each signal class, on the uncalibrated score.
     sets : sequence of ConformalSets
-        On uncalibrated probabilities.
+        Conformal sets, on the uncalibrated probabilities.
     classes : sequence of str
         Names of the classes.
     jets : int
         Number of validation jets.
-    checkpoint, checksum : str, int
-        Which weights all this belongs to.
+    checkpoint : str
+        Name of the checkpoint whose scores were used.
+    checksum : int
+        Checksum of its weights.
     """
 
     method: str
@@ -67,20 +69,17 @@ class StoredCalibration:
     def fit(
         cls, sample: Scores, method: str, *, checkpoint: str, checksum: int
     ) -> StoredCalibration:
-        """Fit all maps, thresholds and sets on validation jets; `method` is the map to use."""
-        p = probabilities(sample)
-        chosen = fit_calibration(sample.labels, p, method)  # an unknown name is said at once
+        """Fit all maps, working points and sets on validation jets; `method` is the map to use."""
+        sample = replace(sample, values=probabilities(sample))
+        chosen = calibration_map_of_scores(sample, method)  # an unknown name is refused first
         maps = {
-            name: chosen if name == method else fit_calibration(sample.labels, p, name)
+            name: chosen if name == method else calibration_map_of_scores(sample, name)
             for name in CALIBRATIONS
         }
         signals = sample.classes[1:] if len(sample.classes) == 2 else sample.classes
         present = [name for name in signals if sample.counts[sample.index(name)] > 1]
-        points = {
-            name: working_points(sample.labels, p, classes=sample.classes, signal=name)
-            for name in present
-        }
-        sets = [fit_conformal(sample.labels, p, alpha) for alpha in _ALPHAS]
+        points = {name: working_points_of_scores(sample, signal=name) for name in present}
+        sets = [conformal_sets_of_scores(sample, alpha) for alpha in _ALPHAS]
         jets = len(sample.labels)
         return cls(method, maps, points, sets, sample.classes, jets, checkpoint, checksum)
 
@@ -102,23 +101,23 @@ class StoredCalibration:
         return path
 
     def comparison(self, sample: Scores, **options: Any) -> list[list[str]]:
-        """Rows with the calibration of test jets without a map and with each."""
+        """Rows with the calibration of test jets without a map and with each map."""
         p = probabilities(sample)
-        tables = {"none": measure_calibration(sample.labels, p, classes=self.classes, **options)}
-        for name, fitted in self.maps.items():
-            tables[name] = measure_calibration(
-                sample.labels, fitted(p), classes=self.classes, **options
-            )
+        mapped = {"none": p} | {name: fitted(p) for name, fitted in self.maps.items()}
+        tables = {
+            name: calibration_of_scores(replace(sample, values=values), **options)
+            for name, values in mapped.items()
+        }
         names = [name for name in tables["none"] if "[" not in name]
         used = [f"{name}*" if name == self.method else name for name in tables]
         rows = [[describe(name), *(str(t[name]) for t in tables.values())] for name in names]
         return [["scaling", *used], *rows]
 
     def thresholds(self, sample: Scores) -> list[list[str]]:
-        """Rows with the thresholds, what should pass them, and what does of the test jets.
+        """Rows with the thresholds, the expected rates and the rates of the test jets.
 
-        What should pass has the error that the validation jets leave, what does pass that of the
-        test jets alone: the two are to be compared with both.
+        The expected rates have the errors of the validation jets, the others the errors of the
+        test jets. A comparison of the two has to include both errors.
         """
         rows = [["", "threshold", "efficiency", "of test jets", "mistag rate", "of test jets"]]
         p = probabilities(sample)
@@ -138,7 +137,7 @@ class StoredCalibration:
 
     def coverage(self, sample: Scores) -> list[list[str]]:
         """Rows with the coverage and size of the sets of the test jets."""
-        rows = [["wanted coverage", "coverage", "classes in the set", "empty sets"]]
+        rows = [["requested coverage", "coverage", "classes in the set", "empty sets"]]
         p = probabilities(sample)
         for sets in self.sets:
             inside = sets(p)
@@ -164,7 +163,7 @@ def read_calibration(folder: str | Path) -> StoredCalibration:
     Raises
     ------
     InputError
-        If it is not there, or not what ``pcloud calibrate`` writes.
+        If the file does not exist, or was not written by ``pcloud calibrate``.
     """
     path = Path(folder) / CALIBRATION_FILE
     if not path.exists():

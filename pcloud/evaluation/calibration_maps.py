@@ -1,4 +1,4 @@
-"""Maps from a network's probabilities to calibrated ones: temperature, vector, isotonic scaling."""
+"""Calibration maps of probabilities: temperature, vector and isotonic scaling."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp, softmax
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.calibration import probabilities
@@ -22,15 +23,18 @@ __all__ = [
     "Isotonic",
     "Scaling",
     "calibration_from_dict",
+    "calibration_map_of_scores",
     "fit_calibration",
     "fit_isotonic",
     "fit_temperature",
     "fit_vector",
 ]
 
-_SMALLEST = 1e-300  # a probability below it counts as this in a logarithm
-_RIDGE = 1e-3  # keeps a fit finite where a class is predicted without a failure; nothing else
-_WEIGHT_RANGE = (1e-6, 1e6)  # of an inverse temperature
+
+_MIN_PROBABILITY = 1e-300  # lower bound on probabilities in logarithms
+_RIDGE = 1e-3  # keeps the fit finite where no jet of a class is misclassified
+_WEIGHT_RANGE = (1e-6, 1e6)  # range of the inverse temperature
+_MAX_NEWTON_STEPS = 200
 
 
 class CalibrationMap(ABC):
@@ -42,7 +46,7 @@ class CalibrationMap(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """What was fitted, in a few words."""
+        """Fitted parameters in a few words."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -56,8 +60,9 @@ class Scaling(CalibrationMap):
     Parameters
     ----------
     weights, biases : tuple of float
-        A number per class. Equal weights are an inverse temperature and leave the order of jets
-        and the most probable class as they are; log-sum-exp becomes the maximum as they grow.
+        One number per class. If the weights are equal and the biases 0, the weight is an inverse
+        temperature: the most probable class of each jet and, for two classes, the order of the
+        jets do not change.
     errors : tuple of float
         Standard errors of the weights, from the curvature of the likelihood.
     """
@@ -68,25 +73,29 @@ class Scaling(CalibrationMap):
 
     def __call__(self, p: Floats) -> Floats:
         """Calibrated probabilities (B, C)."""
-        return _softmax(_log(p) * np.array(self.weights) + np.array(self.biases))
+        return softmax(_log(p) * np.array(self.weights) + np.array(self.biases), axis=1)
 
     def describe(self) -> str:
-        """The weights, or the inverse temperature."""
+        """Inverse temperature, or the weights."""
         pairs = zip(self.weights, self.errors, strict=True)
         if len(set(self.weights)) == 1 and not any(self.biases):
             return f"inverse temperature {Measured(self.weights[0], self.errors[0])}"
         return "weights " + ", ".join(str(Measured(w, e)) for w, e in pairs)
 
+    def __repr__(self) -> str:
+        """Kind and parameters."""
+        return f"Scaling({self.describe()})"
+
 
 @dataclass(frozen=True)
 class Isotonic(CalibrationMap):
-    """A rising step function for each class, normalised over classes if there are several.
+    """Monotonic function of the probability of each class, normalised over the classes.
 
     Parameters
     ----------
     knots : tuple of (tuple of float, tuple of float)
-        Probabilities and what they are mapped to, linear between them: one pair for the second of
-        two classes, or one for each class.
+        Probabilities before and after the map, interpolated linearly: one pair for the second of
+        two classes, or one pair for each class.
     """
 
     knots: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
@@ -101,16 +110,21 @@ class Isotonic(CalibrationMap):
         return mapped / mapped.sum(axis=1, keepdims=True)
 
     def describe(self) -> str:
-        """How many steps."""
+        """Number of knots."""
         return f"{' + '.join(str(len(x)) for x, _ in self.knots)} knots"
+
+    def __repr__(self) -> str:
+        """Kind and number of knots."""
+        return f"Isotonic({self.describe()})"
 
 
 def fit_temperature(p: Floats, labels: NDArray[np.integer]) -> Scaling:
-    """Temperature scaling: one inverse temperature, by maximum likelihood.
+    """Fit one inverse temperature by maximum likelihood.
 
-    The loss is convex in it, so that its slope has one root, which is bracketed and found whatever
-    the scores: where all are saturated the loss has no curvature at 1 for a Newton step. It stays
-    positive: scores that are worse than chance become equal for all classes.
+    The loss is convex in the inverse temperature, so that its slope has one root. The root is
+    bracketed, because a Newton step fails where all scores are saturated and the loss has no
+    curvature at 1. The inverse temperature is positive: probabilities that are worse than chance
+    become nearly equal for all classes.
 
     References
     ----------
@@ -124,7 +138,7 @@ def fit_temperature(p: Floats, labels: NDArray[np.integer]) -> Scaling:
 
     def slope(log_weight: float) -> float:
         weight = np.exp(log_weight)
-        mean_logs = (_softmax(weight * logs) * logs).sum(axis=1)
+        mean_logs = (softmax(weight * logs, axis=1) * logs).sum(axis=1)
         return float((mean_logs - logs_of_truth).sum() + _RIDGE * (weight - 1))
 
     low, high = np.log(_WEIGHT_RANGE)
@@ -135,17 +149,18 @@ def fit_temperature(p: Floats, labels: NDArray[np.integer]) -> Scaling:
     else:
         best = brentq(slope, low, high, xtol=1e-12)
     weight = float(np.exp(best))
-    q = _softmax(weight * logs)
+    q = softmax(weight * logs, axis=1)
     curvature = float(((q * logs**2).sum(axis=1) - (q * logs).sum(axis=1) ** 2).sum()) + _RIDGE
     return Scaling((weight,) * classes, (0.0,) * classes, (curvature**-0.5,) * classes)
 
 
 def fit_vector(p: Floats, labels: NDArray[np.integer]) -> Scaling:
-    """Vector scaling: a weight and a bias per class, by maximum likelihood.
+    """Fit a weight and a bias per class by maximum likelihood (vector scaling).
 
-    It acts on the logarithms of the probabilities, not on logits, which the softmax knows up to a
-    constant only: for two classes this is beta calibration. The fit begins at the best temperature,
-    and stays close to it where the jets say nothing, as of a class that is absent.
+    The map acts on the logarithms of the probabilities. Logits would be ambiguous, since the
+    softmax does not change if a constant is added to all of them. For two classes this is beta
+    calibration. The fit starts from the best temperature. Parameters that the jets do not
+    constrain, such as those of an absent class, stay close to this start.
 
     References
     ----------
@@ -162,10 +177,10 @@ def fit_vector(p: Floats, labels: NDArray[np.integer]) -> Scaling:
 
 
 def fit_isotonic(p: Floats, labels: NDArray[np.integer]) -> Isotonic:
-    """Isotonic scaling: the monotonic function that fits best.
+    """Fit the monotonic function of least squares (isotonic regression).
 
-    It ties jets whose order the validation jets cannot tell. No jet is mapped closer to 0 or 1
-    than ``1 / (n + 2)``: n validation jets do not know more.
+    Jets whose order the validation jets do not support get the same probability. No probability
+    is closer to 0 or 1 than ``1 / (n + 2)``, the resolution of n validation jets.
 
     References
     ----------
@@ -173,10 +188,10 @@ def fit_isotonic(p: Floats, labels: NDArray[np.integer]) -> Isotonic:
     """
     from sklearn.isotonic import IsotonicRegression
 
-    least = 1 / (len(p) + 2)
+    bound = 1 / (len(p) + 2)
     knots = []
     for c in [1] if p.shape[1] == 2 else range(p.shape[1]):
-        fit = IsotonicRegression(y_min=least, y_max=1 - least).fit(p[:, c], labels == c)
+        fit = IsotonicRegression(y_min=bound, y_max=1 - bound).fit(p[:, c], labels == c)
         knots.append((tuple(fit.X_thresholds_.tolist()), tuple(fit.y_thresholds_.tolist())))
     return Isotonic(tuple(knots))
 
@@ -186,22 +201,22 @@ CALIBRATIONS: dict[str, Callable[[Floats, NDArray[np.integer]], CalibrationMap]]
     "vector": fit_vector,
     "isotonic": fit_isotonic,
 }
-"""The methods by name; each takes probabilities (B, C) and labels (B,)."""
+"""Calibration methods by name. Each takes probabilities (B, C) and labels (B,)."""
 
 
 def fit_calibration(
     labels: ArrayLike, scores: ArrayLike, method: str = "temperature"
 ) -> CalibrationMap:
-    """Fit a calibration on jets that the network was not trained on.
+    """Fit a calibration map on jets that were not used in the training.
 
     Parameters
     ----------
     labels : array_like of int, shape (B,)
         True class of each jet.
     scores : array_like, shape (B,) or (B, C)
-        Probabilities.
+        Probability of the second of two classes, or of each class.
     method : str
-        ``"temperature"``, ``"vector"`` or ``"isotonic"``.
+        Calibration method: ``"temperature"``, ``"vector"`` or ``"isotonic"``.
 
     Raises
     ------
@@ -216,14 +231,24 @@ def fit_calibration(
     >>> calibration(np.array([[0.2, 0.8]])).round(2)
     array([[0.26, 0.74]])
     """
+    return calibration_map_of_scores(Scores.from_arrays(labels, scores), method)
+
+
+def calibration_map_of_scores(sample: Scores, method: str = "temperature") -> CalibrationMap:
+    """Fit as :func:`fit_calibration`, from `Scores` that are already checked."""
     if method not in CALIBRATIONS:
         raise UnknownNameError("calibration", method, CALIBRATIONS)
-    sample = Scores.from_arrays(labels, scores)
     return CALIBRATIONS[method](probabilities(sample), sample.labels)
 
 
 def calibration_from_dict(values: dict[str, Any]) -> CalibrationMap:
-    """The map that :meth:`CalibrationMap.to_dict` described."""
+    """Inverse of :meth:`CalibrationMap.to_dict`.
+
+    Raises
+    ------
+    InputError
+        If the kind of map is unknown.
+    """
     kinds = {"Scaling": Scaling, "Isotonic": Isotonic}
     fields = {name: _tuples(value) for name, value in values.items() if name != "kind"}
     if values.get("kind") not in kinds:
@@ -236,31 +261,23 @@ def _tuples(value: Any) -> Any:
 
 
 def _log(p: Floats) -> Floats:
-    return np.log(np.maximum(p, _SMALLEST))
+    return np.log(np.maximum(p, _MIN_PROBABILITY))
 
 
-def _softmax(z: Floats) -> Floats:
-    z = np.exp(z - z.max(axis=1, keepdims=True))
-    return z / z.sum(axis=1, keepdims=True)
-
-
-def _minimise(
-    logs: Floats, truth: Floats, start: Floats, steps: int = 200
-) -> tuple[Floats, Floats]:
-    """Newton's method for weights and biases (2 C,), and their covariance: convex in both."""
+def _minimise(logs: Floats, truth: Floats, start: Floats) -> tuple[Floats, Floats]:
+    """Weights and biases (2 C,) by Newton's method, and their covariance: the loss is convex."""
 
     def loss(theta: Floats) -> float:
         w, b = np.split(theta, 2)
         z = logs * w + b
-        top = z.max(axis=1)
-        sums = np.log(np.exp(z - top[:, None]).sum(axis=1)) + top
         distance = theta - start
-        return float((sums - (z * truth).sum(axis=1)).sum() + _RIDGE / 2 * distance @ distance)
+        cross_entropy = logsumexp(z, axis=1) - (z * truth).sum(axis=1)
+        return float(cross_entropy.sum() + _RIDGE / 2 * distance @ distance)
 
     theta = start
-    for _ in range(steps):
+    for _ in range(_MAX_NEWTON_STEPS):
         w, b = np.split(theta, 2)
-        gradient, hessian = _derivatives(logs, _softmax(logs * w + b), truth)
+        gradient, hessian = _derivatives(logs, softmax(logs * w + b, axis=1), truth)
         gradient = gradient + _RIDGE * (theta - start)
         hessian = hessian + _RIDGE * np.eye(len(theta))
         step = np.linalg.solve(hessian, gradient)

@@ -1,4 +1,4 @@
-"""Sets of classes that hold the true one as often as wanted: split-conformal prediction."""
+"""Split-conformal prediction: sets of classes that contain the true one at a given rate."""
 
 from __future__ import annotations
 
@@ -11,53 +11,58 @@ from pcloud.errors import InputError
 from pcloud.evaluation.calibration import probabilities
 from pcloud.evaluation.scores import Scores
 
-__all__ = ["ConformalSets", "fit_conformal"]
+__all__ = ["ConformalSets", "conformal_sets_of_scores", "fit_conformal"]
 
 
 @dataclass(frozen=True)
 class ConformalSets:
-    """Sets of the classes whose probability is not too small.
+    """Prediction sets: all classes whose probability reaches a cut.
 
     Parameters
     ----------
     alpha : float
-        Wanted rate of failure.
+        Requested fraction of jets whose set does not contain the true class.
     cuts : tuple of float
-        Smallest probability with which each class is in the set; 0 where there were too few jets
-        to say so with this `alpha`.
+        Smallest probability with which each class is in the set. It is 0 where there were too few
+        jets for this `alpha`.
     """
 
     alpha: float
     cuts: tuple[float, ...]
 
     def __call__(self, scores: ArrayLike) -> NDArray[np.bool_]:
-        """Which classes are in the set of each jet, (B, C), from probabilities (B, C).
+        """Mask (B, C) of the classes in the set of each jet, from probabilities (B, C).
 
-        A set may be empty, where no class is likely, or hold all classes.
+        A set may be empty, where no class is likely, or contain all classes.
         """
         return np.asarray(scores) >= np.array(self.cuts)
+
+    def __repr__(self) -> str:
+        """Requested coverage and cuts."""
+        cuts = ", ".join(f"{cut:.4g}" for cut in self.cuts)
+        return f"ConformalSets(coverage {1 - self.alpha:.4g}, probability of at least {cuts})"
 
 
 def fit_conformal(
     labels: ArrayLike, scores: ArrayLike, alpha: float = 0.1, *, by_class: bool = False
 ) -> ConformalSets:
-    """Fit the sets on jets that neither training nor calibration have seen.
+    """Fit the cuts on jets that were used neither in the training nor for a calibration map.
 
-    If these and future jets are exchangeable, the set of a future jet holds its true class with a
-    probability of at least 1 - alpha, and at most ``1 - alpha + 1 / (n + 1)`` if no scores tie:
-    for any network, calibrated or not. It is an average over jets; with `by_class` it holds for
-    the jets of each class, whatever the mix of classes.
+    If these and future jets are exchangeable, the set of a future jet contains its true class with
+    a probability of at least 1 - alpha, and of at most ``1 - alpha + 1 / (n + 1)`` if no scores
+    tie. This holds for any network, calibrated or not. It is an average over all jets. With
+    `by_class` it holds for the jets of each class, for any class fractions.
 
     Parameters
     ----------
     labels : array_like of int, shape (n,)
         True class of each jet.
     scores : array_like, shape (n,) or (n, C)
-        Probabilities.
+        Probability of the second of two classes, or of each class.
     alpha : float
-        Wanted rate of failure.
+        Requested fraction of jets whose set does not contain the true class.
     by_class : bool
-        Whether each class has a cut of its own.
+        Use a separate cut for each class.
 
     Raises
     ------
@@ -75,9 +80,15 @@ def fit_conformal(
     >>> sets([[0.7, 0.3], [0.5, 0.5]]).tolist()
     [[True, False], [False, False]]
     """
+    return conformal_sets_of_scores(Scores.from_arrays(labels, scores), alpha, by_class=by_class)
+
+
+def conformal_sets_of_scores(
+    sample: Scores, alpha: float = 0.1, *, by_class: bool = False
+) -> ConformalSets:
+    """Fit as :func:`fit_conformal`, from `Scores` that are already checked."""
     if not 0 < alpha < 1:
         raise InputError(f"alpha must be between 0 and 1, got {alpha:g}")
-    sample = Scores.from_arrays(labels, scores)
     p = probabilities(sample)
     of_truth = p[np.arange(len(p)), sample.labels]
     if not by_class:
@@ -87,6 +98,6 @@ def fit_conformal(
 
 
 def _cut(of_truth: NDArray[np.floating], alpha: float) -> float:
-    """The k-th smallest probability of the truth, k = floor(alpha (n + 1)); 0 if k is 0."""
+    """k-th smallest probability of the true class, k = floor(alpha (n + 1)); 0 if k is 0."""
     k = int(np.floor(alpha * (len(of_truth) + 1) * (1 + 1e-12)))
     return float(np.sort(of_truth)[k - 1]) if k else 0.0

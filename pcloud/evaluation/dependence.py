@@ -12,26 +12,26 @@ from numpy.typing import ArrayLike, NDArray
 from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
-from pcloud.evaluation.tasks import binary_signal
-from pcloud.evaluation.working_points import working_points
-from pcloud.typing import Floats
+from pcloud.evaluation.tasks import signal_scores
+from pcloud.evaluation.working_points import efficiency_threshold
+from pcloud.html import html_table
 
-__all__ = ["Dependence", "measure_dependence", "signal_scores"]
+__all__ = ["Dependence", "dependence_of_scores", "measure_dependence"]
 
 
 @dataclass(frozen=True)
 class Dependence:
-    """What passes one cut in bins of an observable.
+    """Signal efficiency and mistag rate of one cut in bins of an observable.
 
     Parameters
     ----------
     observable : str
-        Its name.
+        Name of the observable.
     edges : sequence of float
-        Edges of the K bins, of equal numbers of jets.
+        Edges of the K bins, which hold equal numbers of jets.
     signal, background : sequence of Measured
-        The part of each that passes in each bin; None in a bin without jets of the kind. Where
-        none or all pass, a limit.
+        Fraction of the signal jets and of the background jets that pass in each bin. It is None
+        in a bin without such jets, and a limit where none or all of them pass.
     """
 
     observable: str
@@ -47,6 +47,23 @@ class Dependence:
             "signal": [None if m is None else m.to_dict() for m in self.signal],
             "background": [None if m is None else m.to_dict() for m in self.background],
         }
+
+    def rows(self) -> list[list[str]]:
+        """Rows of a table, one for each bin."""
+        rows = [[self.observable, "signal efficiency", "mistag rate"]]
+        bins = zip(self.edges[:-1], self.edges[1:], self.signal, self.background, strict=True)
+        for low, high, *rates in bins:
+            cells = ["" if rate is None else str(rate) for rate in rates]
+            rows.append([f"{low:.4g} to {high:.4g}", *cells])
+        return rows
+
+    def __repr__(self) -> str:
+        """Observable and range of the bins."""
+        bins = f"{len(self.signal)} bins from {self.edges[0]:.4g} to {self.edges[-1]:.4g}"
+        return f"Dependence of signal efficiency and mistag rate on {self.observable}: {bins}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), caption=repr(self))
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Dependence:
@@ -69,7 +86,9 @@ def measure_dependence(
     signal: str | int | None = None,
     background: str | int | None = None,
 ) -> list[Dependence]:
-    """Measure what passes the cut that keeps a part of all signal, in bins of observables.
+    """Measure signal efficiency and mistag rate of one cut in bins of observables.
+
+    The cut is the one with the given signal efficiency over all bins.
 
     Parameters
     ----------
@@ -78,13 +97,13 @@ def measure_dependence(
     scores : array_like, shape (B,) or (B, C)
         Score of the signal, or the probability of each class.
     observables : mapping of str to array_like, shape (B,)
-        Such as pT, mass and multiplicity.
+        Observables by name, such as pT, mass and multiplicity.
     efficiency : float
-        Part of the signal that passes, over all bins.
+        Signal efficiency of the cut, over all bins.
     bins : int
-        Bins with equal numbers of jets; fewer where values tie.
+        Number of bins with equal numbers of jets; fewer where values tie.
     classes, signal, background
-        As for :func:`pcloud.evaluate`; of more than two classes the signal must be named.
+        As for :func:`pcloud.evaluate`; with more than two classes the signal must be named.
 
     Returns
     -------
@@ -98,22 +117,34 @@ def measure_dependence(
 
     Notes
     -----
-    Errors are binomial, at the threshold of this sample; no bin where all jets pass claims to be
-    exact.
+    Errors are binomial, at the threshold of this sample. A bin in which all jets pass has a
+    limit, not an error of zero.
     """
+    sample = Scores.from_arrays(labels, scores, classes)
+    return dependence_of_scores(
+        sample,
+        observables,
+        efficiency=efficiency,
+        bins=bins,
+        signal=signal,
+        background=background,
+    )
+
+
+def dependence_of_scores(
+    sample: Scores,
+    observables: Mapping[str, ArrayLike],
+    *,
+    efficiency: float = 0.5,
+    bins: int = 8,
+    signal: str | int | None = None,
+    background: str | int | None = None,
+) -> list[Dependence]:
+    """Measure as :func:`measure_dependence`, from `Scores` that are already checked."""
     if bins < 1:
         raise InputError(f"bins must be at least 1, got {bins}")
-    sample = Scores.from_arrays(labels, scores, classes)
-    options: dict[str, Any] = {
-        "classes": sample.classes,
-        "signal": signal,
-        "background": background,
-    }
-    (point,) = working_points(
-        sample.labels, sample.values, efficiencies=[efficiency], mistag_rates=[], **options
-    )
     values, is_signal, is_background = signal_scores(sample, signal, background)
-    passed = values >= point.threshold.value
+    passed = values >= efficiency_threshold(values[is_signal], efficiency)
     found = []
     for name, column in observables.items():
         x = np.asarray(column, dtype=np.float64)
@@ -128,27 +159,6 @@ def measure_dependence(
         ]
         found.append(Dependence(name, edges.tolist(), *rates))
     return found
-
-
-def signal_scores(
-    sample: Scores, signal: str | int | None = None, background: str | int | None = None
-) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Score that ranks jets for the signal, and which jets are signal and background, (B,) each.
-
-    Raises
-    ------
-    InputError
-        If there are more than two classes and no signal is named.
-    """
-    if len(sample.classes) == 2:
-        target = binary_signal(sample, signal, background)
-        return sample.discriminant(target), sample.labels == target, sample.labels != target
-    if signal is None:
-        raise InputError(f"which of {', '.join(sample.classes)} is the signal?")
-    target = sample.index(signal)
-    against = None if background is None else sample.index(background)
-    others = sample.labels != target if against is None else sample.labels == against
-    return sample.discriminant(target, against), sample.labels == target, others
 
 
 def _rate(passed: NDArray[np.bool_]) -> Measured | None:

@@ -1,4 +1,4 @@
-"""The quantities of an evaluation: each knows its value, its influence and its limit."""
+"""Metrics of an evaluation, each with its value, its influence function and its limit."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Weights = NDArray[np.uint8]
 
 
 class Metric(ABC):
-    """A quantity estimated from the jets of a sample.
+    """Quantity estimated from the jets of a sample.
 
     Attributes
     ----------
     name : str
         Name in the table.
     method : str
-        Name of its counting error.
+        Name of the method of its counting error.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Metric(ABC):
 
     @abstractmethod
     def value(self, weights: Weights, counts: Sequence[Counts]) -> float:
-        """Value when jet i is taken ``weights[i]`` times, `counts` being those of the tasks."""
+        """Value if jet i occurs ``weights[i]`` times; `counts` are those of the tasks."""
 
     @abstractmethod
     def influence(self) -> Floats:
-        """First-order change of the value due to each jet, shape (B,)."""
+        """Influence function: first-order change of the value due to each jet, shape (B,)."""
 
     @abstractmethod
     def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
@@ -56,17 +56,17 @@ class Accuracy(Metric):
     method: str = "binomial"
 
     def value(self, weights: Weights, counts: Sequence[Counts]) -> float:
-        """Weighted fraction of jets that are right."""
+        """Weighted fraction of jets that are correctly classified."""
         return float(np.sum(weights, where=self.correct, dtype=np.int64)) / len(weights)
 
     def influence(self) -> Floats:
-        """One share of the total for each jet that is right."""
+        """``1 / B`` for each correctly classified jet, 0 for the others."""
         return self.correct / len(self.correct)
 
     def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
-        """Accuracy, or a limit if every jet is right or every jet wrong."""
-        passed, total = np.bincount(self.labels[self.correct]), np.bincount(self.labels)
-        passed = np.pad(passed, (0, len(total) - len(passed)))
+        """Accuracy, or a limit if all jets or no jets are correctly classified."""
+        total = np.bincount(self.labels)
+        passed = np.bincount(self.labels[self.correct], minlength=len(total))
         fraction = Measured.stratified_fraction(passed, total, self.method)
         return fraction if fraction.limit else replace(fraction, bootstrap=bootstrap)
 
@@ -81,25 +81,25 @@ class Area(Metric):
     method: str = "DeLong"
 
     def value(self, weights: Weights, counts: Sequence[Counts]) -> float:
-        """Share of well-ordered pairs."""
+        """Fraction of pairs in which the signal jet scores higher."""
         return counts[self.position].auc()
 
     def influence(self) -> Floats:
-        """DeLong's structural components."""
+        """Structural components of DeLong."""
         return self.task.ranking.auc_influence()
 
     def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
         """Area, or a limit if the classes do not overlap.
 
-        Of the smaller class's n jets, each makes a pair with one of the larger: n independent
-        pairs, each well ordered with a probability that is the area.
+        With n jets in the smaller class there are n independent pairs of a signal jet and a
+        background jet. The probability that the signal jet scores higher is the area.
         """
         return area_or_limit(value, error, bootstrap, self.method, self.task.smaller_class)
 
 
 @dataclass(frozen=True)
 class MacroArea(Metric):
-    """Mean area of several tasks, each class against the rest, each counting the same."""
+    """Unweighted mean area of several tasks, each class against the rest."""
 
     areas: Sequence[Area]
     name: str = "auc_ovr"
@@ -110,9 +110,9 @@ class MacroArea(Metric):
         return float(np.mean([area.value(weights, counts) for area in self.areas]))
 
     def influence(self) -> Floats:
-        """Mean of the influences: the areas share their jets, so they are correlated."""
+        """Mean of the influence functions, since the areas share their jets and are correlated."""
         total = self.areas[0].influence()
-        for area in self.areas[1:]:  # one at a time: each is as long as the sample
+        for area in self.areas[1:]:  # one at a time: each needs memory for the whole sample
             total = total + area.influence()
         return total / len(self.areas)
 
@@ -126,8 +126,8 @@ class MacroArea(Metric):
 class Rejection(Metric):
     """Inverse of the background efficiency at a signal efficiency.
 
-    Value, interval and limits are those of the background efficiency (`RocPoint`) up to the last
-    step. Only the bootstrap error is scaled by the derivative of the inverse.
+    Value, interval and limits are those of the background efficiency (`RocPoint`), inverted in the
+    last step. Only the bootstrap error is scaled by the derivative of the inverse.
     """
 
     task: Task
@@ -141,13 +141,13 @@ class Rejection(Metric):
         return float(counts[self.position].background_efficiency(np.array(self.efficiency)))
 
     def influence(self) -> Floats:
-        """Influence on the background efficiency."""
+        """Influence function of the background efficiency."""
         return self.task.ranking.background_efficiency_influence(self.efficiency)
 
     def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
-        """Rejection with the interval of `RocPoint`, or the limit that stands in its place.
+        """Rejection with the interval of `RocPoint`, or a limit instead.
 
-        The first-order `error` is not quoted: it fails where few jets are near the cut.
+        The first-order `error` is not used: it is wrong where few jets are near the cut.
         """
         efficiency = RocPoint(self.task.ranking.counts, self.efficiency).measured()
         found = _inverse(efficiency)
@@ -163,9 +163,10 @@ def task_estimates(task: Task, position: int, efficiencies: Sequence[float]) -> 
 
 
 def _inverse(efficiency: Measured) -> Measured:
-    """Rejection of a background efficiency: 1 / x of values and ends of intervals."""
+    """Rejection of a background efficiency: 1 / x of its value and of the ends of its intervals."""
     opposite: dict[str, Literal["lower", "upper"]] = {"lower": "upper", "upper": "lower"}
-    value, method = 1 / efficiency.value, efficiency.method
+    value = 1 / efficiency.value
+    method = efficiency.method
     limit = opposite[efficiency.limit] if efficiency.limit else None
     if efficiency.low95 is None:
         return Measured(value, 0.0, method, limit=limit)
@@ -177,12 +178,24 @@ def _inverse(efficiency: Measured) -> Measured:
 def area_or_limit(
     value: float, error: float, bootstrap: float | None, method: str, trials: int
 ) -> Measured:
-    """Area with its error, or a limit where none or all of `trials` independent pairs are right."""
+    """Area with its error, or a limit if it is 0 or 1.
+
+    Parameters
+    ----------
+    value, error : float
+        Area and its counting error.
+    bootstrap : float, optional
+        Bootstrap error of the area.
+    method : str
+        Name of the method of `error`.
+    trials : int
+        Number of independent pairs of a signal jet and a background jet.
+    """
     bound = zero_fraction_limit(trials)
     if value == 1:
         return Measured(1 - bound, 0.0, "no failure", limit="lower", low=1 - bound, high=1.0)
     if value == 0:
         return Measured(bound, 0.0, "no success", limit="upper", low=0.0, high=bound)
-    if not error > 0:  # none of these pairs is untied, so less than `bound` of all pairs are
+    if not error > 0:  # all of the pairs are tied: at most a fraction `bound` of all pairs is not
         return Measured(value, bound / 2, "all scores tied")
     return Measured(value, error, method, bootstrap)

@@ -1,4 +1,4 @@
-"""A number with its error, and how to print it."""
+"""Measured numbers with statistical errors: intervals, limits and rounding."""
 
 from __future__ import annotations
 
@@ -12,45 +12,47 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pcloud.errors import InputError
+from pcloud.html import html_text
 from pcloud.typing import Floats
 
-CONFIDENCE = 0.95  # of the limits that stand in for values at the edge of their range
-ONE_SIGMA = math.erf(math.sqrt(0.5))  # 0.683, the level of `Measured.low` and `Measured.high`
+CONFIDENCE = 0.95  # confidence level of limits
+ONE_SIGMA = math.erf(math.sqrt(0.5))  # 0.683, confidence level of `Measured.low` and `.high`
 
-_BETA_SHIFT = 0.2  # between the 0 of Clopper and Pearson and the 1/2 of Jeffreys
-_ROUNDING = 1e-14  # relative; a spread below it is that of floating-point sums
-_MAX_SIDE_RATIO = 1.25  # between the sides of an interval that is printed with one error
-_MAX_DECIMALS = 6  # of numbers that are printed without an exponent
+_BETA_SHIFT = 0.2  # 0 is Clopper and Pearson, 1/2 is Jeffreys
+_ROUNDING = 1e-14  # relative rounding error of floating-point sums
+_MAX_SIDE_RATIO = 1.25  # largest ratio of the two sides of an interval printed with one error
+_MAX_DECIMALS = 6  # largest number of decimals printed without an exponent
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A value and its statistical error, or a limit where the data only bound the value.
+    """A value with its statistical error, or a limit where the data only bound the value.
 
     Parameters
     ----------
     value : float
         The value; for a limit, the limit itself.
     error : float
-        Standard error of `value`; half the distance of `low` and `high` where these are given.
-        An error of 0, or of the rounding of `value`, says that the data have no spread to take an
-        error from: it becomes NaN, and the value is printed alone.
+        Standard error of `value`. It is half the distance between `low` and `high` where these
+        are given. An error that is 0 up to rounding means that the data have no spread. It
+        becomes NaN, and the value is printed without an error.
     method : str
-        Source of `error`, such as ``"DeLong"``.
+        Method of the error, such as ``"DeLong"``.
     bootstrap : float, optional
-        Standard error of `value` from resampling the jets, to compare with `error`; None for 0.
+        Standard error of `value` from resampling the jets, to compare with `error`. An error of 0
+        becomes None.
     limit : {"lower", "upper"}, optional
-        Bound that `value` is, at 95 % confidence.
+        Kind of limit at 95 % confidence, if `value` is a limit.
     low, high : float, optional
-        Ends of the 68 % interval; by default one error below and above `value`. Of a limit, the
-        range that it leaves, unless the data give an interval as well.
+        Ends of the 68 % interval; by default one error below and above `value`. For a limit, the
+        allowed range, unless the data give an interval as well.
     low95, high95 : float, optional
-        Ends of the 95 % interval, where it is not the 68 % interval scaled.
+        Ends of the 95 % interval, where it is not the scaled 68 % interval.
     counts : tuple of float, optional
-        Numbers of jets that passed and of all jets, of a fraction; where its jets have unequal
-        weights, the numbers that have the same error. They give the interval at other levels.
+        For a fraction, the number of jets that pass and the total number. For jets of unequal
+        weights, the numbers with the same error. They give the interval at any level.
     degrees : int, optional
-        Degrees of freedom of Student's t, of a mean of few values.
+        Degrees of freedom of Student's t, for a mean of few values.
     """
 
     value: float
@@ -80,53 +82,54 @@ class Measured:
 
     @classmethod
     def fraction(cls, passed: float, total: float, method: str = "binomial") -> Measured:
-        """Fraction of jets that pass, with an interval that holds at 0 and 1 too.
+        """Fraction of jets that pass, with an interval that is valid near 0 and 1, too.
 
         Parameters
         ----------
         passed, total : float
-            Number of jets that pass, and of all.
+            Number of jets that pass, and total number.
         method : str
-            Name of the error.
+            Method of the error.
 
         Returns
         -------
         Measured
-            The fraction with the interval of :func:`fraction_interval`. If no jet passes, or all
-            do, the limit at 95 % confidence; without jets, NaN.
+            The fraction with the interval of :func:`fraction_interval`. If none or all of the jets
+            pass, the limit at 95 % confidence. Without jets, NaN.
         """
         if total <= 0:
             return cls(math.nan, math.nan, "no jets")
-        low, high = (float(end) for end in fraction_interval(passed, total))
-        limit: Literal["lower", "upper"] | None = None
-        value = passed / total
-        if passed <= 0:
-            value, limit, method = zero_fraction_limit(total), "upper", "none passes"
-            low, high = 0.0, value
-        elif passed >= total:
-            value, limit, method = 1 - zero_fraction_limit(total), "lower", "all pass"
-            low, high = value, 1.0
         counts = (float(passed), float(total))
-        return cls(value, 0.0, method, limit=limit, low=low, high=high, counts=counts)
+        bound = zero_fraction_limit(total)
+        if passed <= 0:
+            return cls(bound, 0.0, "none passes", limit="upper", low=0.0, high=bound, counts=counts)
+        if passed >= total:
+            return cls(
+                1 - bound, 0.0, "all pass", limit="lower", low=1 - bound, high=1.0, counts=counts
+            )
+        low, high = (float(end) for end in fraction_interval(passed, total))
+        return cls(passed / total, 0.0, method, low=low, high=high, counts=counts)
 
     @classmethod
     def stratified_fraction(
         cls, passed: ArrayLike, total: ArrayLike, method: str = "binomial"
     ) -> Measured:
-        """Fraction of all jets that pass, of classes whose numbers of jets are fixed.
+        """Fraction of all jets that pass, where the number of jets of each class is fixed.
 
-        Each class has the binomial variance of ``(k + 1/2) / (n + 1)``, which is not 0 where all
-        its jets agree. The interval is that of a sample of one class with the same variance.
+        Each class has the binomial variance of ``(k + 1/2) / (n + 1)``, which is not 0 where none
+        or all of its jets pass. The interval is that of a sample of one class with the same
+        variance.
 
         Parameters
         ----------
         passed, total : array_like, shape (C,)
-            Number of jets that pass, and of all, in each class.
+            Number of jets that pass, and total number, of each class.
         method : str
-            Name of the error.
+            Method of the error.
         """
-        k, n = np.asarray(passed, dtype=float), np.asarray(total, dtype=float)
-        k, n = k[n > 0], n[n > 0]
+        n = np.asarray(total, dtype=float)
+        k = np.asarray(passed, dtype=float)[n > 0]
+        n = n[n > 0]
         number = float(n.sum())
         mean = float(k.sum()) / number
         if mean in (0.0, 1.0):
@@ -137,16 +140,16 @@ class Measured:
 
     @classmethod
     def fraction_with_error(cls, value: float, error: float, method: str) -> Measured:
-        """Fraction between 0 and 1 with a standard error that is more than that of counting.
+        """Fraction between 0 and 1 with a standard error that is not only that of counting.
 
-        The interval is that of :meth:`fraction` with as many jets as have this standard error.
+        The interval is that of :meth:`fraction` for the number of jets with this standard error.
 
         Parameters
         ----------
         value, error : float
             Fraction, not 0 or 1, and its standard error, not 0.
         method : str
-            Name of the error.
+            Method of the error.
         """
         number = value * (1 - value) / error**2
         return cls.fraction(value * number, number, method)
@@ -155,15 +158,15 @@ class Measured:
     def mean(cls, values: ArrayLike, method: str = "mean over jets") -> Measured:
         """Mean of independent values, with the interval of Student's t.
 
-        One value, or values that are all equal, have a mean and no spread to take an error from:
-        `error`, `low` and `high` are NaN. Without values the mean is NaN, too.
+        A single value, or values that are all equal, give no error: `error`, `low` and `high` are
+        NaN. Without values the mean is NaN, too.
 
         Parameters
         ----------
         values : array_like, shape (n,)
             The values.
         method : str
-            Name of the error.
+            Method of the error.
         """
         x = np.asarray(values, dtype=np.float64)
         if len(x) == 0:
@@ -180,14 +183,15 @@ class Measured:
     def interval(self, level: float = ONE_SIGMA) -> tuple[float, float]:
         """Ends of the central interval at a confidence level.
 
-        Of a fraction it is :func:`fraction_interval`, of a mean Student's t. Of other values the
-        two sides of the 68 % interval are scaled as a Gaussian's; where the 95 % interval is known
-        too, they are interpolated between both in units of the deviations of a Gaussian.
+        For a fraction it is :func:`fraction_interval`, for a mean that of Student's t. For other
+        values the two sides of the 68 % interval are scaled as for a Gaussian. Where the 95 %
+        interval is known, too, they are interpolated between both in standard deviations of a
+        Gaussian.
 
         Raises
         ------
         InputError
-            If `level` is not between 0 and 1, or beyond that of a limit.
+            If `level` is not between 0 and 1, or is above that of a limit.
         """
         if not 0 < level < 1:
             raise InputError(f"a confidence level lies between 0 and 1, got {level:g}")
@@ -198,7 +202,8 @@ class Measured:
             if level > CONFIDENCE:
                 raise InputError(f"the limit holds at {CONFIDENCE:.0%}, not at {level:g}")
             return self.low, self.high
-        down, up = self.value - self.low, self.high - self.value
+        down = self.value - self.low
+        up = self.high - self.value
         if self.degrees is not None:
             scale = _student(level, self.degrees) / _student(ONE_SIGMA, self.degrees)
             return self.value - scale * down, self.value + scale * up
@@ -207,7 +212,7 @@ class Measured:
         return self.value - _side(down, down95, level), self.value + _side(up, up95, level)
 
     def scaled(self, factor: float) -> Measured:
-        """The same in another unit: value, interval and bootstrap error times `factor` > 0."""
+        """Convert to another unit: value, interval and bootstrap error times `factor` > 0."""
         ends95 = (self.low95, self.high95)
         if self.counts is not None:
             ends95 = self.interval(CONFIDENCE)
@@ -228,13 +233,20 @@ class Measured:
         )
 
     def sides(self) -> tuple[float, float]:
-        """Distances of the value from `low` and `high`, for error bars; 0 where there are none."""
+        """Distances of the value from `low` and `high`, for error bars; 0 without an interval."""
         if not math.isfinite(self.error):
             return 0.0, 0.0
         return max(self.value - self.low, 0.0), max(self.high - self.value, 0.0)
 
     def __float__(self) -> float:
         return self.value
+
+    def __repr__(self) -> str:
+        """Rounded value and error, and the method of the error."""
+        return f"Measured({self}, {self.method})" if self.method else f"Measured({self})"
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self), title=self.method)
 
     def __str__(self) -> str:
         """Value and error, rounded to two significant digits of the error."""
@@ -243,8 +255,8 @@ class Measured:
     def format(self, digits: int = 2) -> str:
         """Value and error, rounded to `digits` significant digits of the error.
 
-        Two errors where the sides of the interval differ by more than a quarter; no error where
-        the data give none.
+        Two errors are given where the sides of the interval differ by more than a quarter, and no
+        error where the data give none.
         """
         if self.limit:
             return f"{'>' if self.limit == 'lower' else '<'} {_round_limit(self)}"
@@ -261,7 +273,7 @@ class Measured:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Measured:
-        """Inverse of `to_dict`, of files without an interval too."""
+        """Inverse of `to_dict`, also for older files without an interval."""
         values = dict(fields)
         for name in ("value", "error", "low", "high"):
             if values.get(name) is None:
@@ -275,21 +287,22 @@ class Measured:
 def fraction_interval(
     passed: ArrayLike, total: ArrayLike, level: float = ONE_SIGMA
 ) -> tuple[Floats, Floats]:
-    """Central interval of the probability behind `passed` of `total`.
+    """Central interval of the probability p of a binomial number `passed` of `total`.
 
     Its ends are quantiles of ``Beta(k + 0.2, n - k + 0.8)`` and ``Beta(k + 0.8, n - k + 0.2)``.
-    With 0 and 1 in the place of 0.2 and 0.8 they are the ends of Clopper and Pearson, which
-    never cover less than `level` and often too much; with 1/2 those of Jeffreys, which cover
-    `level` on average and as little as 0.55 of 0.68 for some probabilities. Here the 68 % interval
-    covers 0.66 to 0.79 of the samples wherever at least ten of 50 or more jets are expected to
-    pass, and ten to fail; elsewhere 0.63 or more. If none or all pass, the interval is one-sided,
-    at 95 % or more. Numbers that are not whole, those of :meth:`Measured.fraction_with_error`,
-    take the interval of Jeffreys: the coverage of a continuous estimate does not oscillate.
+    With 0 and 1 instead of 0.2 and 0.8 they would be the ends of Clopper and Pearson, whose
+    coverage is never below `level` and often much above. With 1/2 they would be those of Jeffreys,
+    whose coverage is `level` on average, but only 0.55 instead of 0.68 for some p. Here
+    the coverage of the 68 % interval is 0.66 to 0.79 if there are at least 50 jets, of which at
+    least ten are expected to pass and ten to fail, and otherwise 0.63 or more. If none or all
+    pass, the interval is one-sided at `level` or at 95 %, whichever is higher. Numbers that are
+    not whole, as in :meth:`Measured.fraction_with_error`, have the interval of Jeffreys, because
+    the coverage of a continuous estimate does not oscillate.
 
     Parameters
     ----------
     passed, total : array_like
-        Number of jets that pass, and of all; `total` at least 1.
+        Number of jets that pass, and total number, at least 1.
     level : float
         Confidence level.
 
@@ -316,7 +329,7 @@ def fraction_interval(
 
 
 def round_together(value: float, error: float, digits: int = 2) -> tuple[str, str]:
-    """Write `value` and `error` to the same place, set by `digits` digits of the error.
+    """Round `value` and `error` to the same decimal, set by `digits` digits of the error.
 
     Examples
     --------
@@ -332,9 +345,9 @@ def round_together(value: float, error: float, digits: int = 2) -> tuple[str, st
 
 
 def zero_fraction_limit(trials: float) -> float:
-    """Upper limit on a probability when none of `trials` succeeded, at 95 % confidence.
+    """Upper limit on a probability at 95 % confidence if none of `trials` succeeds.
 
-    Solves (1 - p)^n = 0.05: about 3 / n, the "rule of three".
+    It solves (1 - p)^n = 0.05, which is about p = 3 / n, the "rule of three".
     """
     return -math.expm1(math.log1p(-CONFIDENCE) / trials)
 
@@ -372,7 +385,7 @@ def _finite(value: Any) -> Any:
 
 
 def _with_exponent(numbers: Sequence[float], digits: int, form: str) -> str:
-    """Value and errors; very small ones with a common power of ten."""
+    """Value and errors, with a common power of ten if they are very small."""
     largest = max(map(abs, numbers))
     if _places(_smallest_error(numbers), digits) <= _MAX_DECIMALS or largest >= 1e-3:
         return form.format(*_round_all(numbers, digits))
@@ -382,10 +395,10 @@ def _with_exponent(numbers: Sequence[float], digits: int, form: str) -> str:
 
 
 def _round_all(numbers: Sequence[float], digits: int) -> list[str]:
-    """Value and errors to the same place, set by the smallest error."""
+    """Value and errors rounded to the same decimal, set by the smallest error."""
     smallest = _smallest_error(numbers)
     places = _places(smallest, digits)
-    places = _places(round(smallest, places), digits)  # 0.0996 rounds up to 0.10, not to 0.100
+    places = _places(round(smallest, places), digits)  # 0.0996 becomes 0.10, not 0.100
     return [_fixed(number, places) for number in numbers]
 
 
@@ -402,8 +415,8 @@ def _fixed(number: float, places: int) -> str:
 
 
 def _round_limit(limit: Measured) -> str:
-    # A limit is rounded to the safe side. Close to 1, or 100 %, the digits that matter are those
-    # of the distance to it.
+    # A limit is rounded to the conservative side. Close to 1, or to 100 %, the significant digits
+    # are those of the distance to it.
     top = limit.high if limit.value < limit.high < math.inf else 1.0
     is_near_top = top / 2 < limit.value < top
     places = _places(top - limit.value if is_near_top else limit.value, 2)

@@ -33,36 +33,38 @@ def evaluate(
     seed: int = 0,
     metrics: Sequence[str] = (),
 ) -> EvaluationTable:
-    """Measure how well scores tell classes apart, with statistical errors.
+    """Measure how well scores separate classes, with statistical errors.
 
-    Two classes give ``auc``, ``accuracy`` and ``rejection@<eS>``. More give ``accuracy``,
-    ``auc_ovr`` (one-vs-rest: mean area of the classes, each against all others together),
-    ``auc_ovo`` (one-vs-one: mean area over pairs of classes, as weaver-core gives it; it does not
-    depend on the numbers of jets), and for each class ``auc[<class>]`` and
-    ``rejection@<eS>[<class>]`` against
-    all the others, ranked by its probability; with a `background` also
-    ``...[<class> vs <background>]`` against that class alone, ranked by s / (s + b), as the
-    results on JetClass are given.
+    Two classes give ``auc``, ``accuracy`` and ``rejection@<eS>``. More classes give
+
+    - ``accuracy``;
+    - ``auc_ovr`` (one-vs-rest): mean area of the classes, each against all others together;
+    - ``auc_ovo`` (one-vs-one): mean area over pairs of classes, as reported by weaver-core; it
+      does not depend on the numbers of jets;
+    - ``auc[<class>]`` and ``rejection@<eS>[<class>]``: each class against all others, ranked by
+      its probability;
+    - with a `background` also ``...[<class> vs <background>]``: each class against this one
+      alone, ranked by s / (s + b), as results on JetClass are quoted.
 
     Parameters
     ----------
     labels : array_like of int, shape (B,)
         True class of each jet.
     scores : array_like, shape (B,) or (B, C)
-        Score of the signal: any number that is higher for signal, read as a probability for
-        the accuracy, which is left out if it leaves [0, 1]. Or the probability of each
-        class; logits are refused.
+        Score of the signal, or the probability of each class. A single score is any number that
+        is higher for signal. The accuracy uses it as a probability, and is left out if a score is
+        outside [0, 1]. Two or more columns must be probabilities; logits are refused.
     classes : sequence of str, optional
         Names of the classes.
     efficiencies : sequence of float, default (0.3, 0.5)
-        Signal efficiencies eS, between 0 and 1, at which to give the rejection.
+        Signal efficiencies eS of the rejections, between 0 and 1.
     signal : str or int, optional
-        The signal; of two classes the second if not given. Of more classes, the only one to
-        give numbers for.
+        The signal class. With two classes, the second by default. With more classes, only the
+        quantities of this class are measured if it is given.
     background : str or int, optional
-        With more than two classes, the one against which to rank each other class.
+        With more than two classes, the class against which each other class is ranked as well.
     num_bootstrap : int, default 200
-        Number of resamplings for the bootstrap errors; 0 for none.
+        Number of resamplings for the bootstrap errors; 0 for no bootstrap errors.
     seed : int, default 0
         Seed of the resamplings.
     metrics : sequence of str, optional
@@ -71,39 +73,43 @@ def evaluate(
     Returns
     -------
     EvaluationTable
-        The values. The printed error is the *counting* error: binomial class by class for
-        the accuracy, DeLong's for areas, and for rejections half the 68 % interval of `RocPoint`,
-        which holds the fluctuation of the background that passes and that of the threshold, which
-        the signal jets set. It has no random part of its own, costs no resampling, and holds with
-        few jets left, where resamplings run out of them. The bootstrap error stands beside it as
-        a check that assumes less. The interval of a rejection is not symmetric: `low` and `high`
-        of the value are its ends, and ``interval(0.95)`` gives those of 95 %.
+        Named values with errors. The printed error is the *counting* error: binomial in each
+        class for the accuracy, DeLong's for areas, and half the 68 % interval of `RocPoint` for
+        rejections. That interval includes the fluctuation of the background that passes and of
+        the threshold, which depends on the signal jets. The counting error needs no random
+        numbers and no resampling. It is valid with few background jets left, where the bootstrap
+        is not. The bootstrap error is quoted as a check with fewer assumptions. The interval of a
+        rejection is asymmetric: `low` and `high` are its ends, and ``interval(0.95)`` gives the
+        ends of the 95 % interval.
 
     Raises
     ------
     InputError
-        If the arrays or options cannot be used; the message says why.
+        If the arrays or options cannot be used; the message gives the reason.
 
     Notes
     -----
     The rejection is 1 / eB, where eB is the fraction of background jets that score at least
     as high as the lowest-scoring jet of the best fraction eS of the signal. This is the first
-    corner of the ROC curve that reaches eS; between corners it is what
-    ``numpy.interp(eS, tpr, fpr)`` makes of ``sklearn.metrics.roc_curve``. Published codes that
-    take the corner nearest to eS, or the first above it, differ by one signal jet. Where jets of both kinds tie at the threshold,
-    the ROC curve is followed linearly, as in the area: a random part of the tied jets passes.
+    corner of the ROC curve that reaches eS. Between corners it equals
+    ``numpy.interp(eS, tpr, fpr)`` with ``sklearn.metrics.roc_curve``. Published codes that
+    take the corner nearest to eS, or the first one above it, differ by one signal jet. Where jets
+    of both kinds tie at the threshold, the ROC curve is linear, as in the area: a random fraction
+    of the tied jets passes.
 
     If an accuracy or an area is exactly 0 or 1, the value is a limit at 95 % confidence. For n
-    trials without an event it is p < 1 - 0.05^(1/n), with n the jets, or the smaller of the two
-    classes: that many pairs of jets are independent.
+    trials without an event it is p < 1 - 0.05^(1/n). For the accuracy, n is the number of jets.
+    For an area it is the number of jets of the smaller class, which is the number of independent
+    pairs.
 
     A rejection has an interval if at least two signal jets are expected to fail the cut and two
-    to pass it, and three background jets pass. With fewer background jets it is a lower limit at
-    95 % confidence, with no or one signal jet expected to fail an upper limit, both with the error of
-    the threshold. Where neither side is bounded, the limit is the trivial one of 1.
+    to pass it, and at least three background jets pass. With less background left it is a lower
+    limit at 95 % confidence. With fewer than two signal jets expected to fail it is an upper
+    limit. Both limits include the error of the threshold. Where neither side is bounded, the
+    limit is the trivial one of 1.
 
-    The errors are those of this test sample, with as many jets of each class as it has.
-    They do not know that another training would give another tagger.
+    The errors are those of a test sample with these numbers of jets of each class. The spread
+    between trainings is not included.
 
     References
     ----------
@@ -117,7 +123,28 @@ def evaluate(
     >>> print(table["auc"])
     0.89 ± 0.16
     """
-    sample = Scores.from_arrays(labels, scores, classes)
+    return evaluate_scores(
+        Scores.from_arrays(labels, scores, classes),
+        efficiencies=efficiencies,
+        signal=signal,
+        background=background,
+        num_bootstrap=num_bootstrap,
+        seed=seed,
+        metrics=metrics,
+    )
+
+
+def evaluate_scores(
+    sample: Scores,
+    *,
+    efficiencies: Sequence[float] = (0.3, 0.5),
+    signal: str | int | None = None,
+    background: str | int | None = None,
+    num_bootstrap: int = 200,
+    seed: int = 0,
+    metrics: Sequence[str] = (),
+) -> EvaluationTable:
+    """Measure as :func:`evaluate`, from `Scores` that are already checked."""
     _check_options(efficiencies, num_bootstrap)
     tasks = discrimination_tasks(sample, signal, background)
     estimates = _estimates(sample, tasks, efficiencies, signal, background)
@@ -133,8 +160,8 @@ def evaluate(
     if num_bootstrap:
         spread = bootstrap(values, sample.labels, num_bootstrap, seed).std(axis=0, ddof=1).tolist()
     entries = {
-        estimate.name: estimate.measured(value, error, again)
-        for estimate, value, error, again in zip(
+        estimate.name: estimate.measured(value, error, bootstrap_error)
+        for estimate, value, error, bootstrap_error in zip(
             estimates, measured.tolist(), errors, spread, strict=True
         )
     }
@@ -151,9 +178,27 @@ def evaluate(
 
 
 def evaluate_scores_file(path: str | Path, **options: Any) -> EvaluationTable:
-    """`evaluate` the scores in a Parquet file of a run, with the same options."""
-    sample = read_scores(path)
-    return evaluate(sample.labels, sample.values, classes=sample.classes, **options)
+    """Measure as :func:`evaluate`, from the ``scores.parquet`` of a run or of ``pcloud predict``.
+
+    Parameters
+    ----------
+    path : path
+        Parquet file with the scores of labelled jets.
+    **options
+        Options of :func:`evaluate` apart from `classes`, which the file contains.
+
+    Raises
+    ------
+    InputError
+        If the file is not a table of scores or has no labels.
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> table = evaluate_scores_file("runs/top/scores.parquet")  # doctest: +SKIP
+    """
+    return evaluate_scores(read_scores(path), **options)
 
 
 def _estimates(
@@ -193,26 +238,26 @@ def _name(sample: Scores, chosen: str | int | None) -> str | None:
 
 
 def _missing_intervals(table: EvaluationTable) -> list[str]:
-    """Sentences on the rejections that are limits because of the signal."""
+    """Sentences on the rejections that are limits because of too few signal jets."""
     notes = []
     for reason in ("no signal jet fails", "one signal jet fails", "too few signal jets pass"):
         names = {describe(name) for name, entry in table.items() if entry.method == reason}
         if names:
-            notes.append(f"No interval of {', '.join(sorted(names))}: {reason} the cut.")
+            notes.append(f"No interval for {', '.join(sorted(names))}: {reason} the cut.")
     return notes
 
 
 def _notes(sample: Scores, table: EvaluationTable) -> list[str]:
     jets = ", ".join(f"{n:,} {name}" for name, n in zip(sample.classes, table.counts, strict=True))
-    notes = [f"{len(sample.labels):,} jets: {jets}. Errors: statistical, of this sample."]
+    notes = [f"{len(sample.labels):,} jets: {jets}. Errors are those of this test sample."]
     if any(entry.limit for entry in table.values()):
-        notes.append(f"> and < mark limits at {CONFIDENCE:.0%} confidence.")
+        notes.append(f"> and < are limits at {CONFIDENCE:.0%} confidence.")
     notes += _missing_intervals(table)
     absent = [name for name, number in zip(sample.classes, table.counts, strict=True) if number < 2]
     if absent:
         notes.append(f"Left out, with fewer than two jets: {', '.join(absent)}.")
     if not sample.are_probabilities:
-        notes.append("No accuracy: the scores are no probabilities.")
+        notes.append("No accuracy: the scores are not probabilities.")
     if np.ptp(sample.values, axis=0).max() == 0:
         notes.append("All jets have the same score.")
     return notes

@@ -1,4 +1,4 @@
-"""Area under the ROC curve of many classes, one against one."""
+"""One-vs-one area under the ROC curve of several classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Weights = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class _Column:
-    """Jets in falling order of the score of one class, in groups of equal score."""
+    """Jets in decreasing order of the score of one class, in groups of equal score."""
 
     order: Integers  # (B,)
     group: Integers  # (B,), in this order
@@ -34,7 +34,7 @@ class _Column:
         return cls(order, np.concatenate([[0], np.cumsum(falling[1:] != falling[:-1])]))
 
     def above(self, weights: Floats) -> Floats:
-        """Weight of the jets that score higher than each jet, and half of those that tie, (B,)."""
+        """Total weight of the jets that score higher than each jet, plus half of its ties, (B,)."""
         in_group = np.bincount(self.group, weights[self.order])
         found = np.empty(len(self.order))
         found[self.order] = (np.cumsum(in_group) - in_group / 2)[self.group]
@@ -43,17 +43,18 @@ class _Column:
 
 @dataclass(frozen=True)
 class PairwiseArea(Metric):
-    """Mean area over ordered pairs of classes, each ranked by the probability of the first.
+    """Mean area over ordered pairs of classes, ranked by the probability of the first class.
 
-    Jets of other classes play no part in a pair. It is the macro average ``multi_class="ovo"`` of
-    scikit-learn, which weaver-core quotes, and does not depend on how many jets a class has.
+    Only the jets of the two classes of a pair are used. This is the macro average
+    ``multi_class="ovo"`` of scikit-learn, which weaver-core reports. It does not depend on the
+    numbers of jets of the classes.
 
     Parameters
     ----------
     sample : Scores
         Labels and probabilities (B, C).
     present : sequence of int
-        Classes that have jets.
+        Indices of the classes that have jets.
     """
 
     sample: Scores
@@ -97,7 +98,7 @@ class PairwiseArea(Metric):
         return {c: _Column.of(self.sample.values[:, c]) for c in self.present}
 
     def _areas(self, weights: Floats) -> list[tuple[int, Floats]]:
-        """Areas of each class against the other ones that are present, (C - 1,) each."""
+        """Areas of each present class against each other present class, (C - 1,) each."""
         labels = self.sample.labels
         number = np.bincount(labels, weights, minlength=len(self.sample.classes))
         found = []

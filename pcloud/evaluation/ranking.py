@@ -12,49 +12,49 @@ from pcloud.typing import Booleans, Floats, Integers
 
 @dataclass(frozen=True)
 class Counts:
-    """How many signal and background jets each group of a ranking holds, best score first.
+    """Numbers of signal and background jets in the groups of a ranking, highest score first.
 
-    Within a group the order of signal and background is unknown, so the ROC curve runs
-    straight through it: half of the tied pairs count as well ordered, and a working point
-    inside the group takes the same fraction of its signal and of its background.
+    Within a group the order of signal and background is unknown, so that the ROC curve is a
+    straight line there: half of the tied pairs count as correctly ordered, and a working point
+    inside the group accepts the same fraction of its signal and of its background.
     """
 
     signal: Integers  # (G,)
     background: Integers  # (G,)
 
     def auc(self) -> float:
-        """Area under the ROC curve: share of pairs in which the signal jet scores higher.
+        """Area under the ROC curve: fraction of pairs in which the signal jet scores higher.
 
-        Summed in integers, so exact but for the last division.
+        The sum is over integers, so that only the last division is rounded.
         """
         above = np.cumsum(self.signal) - self.signal
         pairs = np.sum(self.background * (2 * above + self.signal))  # twice the number
         return float(pairs) / (2.0 * float(self.signal.sum()) * float(self.background.sum()))
 
     def background_efficiency(self, efficiency: Floats) -> Floats:
-        """Fraction of the background that passes the cut keeping `efficiency` of the signal.
+        """Fraction of the background that passes the cut with the signal efficiency `efficiency`.
 
-        Where the ROC curve is flat in the signal efficiency (a run of background between
-        two signal jets), the smallest background, that of the tighter cut, is taken.
+        Several cuts have the same signal efficiency where background jets score between two
+        signal jets. The tightest of them is used, which passes the least background.
         """
         group, fraction = self.working_point(efficiency)
         passed = np.cumsum(self.background)[group] - self.background[group]
         return (passed + fraction * self.background[group]) / self.background.sum()
 
     def working_point(self, efficiency: Floats) -> tuple[Integers, Floats]:
-        """Group in which a signal efficiency is reached, and the fraction of it accepted."""
+        """Group in which a signal efficiency is reached, and the accepted fraction of the group."""
         kept = np.cumsum(self.signal)
-        # 0.1 x 30 is 3.0000000000000004 in floating point and must not ask for a fourth jet.
-        wanted = np.asarray(efficiency) * kept[-1] * (1 - 1e-12)
-        group = np.searchsorted(kept, wanted)
+        # 0.1 x 30 is 3.0000000000000004 in floating point and must not require a fourth jet.
+        required = np.asarray(efficiency) * kept[-1] * (1 - 1e-12)
+        group = np.searchsorted(kept, required)
         inside = self.signal[group]
-        return group, (wanted - kept[group] + inside) / inside
+        return group, (required - kept[group] + inside) / inside
 
     def background_above(self, position: Floats) -> Floats:
         """Number of background jets that score above the signal jet at a position from 1 to n.
 
-        Position 0 is above all jets, n + 1 below all. In a group of tied jets its s signal jets
-        divide its background into s + 1 equal parts.
+        Position 0 is above all jets, position n + 1 below all. In a group of ties, its s signal
+        jets divide its background into s + 1 equal parts.
         """
         kept = np.cumsum(self.signal)
         inside = np.clip(position, 1, kept[-1])
@@ -66,13 +66,14 @@ class Counts:
         return np.where(inside == position, above, ends)
 
     def tied_variance(self, efficiency: float) -> tuple[float, float]:
-        """Share of the binomial variance of signal and background that ties take away.
+        """Fraction by which ties reduce the binomial variance of signal and background.
 
-        A cut that takes the fraction f of a group accepts f of each of its s jets. The variance
-        of the number accepted is then n e (1 - e) - s f (1 - f), if e of n jets pass.
+        A cut that accepts the fraction f of a group accepts f of each of its s jets. The variance
+        of the accepted number is then n e (1 - e) - s f (1 - f), where e is the efficiency and n
+        the number of jets.
         """
         group, fraction = self.working_point(np.array(efficiency))
-        if self.background[group] == 0:  # neighbours of one kind, not tied
+        if self.background[group] == 0:  # a group of signal jets alone, which are not tied
             return 0.0, 0.0
         spread = fraction * (1 - fraction)
         passed = float(self.background_efficiency(np.array(efficiency)))
@@ -85,8 +86,8 @@ class Counts:
     def slope(self, efficiency: float) -> float:
         """Slope of the ROC curve, d(background efficiency) / d(signal efficiency).
 
-        A difference over a window of half-width n^(-1/5) / 2, the rate at which the error of
-        a density shrinks fastest, and no more than a third of the way to either end.
+        It is a finite difference over a window of half-width n^(-1/5) / 2, the optimal rate for
+        a density estimate, limited to a third of the distance to either end of the curve.
         """
         half = min(0.5 * self.signal.sum() ** -0.2, efficiency / 3, (1 - efficiency) / 3)
         low, high = self.background_efficiency(np.array([efficiency - half, efficiency + half]))
@@ -102,17 +103,18 @@ class Counts:
 
 
 class Ranking:
-    """The jets of two kinds sorted by score, once, for any number of resamplings.
+    """Signal and background jets sorted once by score, for any number of resamplings.
 
-    Jets of equal score share a group. So do neighbours of one kind, since their order
-    changes neither area nor working points; this leaves some 40 000 groups of 404 000 jets.
+    Jets of equal score form a group. Consecutive jets of one kind form a group as well, since
+    their order changes neither the area nor the working points: 404 000 jets give about 40 000
+    groups.
 
     Parameters
     ----------
     scores : ndarray, shape (B,)
-        Score of every jet; higher is more signal-like. Need not be a probability.
+        Score of every jet; higher is more signal-like. It need not be a probability.
     signal, background : ndarray of bool, shape (B,)
-        Which jets are signal and which background; jets that are neither are left out.
+        Masks of the signal jets and of the background jets. Other jets are left out.
     """
 
     def __init__(self, scores: Floats, signal: Booleans, background: Booleans) -> None:
@@ -131,7 +133,7 @@ class Ranking:
         self.counts = self.resampled(np.ones(self.size, dtype=np.uint8))
 
     def resampled(self, weights: Integers) -> Counts:
-        """Counts of the groups when jet i is taken ``weights[i]`` times."""
+        """Counts of the groups if jet i occurs ``weights[i]`` times."""
         return Counts(
             self._sum(weights[self.signal_jets], self.signal_group, self._signal_starts),
             self._sum(
@@ -145,13 +147,15 @@ class Ranking:
         return total
 
     def auc_influence(self) -> Floats:
-        """What each jet adds to the deviation of the area from its expectation, shape (B,).
+        """Influence function of the area: contribution of each jet to its deviation, shape (B,).
 
         These are the structural components of DeLong, centred and divided by the number of
-        jets of their kind: the sum of their squares estimates the variance of the area.
+        jets of their kind. The sum of their squares estimates the variance of the area.
         """
-        counts, auc = self.counts, self.counts.auc()
-        num_signal, num_background = len(self.signal_jets), len(self.background_jets)
+        counts = self.counts
+        auc = counts.auc()
+        num_signal = len(self.signal_jets)
+        num_background = len(self.background_jets)
         below = num_background - np.cumsum(counts.background) + counts.background / 2
         above = np.cumsum(counts.signal) - counts.signal / 2
         influence = np.zeros(self.size)
@@ -162,13 +166,14 @@ class Ranking:
         return influence
 
     def background_efficiency_influence(self, efficiency: float) -> Floats:
-        """Same for the background efficiency at a signal efficiency, shape (B,).
+        """Influence function of the background efficiency at a signal efficiency, shape (B,).
 
-        The background jets carry the counting error at a fixed threshold, the signal jets
-        the error of the threshold itself, times the slope of the ROC curve.
+        The background jets contribute the counting error at a fixed threshold, the signal jets
+        the error of the threshold times the slope of the ROC curve.
         """
         passed = self._accepted(efficiency)
-        num_signal, num_background = len(self.signal_jets), len(self.background_jets)
+        num_signal = len(self.signal_jets)
+        num_background = len(self.background_jets)
         value = passed[self.background_jets].mean()
         influence = np.zeros(self.size)
         influence[self.background_jets] = (passed[self.background_jets] - value) / num_background
@@ -178,7 +183,7 @@ class Ranking:
         return influence
 
     def _accepted(self, efficiency: float) -> Floats:
-        """Probability with which each jet passes the cut: 1 above it, 0 below, ties between."""
+        """Probability that each jet passes: 1 above the cut, 0 below it, in between for ties."""
         group, fraction = self.counts.working_point(np.array(efficiency))
         passed = np.zeros(self.size)
         passed[self.background_jets] = (self.background_group < group) + fraction * (
@@ -188,15 +193,15 @@ class Ranking:
             passed[self.signal_jets] = (self.signal_group < group) + fraction * (
                 self.signal_group == group
             )
-        else:  # only signal in this group: its jets are passed one by one
+        else:  # only signal in this group: its jets pass one after another
             position = np.arange(len(self.signal_jets))
-            wanted = efficiency * len(self.signal_jets)
-            passed[self.signal_jets] = np.clip(wanted - position, 0, 1)
+            required = efficiency * len(self.signal_jets)
+            passed[self.signal_jets] = np.clip(required - position, 0, 1)
         return passed
 
 
 def _groups(scores: Floats, is_signal: Booleans) -> Integers:
-    """Number of the group of each jet, for jets sorted by score."""
+    """Index of the group of each jet, for jets sorted by score."""
     tie = np.concatenate([[0], np.cumsum(scores[1:] != scores[:-1])])
     size = np.bincount(tie)
     purity = np.bincount(tie, weights=is_signal) / size  # 0 or 1 in a group of one kind

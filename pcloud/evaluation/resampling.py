@@ -1,7 +1,7 @@
-"""Two roads to the error of a statistic of the test jets, which must agree.
+"""Statistical error of a statistic of the test jets: influence functions and the bootstrap.
 
-Both answer one question: how would the number move if the same tagger met another test
-sample with the same number of jets of each class?
+Both methods estimate the same error: the standard deviation of the statistic over test samples
+with the same number of jets of each class, for the same tagger.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 
 def counting_error(influence: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """Standard error of a statistic from what each jet adds to it.
+    """Standard error of a statistic from its influence function.
 
-    Jets fluctuate about the mean of their own class, the classes being of fixed size. For
-    an accuracy this is the binomial error, class by class; for an AUC it is DeLong's.
+    Jets fluctuate about the mean of their class, and the numbers of jets of the classes are
+    fixed. For an accuracy this is the binomial error of each class, for an AUC that of DeLong.
 
     Parameters
     ----------
@@ -27,20 +27,20 @@ def counting_error(influence: NDArray[np.floating], labels: NDArray[np.integer])
     """
     number = np.bincount(labels)
     mean = np.bincount(labels, weights=influence) / np.maximum(number, 1)
-    mean[number == 1] = 0.0  # one jet tells nothing of its class: count all it adds
+    mean[number == 1] = 0.0  # one jet gives no mean of its class: use its whole contribution
     square = np.bincount(labels, weights=(influence - mean[labels]) ** 2)
     variance = (square * number / np.maximum(number - 1, 1)).sum()
-    # jets of a class that all add the same do not fluctuate, however their sum is rounded
+    # equal contributions of all jets of a class have no variance, apart from rounding errors
     rounding = len(influence) * np.finfo(np.float64).eps * np.abs(influence).max(initial=0.0)
     return float(np.sqrt(variance)) if variance > len(influence) * rounding**2 else 0.0
 
 
 def resamplings(labels: NDArray[np.integer], number: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """How often each jet is drawn, for `number` draws with replacement within each class.
+    """Yield the multiplicity of each jet in `number` resamplings with replacement in each class.
 
-    A byte per jet, so that the weights of a large sample stay in the processor's cache
-    when they are read in the order of a ranking. No jet is ever drawn 256 times: fewer jets
-    of a class make it impossible, more make it less likely than 1e-500.
+    The multiplicities are bytes, so that those of a large sample stay in the processor's cache
+    when they are read in the order of a ranking. A jet cannot be drawn 256 times if its class has
+    fewer jets than that; otherwise the probability is below 1e-500.
     """
     generator = np.random.default_rng(seed)
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
@@ -58,5 +58,17 @@ def bootstrap(
     number: int,
     seed: int,
 ) -> NDArray[np.floating]:
-    """Values of a statistic of the jets' weights in `number` resamplings, a row for each."""
+    """Values of a statistic in `number` resamplings, one row for each.
+
+    Parameters
+    ----------
+    statistic : callable
+        Function of the multiplicity (B,) of each jet.
+    labels : ndarray of int, shape (B,)
+        Class of each jet; the number of jets of each class is kept.
+    number : int
+        Number of resamplings.
+    seed : int
+        Seed of the resamplings.
+    """
     return np.array([statistic(weights) for weights in resamplings(labels, number, seed)])

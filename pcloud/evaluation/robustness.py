@@ -1,12 +1,10 @@
-"""How the power of a tagger changes when its jets do, with errors on the same jets."""
+"""Robustness of a tagger to modified jets, with errors from the same jets before and after."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import awkward as ak
@@ -20,8 +18,14 @@ from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.robustness_transformations import TRANSFORMATIONS, prepare, transform
 from pcloud.evaluation.scores import Scores
-from pcloud.evaluation.tasks import Task, discrimination_tasks
+from pcloud.evaluation.tasks import (
+    Task,
+    check_signal_named,
+    discrimination_tasks,
+    signal_and_background,
+)
 from pcloud.evaluation.working_points import efficiency_threshold
+from pcloud.html import html_table
 from pcloud.io.jets import FlatJets
 from pcloud.typing import Floats
 
@@ -29,32 +33,31 @@ __all__ = ["Effect", "Robustness", "compare_scores", "measure_robustness"]
 
 Predict = Callable[[ak.Array], Floats]
 
-_ROUNDING = 1e-12  # of log-odds, relative
+_ROUNDING = 1e-12  # relative rounding error of log-odds
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What became of a tagger when its jets were changed.
+    """Effect of one modification of the jets on a tagger.
 
     Parameters
     ----------
     name : str
-        The change: a transformation, or another simulation.
+        Name of the modification: a transformation, or another simulation.
     strength : float or None
-        How much of it.
+        Strength of the transformation; None for another simulation.
     auc, rejection : Measured
-        On the changed jets; the rejection at the signal efficiency asked for, the threshold set
-        anew.
+        AUC and rejection on the modified jets, with the threshold set on them.
     auc_change : Measured
-        Difference to the unchanged jets.
+        Difference of the AUC to that on the unmodified jets.
     rejection_ratio : Measured or None
-        Rejection over that of the unchanged jets; None where no background passes.
+        Rejection over that on the unmodified jets; None where no background passes.
     efficiency, mistag_rate : Measured
-        Signal and background that pass the threshold set on the *unchanged* jets. The error
-        includes that of the threshold, and knows that both are of the same jets; where none or
-        all pass, a limit.
+        Fractions of signal and background that pass the threshold set on the *unmodified* jets.
+        The error includes the error of the threshold, and the correlation where both samples
+        are the same jets. The value is a limit where none or all pass.
     moved : Measured or None
-        Mean absolute change of the log-odds of a jet; None where the jets are others.
+        Mean absolute change of the log-odds of a jet; None for jets of another simulation.
     """
 
     name: str
@@ -71,6 +74,14 @@ class Effect:
         """Plain numbers and strings, for JSON."""
         return {k: v.to_dict() if isinstance(v, Measured) else v for k, v in vars(self).items()}
 
+    def __repr__(self) -> str:
+        """Modification, AUC and rejection."""
+        title = self.name if self.strength is None else f"{self.name} {self.strength:g}"
+        return (
+            f"Effect of {title}: AUC {self.auc} (change {self.auc_change}), "
+            f"rejection {self.rejection}"
+        )
+
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Effect:
         """Inverse of `to_dict`."""
@@ -82,14 +93,14 @@ class Effect:
 
 @dataclass(frozen=True)
 class Robustness:
-    """The effects of all changes on one tagger.
+    """Effects of several modifications of the jets on one tagger.
 
     Parameters
     ----------
     auc, rejection : Measured
-        On the unchanged jets.
+        AUC and rejection on the unmodified jets.
     effects : sequence of Effect
-        Of the changes.
+        Effects of the modifications.
     efficiency : float
         Signal efficiency of the rejections.
     jets : int
@@ -103,12 +114,23 @@ class Robustness:
     jets: int
 
     def rows(self) -> list[list[str]]:
-        """A table: a row for each change."""
-        at = f"at εS = {self.efficiency:g}"
-        header = ["", "strength", "1000 x AUC change", f"1/εB {at}", "ratio to unchanged"]
-        header += ["signal kept", "background kept", "log-odds moved by"]
-        first = ["unchanged", "", f"AUC {self.auc}", str(self.rejection), "", "", "", ""]
+        """Rows of a table, one for each modification."""
+        header = ["", "strength", "1000 x change of AUC", f"1/εB at εS = {self.efficiency:g}"]
+        header += ["ratio to unmodified", "signal efficiency", "mistag rate"]
+        header += ["mean change of log-odds"]
+        first = ["unmodified", "", f"AUC {self.auc}", str(self.rejection), "", "", "", ""]
         return [header, first, *map(_row, self.effects)]
+
+    def __repr__(self) -> str:
+        """Number of jets and of modifications, AUC and rejection."""
+        return (
+            f"Robustness of a tagger on {self.jets:,} jets to {len(self.effects)} modifications: "
+            f"AUC {self.auc}, rejection {self.rejection} at signal efficiency "
+            f"{self.efficiency:g} on unmodified jets"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), caption=repr(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
@@ -127,11 +149,6 @@ class Robustness:
         both = {name: Measured.from_dict(fields[name]) for name in ("auc", "rejection")}
         return cls(**{**fields, **both, "effects": effects})
 
-    def write(self, path: Path) -> Path:
-        """Write as JSON."""
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-        return path
-
 
 def measure_robustness(
     predict: Predict,
@@ -146,7 +163,7 @@ def measure_robustness(
     seed: int = 0,
     advance: Callable[[], Any] = lambda: None,
 ) -> Robustness:
-    """Change jets, score them again, and measure what it does to AUC and rejection.
+    """Modify jets, score them again, and measure the change of AUC and rejection.
 
     Parameters
     ----------
@@ -155,20 +172,20 @@ def measure_robustness(
     jets : awkward.Array
         Labelled jets.
     transformations : mapping of str to sequence of float, or sequence of str, optional
-        Which changes, and at which strengths; by default all of
-        :data:`~pcloud.evaluation.robustness_transformations.TRANSFORMATIONS` at their own.
+        Transformations with their strengths, or by name with their default strengths; by default
+        all of :data:`~pcloud.evaluation.robustness_transformations.TRANSFORMATIONS`.
     classes : sequence of str, optional
         Names of the classes.
     efficiency : float
         Signal efficiency of the rejection.
     signal, background : str or int, optional
-        As for :func:`pcloud.evaluate`; of more than two classes the signal must be named.
+        As for :func:`pcloud.evaluate`; with more than two classes the signal must be named.
     others : mapping of str to awkward.Array, optional
-        Jets of other simulations, labelled the same way, by name.
+        Jets of other simulations by name, with the same labels.
     seed : int
-        Of the random changes.
+        Seed of the random transformations.
     advance : callable
-        Called after every scoring, for a progress bar.
+        Function that is called after every scoring, for a progress bar.
 
     Returns
     -------
@@ -177,22 +194,23 @@ def measure_robustness(
     Raises
     ------
     InputError
-        If there are no labels, or the signal is not clear.
+        If there are no labels, or the signal must be named and is not.
     UnknownNameError
         If a transformation or class does not exist.
 
     Notes
     -----
-    The changed jets are the same jets: a jet that was well ranked before is likely to be so after,
-    so that changes are known much better than the numbers themselves. Their errors take what each
-    jet adds to the number after less what it adds before (the paired form of DeLong's error), and
-    hold for the random part of a change too. A change that moves no jet keeps a small error, that
-    of one pair of jets or half a jet: a sample does not know that nothing ever moves.
+    The scores before and after are those of the same jets and strongly correlated. A change
+    therefore has a much smaller error than the two numbers themselves. Its error comes from the
+    difference of the influence functions after and before (the paired form of DeLong's error).
+    It includes the random part of a transformation. A transformation that changes no score has
+    a small error, too, that of one pair of jets or of half a jet, because a finite sample cannot
+    prove that the change is zero.
     """
     if "label" not in jets.fields:
         raise InputError("robustness is measured on labelled jets, and these have no label")
-    wanted = _wanted(transformations)
-    for name, strengths in wanted.items():  # say what is wrong before hours of scoring
+    requested = _with_strengths(transformations)
+    for name, strengths in requested.items():  # refuse wrong options before hours of scoring
         for strength in strengths:
             transform(FlatJets.from_awkward(jets[:1]), name, strength)
     flat = FlatJets.from_awkward(jets)
@@ -205,7 +223,7 @@ def measure_robustness(
     before = scores_of(prepare(flat).to_awkward())
     reference = _Point.of(before, efficiency, signal, background)
     effects = []
-    for name, strengths in wanted.items():
+    for name, strengths in requested.items():
         for strength in strengths:
             after = scores_of(transform(flat, name, strength, seed).to_awkward())
             effects.append(_paired(reference, after, name, strength))
@@ -224,7 +242,23 @@ def compare_scores(
     strength: float | None = None,
     **options: Any,
 ) -> Effect:
-    """Effect of a change on the scores of the same jets; `options` are classes, signal, background."""
+    """Compare two scores of the same jets.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (B,)
+        True class of each jet.
+    before, after : ndarray, shape (B,) or (B, C)
+        Scores without and with the modification.
+    efficiency : float
+        Signal efficiency of the rejection.
+    name : str
+        Name of the modification.
+    strength : float, optional
+        Strength of the modification.
+    **options
+        Options `classes`, `signal` and `background` of :func:`pcloud.evaluate`.
+    """
     classes = options.pop("classes", None)
     point = _Point.of(Scores.from_arrays(labels, before, classes), efficiency, **options)
     return _paired(point, Scores.from_arrays(labels, after, classes), name, strength)
@@ -232,7 +266,7 @@ def compare_scores(
 
 @dataclass(frozen=True)
 class _Point:
-    """A tagger on some jets, at a signal efficiency."""
+    """Scores of a sample at one signal efficiency."""
 
     sample: Scores
     task: Task
@@ -250,13 +284,12 @@ class _Point:
     ) -> _Point:
         if not 0 < efficiency < 1:
             raise InputError(f"the efficiency must lie between 0 and 1, got {efficiency:g}")
-        if len(sample.classes) > 2 and signal is None:
-            raise InputError(f"which of {', '.join(sample.classes)} is the signal?")
+        check_signal_named(sample.classes, signal)
         task = discrimination_tasks(sample, signal, background)[-1]
         return cls(sample, task, efficiency, signal, background)
 
     def again(self, sample: Scores) -> _Point:
-        """The same question about other scores."""
+        """Other scores with the same options."""
         return self.of(sample, self.efficiency, self.signal, self.background)
 
     @property
@@ -283,18 +316,16 @@ class _Point:
 
     @property
     def discriminant(self) -> Floats:
-        """What ranks the jets, (B,)."""
-        sample = self.sample
-        target = sample.index(self.task.signal)
-        against = None if self.background is None else sample.index(self.background)
-        return sample.discriminant(target, 1 - target if len(sample.classes) == 2 else against)
+        """Score that ranks the jets, (B,)."""
+        options = (self.sample, self.signal, self.background)
+        return self.sample.discriminant(*signal_and_background(*options))
 
     def threshold(self, efficiency: float) -> float:
-        """Score that a part of the signal reaches."""
+        """Threshold on the score with this signal efficiency."""
         return efficiency_threshold(self.discriminant[self.ranking.signal_jets], efficiency)
 
     def passing(self, jets: NDArray[np.integer], threshold: float) -> NDArray[np.bool_]:
-        """Jets that score at least the threshold, of those with these indices."""
+        """Mask of the jets with these indices that score at least the threshold."""
         return self.discriminant[jets] >= threshold
 
 
@@ -317,18 +348,19 @@ def _paired(before: _Point, changed: Scores, name: str, strength: float | None) 
 
 def _unpaired(before: _Point, changed: Scores, name: str) -> Effect:
     after = before.again(changed)
-    first, second = before.auc, after.auc
     change = after.ranking.counts.auc() - before.ranking.counts.auc()
     ratio = None
-    if not (before.rejection.limit or after.rejection.limit):
-        e, f = before.rejection, after.rejection
-        ratio = _ratio(f.value / e.value, math.hypot(e.error / e.value, f.error / f.value))
+    old = before.rejection
+    new = after.rejection
+    if not (old.limit or new.limit):
+        relative_error = math.hypot(old.error / old.value, new.error / new.value)
+        ratio = _ratio(new.value / old.value, relative_error)
     return Effect(
         name,
         None,
-        second,
-        after.rejection,
-        Measured(change, math.hypot(first.error, second.error), "DeLong"),
+        after.auc,
+        new,
+        Measured(change, math.hypot(before.auc.error, after.auc.error), "DeLong"),
         ratio,
         _kept(before, after, after.ranking.signal_jets, is_paired=False),
         _kept(before, after, after.ranking.background_jets, is_paired=False),
@@ -337,7 +369,7 @@ def _unpaired(before: _Point, changed: Scores, name: str) -> Effect:
 
 
 def _auc_change(before: _Point, after: _Point) -> Measured:
-    """Difference of the areas of the same jets; its error is at least that of one pair of jets."""
+    """Difference of the areas of the same jets; its error is at least that of one pair."""
     influence = after.ranking.auc_influence() - before.ranking.auc_influence()
     one_pair = 1 / (len(before.ranking.signal_jets) * len(before.ranking.background_jets))
     return Measured(
@@ -349,37 +381,41 @@ def _auc_change(before: _Point, after: _Point) -> Measured:
 
 def _rejection_ratio(before: _Point, after: _Point) -> Measured | None:
     """Ratio of the rejections of the same jets; its error is at least that of half a jet."""
-    e, f = before.background_efficiency, after.background_efficiency
-    if e == 0 or f == 0:
+    old = before.background_efficiency
+    new = after.background_efficiency
+    if old == 0 or new == 0:
         return None
-    influence = before.rejection_influence() / e - after.rejection_influence() / f
-    passing = min(e, f) * len(before.ranking.background_jets)
-    relative = math.hypot(counting_error(influence, before.sample.labels), 0.5 / passing)
-    return _ratio(e / f, relative)
+    influence = before.rejection_influence() / old - after.rejection_influence() / new
+    passing = min(old, new) * len(before.ranking.background_jets)
+    relative_error = math.hypot(counting_error(influence, before.sample.labels), 0.5 / passing)
+    return _ratio(old / new, relative_error)
 
 
 def _ratio(value: float, relative_error: float) -> Measured:
-    """Positive number whose logarithm has a Gaussian error."""
+    """Ratio whose logarithm has a Gaussian error."""
     factor = math.exp(relative_error)
     return Measured(value, 0.0, "counting", low=value / factor, high=value * factor)
 
 
 def _kept(before: _Point, after: _Point, jets: NDArray[np.integer], *, is_paired: bool) -> Measured:
-    """Part of the jets of a kind that passes the threshold of the unchanged jets.
+    """Fraction of the jets of one kind that pass the threshold set on the unmodified jets.
 
-    The error is that of counting and of the threshold, which the unchanged signal sets; of the
-    same jets both go together: a signal jet that passes before and after raises the threshold.
+    The error is that of counting and that of the threshold, which depends on the unmodified signal
+    jets. For the same jets the two are correlated: a signal jet that passes before and after
+    raises the threshold.
     """
-    efficiency, threshold = before.efficiency, before.threshold(before.efficiency)
+    efficiency = before.efficiency
+    threshold = before.threshold(efficiency)
     passed = after.passing(jets, threshold)
-    number, mean = len(jets), float(passed.mean())
+    number = len(jets)
+    mean = float(passed.mean())
     if mean in (0.0, 1.0):
         return Measured.fraction(int(passed.sum()), number)
     signal = before.ranking.signal_jets
     slope = _threshold_slope(before, after, jets)
     influence = np.zeros(len(after.sample.labels))
     influence[jets] = (passed - mean) / number
-    error = 0.5**0.5 / number  # of half a jet more, as where all or none pass
+    error = 0.5**0.5 / number  # that of half a jet, as where none or all pass
     if is_paired:
         passed_before = before.passing(signal, threshold)
         influence[signal] -= slope * (passed_before - efficiency) / len(signal)
@@ -391,12 +427,13 @@ def _kept(before: _Point, after: _Point, jets: NDArray[np.integer], *, is_paired
 
 
 def _threshold_slope(before: _Point, after: _Point, jets: NDArray[np.integer]) -> float:
-    """Change of the part of `jets` that passes with the efficiency at which the threshold is set.
+    """Derivative of the passing fraction of `jets` in the efficiency that sets the threshold.
 
-    A difference over the window in which :class:`Ranking` takes the slope of a ROC curve; 0 where
-    so many unchanged signal jets tie that the threshold does not fluctuate.
+    It is a finite difference over the window of :meth:`Counts.slope`. It is 0 where so many
+    unmodified signal jets tie that the threshold does not fluctuate.
     """
-    efficiency, number = before.efficiency, len(before.ranking.signal_jets)
+    efficiency = before.efficiency
+    number = len(before.ranking.signal_jets)
     deviation = math.sqrt(efficiency * (1 - efficiency) / number)
     nearest = min(efficiency, 1 - efficiency)
     half_deviation = min(deviation, nearest)
@@ -412,14 +449,14 @@ def _threshold_slope(before: _Point, after: _Point, jets: NDArray[np.integer]) -
 
 
 def _log_odds(scores: Floats) -> Floats:
-    """Logits of probabilities, and scores that are none as they are."""
+    """Log-odds of probabilities; other scores are returned unchanged."""
     if scores.min() < 0 or scores.max() > 1:
         return scores
     p = np.clip(scores.astype(np.float64), 1e-300, 1)
     return np.log(p) - np.log(np.maximum(1 - p, 1e-16))
 
 
-def _wanted(
+def _with_strengths(
     transformations: Mapping[str, Sequence[float]] | Sequence[str] | None,
 ) -> dict[str, Sequence[float]]:
     if isinstance(transformations, Mapping):

@@ -1,19 +1,22 @@
-"""What may happen to jets between one sample and another: each a function with a strength.
+"""Transformations of jets with a strength, such as energy scale, pile-up or a boost.
 
-A transformation takes jets, its strength and a generator of random numbers, and gives new jets; the
-old ones stay as they are. Momenta are moved in double precision and rounded once. The stored momentum
-of a jet, where there is one, follows: rotations and boosts act on it as on a particle, any other
-change adds the change of the sum of the particles.
+A transformation takes jets, its strength and a random generator, and returns new jets; the original
+jets are not modified. Momenta are computed in double precision and rounded once. The stored
+momentum of a jet, if it has one, changes accordingly: rotations and boosts act on it as on a
+particle, other transformations add the change of the sum of the particles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from pcloud import kinematics
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.jets import JET_MOMENTUM, FlatJets, as_offsets
 from pcloud.typing import Floats
@@ -23,32 +26,33 @@ __all__ = ["TRANSFORMATIONS", "Transformation", "prepare", "transform"]
 Generator = np.random.Generator
 Change = Callable[[FlatJets, float, Generator], FlatJets]
 
-_RADIUS = 0.8  # of the disc about the axis in which particles are added
-_SOFT_PT = 1.0  # GeV, mean pT of a pile-up-like particle
-_EMISSIONS = 5  # soft emissions per jet
-_STORED_ANGLES = ("deta", "dphi")  # columns that momenta give anew
+_RADIUS = 0.8  # radius of the disc around the jet axis in which particles are added
+_SOFT_PT = 1.0  # GeV, mean pT of an added pile-up particle
+_NUM_EMISSIONS = 5  # soft emissions per jet
+_ETA_MAX = 20.0  # bound on pseudorapidities, which are infinite along the beam
+_STORED_ANGLES = ("deta", "dphi")  # columns that are computed again from the momenta
 
 
 @dataclass(frozen=True)
 class Transformation:
-    """A change of jets that has a strength.
+    """Transformation of jets with a strength.
 
     Attributes
     ----------
     name : str
         Name in :data:`TRANSFORMATIONS`.
     title : str
-        What it does, for a reader.
+        Short description.
     meaning : str
-        What the strength is, with its unit.
+        Meaning of the strength, with its unit.
     strengths : tuple of float
-        Strengths at which to measure it, if none are asked for.
+        Default strengths.
     change : callable
-        ``change(jets, strength, generator) -> jets``.
+        Function ``change(jets, strength, generator) -> jets``.
     is_valid : callable
-        Whether a strength is possible.
+        Function that returns True for an allowed strength.
     moves_jet : bool
-        Whether `change` acts on the stored momentum of a jet itself.
+        True if `change` also transforms the stored momentum of a jet.
     """
 
     name: str
@@ -61,7 +65,7 @@ class Transformation:
 
 
 TRANSFORMATIONS: dict[str, Transformation] = {}
-"""All transformations by name; `register` adds to them."""
+"""Transformations by name; `register` adds one."""
 
 
 def register(
@@ -73,7 +77,7 @@ def register(
     *,
     moves_jet: bool = False,
 ) -> Callable[[Change], Change]:
-    """Decorator that makes a change of jets known; see :class:`Transformation`."""
+    """Register a function as a transformation (decorator); see :class:`Transformation`."""
 
     def add(change: Change) -> Change:
         TRANSFORMATIONS[name] = Transformation(
@@ -85,17 +89,17 @@ def register(
 
 
 def prepare(jets: FlatJets) -> FlatJets:
-    """Jets in the form in which all transformations leave them, to compare with.
+    """Convert jets to the form that all transformations return, for a comparison with them.
 
-    Particles in falling order of pT, and without the columns ``deta`` and ``dphi`` of some files,
-    which would otherwise stay what they were while momenta move.
+    Particles are in decreasing order of pT. The columns ``deta`` and ``dphi`` of some files are
+    dropped, because they would not change with the momenta.
     """
     columns = {k: v for k, v in jets.particle.items() if k not in _STORED_ANGLES}
     return _take(replace(jets, particle=columns), _by_pt(jets), jets.counts)
 
 
 def transform(jets: FlatJets, name: str, strength: float, seed: int = 0) -> FlatJets:
-    """Jets after a transformation, in the form of :func:`prepare`.
+    """Transform jets; the result has the form of :func:`prepare`.
 
     Parameters
     ----------
@@ -104,16 +108,16 @@ def transform(jets: FlatJets, name: str, strength: float, seed: int = 0) -> Flat
     name : str
         Name in :data:`TRANSFORMATIONS`.
     strength : float
-        How much; at 0 nothing happens.
+        Strength of the transformation; at 0 the jets do not change.
     seed : int
-        Of what is random in it.
+        Seed of the random numbers.
 
     Raises
     ------
     UnknownNameError
         If there is no such transformation.
     InputError
-        If it cannot have this strength.
+        If this strength is not allowed.
 
     Examples
     --------
@@ -136,8 +140,8 @@ def transform(jets: FlatJets, name: str, strength: float, seed: int = 0) -> Flat
 
 def _following(before: FlatJets, after: FlatJets) -> dict[str, Floats]:
     """Stored momenta of the jets plus the change of the sum of their particles."""
-    sums = zip(JET_MOMENTUM, _axis(before), _axis(after), strict=True)
-    return {name: before.jet[name] + (new - old) for name, old, new in sums}
+    change = (_jet_p4(after) - _jet_p4(before)).numpy()
+    return {name: before.jet[name] + change[:, i] for i, name in enumerate(JET_MOMENTUM)}
 
 
 # Energies
@@ -145,7 +149,7 @@ def _following(before: FlatJets, after: FlatJets) -> dict[str, Floats]:
 
 @register(
     "energy_scale",
-    "all energies too large or small",
+    "energy scale of all particles",
     "relative shift",
     (-0.05, -0.02, 0.02, 0.05),
     lambda strength: strength > -1,
@@ -166,27 +170,27 @@ def _energy_resolution(jets: FlatJets, strength: float, generator: Generator) ->
     return _scaled(jets, np.exp(width * normal - width**2 / 2))
 
 
-# Particles that are lost, or come in addition
+# Lost and added particles
 
 
 @register(
     "particle_loss",
-    "particles not seen",
-    "probability of losing a particle; the hardest of a jet stays",
+    "particles lost",
+    "probability of losing a particle; the one with the highest pT is kept",
     (0.02, 0.05, 0.1, 0.2),
     lambda strength: 0 <= strength <= 1,
 )
 def _particle_loss(jets: FlatJets, strength: float, generator: Generator) -> FlatJets:
     keep = generator.random(jets.offsets[-1]) >= strength
-    keep[jets.offsets[:-1][jets.counts > 0]] = True  # in falling order of pT
+    keep[jets.offsets[:-1][jets.counts > 0]] = True  # the particle with the highest pT is the first
     counts = np.add.reduceat(keep, jets.offsets[:-1]) * (jets.counts > 0) if len(jets) else keep
     return _take(jets, np.flatnonzero(keep), counts.astype(np.int64))
 
 
 @register(
     "soft_particles",
-    "soft particles added, as by pile-up",
-    f"mean number per jet, in a disc of radius {_RADIUS}, of {_SOFT_PT:g} GeV on average",
+    "soft particles added (pile-up)",
+    f"mean number per jet, in a disc of radius {_RADIUS}, with a mean pT of {_SOFT_PT:g} GeV",
     (2.0, 10.0, 30.0),
 )
 def _soft_particles(jets: FlatJets, strength: float, generator: Generator) -> FlatJets:
@@ -196,22 +200,22 @@ def _soft_particles(jets: FlatJets, strength: float, generator: Generator) -> Fl
 
 @register(
     "soft_emission",
-    f"{_EMISSIONS} soft emissions per jet (infrared safety)",
-    f"pT of each over that of the jet, in a disc of radius {_RADIUS}",
+    f"{_NUM_EMISSIONS} soft emissions per jet (infrared safety)",
+    f"pT of each emission over that of the jet, in a disc of radius {_RADIUS}",
     (1e-4, 1e-3, 1e-2),
 )
 def _soft_emission(jets: FlatJets, strength: float, generator: Generator) -> FlatJets:
     if strength == 0:
         return jets
-    counts = np.full(len(jets), _EMISSIONS)
-    pt = np.repeat(strength * np.hypot(*_axis(jets)[1:3]), counts)
-    return _with_added(jets, counts, pt, generator)
+    counts = np.full(len(jets), _NUM_EMISSIONS)
+    jet_pt = kinematics.pt(_jet_p4(jets)).numpy()
+    return _with_added(jets, counts, np.repeat(strength * jet_pt, counts), generator)
 
 
 @register(
     "collinear_splitting",
-    "particles split into parallel ones (collinear safety)",
-    "probability of splitting, the energy shared uniformly",
+    "particles split into two parallel ones (collinear safety)",
+    "probability of splitting; the energy fraction is uniform",
     (0.1, 0.5, 1.0),
     lambda strength: 0 <= strength <= 1,
 )
@@ -232,30 +236,30 @@ def _collinear_splitting(jets: FlatJets, strength: float, generator: Generator) 
 @register(
     "angular_smearing",
     "directions smeared particle by particle",
-    "width in eta and in phi (rad), pT and mass kept",
+    "width in eta and in phi (rad); pT and mass do not change",
     (0.005, 0.02, 0.05),
 )
 def _angular_smearing(jets: FlatJets, strength: float, generator: Generator) -> FlatJets:
-    e, px, py, pz = _double(jets)
-    pt, mass2 = np.hypot(px, py), e**2 - px**2 - py**2 - pz**2
-    eta, phi = np.arcsinh(pz / np.maximum(pt, 1e-12)), np.arctan2(py, px)
-    eta, phi = (angle + strength * generator.normal(size=len(e)) for angle in (eta, phi))
-    pz = pt * np.sinh(eta)
-    e = np.sqrt(np.maximum(pt**2 + pz**2 + mass2, 0))
-    return _moved(jets, e, pt * np.cos(phi), pt * np.sin(phi), pz)
+    p4 = _particle_p4(jets)
+    normal = torch.from_numpy(generator.normal(size=(2, len(p4))))
+    eta = kinematics.eta(p4).clamp(-_ETA_MAX, _ETA_MAX) + strength * normal[0]
+    phi = kinematics.phi(p4) + strength * normal[1]
+    smeared = kinematics.from_pt_eta_phi_mass(kinematics.pt(p4), eta, phi)
+    # the stored squared mass may be negative by rounding: a mass could not keep it
+    energy = kinematics.safe_sqrt(kinematics.energy(smeared) ** 2 + kinematics.mass2(p4))
+    return _with_momenta(jets, torch.cat([energy.unsqueeze(-1), smeared[:, 1:]], dim=-1))
 
 
 @register(
     "rotation",
-    "jets turned about the beam",
+    "jets rotated about the beam",
     "angle in rad",
     (0.5, 2.0),
     lambda strength: True,
     moves_jet=True,
 )
 def _rotation(jets: FlatJets, strength: float, generator: Generator) -> FlatJets:
-    cos, sin = np.cos(strength), np.sin(strength)
-    return _mapped(jets, lambda e, px, py, pz: (e, cos * px - sin * py, sin * px + cos * py, pz))
+    return _mapped(jets, lambda p4: kinematics.rotate_z(p4, strength))
 
 
 @register(
@@ -267,51 +271,63 @@ def _rotation(jets: FlatJets, strength: float, generator: Generator) -> FlatJets
     moves_jet=True,
 )
 def _boost(jets: FlatJets, strength: float, generator: Generator) -> FlatJets:
-    cosh, sinh = np.cosh(strength), np.sinh(strength)
-    return _mapped(jets, lambda e, px, py, pz: (cosh * e + sinh * pz, px, py, sinh * e + cosh * pz))
+    beta = torch.tensor([0.0, 0.0, np.tanh(strength)], dtype=torch.float64)
+    return _mapped(jets, lambda p4: kinematics.boost(p4, beta))
 
 
 # Jets as columns
 
 
 def _jet(jets: FlatJets) -> NDArray[np.integer]:
+    """Index of the jet of each particle, (N,)."""
     return np.repeat(np.arange(len(jets)), jets.counts)
 
 
 def _by_pt(jets: FlatJets) -> NDArray[np.integer]:
-    """Particles jet by jet in falling order of pT."""
+    """Order of the particles, jet by jet in decreasing order of pT."""
     return np.lexsort((-np.hypot(jets.p4[1], jets.p4[2]), _jet(jets)))
 
 
-def _double(jets: FlatJets) -> tuple[Floats, ...]:
-    return tuple(component.astype(np.float64) for component in jets.p4)
+def _stacked(components: Iterable[NDArray[np.floating]]) -> Tensor:
+    """Components as four-momenta (..., 4) in double precision."""
+    return torch.from_numpy(np.stack([c.astype(np.float64) for c in components], axis=-1))
 
 
-def _axis(jets: FlatJets) -> tuple[Floats, ...]:
+def _particle_p4(jets: FlatJets) -> Tensor:
+    """Four-momenta of the particles, (N, 4), in double precision."""
+    return _stacked(jets.p4)
+
+
+def _jet_p4(jets: FlatJets) -> Tensor:
+    """Sums of the four-momenta of the particles of each jet, (B, 4), in double precision."""
     jet = _jet(jets)
-    return tuple(np.bincount(jet, c, len(jets)).astype(np.float64) for c in _double(jets))
+    sums = [np.bincount(jet, c.astype(np.float64), len(jets)) for c in jets.p4]
+    return _stacked(total.astype(np.float64) for total in sums)
 
 
-def _moved(jets: FlatJets, *p4: Floats) -> FlatJets:
+def _with_momenta(jets: FlatJets, p4: Tensor) -> FlatJets:
+    """Jets whose particles have the four-momenta ``p4 (N, 4)``, rounded to the stored type."""
     dtype = jets.p4[0].dtype
-    return replace(jets, p4=tuple(component.astype(dtype) for component in p4))
+    return replace(jets, p4=tuple(component.astype(dtype) for component in p4.numpy().T))
 
 
-def _mapped(jets: FlatJets, change: Callable[..., tuple[Floats, ...]]) -> FlatJets:
-    """Jets with a change of every momentum, their own included where it is stored."""
-    moved = _moved(jets, *change(*_double(jets)))
+def _mapped(jets: FlatJets, change: Callable[[Tensor], Tensor]) -> FlatJets:
+    """Jets with a change of every momentum, including the stored one of the jet."""
+    changed = _with_momenta(jets, change(_particle_p4(jets)))
     if not all(name in jets.jet for name in JET_MOMENTUM):
-        return moved
-    own = change(*(jets.jet[name].astype(np.float64) for name in JET_MOMENTUM))
-    return replace(moved, jet=jets.jet | dict(zip(JET_MOMENTUM, own, strict=True)))
+        return changed
+    jet_p4 = change(_stacked(jets.jet[name] for name in JET_MOMENTUM)).numpy()
+    return replace(changed, jet=jets.jet | dict(zip(JET_MOMENTUM, jet_p4.T, strict=True)))
 
 
 def _scaled(jets: FlatJets, factor: Floats | float) -> FlatJets:
-    return _moved(jets, *(factor * component for component in _double(jets)))
+    """Jets whose momenta are multiplied by one factor, or by one for each particle."""
+    factors = torch.as_tensor(factor, dtype=torch.float64).unsqueeze(-1)
+    return _with_momenta(jets, factors * _particle_p4(jets))
 
 
 def _take(jets: FlatJets, rows: NDArray[np.integer], counts: NDArray[np.integer]) -> FlatJets:
-    """Jets of these particles, `counts` of them each."""
+    """Jets of the particles `rows`, with `counts` particles each."""
     columns = {name: values[rows] for name, values in jets.particle.items()}
     return FlatJets(as_offsets(counts), tuple(c[rows] for c in jets.p4), columns, jets.jet)
 
@@ -319,19 +335,20 @@ def _take(jets: FlatJets, rows: NDArray[np.integer], counts: NDArray[np.integer]
 def _with_added(
     jets: FlatJets, counts: NDArray[np.integer], pt: Floats, generator: Generator
 ) -> FlatJets:
-    """Jets with massless particles uniformly in the disc; their other columns are zero."""
+    """Jets with added massless particles, uniform in the disc; their other columns are zero."""
     jet = np.repeat(np.arange(len(jets)), counts)
-    axis = _axis(jets)
-    jet_pt = np.maximum(np.hypot(axis[1], axis[2]), 1e-12)
+    axis = _jet_p4(jets)[jet]
     distance = _RADIUS * np.sqrt(generator.random(len(jet)))
     angle = generator.uniform(0, 2 * np.pi, len(jet))
-    eta = np.arcsinh(axis[3] / jet_pt)[jet] + distance * np.cos(angle)
-    phi = np.arctan2(axis[2], axis[1])[jet] + distance * np.sin(angle)
-    added = (pt * np.cosh(eta), pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta))
+    eta = kinematics.eta(axis).clamp(-_ETA_MAX, _ETA_MAX) + torch.from_numpy(
+        distance * np.cos(angle)
+    )
+    phi = kinematics.phi(axis) + torch.from_numpy(distance * np.sin(angle))
+    added = kinematics.from_pt_eta_phi_mass(torch.from_numpy(pt), eta, phi).numpy()
     order = np.argsort(np.concatenate([_jet(jets), jet]), kind="stable")
     p4 = tuple(
         np.concatenate([old, new.astype(old.dtype)])[order]
-        for old, new in zip(jets.p4, added, strict=True)
+        for old, new in zip(jets.p4, added.T, strict=True)
     )
     columns = {
         name: np.concatenate([values, np.zeros(len(jet), values.dtype)])[order]

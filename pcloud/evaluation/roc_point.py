@@ -17,29 +17,29 @@ __all__ = ["BetaMixture", "RocPoint"]
 
 Side = Literal["lower", "upper"]
 
-MIN_SIGNAL_JETS = 2.0  # expected on each side of the cut, for an interval
-MIN_BACKGROUND_JETS = 3.0  # that pass the cut, for an interval
+MIN_SIGNAL_JETS = 2.0  # expected number on each side of the cut that an interval needs
+MIN_BACKGROUND_JETS = 3.0  # number that passes the cut that an interval needs
 _FEW_BACKGROUND_JETS = "fewer than three background jets pass"
-_ROUNDING = 1e-9  # 2000 x (1 - 0.999) is 2 jets
-_STEPS = 64  # of the quadrature over the threshold
-_RANGE = 4.0  # of the quadrature on each side, in standard deviations, and as many jets
-_SIGNAL_SHIFT = 0.2  # of a signal jet: position of the tighter end of an interval
-_BACKGROUND_SHIFT = 0.1  # of a background jet: 0 is Jeffreys, 1/2 Clopper and Pearson
-_LOGIT_RANGE = 80.0  # of fractions: from 1e-35
+_ROUNDING = 1e-9  # relative; 2000 x (1 - 0.999) counts as 2 jets
+_STEPS = 64  # number of quadrature points in the threshold
+_RANGE = 4.0  # half-width of the quadrature in standard deviations, plus as many jets
+_SIGNAL_SHIFT = 0.2  # signal jets, shift of the tighter end of an interval
+_BACKGROUND_SHIFT = 0.1  # background jets; 0 is Jeffreys, 1/2 is Clopper and Pearson
+_LOGIT_RANGE = 80.0  # largest logit of a fraction, which is then above 1e-35
 _LOGIT_PRECISION = 1e-6
 
 
 @dataclass(frozen=True)
 class BetaMixture:
-    """Mean of several Beta distributions, as the distribution of a fraction.
+    """Mixture of Beta distributions, as the distribution of a fraction.
 
-    A Beta distribution with a first parameter of 0 is a point mass at 0, one with a second
-    parameter of 0 a point mass at 1.
+    A Beta distribution whose first parameter is 0 is a point mass at 0, one whose second
+    parameter is 0 is a point mass at 1.
 
     Parameters
     ----------
     weights : ndarray, shape (K,)
-        Weights, which add up to 1.
+        Weights of the mixture, which add up to 1.
     first, second : ndarray, shape (K,)
         Parameters of the Beta distributions.
     """
@@ -49,7 +49,7 @@ class BetaMixture:
     second: Floats
 
     def cdf(self, fraction: float) -> float:
-        """Probability of a fraction up to `fraction`, point masses at 1 left out."""
+        """Cumulative distribution function without the point masses at 1."""
         from scipy.special import betainc
 
         spread = (self.first > 0) & (self.second > 0)
@@ -58,7 +58,7 @@ class BetaMixture:
         return float(self.weights[spread] @ below + at_zero)
 
     def quantile(self, probability: float) -> float:
-        """Fraction that is not exceeded with `probability`; 0 or 1 in a point mass."""
+        """Quantile of the fraction; 0 or 1 in a point mass."""
         from scipy.optimize import brentq
         from scipy.special import expit
 
@@ -77,37 +77,38 @@ class BetaMixture:
 class RocPoint:
     """Background efficiency at a signal efficiency, with intervals and limits.
 
-    Two numbers fluctuate: the threshold, which the n signal jets set, and the number of the m
-    background jets that pass it. Both are treated without an assumption on the scores.
+    Two quantities fluctuate: the threshold, which depends on the n signal jets, and the number of
+    the m background jets that pass it. Both are treated without assumptions on the scores.
 
     *Threshold.* The true signal efficiency of a cut at the v-th signal jet is distributed as
     Beta(v, n + 1 - v). The threshold of the efficiency e therefore lies below that jet with the
-    probability I_e(v, n + 1 - v), the distribution function of this Beta distribution. Used for v
-    between whole numbers too, it is a continuous distribution of the position of the threshold
-    among the signal jets (smoothed order statistics, Hutson 1999).
+    probability I_e(v, n + 1 - v), the distribution function of this Beta distribution. For all
+    real v it is a continuous distribution of the position of the threshold among the signal jets
+    (smoothed order statistics, Hutson 1999).
 
     *Background.* At a position v, b(v) background jets pass, interpolated between neighbouring
     signal jets, and the background efficiency has the posterior distribution of Jeffreys,
     Beta(b + 1/2, m - b + 1/2) (Brown, Cai and DasGupta 2001).
 
-    The mean of the second distribution over the first is that of the background efficiency.
-    It is computed by quadrature, without random numbers, and an interval lies between its
-    quantiles. The slope of the ROC curve enters through b(v).
+    The average of the second distribution over the first is the distribution of the background
+    efficiency. It is computed by quadrature, without random numbers. An interval lies between two
+    of its quantiles. The slope of the ROC curve enters through b(v).
 
-    Numbers of jets are whole, so that the coverage of any interval oscillates. Two small shifts,
-    chosen by toys, keep it from falling far below its level: both ends of the
-    interval take 0.1 of a background jet from the distribution of Clopper and Pearson, and the
-    tighter end is 0.2 of a signal jet further out, because the value stands at the tighter end of
-    its step of the ROC curve.
+    The coverage of any interval oscillates, because numbers of jets are integers. Two small
+    shifts, chosen with toy experiments, keep the coverage from falling far below its level. Both
+    ends of the interval are shifted by 0.1 background jets towards the interval of Clopper and
+    Pearson. The tighter end is shifted outwards by another 0.2 signal jets, because the value is
+    at the tighter end of its step of the ROC curve.
 
-    *Ties.* Through a group of tied jets the ROC curve runs straight, and a cut accepts the same
+    *Ties.* In a group of tied jets the ROC curve is a straight line, and a cut accepts the same
     fraction of each of them, which does not fluctuate. n and m are replaced by the larger numbers
-    that have the remaining variance.
+    with the remaining variance.
 
-    *Limits.* Where fewer than two signal jets are expected on one side of the cut, or fewer than
-    three background jets pass, a one-sided limit is quoted. It uses whole positions, the background at the next signal jet away from the value, none before the
-    first signal jet and all of it after the last, and the distributions of Clopper and
-    Pearson, Beta(b, m - b + 1) for a lower and Beta(b + 1, m - b) for an upper limit.
+    *Limits.* A one-sided limit is quoted where fewer than two signal jets are expected on one side
+    of the cut, or fewer than three background jets pass. It uses integer positions, with the
+    background at the next signal jet away from the value, no background before the first signal
+    jet and all of it after the last. The distributions are those of Clopper and Pearson,
+    Beta(b, m - b + 1) for a lower and Beta(b + 1, m - b) for an upper limit.
 
     Parameters
     ----------
@@ -143,7 +144,7 @@ class RocPoint:
 
     @cached_property
     def missing(self) -> str:
-        """What the sample lacks for an interval; nothing if it has one."""
+        """Reason why the sample has no interval; empty if it has one."""
         passing = self.efficiency * self.num_signal * (1 + _ROUNDING)
         failing = (1 - self.efficiency) * self.num_signal * (1 + _ROUNDING)
         if failing < 1:
@@ -170,9 +171,9 @@ class RocPoint:
         return self._bound(side).quantile(level if side == "upper" else 1 - level)
 
     def measured(self) -> Measured:
-        """Background efficiency with its error, or the limit that stands in its place.
+        """Background efficiency with its error, or a limit instead.
 
-        The limit of few background jets, which have an interval too, keeps it as `low` and `high`.
+        The limit for few background jets has an interval, too, as `low` and `high`.
         """
         if self.missing and self.missing != _FEW_BACKGROUND_JETS:
             lower = self.limit("lower") if self.missing.endswith("signal jet fails") else 0.0
@@ -188,14 +189,15 @@ class RocPoint:
         return Measured(self.value, error, "counting", None, None, low, high, *ends95)
 
     def distribution(self, end: Side) -> BetaMixture:
-        """Distribution of the background efficiency that gives an end of the intervals."""
+        """Distribution of the background efficiency for one end of the intervals."""
         position, weights = self._threshold
         shift = _BACKGROUND_SHIFT
         if end == "lower":
             shift = -shift
             tighter = _SIGNAL_SHIFT * self.num_signal / self._effective[0]
             position = np.maximum(position - tighter, 0.0)
-        m, effective_m = self.num_background, self._effective[1]
+        m = self.num_background
+        effective_m = self._effective[1]
         passed = self._passed(position) * effective_m / m
         return BetaMixture(weights, passed + 0.5 + shift, effective_m - passed + 0.5 - shift)
 
@@ -203,7 +205,8 @@ class RocPoint:
     def _effective(self) -> tuple[float, float]:
         """Numbers of signal and background jets, increased by ties."""
         ties = self.counts.tied_variance(self.efficiency)
-        n, m = self.num_signal, self.num_background
+        n = self.num_signal
+        m = self.num_background
         return n / max(1 - ties[0], 1 / n), m / max(1 - ties[1], 1 / m)
 
     @cached_property
@@ -214,8 +217,9 @@ class RocPoint:
         return (edges[1:] + edges[:-1]) / 2, self._weights(edges, number)
 
     def _bound(self, side: Side) -> BetaMixture:
-        """Distribution of the background efficiency, moved to the safe side of a limit."""
-        n, m = self.num_signal, self.num_background
+        """Distribution of the background efficiency on the conservative side of a limit."""
+        n = self.num_signal
+        m = self.num_background
         low, high = self._range(n)
         edges = np.unique(np.round(np.linspace(np.floor(low), np.ceil(high), _STEPS + 1)))
         weights = self._weights(edges, n)
@@ -226,7 +230,7 @@ class RocPoint:
         return BetaMixture(weights, passed + 1, m - passed)
 
     def _range(self, effective_n: float) -> tuple[float, float]:
-        """Positions between which the threshold lies, but for one part in ten thousand."""
+        """Range of positions that contains the threshold with a probability of about 1 - 1e-4."""
         n = self.num_signal
         centre = self.efficiency * (n + 1)
         spread = n * sqrt(self.efficiency * (1 - self.efficiency) / effective_n)
@@ -242,7 +246,7 @@ class RocPoint:
         return -np.diff(np.concatenate([[1.0], below, [0.0]]))
 
     def _passed(self, position: Floats) -> Floats:
-        """Background jets above a position among the signal jets, between them interpolated."""
+        """Interpolated number of background jets above a position among the signal jets."""
         before = np.floor(position)
         first = self.counts.background_above(before)
         second = self.counts.background_above(before + 1)

@@ -1,4 +1,4 @@
-"""Labels and scores of the test jets, checked at the door, and the file that keeps them."""
+"""Checked labels and scores of test jets, and the file in which they are stored."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Scores:
     def from_arrays(
         cls, labels: ArrayLike, values: ArrayLike, classes: Sequence[str] | None = None
     ) -> Scores:
-        """Take the caller's arrays, or say what is wrong with them.
+        """Check the arrays of the caller and convert them.
 
-        Two columns that are not probabilities are refused, so that nobody gets the accuracy
-        of logits; a single column may be any discriminant.
+        Two or more columns must be probabilities. Logits are refused, because their accuracy
+        would be wrong. A single column may be any discriminant.
 
         Raises
         ------
@@ -62,11 +62,19 @@ class Scores:
 
     @property
     def are_probabilities(self) -> bool:
-        """Whether the scores lie in [0, 1], so that a class can be read off them."""
+        """True if all scores lie in [0, 1], so that they predict a class."""
         return self.values.ndim == 2 or bool(np.all((self.values >= 0) & (self.values <= 1)))
 
     def index(self, name: str | int) -> int:
-        """Index of a class given by name or by index."""
+        """Index of a class given by name or by index.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no class of this name.
+        InputError
+            If there is no class with this index.
+        """
         if isinstance(name, str):
             if name not in self.classes:
                 raise UnknownNameError("class", name, self.classes)
@@ -78,8 +86,8 @@ class Scores:
     def discriminant(self, signal: int, background: int | None = None) -> NDArray[np.floating]:
         """Score that ranks the jets for a signal, against all others or one background.
 
-        A single column is the score of the signal, whichever class that is. Against one
-        background of several, it is s / (s + b), and 0.5 where both vanish.
+        A single column is the score of the signal, for any signal class. Against one of several
+        backgrounds the score is s / (s + b), and 0.5 where both probabilities are 0.
         """
         if self.values.ndim == 1:
             return self.values
@@ -89,10 +97,10 @@ class Scores:
         return np.divide(s, s + b, out=np.full(len(s), 0.5), where=s + b > 0)
 
     def predicted(self, signal: int | None = None) -> NDArray[np.integer]:
-        """Most probable class of each jet, of equal ones the first.
+        """Most probable class of each jet; the first one of equally probable classes.
 
-        A single column is the score of `signal`, by default the second class, and means
-        signal above 0.5.
+        A single column is the score of `signal`, by default the second class. A jet with a score
+        above 0.5 is predicted to be signal.
         """
         if self.values.ndim == 2:
             return self.values.argmax(axis=1)
@@ -101,14 +109,16 @@ class Scores:
 
 
 def read_scores(path: str | Path) -> Scores:
-    """Read the Parquet file of scores that a run or ``pcloud predict`` leaves.
+    """Read the Parquet file of scores of a run or of ``pcloud predict``.
 
-    Columns ``score_<class>`` in the order of the classes, and ``label``.
+    It has the columns ``score_<class>``, in the order of the classes, and ``label``.
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     InputError
-        If the file is no such table, or has no labels.
+        If the file is not such a table, or has no labels.
     """
     path = Path(path)
     table = _read_table(path)
@@ -210,7 +220,7 @@ def _array(values: ArrayLike) -> NDArray[Any]:
 
 
 def _first(bad: NDArray[np.bool_]) -> str:
-    """'3 jets (the first at 17) have': how many are bad, and where to look."""
+    """Number and first index of the bad jets: ``"3 jets, from jet 17 on, have"``."""
     number = int(bad.sum())
     where = f"jet {int(bad.argmax())} has"
     return where if number == 1 else f"{number} jets, from {where.removesuffix(' has')} on, have"

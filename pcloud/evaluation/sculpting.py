@@ -1,4 +1,4 @@
-"""Whether a cut carves the mass of the background into the shape of the signal."""
+"""Mass sculpting: how far a cut changes the shape of the background's mass distribution."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError
-from pcloud.evaluation.dependence import signal_scores
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
-from pcloud.evaluation.working_points import working_points
+from pcloud.evaluation.tasks import signal_scores
+from pcloud.evaluation.working_points import efficiency_threshold
 
-__all__ = ["Sculpting", "jensen_shannon", "measure_sculpting"]
+__all__ = ["Sculpting", "measure_sculpting", "sculpting_of_scores"]
 
 
 @dataclass(frozen=True)
 class Sculpting:
-    """The mass of background jets before and after a cut.
+    """Mass distribution of the background jets before and after a cut.
 
     Parameters
     ----------
     efficiency : float
-        Part of the signal that passes the cut.
+        Signal efficiency of the cut.
     jets : int
         Number of background jets that pass.
     distance : Measured
-        Jensen-Shannon distance of the two histograms, between 0 and 1, with its bootstrap error.
+        Jensen-Shannon distance between the two histograms, from 0 (equal) to 1 (disjoint), with
+        its bootstrap error.
     noise : Measured
-        What as many background jets drawn blindly would show: mean and spread. Only what exceeds
-        it is sculpting.
+        Distance for as many background jets drawn at random: mean and standard deviation. Only
+        the excess over it is sculpting.
     edges : sequence of float
-        Edges of the K bins, in GeV.
+        Edges of the K bins in GeV.
     before, after, signal : sequence of int
-        Background jets in each bin, those of them that pass, and signal jets.
+        Number in each bin of background jets, of background jets that pass, and of signal jets.
     """
 
     efficiency: float
@@ -53,22 +54,19 @@ class Sculpting:
         """Plain numbers and strings, for JSON."""
         return asdict(self)
 
+    def __repr__(self) -> str:
+        """Distance, its noise level and the cut."""
+        return (
+            f"Sculpting of the background mass at signal efficiency {self.efficiency:g}: "
+            f"Jensen-Shannon distance {self.distance} ({self.noise} for a random selection), "
+            f"{self.jets:,} background jets pass"
+        )
+
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Sculpting:
         """Inverse of `to_dict`."""
         both = {name: Measured.from_dict(fields[name]) for name in ("distance", "noise")}
         return cls(**{**fields, **both})
-
-
-def jensen_shannon(p: ArrayLike, q: ArrayLike) -> float:
-    """Jensen-Shannon distance of two histograms: 0 if they are alike, 1 if nowhere both.
-
-    The square root of the divergence in bits. Histograms need not be normalised.
-    """
-    both = np.array([p, q], dtype=np.float64)
-    both /= np.maximum(both.sum(axis=1, keepdims=True), 1e-300)
-    over_mean = np.divide(both, both.mean(axis=0), out=np.ones_like(both), where=both > 0)
-    return float(np.sqrt(max((both * np.log2(over_mean)).sum() / 2, 0.0)))
 
 
 def measure_sculpting(
@@ -93,16 +91,18 @@ def measure_sculpting(
     scores : array_like, shape (B,) or (B, C)
         Score of the signal, or the probability of each class.
     mass : array_like, shape (B,)
-        Of the jets, in GeV.
+        Mass of each jet in GeV.
     efficiencies : sequence of float
-        Parts of the signal that pass each cut.
+        Signal efficiency of each cut.
     bins : int
-        Bins of equal width up to the mass that 99.5 % of the jets stay below; those above count
-        in the last.
+        Number of bins of equal width, from 0 to the 99.5 % quantile of the mass. The last bin
+        includes the jets above.
     classes, signal, background
-        As for :func:`pcloud.evaluate`; of more than two classes the signal must be named.
-    num_resamplings, seed : int
-        Behind the error and the noise level, at least 2 of them.
+        As for :func:`pcloud.evaluate`; with more than two classes the signal must be named.
+    num_resamplings : int
+        Number of resamplings for the error and for the noise level, at least 2.
+    seed : int
+        Seed of the resamplings.
 
     Returns
     -------
@@ -116,10 +116,34 @@ def measure_sculpting(
 
     Notes
     -----
-    The distance of two histograms is positive even where both are drawn from one distribution, the
-    more so the fewer jets are left: ``noise`` says by how much.
+    The distance is positive even between two samples of one distribution, and it grows as fewer
+    jets are left. ``noise`` is its size in that case.
     """
     sample = Scores.from_arrays(labels, scores, classes)
+    return sculpting_of_scores(
+        sample,
+        mass,
+        efficiencies=efficiencies,
+        bins=bins,
+        signal=signal,
+        background=background,
+        num_resamplings=num_resamplings,
+        seed=seed,
+    )
+
+
+def sculpting_of_scores(
+    sample: Scores,
+    mass: ArrayLike,
+    *,
+    efficiencies: Sequence[float] = (0.5, 0.7, 0.9),
+    bins: int = 20,
+    signal: str | int | None = None,
+    background: str | int | None = None,
+    num_resamplings: int = 200,
+    seed: int = 0,
+) -> list[Sculpting]:
+    """Measure as :func:`measure_sculpting`, from `Scores` that are already checked."""
     masses = np.asarray(mass, dtype=np.float64)
     if masses.shape != sample.labels.shape or not np.isfinite(masses).all():
         raise InputError("the mass must be one finite number per jet")
@@ -127,25 +151,18 @@ def measure_sculpting(
         raise InputError(
             f"bins and num_resamplings must be at least 2, got {bins} and {num_resamplings}"
         )
-    options: dict[str, Any] = {
-        "classes": sample.classes,
-        "signal": signal,
-        "background": background,
-    }
-    points = working_points(
-        sample.labels, sample.values, efficiencies=efficiencies, mistag_rates=[], **options
-    )
     values, is_signal, is_background = signal_scores(sample, signal, background)
     edges = np.linspace(0, max(np.quantile(masses, 0.995), 1e-9), bins + 1)
     place = np.clip(np.searchsorted(edges, masses, side="right") - 1, 0, bins - 1)
     generator = np.random.default_rng(seed)
     found = []
-    for efficiency, point in zip(efficiencies, points, strict=True):
-        passed = values[is_background] >= point.threshold.value
-        before = np.bincount(place[is_background], minlength=bins)
+    before = np.bincount(place[is_background], minlength=bins)
+    of_signal = np.bincount(place[is_signal], minlength=bins)
+    for efficiency in efficiencies:
+        threshold = efficiency_threshold(values[is_signal], efficiency)
+        passed = values[is_background] >= threshold
         after = np.bincount(place[is_background][passed], minlength=bins)
         distance, noise = _distances(before, after, num_resamplings, generator)
-        histograms = (before, after, np.bincount(place[is_signal], minlength=bins))
         found.append(
             Sculpting(
                 efficiency,
@@ -153,7 +170,9 @@ def measure_sculpting(
                 distance,
                 noise,
                 edges.tolist(),
-                *(histogram.tolist() for histogram in histograms),
+                before.tolist(),
+                after.tolist(),
+                of_signal.tolist(),
             )
         )
     return found
@@ -162,16 +181,18 @@ def measure_sculpting(
 def _distances(
     before: NDArray[np.integer], after: NDArray[np.integer], number: int, generator: Any
 ) -> tuple[Measured, Measured]:
-    """Distance with its bootstrap error, and that of jets drawn without looking at the score."""
+    """Distance with its bootstrap error, and the distance of jets drawn at random."""
+    from scipy.spatial.distance import jensenshannon
+
     kept = int(after.sum())
     if kept == 0:
         nothing = Measured(math.nan, math.nan, "no background passes")
         return nothing, nothing
-    blind = [
-        jensen_shannon(before, generator.multivariate_hypergeometric(before, kept))
-        for _ in range(number)
-    ]
+    random = np.array([generator.multivariate_hypergeometric(before, kept) for _ in range(number)])
     drawn = generator.multinomial(kept, after / kept, size=number)
-    spread = np.std([jensen_shannon(before, h) for h in drawn], ddof=1)
-    noise = Measured(float(np.mean(blind)), float(np.std(blind, ddof=1)), "blind draws")
-    return Measured(jensen_shannon(before, after), float(spread), "bootstrap"), noise
+    repeated = np.broadcast_to(before, random.shape)
+    distances = jensenshannon(repeated, random, base=2, axis=1)
+    spread = np.std(jensenshannon(repeated, drawn, base=2, axis=1), ddof=1)
+    noise = Measured(float(np.mean(distances)), float(np.std(distances, ddof=1)), "random draws")
+    distance = float(jensenshannon(before, after, base=2))
+    return Measured(distance, float(spread), "bootstrap"), noise

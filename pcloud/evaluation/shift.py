@@ -1,4 +1,4 @@
-"""Whether two samples of jets come from the same distribution, and in what they differ."""
+"""Two-sample tests of the hypothesis that two samples of jets have one distribution."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.shift_classifiers import Classifier, classifier_named
+from pcloud.html import html_table
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
 from pcloud.typing import Floats
@@ -25,22 +26,26 @@ from pcloud.typing import Floats
 __all__ = ["Difference", "ShiftTest", "compare_jets", "differences", "jet_columns", "summary"]
 
 
+_SIGNIFICANCE = 0.01  # p-value below which samples are said to differ
+_MIN_JETS = 20
+
+
 @dataclass(frozen=True)
 class Difference:
-    """How an observable differs between two samples.
+    """Difference of one observable between two samples.
 
     Parameters
     ----------
     observable : str
-        Its name.
+        Name of the observable.
     first, second : Measured
-        Its means, with their counting errors.
+        Means in the two samples, with counting errors.
     distance : float
         Kolmogorov-Smirnov distance: largest difference of the cumulative distributions.
     p_value : float
-        Probability of so large a distance between samples of one distribution.
+        Probability of a distance at least as large between samples of one distribution.
     corrected : float
-        The same for the largest of as many observables as were looked at (Holm).
+        P-value after the correction of Holm for the number of observables.
     """
 
     observable: str
@@ -56,6 +61,13 @@ class Difference:
         means = {name: Measured.from_dict(fields[name]) for name in ("first", "second")}
         return cls(**(fields | means))
 
+    def __repr__(self) -> str:
+        """Observable, means and p-value."""
+        return (
+            f"Difference of {self.observable}: mean {self.first} and {self.second}, "
+            f"KS distance {self.distance:.3f}, corrected p-value {self.corrected:.2g}"
+        )
+
 
 @dataclass(frozen=True)
 class ShiftTest:
@@ -64,15 +76,16 @@ class ShiftTest:
     Parameters
     ----------
     classifier : str
-        What was trained to tell the samples apart.
+        Name of the classifier trained to separate the samples.
     auc : Measured
-        Of its scores on jets that it was not trained on: 0.5 for samples of one distribution.
+        AUC of its scores on jets not used in the training; 0.5 for samples of one distribution.
     p_value : float
-        Probability of so large an area between samples of one distribution, from permutations.
+        Probability of an area at least as large between samples of one distribution, from
+        permutations.
     jets : tuple of int
         Number of jets of each sample.
     differences : list of Difference
-        Observables, the most different first.
+        Observables, the most significant difference first.
     """
 
     classifier: str
@@ -82,12 +95,19 @@ class ShiftTest:
     differences: list[Difference]
 
     def rows(self) -> list[list[str]]:
-        """A table of the observables."""
+        """Rows of a table of the observables."""
         rows = [["observable", "first", "second", "KS distance", "p, corrected"]]
         for d in self.differences:
             values = [str(d.first), str(d.second), f"{d.distance:.3f}", f"{d.corrected:.2g}"]
             rows.append([d.observable.replace("_", " "), *values])
         return rows
+
+    def __repr__(self) -> str:
+        """Numbers of jets, and the result in a sentence."""
+        return f"ShiftTest of {self.jets[0]:,} and {self.jets[1]:,} jets. {summary(self)}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), caption=repr(self))
 
     def write(self, path: Path) -> Path:
         """Write as JSON."""
@@ -102,7 +122,7 @@ class ShiftTest:
         Raises
         ------
         InputError
-            If the file is not what `write` writes.
+            If the file was not written by `write`.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -124,24 +144,25 @@ def compare_jets(
 ) -> ShiftTest:
     """Test whether two samples of jets come from the same distribution.
 
-    A classifier is trained to tell half of the jets apart, and scores the other half. Under one
-    distribution these scores say nothing of the sample, so that the area under the ROC curve is
-    that of permuted labels: the p-value is exact, whatever the classifier.
+    A classifier is trained on half of the jets to separate the samples, and scores the other half.
+    If both samples come from one distribution, the area under the ROC curve has the distribution
+    that permuted labels give. The p-value is therefore exact for any classifier.
 
     Parameters
     ----------
     first, second : awkward.Array
-        The samples, of independent jets. Labels are not looked at.
+        The samples, of independent jets. Labels are not used.
     classifier : str or callable
         ``"boosting"`` (gradient-boosted trees) or ``"logistic"`` on observables of the jets; the
-        name of a model, trained on particles for some epochs; or
-        a :data:`~pcloud.evaluation.shift_classifiers.Classifier` of your own.
+        name of a model, which is trained on particles for a few epochs; or a function as
+        described in :data:`~pcloud.evaluation.shift_classifiers.Classifier`.
     scores : callable, optional
-        ``scores(jets) -> (B, C)`` of a tagger: the log-odds of its classes are observables too.
+        Function ``scores(jets) -> (B, C)`` of a tagger. The log-odds of its classes are used as
+        further observables.
     permutations : int
-        How many; the smallest p-value is 1 / (permutations + 1).
+        Number of permutations; the smallest p-value is 1 / (permutations + 1).
     seed : int
-        Of the halves, the training and the permutations.
+        Seed of the halves, the training and the permutations.
 
     Returns
     -------
@@ -159,8 +180,10 @@ def compare_jets(
     Lopez-Paz and Oquab, Revisiting Classifier Two-Sample Tests, https://arxiv.org/abs/1610.06545.
     """
     for name, jets in (("first", first), ("second", second)):
-        if len(jets) < 20:
-            raise InputError(f"the {name} sample has {len(jets)} jets, a comparison needs 20")
+        if len(jets) < _MIN_JETS:
+            raise InputError(
+                f"the {name} sample has {len(jets)} jets, a comparison needs {_MIN_JETS}"
+            )
     if permutations < 1:
         raise InputError(f"permutations must be at least 1, got {permutations}")
     train = classifier_named(classifier)
@@ -188,7 +211,7 @@ def compare_jets(
 
 @dataclass(frozen=True)
 class _Samples:
-    """Two samples, one after the other, as classifiers may want them."""
+    """Two samples, one after the other, as observables and as particles."""
 
     first: ak.Array
     second: ak.Array
@@ -201,10 +224,10 @@ class _Samples:
 
 
 def differences(first: Mapping[str, Floats], second: Mapping[str, Floats]) -> list[Difference]:
-    """Compare columns of two samples one by one, the most different first.
+    """Compare the columns of two samples one by one, the most significant difference first.
 
-    The p-values of the Kolmogorov-Smirnov test, asymptotic and conservative for numbers that tie,
-    are corrected after Holm for having looked at all of them.
+    The p-values are those of the Kolmogorov-Smirnov test, asymptotic and conservative for tied
+    values. They are corrected for the number of columns by the method of Holm.
     """
     from scipy.stats import ks_2samp
 
@@ -233,7 +256,8 @@ def jet_columns(jets: ak.Array) -> dict[str, Floats]:
     """Observables of jets, their own columns, and means of the columns of their particles."""
     flat = FlatJets.from_awkward(jets)
     found = jet_observables(flat)
-    jet, counts = np.repeat(np.arange(len(flat)), flat.counts), np.maximum(flat.counts, 1)
+    jet = np.repeat(np.arange(len(flat)), flat.counts)
+    counts = np.maximum(flat.counts, 1)
     for name, values in flat.particle.items():
         total = np.bincount(jet, values.astype(np.float64), len(flat))
         found[f"mean_{name}"] = total / counts
@@ -247,7 +271,7 @@ def _mean(values: Floats) -> Measured:
 
 
 def _half(is_second: NDArray[np.bool_], generator: np.random.Generator) -> NDArray[np.bool_]:
-    """Half of the jets of each sample, drawn."""
+    """Mask of a random half of the jets of each sample."""
     chosen = np.zeros(len(is_second), dtype=bool)
     for kind in (False, True):
         members = np.flatnonzero(is_second == kind)
@@ -272,10 +296,14 @@ def _area(
 
 
 def summary(found: ShiftTest) -> str:
-    """The verdict in a sentence."""
+    """Result of the test in a sentence."""
     number = f"p = {found.p_value:.2g}"
-    if found.p_value < 0.01:
+    if found.p_value < _SIGNIFICANCE:
         return (
-            f"The samples differ: {found.classifier} tells them apart, AUC {found.auc} ({number})."
+            f"The samples differ: the classifier {found.classifier!r} separates them with "
+            f"AUC {found.auc} ({number})."
         )
-    return f"No difference seen: {found.classifier} has AUC {found.auc} ({number})."
+    return (
+        f"No significant difference: the classifier {found.classifier!r} has "
+        f"AUC {found.auc} ({number})."
+    )

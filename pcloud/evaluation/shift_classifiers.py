@@ -1,8 +1,8 @@
-"""Classifiers that try to tell two samples of jets apart.
+"""Classifiers that are trained to separate two samples of jets.
 
-Each is ``classifier(samples, is_second, in_test, seed) -> scores`` with ``samples.table (B, K)``,
-observables of all jets, and ``samples.jets()``, their particles; it learns from the jets outside
-`in_test` and scores those inside, in their order.
+A classifier is a function ``classifier(samples, is_second, in_test, seed) -> scores``. It is
+trained on the jets outside the mask `in_test` and returns the scores of the jets inside, in their
+order. ``samples.table (B, K)`` holds observables of all jets, ``samples.jets()`` their particles.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Classifier = Callable[[Any, Booleans, Booleans, int], NDArray[np.floating]]
 
 
 def boosting(samples: Any, is_second: Booleans, in_test: Booleans, seed: int) -> NDArray[Any]:
-    """Gradient-boosted trees on the observables."""
+    """Train gradient-boosted trees on the observables."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     trees = HistGradientBoostingClassifier(
@@ -34,7 +34,7 @@ def boosting(samples: Any, is_second: Booleans, in_test: Booleans, seed: int) ->
 
 
 def logistic(samples: Any, is_second: Booleans, in_test: Booleans, seed: int) -> NDArray[Any]:
-    """Logistic regression on the standardised observables: for few jets."""
+    """Train a logistic regression on the standardised observables; suited to few jets."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -45,13 +45,13 @@ def logistic(samples: Any, is_second: Booleans, in_test: Booleans, seed: int) ->
 
 
 CLASSIFIERS: dict[str, Classifier] = {"boosting": boosting, "logistic": logistic}
-"""Those on observables; any other name is that of a model."""
+"""Classifiers on observables by name; any other name is that of a model."""
 
 
 def network(
     name: str, *, epochs: int = 5, batch_size: int = 128, lr: float = 3e-3, features: str = "kin"
 ) -> Classifier:
-    """Classifier that trains a registered model on the particles, from random weights."""
+    """Return a classifier that trains a registered model on the particles from random weights."""
 
     def classify(samples: Any, is_second: Booleans, in_test: Booleans, seed: int) -> NDArray[Any]:
         import torch
@@ -87,12 +87,12 @@ def _epochs(loader: Any, number: int) -> Any:
 
 
 def classifier_named(classifier: str | Classifier) -> Classifier:
-    """A classifier from its name, or from that of a model.
+    """Look up a classifier by its name or by the name of a model.
 
     Raises
     ------
     UnknownNameError
-        If there is neither.
+        If there is neither a classifier nor a model of this name.
     """
     if callable(classifier):
         return classifier

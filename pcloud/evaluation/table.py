@@ -1,4 +1,4 @@
-"""The result of an evaluation: named values with errors, to print and to keep."""
+"""Result of an evaluation: named values with errors, printed as tables and stored as JSON."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from rich.text import Text
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.measured import Measured, round_together
+from pcloud.html import html_paragraph, html_table
 
 
 @dataclass(frozen=True)
 class EvaluationTable(Mapping[str, Measured]):
-    """Named values, each with its error; a mapping, and more to print.
+    """Mapping of names to values with errors, which prints as a table.
 
-    The names: ``"accuracy"``, ``"auc"``, ``"rejection@0.3"`` for the whole sample, and with
-    more than two classes ``"auc[Hbb]"`` (one against the rest) and ``"auc[Hbb vs QCD]"``
-    (against one background) for a part of it.
+    Names such as ``"accuracy"``, ``"auc"`` and ``"rejection@0.3"`` refer to the whole sample.
+    With more than two classes, ``"auc[Hbb]"`` (against the rest) and ``"auc[Hbb vs QCD]"``
+    (against one background) refer to one signal class.
 
     Parameters
     ----------
     entries : dict of str to Measured
-        The values.
+        Values by name.
     classes : sequence of str
         Names of the classes.
     counts : sequence of int
         Number of jets of each class.
     settings : dict
-        What was asked for: signal, background, efficiencies, bootstrap and seed.
+        Options of the evaluation: signal, background, efficiencies, bootstrap and seed.
     notes : sequence of str
-        Sentences that a reader of the numbers must know.
+        Sentences printed below the table.
     """
 
     entries: dict[str, Measured]
@@ -57,7 +58,7 @@ class EvaluationTable(Mapping[str, Measured]):
         return len(self.entries)
 
     def overall(self) -> list[list[str]]:
-        """Rows of the whole sample: what it is, value with error, bootstrap error, method."""
+        """Rows of the whole sample: quantity, value with error, bootstrap error, method."""
         rows = [["", "value ± error", "bootstrap", "error from"]]
         for name, entry in self.entries.items():
             if not _part(name):
@@ -66,7 +67,7 @@ class EvaluationTable(Mapping[str, Measured]):
         return rows
 
     def by_class(self) -> list[list[str]]:
-        """Rows of the parts of the sample, a column for each quantity; empty if none."""
+        """Rows of the signal classes, one column for each quantity; empty for two classes."""
         parts = list(dict.fromkeys(_part(name) for name in self.entries if _part(name)))
         quantities = list(dict.fromkeys(_quantity(name) for name in self.entries if _part(name)))
         if not parts:
@@ -78,13 +79,25 @@ class EvaluationTable(Mapping[str, Measured]):
         return rows
 
     def to_markdown(self) -> str:
-        """Tables in Markdown, the notes below."""
+        """Tables in Markdown, followed by the notes."""
         blocks = [_markdown(rows) for rows in (self.overall(), self.by_class()) if rows]
         return "\n\n".join([*blocks, *self.notes])
 
     def __str__(self) -> str:
         blocks = [_aligned(rows) for rows in (self.overall(), self.by_class()) if rows]
         return "\n\n".join([*blocks, "\n".join(self.notes)]).rstrip()
+
+    def __repr__(self) -> str:
+        """Values of the whole sample, and the number of jets."""
+        overall = [f"{name}: {entry}" for name, entry in self.entries.items() if not _part(name)]
+        jets = f" of {sum(self.counts):,} jets" if self.counts else ""
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        return f"EvaluationTable({', '.join(overall)}{jets}{classes})"
+
+    def _repr_html_(self) -> str:
+        tables = [html_table(rows) for rows in (self.overall(), self.by_class()) if rows]
+        notes = [html_paragraph(note) for note in self.notes]
+        return "".join([*tables, *notes])
 
     def __rich__(self) -> Group:
         tables = [_rich(rows) for rows in (self.overall(), self.by_class()) if rows]
@@ -136,7 +149,7 @@ def read_metrics(run: str | Path) -> EvaluationTable:
 
 
 def describe(name: str) -> str:
-    """Name of a quantity for a reader: ``"rejection@0.3"`` is ``"1/εB at εS = 0.3"``."""
+    """Title of a quantity in a table: ``"1/εB at εS = 0.3"`` for ``"rejection@0.3"``."""
     quantity, _, efficiency = _quantity(name).partition("@")
     if quantity == "rejection":
         return f"1/εB at εS = {efficiency}"

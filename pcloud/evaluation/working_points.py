@@ -1,4 +1,4 @@
-"""Where to cut: the threshold for a wanted efficiency or mistag rate, with errors."""
+"""Working points: thresholds for a requested efficiency or mistag rate, with errors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.roc_point import RocPoint
 from pcloud.evaluation.scores import Scores
-from pcloud.evaluation.tasks import binary_signal
+from pcloud.evaluation.tasks import signal_scores
+from pcloud.html import html_table
 from pcloud.typing import Floats
 
-__all__ = ["WorkingPoint", "efficiency_threshold", "working_points"]
+__all__ = [
+    "WorkingPoint",
+    "efficiency_threshold",
+    "working_points",
+    "working_points_of_scores",
+]
 
 
 @dataclass(frozen=True)
@@ -28,14 +34,15 @@ class WorkingPoint:
     Parameters
     ----------
     name : str
-        What was asked for, such as ``"efficiency 0.5"``.
-    threshold, efficiency, mistag_rate : Measured
-        The score, the part of the signal that passes it and the part of the background, both
-        counted. Of the two parts one was asked for: it has the error with which another sample
-        would meet it at this threshold. The other has the interval of
+        Requested rate, such as ``"efficiency 0.5"``.
+    threshold : Measured
+        Lowest score that passes. It has no error where many scores tie at the threshold.
+    efficiency, mistag_rate : Measured
+        Fraction of the signal jets and of the background jets that pass. One of the two was
+        requested: its binomial error is the spread of this rate over other samples at the same
+        threshold. The other one has the interval of
         :class:`~pcloud.evaluation.roc_point.RocPoint`, which includes the error of the threshold.
-        Where too few jets pass or fail, a part is a limit. A threshold at which
-        many scores tie has no error.
+        A fraction is a limit where too few jets pass or fail.
     """
 
     name: str
@@ -46,6 +53,18 @@ class WorkingPoint:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
         return {k: v.to_dict() if isinstance(v, Measured) else v for k, v in vars(self).items()}
+
+    def __repr__(self) -> str:
+        """Requested rate, threshold and both rates."""
+        return (
+            f"WorkingPoint({self.name}: threshold {self.threshold}, "
+            f"efficiency {self.efficiency}, mistag rate {self.mistag_rate})"
+        )
+
+    def _repr_html_(self) -> str:
+        header = ["working point", "threshold", "efficiency", "mistag rate"]
+        values = (self.threshold, self.efficiency, self.mistag_rate)
+        return html_table([header, [self.name, *map(str, values)]])
 
 
 def working_points(
@@ -58,7 +77,7 @@ def working_points(
     signal: str | int | None = None,
     background: str | int | None = None,
 ) -> list[WorkingPoint]:
-    """Find thresholds on the score of the signal.
+    """Find the thresholds on the score of the signal that give the requested rates.
 
     Parameters
     ----------
@@ -67,84 +86,97 @@ def working_points(
     scores : array_like, shape (B,) or (B, C)
         Score of the signal, or the probability of each class.
     efficiencies, mistag_rates : sequence of float
-        Wanted parts of the signal that pass at least, and of the background that pass at most.
+        Requested rates: minimum fractions of the signal and maximum fractions of the background
+        that pass.
     classes : sequence of str, optional
         Names of the classes.
     signal : str or int, optional
-        The signal; by default the second of two classes. Of more classes it must be named.
+        The signal class; by default the second of two classes. With more classes it must be named.
     background : str or int, optional
-        With more than two classes the one to reject, ranked by s / (s + b); by default all others.
+        With more than two classes, the class to reject, ranked by s / (s + b); by default all
+        other classes.
 
     Returns
     -------
     list of WorkingPoint
-        With the rates that the thresholds have on this sample. Jets of equal score pass together:
-        where scores tie, the signal efficiency may be higher than wanted and the mistag rate
-        lower; it is higher where even the highest score of the background has more jets.
+        Working points with the rates of the thresholds on this sample. Jets of equal score pass
+        together. Where scores tie, the signal efficiency may therefore be higher than requested
+        and the mistag rate lower. The mistag rate is higher than requested where the highest
+        score of the background is shared by too many jets.
 
     Raises
     ------
     InputError
         If the arrays or options cannot be used.
     """
-    for rate in (*efficiencies, *mistag_rates):
-        if not 0 < rate < 1:
-            raise InputError(
-                f"efficiencies and mistag rates must lie between 0 and 1, got {rate:g}"
-            )
     sample = Scores.from_arrays(labels, scores, classes)
-    if len(sample.classes) == 2:
-        target = binary_signal(sample, signal, background)
-        against: int | None = 1 - target
-    elif signal is None:
-        raise InputError(f"which of {', '.join(sample.classes)} is the signal?")
-    else:
-        target = sample.index(signal)
-        against = None if background is None else sample.index(background)
-    values = sample.discriminant(target, against)
-    is_signal = sample.labels == target
-    others = ~is_signal if against is None else sample.labels == against
-    # the ranking sees a score of two classes from the side of its signal
-    by_efficiency = [_point(values, is_signal, others, e) for e in efficiencies]
-    by_mistag = [_point(values, others, is_signal, m, at_most=True) for m in mistag_rates]
-    found = [
-        WorkingPoint(f"efficiency {e:g}", *point)
-        for e, point in zip(efficiencies, by_efficiency, strict=True)
-    ]
-    found += [
-        WorkingPoint(f"mistag rate {m:g}", threshold, other, wanted)
-        for m, (threshold, wanted, other) in zip(mistag_rates, by_mistag, strict=True)
-    ]
+    return working_points_of_scores(
+        sample,
+        efficiencies=efficiencies,
+        mistag_rates=mistag_rates,
+        signal=signal,
+        background=background,
+    )
+
+
+def working_points_of_scores(
+    sample: Scores,
+    *,
+    efficiencies: Sequence[float] = (0.3, 0.5, 0.7),
+    mistag_rates: Sequence[float] = (0.1, 0.01),
+    signal: str | int | None = None,
+    background: str | int | None = None,
+) -> list[WorkingPoint]:
+    """Find thresholds as :func:`working_points`, from `Scores` that are already checked."""
+    for rate in (*efficiencies, *mistag_rates):
+        _check_rate(rate)
+    values, is_signal, is_background = signal_scores(sample, signal, background)
+    found = []
+    for rate in efficiencies:
+        threshold, efficiency, mistag_rate = _point(values, is_signal, is_background, rate)
+        found.append(WorkingPoint(f"efficiency {rate:g}", threshold, efficiency, mistag_rate))
+    for rate in mistag_rates:
+        threshold, mistag_rate, efficiency = _point(
+            values, is_background, is_signal, rate, at_most=True
+        )
+        found.append(WorkingPoint(f"mistag rate {rate:g}", threshold, efficiency, mistag_rate))
     return found
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 < rate < 1:
+        raise InputError(f"efficiencies and mistag rates must lie between 0 and 1, got {rate:g}")
 
 
 def _point(
     values: Floats,
-    wanted: NDArray[np.bool_],
+    requested: NDArray[np.bool_],
     others: NDArray[np.bool_],
     rate: float,
     *,
     at_most: bool = False,
 ) -> tuple[Measured, Measured, Measured]:
-    """Threshold that `rate` of the `wanted` jets pass, their rate, and that of the `others`."""
-    threshold = _threshold(values[wanted], rate, at_most)
-    passed = int((values[wanted] >= threshold.value).sum())
-    own_rate = Measured.fraction(passed, int(wanted.sum()))
-    passed_others, number_others = int((values[others] >= threshold.value).sum()), int(others.sum())
-    is_certain = math.isnan(threshold.error)
-    if is_certain or passed_others in (0, number_others):
-        return threshold, own_rate, Measured.fraction(passed_others, number_others)
-    part = passed / int(wanted.sum())
-    counts = Ranking(values, wanted, others).counts
-    return threshold, own_rate, RocPoint(counts, part if part < 1 else rate).measured()
+    """Threshold that `rate` of the `requested` jets pass, their rate, and that of the `others`."""
+    threshold = _threshold(values[requested], rate, at_most)
+    passed = int((values[requested] >= threshold.value).sum())
+    total = int(requested.sum())
+    requested_rate = Measured.fraction(passed, total)
+    passed_others = int((values[others] >= threshold.value).sum())
+    total_others = int(others.sum())
+    has_no_error = math.isnan(threshold.error)
+    if has_no_error or passed_others in (0, total_others):
+        return threshold, requested_rate, Measured.fraction(passed_others, total_others)
+    counts = Ranking(values, requested, others).counts
+    efficiency = passed / total if passed < total else rate
+    return threshold, requested_rate, RocPoint(counts, efficiency).measured()
 
 
 def _threshold(values: Floats, rate: float, at_most: bool) -> Measured:
-    """Lowest score that passes, between the thresholds for rates one error away.
+    """Lowest score that passes, with the thresholds for rates one standard error away.
 
-    The rank of the true threshold among n jets is binomial, so that its 68 % interval is between
-    two order statistics, whatever the distribution of the scores. Where these are tied, the
-    threshold is known without an error.
+    The rank of the true threshold among n jets is binomial. Its 68 % interval therefore lies
+    between two order statistics, for any distribution of the scores. Where these are tied, the
+    threshold has no error.
     """
     falling = np.sort(values)[::-1]
     error = math.sqrt(rate * (1 - rate) / len(falling))
@@ -156,18 +188,25 @@ def _threshold(values: Floats, rate: float, at_most: bool) -> Measured:
 
 
 def efficiency_threshold(values: Floats, efficiency: float) -> float:
-    """Highest score that at least a fraction `efficiency` of the jets reach."""
+    """Highest score that at least a fraction `efficiency` of the jets reach.
+
+    Raises
+    ------
+    InputError
+        If `efficiency` does not lie between 0 and 1.
+    """
+    _check_rate(efficiency)
     falling = np.sort(values)[::-1]
     return float(falling[_last_rank(falling, efficiency, at_most=False) - 1])
 
 
 def _last_rank(falling: Floats, rate: float, at_most: bool) -> int:
-    """Number of jets down to the threshold: at least `rate` of all, or at most; one if none."""
+    """Number of jets down to the threshold: at least or at most `rate` of all, and at least one."""
     number = len(falling)
     if not at_most:
         return min(max(math.ceil(rate * number * (1 - 1e-12)), 1), number)
     most = math.floor(rate * number * (1 + 1e-12))
-    # jets of equal score pass together: where too many tie, the cut is above them
+    # jets of equal score pass together: the cut is above a group of ties that is too large
     ends = np.searchsorted(-falling, -falling, side="right")
     allowed = ends[ends <= most]
     return int(allowed[-1] if len(allowed) else ends[0])

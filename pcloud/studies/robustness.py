@@ -12,11 +12,12 @@ import awkward as ak
 import numpy as np
 
 from pcloud.errors import InputError
-from pcloud.evaluation.dependence import Dependence, measure_dependence, signal_scores
+from pcloud.evaluation.dependence import Dependence, dependence_of_scores
 from pcloud.evaluation.robustness import Robustness, measure_robustness
 from pcloud.evaluation.robustness_transformations import TRANSFORMATIONS
 from pcloud.evaluation.scores import Scores
-from pcloud.evaluation.sculpting import Sculpting, measure_sculpting
+from pcloud.evaluation.sculpting import Sculpting, sculpting_of_scores
+from pcloud.evaluation.tasks import check_signal_named, class_names, signal_scores
 from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.features import FeatureSet
 from pcloud.io.jets import FlatJets
@@ -138,30 +139,25 @@ def robustness_run(
         raise InputError(f"robustness needs at least 2 jets, got {jets}")
     if not isinstance(run.tagger(checkpoint).feature_set, FeatureSet):
         raise InputError("robustness is for networks on jets, and this one takes images")
-    if len(run.classes) > 2 and signal is None:
-        raise InputError(f"which of {', '.join(run.classes)} is the signal?")
+    check_signal_named(run.classes, signal)
     others = _simulated(run, simulations, seed, workers, advance)
     (test,) = load_splits(run.config, "test")
-    options: dict[str, Any] = {
-        "classes": run.classes,
-        "signal": signal,
-        "background": background,
-    }
+    options: dict[str, Any] = {"signal": signal, "background": background}
 
     def predict(some: ak.Array) -> np.ndarray:
         return run.predict(some, checkpoint=checkpoint, batch_size=batch_size)
 
-    labels = np.asarray(test.label)
     if scores is None:
         scores = predict(test)
+    sample = Scores.from_arrays(np.asarray(test.label), scores, run.classes)
     if jets is None:
-        sample = Scores.from_arrays(labels, scores, run.classes)
         most = _jets_with_passing_background(sample, efficiency, signal, background)
         passes = number_of_scorings(0)
         jets = jets_within_budget(run, test, passes=passes, most=most, checkpoint=checkpoint)
     robustness = measure_robustness(
         predict,
         test[:jets],
+        classes=run.classes,
         efficiency=efficiency,
         others=others,
         seed=seed,
@@ -169,15 +165,15 @@ def robustness_run(
         **options,
     )
     observables = jet_observables(FlatJets.from_awkward(test))
-    dependence = measure_dependence(
-        labels,
-        scores,
+    dependence = dependence_of_scores(
+        sample,
         {name: observables[name] for name in _OBSERVABLES},
         efficiency=efficiency,
         **options,
     )
-    sculpting = measure_sculpting(labels, scores, observables["mass"], seed=seed, **options)
-    stored = StoredRobustness(robustness, dependence, sculpting, *_names(**options))
+    sculpting = sculpting_of_scores(sample, observables["mass"], seed=seed, **options)
+    names = class_names(sample, signal, background)
+    stored = StoredRobustness(robustness, dependence, sculpting, *names)
     stored.write(run.path)
     return stored
 
@@ -219,13 +215,6 @@ def read_robustness(folder: str | Path) -> StoredRobustness:
         raise InputError(
             f"{path} holds no robustness ({error}): write it anew with pcloud evaluate --robustness"
         ) from None
-
-
-def _names(classes: list[str], signal: str | None, background: str | None) -> tuple[str, str]:
-    if len(classes) == 2:
-        target = signal or next(name for name in reversed(classes) if name != background)
-        return target, next(name for name in classes if name != target)
-    return str(signal), background or "the rest"
 
 
 def _simulated(

@@ -150,7 +150,7 @@ def test_points_have_an_error_where_all_jets_agree():
 
 
 def test_what_is_no_probability_is_refused():
-    with pytest.raises(InputError, match="leave"):
+    with pytest.raises(InputError, match="not in"):
         measure_calibration([0, 1], [-1.0, 3.0])
     with pytest.raises(InputError, match="bins must be at least 1"):
         measure_calibration([0, 1], [0.1, 0.3], bins=0)

@@ -194,7 +194,7 @@ def test_a_table_says_where_no_signal_jet_fails_the_cut():
     assert str(table["rejection@0.999"]).startswith("< ")
     assert table["rejection@0.999"].bootstrap is None
     said = " ".join(table.notes)
-    assert "No interval of 1/εB at εS = 0.999: no signal jet fails the cut." in said
+    assert "No interval for 1/εB at εS = 0.999: no signal jet fails the cut." in said
     assert "εS = 0.985: one signal jet fails the cut." in said
     assert "0.5:" not in said
     assert EvaluationTable.from_dict(table.to_dict()).entries == table.entries

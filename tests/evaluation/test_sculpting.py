@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial import distance
 
 from pcloud.errors import InputError
-from pcloud.evaluation.sculpting import Sculpting, jensen_shannon, measure_sculpting
+from pcloud.evaluation.sculpting import Sculpting, measure_sculpting
 
 
 def sample(number: int = 6000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -16,13 +16,16 @@ def sample(number: int = 6000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, n
     return labels, generator.normal(labels), mass
 
 
-def test_the_distance_is_scipys():
-    generator = np.random.default_rng(0)
-    for _ in range(20):
-        p, q = generator.poisson(3, size=(2, 12))
-        assert jensen_shannon(p, q) == pytest.approx(distance.jensenshannon(p, q, base=2))
-    assert jensen_shannon([1, 0], [0, 5]) == 1
-    assert jensen_shannon([2, 4], [1, 2]) == 0
+def test_the_distance_is_that_of_the_histograms():
+    for found in measure_sculpting(*sample()):
+        expected = distance.jensenshannon(found.before, found.after, base=2)
+        assert found.distance.value == pytest.approx(expected)
+    labels = np.repeat([0, 0, 1], 50)
+    mass = np.repeat([10.0, 90.0, 90.0], 50)
+    (disjoint,) = measure_sculpting(labels, mass, mass, efficiencies=[0.5])
+    assert disjoint.distance.value == pytest.approx(0.558, abs=0.001)  # half of the jets are left
+    (equal,) = measure_sculpting(labels, np.ones(150), mass, efficiencies=[0.5])
+    assert equal.distance.value == 0
 
 
 def test_a_score_without_mass_is_at_the_noise_level():

@@ -106,7 +106,7 @@ def test_the_error_of_a_rate_at_a_tied_threshold_is_that_of_counting(tagger):
 def test_many_classes_need_a_signal():
     labels = np.arange(90) % 3
     scores = 0.1 + 0.7 * np.eye(3)[labels]
-    with pytest.raises(InputError, match="which of a, b, c"):
+    with pytest.raises(InputError, match="which of a, b, c is it"):
         working_points(labels, scores, classes=["a", "b", "c"])
     points = working_points(labels, scores, classes=["a", "b", "c"], signal="b", background="a")
     assert points[0].threshold.value == pytest.approx(0.8 / 0.9)

@@ -59,7 +59,7 @@ def test_the_commands_measure_and_use_the_calibration(run, jet_file, tmp_path, c
     assert main(["report", str(run.path)]) == 0
     page = (run.path / "report.html").read_text("utf-8")
     assert "Whether scores are probabilities" in page
-    assert "wanted coverage" in page
+    assert "requested coverage" in page
 
 
 def test_many_classes_have_thresholds_each(tmp_path):
