@@ -47,10 +47,10 @@ JETS: dict[str, dict[str, Any]] = {
 }
 
 
-def image_graph(in_features: int, num_classes: int = 2) -> JetImageTagger:
+def image_graph(in_features: int, num_outputs: int = 2) -> JetImageTagger:
     """ParticleNet-Lite on the pixels of the image that ``image_cnn`` sees, those that are not 0."""
     images = JetImages(("pt", "count"))
-    return JetImageTagger(images, PixelCloud(2, num_classes, threshold=0.0))
+    return JetImageTagger(images, PixelCloud(2, num_outputs, threshold=0.0))
 
 
 def main() -> None:
