@@ -33,9 +33,9 @@ RESAMPLINGS = 200
 class WeaverLite(nn.Module):
     """ParticleNet-Lite of weaver-core with the interface of pcloud; pads the jets."""
 
-    def __init__(self, in_features: int, num_classes: int = 2) -> None:
+    def __init__(self, in_features: int, num_outputs: int = 2) -> None:
         super().__init__()
-        self.network = at_the_start(in_features, num_classes)
+        self.network = at_the_start(in_features, num_outputs)
 
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
@@ -49,9 +49,9 @@ class WeaverLite(nn.Module):
 class OurLite(nn.Module):
     """ParticleNet-Lite of pcloud with the initial weights of weaver's."""
 
-    def __init__(self, in_features: int, num_classes: int = 2) -> None:
+    def __init__(self, in_features: int, num_outputs: int = 2) -> None:
         super().__init__()
-        start = at_the_start(in_features, num_classes)
+        start = at_the_start(in_features, num_outputs)
         self.network = with_weights_of("particlenet_lite", start)
 
     def forward(
@@ -61,9 +61,9 @@ class OurLite(nn.Module):
         return self.network(x, p4, batch, layout)
 
 
-def at_the_start(in_features: int, num_classes: int) -> nn.Module:
+def at_the_start(in_features: int, num_outputs: int) -> nn.Module:
     """ParticleNet-Lite of weaver-core, initialised with the first random numbers of a training."""
-    if (in_features, num_classes) != (7, 2):
+    if (in_features, num_outputs) != (7, 2):
         raise ValueError("weaver's network is built for 7 features and 2 classes here")
     return weaver("particlenet_lite", "fp32", compiled=False).model
 

@@ -49,10 +49,10 @@ JETS: dict[str, dict[str, Any]] = {
 }
 
 
-def image_graph(in_features: int, num_classes: int = 2) -> JetImageTagger:
+def image_graph(in_features: int, num_outputs: int = 2) -> JetImageTagger:
     """ParticleNet-Lite on the non-zero pixels of the images that ``image_cnn`` uses."""
     images = JetImages(("pt", "count"))
-    return JetImageTagger(images, PixelCloud(2, num_classes, threshold=0.0))
+    return JetImageTagger(images, PixelCloud(2, num_outputs, threshold=0.0))
 
 
 def main() -> None:

@@ -168,7 +168,7 @@ PARTS = {
         turned,
         {
             "dense, 100": {"model": "dense"},
-            "dense, 400": {"model": "dense", "model_options": {"hidden": 400}},
+            "dense, 400": {"model": "dense", "model_options": {"width": 400}},
             "100 filters in 4 orientations": {"model": "rotated_dense"},
             "100 filters in 4 orientations, largest": {
                 "model": "rotated_dense",

@@ -29,7 +29,7 @@ NETWORKS = {
     "`group_cnn`": ("group_cnn", {}, 1),
     "`group_resnet34`, 8 channels, 1 block per stage": (
         "group_resnet34",
-        {"blocks": (1, 1, 1, 1), "width": 8},
+        {"num_blocks": (1, 1, 1, 1), "width": 8},
         1,
     ),
 }

@@ -88,7 +88,7 @@ def train(options: argparse.Namespace, weight: float, seed: int) -> pcloud.Run:
     return pcloud.train(
         data="simulated",
         model="pfn",
-        model_options={"phi": widths, "f": widths},
+        model_options={"phi_widths": widths, "head_widths": widths},
         max_jets=options.jets,
         max_val_jets=max(options.jets // 10, 100),
         epochs=options.epochs,

@@ -29,7 +29,7 @@ print(train[0], train.feature_set.names)
 
 # pcloud.list_models() lists all models.
 torch.manual_seed(1)
-model = pcloud.build_model("pfn", in_features=7, num_classes=2)
+model = pcloud.build_model("pfn", in_features=7, num_outputs=2)
 optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
 for epoch in range(epochs):
     total = 0.0

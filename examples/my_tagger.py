@@ -20,21 +20,21 @@ class MyTagger(nn.Module):
     ----------
     in_features : int
         Features per particle F.
-    num_classes : int
-        Classes C.
+    num_outputs : int
+        Number of outputs, one for each class (C).
     width : int
         Number of channels.
     k : int
         Number of neighbours of a particle in eta and phi.
     """
 
-    def __init__(self, in_features: int, num_classes: int = 2, width: int = 64, k: int = 8) -> None:
+    def __init__(self, in_features: int, num_outputs: int = 2, width: int = 64, k: int = 8) -> None:
         super().__init__()
         self.k = k
         self.embed = nn.Linear(in_features, width)
         self.own = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
         self.near = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(2))
-        self.classify = nn.Linear(width, num_classes)
+        self.head = nn.Linear(width, num_outputs)
 
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
@@ -47,4 +47,4 @@ class MyTagger(nn.Module):
             padded = nn.functional.pad(x, (0, 0, 0, 1))
             around = padded[neighbors].mean(1)
             x = x + nn.functional.gelu(own(x) + near(around))
-        return self.classify(mean_pool(x, layout))
+        return self.head(mean_pool(x, layout))

@@ -72,7 +72,7 @@ def train(options: argparse.Namespace, jets: int, seed: int) -> pcloud.Run:
     return pcloud.train(
         data="simulated",
         model="pfn",
-        model_options={"phi": widths, "f": widths},
+        model_options={"phi_widths": widths, "head_widths": widths},
         max_jets=jets,
         max_val_jets=max(jets // 10, 100),
         epochs=max(options.steps * batch // jets, 1),

@@ -52,3 +52,7 @@ class MissingExtraError(ImportError):
 
     def __init__(self, doing: str, packages: str, extra: str) -> None:
         super().__init__(f"{doing} needs {packages}: pip install 'pcloud-hep[{extra}]'")
+
+
+class OldNameWarning(DeprecationWarning):
+    """Something is used under a name that it had in an earlier version."""

@@ -7,13 +7,15 @@ from typing import Any
 
 from torch import nn
 
+from pcloud.models.old_names import renamed_keyword
 from pcloud.models.registry import build_model, model_factory
 
 __all__ = ["build_network"]
 
 
+@renamed_keyword("num_classes", "num_outputs")
 def build_network(
-    name: str, in_channels: int, num_classes: int, size: tuple[int, int], **options: Any
+    name: str, in_channels: int, num_outputs: int, size: tuple[int, int], **options: Any
 ) -> nn.Module:
     """A network on images with random weights.
 
@@ -23,8 +25,8 @@ def build_network(
         A registered name, or ``file:Class`` for a network of your own.
     in_channels : int
         Colours of the images.
-    num_classes : int
-        Classes C.
+    num_outputs : int
+        Number of outputs, one for each class (C).
     size : (int, int)
         Height and width of the images, for networks with an argument `size`.
     **options
@@ -35,7 +37,7 @@ def build_network(
     torch.nn.Module
         ``model(images) -> logits (B, C)`` with ``images (B, in_channels, H, W)``.
     """
-    return build_model(name, in_channels, num_classes, **size_option(name, size) | options)
+    return build_model(name, in_channels, num_outputs, **size_option(name, size) | options)
 
 
 def size_option(name: str, size: tuple[int, int]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pcloud.errors import InputError
 from pcloud.images.layers import PLAIN, Layers, group_layers
+from pcloud.models.head import Head
 from pcloud.models.registry import register_model
 
 __all__ = ["Dense", "rotated_dense"]
@@ -23,12 +24,12 @@ class Dense(nn.Module):
     ----------
     in_channels : int
         Colours of the images.
-    num_classes : int
-        Classes C.
+    num_outputs : int
+        Number of outputs, one for each class (C).
     size : (int, int)
         Height and width of the images.
-    hidden : int
-        Filters, each as large as the image.
+    width : int
+        Number of filters, each as large as the image.
     dropout : float
         After the hidden layer.
     invariant : bool
@@ -40,10 +41,10 @@ class Dense(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        num_classes: int,
+        num_outputs: int,
         *,
         size: tuple[int, int],
-        hidden: int = 100,
+        width: int = 100,
         dropout: float = 0.0,
         invariant: bool = False,
         layers: Layers = PLAIN,
@@ -53,13 +54,13 @@ class Dense(nn.Module):
             raise InputError(f"this network takes square images, not {size[0]}x{size[1]}")
         orientations = 1 if invariant else layers.order
         self.hidden = nn.Sequential(
-            layers.lift(in_channels, hidden, size[0]),
+            layers.lift(in_channels, width, size[0]),
             nn.ReLU(),
             layers.pool() if invariant else nn.Identity(),
             nn.Flatten(),
             nn.Dropout(dropout),
         )
-        self.head = nn.Linear(hidden * orientations, num_classes)
+        self.head = Head([], width * orientations, num_outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of ``images (B, in_channels, H, W)``."""
@@ -75,17 +76,17 @@ class Dense(nn.Module):
     symmetries=(),
 )
 def rotated_dense(
-    in_channels: int, num_classes: int, *, size: tuple[int, int], group: str = "p4", **options: Any
+    in_channels: int, num_outputs: int, *, size: tuple[int, int], group: str = "p4", **options: Any
 ) -> Dense:
     """One hidden layer whose filters are used in all their orientations, with their weights shared.
 
     Parameters
     ----------
-    in_channels, num_classes, size
+    in_channels, num_outputs, size
         As of :class:`Dense`.
     group : {"p4", "p4m", "c8", "d8"}
         Quarter turns without and with mirrors, turns by 45 degrees without and with mirrors.
     **options
         Of :class:`Dense`; with ``invariant=True`` the score does not change when the image turns.
     """
-    return Dense(in_channels, num_classes, size=size, layers=group_layers(group), **options)
+    return Dense(in_channels, num_outputs, size=size, layers=group_layers(group), **options)

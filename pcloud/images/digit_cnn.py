@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,10 +23,10 @@ class DigitCNN(nn.Module):
     ----------
     in_channels : int
         Colours of the images.
-    num_classes : int
-        Classes C.
-    channels : int
-        Of each convolution but the last.
+    num_outputs : int
+        Number of outputs, one for each class (C).
+    width : int
+        Width of each convolution but the last.
     dropout : float
         After each convolution but the last.
     layers : Layers
@@ -40,25 +41,26 @@ class DigitCNN(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        num_classes: int,
+        num_outputs: int,
         *,
-        channels: int = 20,
+        width: int = 20,
         dropout: float = 0.3,
         layers: Layers = PLAIN,
     ) -> None:
         super().__init__()
 
         def block(convolution: nn.Module) -> nn.Sequential:
-            after = (layers.norm(channels), nn.ReLU(), nn.Dropout(dropout))
+            after = (layers.norm(width), nn.ReLU(), nn.Dropout(dropout))
             return nn.Sequential(convolution, *after)
 
         self.features = nn.Sequential(
-            block(layers.lift(in_channels, channels, 3)),
-            block(layers.conv(channels, channels, 3)),
+            block(layers.lift(in_channels, width, 3)),
+            block(layers.conv(width, width, 3)),
             layers.max_pool(2, 2),
-            *(block(layers.conv(channels, channels, 3)) for _ in range(4)),
+            *(block(layers.conv(width, width, 3)) for _ in range(4)),
         )
-        self.head = nn.Sequential(layers.conv(channels, num_classes, 4), layers.pool())
+        output = layers.conv(width, num_outputs, 4)
+        self.head = nn.Sequential(OrderedDict(output=output, pool=layers.pool()))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of ``images (B, in_channels, H, W)`` with sides of at least 28."""
@@ -73,12 +75,12 @@ class DigitCNN(nn.Module):
     kind="image",
     symmetries=("rotation",),
 )
-def p4cnn(in_channels: int, num_classes: int, *, group: str = "p4", **options: Any) -> DigitCNN:
+def p4cnn(in_channels: int, num_outputs: int, *, group: str = "p4", **options: Any) -> DigitCNN:
     """P4CNN: seven convolutions on the group of quarter turns, a tenth of a usual CNN's weights.
 
     Parameters
     ----------
-    in_channels, num_classes
+    in_channels, num_outputs
         As of :class:`DigitCNN`.
     group : {"p4", "p4m", "c8", "d8"}
         Quarter turns without and with mirrors, turns by 45 degrees without and with mirrors.
@@ -87,5 +89,5 @@ def p4cnn(in_channels: int, num_classes: int, *, group: str = "p4", **options: A
     """
     layers = group_layers(group)
     return DigitCNN(
-        in_channels, num_classes, layers=layers, **{"channels": layers.width(20)} | options
+        in_channels, num_outputs, layers=layers, **{"width": layers.width(20)} | options
     )

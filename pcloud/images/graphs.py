@@ -104,8 +104,8 @@ class PixelCloud(nn.Module):
     ----------
     in_channels : int
         Colours of the images.
-    num_classes : int
-        Classes C.
+    num_outputs : int
+        Number of outputs, one for each class (C).
     network : str
         Name of the network, such as ``"particlenet_lite"`` or ``"dgcnn"``; it sees the colours and
         the position of each point, and seeks neighbours by position.
@@ -120,7 +120,7 @@ class PixelCloud(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        num_classes: int,
+        num_outputs: int,
         *,
         network: str = "particlenet_lite",
         threshold: float = 0.5,
@@ -131,7 +131,7 @@ class PixelCloud(nn.Module):
         frequencies = torch.tensor([[127.1, 269.5], [311.7, 183.3]])
         self.register_buffer("frequencies", frequencies, persistent=False)
         options = {"coordinates": "identity"} | options
-        self.network = build_model(network, in_channels + 2, num_classes, **options)
+        self.network = build_model(network, in_channels + 2, num_outputs, **options)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of ``images (B, in_channels, H, W)``."""

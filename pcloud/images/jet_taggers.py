@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pcloud.images.jet_images import JetImages
 from pcloud.images.resnet import Bottleneck, ResNet
+from pcloud.models.head import Head
 from pcloud.models.registry import register_model
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.numerics.precision import without_autocast
@@ -51,7 +52,7 @@ class JetImageTagger(nn.Module):
 )
 def image_cnn(
     in_features: int,
-    num_classes: int = 2,
+    num_outputs: int = 2,
     *,
     channels: Sequence[str] = ("pt", "count"),
     charge: int | None = None,
@@ -66,8 +67,8 @@ def image_cnn(
     ----------
     in_features : int
         Features per particle F, not used but for the charge.
-    num_classes : int
-        Classes C.
+    num_outputs : int
+        Number of outputs, one for each class (C).
     channels, charge, pixels, half_width
         As of :class:`~pcloud.images.JetImages`.
     width : int
@@ -81,7 +82,7 @@ def image_cnn(
     https://arxiv.org/abs/1701.08784: the idea; ours is smaller and has batch normalisation.
     """
     images = JetImages(channels, pixels=pixels, half_width=half_width, charge=charge)
-    return JetImageTagger(images, _cnn(len(images.channels), num_classes, width, dropout))
+    return JetImageTagger(images, _cnn(len(images.channels), num_outputs, width, dropout))
 
 
 @register_model(
@@ -89,7 +90,7 @@ def image_cnn(
 )
 def image_resnext(
     in_features: int,
-    num_classes: int = 2,
+    num_outputs: int = 2,
     *,
     channels: Sequence[str] = ("pt",),
     charge: int | None = None,
@@ -104,14 +105,14 @@ def image_resnext(
     ----------
     in_features : int
         Features per particle F, not used but for the charge.
-    num_classes : int
-        Classes C.
+    num_outputs : int
+        Number of outputs, one for each class (C).
     channels, charge, pixels, half_width
         As of :class:`~pcloud.images.JetImages`.
     dropout : float
         Before the last layer.
     **options
-        Of :class:`~pcloud.images.ResNet`, such as ``blocks``.
+        Of :class:`~pcloud.images.ResNet`, such as ``num_blocks``.
 
     References
     ----------
@@ -119,17 +120,17 @@ def image_resnext(
     https://arxiv.org/abs/1902.08570.
     """
     images = JetImages(channels, pixels=pixels, half_width=half_width, charge=charge)
-    usual: dict[str, Any] = {"width": 16, "block": Bottleneck, "cardinality": 32, "inner": 32}
-    network = ResNet(len(images.channels), num_classes, dropout=dropout, **usual | options)
+    usual: dict[str, Any] = {"width": 16, "block": Bottleneck, "cardinality": 32, "inner_width": 32}
+    network = ResNet(len(images.channels), num_outputs, dropout=dropout, **usual | options)
     return JetImageTagger(images, network)
 
 
-def _cnn(in_channels: int, num_classes: int, width: int, dropout: float) -> nn.Sequential:
+def _cnn(in_channels: int, num_outputs: int, width: int, dropout: float) -> nn.Sequential:
     def block(before: int, after: int) -> tuple[nn.Module, ...]:
         conv = nn.Conv2d(before, after, 3, padding=1, bias=False)
         return conv, nn.BatchNorm2d(after), nn.ReLU()
 
-    return nn.Sequential(
+    network = nn.Sequential(
         *block(in_channels, width),
         *block(width, width),
         nn.MaxPool2d(2),
@@ -138,9 +139,9 @@ def _cnn(in_channels: int, num_classes: int, width: int, dropout: float) -> nn.S
         nn.MaxPool2d(2),
         nn.AdaptiveAvgPool2d(3),
         nn.Flatten(),
-        nn.Dropout(dropout),
-        nn.Linear(9 * 2 * width, num_classes),
     )
+    network.add_module("head", Head([nn.Dropout(dropout)], 9 * 2 * width, num_outputs))
+    return network
 
 
 def _dtype(network: nn.Module) -> torch.dtype:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from pcloud.errors import InputError
 from pcloud.images.layers import PLAIN, Layers, group_layers
+from pcloud.models.old_names import accept_old_names
 from pcloud.models.registry import register_model
 
 __all__ = ["BasicBlock", "Bottleneck", "ResNet", "group_resnet34", "load_pretrained", "resnet34"]
@@ -64,7 +66,7 @@ class Bottleneck(nn.Module):
         Ordinary ones: convolutions on a group know no groups of channels.
     cardinality : int
         Groups of channels of the 3x3 convolution.
-    inner : int
+    inner_width : int
         Channels of the 3x3 convolution.
     """
 
@@ -78,17 +80,17 @@ class Bottleneck(nn.Module):
         layers: Layers,
         *,
         cardinality: int,
-        inner: int,
+        inner_width: int,
     ) -> None:
         super().__init__()
         out = width * self.expansion
-        self.conv1 = layers.conv(in_channels, inner, 1, bias=False)
-        self.bn1 = layers.norm(inner)
+        self.conv1 = layers.conv(in_channels, inner_width, 1, bias=False)
+        self.bn1 = layers.norm(inner_width)
         self.conv2 = layers.conv(
-            inner, inner, 3, stride=stride, padding=1, bias=False, groups=cardinality
+            inner_width, inner_width, 3, stride=stride, padding=1, bias=False, groups=cardinality
         )
-        self.bn2 = layers.norm(inner)
-        self.conv3 = layers.conv(inner, out, 1, bias=False)
+        self.bn2 = layers.norm(inner_width)
+        self.conv3 = layers.conv(inner_width, out, 1, bias=False)
         self.bn3 = layers.norm(out)
         self.relu = nn.ReLU()
         self.downsample = _shortcut(in_channels, out, stride, layers)
@@ -101,6 +103,7 @@ class Bottleneck(nn.Module):
         return self.relu(y + self.downsample(x))
 
 
+@partial(accept_old_names, "resnet34")
 class ResNet(nn.Module):
     """Residual network: a 7x7 convolution, four stages of blocks, the mean over pixels.
 
@@ -108,16 +111,16 @@ class ResNet(nn.Module):
     ----------
     in_channels : int
         Colours of the images.
-    num_classes : int
-        Classes C.
-    blocks : sequence of int
+    num_outputs : int
+        Number of outputs, one for each class (C).
+    num_blocks : sequence of int
         Number of blocks in each stage.
     width : int
         Channels of the first stage; each further one doubles them.
     block : type
         :class:`BasicBlock` or :class:`Bottleneck`.
-    cardinality, inner : int
-        Of :class:`Bottleneck`: groups of channels, and channels in the first stage.
+    cardinality, inner_width : int
+        Groups of channels of :class:`Bottleneck`, and its channels in the first stage.
     dropout : float
         Before the last layer.
     layers : Layers
@@ -132,13 +135,13 @@ class ResNet(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        num_classes: int,
+        num_outputs: int,
         *,
-        blocks: Sequence[int] = (3, 4, 6, 3),
+        num_blocks: Sequence[int] = (3, 4, 6, 3),
         width: int = 64,
         block: type[BasicBlock | Bottleneck] = BasicBlock,
         cardinality: int = 1,
-        inner: int = 0,
+        inner_width: int = 0,
         dropout: float = 0.0,
         layers: Layers = PLAIN,
     ) -> None:
@@ -148,8 +151,10 @@ class ResNet(nn.Module):
         self.relu = nn.ReLU()
         self.maxpool = layers.max_pool(3, 2, 1)
         before = width
-        for i, number in enumerate(blocks):
-            options = {"cardinality": cardinality, "inner": inner * 2**i} if inner else {}
+        for i, number in enumerate(num_blocks):
+            options: dict[str, int] = {}
+            if inner_width:
+                options = {"cardinality": cardinality, "inner_width": inner_width * 2**i}
             stage = []
             for j in range(number):
                 stride = 2 if i > 0 and j == 0 else 1
@@ -158,8 +163,8 @@ class ResNet(nn.Module):
             self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
         self.pool = layers.pool()
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(before, num_classes)
-        self.stages = [f"layer{i + 1}" for i in range(len(blocks))]
+        self.fc = nn.Linear(before, num_outputs)
+        self.stages = [f"layer{i + 1}" for i in range(len(num_blocks))]
         _initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -173,9 +178,9 @@ class ResNet(nn.Module):
 @register_model(
     "resnet34", paper="1512.03385", year=2015, use="photographs", kind="image", symmetries=()
 )
-def resnet34(in_channels: int, num_classes: int, **options: Any) -> ResNet:
+def resnet34(in_channels: int, num_outputs: int, **options: Any) -> ResNet:
     """ResNet-34, with the parameter names of torchvision."""
-    return ResNet(in_channels, num_classes, **options)
+    return ResNet(in_channels, num_outputs, **options)
 
 
 @register_model(
@@ -187,13 +192,13 @@ def resnet34(in_channels: int, num_classes: int, **options: Any) -> ResNet:
     symmetries=("rotation",),
 )
 def group_resnet34(
-    in_channels: int, num_classes: int, *, group: str = "p4", **options: Any
+    in_channels: int, num_outputs: int, *, group: str = "p4", **options: Any
 ) -> ResNet:
     """ResNet-34 with a score that is invariant under a group of rotations and mirrors.
 
     Parameters
     ----------
-    in_channels, num_classes
+    in_channels, num_outputs
         As of :class:`ResNet`.
     group : {"p4", "p4m", "c8", "d8"}
         Quarter turns without and with mirrors, turns by 45 degrees without and with mirrors.
@@ -202,7 +207,7 @@ def group_resnet34(
         divided by the number of orientations there is as much to compute as in the ordinary one.
     """
     layers = group_layers(group)
-    return ResNet(in_channels, num_classes, layers=layers, **{"width": layers.width(64)} | options)
+    return ResNet(in_channels, num_outputs, layers=layers, **{"width": layers.width(64)} | options)
 
 
 def load_pretrained(model: ResNet, path: str | PathLike[str]) -> None:

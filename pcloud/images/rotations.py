@@ -77,8 +77,8 @@ class Rotated(nn.Module):
     ----------
     in_channels : int
         Colours of the images.
-    num_classes : int
-        Classes C.
+    num_outputs : int
+        Number of outputs, one for each class (C).
     size : (int, int)
         Height and width of the images.
     network : str
@@ -94,7 +94,7 @@ class Rotated(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        num_classes: int,
+        num_outputs: int,
         *,
         size: tuple[int, int],
         network: str = "cnn",
@@ -103,7 +103,7 @@ class Rotated(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.network = build_network(network, in_channels, num_classes, size, **options)
+        self.network = build_network(network, in_channels, num_outputs, size, **options)
         self.mirrors = mirrors
         self.average = average
 

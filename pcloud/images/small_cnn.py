@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pcloud.errors import InputError
 from pcloud.images.layers import PLAIN, Layers, group_layers
+from pcloud.models.head import Head
 from pcloud.models.registry import register_model
 
 __all__ = ["SmallCNN", "group_cnn"]
@@ -27,13 +28,13 @@ class SmallCNN(nn.Module):
     ----------
     in_channels : int
         Colours of the images.
-    num_classes : int
-        Classes C.
+    num_outputs : int
+        Number of outputs, one for each class (C).
     size : (int, int)
         Height and width of the images.
-    channels : sequence of int
+    widths : sequence of int
         Widths of the convolutions, 5x5; at least one.
-    hidden : sequence of int
+    head_widths : sequence of int
         Widths of the hidden layers; at least one.
     pooling : {"max", "average", "none"}
         After each convolution, over 2x2 pixels.
@@ -58,40 +59,36 @@ class SmallCNN(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        num_classes: int,
+        num_outputs: int,
         *,
         size: tuple[int, int],
-        channels: Sequence[int] = (8, 16),
-        hidden: Sequence[int] = (64, 32),
+        widths: Sequence[int] = (8, 16),
+        head_widths: Sequence[int] = (64, 32),
         pooling: Literal["max", "average", "none"] = "max",
         batch_norm: bool = False,
         dropout: float = 0.0,
         layers: Layers = PLAIN,
     ) -> None:
         super().__init__()
-        for option, widths in (("channels", channels), ("hidden", hidden)):
-            if not widths:
+        for option, value in (("widths", widths), ("head_widths", head_widths)):
+            if not value:
                 raise InputError(f"{option} needs at least one width, such as [16]")
         norm = layers.norm if batch_norm else _nothing
         pool = {"max": layers.max_pool, "average": layers.average_pool, "none": _nothing}[pooling]
-        convolutions = [layers.lift(in_channels, channels[0], 5)]
-        convolutions += [layers.conv(a, b, 5) for a, b in itertools.pairwise(channels)]
+        convolutions = [layers.lift(in_channels, widths[0], 5)]
+        convolutions += [layers.conv(a, b, 5) for a, b in itertools.pairwise(widths)]
         parts = [
             (convolution, norm(width), nn.ReLU(), pool(2, 2))
-            for convolution, width in zip(convolutions, channels, strict=True)
+            for convolution, width in zip(convolutions, widths, strict=True)
         ]
         self.features = nn.Sequential(*itertools.chain.from_iterable(parts))
         side = _side(self.features, in_channels, size)
         self.drop = nn.Dropout(dropout)
-        first_hidden = layers.conv(channels[-1], hidden[0], side)
+        first_hidden = layers.conv(widths[-1], head_widths[0], side)
         self.hidden = nn.Sequential(first_hidden, nn.ReLU(), layers.pool())
-        further = [(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(hidden)]
-        self.head = nn.Sequential(
-            nn.Flatten(),
-            nn.Dropout(dropout),
-            *itertools.chain.from_iterable(further),
-            nn.Linear(hidden[-1], num_classes),
-        )
+        further = [(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(head_widths)]
+        hidden = [nn.Flatten(), nn.Dropout(dropout), *itertools.chain.from_iterable(further)]
+        self.head = Head(hidden, head_widths[-1], num_outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of ``images (B, in_channels, H, W)``."""
@@ -107,13 +104,13 @@ class SmallCNN(nn.Module):
     symmetries=("rotation",),
 )
 def group_cnn(
-    in_channels: int, num_classes: int, *, size: tuple[int, int], group: str = "p4", **options: Any
+    in_channels: int, num_outputs: int, *, size: tuple[int, int], group: str = "p4", **options: Any
 ) -> SmallCNN:
     """The small CNN with a score that is invariant under a group of rotations and mirrors.
 
     Parameters
     ----------
-    in_channels, num_classes, size
+    in_channels, num_outputs, size
         As of :class:`SmallCNN`.
     group : {"p4", "p4m", "c8", "d8"}
         Quarter turns without and with mirrors, turns by 45 degrees without and with mirrors.
@@ -121,11 +118,11 @@ def group_cnn(
         Of :class:`SmallCNN`; the widths are by default such that there are as many weights.
     """
     layers = group_layers(group)
-    widths: dict[str, Any] = {
-        "channels": [layers.width(c) for c in (8, 16)],
-        "hidden": [layers.width(64), 32],
+    usual: dict[str, Any] = {
+        "widths": [layers.width(c) for c in (8, 16)],
+        "head_widths": [layers.width(64), 32],
     }
-    return SmallCNN(in_channels, num_classes, size=size, layers=layers, **widths | options)
+    return SmallCNN(in_channels, num_outputs, size=size, layers=layers, **usual | options)
 
 
 def _nothing(*_: int) -> nn.Module:

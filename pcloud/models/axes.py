@@ -1,9 +1,4 @@
-"""Which axes of a model's tensors count features, and which classes: found by building it larger.
-
-No model need say where its first and its last layer are: what grows with the number of classes is
-its head, what grows with the number of features are its input layers. So it holds for a model of
-one's own, too.
-"""
+"""Axes of the tensors of a model that count features or classes."""
 
 from __future__ import annotations
 
@@ -12,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
+from pcloud.models.head import output_layer
 from pcloud.models.registry import build_model
 
 __all__ = ["Axis", "class_axes", "feature_axes"]
@@ -20,17 +17,17 @@ __all__ = ["Axis", "class_axes", "feature_axes"]
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of a tensor whose length is ``blocks * n + others`` for n features or classes.
+    """Axis of a tensor whose length is ``blocks * n + others`` for n features or classes.
 
     Attributes
     ----------
     dim : int
-        Which axis.
+        Index of the axis.
     blocks : int
-        How often each feature or class occurs, all of them one block after the other: twice in
-        the map of ``[x_i, x_j - x_i]``.
+        Number of times that each feature or class occurs, one block of all of them after the
+        other: two in the map of ``[x_i, x_j - x_i]``.
     others : int
-        Entries that stand for something else.
+        Number of other entries.
     """
 
     dim: int
@@ -39,39 +36,52 @@ class Axis:
 
 
 def feature_axes(
-    name: str, in_features: int, num_classes: int, options: Mapping[str, Any]
+    name: str, in_features: int, num_outputs: int, options: Mapping[str, Any]
 ) -> dict[str, Axis]:
-    """The tensors of a model that depend on the number of features; none where it uses no features.
+    """Return the tensors of a model whose shape depends on the number of features.
+
+    They are found by building the model with one more feature, so that the result holds for any
+    model. There are none if it uses no features.
 
     Parameters
     ----------
     name : str
-        As in :func:`~pcloud.models.build_model`.
-    in_features, num_classes : int
-        Features F and classes C.
+        Name of the model, see :func:`~pcloud.models.build_model`.
+    in_features, num_outputs : int
+        Numbers of features F and outputs C.
     options : mapping
         Options of the model.
     """
-    small = _shapes(name, in_features, num_classes, options)
-    return _grown(small, _shapes(name, in_features + 1, num_classes, options), in_features)
+    small = _shapes(name, in_features, num_outputs, options)
+    return _grown(small, _shapes(name, in_features + 1, num_outputs, options), in_features)
 
 
-def class_axes(
-    name: str, in_features: int, num_classes: int, options: Mapping[str, Any]
-) -> dict[str, Axis]:
-    """The tensors of a model that depend on the number of classes: its head.
+def class_axes(model: nn.Module, num_outputs: int) -> dict[str, Axis]:
+    """Return the tensors of the last map of a network, whose rows are the classes.
 
-    Parameters are those of :func:`feature_axes`.
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Network, see :func:`~pcloud.models.head.output_layer`.
+    num_outputs : int
+        Number of outputs C.
     """
-    small = _shapes(name, in_features, num_classes, options)
-    return _grown(small, _shapes(name, in_features, num_classes + 1, options), num_classes)
+    found = output_layer(model, num_outputs)
+    if found is None:
+        return {}
+    name, layer = found
+    return {
+        f"{name}.{key}": Axis(dim=0, blocks=len(value) // num_outputs, others=0)
+        for key, value in layer.state_dict().items()
+        if value.dim() and len(value) and len(value) % num_outputs == 0
+    }
 
 
 def _shapes(
-    name: str, in_features: int, num_classes: int, options: Mapping[str, Any]
+    name: str, in_features: int, num_outputs: int, options: Mapping[str, Any]
 ) -> dict[str, torch.Size]:
     with torch.random.fork_rng(devices=[]):
-        model = build_model(name, in_features, num_classes, **options)
+        model = build_model(name, in_features, num_outputs, **options)
     return {key: value.shape for key, value in model.state_dict().items()}
 
 

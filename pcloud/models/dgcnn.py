@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pcloud.models.head import Head
 from pcloud.models.registry import register_model
 from pcloud.nn.graph.coordinates import Coordinates, coordinates_named, eta_phi
 from pcloud.nn.graph.edge_conv import EdgeConv
@@ -24,30 +25,30 @@ __all__ = ["DGCNN"]
 class DGCNN(nn.Module):
     """DGCNN: four EdgeConv layers, concatenated, pooled by maximum and mean.
 
-    A particle counts among its own k neighbours, as in the authors' code, and the messages are
-    aggregated by their maximum: in a jet of fewer than k particles a missing neighbour repeats the
-    message of the particle to itself, which leaves the maximum as it is.
+    As in the authors' code, a particle is one of its own k neighbours. In a jet of fewer than k
+    particles, a missing neighbour is replaced by the particle itself: this repeats its message to
+    itself, which does not change the maximum over the messages.
 
     Parameters
     ----------
     in_features : int
         Features per particle F.
-    num_classes : int
-        Classes C.
+    num_outputs : int
+        Number of outputs, one for each class (C).
     k : int
-        Neighbours, the particle itself included.
-    channels : sequence of int
+        Number of neighbours, the particle itself included.
+    widths : sequence of int
         Width of each EdgeConv layer.
-    embedding : int
-        Width of the particle-wise layer before the pooling.
-    hidden : sequence of int
-        Widths of the layers after it.
+    embed_width : int
+        Width of the layer applied to each particle before the pooling.
+    head_widths : sequence of int
+        Widths of the hidden layers of the head.
     dropout : float
-        After each of these.
+        Dropout probability after each hidden layer of the head.
     coordinates : callable or str
         Map from `p4` to positions for the first neighbour search; the others use the features.
     backend : {"torch", "torch_cluster"}
-        Of the neighbour search.
+        Implementation of the neighbour search.
 
     References
     ----------
@@ -57,35 +58,37 @@ class DGCNN(nn.Module):
     def __init__(
         self,
         in_features: int,
-        num_classes: int = 2,
+        num_outputs: int = 2,
         *,
         k: int = 20,
-        channels: Sequence[int] = (64, 64, 128, 256),
-        embedding: int = 1024,
-        hidden: Sequence[int] = (512, 256),
+        widths: Sequence[int] = (64, 64, 128, 256),
+        embed_width: int = 1024,
+        head_widths: Sequence[int] = (512, 256),
         dropout: float = 0.5,
         coordinates: Coordinates | str = eta_phi,
         backend: str = "torch",
     ) -> None:
         super().__init__()
-        widths = [in_features, *channels]
         self.k = k
         self.backend = backend
         self.coordinates = coordinates_named(coordinates)
-        self.convs = nn.ModuleList(EdgeConv(a, b) for a, b in itertools.pairwise(widths))
+        self.convs = nn.ModuleList(
+            EdgeConv(a, b) for a, b in itertools.pairwise([in_features, *widths])
+        )
         self.embed = nn.Sequential(
-            nn.Linear(sum(channels), embedding, bias=False),
-            nn.BatchNorm1d(embedding),
+            nn.Linear(sum(widths), embed_width, bias=False),
+            nn.BatchNorm1d(embed_width),
             nn.LeakyReLU(0.2),
         )
-        self.head = _head([2 * embedding, *hidden], num_classes, dropout)
+        self.head = _head([2 * embed_width, *head_widths], num_outputs, dropout)
 
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV or positions, ``batch (N,)``."""
         layout = as_layout(batch, layout)
-        pos, levels = self.coordinates(p4, layout), []
+        pos = self.coordinates(p4, layout)
+        levels = []
         for conv in self.convs:
             x = pos = conv(x, self._neighbors(pos, layout))
             levels.append(x)
@@ -98,8 +101,8 @@ class DGCNN(nn.Module):
         return torch.where(neighbors < pos.shape[0], neighbors, itself)
 
 
-def _head(widths: Sequence[int], num_classes: int, dropout: float) -> nn.Sequential:
-    """Linear, normalisation, activation, dropout for each width, as the authors have it."""
+def _head(widths: Sequence[int], num_outputs: int, dropout: float) -> Head:
+    """Head of the authors' code: only the first hidden layer has no bias."""
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(itertools.pairwise(widths)):
         layers += [
@@ -108,4 +111,4 @@ def _head(widths: Sequence[int], num_classes: int, dropout: float) -> nn.Sequent
             nn.LeakyReLU(0.2),
             nn.Dropout(dropout),
         ]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
+    return Head(layers, widths[-1], num_outputs)

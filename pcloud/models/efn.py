@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pcloud import kinematics
+from pcloud.models.head import Head
 from pcloud.models.registry import register_model
 from pcloud.nn.dense import dense_layers, he_uniform_
 from pcloud.nn.graph.coordinates import eta_phi
@@ -25,24 +26,24 @@ __all__ = ["EFN"]
     symmetries=("permutation", "infrared", "collinear"),
 )
 class EFN(nn.Module):
-    """Energy flow network: ``F(sum_i z_i Phi(deta_i, dphi_i))``.
+    """Energy flow network: ``F(sum_i z_i Phi(deta_i, dphi_i))``; `head` is F.
 
-    z is the fraction of a particle in the scalar sum of pT; deta and dphi are taken from the axis of
-    the jet, the vector sum. The score does not change when a particle is split in two of the same
-    direction, or when one of no energy is added.
+    z is the fraction of the scalar sum of pT that a particle carries; deta and dphi are relative to
+    the jet axis, the direction of the vector sum. The score does not change when a particle is split
+    into two collinear ones, or when a particle of zero energy is added.
 
     Parameters
     ----------
     in_features : int
-        Features per particle F, not used: anything but the momentum would break the safety.
-    num_classes : int
-        Classes C.
-    phi : sequence of int
-        Widths of the per-particle network Phi.
-    f : sequence of int
-        Widths of the jet network F.
+        Features per particle F, not used: other inputs than the momenta would break the safety.
+    num_outputs : int
+        Number of outputs, one for each class (C).
+    phi_widths : sequence of int
+        Widths of the layers of Phi, applied to each particle.
+    head_widths : sequence of int
+        Widths of the hidden layers of F.
     dropout : float
-        After every layer of F.
+        Dropout probability after each hidden layer of F.
 
     References
     ----------
@@ -52,16 +53,16 @@ class EFN(nn.Module):
     def __init__(
         self,
         in_features: int,
-        num_classes: int = 2,
+        num_outputs: int = 2,
         *,
-        phi: Sequence[int] = (100, 100, 256),
-        f: Sequence[int] = (100, 100, 100),
+        phi_widths: Sequence[int] = (100, 100, 256),
+        head_widths: Sequence[int] = (100, 100, 100),
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.phi = dense_layers([2, *phi])
-        self.f = dense_layers([phi[-1], *f], dropout)
-        self.classify = nn.Linear(f[-1], num_classes)
+        self.phi = dense_layers([2, *phi_widths])
+        hidden = dense_layers([phi_widths[-1], *head_widths], dropout)
+        self.head = Head(hidden, head_widths[-1], num_outputs)
         he_uniform_(self)
 
     def forward(
@@ -69,8 +70,13 @@ class EFN(nn.Module):
     ) -> Tensor:
         """Logits (B, C) from ``p4 (N, 4)`` in GeV and ``batch (N,)``; `x` is not used."""
         layout = as_layout(batch, layout)
-        dtype = self.classify.weight.dtype
+        z, angles = self.fractions_and_angles(p4, layout)
+        return self.head(sum_pool(z * self.phi(angles), layout))
+
+    def fractions_and_angles(self, p4: Tensor, layout: RaggedLayout) -> tuple[Tensor, Tensor]:
+        """Fractions z (N, 1) of the scalar sum of pT, and angles (N, 2) from the jet axis."""
+        dtype = self.head.output.weight.dtype
         pt = kinematics.pt(p4)
-        z = (pt / sum_pool(pt, layout).clamp(min=kinematics.MIN_GEV)[layout.batch]).to(dtype)
-        angles = eta_phi(p4, layout).clamp(-kinematics.MAX_ETA, kinematics.MAX_ETA).to(dtype)
-        return self.classify(self.f(sum_pool(z.unsqueeze(-1) * self.phi(angles), layout)))
+        z = pt / sum_pool(pt, layout).clamp(min=kinematics.MIN_GEV)[layout.batch]
+        angles = eta_phi(p4, layout).clamp(-kinematics.MAX_ETA, kinematics.MAX_ETA)
+        return z.to(dtype).unsqueeze(-1), angles.to(dtype)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pcloud.errors import UnknownNameError
+from pcloud.models.head import Head
 from pcloud.models.registry import register_model
 from pcloud.nn.dense import dense_layers
 from pcloud.nn.layout import RaggedLayout, as_layout
@@ -18,30 +19,30 @@ __all__ = ["HighLevelTagger", "hl_logistic", "one_cut"]
 
 
 INPUTS = tuple(name for name in OBSERVABLES if name not in ("eta", "leading_share"))
-"""The observables that tell kinds of jets apart."""
+"""Observables that distinguish kinds of jets."""
 
 
-@register_model("hl_mlp", paper="1704.08249", year=2017, use="how far observables go", inputs="p4")
+@register_model("hl_mlp", paper="1704.08249", year=2017, use="baseline on observables", inputs="p4")
 class HighLevelTagger(nn.Module):
     """A network on mass, pT, multiplicity, N-subjettiness and other observables of the jet.
 
-    The observables are standardised by the mean and variance over the jets of the training, which
-    are buffers of the model.
+    The observables are standardised by their mean and variance over the training jets, which are
+    buffers of the model.
 
     Parameters
     ----------
     in_features : int
         Features per particle F, not used.
-    num_classes : int
-        Classes C.
+    num_outputs : int
+        Number of outputs, one for each class (C).
     observables : sequence of str
         Names from :data:`pcloud.observables.OBSERVABLES`.
-    hidden : sequence of int
-        Widths of the hidden layers; none at all make it a logistic regression.
+    widths : sequence of int
+        Widths of the hidden layers; without any, the network is a logistic regression.
     dropout : float
-        After every hidden layer.
+        Dropout probability after each hidden layer.
     radius : float
-        Radius of the jets, the unit of N-subjettiness.
+        Jet radius R, in which N-subjettiness measures distances.
 
     References
     ----------
@@ -51,10 +52,10 @@ class HighLevelTagger(nn.Module):
     def __init__(
         self,
         in_features: int,
-        num_classes: int = 2,
+        num_outputs: int = 2,
         *,
         observables: Sequence[str] = INPUTS,
-        hidden: Sequence[int] = (64, 64),
+        widths: Sequence[int] = (64, 64),
         dropout: float = 0.0,
         radius: float = 0.8,
     ) -> None:
@@ -65,9 +66,8 @@ class HighLevelTagger(nn.Module):
         self.observables = tuple(observables)
         self.radius = radius
         self.norm = nn.BatchNorm1d(len(self.observables), affine=False)
-        widths = [len(self.observables), *hidden]
-        self.hidden = dense_layers(widths, dropout)
-        self.classify = nn.Linear(widths[-1], num_classes)
+        widths = [len(self.observables), *widths]
+        self.head = Head(dense_layers(widths, dropout), widths[-1], num_outputs)
 
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
@@ -77,22 +77,21 @@ class HighLevelTagger(nn.Module):
             values = compute_observables(
                 p4, as_layout(batch, layout), self.observables, radius=self.radius
             )
-        values = self.norm(values.to(self.classify.weight.dtype))
-        return self.classify(self.hidden(values))
+        return self.head(self.norm(values.to(self.head.output.weight.dtype)))
 
 
-@register_model("hl_logistic", paper="1704.08249", year=2017, use="a linear yardstick", inputs="p4")
-def hl_logistic(in_features: int, num_classes: int = 2, **options: Any) -> HighLevelTagger:
+@register_model("hl_logistic", paper="1704.08249", year=2017, use="linear baseline", inputs="p4")
+def hl_logistic(in_features: int, num_outputs: int = 2, **options: Any) -> HighLevelTagger:
     """Logistic regression on the observables."""
-    linear: dict[str, Any] = {"hidden": ()}
-    return HighLevelTagger(in_features, num_classes, **linear | options)
+    linear: dict[str, Any] = {"widths": ()}
+    return HighLevelTagger(in_features, num_outputs, **linear | options)
 
 
 @register_model("one_cut", paper="1011.2268", year=2010, use="cut baseline", inputs="p4")
 def one_cut(
-    in_features: int, num_classes: int = 2, *, observable: str = "tau32", radius: float = 0.8
+    in_features: int, num_outputs: int = 2, *, observable: str = "tau32", radius: float = 0.8
 ) -> HighLevelTagger:
-    """A cut on one observable: the score is a monotone function of tau_3 / tau_2, or another."""
+    """Cut on one observable: the score is a monotone function of it, by default of tau_3 / tau_2."""
     return HighLevelTagger(
-        in_features, num_classes, observables=(observable,), hidden=(), radius=radius
+        in_features, num_outputs, observables=(observable,), widths=(), radius=radius
     )

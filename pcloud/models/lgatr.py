@@ -1,4 +1,4 @@
-"""L-GATr: a transformer whose tokens are multivectors of the geometric algebra of space-time."""
+"""L-GATr: transformer on multivectors of the geometric algebra of space-time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.lorentz.minkowski import MassTreatment
 from pcloud.nn.lorentz.tokens import SpacetimeTokens
 
-__all__ = ["LGATr"]
+__all__ = ["LGATr", "MultivectorHead", "take_output_layer"]
 
 
 @register_model(
@@ -22,42 +22,43 @@ __all__ = ["LGATr"]
     symmetries=("permutation", "Lorentz"),
 )
 class LGATr(nn.Module):
-    """L-GATr: attention among multivectors, which products of the geometric algebra mix.
+    """L-GATr: attention among multivectors, mixed by products of the geometric algebra.
 
-    The network is that of the `lgatr` package. A class token, whose scalars are the logits, and the
-    references stand beside the particles of every jet; a token attends to those of its own jet
-    only, so that a jet scores the same in every batch.
+    The network is that of the `lgatr` package. A class token, whose scalars are the logits, and
+    reference vectors are added to the particles of every jet. A token attends to those of its own
+    jet only, so that the score of a jet does not depend on the batch.
 
     The score is invariant under a proper orthochronous Lorentz transformation of the jets together
-    with the references, the buffers ``beams`` and ``time`` of ``tokens``. What it is for the jets
-    alone is up to the references: rotations about the beam axis with both of them, boosts along it
-    too with the transverse plane alone, the whole group without any. Momenta are prepared in
-    float64 in a frame in which neither jet nor references are large, which keeps what float32 loses
-    in the network small: see :func:`pcloud.nn.lorentz.tokens.midway_frame`.
+    with the references, the buffers ``beams`` and ``time`` of ``tokens``. For fixed references, the
+    symmetry of the score depends on them: rotations about the beam axis for both of them, in
+    addition boosts along this axis for the transverse plane only, the full group without
+    references. Momenta are prepared in float64 in a frame in which neither the jet nor the
+    references have large components, which reduces rounding errors of float32 in the network: see
+    :func:`pcloud.nn.lorentz.tokens.midway_frame`.
 
     Parameters
     ----------
     in_features : int
         Features per particle F, not used unless `scalars` is ``"features"``.
-    num_classes : int
-        Classes C.
-    blocks : int
+    num_outputs : int
+        Number of outputs, one for each class (C).
+    num_layers : int
         Number of blocks.
-    multivectors, scalar_channels : int
-        Width of all layers.
-    heads : int
+    multivector_width, scalar_width : int
+        Number of multivector and scalar channels of all layers.
+    num_heads : int
         Number of attention heads.
     mass : {"regulated", "stored", "zero"} or callable
-        What masses the particles have, see :mod:`pcloud.nn.lorentz.minkowski`.
+        Treatment of the particle masses, see :mod:`pcloud.nn.lorentz.minkowski`.
     scalars : {"none", "features"}
-        Whether a particle is described by the features `x` beside its momentum. These are invariant
-        under a transformation only as far as they are themselves.
+        Scalar inputs of a particle beside its momentum: none, or the features `x`. The score is then
+        invariant under those transformations only that leave the features unchanged.
     beams : {"plane", "lightlike", "spacelike", "timelike", "none"}
-        How the network is told the beam axis: by the transverse plane, or by two beams.
+        References that define the beam axis: the transverse plane, or two beams.
     time : bool
-        Whether it is told the direction of time, so that it knows energies.
+        Add the direction of time as a reference, so that the network can use energies.
     scale : float
-        Momentum in GeV that counts as 1.
+        Unit of momenta in the network in GeV.
 
     References
     ----------
@@ -75,12 +76,12 @@ class LGATr(nn.Module):
     def __init__(
         self,
         in_features: int,
-        num_classes: int = 2,
+        num_outputs: int = 2,
         *,
-        blocks: int = 12,
-        multivectors: int = 16,
-        scalar_channels: int = 32,
-        heads: int = 8,
+        num_layers: int = 12,
+        multivector_width: int = 16,
+        scalar_width: int = 32,
+        num_heads: int = 8,
         mass: MassTreatment | str = "regulated",
         scalars: str = "none",
         beams: str = "plane",
@@ -91,33 +92,66 @@ class LGATr(nn.Module):
 
         check_backend()
         super().__init__()
-        self.heads = heads
+        self.num_heads = num_heads
         self.tokens = SpacetimeTokens(
             in_features, mass=mass, scalars=scalars, beams=beams, time=time, scale=scale
         )
         self.net = Network(
-            num_blocks=blocks,
+            num_blocks=num_layers,
             in_mv_channels=1,
-            out_mv_channels=num_classes,
-            hidden_mv_channels=multivectors,
+            out_mv_channels=num_outputs,
+            hidden_mv_channels=multivector_width,
             in_s_channels=self.tokens.num_scalars,
             out_s_channels=0,
-            hidden_s_channels=scalar_channels,
-            attention={"num_heads": heads, "attn_ratio": 2, "head_scale": True},
+            hidden_s_channels=scalar_width,
+            attention={"num_heads": num_heads, "attn_ratio": 2, "head_scale": True},
             mlp={"mlp_ratio": 2},
-            # On a CPU the dense product is 1.6 times, the map by grades 1.3 times as fast.
+            # On a CPU, the dense product is 1.6 times as fast, the linear map by grades 1.3 times.
             primitives={"sparse_gp": False, "sparse_linear": True},
         )
-        # Tokens come without scalar components.
+        # The multivectors of the tokens have no scalar components.
         self.net.linear_in.mvs2s.weight.requires_grad_(False)
         keep_constants(self.net)
+        self.head = MultivectorHead(take_output_layer(self.net))
 
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        multivectors, scalars, nodes = self.tokens(x, p4, as_layout(batch, layout))
+        tokens, scalars, nodes = self.tokens(x, p4, as_layout(batch, layout))
         dtype = self.net.linear_in.weight.dtype
-        multivectors, scalars = multivectors.to(dtype).unsqueeze(1), scalars.to(dtype)
-        out, _ = attend_within(self.net, multivectors, scalars, nodes, self.heads)  # (N', C, 16)
-        return out[nodes.ptr[:-1], :, 0]
+        tokens, scalars = tokens.to(dtype).unsqueeze(1), scalars.to(dtype)
+        tokens, scalars = attend_within(self.net, tokens, scalars, nodes, self.num_heads)
+        first = nodes.ptr[:-1]  # class tokens
+        return self.head(tokens[first], scalars[first])
+
+
+class MultivectorHead(nn.Module):
+    """Head whose outputs are the scalar components of multivectors.
+
+    Parameters
+    ----------
+    output : Module
+        Last map of a network of `lgatr`.
+    """
+
+    def __init__(self, output: nn.Module) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, multivectors: Tensor, scalars: Tensor) -> Tensor:
+        """Logits (B, C) from multivectors (B, M, 16) and scalars (B, S)."""
+        out, _ = self.output(multivectors, scalars=scalars)  # (B, C, 16)
+        return out[..., 0]
+
+
+def take_output_layer(net: nn.Module) -> nn.Module:
+    """Take the last map out of a network of `lgatr`, which then returns the features before it."""
+    layer = net.linear_out
+    net.linear_out = _Unchanged()
+    return layer  # type: ignore[return-value]
+
+
+class _Unchanged(nn.Module):
+    def forward(self, x: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+        return x, scalars

@@ -1,16 +1,17 @@
-"""L-GATr-slim: a transformer whose tokens are four-vectors and scalars."""
+"""L-GATr-slim: transformer on four-vectors and scalars."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from pcloud.models.lgatr import take_output_layer
 from pcloud.models.registry import register_model
 from pcloud.nn.attention.lgatr_backend import attend_within, check_backend, keep_constants
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.lorentz.minkowski import MassTreatment
 from pcloud.nn.lorentz.tokens import SpacetimeTokens
 
-__all__ = ["LGATrSlim"]
+__all__ = ["LGATrSlim", "ScalarHead"]
 
 
 @register_model(
@@ -25,17 +26,17 @@ class LGATrSlim(nn.Module):
     """L-GATr-slim: attention among four-vectors and scalars, mixed by Minkowski products.
 
     The network is that of the `lgatr` package. Tokens, references and invariance are those of
-    :class:`~pcloud.models.lgatr.LGATr`, parity and time reversal included, as there are no
-    bivectors; the logits are scalars of the class token.
+    :class:`~pcloud.models.lgatr.LGATr`. The invariance includes parity and time reversal, because
+    there are no bivectors. The logits are scalars of the class token.
 
     Parameters
     ----------
-    vectors, scalar_channels : int
-        Width of all layers.
+    vector_width, scalar_width : int
+        Number of four-vector and scalar channels of all layers.
     beams : {"lightlike", "spacelike", "timelike", "none"}
-        Which two vectors tell the network the beam axis.
-    in_features, num_classes, blocks, heads, mass, scalars, time, scale
-        As of :class:`~pcloud.models.lgatr.LGATr`.
+        Two reference vectors that define the beam axis.
+    in_features, num_outputs, num_layers, num_heads, mass, scalars, time, scale
+        See :class:`~pcloud.models.lgatr.LGATr`.
 
     References
     ----------
@@ -51,12 +52,12 @@ class LGATrSlim(nn.Module):
     def __init__(
         self,
         in_features: int,
-        num_classes: int = 2,
+        num_outputs: int = 2,
         *,
-        blocks: int = 12,
-        vectors: int = 32,
-        scalar_channels: int = 96,
-        heads: int = 8,
+        num_layers: int = 12,
+        vector_width: int = 32,
+        scalar_width: int = 96,
+        num_heads: int = 8,
         mass: MassTreatment | str = "regulated",
         scalars: str = "none",
         beams: str = "lightlike",
@@ -69,29 +70,50 @@ class LGATrSlim(nn.Module):
         super().__init__()
         if beams == "plane":
             raise ValueError("L-GATr-slim has no bivectors: beams='plane' is for lgatr")
-        self.heads = heads
+        self.num_heads = num_heads
         self.tokens = SpacetimeTokens(
             in_features, mass=mass, scalars=scalars, beams=beams, time=time, scale=scale
         )
         self.net = Network(
-            num_blocks=blocks,
+            num_blocks=num_layers,
             in_v_channels=1,
             out_v_channels=0,
-            hidden_v_channels=vectors,
+            hidden_v_channels=vector_width,
             in_s_channels=self.tokens.num_scalars,
-            out_s_channels=num_classes,
-            hidden_s_channels=scalar_channels,
-            num_heads=heads,
+            out_s_channels=num_outputs,
+            hidden_s_channels=scalar_width,
+            num_heads=num_heads,
             mlp_ratio=4,
         )
         keep_constants(self.net)
+        self.head = ScalarHead(take_output_layer(self.net))
 
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        multivectors, scalars, nodes = self.tokens(x, p4, as_layout(batch, layout))
+        tokens, scalars, nodes = self.tokens(x, p4, as_layout(batch, layout))
         dtype = self.net.linear_in.weight_v.dtype
-        vectors, scalars = multivectors[:, None, 1:5].to(dtype), scalars.to(dtype)
-        _, out = attend_within(self.net, vectors, scalars, nodes, self.heads)  # (N', C)
-        return out[nodes.ptr[:-1]]
+        vectors, scalars = tokens[:, None, 1:5].to(dtype), scalars.to(dtype)
+        vectors, scalars = attend_within(self.net, vectors, scalars, nodes, self.num_heads)
+        first = nodes.ptr[:-1]  # class tokens
+        return self.head(vectors[first], scalars[first])
+
+
+class ScalarHead(nn.Module):
+    """Head whose outputs are scalars.
+
+    Parameters
+    ----------
+    output : Module
+        Last map of a slim network of `lgatr`.
+    """
+
+    def __init__(self, output: nn.Module) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, vectors: Tensor, scalars: Tensor) -> Tensor:
+        """Logits (B, C) from four-vectors (B, V, 4) and scalars (B, S)."""
+        _, out = self.output(vectors.transpose(-2, -1), scalars)
+        return out

@@ -1,4 +1,4 @@
-"""LorentzNet: messages between all pairs of particles, made of Minkowski products."""
+"""LorentzNet: messages between all pairs of particles, functions of Minkowski products."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud.errors import UnknownNameError
+from pcloud.models.head import mlp_head
 from pcloud.models.registry import register_model
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.lorentz.minkowski import (
@@ -38,41 +39,42 @@ __all__ = ["LorentzBlock", "LorentzNet"]
     symmetries=("permutation", "Lorentz"),
 )
 class LorentzNet(nn.Module):
-    """LorentzNet: a graph network whose messages know Minkowski products alone.
+    """LorentzNet: a graph network whose messages depend on Minkowski products only.
 
-    Two beam particles stand beside the particles of every jet; they take part in everything, the
-    mean at the end included. There is a message between any two particles of a jet, and none to
-    padding: a jet scores the same in every batch. Products of momenta are taken in float64, the
-    rest has the precision of the weights.
+    Two beam particles are added to the particles of every jet and treated like them, also in the
+    final mean. There is a message between any two particles of a jet, and none to padding: the score
+    of a jet does not depend on the batch. Products of momenta are computed in float64, the rest in
+    the precision of the weights.
 
     The score is invariant under a Lorentz transformation of the jets together with the beams, the
-    buffer ``beams`` of this module, and so under a rotation about the beam axis alone.
+    buffer ``beams`` of this module. For fixed beams, it is invariant under rotations about the beam
+    axis.
 
     Parameters
     ----------
     in_features : int
         Features per particle F, not used unless `scalars` is ``"features"``.
-    num_classes : int
-        Classes C.
-    hidden : int
+    num_outputs : int
+        Number of outputs, one for each class (C).
+    width : int
         Width of all layers.
-    blocks : int
+    num_layers : int
         Number of blocks.
     dropout : float
-        In the head.
+        Dropout probability in the head.
     step : float
-        How far momenta move in a block, the paper's c.
+        Factor c of the paper, which scales the change of the momenta in a block.
     mass : {"regulated", "stored", "zero"} or callable
-        What masses the particles have, see :mod:`pcloud.nn.lorentz.minkowski`. ``"stored"`` is for official
-        weights: they live on the rounding of the stored energies.
+        Treatment of the particle masses, see :mod:`pcloud.nn.lorentz.minkowski`. ``"stored"`` is for
+        official weights: they were trained on masses dominated by the rounding of stored energies.
     scalars : {"mass", "features"}
-        What a particle is described by: its mass, or its mass and the features `x`. These are
-        invariant under a transformation only as far as they are themselves.
+        Scalar inputs of a particle: its mass, or its mass and the features `x`. With features, the
+        score is invariant under those transformations only that leave them unchanged.
     beams : sequence of four-momenta
-        Reference vectors in GeV; none at all for a fully symmetric network.
+        Reference vectors in GeV; an empty sequence for full Lorentz symmetry.
     limit : float, optional
-        Bound in GeV for every component of a change of momentum by one message; official weights
-        have 100. It breaks the symmetry.
+        Bound in GeV on every component of the change of a momentum by one message, 100 for official
+        weights. It breaks the symmetry.
 
     References
     ----------
@@ -85,10 +87,10 @@ class LorentzNet(nn.Module):
     def __init__(
         self,
         in_features: int,
-        num_classes: int = 2,
+        num_outputs: int = 2,
         *,
-        hidden: int = 72,
-        blocks: int = 6,
+        width: int = 72,
+        num_layers: int = 6,
         dropout: float = 0.2,
         step: float = 5e-3,
         mass: MassTreatment | str = "regulated",
@@ -101,20 +103,15 @@ class LorentzNet(nn.Module):
             raise UnknownNameError("kind of scalars", scalars, ("mass", "features"))
         self.mass = mass_treatment(mass)
         self.use_features = scalars == "features"
-        width = 2 + in_features * self.use_features
+        num_scalars = 2 + in_features * self.use_features
         references = torch.tensor(beams, dtype=torch.float64).reshape(-1, 4)
         self.register_buffer("beams", references, persistent=False)
-        self.embed = nn.Linear(width, hidden)
+        self.embed = nn.Linear(num_scalars, width)
         self.blocks = nn.ModuleList(
-            LorentzBlock(hidden, width, step=step, limit=limit, last=i == blocks - 1)
-            for i in range(blocks)
+            LorentzBlock(width, num_scalars, step=step, limit=limit, last=i == num_layers - 1)
+            for i in range(num_layers)
         )
-        self.head = nn.Sequential(
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, num_classes),
-        )
+        self.head = mlp_head([width, width], num_outputs, dropout)
 
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None

@@ -1,4 +1,4 @@
-"""Particle Transformer: attention that knows how two particles relate."""
+"""Particle Transformer: attention biased by pairwise kinematics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pcloud.models.head import mlp_head
 from pcloud.models.registry import register_model
 from pcloud.nn.attention.attention import ClassAttention, HeadSlots, SelfAttention, padding_bias
 from pcloud.nn.attention.dropout import Dropout
@@ -20,16 +21,16 @@ __all__ = ["ParticleTransformer", "transformer"]
 
 
 class ParticleBlock(nn.Module):
-    """Attention among particles and feed-forward network, each normalised before and behind."""
+    """Attention among particles and feed-forward network, each normalised before and after."""
 
-    def __init__(self, channels: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.attention = SelfAttention(channels, heads, dropout)
-        self.attention_norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, num_heads, dropout)
+        self.attention_norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
-        self.feed_forward = FeedForward(channels, 4 * channels, dropout)
-        self.residual_scale = nn.Parameter(torch.ones(channels))
+        self.feed_forward = FeedForward(width, 4 * width, dropout)
+        self.residual_scale = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor, slots: HeadSlots, bias: Sequence[Tensor]) -> Tensor:
         """Features (N, C) from ``x (N, C)`` and the attention bias of each block of `slots`."""
@@ -38,21 +39,21 @@ class ParticleBlock(nn.Module):
 
     @torch.no_grad()
     def shrink(self, factor: float) -> None:
-        """Multiply the last map of each branch, as the authors do at the start: deeper, smaller."""
+        """Multiply the last map of each branch by `factor`, the authors' initialisation."""
         self.attention.out.weight *= factor
         self.feed_forward.contract.weight *= factor
 
 
 class ClassBlock(nn.Module):
-    """The same for the class token, which attends to itself and to the particles."""
+    """Block of the class token, which attends to itself and to the particles."""
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.attention = ClassAttention(channels, heads)
-        self.attention_norm = nn.LayerNorm(channels)
-        self.feed_forward = FeedForward(channels, 4 * channels)
-        self.residual_scale = nn.Parameter(torch.ones(channels))
+        self.norm = nn.LayerNorm(width)
+        self.attention = ClassAttention(width, num_heads)
+        self.attention_norm = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, 4 * width)
+        self.residual_scale = nn.Parameter(torch.ones(width))
 
     def forward(self, token: Tensor, x: Tensor, layout: RaggedLayout) -> Tensor:
         """Tokens (B, C) from ``token (B, C)`` and ``x (N, C)``; the query is not normalised."""
@@ -67,28 +68,28 @@ class ClassBlock(nn.Module):
 class ParticleTransformer(nn.Module):
     """Particle Transformer (ParT): attention biased by the pairwise kinematics of particles.
 
-    A jet without particles is scored by the class token alone. Statistics of the batch
-    normalisations are taken over particles and over unordered pairs, self-pairs included, never
-    over padding.
+    The score of a jet without particles depends on the class token only. Statistics of the batch
+    normalisations run over particles and over unordered pairs, self-pairs included, never over
+    padding.
 
     Parameters
     ----------
     in_features : int
         Features per particle F.
-    num_classes : int
-        Classes C.
-    embed : sequence of int
-        Widths of the particle embedding; the last is that of the transformer.
-    pair_embed : sequence of int or None
+    num_outputs : int
+        Number of outputs, one for each class (C).
+    embed_widths : sequence of int
+        Widths of the particle embedding; the last one is the width of the transformer.
+    pair_widths : sequence of int or None
         Widths of the hidden layers of the pair embedding; None for no pair bias.
-    heads : int
-        Attention heads.
-    layers, class_layers : int
-        Particle blocks and class-attention blocks.
-    hidden : sequence of int
-        Widths of hidden layers before the last linear map.
+    num_heads : int
+        Number of attention heads.
+    num_layers, num_class_layers : int
+        Number of particle-attention and class-attention blocks.
+    head_widths : sequence of int
+        Widths of the hidden layers of the head.
     dropout : float
-        In the particle blocks, and after each hidden layer.
+        Dropout probability in the particle blocks and after each hidden layer of the head.
 
     References
     ----------
@@ -98,27 +99,29 @@ class ParticleTransformer(nn.Module):
     def __init__(
         self,
         in_features: int,
-        num_classes: int = 2,
+        num_outputs: int = 2,
         *,
-        embed: Sequence[int] = (128, 512, 128),
-        pair_embed: Sequence[int] | None = (64, 64, 64),
-        heads: int = 8,
-        layers: int = 8,
-        class_layers: int = 2,
-        hidden: Sequence[int] = (),
+        embed_widths: Sequence[int] = (128, 512, 128),
+        pair_widths: Sequence[int] | None = (64, 64, 64),
+        num_heads: int = 8,
+        num_layers: int = 8,
+        num_class_layers: int = 2,
+        head_widths: Sequence[int] = (),
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        channels = embed[-1]
-        self.heads = heads
-        self.embed = _embedding([in_features, *embed])
-        self.pair_bias = None if pair_embed is None else PairBias(pair_embed, heads)
-        blocks = [ParticleBlock(channels, heads, dropout) for _ in range(layers)]
+        width = embed_widths[-1]
+        self.num_heads = num_heads
+        self.embed = _embedding([in_features, *embed_widths])
+        self.pair_bias = None if pair_widths is None else PairBias(pair_widths, num_heads)
+        blocks = [ParticleBlock(width, num_heads, dropout) for _ in range(num_layers)]
         self.blocks = nn.ModuleList(blocks)
-        self.class_blocks = nn.ModuleList(ClassBlock(channels, heads) for _ in range(class_layers))
-        self.class_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(channels), std=0.02))
-        self.norm = nn.LayerNorm(channels)
-        self.head = _head([channels, *hidden], num_classes, dropout)
+        self.class_blocks = nn.ModuleList(
+            ClassBlock(width, num_heads) for _ in range(num_class_layers)
+        )
+        self.class_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02))
+        self.norm = nn.LayerNorm(width)
+        self.head = mlp_head([width, *head_widths], num_outputs, dropout, Dropout)
         for part in (self.embed, self.blocks, self.class_blocks, self.head):
             part.apply(_xavier)
         for depth, block in enumerate(blocks, 1):
@@ -128,7 +131,7 @@ class ParticleTransformer(nn.Module):
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        slots = HeadSlots.of(as_layout(batch, layout), self.heads)
+        slots = HeadSlots.of(as_layout(batch, layout), self.num_heads)
         layout = slots.layout
         x = self.embed(x)
         bias = self.pair_bias(p4, layout) if self.pair_bias else padding_bias(x, layout)
@@ -141,11 +144,11 @@ class ParticleTransformer(nn.Module):
 
 
 @register_model(
-    "transformer", paper="2202.03772", year=2022, use="what the pair bias of ParT is worth"
+    "transformer", paper="2202.03772", year=2022, use="ablation: ParT without pair bias"
 )
-def transformer(in_features: int, num_classes: int = 2, **options: Any) -> ParticleTransformer:
-    """Plain transformer: ParT without pair bias, its ablation, which sees no four-momenta."""
-    return ParticleTransformer(in_features, num_classes, **{"pair_embed": None} | options)
+def transformer(in_features: int, num_outputs: int = 2, **options: Any) -> ParticleTransformer:
+    """Plain transformer: ParT without pair bias, which uses no four-momenta."""
+    return ParticleTransformer(in_features, num_outputs, **{"pair_widths": None} | options)
 
 
 def _embedding(widths: Sequence[int]) -> nn.Sequential:
@@ -155,15 +158,8 @@ def _embedding(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _head(widths: Sequence[int], num_classes: int, dropout: float) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for a, b in itertools.pairwise(widths):
-        layers += [nn.Linear(a, b), nn.ReLU(), Dropout(dropout)]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
-
-
 def _xavier(module: nn.Module) -> None:
-    """Start of the authors' code; query, key and value maps count as three."""
+    """Initialise as the authors do; query, key and value maps count as three maps."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)

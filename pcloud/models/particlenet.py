@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pcloud.models.head import mlp_head
 from pcloud.models.registry import register_model
 from pcloud.nn.graph.coordinates import Coordinates, coordinates_named, eta_phi
 from pcloud.nn.graph.edge_conv import EdgeBlock
@@ -17,31 +18,35 @@ from pcloud.nn.pooling import mean_pool
 __all__ = ["ParticleNet", "particlenet_lite"]
 
 
-@register_model("particlenet", paper="1902.08570", year=2019, use="the standard", inputs="x and p4")
+@register_model(
+    "particlenet", paper="1902.08570", year=2019, use="standard of comparison", inputs="x and p4"
+)
 class ParticleNet(nn.Module):
     """ParticleNet: three EdgeConv blocks, mean over particles, one hidden layer.
 
-    Neighbours are sought in `coordinates` for the first block and in the features for the others.
-    Every jet has k messages per particle: where it has too few particles the missing neighbours
-    count as ``x_j = 0``, the rule with which the official weights were trained.
+    Neighbours are found in `coordinates` for the first block and in the features for the others.
+    Every particle receives k messages: in a jet of too few particles, a missing neighbour counts as
+    ``x_j = 0``, the rule with which the official weights were trained.
 
     Parameters
     ----------
     in_features : int
         Features per particle F.
-    num_classes : int
-        Classes C.
-    blocks : sequence of (int, sequence of int)
-        For each EdgeConv block the number of neighbours and the widths of its MLP.
-    hidden : int
-        Width of the hidden layer.
+    num_outputs : int
+        Number of outputs, one for each class (C).
+    k : int or sequence of int
+        Number of neighbours, of each block if a sequence.
+    widths : sequence of sequence of int
+        For each EdgeConv block the widths of the layers of its MLP.
+    head_widths : sequence of int
+        Widths of the hidden layers of the head.
     dropout : float
-        After the hidden layer.
+        Dropout probability after each hidden layer of the head.
     coordinates : callable or str
         Map from `p4` to positions for the first search: ``eta_phi`` for jets, ``identity`` for
-        clouds that pass positions in the place of `p4`.
+        clouds that have positions in place of `p4`.
     backend : {"torch", "torch_cluster"}
-        Of the neighbour search.
+        Implementation of the neighbour search.
 
     References
     ----------
@@ -52,33 +57,25 @@ class ParticleNet(nn.Module):
     def __init__(
         self,
         in_features: int,
-        num_classes: int = 2,
+        num_outputs: int = 2,
         *,
-        blocks: Sequence[tuple[int, Sequence[int]]] = (
-            (16, (64, 64, 64)),
-            (16, (128, 128, 128)),
-            (16, (256, 256, 256)),
-        ),
-        hidden: int = 256,
+        k: int | Sequence[int] = 16,
+        widths: Sequence[Sequence[int]] = ((64, 64, 64), (128, 128, 128), (256, 256, 256)),
+        head_widths: Sequence[int] = (256,),
         dropout: float = 0.1,
         coordinates: Coordinates | str = eta_phi,
         backend: str = "torch",
     ) -> None:
         super().__init__()
-        widths = [in_features, *(channels[-1] for _, channels in blocks)]
+        self.k = [k] * len(widths) if isinstance(k, int) else list(k)
+        if len(self.k) != len(widths):
+            raise ValueError(f"k has {len(self.k)} values for {len(widths)} blocks")
+        in_widths = [in_features, *(block[-1] for block in widths)]
         self.coordinates = coordinates_named(coordinates)
         self.backend = backend
-        self.neighbors = [k for k, _ in blocks]
         self.norm = nn.BatchNorm1d(in_features)
-        self.convs = nn.ModuleList(
-            EdgeBlock(width, channels) for width, (_, channels) in zip(widths, blocks, strict=False)
-        )
-        self.head = nn.Sequential(
-            nn.Linear(widths[-1], hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, num_classes),
-        )
+        self.convs = nn.ModuleList(map(EdgeBlock, in_widths, widths))
+        self.head = mlp_head([in_widths[-1], *head_widths], num_outputs, dropout)
 
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
@@ -87,9 +84,8 @@ class ParticleNet(nn.Module):
         layout = as_layout(batch, layout)
         pos = self.coordinates(p4, layout)
         x = self.norm(x)
-        for k, conv in zip(self.neighbors, self.convs, strict=True):
-            neighbors = knn(pos, layout, k, backend=self.backend)
-            x = pos = conv(x, neighbors)
+        for k, conv in zip(self.k, self.convs, strict=True):
+            x = pos = conv(x, knn(pos, layout, k, backend=self.backend))
         return self.head(mean_pool(x, layout))
 
 
@@ -97,10 +93,10 @@ class ParticleNet(nn.Module):
     "particlenet_lite",
     paper="1902.08570",
     year=2019,
-    use="a fast start, triggers",
+    use="fast training, triggers",
     inputs="x and p4",
 )
-def particlenet_lite(in_features: int, num_classes: int = 2, **options: Any) -> ParticleNet:
+def particlenet_lite(in_features: int, num_outputs: int = 2, **options: Any) -> ParticleNet:
     """ParticleNet-Lite: two EdgeConv blocks of 32 and 64 channels with 7 neighbours."""
-    lite: dict[str, Any] = {"blocks": ((7, (32, 32, 32)), (7, (64, 64, 64))), "hidden": 128}
-    return ParticleNet(in_features, num_classes, **lite | options)
+    lite: dict[str, Any] = {"k": 7, "widths": ((32,) * 3, (64,) * 3), "head_widths": (128,)}
+    return ParticleNet(in_features, num_outputs, **lite | options)

@@ -1,4 +1,4 @@
-"""P-CNN: a residual one-dimensional CNN over the particles in order of pT."""
+"""P-CNN: a residual one-dimensional CNN over the particles ordered by pT."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcloud.models.head import mlp_head
 from pcloud.models.registry import register_model
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.sequences import JetSequences, RaggedConv1d, by_pt, centres, halved_sequences
@@ -21,25 +22,25 @@ __all__ = ["PCNN"]
 class PCNN(nn.Module):
     """P-CNN: a residual CNN of kernel 3 along the particles of each jet, ordered by pT.
 
-    The model puts the particles in order itself, see :func:`~pcloud.nn.sequences.by_pt`. Beyond the
-    ends of a jet are zeros, in every layer; normalisations and the mean at the end see particles
-    alone. The official network normalises and averages over the padding too, which makes the score
-    of a jet depend on the length to which it is padded.
+    The model sorts the particles itself, see :func:`~pcloud.nn.sequences.by_pt`. In every layer,
+    entries beyond the ends of a jet are zero; normalisations and the final mean run over particles
+    only. The official network normalises and averages over the padding too, so that the score of a
+    jet depends on the length to which it is padded.
 
     Parameters
     ----------
     in_features : int
         Features per particle F.
-    num_classes : int
-        Classes C.
-    channels : int
+    num_outputs : int
+        Number of outputs, one for each class (C).
+    width : int
         Width of the first convolution.
-    stages : sequence of sequence of int
-        Widths of the residual units; every stage after the first begins with stride 2.
-    hidden : int
-        Width of the hidden layer.
+    stage_widths : sequence of sequence of int
+        Widths of the residual units of each stage; every stage after the first begins with stride 2.
+    head_widths : sequence of int
+        Widths of the hidden layers of the head.
     dropout : float
-        After the hidden layer.
+        Dropout probability after each hidden layer of the head.
 
     References
     ----------
@@ -50,32 +51,27 @@ class PCNN(nn.Module):
     def __init__(
         self,
         in_features: int,
-        num_classes: int = 2,
+        num_outputs: int = 2,
         *,
-        channels: int = 32,
-        stages: Sequence[Sequence[int]] = ((64, 64), (64, 64), (128, 128)),
-        hidden: int = 512,
+        width: int = 32,
+        stage_widths: Sequence[Sequence[int]] = ((64, 64), (64, 64), (128, 128)),
+        head_widths: Sequence[int] = (512,),
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(in_features)
-        self.conv = RaggedConv1d(in_features, channels)
-        self.conv_norm = nn.BatchNorm1d(channels)
-        widths = [channels, *itertools.chain.from_iterable(stages)]
-        # how often the sequence has been halved, before each unit and after the last
-        self.levels = [0, *(level for level, stage in enumerate(stages) for _ in stage)]
+        self.conv = RaggedConv1d(in_features, width)
+        self.conv_norm = nn.BatchNorm1d(width)
+        widths = [width, *itertools.chain.from_iterable(stage_widths)]
+        # Number of times the sequence has been halved, before each unit and after the last.
+        self.levels = [0, *(level for level, stage in enumerate(stage_widths) for _ in stage)]
         self.units = nn.ModuleList(
             ResidualUnit(a, b, project=a != b or level != next_level)
             for (a, b), (level, next_level) in zip(
                 itertools.pairwise(widths), itertools.pairwise(self.levels), strict=True
             )
         )
-        self.head = nn.Sequential(
-            nn.Linear(widths[-1], hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, num_classes),
-        )
+        self.head = mlp_head([widths[-1], *head_widths], num_outputs, dropout)
 
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
@@ -93,14 +89,14 @@ class PCNN(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Two convolutions, each with batch normalisation and ReLU, beside a shortcut.
+    """Two convolutions, each with batch normalisation and ReLU, plus a shortcut.
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Widths.
+        Numbers of channels.
     project : bool
-        Whether the shortcut is linear: needed where widths or resolutions differ.
+        Use a linear map as shortcut: needed where widths or resolutions differ.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, project: bool) -> None:

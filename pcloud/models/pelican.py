@@ -1,4 +1,4 @@
-"""PELICAN: matrices of Minkowski products, mixed by all maps that know no order of particles."""
+"""PELICAN: matrices of Minkowski products, mixed by permutation-equivariant maps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud import kinematics as kin
+from pcloud.models.head import Head
 from pcloud.models.registry import register_model
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.lorentz.minkowski import BEAMS, MassTreatment, mass_treatment, with_references
@@ -21,8 +22,8 @@ from pcloud.nn.pairs.equivariant import (
 
 __all__ = ["PELICAN"]
 
-_LABELS = 10  # channels that tell particles from beams
-_EXPONENTS = (0.05, 0.5)  # square roots of the first and last exponent of the encoding
+_LABEL_CHANNELS = 10  # channels that distinguish particles from beams
+_EXPONENT_ROOTS = (0.05, 0.5)  # square roots of the first and last exponent of the encoding
 
 
 @register_model(
@@ -36,34 +37,36 @@ _EXPONENTS = (0.05, 0.5)  # square roots of the first and last exponent of the e
 class PELICAN(nn.Module):
     """PELICAN: a network on the Minkowski products of all pairs of particles.
 
-    Two beam particles stand beside the particles of every jet. A block mixes the channels of each
-    pair, and then pairs by the fifteen linear maps that treat all particles alike. Products are
-    taken in float64, the rest has the precision of the weights. A jet scores the same in every batch.
+    Two beam particles are added to the particles of every jet. A block mixes the channels of each
+    pair, then the pairs, by the fifteen permutation-equivariant linear maps. Products are computed
+    in float64, the rest in the precision of the weights. The score of a jet does not depend on the
+    batch.
 
-    Beside the paper, which particles of a pair are beams comes in by a linear map of the four
-    cases, not by the maps from particles to pairs.
+    Unlike in the paper, the information which particles of a pair are beams enters by a linear map
+    of the four cases, not by the maps from particles to pairs.
 
     The score is invariant under a Lorentz transformation of the jets together with the beams, the
-    buffer ``beams`` of this module, and so under a rotation about the beam axis alone.
+    buffer ``beams`` of this module. For fixed beams, it is invariant under rotations about the beam
+    axis.
 
     Parameters
     ----------
     in_features : int
         Features per particle F, not used.
-    num_classes : int
-        Classes C.
-    blocks : int
+    num_outputs : int
+        Number of outputs, one for each class (C).
+    num_layers : int
         Number of blocks.
-    hidden : int
+    width : int
         Channels of a pair between blocks.
-    messages : int
-        Channels of a pair before the maps.
+    message_width : int
+        Channels of a pair before the equivariant maps.
     dropout : float
-        Of messages, and before the last layer.
+        Dropout probability of messages, and before the last layer.
     mass : {"regulated", "stored", "zero"} or callable
-        What masses the particles have, see :mod:`pcloud.nn.lorentz.minkowski`.
+        Treatment of the particle masses, see :mod:`pcloud.nn.lorentz.minkowski`.
     beams : sequence of four-momenta
-        Reference vectors in GeV; none at all for a fully symmetric network.
+        Reference vectors in GeV; an empty sequence for full Lorentz symmetry.
 
     References
     ----------
@@ -76,30 +79,28 @@ class PELICAN(nn.Module):
     def __init__(
         self,
         in_features: int,
-        num_classes: int = 2,
+        num_outputs: int = 2,
         *,
-        blocks: int = 5,
-        hidden: int = 132,
-        messages: int = 78,
+        num_layers: int = 5,
+        width: int = 132,
+        message_width: int = 78,
         dropout: float = 0.01,
         mass: MassTreatment | str = "regulated",
         beams: Sequence[Sequence[float]] = BEAMS,
     ) -> None:
         super().__init__()
-        if hidden <= _LABELS:
-            raise ValueError(f"hidden must be above {_LABELS}, got {hidden}")
+        if width <= _LABEL_CHANNELS:
+            raise ValueError(f"width must be above {_LABEL_CHANNELS}, got {width}")
         self.mass = mass_treatment(mass)
         references = torch.tensor(beams, dtype=torch.float64).reshape(-1, 4)
         self.register_buffer("beams", references, persistent=False)
-        self.encode = ProductEncoding(hidden - _LABELS)
-        self.labels = nn.Linear(4, _LABELS)
-        self.blocks = nn.ModuleList(Block(hidden, messages, dropout) for _ in range(blocks))
-        self.message = message(hidden, messages, dropout)
-        self.power = nn.Parameter(torch.rand(2 * messages))
-        self.pool = nn.Linear(2 * messages, hidden)
-        self.head = nn.Sequential(
-            nn.LeakyReLU(), nn.Dropout(dropout), nn.Linear(hidden, num_classes)
-        )
+        self.encode = ProductEncoding(width - _LABEL_CHANNELS)
+        self.labels = nn.Linear(4, _LABEL_CHANNELS)
+        self.blocks = nn.ModuleList(Block(width, message_width, dropout) for _ in range(num_layers))
+        self.message = message(width, message_width, dropout)
+        self.power = nn.Parameter(torch.rand(2 * message_width))
+        self.pool = nn.Linear(2 * message_width, width)
+        self.head = Head([nn.LeakyReLU(), nn.Dropout(dropout)], width, num_outputs)
 
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
@@ -115,14 +116,14 @@ class PELICAN(nn.Module):
         return self.head(self.pool(h * multiplicity**self.power))
 
     def with_beams(self, p4: Tensor, layout: RaggedLayout) -> tuple[Tensor, Tensor, RaggedLayout]:
-        """Momenta (N', 4), in float64, of particles and beams, which are beams, and their layout."""
+        """Momenta (N', 4), in float64, of particles and beams, indicators (N',) of beams, layout."""
         p4, _ = self.mass(p4, layout)
         nodes, order = with_references(layout, len(self.beams))
         p4 = torch.cat([p4, self.beams.double().repeat(layout.num_jets, 1)])[order]
         return p4, (order >= layout.num_particles).to(self.labels.weight), nodes
 
     def embed(self, p4: Tensor, is_beam: Tensor, pairs: Pairs) -> Tensor:
-        """Channels (E, H) of pairs: their product, and which of the two is a beam."""
+        """Channels (E, H) of pairs: their product, and indicators of beams."""
         products = kin.minkowski_dot(p4[pairs.first], p4[pairs.second])
         first, second = is_beam[pairs.first], is_beam[pairs.second]
         same = torch.zeros_like(first).index_fill(0, pairs.diagonal, 1.0)
@@ -131,7 +132,7 @@ class PELICAN(nn.Module):
 
 
 class ProductEncoding(nn.Module):
-    """Learnable powers ``((1 + d)^a - 1) / a`` of products d: nearly logarithms where a is small.
+    """Learnable powers ``((1 + d)^a - 1) / a`` of products d, nearly logarithms for small a.
 
     Parameters
     ----------
@@ -141,16 +142,16 @@ class ProductEncoding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.root = nn.Parameter(torch.linspace(*_EXPONENTS, channels))
+        self.root = nn.Parameter(torch.linspace(*_EXPONENT_ROOTS, channels))
 
     def forward(self, products: Tensor) -> Tensor:
-        """Channels (E, K) of `products` (E,) in GeV^2; rounding below zero counts as zero."""
+        """Channels (E, K) of `products` (E,) in GeV^2; negative ones from rounding count as zero."""
         exponent = self.root**2 + 1e-6
         return torch.expm1(products.clamp(min=0).log1p().unsqueeze(-1) * exponent) / exponent
 
 
 def message(in_channels: int, out_channels: int, dropout: float) -> nn.Sequential:
-    """What is done with each pair by itself."""
+    """Channel-mixing MLP applied to each pair independently."""
     return nn.Sequential(
         nn.Linear(in_channels, out_channels),
         nn.LeakyReLU(),
@@ -160,12 +161,12 @@ def message(in_channels: int, out_channels: int, dropout: float) -> nn.Sequentia
 
 
 class Block(nn.Module):
-    """Messages, and then the maps between pairs."""
+    """Message MLP, then the equivariant maps between pairs."""
 
-    def __init__(self, hidden: int, messages: int, dropout: float) -> None:
+    def __init__(self, width: int, message_width: int, dropout: float) -> None:
         super().__init__()
-        self.message = message(hidden, messages, dropout)
-        self.mix = EquivariantLinear(messages, hidden)
+        self.message = message(width, message_width, dropout)
+        self.mix = EquivariantLinear(message_width, width)
 
     def forward(self, h: Tensor, pairs: Pairs) -> Tensor:
         """New channels (E, H) of pairs."""

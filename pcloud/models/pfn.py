@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from pcloud.models.head import Head
 from pcloud.models.registry import register_model
 from pcloud.nn.dense import dense_layers
 from pcloud.nn.layout import RaggedLayout, as_layout
@@ -16,20 +17,21 @@ __all__ = ["PFN"]
 
 @register_model("pfn", paper="1810.05165", year=2018, use="the simplest network on particles")
 class PFN(nn.Module):
-    """Particle flow network (DeepSets): ``F(sum_i Phi(x_i))``.
+    """Particle flow network (DeepSets): ``F(sum_i Phi(x_i))``; `head` is F.
 
     Parameters
     ----------
     in_features : int
         Features per particle F.
-    num_classes : int
-        Classes C.
-    phi : sequence of int
-        Widths of the per-particle network Phi; (100, 100, 256) on the top landscape.
-    f : sequence of int
-        Widths of the jet network F; (100, 100, 100) on the top landscape.
+    num_outputs : int
+        Number of outputs, one for each class (C).
+    phi_widths : sequence of int
+        Widths of the layers of Phi, applied to each particle; (100, 100, 256) in the top-tagging
+        comparison.
+    head_widths : sequence of int
+        Widths of the hidden layers of F; (100, 100, 100) in the top-tagging comparison.
     dropout : float
-        After every layer of F.
+        Dropout probability after each hidden layer of F.
 
     References
     ----------
@@ -40,20 +42,19 @@ class PFN(nn.Module):
     def __init__(
         self,
         in_features: int,
-        num_classes: int = 2,
+        num_outputs: int = 2,
         *,
-        phi: Sequence[int] = (128, 128, 128),
-        f: Sequence[int] = (128, 128, 128),
+        phi_widths: Sequence[int] = (128, 128, 128),
+        head_widths: Sequence[int] = (128, 128, 128),
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.phi = dense_layers([in_features, *phi])
-        self.f = dense_layers([phi[-1], *f], dropout)
-        self.classify = nn.Linear(f[-1], num_classes)
+        self.phi = dense_layers([in_features, *phi_widths])
+        hidden = dense_layers([phi_widths[-1], *head_widths], dropout)
+        self.head = Head(hidden, head_widths[-1], num_outputs)
 
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)`` and ``batch (N,)``; `p4` is not used."""
-        layout = as_layout(batch, layout)
-        return self.classify(self.f(sum_pool(self.phi(x), layout)))
+        return self.head(sum_pool(self.phi(x), as_layout(batch, layout)))

@@ -1,4 +1,4 @@
-"""QCD-aware recursive network: an embedding that grows along the clustering tree of a jet."""
+"""QCD-aware recursive network: embeddings merged along the clustering tree of a jet."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from pcloud import kinematics
 from pcloud.errors import UnknownNameError
+from pcloud.models.head import Head
 from pcloud.models.registry import register_model
 from pcloud.nn.clustering import ALGORITHMS, clustering_trees
 from pcloud.nn.dense import dense_layers, he_uniform_
@@ -25,36 +26,36 @@ class SimpleMerge(nn.Module):
 
     Parameters
     ----------
-    hidden : int
-        Width of embeddings q.
+    width : int
+        Width q of the embeddings.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.merge = nn.Linear(3 * hidden, hidden)
+        self.merge = nn.Linear(3 * width, width)
 
     def forward(self, first: Tensor, second: Tensor, own: Tensor) -> Tensor:
-        """Embeddings (m, q) from those of the children and what the nodes are themselves."""
+        """Embeddings (m, q) from those of both children and those of the nodes' own momenta."""
         return F.relu(self.merge(torch.cat([first, second, own], dim=-1)))
 
 
 class GatedMerge(nn.Module):
-    """A gated mean of a candidate, both children and the node itself.
+    """Gated mean of a candidate, both children and the node itself.
 
     Parameters
     ----------
-    hidden : int
-        Width of embeddings q.
+    width : int
+        Width q of the embeddings.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.reset = nn.Linear(3 * hidden, 3 * hidden)
-        self.candidate = nn.Linear(3 * hidden, hidden)
-        self.update = nn.Linear(4 * hidden, 4 * hidden)
+        self.reset = nn.Linear(3 * width, 3 * width)
+        self.candidate = nn.Linear(3 * width, width)
+        self.update = nn.Linear(4 * width, 4 * width)
 
     def forward(self, first: Tensor, second: Tensor, own: Tensor) -> Tensor:
-        """Embeddings (m, q) from those of the children and what the nodes are themselves."""
+        """Embeddings (m, q) from those of both children and those of the nodes' own momenta."""
         inputs = torch.cat([first, second, own], dim=-1)
         candidate = F.relu(self.candidate(self.reset(inputs).sigmoid() * inputs))
         choices = torch.cat([candidate, inputs], dim=-1)  # (m, 4 q)
@@ -69,29 +70,29 @@ _MERGES = {"gated": GatedMerge, "simple": SimpleMerge}
     "recnn",
     paper="1702.00748",
     year=2017,
-    use="what the shower history gives",
+    use="clustering history of the jet",
     inputs="p4",
 )
 class RecNN(nn.Module):
     """QCD-aware recursive network: embeddings merge as the clustering of the jet merges momenta.
 
-    Particles and all pseudojets of the tree are described by their four-momenta alone: ln pT, ln E,
-    both also relative to the jet, and deltaR, deta, dphi from its axis, standardised by what the
-    network has seen (the paper has p, eta, phi, E, E/E_jet, pT and theta of jets turned upright).
-    The tree is that of exclusive clustering; the harder child comes first.
+    Particles and pseudojets of the tree are described by their four-momenta only: ln pT and ln E,
+    the same relative to the jet, and deltaR, deta, dphi from the jet axis, standardised over the
+    training jets. The paper uses p, eta, phi, E, E/E_jet, pT and theta of preprocessed jets. The
+    tree is that of exclusive clustering; the harder child comes first.
 
     Parameters
     ----------
     in_features : int
-        Features per particle F, not used: pseudojets have none but their momentum.
-    num_classes : int
-        Classes C.
-    hidden : int
-        Width of all layers q.
+        Features per particle F, not used: pseudojets have a momentum only.
+    num_outputs : int
+        Number of outputs, one for each class (C).
+    width : int
+        Width q of all layers.
     merge : {"gated", "simple"}
-        How embeddings merge.
+        Unit that merges embeddings, :class:`GatedMerge` or :class:`SimpleMerge`.
     algorithm : {"kt", "cambridge_aachen", "antikt"}
-        Of the clustering.
+        Jet clustering algorithm.
 
     References
     ----------
@@ -102,9 +103,9 @@ class RecNN(nn.Module):
     def __init__(
         self,
         in_features: int,
-        num_classes: int = 2,
+        num_outputs: int = 2,
         *,
-        hidden: int = 40,
+        width: int = 40,
         merge: str = "gated",
         algorithm: str = "kt",
     ) -> None:
@@ -115,10 +116,9 @@ class RecNN(nn.Module):
             raise UnknownNameError("clustering algorithm", algorithm, ALGORITHMS)
         self.algorithm = algorithm
         self.norm = nn.BatchNorm1d(_NODE_FEATURES, affine=False)
-        self.embed = nn.Linear(_NODE_FEATURES, hidden)
-        self.merge = _MERGES[merge](hidden)
-        self.head = dense_layers([hidden, hidden, hidden])
-        self.classify = nn.Linear(hidden, num_classes)
+        self.embed = nn.Linear(_NODE_FEATURES, width)
+        self.merge = _MERGES[merge](width)
+        self.head = Head(dense_layers([width, width, width]), width, num_outputs)
         he_uniform_(self)
 
     def forward(
@@ -128,11 +128,11 @@ class RecNN(nn.Module):
         layout = as_layout(batch, layout)
         trees = clustering_trees(p4, layout, self.algorithm)
         nodes = node_features(trees.momenta(p4.double()), jet_momenta(p4, layout)[trees.batch])
-        with without_autocast(p4):  # rounding would add up over the levels
+        with without_autocast(p4):  # rounding errors would add up over the levels of the tree
             u = F.relu(self.embed(self.norm(nodes.to(self.embed.weight.dtype))))  # (N + M, q)
             h = trees.fold(u[: layout.num_particles], lambda a, b, rows: self.merge(a, b, u[rows]))
-        of_jet = F.pad(h, (0, 0, 0, 1))[trees.root]  # zeros for an empty jet, whose root is -1
-        return self.classify(self.head(of_jet))
+        root = F.pad(h, (0, 0, 0, 1))[trees.root]  # zeros for an empty jet, whose root is -1
+        return self.head(root)
 
 
 def node_features(p4: Tensor, jet: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The registry: every model by name, with what a table of models says of it."""
+"""Registry of models by name, with the entries of the table of models."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from torch import nn
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.models.old_names import accept_old_names, current_options, renamed_keyword
 from pcloud.plugins import load_plugins
 
 __all__ = [
@@ -33,26 +34,26 @@ Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a registered model.
+    """Description of a registered model.
 
     Attributes
     ----------
     name : str
         Name in `build_model` and on the command line.
     factory : callable
-        ``factory(in_features, num_classes, **options)`` makes the model.
+        ``factory(in_features, num_outputs, **options)`` builds the model.
     paper : str
         arXiv number.
     year : int
-        Of the paper.
+        Year of the paper.
     use : str
-        What to take it for, in a few words.
+        Purpose for which the model is recommended, in a few words.
     inputs : str
-        What of a jet it sees: the features `x`, the four-momenta `p4`, or both.
+        Inputs that the model uses: the features `x`, the four-momenta `p4`, or both.
     symmetries : tuple of str
-        Transformations of a jet that leave its score as it is, exactly.
+        Transformations of a jet under which its score is exactly invariant.
     kind : {"cloud", "image"}
-        What it takes: ``model(x, p4, batch)``, or ``model(images)`` with ``images (B, F, H, W)``.
+        Kind of input: ``model(x, p4, batch)``, or ``model(images)`` with ``images (B, F, H, W)``.
     """
 
     name: str
@@ -71,7 +72,7 @@ class ModelInfo:
 
 
 _MODELS: dict[str, ModelInfo] = {}
-_HOMES = ("pcloud.models", "pcloud.images")  # where models of ours are registered on import
+_HOMES = ("pcloud.models", "pcloud.images")  # packages that register their models on import
 
 
 def register_model(
@@ -84,17 +85,21 @@ def register_model(
     symmetries: tuple[str, ...] = ("permutation",),
     kind: Literal["cloud", "image"] = "cloud",
 ) -> Callable[[Factory], Factory]:
-    """Class or function decorator that makes a model known by `name`; see :class:`ModelInfo`.
+    """Decorate a class or function so that `build_model` finds the model by `name`.
+
+    The parameters are those of :class:`ModelInfo`. The first two arguments of the class or function
+    are the numbers of features and of outputs.
 
     Raises
     ------
     ValueError
-        If the name is taken.
+        If there is a model of that name already.
     """
 
     def register(factory: Factory) -> Factory:
         if name in _MODELS:
             raise ValueError(f"a model named {name!r} exists already: {_MODELS[name].factory}")
+        factory = accept_old_names(name, factory)
         _MODELS[name] = ModelInfo(name, factory, paper, year, use, inputs, symmetries, kind)
         return factory
 
@@ -102,17 +107,17 @@ def register_model(
 
 
 def list_models(kind: Literal["cloud", "image"] = "cloud") -> list[str]:
-    """Names of all registered models: taggers of clouds, or networks on images."""
+    """Return the names of all registered models: taggers of clouds, or networks on images."""
     return sorted(name for name, info in _registered().items() if info.kind == kind)
 
 
 def model_info(name: str) -> ModelInfo:
-    """What is known of the model `name`.
+    """Return the description of a model.
 
     Raises
     ------
     UnknownNameError
-        If no model has that name.
+        If there is no model of that name.
     """
     models = _registered()
     if name not in models:
@@ -127,40 +132,43 @@ def _registered() -> dict[str, ModelInfo]:
     return _MODELS
 
 
-def build_model(name: str, in_features: int, num_classes: int = 2, **options: Any) -> nn.Module:
-    """A model with random weights.
+@renamed_keyword("num_classes", "num_outputs")
+def build_model(name: str, in_features: int, num_outputs: int = 2, **options: Any) -> nn.Module:
+    """Build a model with random weights.
 
     Parameters
     ----------
     name : str
         A registered name, or ``file:Class`` for a model of your own: ``my_file.py:MyTagger`` or
-        ``my_file:MyTagger``, the file beside you or the module installed.
+        ``my_file:MyTagger``, a file in the current folder or an installed module.
     in_features : int
         Features per particle F.
-    num_classes : int
-        Classes C.
+    num_outputs : int
+        Number of outputs, one for each class (C). Its earlier name ``num_classes`` is accepted until
+        version 1.0.
     **options
-        Handed to the model, such as ``dropout=0.2``.
+        Options of the model, such as ``dropout=0.2``.
 
     Returns
     -------
     torch.nn.Module
         ``model(x, p4, batch) -> logits (B, C)`` with ``x (N, F)``, ``p4 (N, 4)`` in GeV and
-        ``batch (N,)``; a fourth argument `layout` takes a precomputed
+        ``batch (N,)``; the optional fourth argument `layout` is a precomputed
         :class:`~pcloud.nn.RaggedLayout`, which also carries the stored momenta of the jets. A model
-        of your own may do without it.
+        of your own need not have it.
 
     Raises
     ------
     UnknownNameError
         If there is no such model or option, or no such class in the file.
     InputError
-        If the file cannot be found or imported, or an option has a value the model refuses.
+        If the file cannot be found or imported, or the model rejects the value of an option.
     """
     factory = model_factory(name)
+    options = current_options(name, options, warn=True)
     _check_options(name, factory, options)
     try:
-        return _without_layout(factory(in_features, num_classes, **options))
+        return _without_layout(factory(in_features, num_outputs, **options))
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError) or not options:
             raise
@@ -168,7 +176,7 @@ def build_model(name: str, in_features: int, num_classes: int = 2, **options: An
 
 
 def _without_layout(model: nn.Module) -> nn.Module:
-    """`model`; if its `forward` has no place for a layout, it is not given one."""
+    """Drop the layout before `forward` of a model that does not take one."""
     parameters = inspect.signature(model.forward).parameters
     if len(parameters) == 3 and list(parameters)[:2] == ["x", "p4"]:
         model.register_forward_pre_hook(lambda module, inputs: inputs[:3])
@@ -176,12 +184,12 @@ def _without_layout(model: nn.Module) -> nn.Module:
 
 
 def model_factory(name: str) -> Callable[..., nn.Module]:
-    """What `build_model` calls for a registered name or a ``file:Class``."""
+    """Return the class or function that builds a registered name or a ``file:Class``."""
     return _from_file(name) if ":" in name else model_info(name).factory
 
 
 def model_kind(name: str) -> Literal["cloud", "image"]:
-    """What a model takes; a class from a file takes images if its first input has that name."""
+    """Return the kind of a model; that of a class from a file follows from its first input."""
     if ":" not in name:
         return model_info(name).kind
     factory = _from_file(name)
@@ -192,7 +200,7 @@ def model_kind(name: str) -> Literal["cloud", "image"]:
 def _check_options(name: str, factory: Callable[..., nn.Module], options: dict[str, Any]) -> None:
     known = inspect.signature(factory).parameters
     if any(p.kind is p.VAR_KEYWORD for p in known.values()):
-        return  # handed on to another model, which checks them
+        return  # passed on to another model, which checks them
     for option in options:
         if option not in known:
             raise UnknownNameError(f"option of model {name!r}", option, list(known)[2:])

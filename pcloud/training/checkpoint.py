@@ -20,6 +20,7 @@ from pcloud.errors import InputError
 from pcloud.images.build import size_option
 from pcloud.images.image_set import ImageFormat
 from pcloud.models import build_model
+from pcloud.models.old_names import current_options
 from pcloud.training.inputs import Inputs, inputs_from_dict
 
 __all__ = ["Tagger", "checkpoint_path", "read_checkpoint", "write_atomic", "write_checkpoint"]
@@ -58,7 +59,7 @@ class Tagger:
         """A tagger with random weights."""
         if isinstance(feature_set, ImageFormat):
             options = size_option(name, (feature_set.height, feature_set.width)) | options
-        model = build_model(name, in_features=len(feature_set), num_classes=len(classes), **options)
+        model = build_model(name, in_features=len(feature_set), num_outputs=len(classes), **options)
         return cls(model, name, options, feature_set, classes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,4 +130,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a readable checkpoint: {error}") from error
     if not isinstance(content, dict) or content.get("tagger", {}).get("format") != _FORMAT:
         raise InputError(f"{path} is not a checkpoint of this version of pcloud")
+    tagger = content["tagger"]
+    tagger["options"] = current_options(tagger["name"], tagger["options"])
     return content

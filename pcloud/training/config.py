@@ -328,6 +328,8 @@ class TrainConfig(
         if missing:
             raise InputError(f"training needs {' and '.join(missing)}")
         plain = {name: _plain(value) for name, value in options.items()}
+        if plain.get("model_options"):
+            plain["model_options"] = _current_options(plain, warn=True)
         if "schema" in plain:
             plain["schema"] = read_schema(plain["schema"])
         return cls(**_check_types(plain))
@@ -336,6 +338,14 @@ class TrainConfig(
     def from_file(cls, path: str | Path, **options: Any) -> TrainConfig:
         """Read a YAML file, such as a run's ``config.yaml``; `options` go before it."""
         return cls.from_dict(_read_yaml(Path(path)) | options)
+
+    @classmethod
+    def from_run(cls, folder: Path) -> TrainConfig:
+        """Read the ``config.yaml`` of a run, whose options may have the names of an earlier version."""
+        options = _read_yaml(folder / "config.yaml")
+        if options.get("model_options"):
+            options["model_options"] = _current_options(options, warn=False)
+        return cls.from_dict(options)
 
     def to_dict(self) -> dict[str, Any]:
         """Names and values, in the order of the stages."""
@@ -401,6 +411,16 @@ def one_line(error: Exception) -> str:
     hint = get_type_hints(TrainConfig).get(name[1].rpartition(".")[2])
     expected = f"; expected {_metavar(hint)}" if hint else ""
     return f"{option}: {' '.join(value[1].split())!r} cannot be used{expected}"
+
+
+def _current_options(options: Mapping[str, Any], *, warn: bool) -> dict[str, Any]:
+    """Return the options of the model under their present names."""
+    from pcloud.models.old_names import current_options
+
+    try:
+        return current_options(str(options["model"]), options["model_options"], warn=warn)
+    except TypeError as error:
+        raise InputError(f"model_options of {error}") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

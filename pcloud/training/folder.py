@@ -70,10 +70,9 @@ def write_config(path: Path, config: TrainConfig) -> None:
 
 
 def _check_same_run(path: Path, config: TrainConfig) -> None:
-    file = path / "config.yaml"
-    if not file.exists():
+    if not (path / "config.yaml").exists():
         return
-    before = TrainConfig.from_file(file)
+    before = TrainConfig.from_run(path)
     changes = [
         f"{name} {getattr(before, name)!r} is now {getattr(config, name)!r}"
         for name in before.differences(config)

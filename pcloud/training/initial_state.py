@@ -107,11 +107,10 @@ def _head(tagger: Tagger, config: TrainConfig) -> list[str]:
     """Parameters whose learning rate has a factor."""
     if config.lr_head_factor == 1:
         return []
-    sizes = len(tagger.feature_set), len(tagger.classes), tagger.options
-    head = list(class_axes(tagger.name, *sizes))
+    head = list(class_axes(tagger.model, len(tagger.classes)))
     if not head:
         raise InputError(
             f"lr_head_factor is {config.lr_head_factor}, but model {tagger.name!r} has no head: "
-            "nothing in it grows with the classes"
+            "no layer of it has a row of weights for each class"
         )
     return head

@@ -62,7 +62,7 @@ class Run:
     @cached_property
     def config(self) -> TrainConfig:
         """What the run was asked to do, recipe and defaults included."""
-        return TrainConfig.from_file(self.path / "config.yaml")
+        return TrainConfig.from_run(self.path)
 
     @property
     def finished(self) -> bool:

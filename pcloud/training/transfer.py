@@ -123,11 +123,13 @@ def transfer(weights: Weights, tagger: Tagger, *, reset_head: bool = False) -> T
         or a feature that was standardised in another way. The network is as it was then.
     """
     sizes = len(tagger.feature_set), len(tagger.classes), tagger.options
-    head = class_axes(tagger.name, *sizes)
+    head = class_axes(tagger.model, len(tagger.classes))
     same_inputs = _standardisation(weights.feature_set) == _standardisation(tagger.feature_set)
     inputs = {} if same_inputs else feature_axes(tagger.name, *sizes)
     if reset_head and not head:
-        raise InputError(f"model {tagger.name!r} has no head: nothing in it grows with the classes")
+        raise InputError(
+            f"model {tagger.name!r} has no head: no layer of it has a row of weights for each class"
+        )
     orders = [_order_of_features(weights, tagger.feature_set, inputs)] if inputs else []
     orders += [] if reset_head else [_order_of_classes(weights, tagger, head)]
     state = tagger.model.state_dict()

@@ -93,7 +93,7 @@ def read_weights(path: str | Path, model: str) -> Weights:
 
 def _official(path: Path, model: str) -> Weights:
     sizes, state = read_official(model, path)
-    number, outputs = sizes.pop("in_features"), sizes.pop("num_classes")
+    number, outputs = sizes.pop("in_features"), sizes.pop("num_outputs")
     inputs = {len(features): features for features in FEATURE_SETS.values()}
     classes = list(dataset_info("jetclass").classes)
     features = inputs.get(number)

@@ -1,62 +1,52 @@
-"""A network in two: what makes features of a jet, and the linear map from them to logits."""
+"""Split of a network into the features of a jet and the linear map from them to the logits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pcloud.errors import InputError
+from pcloud.models.head import output_layer
 
 __all__ = ["HeadSplit"]
 
 
 class HeadSplit:
-    """The last linear layer of a network, and its inputs.
+    """Last linear layer of a network, and its inputs.
 
-    It is found by looking: the layer whose output is the network's.
+    The layer is that of :func:`~pcloud.models.head.output_layer`.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Any network that ends in a linear layer, in evaluation mode.
+        Network in evaluation mode whose last layer is linear.
     inputs : tuple
-        A batch to call it with.
+        Batch of inputs of the network.
 
     Attributes
     ----------
     head : torch.nn.Linear
-        The layer.
+        Last layer.
 
     Raises
     ------
     InputError
-        If no linear layer gives the logits.
+        If the last layer is not linear, or its outputs are not the logits.
     """
 
     def __init__(self, model: nn.Module, *inputs: Any) -> None:
         self.model = model
-        found: list[tuple[nn.Linear, Tensor]] = []
-        handles = [
-            module.register_forward_hook(_collect(found))
-            for module in model.modules()
-            if isinstance(module, nn.Linear)
-        ]
-        try:
-            with torch.no_grad():
-                logits = model(*inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
-        heads = [layer for layer, out in found if out is logits or _same(out, logits)]
-        if not heads:
+        with torch.no_grad():
+            logits = model(*inputs)
+        _, layer = output_layer(model, logits.shape[-1]) or ("", None)
+        if not isinstance(layer, nn.Linear) or not _gives(layer, logits, model, inputs):
             raise InputError(
                 "the last layer of this model is not linear: a Laplace approximation or a "
-                "variational head has nothing to stand on"
+                "variational head needs a linear map to the logits"
             )
-        self.head = heads[-1]
+        self.head = layer
 
     @property
     def weight(self) -> Tensor:
@@ -68,22 +58,25 @@ class HeadSplit:
     @torch.no_grad()
     def features(self, *inputs: Any) -> Tensor:
         """Inputs of the head with a column of ones, (B, K + 1), float64, of a batch."""
-        kept: list[Tensor] = []
-        handle = self.head.register_forward_pre_hook(lambda _, args: kept.append(args[0]))
-        try:
-            self.model(*inputs)
-        finally:
-            handle.remove()
-        x = kept[-1].double().cpu()
+        x = _calls(self.head, self.model, inputs)[-1][0].double().cpu()
         return torch.cat([x, x.new_ones(len(x), 1)], dim=1)
 
 
-def _collect(found: list[tuple[nn.Linear, Tensor]]) -> Callable[..., None]:
-    def hook(layer: nn.Linear, arguments: Any, out: Tensor) -> None:
-        found.append((layer, out))
+@torch.no_grad()
+def _gives(layer: nn.Module, logits: Tensor, model: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Return True if the outputs of `layer` are the `logits` of a network."""
+    calls = _calls(layer, model, inputs)
+    return bool(calls) and torch.equal(calls[-1][1], logits)
 
-    return hook
 
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.equal(a, b)
+def _calls(
+    layer: nn.Module, model: nn.Module, inputs: tuple[Any, ...]
+) -> list[tuple[Tensor, Tensor]]:
+    """Input and output of each call of `layer` in a forward pass of a network."""
+    calls: list[tuple[Tensor, Tensor]] = []
+    handle = layer.register_forward_hook(lambda _, args, out: calls.append((args[0], out)))
+    try:
+        model(*inputs)
+    finally:
+        handle.remove()
+    return calls

@@ -49,9 +49,9 @@ def test_turned_filters_have_the_weights_of_as_many_plain_ones():
         network = build_network(name, 1, 10, (28, 28), **options)
         return sum(p.numel() for p in network.parameters())
 
-    assert parameters("rotated_dense", hidden=100, invariant=True) == parameters("dense")
+    assert parameters("rotated_dense", width=100, invariant=True) == parameters("dense")
     extra = 300 * 10  # the last layer sees four answers of each filter
-    assert parameters("rotated_dense", hidden=100) == parameters("dense") + extra
+    assert parameters("rotated_dense", width=100) == parameters("dense") + extra
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.rounding
 
 NETWORKS = pcloud.list_models("image")
 SMALL = {
-    "p4cnn": {"channels": 4},
-    "resnet34": {"width": 4, "blocks": (1, 1, 1, 1)},
-    "group_resnet34": {"width": 4, "blocks": (1, 1, 1, 1)},
+    "p4cnn": {"width": 4},
+    "resnet34": {"width": 4, "num_blocks": (1, 1, 1, 1)},
+    "group_resnet34": {"width": 4, "num_blocks": (1, 1, 1, 1)},
 }
 INVARIANT = [name for name in NETWORKS if "rotation" in model_info(name).symmetries]
 
@@ -168,7 +168,7 @@ def test_sizes_that_do_not_fit_are_refused():
 @pytest.mark.parametrize("hidden", [(16,), (16, 12, 8)])
 def test_a_cnn_has_the_layers_that_were_asked_for(name, channels, hidden):
     model = pcloud.build_model(
-        name, 1, num_classes=3, size=(44, 44), channels=channels, hidden=hidden
+        name, 1, num_outputs=3, size=(44, 44), widths=channels, head_widths=hidden
     )
     weights = [p for p in model.parameters() if p.ndim > 1]
     assert len(weights) == len(channels) + len(hidden) + 1
@@ -178,6 +178,6 @@ def test_a_cnn_has_the_layers_that_were_asked_for(name, channels, hidden):
 
 
 def test_a_cnn_without_layers_is_refused():
-    for option in ("channels", "hidden"):
+    for option in ("widths", "head_widths"):
         with pytest.raises(InputError, match=f"{option} needs at least one width"):
             pcloud.build_model("cnn", 1, size=(28, 28), **{option: []})

@@ -159,10 +159,10 @@ from torch import nn
 class Mine(nn.Module):
     """One layer."""
 
-    def __init__(self, in_channels, num_classes, *, size):
+    def __init__(self, in_channels, num_outputs, *, size):
         super().__init__()
         self.layer = nn.Sequential(
-            nn.Flatten(), nn.Linear(in_channels * size[0] * size[1], num_classes)
+            nn.Flatten(), nn.Linear(in_channels * size[0] * size[1], num_outputs)
         )
 
     def forward(self, images):

@@ -22,7 +22,13 @@ def jets() -> ak.Array:
 @pytest.fixture(scope="module")
 def part() -> torch.nn.Module:
     torch.manual_seed(0)
-    options = {"embed": (16, 16), "pair_embed": (8,), "heads": 2, "layers": 2, "class_layers": 1}
+    options = {
+        "embed_widths": (16, 16),
+        "pair_widths": (8,),
+        "num_heads": 2,
+        "num_layers": 2,
+        "num_class_layers": 1,
+    }
     return pcloud.build_model("part", 7, 2, **options).eval()
 
 

@@ -152,7 +152,7 @@ def test_a_model_that_sees_no_features_is_attributed_to_momenta(jets):
 
 def test_gradients_reach_momenta_through_the_pairs_of_a_transformer(jets):
     """The derivative by a shift of log pT of all particles is the change of the log-odds."""
-    model = make_model("part", num_classes=2).double()
+    model = make_model("part", num_outputs=2).double()
     data = JetDataset(jets[:2])
     batch = torch.repeat_interleave(torch.arange(2), data.ptr.diff())
     features = feature_set("kin")
@@ -177,7 +177,7 @@ def test_gradients_reach_momenta_through_the_pairs_of_a_transformer(jets):
 )
 def test_integrated_gradients_of_momenta_are_complete_to_a_tenth_or_refused(jets, name, start):
     """An energy flow network does not change when all momenta grow: from zero nothing is explained."""
-    model = make_model(name, num_classes=2)
+    model = make_model(name, num_outputs=2)
     if name == "efn":  # biases of zero would leave it piecewise linear in the angles
         torch.nn.init.uniform_(model.phi[0].bias, -0.5, 0.5)
     found = attribute(model, jets[:2], steps=16)
@@ -192,7 +192,7 @@ def test_integrated_gradients_of_momenta_are_complete_to_a_tenth_or_refused(jets
 @pytest.mark.parametrize("name", ["one_cut", "image_cnn"])
 def test_a_response_that_is_constant_on_the_way_or_jumps_is_refused(jets, name):
     with pytest.raises(InputError, match=r"explain nothing|one pixel"):
-        attribute(make_model(name, num_classes=2), jets[:2], steps=16)
+        attribute(make_model(name, num_outputs=2), jets[:2], steps=16)
 
 
 def test_gradients_reach_momenta_through_the_features(jets):

@@ -36,7 +36,7 @@ def brute_force(model, x, p4, variables=7):
 
 @pytest.mark.parametrize("name", ["pfn", "particlenet_lite"])
 def test_parts_are_sums_of_the_full_hessian(name, data):
-    model = make_model(name, num_classes=2)
+    model = make_model(name, num_outputs=2)
     found = cloud_taylor(model, data, pair_jets=3, batch_size=4)
     unit = torch.from_numpy(found.unit).double()
     factor = 1 - 0.5 * torch.eye(7, dtype=torch.float64)
@@ -60,7 +60,7 @@ def test_parts_are_sums_of_the_full_hessian(name, data):
 
 
 def test_momenta_are_varied_where_features_are_not_seen(data):
-    model = make_model("lorentznet", num_classes=2)
+    model = make_model("lorentznet", num_outputs=2)
     with pytest.raises(InputError, match="does not depend on the features"):
         cloud_taylor(model, data, order=1)
     found = cloud_taylor(model, data, order=1, variables="momenta")
@@ -88,7 +88,7 @@ def test_momenta_are_varied_where_features_are_not_seen(data):
 @pytest.mark.parametrize("name", ["hl_mlp", "hl_logistic", "one_cut", "efn", "recnn"])
 def test_a_response_that_turns_with_the_jet_has_no_coefficient_in_phi(name, data):
     """Also of the second order, to which the axes of subjets must follow their particles."""
-    model = make_model(name, num_classes=2)
+    model = make_model(name, num_outputs=2)
     mean = cloud_taylor(model, data, variables="momenta").coefficients.mean_absolute()
     found = {key: entry.value for key, entry in mean.items()}
     largest = max(found.values())
@@ -99,12 +99,12 @@ def test_a_response_that_turns_with_the_jet_has_no_coefficient_in_phi(name, data
 
 def test_networks_on_jet_images_are_refused_and_not_said_to_ignore_angles(data):
     with pytest.raises(InputError, match="passes from one pixel"):
-        cloud_taylor(make_model("image_cnn", num_classes=2), data, variables="momenta")
+        cloud_taylor(make_model("image_cnn", num_outputs=2), data, variables="momenta")
 
 
 def test_momenta_are_not_varied_behind_the_back_of_features(data):
     with pytest.raises(InputError, match="sees features beside momenta"):
-        cloud_taylor(make_model("part", num_classes=2), data, order=1, variables="momenta")
+        cloud_taylor(make_model("part", num_outputs=2), data, order=1, variables="momenta")
 
 
 def test_a_layer_with_one_derivative_is_refused_not_skipped(data):
@@ -133,7 +133,7 @@ def test_a_layer_with_one_derivative_is_refused_not_skipped(data):
 @pytest.mark.usefixtures("small_sample")
 def test_a_run_is_explained_epoch_by_epoch(tmp_path):
     run = pcloud.train(
-        data="simulated", model="pfn", model_options={"phi": [8], "f": [8]}, features="kin",
+        data="simulated", model="pfn", model_options={"phi_widths": [8], "head_widths": [8]}, features="kin",
         out=str(tmp_path / "run"), epochs=2, batch_size=64, max_jets=400, max_val_jets=200,
         keep_checkpoints=True, progress=False,
     )  # fmt: skip

@@ -12,12 +12,12 @@ from pcloud.features import feature_set
 COUNTS = [1, 2, 40, 17, 5, 16, 8, 90]
 
 FEWER_BLOCKS = {
-    "lgatr": {"blocks": 2},
-    "lgatr_slim": {"blocks": 2},
-    "lorentznet": {"blocks": 2},
-    "part": {"layers": 2, "class_layers": 1},
-    "pelican": {"blocks": 2},
-    "transformer": {"layers": 2, "class_layers": 1},
+    "lgatr": {"num_layers": 2},
+    "lgatr_slim": {"num_layers": 2},
+    "lorentznet": {"num_layers": 2},
+    "part": {"num_layers": 2, "num_class_layers": 1},
+    "pelican": {"num_layers": 2},
+    "transformer": {"num_layers": 2, "num_class_layers": 1},
 }
 """Models of many equal blocks that take long; their own tests run them in full."""
 
@@ -37,16 +37,16 @@ def make_jets(counts=COUNTS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return feature_set("kin")(p4, batch), p4, batch
 
 
-def build(name: str, *, num_classes: int = 3, seed: int = 0) -> nn.Module:
+def build(name: str, *, num_outputs: int = 3, seed: int = 0) -> nn.Module:
     """With random weights."""
     torch.manual_seed(seed)
     options = FEWER_BLOCKS.get(name, {})
-    return pcloud.build_model(name, in_features=7, num_classes=num_classes, **options)
+    return pcloud.build_model(name, in_features=7, num_outputs=num_outputs, **options)
 
 
-def make_model(name: str, *, num_classes: int = 3, seed: int = 0) -> nn.Module:
+def make_model(name: str, *, num_outputs: int = 3, seed: int = 0) -> nn.Module:
     """In evaluation mode, with statistics and norms of a network that has seen jets."""
-    model = build(name, num_classes=num_classes, seed=seed)
+    model = build(name, num_outputs=num_outputs, seed=seed)
     norms = [norm for norm in model.modules() if isinstance(norm, nn.BatchNorm1d)]
     for norm in norms:
         norm.reset_running_stats()

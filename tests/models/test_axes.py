@@ -7,29 +7,38 @@ import torch
 
 import pcloud
 from pcloud.models.axes import Axis, class_axes, feature_axes
+from pcloud.models.head import output_layer
 
 
-@pytest.mark.parametrize(
-    ("model", "layer"),
-    [
-        ("particlenet", "head.3"),
-        ("part", "head.0"),
-        ("lorentznet", "head.3"),
-        ("pfn", "classify"),
-        ("dgcnn", "head.8"),
-    ],
-)
-def test_the_head_is_the_last_linear_map(model: str, layer: str) -> None:
-    axes = class_axes(model, 7, 2, {})
-    assert axes == {f"{layer}.weight": Axis(0, 1, 0), f"{layer}.bias": Axis(0, 1, 0)}
+@pytest.mark.parametrize("model", ["particlenet", "part", "lorentznet", "pfn", "dgcnn"])
+def test_the_head_is_the_last_linear_map(model: str) -> None:
+    axes = class_axes(pcloud.build_model(model, 7, 2), 2)
+    assert axes == {f"head.output.{name}": Axis(0, 1, 0) for name in ("weight", "bias")}
 
 
 @pytest.mark.parametrize("model", pcloud.list_models())
 def test_every_model_has_a_head_that_decides_alone_between_classes(model: str) -> None:
-    head = class_axes(model, 7, 3, {})
-    network = pcloud.build_model(model, in_features=7, num_classes=3)
-    assert head
-    assert set(head) <= {name for name, _ in network.named_parameters()}
+    network = pcloud.build_model(model, in_features=7, num_outputs=3)
+    larger = pcloud.build_model(model, in_features=7, num_outputs=4).state_dict()
+    grown = [k for k, value in network.state_dict().items() if value.shape != larger[k].shape]
+    assert grown
+    assert list(class_axes(network, 3)) == grown
+    assert set(grown) <= {name for name, _ in network.named_parameters()}
+
+
+class Own(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = torch.nn.Linear(7, 5)
+        self.last = torch.nn.Linear(5, 3)
+        self.norm = torch.nn.BatchNorm1d(3)
+
+
+def test_the_head_of_another_network_is_its_last_layer_with_a_row_for_each_class() -> None:
+    found = output_layer(Own(), 3)
+    assert found is not None
+    assert found[0] == "last"
+    assert output_layer(Own(), 4) is None
 
 
 def test_edges_have_every_feature_twice() -> None:
@@ -49,5 +58,5 @@ def test_what_stands_beside_the_features_is_counted() -> None:
 
 def test_a_look_at_the_axes_draws_no_random_numbers() -> None:
     before = torch.get_rng_state()
-    class_axes("pfn", 7, 2, {})
+    feature_axes("pfn", 7, 2, {})
     assert torch.get_rng_state().equal(before)

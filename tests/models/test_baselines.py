@@ -26,9 +26,9 @@ PARAMETERS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "in_features", "num_classes", "options", "expected"), PARAMETERS)
-def test_parameters_are_the_published_number(name, in_features, num_classes, options, expected):
-    model = pcloud.build_model(name, in_features, num_classes, **options)
+@pytest.mark.parametrize(("name", "in_features", "num_outputs", "options", "expected"), PARAMETERS)
+def test_parameters_are_the_published_number(name, in_features, num_outputs, options, expected):
+    model = pcloud.build_model(name, in_features, num_outputs, **options)
     assert sum(p.numel() for p in model.parameters()) == expected
 
 
@@ -112,14 +112,14 @@ def test_a_recnn_by_levels_is_the_recursion_of_the_paper(merge, algorithm):
         p = a[0] + b[0]
         h = model.merge(first[1][None], second[1][None], features(p)[None])[0]
         nodes.append((p, h))
-    expected = model.classify(model.head(nodes[0][1]))
+    expected = model.head(nodes[0][1])
     torch.testing.assert_close(model(None, p4, batch)[0], expected, rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()
 def test_one_cut_is_monotone_in_its_observable():
     _, p4, batch = make_jets([40] * 30)
-    model = make_model("one_cut", num_classes=2)
+    model = make_model("one_cut", num_outputs=2)
     score = model(None, p4, batch).softmax(-1)[:, 1]
     tau32 = compute_observables(p4, RaggedLayout.from_batch(batch), ["tau32"])[:, 0]
     steps = score[tau32.argsort()].diff()

@@ -24,11 +24,11 @@ from pcloud.nn.numerics.derivatives import higher_derivatives
 from tests.models.contract import FEWER_BLOCKS, make_jets
 
 COUNTS = [9, 4, 1, 17]
-FEWER = {"width": 4, "blocks": (1, 1, 1, 1)}
+FEWER = {"width": 4, "num_blocks": (1, 1, 1, 1)}
 SMALLER = {
     "group_resnet34": FEWER,
     "image_cnn": {"pixels": 32},
-    "image_resnext": {"pixels": 32, "blocks": (1, 1, 1, 1)},
+    "image_resnext": {"pixels": 32, "num_blocks": (1, 1, 1, 1)},
     "pixel_cloud": {"threshold": 2.0},
     "resnet34": FEWER,
 }

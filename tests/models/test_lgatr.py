@@ -14,8 +14,8 @@ from tests.models.contract import make_jets
 pytestmark = pytest.mark.rounding
 
 SMALL = {
-    LGATr: {"blocks": 2, "multivectors": 8, "scalar_channels": 8, "heads": 2},
-    LGATrSlim: {"blocks": 2, "vectors": 8, "scalar_channels": 16, "heads": 2},
+    LGATr: {"num_layers": 2, "multivector_width": 8, "scalar_width": 8, "num_heads": 2},
+    LGATrSlim: {"num_layers": 2, "vector_width": 8, "scalar_width": 16, "num_heads": 2},
 }
 MODELS = pytest.mark.parametrize("model", SMALL)
 BOOST = torch.tensor([0.0, 0.0, 0.8], dtype=torch.float64)

@@ -55,13 +55,14 @@ def test_official_weights_tag_as_published_with_a_network_in_float32(landscape, 
 
 
 def test_weights_return_from_the_official_names(tmp_path):
-    model = pcloud.build_model("lorentznet", in_features=7, num_classes=3, hidden=8, blocks=2)
+    model = pcloud.build_model("lorentznet", in_features=7, num_outputs=3, width=8, num_layers=2)
     state = {}
     for name, value in model.state_dict().items():
         for ours, theirs in [
             ("embed.", "embedding."),
             ("blocks.", "LGEBs."),
-            ("head.", "graph_dec."),
+            ("head.0.", "graph_dec.0."),
+            ("head.output.", "graph_dec.3."),
             ("phi_e.linear.", "phi_e.0."),
             ("phi_e.norm.", "phi_e.1."),
             ("messages.linear.", "phi_e.3."),

@@ -18,7 +18,7 @@ def weaver_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
         name = key.replace("norm.", "bn_fts.", 1) if key.startswith("norm.") else key
         name = name.replace("convs.", "edge_convs.", 1).replace(".norms.", ".bns.")
         name = name.replace("shortcut.0.", "sc.").replace("shortcut.1.", "sc_bn.")
-        name = name.replace("head.0.", "fc.0.0.").replace("head.3.", "fc.1.")
+        name = name.replace("head.0.", "fc.0.0.").replace("head.output.", "fc.1.")
         name = name.replace("edge.weight", "convs.0.weight")
         if ".linears." in name:
             head, _, tail = name.partition(".linears.")
@@ -29,11 +29,11 @@ def weaver_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def test_weights_return_from_the_names_of_weaver(tmp_path):
-    model = pcloud.build_model("particlenet_lite", in_features=13, num_classes=5)
+    model = pcloud.build_model("particlenet_lite", in_features=13, num_outputs=5)
     torch.save(weaver_state(model), tmp_path / "weaver.pt")
     loaded = pcloud.load_official("particlenet_lite", tmp_path / "weaver.pt")
     assert not loaded.training
-    assert loaded.neighbors == [7, 7]
+    assert loaded.k == [7, 7]
     for (name, ours), theirs in zip(
         model.state_dict().items(), loaded.state_dict().values(), strict=True
     ):
@@ -44,7 +44,8 @@ def lorentznet_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The state dict that LorentzNet-release would have of `model`, a LorentzNet of ours."""
     names = {
         "embed.": "embedding.",
-        "head.": "graph_dec.",
+        "head.0.": "graph_dec.0.",
+        "head.output.": "graph_dec.3.",
         "blocks.": "LGEBs.",
         "phi_e.linear.": "phi_e.0.",
         "phi_e.norm.": "phi_e.1.",
@@ -66,7 +67,7 @@ def prefixed(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Ten
 
 def official_state(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     if name == "lorentznet":
-        model = pcloud.build_model(name, 0, mass="stored", limit=100.0, hidden=8, blocks=2)
+        model = pcloud.build_model(name, 0, mass="stored", limit=100.0, width=8, num_layers=2)
         return model, lorentznet_state(model)
     model = pcloud.build_model(name, 7)
     return model, weaver_state(model)

@@ -22,7 +22,7 @@ def jet(particles):
     [
         ("particlenet_lite", {}, 8),
         ("dgcnn", {}, 20),
-        ("lorentznet", {"blocks": 2, "hidden": 8}, 0),
+        ("lorentznet", {"num_layers": 2, "width": 8}, 0),
         ("pfn", {}, 0),
         ("efn", {}, 0),
     ],
@@ -52,9 +52,9 @@ def test_without_empty_slots_a_neighbour_search_asks_for_enough_particles():
     ("name", "options", "empty"),
     [
         ("particlenet_lite", {}, 8),
-        ("particlenet", {"blocks": ((16, (8, 8)), (16, (12,)), (16, (8,)))}, 17),
-        ("dgcnn", {"channels": (8, 8), "embedding": 16, "hidden": (8,)}, 20),
-        ("efn", {"phi": (8, 8), "f": (8,)}, 0),
+        ("particlenet", {"widths": ((8, 8), (12,), (8,))}, 17),
+        ("dgcnn", {"widths": (8, 8), "embed_width": 16, "head_widths": (8,)}, 20),
+        ("efn", {"phi_widths": (8, 8), "head_widths": (8,)}, 0),
     ],
 )
 def test_an_onnx_file_gives_the_same_scores(name, options, empty, tmp_path):

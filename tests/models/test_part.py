@@ -17,15 +17,15 @@ pytestmark = pytest.mark.rounding
 
 
 @pytest.mark.parametrize(
-    ("name", "in_features", "num_classes", "expected"),
+    ("name", "in_features", "num_outputs", "expected"),
     [
         ("part", 7, 2, 2_141_134),
         ("part", 17, 10, 2_143_486),
         ("transformer", 7, 2, 2_131_566),
     ],
 )
-def test_parameters_are_the_published_number(name, in_features, num_classes, expected):
-    model = pcloud.build_model(name, in_features=in_features, num_classes=num_classes)
+def test_parameters_are_the_published_number(name, in_features, num_outputs, expected):
+    model = pcloud.build_model(name, in_features=in_features, num_outputs=num_outputs)
     assert sum(p.numel() for p in model.parameters()) == expected
 
 
@@ -161,7 +161,7 @@ def test_training_has_the_gradients_and_pair_statistics_of_weaver(tmp_path):
         torch.testing.assert_close(found[name].to(value), value, rtol=1e-4, atol=1e-7, msg=name)
 
 
-SMALL = {"embed": (16, 16), "pair_embed": (8,), "layers": 2}
+SMALL = {"embed_widths": (16, 16), "pair_widths": (8,), "num_layers": 2}
 
 
 @torch.no_grad()
@@ -177,14 +177,14 @@ def test_an_empty_jet_is_scored_by_the_class_token():
 @torch.no_grad()
 def test_the_plain_transformer_does_not_see_momenta():
     x, p4, batch = make_jets()
-    for name, options in (("part", SMALL), ("transformer", SMALL | {"pair_embed": None})):
+    for name, options in (("part", SMALL), ("transformer", SMALL | {"pair_widths": None})):
         model = pcloud.build_model(name, in_features=7, **options).eval()
         same = torch.allclose(model(x, 2 * p4, batch), model(x, p4, batch), atol=1e-5)
         assert same == (name == "transformer")
 
 
 def test_hidden_layers_stand_before_the_last_map():
-    model = pcloud.build_model("part", in_features=7, num_classes=3, hidden=(32, 8), **SMALL)
+    model = pcloud.build_model("part", in_features=7, num_outputs=3, head_widths=(32, 8), **SMALL)
     shapes = [tuple(m.weight.shape) for m in model.head if isinstance(m, nn.Linear)]
     assert shapes == [(32, 16), (8, 32), (3, 8)]
     assert model(*make_jets()).shape == (8, 3)

@@ -19,7 +19,7 @@ ALONG = torch.tensor([0.0, 0.0, 0.8], dtype=torch.float64)
 
 def make(**options):
     torch.manual_seed(0)
-    return PELICAN(7, blocks=2, hidden=24, messages=16, **options).eval()
+    return PELICAN(7, num_layers=2, width=24, message_width=16, **options).eval()
 
 
 @torch.no_grad()
@@ -64,5 +64,5 @@ def test_the_encoding_is_a_power_and_ignores_rounding_below_zero():
 
 
 def test_too_few_channels_are_refused():
-    with pytest.raises(InputError, match="hidden must be above 10, got 8"):
-        pcloud.build_model("pelican", in_features=7, hidden=8)
+    with pytest.raises(InputError, match="width must be above 10, got 8"):
+        pcloud.build_model("pelican", in_features=7, width=8)

@@ -18,14 +18,14 @@ PUBLISHED_PARAMETERS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "in_features", "num_classes", "expected"), PUBLISHED_PARAMETERS)
-def test_parameters_are_the_published_number(name, in_features, num_classes, expected):
-    model = pcloud.build_model(name, in_features=in_features, num_classes=num_classes)
+@pytest.mark.parametrize(("name", "in_features", "num_outputs", "expected"), PUBLISHED_PARAMETERS)
+def test_parameters_are_the_published_number(name, in_features, num_outputs, expected):
+    model = pcloud.build_model(name, in_features=in_features, num_outputs=num_outputs)
     assert sum(p.numel() for p in model.parameters()) == expected
 
 
 def test_sizes_of_the_top_landscape_and_of_shapes_are_reached_by_options():
-    pfn = pcloud.build_model("pfn", 3, 2, phi=(100, 100, 256), f=(100, 100, 100))
+    pfn = pcloud.build_model("pfn", 3, 2, phi_widths=(100, 100, 256), head_widths=(100, 100, 100))
     assert sum(p.numel() for p in pfn.parameters()) == 82_458
     dgcnn = pcloud.build_model("dgcnn", 3, 40)  # 1.81 M on ModelNet40
     assert sum(p.numel() for p in dgcnn.parameters()) == 1_809_576
@@ -57,9 +57,9 @@ from pcloud.nn import RaggedLayout, mean_pool
 class MyTagger(nn.Module):
     """Mean of the features, then one linear map."""
 
-    def __init__(self, in_features, num_classes, bias=True):
+    def __init__(self, in_features, num_outputs, bias=True):
         super().__init__()
-        self.linear = nn.Linear(in_features, num_classes, bias=bias)
+        self.linear = nn.Linear(in_features, num_outputs, bias=bias)
 
     def forward(self, x, p4, batch, layout=None):
         return self.linear(mean_pool(x, layout or RaggedLayout.from_batch(batch)))

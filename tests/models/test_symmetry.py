@@ -22,10 +22,10 @@ INVARIANT = [name for name in pcloud.list_models() if "Lorentz" in model_info(na
 OTHERS = [name for name in pcloud.list_models() if name not in INVARIANT]
 COUNTS = [1, 2, 30, 12]
 SYMMETRIC = {  # without references
-    "lorentznet": {"beams": (), "blocks": 3},
-    "pelican": {"beams": (), "blocks": 2},
-    "lgatr": {"beams": "none", "time": False, "blocks": 2},
-    "lgatr_slim": {"beams": "none", "time": False, "blocks": 2},
+    "lorentznet": {"beams": (), "num_layers": 3},
+    "pelican": {"beams": (), "num_layers": 2},
+    "lgatr": {"beams": "none", "time": False, "num_layers": 2},
+    "lgatr_slim": {"beams": "none", "time": False, "num_layers": 2},
 }
 MASSES = torch.tensor([0.000511, 0.13957, 0.49368, 0.93827], dtype=torch.float64)
 

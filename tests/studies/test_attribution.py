@@ -26,7 +26,7 @@ def run(tmp_path_factory):
     jets.attrs["classes"] = ["few", "some", "many"]
     pcloud.io.write_jets(jets, folder / "jets.parquet")
     return pcloud.train(
-        data=str(folder / "jets.parquet"), model="pfn", model_options={"phi": [8], "f": [8]},
+        data=str(folder / "jets.parquet"), model="pfn", model_options={"phi_widths": [8], "head_widths": [8]},
         features="kin", out=str(folder / "run"), epochs=2, batch_size=64, progress=False,
     )  # fmt: skip
 

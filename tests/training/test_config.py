@@ -21,7 +21,7 @@ EVERYTHING: dict[str, Any] = GIVEN | {
     "max_jets": 1000,
     "features": ["log_pt", "deta"],
     "on_bad_jet": "drop",
-    "model_options": {"dropout": 0.2, "blocks": [[7, [32, 32]]]},
+    "model_options": {"dropout": 0.2, "k": 7, "widths": [[32, 32]]},
     "recipe": "part",
     "lr": 3e-4,
     "class_weights": [1.0, 2.5],

@@ -298,7 +298,7 @@ def test_at_its_defaults_the_tagger_tags_and_knows_less_of_the_mass(tmp_path):
         run = pcloud.train(
             data="simulated",
             model="pfn",
-            model_options={"phi": [24, 24], "f": [24, 24]},
+            model_options={"phi_widths": [24, 24], "head_widths": [24, 24]},
             max_jets=3000,
             max_val_jets=500,
             epochs=10,

@@ -58,18 +58,18 @@ def test_the_same_network_takes_all(tmp_path: Path) -> None:
 
 def test_a_new_head_is_all_that_is_new() -> None:
     old, new = make_tagger(classes="abc"), make_tagger(classes="xy")
-    head = {name: value.clone() for name, value in new.model.head[3].state_dict().items()}
+    head = {name: value.clone() for name, value in new.model.head.output.state_dict().items()}
     report = moved(old, new, reset_head=True)
-    assert report.names("reset") == ["head.3.weight", "head.3.bias"]
+    assert report.names("reset") == ["head.output.weight", "head.output.bias"]
     for name, value in new.model.state_dict().items():
-        expected = head.get(name.removeprefix("head.3."), old.model.state_dict()[name])
+        expected = head.get(name.removeprefix("head.output."), old.model.state_dict()[name])
         assert torch.equal(value, expected), name
 
 
 def test_classes_go_by_name() -> None:
     old = make_tagger(classes="abc")
     reordered, fewer = make_tagger(classes="cab"), make_tagger(classes="ca")
-    assert moved(old, reordered).names("mapped") == ["head.3.weight", "head.3.bias"]
+    assert moved(old, reordered).names("mapped") == ["head.output.weight", "head.output.bias"]
     moved(old, fewer)
     expected = logits(old, KIN)
     torch.testing.assert_close(logits(reordered, KIN), expected[:, [2, 0, 1]], rtol=0, atol=1e-6)
@@ -106,7 +106,7 @@ def test_a_feature_that_is_gone_takes_its_weights_with_it() -> None:
 
 
 def test_weights_without_a_place_are_skipped() -> None:
-    sizes = {"embed": (8, 8), "layers": 1, "class_layers": 1, "heads": 2}
+    sizes = {"embed_widths": (8, 8), "num_layers": 1, "num_class_layers": 1, "num_heads": 2}
     old, new = make_tagger(name="part", **sizes), make_tagger(name="transformer", **sizes)
     report = moved(old, new)
     skipped = report.names("skipped")
@@ -119,7 +119,10 @@ def test_weights_without_a_place_are_skipped() -> None:
     ("new", "message"),
     [
         ({"classes": "abc"}, "know the classes a, b, not c; --reset-head"),
-        ({"hidden": 64}, "do not fit the model 'particlenet_lite': 3 of its .* head.0.weight, "),
+        (
+            {"head_widths": (64,)},
+            "do not fit the model 'particlenet_lite': 3 of its .* head.0.weight, ",
+        ),
         ({"name": "pfn"}, "a particlenet_lite, do not fit the model 'pfn'"),
         (
             {"features": FeatureSet((Feature("log_pt", 1.7, 0.8, -5, 5), *KIN.features[1:]))},
@@ -150,8 +153,8 @@ def test_the_report_names_every_tensor_with_its_shapes(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "init.json").read_text())
     by_name = {tensor["name"]: tensor for tensor in content["tensors"]}
     assert set(by_name) == set(make_tagger().model.state_dict())
-    assert by_name["head.3.weight"] == {
-        "name": "head.3.weight",
+    assert by_name["head.output.weight"] == {
+        "name": "head.output.weight",
         "outcome": "reset",
         "source_shape": [3, 128],
         "shape": [2, 128],
@@ -162,10 +165,10 @@ def test_the_report_names_every_tensor_with_its_shapes(tmp_path: Path) -> None:
 # Files
 
 
-def official_file(path: Path, num_classes: int, in_features: int = 7) -> nn.Module:
+def official_file(path: Path, num_outputs: int, in_features: int = 7) -> nn.Module:
     from tests.models.test_official import weaver_state
 
-    model = pcloud.build_model("particlenet_lite", in_features, num_classes)
+    model = pcloud.build_model("particlenet_lite", in_features, num_outputs)
     torch.save(weaver_state(model), path)
     return model
 
@@ -175,7 +178,7 @@ def test_official_files_know_what_the_number_of_inputs_and_classes_tells(tmp_pat
     weights = read_weights(tmp_path / "jetclass.pt", "particlenet_lite")
     assert weights.feature_set == KIN.for_jets(stored=True)
     assert weights.classes[0] == "QCD"
-    assert weights.options["hidden"] == 128
+    assert weights.options["head_widths"] == (128,)
     official_file(tmp_path / "other.pt", 2, in_features=5)
     weights = read_weights(tmp_path / "other.pt", "particlenet_lite")
     assert (weights.feature_set, weights.classes) == (None, None)
@@ -190,7 +193,7 @@ def test_inputs_of_unknown_names_start_anew_and_unknown_classes_are_trusted(
     report = transfer(weights, tagger)
     assert "norm.weight" in report.names("reset")
     assert "convs.0.edge.weight" in report.names("reset")
-    assert torch.equal(tagger.model.head[3].weight, model.head[3].weight)
+    assert torch.equal(tagger.model.head.output.weight, model.head.output.weight)
     assert "taken to have the classes a, b" in report.notes[1]
     with pytest.raises(InputError, match=r"do not have 3 classes, a, b, c: .*--reset-head"):
         transfer(weights, make_tagger(classes="abc"))
@@ -202,9 +205,9 @@ def test_the_official_jetclass_weights_begin_a_top_tagger(reference_data: Path) 
     tagger = Tagger.build("particlenet", {}, KIN, ["qcd", "top"])
     weights = read_weights(path, "particlenet")
     report = transfer(weights, tagger, reset_head=True)
-    assert report.names("reset") == ["head.3.weight", "head.3.bias"]
+    assert report.names("reset") == ["head.output.weight", "head.output.bias"]
     for name, value in official.state_dict().items():
-        if not name.startswith("head.3."):
+        if not name.startswith("head.output."):
             assert torch.equal(value, tagger.model.state_dict()[name]), name
     with pytest.raises(InputError, match=r"know the classes QCD, .*, not qcd, top; --reset-head"):
         transfer(weights, tagger)
@@ -319,7 +322,7 @@ def test_single_frozen_normalisations_keep_their_statistics(model: str) -> None:
     """Also where a fused layer has several of them."""
     from pcloud.training.freezing import freeze
 
-    small = {"embed": (8, 8), "layers": 1, "class_layers": 1, "heads": 2}
+    small = {"embed_widths": (8, 8), "num_layers": 1, "num_class_layers": 1, "num_heads": 2}
     network = make_tagger(name=model, **(small if model == "part" else {})).model
     name = "pair_bias.embed.norms.1" if model == "part" else "convs.0.norms.1"
     before = {k: v.clone() for k, v in network.state_dict().items()}

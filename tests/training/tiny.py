@@ -9,11 +9,11 @@ from torch import Tensor, nn
 class Tiny(nn.Module):
     """Dropout draws random numbers, BatchNorm has buffers, NumPy's numbers are drawn too."""
 
-    def __init__(self, in_features: int, num_classes: int, width: int = 8) -> None:
+    def __init__(self, in_features: int, num_outputs: int, width: int = 8) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(in_features)
         self.embed = nn.Sequential(nn.Linear(in_features, width), nn.ReLU(), nn.Dropout(0.3))
-        self.head = nn.Linear(width, num_classes)
+        self.head = nn.Linear(width, num_outputs)
 
     def forward(self, x: Tensor, p4: Tensor, batch: Tensor) -> Tensor:
         x = self.embed(self.norm(x))

@@ -1,4 +1,4 @@
-"""Official weights: state dicts of other codes, brought into our models; one reader per code."""
+"""Official weights: state dicts of the authors' codes, one reader per code."""
 
 from pcloud.models.official.load import load_official
 

@@ -1,4 +1,4 @@
-"""Loading of official weights by the name of the model."""
+"""Load official weights by the name of the model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pcloud.models.official.lorentznet import lorentznet
 from pcloud.models.official.part import part
 from pcloud.models.official.particlenet import particlenet
 from pcloud.models.official.state_dict import State, read_state_dict, shown_names
+from pcloud.models.old_names import current_options
 from pcloud.models.registry import build_model
 
 __all__ = ["load_official", "read_official"]
@@ -27,35 +28,35 @@ _READERS: dict[str, Callable[[State], tuple[dict[str, Any], State]]] = {
 
 
 def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Module:
-    """A model with the weights of the authors' own code, in evaluation mode.
+    """Load a model with the weights of its authors' code, in evaluation mode.
 
     Parameters
     ----------
     name : str
-        ``"particlenet"`` or ``"particlenet_lite"``: a state dict of weaver-core's ``ParticleNet``;
-        ``"part"``: of its ``ParticleTransformer`` in the settings of the paper;
-        ``"lorentznet"``: of LorentzNet-release's ``LorentzNet``.
+        ``"particlenet"`` or ``"particlenet_lite"`` for a state dict of weaver-core's
+        ``ParticleNet``, ``"part"`` for one of its ``ParticleTransformer`` with the settings of the
+        paper, ``"lorentznet"`` for one of LorentzNet-release's ``LorentzNet``.
     path : path
-        The file: a state dict or a checkpoint that contains one, with or without the prefixes of
+        File with a state dict, or with a checkpoint that contains one, with or without the prefixes of
         DataParallel (``module.``), weaver-core (``mod.``) and ``torch.compile`` (``_orig_mod.``).
-        Only tensors are read from it, no code.
+        Only tensors are read from it; no code is executed.
     **options
-        Handed to the model, such as ``coordinates="identity"``.
+        Options of the model, such as ``coordinates="identity"``.
 
     Returns
     -------
     torch.nn.Module
-        With the inputs, classes and widths that the weights have.
+        Model with the numbers of inputs and outputs and the widths of the weights.
 
     Raises
     ------
     UnknownNameError
-        If there is no reader of official weights for that model.
+        If official weights of that model cannot be read.
     InputError
-        If the file holds no such state dict; the names that do not fit are listed.
+        If the file holds no such state dict; the message lists the names that do not fit.
     """
     sizes, state = read_official(name, path)
-    model = build_model(name, **sizes | options)
+    model = build_model(name, **sizes | current_options(name, options, warn=True))
     missing, unexpected = model.load_state_dict(state, strict=False)
     if missing or unexpected:
         raise InputError(
@@ -65,9 +66,10 @@ def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Mo
 
 
 def read_official(name: str, path: str | PathLike[str]) -> tuple[dict[str, Any], State]:
-    """Options of our model, inputs and classes among them, and its state dict, from such a file.
+    """Read the options and the state dict of a model from such a file.
 
-    Raises as :func:`load_official`, but does not see whether the model takes all of the weights.
+    The options include the numbers of inputs and outputs. Errors are those of
+    :func:`load_official`, except that names which the model does not have are not detected.
     """
     if name not in _READERS:
         raise UnknownNameError("official weights reader", name, _READERS)

@@ -17,17 +17,18 @@ _NAMES: Names = [
     (_BLOCK + r"phi_m\.0\.", r"blocks.\1.messages.gate."),
     (_BLOCK + r"phi_x\.", r"blocks.\1.messages.phi_x."),
     (_BLOCK + r"phi_h\.", r"blocks.\1.phi_h."),
-    (r"graph_dec\.", "head."),
+    (r"graph_dec\.0\.", "head.0."),
+    (r"graph_dec\.3\.", "head.output."),
 ]
 
 
 def lorentznet(state: State) -> tuple[dict[str, Any], State]:
-    """Sizes and state dict of ours, with masses and bounds as in training."""
+    """Return options and state dict of our model, with masses and bounds as in training."""
     sizes = {
         "in_features": 0,
-        "num_classes": len(state["graph_dec.3.bias"]),
-        "hidden": len(state["embedding.bias"]),
-        "blocks": len({key.split(".")[1] for key in state if key.startswith("LGEBs.")}),
+        "num_outputs": len(state["graph_dec.3.bias"]),
+        "width": len(state["embedding.bias"]),
+        "num_layers": len({key.split(".")[1] for key in state if key.startswith("LGEBs.")}),
         "mass": "stored",
         "limit": 100.0,
     }

@@ -1,4 +1,4 @@
-"""weaver-core's ``ParticleTransformer`` in the settings of the paper."""
+"""weaver-core's ``ParticleTransformer`` with the settings of the paper."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _IN_BLOCK = {
 
 def _in_block(match: re.Match[str]) -> str:
     blocks = "class_blocks" if match[1] else "blocks"
-    # torch.nn.MultiheadAttention, in older versions, has in_proj_weight for in_proj.weight
+    # Older versions of torch.nn.MultiheadAttention have in_proj_weight instead of in_proj.weight.
     return f"{blocks}.{match[2]}.{_IN_BLOCK[match[3]]}" + (f".{match[4]}" if match[4] else "")
 
 
@@ -35,14 +35,15 @@ _NAMES: Names = [
     (r"embed\.input_bn\.", "embed.0."),
     (r"embed\.embed\.(\d+)\.", lambda m: f"embed.{int(m[1]) + 1}."),
     (r"pair_embed\.embed\.0\.", "pair_bias.embed.norms.0."),
-    # a linear map, its normalisation and the activation have three numbers
+    # A linear map, its normalisation and its activation take three consecutive numbers.
     (r"pair_embed\.embed\.(\d+)\.", lambda m: _in_pair_embedding(int(m[1]))),
     (
         rf"(cls_)?blocks\.(\d+)\.({'|'.join(map(re.escape, _IN_BLOCK))})(?:[._](weight|bias))?$",
         _in_block,
     ),
     (r"cls_token$", "class_token"),
-    (r"fc\.(\d+)\.(?:0\.)?(weight|bias)$", lambda m: f"head.{3 * int(m[1])}.{m[2]}"),
+    (r"fc\.(\d+)\.0\.", lambda m: f"head.{3 * int(m[1])}."),  # hidden layers
+    (r"fc\.\d+\.(weight|bias)$", r"head.output.\1"),
 ]
 
 
@@ -54,28 +55,28 @@ def _in_pair_embedding(number: int) -> str:
 
 
 def part(state: State) -> tuple[dict[str, Any], State]:
-    """Sizes and state dict of ours; convolutions with kernel 1 are our linear maps.
+    """Return options and state dict of our model; convolutions of kernel 1 become linear maps.
 
-    The weights do not tell whether the last activation of the pair embedding is left out
-    (``use_pre_activation_pair``); in the paper it is not.
+    The weights do not show whether the last activation of the pair embedding is omitted
+    (``use_pre_activation_pair``). As in the paper, it is applied.
     """
     pair = _widths(state, r"pair_embed\.embed\.\d+\.weight", 3)
     hidden = _widths(state, r"fc\.\d+\.0\.weight", 2)
     sizes = {
         "in_features": len(state["embed.input_bn.weight"]),
-        "num_classes": len(state[f"fc.{len(hidden)}.bias"]),
-        "embed": _widths(state, r"embed\.embed\.\d+\.weight", 2),
-        "pair_embed": pair[:-1] or None,
-        "heads": len(state["blocks.0.c_attn"]),
-        "layers": _count(state, r"blocks\.(\d+)\."),
-        "class_layers": _count(state, r"cls_blocks\.(\d+)\."),
-        "hidden": hidden,
+        "num_outputs": len(state[f"fc.{len(hidden)}.bias"]),
+        "embed_widths": _widths(state, r"embed\.embed\.\d+\.weight", 2),
+        "pair_widths": pair[:-1] or None,
+        "num_heads": len(state["blocks.0.c_attn"]),
+        "num_layers": _count(state, r"blocks\.(\d+)\."),
+        "num_class_layers": _count(state, r"cls_blocks\.(\d+)\."),
+        "head_widths": hidden,
     }
     return sizes, rename({k: _linear(k, v) for k, v in state.items()}, _NAMES)
 
 
 def _widths(state: State, pattern: str, dimensions: int) -> tuple[int, ...]:
-    """Outputs of the maps whose names fit, in their order in the file."""
+    """Return the numbers of outputs of the maps whose names match, in the order of the file."""
     fits = (v for k, v in state.items() if re.fullmatch(pattern, k))
     return tuple(len(v) for v in fits if v.dim() == dimensions)
 

@@ -19,19 +19,20 @@ _NAMES: Names = [
     (r"edge_convs\.(\d+)\.sc\.weight", r"convs.\1.shortcut.0.weight"),
     (r"edge_convs\.(\d+)\.sc_bn\.", r"convs.\1.shortcut.1."),
     (r"fc\.0\.0\.", "head.0."),
-    (r"fc\.1\.", "head.3."),
+    (r"fc\.1\.", "head.output."),
 ]
 
 
 def particlenet(state: State) -> tuple[dict[str, Any], State]:
-    """Sizes and state dict of ours; convolutions with kernel 1 are our linear maps."""
+    """Return options and state dict of our model; convolutions of kernel 1 become linear maps."""
     blocks = len({key.split(".")[1] for key in state if key.startswith("edge_convs.")})
     widths = [len(state[f"edge_convs.{i}.sc_bn.weight"]) for i in range(blocks)]
     sizes = {
         "in_features": len(state["bn_fts.weight"]),
-        "num_classes": len(state["fc.1.bias"]),
-        "hidden": len(state["fc.0.0.bias"]),
-        "blocks": tuple((16 if blocks == 3 else 7, (width,) * 3) for width in widths),
+        "num_outputs": len(state["fc.1.bias"]),
+        "head_widths": (len(state["fc.0.0.bias"]),),
+        "k": 16 if blocks == 3 else 7,
+        "widths": tuple((width,) * 3 for width in widths),
     }
     linear = {k: v.flatten(1) if v.dim() > 2 else v for k, v in state.items()}
     return sizes, rename(linear, _NAMES)

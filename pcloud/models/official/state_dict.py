@@ -1,4 +1,4 @@
-"""State dicts on disk, and the renaming of their entries."""
+"""Read state dicts, and rename their entries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Names", "State", "read_state_dict", "rename", "shown_names"]
 
 State = dict[str, Tensor]
 Names = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
-"""Patterns for the beginning of a name, each with what replaces it."""
+"""Patterns of the beginning of a name, each with its replacement."""
 
 
 _SHOWN_NAMES = 5
@@ -24,20 +24,20 @@ _PREFIXES = ("module.", "mod.", "_orig_mod.")
 """Prefixes of DataParallel, weaver-core and ``torch.compile`` before the names of a network."""
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model")
-"""Keys under which checkpoints keep the weights beside other things."""
+"""Keys of checkpoints under which the weights are stored."""
 
 
 def read_state_dict(path: Path) -> State:
-    """Tensors in the file at `path` by name.
+    """Read the tensors of a file by name.
 
     The state dict may be nested in a checkpoint, under ``state_dict``, ``model_state_dict`` or
-    ``model``. Prefixes that all names share are left out: ``module.`` of DataParallel, ``mod.`` of
+    ``model``. Prefixes common to all names are removed: ``module.`` of DataParallel, ``mod.`` of
     weaver-core and ``_orig_mod.`` of ``torch.compile``, in any order.
 
     Raises
     ------
     InputError
-        If the file holds anything else.
+        If the file is not a state dict.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -52,7 +52,7 @@ def read_state_dict(path: Path) -> State:
 
 
 def _without_containers(content: object) -> object:
-    """The innermost state dict."""
+    """Return the innermost state dict."""
     while isinstance(content, dict):
         nested = [content[key] for key in _CONTAINERS if isinstance(content.get(key), dict)]
         if not nested:
@@ -62,7 +62,7 @@ def _without_containers(content: object) -> object:
 
 
 def _without_prefixes(state: State) -> State:
-    """The same tensors, without the known prefixes that all names share."""
+    """Remove the known prefixes that are common to all names."""
     while state:
         shared = [p for p in _PREFIXES if all(name.startswith(p) for name in state)]
         if not shared:
@@ -72,20 +72,20 @@ def _without_prefixes(state: State) -> State:
 
 
 def _describe(content: object) -> str:
-    """Type of what was found, and of a dict its first keys."""
+    """Return the type of the content, and the first keys of a dict."""
     kind = type(content).__name__
     return f"{kind} with {shown_names(content)}" if isinstance(content, dict) else kind
 
 
 def shown_names(names: Iterable[object]) -> str:
-    """The first of the `names`, and the number of all."""
+    """Return the first of the names as text, and their number."""
     shown = [str(name) for name in names]
     more = f", ... ({len(shown)} names)" if len(shown) > _SHOWN_NAMES else ""
     return (", ".join(shown[:_SHOWN_NAMES]) or "nothing") + more
 
 
 def rename(state: State, names: Names) -> State:
-    """The same tensors; the first of the `names` whose pattern begins an entry renames it."""
+    """Rename the entries of a state dict by the first pattern that matches their beginning."""
     return {_renamed(key, names): value for key, value in state.items()}
 
 

@@ -1,0 +1,88 @@
+"""The head of a network: hidden layers, and the last map to the outputs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import Tensor, nn
+
+__all__ = ["Head", "mlp_head", "output_layer"]
+
+_RULE = "head.output"
+
+
+class Head(nn.Sequential):
+    """Hidden layers, then the linear map `output` to the outputs of the network.
+
+    Parameters
+    ----------
+    hidden : iterable of Module
+        Layers before the last map, none for a linear head.
+    width : int
+        Number of inputs of the last map.
+    num_outputs : int
+        Number of outputs of the network.
+    """
+
+    output: nn.Linear
+
+    def __init__(self, hidden: Iterable[nn.Module], width: int, num_outputs: int) -> None:
+        super().__init__(*hidden)
+        self.output = nn.Linear(width, num_outputs)
+
+
+def mlp_head(
+    widths: Sequence[int],
+    num_outputs: int,
+    dropout: float,
+    dropout_layer: Callable[[float], nn.Module] = nn.Dropout,
+) -> Head:
+    """Head whose hidden layers are linear maps, each followed by ReLU and dropout.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Number of inputs, then the widths of the hidden layers.
+    num_outputs : int
+        Number of outputs of the network.
+    dropout : float
+        Dropout probability.
+    dropout_layer : callable
+        Makes a dropout layer of this probability.
+    """
+    layers: list[nn.Module] = []
+    for a, b in itertools.pairwise(widths):
+        layers += [nn.Linear(a, b), nn.ReLU(), dropout_layer(dropout)]
+    return Head(layers, widths[-1], num_outputs)
+
+
+def output_layer(model: nn.Module, num_outputs: int) -> tuple[str, nn.Module] | None:
+    """Find the last map of a network.
+
+    In the networks of this library it is ``head.output``, inside a wrapper with the name of the
+    wrapped network before it. Of any other network it is the layer defined last that has one row
+    of weights for each output.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Any network.
+    num_outputs : int
+        Number of its outputs.
+
+    Returns
+    -------
+    tuple of str and Module, or None
+        Name and layer; None if there is no such layer.
+    """
+    layers = list(model.named_modules())
+    by_rule = [(name, layer) for name, layer in layers if f".{name}".endswith(f".{_RULE}")]
+    by_size = [(name, layer) for name, layer in layers if _rows(layer) == num_outputs]
+    found = by_rule or by_size
+    return found[-1] if found else None
+
+
+def _rows(layer: nn.Module) -> int | None:
+    weight = getattr(layer, "weight", None)
+    return len(weight) if isinstance(weight, Tensor) and weight.dim() > 1 else None
