@@ -33,9 +33,8 @@ from pcloud.images import (
 )
 from pcloud.training.data import load_splits
 
-ONE_CYCLE = {
-    "recipe": "particlenet_lite_original"
-}  # for few steps better than the recipe of ParticleNet
+# For few steps better than the recipe of ParticleNet.
+ONE_CYCLE = {"recipe": "particlenet_lite_original"}
 DIGITS: dict[str, dict[str, Any]] = {
     "CNN": {"model": "cnn"},
     "CNN on p4": {"model": "group_cnn", "model_options": {"group": "p4"}},

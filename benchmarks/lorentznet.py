@@ -129,7 +129,7 @@ def speed(num_jets: int, repeats: int) -> None:
         times = np.array([[step(v, mode) for v in ("edges", "ours")] for _ in range(repeats)])
         ratio, (theirs, ours) = times[:, 0] / times[:, 1], np.median(times, axis=0)
         print(
-            f"{mode:6} edge list {num_jets / theirs:6.1f} jets/s, ours {num_jets / ours:6.1f} jets/s, "
+            f"{mode:6} edge list {num_jets / theirs:6.1f} jets/s, pcloud {num_jets / ours:6.1f} jets/s, "
             f"ratio {np.median(ratio):.2f} [{ratio.min():.2f}, {ratio.max():.2f}]"
         )
 
@@ -142,7 +142,7 @@ def apart(num_jets: int, repeats: int) -> None:
         ratio = np.divide(*np.transpose(pairs))
         theirs, ours = np.median(pairs, axis=0)
         print(
-            f"{mode:6} edge list {num_jets / theirs:6.1f} jets/s, ours {num_jets / ours:6.1f} jets/s, "
+            f"{mode:6} edge list {num_jets / theirs:6.1f} jets/s, pcloud {num_jets / ours:6.1f} jets/s, "
             f"ratio {np.median(ratio):.2f} [{ratio.min():.2f}, {ratio.max():.2f}]",
             flush=True,
         )
@@ -171,7 +171,9 @@ def memory(num_jets: int) -> None:
     print(f"{num_jets} jets: peak memory in addition to data and weights")
     for mode in MODES:
         edge_list, ours = in_processes("peak", num_jets, mode)
-        print(f"{mode:6} edge list {edge_list:.0f} MB, ours {ours:.0f} MB: {ours / edge_list:.3f}")
+        print(
+            f"{mode:6} edge list {edge_list:.0f} MB, pcloud {ours:.0f} MB: {ours / edge_list:.3f}"
+        )
 
 
 def peak(num_jets: int, version: str, mode: str) -> None:
@@ -204,8 +206,8 @@ def official() -> None:
     double, single = copy.deepcopy(model).double(), copy.deepcopy(model)
     single.mass = official_mass
     for name, ours in {
-        "ours, all in float64": double(None, p4.double(), batch),
-        "ours, products in float64": model(None, p4, batch),
+        "pcloud, all in float64": double(None, p4.double(), batch),
+        "pcloud, products in float64": model(None, p4, batch),
         "edge list, all in float32": EdgeListLorentzNet(single).eval()(None, p4, batch),
     }.items():
         difference = (ours - logits).abs().amax(1)

@@ -134,4 +134,4 @@ def check_equality(peer: Contender, ours: Contender, num_jets: int = 16) -> None
     theirs, own = (copy.deepcopy(c.model).double().eval()(*c.inputs(jets)) for c in (peer, ours))
     difference = (theirs - own).abs().max().item()
     if not difference < TOLERANCE:
-        raise InputError(f"{peer.name} and ours differ by {difference:.1e} on the same jets")
+        raise InputError(f"{peer.name} and pcloud differ by {difference:.1e} on the same jets")

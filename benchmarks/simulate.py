@@ -62,7 +62,7 @@ def main() -> None:
 
 def simulate_timed(num_jets: int, workers: int) -> ak.Array:
     """Simulate jets with the coarse detector, and print the rate."""
-    print(f"{num_jets} jets of each process, {workers} workers, {os.cpu_count()} processors")
+    print(f"{num_jets} jets of each process, {workers} workers, {os.cpu_count()} cores")
     samples = []
     for process in ("top", "qcd"):
         wall, cpu = time.perf_counter(), sum(os.times()[:4])

@@ -56,7 +56,7 @@ def check_files(folder: Path, *, verify: bool, any_size: bool) -> None:
     if verify:
         wrong = [str(path) for path, same in info.verify(folder).items() if not same]
         if wrong:
-            raise InputError(f"not as published: {', '.join(wrong)}")
+            raise InputError(f"files that differ from the published ones: {', '.join(wrong)}")
 
 
 def main() -> None:
