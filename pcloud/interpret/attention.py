@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from pcloud.errors import InputError
 from pcloud.nn.attention.attention import SelfAttention
-from pcloud.nn.attention.pair_bias import UnorderedPairs, interactions
+from pcloud.nn.attention.pair_bias import interactions
+from pcloud.nn.attention.unordered_pairs import UnorderedPairs
 
 __all__ = ["PAIR_FEATURES", "AttentionMaps", "attention_maps"]
 

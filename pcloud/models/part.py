@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from pcloud.models.head import mlp_head
 from pcloud.models.registry import register_model
-from pcloud.nn.attention.attention import ClassAttention, HeadSlots, SelfAttention, padding_bias
+from pcloud.nn.attention.attention import ClassAttention, SelfAttention, padding_bias
 from pcloud.nn.attention.dropout import Dropout
 from pcloud.nn.attention.feed_forward import FeedForward
+from pcloud.nn.attention.head_slots import HeadSlots
 from pcloud.nn.attention.pair_bias import PairBias
 from pcloud.nn.layout import RaggedLayout, as_layout
 

@@ -1,12 +1,12 @@
 """Sequential recombination of the particles of each jet: clustering trees and exclusive axes.
 
 The generalised-kT distance of two particles is ``min(pT_i^2p, pT_j^2p) dR_ij^2`` with dR in rapidity
-and azimuth. There is no distance to the beam: all particles of a jet end in one tree, as where its
-constituents are clustered again with a very large radius.
+and azimuth. There is no distance to the beam: all particles of a jet are merged into one tree, as if
+its constituents were clustered again with a very large radius.
 
-All jets of a chunk are clustered in lockstep. The jets stand in order of falling length, and a
-jet begins to merge when the longer ones have come down to its length, so that in every step
-all jets that take part have the same number of particles: nothing is masked or padded.
+All jets of a chunk are clustered at the same time. They are sorted by decreasing length. A jet
+starts to merge when the longer jets have been reduced to its length. Therefore all jets that take
+part in a step have the same number of momenta, and no masks or padding are needed.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ __all__ = [
 ]
 
 ALGORITHMS = {"kt": 1.0, "cambridge_aachen": 0.0, "antikt": -1.0}
-"""The exponent p of each algorithm."""
+"""Exponent p of each algorithm."""
 
-_PAIRS = 2**21  # entries of the distances of a chunk: 16 MiB, more is no faster
-_TINY = 1e-30  # GeV^2: floor of pT^2 under a negative power
-_MAX_RAPIDITY = 1e5  # of a massless particle on the beam, as in FastJet
+_CHUNK_PAIRS = 2**21  # distances computed at a time: 16 MiB, more is not faster
+_MIN_PT2 = 1e-30  # GeV^2, before a negative power
+_MIN_PT = 1e-30  # GeV, of a denominator
+_MAX_RAPIDITY = 1e5  # of a massless particle along the beam, as in FastJet
 
 Recombination = Callable[[Tensor, Tensor], Tensor]
 """``(p4_i, p4_j) -> p4`` of shapes (..., 4)."""
@@ -50,36 +51,37 @@ def e_scheme(a: Tensor, b: Tensor) -> Tensor:
 
 
 def winner_take_all(a: Tensor, b: Tensor) -> Tensor:
-    """Momentum (..., 4) along the harder of two, with the sum of their pT.
+    """Momentum (..., 4) in the direction of the harder of two, with the sum of their pT.
 
     References
     ----------
     Larkoski, Neill and Thaler, Jet Shapes with the Broadening Axis,
     https://arxiv.org/abs/1401.2158.
     """
-    pt_a, pt_b = kinematics.pt(a).unsqueeze(-1), kinematics.pt(b).unsqueeze(-1)
+    pt_a = kinematics.pt(a).unsqueeze(-1)
+    pt_b = kinematics.pt(b).unsqueeze(-1)
     harder = torch.where(pt_a >= pt_b, a, b)
-    return harder * ((pt_a + pt_b) / torch.maximum(pt_a, pt_b).clamp(min=_TINY))
+    return harder * ((pt_a + pt_b) / torch.maximum(pt_a, pt_b).clamp(min=_MIN_PT))
 
 
 @dataclass(frozen=True)
 class ClusteringTrees:
-    """The binary trees of all jets of a batch, level by level.
+    """Binary trees of all jets of a batch, level by level.
 
-    The first N nodes are the particles. The others, one for each merging, follow in order of
-    height: a node of height h stands above at most h mergings, so that those of one height can be
-    computed together once the lower ones are known.
+    The first N nodes are the particles. The other nodes, one for each merging, are sorted by their
+    height, the largest number of mergings between the node and a particle. Nodes of the same height
+    can be computed together, after those of lower height.
 
     Attributes
     ----------
     children : Tensor, shape (M, 2)
-        Nodes that merge into node ``N + i``, the one of larger pT first.
+        Nodes that are merged into node ``N + i``, the one of larger pT first.
     batch : Tensor, shape (N + M,)
         Jet of each node.
     levels : tuple of int
         Number of mergings of height 1, 2, ...
     root : Tensor, shape (B,)
-        Node at the top of each jet: of a single particle itself, of an empty jet -1.
+        Root node of each jet: the particle itself in a jet of one particle, -1 for an empty jet.
     """
 
     children: Tensor
@@ -89,21 +91,22 @@ class ClusteringTrees:
 
     @torch.compiler.disable  # trees of other heights would be compiled anew
     def fold(self, leaves: Tensor, merge: Callable[[Tensor, Tensor, slice], Tensor]) -> Tensor:
-        """Values of all nodes from those of the particles, one step per height.
+        """Values of all nodes from those of the particles, computed height by height.
 
         Parameters
         ----------
         leaves : Tensor, shape (N, F)
             Values of the particles.
         merge : callable
-            ``merge(first, second, rows)``: the values (m, F) of the nodes `rows` of one height from
-            those of their children.
+            Function ``merge(first, second, rows)`` that returns the values (m, F) of the nodes
+            `rows` of one height from the values of their children.
 
         Returns
         -------
         Tensor, shape (N + M, F)
         """
-        values, start = leaves, 0
+        values = leaves
+        start = 0
         for size in self.levels:
             first, second = self.children[start : start + size].unbind(-1)
             rows = slice(len(values), len(values) + size)
@@ -112,7 +115,7 @@ class ClusteringTrees:
         return values
 
     def momenta(self, p4: Tensor) -> Tensor:
-        """Four-momenta (N + M, 4) of all nodes, differentiable in those of the particles (N, 4)."""
+        """Four-momenta (N + M, 4) of all nodes from those of the particles (N, 4); differentiable."""
         return self.fold(p4, lambda a, b, _: a + b)
 
 
@@ -120,16 +123,16 @@ class ClusteringTrees:
 @torch.compiler.disable
 @outside_transforms
 def clustering_trees(p4: Tensor, layout: RaggedLayout, algorithm: str = "kt") -> ClusteringTrees:
-    """Trees in which the particles of each jet merge, pair by pair, in the E scheme.
+    """Clustering trees of the particles of each jet, with recombination in the E scheme.
 
     Parameters
     ----------
     p4 : Tensor, shape (N, 4)
         Four-momenta in GeV; distances are computed in float64.
     layout : RaggedLayout
-        The jets.
+        Jets of the batch.
     algorithm : {"kt", "cambridge_aachen", "antikt"}
-        Which pair is next, see `ALGORITHMS`.
+        Name of the algorithm, see `ALGORITHMS`.
 
     Raises
     ------
@@ -147,26 +150,27 @@ def clustering_trees(p4: Tensor, layout: RaggedLayout, algorithm: str = "kt") ->
 
 
 def _cluster(
-    p4: Tensor, layout: RaggedLayout, algorithm: str, recombine: Recombination, most: int = 0
+    p4: Tensor, layout: RaggedLayout, algorithm: str, recombine: Recombination, max_subjets: int = 0
 ) -> tuple[ClusteringTrees, list[Tensor]]:
-    """Trees, and the nodes that are the 1, 2, ..., `most` exclusive subjets of each jet.
+    """Trees, and the nodes of the 1, 2, ..., `max_subjets` exclusive subjets of each jet.
 
-    The children of a node are in the order in which `recombine` got them. The nodes of n subjets
-    have the shape (B, n); a jet of fewer particles has these, the first one repeated, and an empty
-    jet has -1.
+    The children of a node are in the order of the arguments of `recombine`. The nodes of n subjets
+    have the shape (B, n). In a jet of fewer than n particles the subjets are the particles, with
+    the first one repeated; in an empty jet all nodes are -1.
     """
     if algorithm not in ALGORITHMS:
         raise UnknownNameError("clustering algorithm", algorithm, ALGORITHMS)
-    made = layout.num_particles
-    node = torch.arange(made, device=p4.device)
+    num_nodes = layout.num_particles
+    node = torch.arange(num_nodes, device=p4.device)
     root = torch.full_like(layout.counts, -1)
     root[layout.batch] = node
-    subjets = [root.new_full((layout.num_jets, n), -1) for n in range(1, most + 1)]
+    subjets = [root.new_full((layout.num_jets, n), -1) for n in range(1, max_subjets + 1)]
     pairs, heights, jets = [], [], []
-    for jet, index, counts in _chunks(layout):
-        ids, height = node[index], torch.zeros_like(index)
-        for n, subjet in enumerate(subjets, start=1):  # for jets with n particles or less
-            # beyond its last particle a jet of `index` has its first one
+    for jet, index, counts in _jet_chunks(layout):
+        ids = node[index]
+        height = torch.zeros_like(index)
+        for n, subjet in enumerate(subjets, start=1):  # for jets of at most n particles
+            # Empty slots of `index` have the index of the first particle.
             subjet[jet, : index.shape[1]] = ids[:, :n]
             subjet[jet, index.shape[1] :] = ids[:, :1]
         for step in _merges(p4[index], counts, ALGORITHMS[algorithm], recombine):
@@ -175,11 +179,12 @@ def _cluster(
             pairs.append(ids[rows, pair])
             heights.append(height[rows, pair].amax(-1) + 1)
             jets.append(jet[: len(rows)])
-            root[jets[-1]] = new = torch.arange(made, made + len(rows), device=p4.device)
+            new = torch.arange(num_nodes, num_nodes + len(rows), device=p4.device)
+            root[jets[-1]] = new
             step.replace(ids, new)
             step.replace(height, heights[-1])
-            made += len(rows)
-            if step.left <= most:
+            num_nodes += len(rows)
+            if step.left <= max_subjets:
                 subjets[step.left - 1][jets[-1]] = ids[: len(rows), : step.left]
     if not pairs:
         return ClusteringTrees(root.new_zeros(0, 2), layout.batch, (), root), subjets
@@ -194,71 +199,78 @@ def _by_height(
     layout: RaggedLayout,
     subjets: list[Tensor],
 ) -> tuple[ClusteringTrees, list[Tensor]]:
-    """Trees with mergings in order of height, and subjets, with their nodes renamed accordingly."""
+    """Trees with the nodes sorted by height, and subjets with the new numbers of their nodes."""
     num_leaves = layout.num_particles
     order = torch.argsort(heights, stable=True)
-    name = torch.arange(num_leaves + len(order) + 1, device=order.device)
-    name[num_leaves + order] = name[num_leaves:-1].clone()
-    name[-1] = -1  # what the root of an empty jet keeps
+    new_number = torch.arange(num_leaves + len(order) + 1, device=order.device)
+    new_number[num_leaves + order] = new_number[num_leaves:-1].clone()
+    new_number[-1] = -1  # of the root of an empty jet, which is -1 before, too
     trees = ClusteringTrees(
-        name[pairs[order]],
+        new_number[pairs[order]],
         torch.cat([layout.batch, jets[order]]),
         tuple(torch.bincount(heights)[1:].tolist()),
-        name[root],
+        new_number[root],
     )
-    return trees, [name[nodes] for nodes in subjets]
+    return trees, [new_number[nodes] for nodes in subjets]
 
 
 @torch.compiler.disable
 def exclusive_axes(
     p4: Tensor,
     layout: RaggedLayout,
-    most: int,
+    max_subjets: int,
     *,
     algorithm: str = "kt",
     recombine: Recombination = winner_take_all,
 ) -> list[Tensor]:
-    """Momenta of the 1, 2, ..., `most` exclusive subjets of each jet.
+    """Momenta of the 1, 2, ..., `max_subjets` exclusive subjets of each jet.
 
-    Differentiable in `p4` with the history of mergings held fixed: the axes follow the particles
-    that they are made of. The momenta themselves jump where another pair becomes the closest.
+    The result is differentiable with respect to `p4` with a fixed sequence of mergings. It is
+    discontinuous where another pair becomes the closest one.
 
     Parameters
     ----------
     p4 : Tensor, shape (N, 4)
         Four-momenta in GeV.
     layout : RaggedLayout
-        The jets.
-    most : int
+        Jets of the batch.
+    max_subjets : int
         Largest number of subjets.
     algorithm : {"kt", "cambridge_aachen", "antikt"}
-        Which pair merges next.
+        Name of the algorithm, see `ALGORITHMS`.
     recombine : callable
-        Momentum of a pair: :func:`winner_take_all` or :func:`e_scheme`.
+        Recombination scheme: :func:`winner_take_all` or :func:`e_scheme`.
 
     Returns
     -------
     list of Tensor, shapes (B, 1, 4), (B, 2, 4), ..., float64
-        A jet of fewer particles has them as its subjets, the first one repeated; an empty jet
-        has zeros.
+        In a jet of fewer particles, the subjets are the particles, with the first one repeated; an
+        empty jet has zeros.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such algorithm.
     """
     p4 = p4.double()
     with torch.no_grad():
-        trees, subjets = _cluster(p4, layout, algorithm, recombine, most)
+        trees, subjets = _cluster(p4, layout, algorithm, recombine, max_subjets)
     momenta = trees.fold(p4, lambda a, b, _: recombine(a, b))
     momenta = F.pad(momenta, (0, 0, 0, 1))  # zeros for an empty jet, whose node is -1
     return [momenta[nodes] for nodes in subjets]
 
 
-def _chunks(layout: RaggedLayout) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Jets (b,) in order of falling length, their particles (b, P), and their lengths (b,)."""
+def _jet_chunks(layout: RaggedLayout) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Jets (b,) sorted by decreasing length, their particles (b, P), and their lengths (b,)."""
     counts, order = torch.sort(layout.counts, descending=True, stable=True)
     lengths = counts.tolist()
-    start, stop = 0, sum(n > 0 for n in lengths)
+    start = 0
+    stop = sum(n > 0 for n in lengths)
     while start < stop:
         longest = lengths[start]
-        end = min(start + max(1, _PAIRS // longest**2), stop)
-        jet, count = order[start:end], counts[start:end]
+        end = min(start + max(1, _CHUNK_PAIRS // longest**2), stop)
+        jet = order[start:end]
+        count = counts[start:end]
         slot = torch.arange(longest, device=order.device)
         slot = torch.where(slot < count.unsqueeze(-1), slot, 0)
         yield jet, layout.ptr[jet].unsqueeze(-1) + slot, count
@@ -267,20 +279,19 @@ def _chunks(layout: RaggedLayout) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
 
 @dataclass(frozen=True)
 class _Merging:
-    """In each of the first b jets of a chunk a pair has become one, which leaves `left` momenta.
+    """One merging in each of the first b jets of a chunk."""
 
-    ``rows (b,)`` are the jets; ``first (b,)`` and ``second (b,)``, the larger, the slots of the pair;
-    ``p4 (b', P, 4)`` the momenta after it, the merged one in the slot `first`.
-    """
-
-    rows: Tensor
-    first: Tensor
-    second: Tensor
-    left: int
-    p4: Tensor
+    rows: Tensor  # (b,), jets
+    first: Tensor  # (b,), slot of one of the pair, which then contains the merged momentum
+    second: Tensor  # (b,), slot of the other, larger than `first`
+    left: int  # number of momenta after the merging
+    p4: Tensor  # (b', P, 4), momenta after the merging
 
     def replace(self, values: Tensor, new: Tensor) -> None:
-        """Put the values `new` (b, ...) of the merged into ``values (b', P, ...)``, close the gap."""
+        """Replace the pair in ``values (b', P, ...)`` by the merged value `new` (b, ...).
+
+        The last value moves to the slot of the second of the pair.
+        """
         values[self.rows, self.first] = new
         values[self.rows, self.second] = values[self.rows, self.left]
 
@@ -288,18 +299,23 @@ class _Merging:
 def _merges(
     p4: Tensor, counts: Tensor, power: float, recombine: Recombination
 ) -> Iterator[_Merging]:
-    """Merge the closest pair of every jet until one momentum is left; `p4` changes on the way.
+    """Merge the closest pair of every jet until one momentum is left; `p4` is overwritten.
 
-    Each momentum keeps its nearest neighbour in the plane. The softer of the closest pair has the
-    other as that neighbour, so that ``pT^2p dR^2`` to it has its minimum there; few neighbours
-    change in a merging, and a jet of n particles takes of order n^2 operations.
+    The nearest neighbour of each momentum in rapidity and azimuth is stored. For the closest pair,
+    the one with the smaller weight ``pT^2p`` has the other as its nearest neighbour, so that the
+    pair is found at the minimum of ``pT^2p dR^2`` over the stored neighbours. Few neighbours change
+    in a merging, and a jet of n particles needs of order n^2 operations.
 
     Parameters
     ----------
     p4 : Tensor, shape (b, P, 4), float64
-        Momenta of jets of falling length.
+        Momenta of jets, sorted by decreasing length.
     counts : Tensor, shape (b,)
-        Their lengths, the first one P.
+        Lengths of the jets; the first is P.
+    power : float
+        Exponent p.
+    recombine : callable
+        Recombination scheme.
 
     References
     ----------
@@ -318,7 +334,8 @@ def _merges(
         rows = jets[:b]
         closest = (weight[:b, : left + 1] * near_distance[:b, : left + 1]).argmin(-1)
         other = near[rows, closest]
-        first, second = torch.minimum(closest, other), torch.maximum(closest, other)
+        first = torch.minimum(closest, other)
+        second = torch.maximum(closest, other)
         merged = recombine(p4[rows, first], p4[rows, second])
         step = _Merging(rows, first, second, left, p4)
         step.replace(p4, merged)
@@ -343,15 +360,18 @@ def _nearest(plane: list[Tensor], counts: Tensor) -> tuple[Tensor, Tensor]:
 def _update_nearest(
     near_distance: Tensor, near: Tensor, plane: list[Tensor], step: _Merging
 ) -> None:
-    """Nearest neighbours after a merging, changed in place."""
-    rows, left = step.rows, step.left
-    first, second = step.first.unsqueeze(-1), step.second.unsqueeze(-1)
+    """Update the nearest neighbours after a merging, in place."""
+    rows = step.rows
+    left = step.left
+    first = step.first.unsqueeze(-1)
+    second = step.second.unsqueeze(-1)
     old = near[: len(rows), : left + 1]
-    lost = (old == first) | (old == second)  # neighbours that are no more
+    lost = (old == first) | (old == second)  # the neighbour has been merged
     step.replace(lost, torch.ones_like(rows, dtype=torch.bool))
     step.replace(near, step.first)
     step.replace(near_distance, near_distance[rows, step.first])
-    near_distance, near = near_distance[: len(rows), :left], near[: len(rows), :left]
+    near_distance = near_distance[: len(rows), :left]
+    near = near[: len(rows), :left]
     live = [x[: len(rows), :left] for x in plane]
 
     to_new = _distance2(live, [x.gather(1, first) for x in live])
@@ -367,16 +387,17 @@ def _update_nearest(
 
 
 def _plane(p4: Tensor) -> tuple[Tensor, Tensor]:
-    """Rapidity and azimuth (...)."""
+    """Rapidity and azimuth of momenta (..., 4)."""
     return kinematics.rapidity(p4).clamp(-_MAX_RAPIDITY, _MAX_RAPIDITY), kinematics.phi(p4)
 
 
 def _weight(p4: Tensor, power: float) -> Tensor:
-    return kinematics.pt2(p4).clamp(min=_TINY) ** power
+    """``pT^2p`` of momenta (..., 4)."""
+    return kinematics.pt2(p4).clamp(min=_MIN_PT2) ** power
 
 
 def _distance2(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Squared distance in rapidity and azimuth; the same for both orders, to the bit."""
+    """Squared distance in rapidity and azimuth, bit-equal under exchange of `a` and `b`."""
     dphi = (a[1] - b[1]).abs_()
     dphi = torch.minimum(dphi, 2 * math.pi - dphi)
     return (a[0] - b[0]).square_().add_(dphi.square_())

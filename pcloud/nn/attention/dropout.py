@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost little on a CPU."""
+"""Dropout with fast random numbers on a CPU."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ __all__ = ["Dropout", "apply_mask_", "bernoulli_mask", "random_mask_"]
 
 
 def bernoulli_mask(shape: Sequence[int], p: float) -> Tensor:
-    """1 with probability ``1 - p``, else 0, as int8 on the CPU.
+    """Mask of type int8 on the CPU: 1 with probability ``1 - p``, else 0.
 
-    Eight decisions from one random integer: a number for each, as PyTorch draws them, costs more
-    than the matrix products of a transformer (15 ns against 2 ns a decision). One byte knows
-    probabilities in steps of 1/256, so one of the two steps beside `p` is drawn for the whole
-    tensor, such that their mean is `p`.
+    Each random integer gives eight entries. PyTorch draws a number for each entry, which takes
+    longer than the matrix products of a transformer (15 ns instead of 2 ns per entry). One byte
+    represents probabilities in steps of 1/256. Therefore one of the two multiples of 1/256 next to
+    `p` is drawn for the whole tensor, with `p` as the mean.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the mask.
+    p : float
+        Probability of 0.
     """
     size = torch.Size(shape)
     low = math.floor(256 * p)
@@ -30,30 +37,41 @@ def bernoulli_mask(shape: Sequence[int], p: float) -> Tensor:
 
 
 def random_mask_(x: Tensor, p: float) -> Tensor | None:
-    """Set entries of `x`, on the CPU, to zero with probability `p`; what is kept, as :func:`kept`.
+    """Set entries of `x`, on the CPU, to 0 with probability `p`, and return the mask.
 
-    The others do not grow: where a linear function follows, it is cheaper to scale its result.
+    The other entries are not scaled: if a linear function follows, it is cheaper to scale its
+    result.
+
+    Returns
+    -------
+    Tensor or None
+        Mask from :func:`bernoulli_mask`; None if `p` is 0.
     """
     if p == 0:
         return None
-    keep = bernoulli_mask(x.shape, p)
-    apply_mask_(x, keep)
-    return keep
+    mask = bernoulli_mask(x.shape, p)
+    apply_mask_(x, mask)
+    return mask
 
 
-def apply_mask_(x: Tensor, keep: Tensor | None) -> Tensor:
-    """`x` in place, with zeros where `keep` has them."""
-    # A product with the int8 itself would be ten times slower.
-    return x if keep is None else x.mul_(keep.to(x.dtype))
+def apply_mask_(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Multiply `x` in place by `mask`, if there is one."""
+    # The product with a tensor of type int8 would be ten times slower.
+    return x if mask is None else x.mul_(mask.to(x.dtype))
 
 
 class Dropout(nn.Module):
-    """Dropout while training.
+    """Dropout in training mode.
 
     Parameters
     ----------
     p : float
-        Probability of an entry to become zero; the others grow by ``1 / (1 - p)``.
+        Probability that an entry is set to 0; the others are multiplied by ``1 / (1 - p)``.
+
+    Raises
+    ------
+    ValueError
+        If `p` is not in [0, 1).
     """
 
     def __init__(self, p: float) -> None:
@@ -63,7 +81,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` with entries dropped."""
+        """Apply dropout to `x` of any shape."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu" or not kernel_allowed(x):
@@ -71,5 +89,5 @@ class Dropout(nn.Module):
         return x * bernoulli_mask(x.shape, self.p).to(x.dtype).div_(1 - self.p)
 
     def extra_repr(self) -> str:
-        """Shown with the module."""
+        """Options shown when the module is printed."""
         return f"p={self.p}"

@@ -1,8 +1,9 @@
-"""Our attention as an attention backend of the `lgatr` package.
+"""Attention backend for the `lgatr` package.
 
-`lgatr` finds it by the entry point ``pcloud`` of the group ``lgatr.primitives.attention_backends``
-and calls it with queries, keys and values of all particles of a batch, flat. Its own backends want
-a rectangle with a mask, or half precision on a GPU.
+`lgatr` finds it through the entry point ``pcloud`` of the group
+``lgatr.primitives.attention_backends`` and calls it with flat queries, keys and values of all
+particles of a batch. The backends of `lgatr` itself need padded tensors with a mask, or half
+precision on a GPU.
 """
 
 from __future__ import annotations
@@ -13,24 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from pcloud.errors import InputError
-from pcloud.nn.attention.attention import HeadSlots, attend, padding_bias
+from pcloud.nn.attention.attention import attend, padding_bias
+from pcloud.nn.attention.head_slots import HeadSlots
 from pcloud.nn.layout import RaggedLayout
 
 __all__ = ["attend_within", "attention", "check_backend", "keep_constants"]
 
-_NAME = "pcloud"
+_BACKEND = "pcloud"
 
 
-@torch.compiler.disable  # every attention would be a break, and compiling the rest takes minutes
+@torch.compiler.disable  # each attention is a graph break, and compiling the rest takes minutes
 def attend_within(
     net: nn.Module, x: Tensor, scalars: Tensor, layout: RaggedLayout, heads: int
 ) -> Any:
-    """Outputs of a network of `lgatr` whose tokens attend to those of their own jet.
+    """Outputs of a network of `lgatr` in which tokens attend to the tokens of the same jet.
 
     Parameters
     ----------
     net : Module
-        Network.
+        Network of `lgatr`.
     x : Tensor, shape (N, ...)
         Multivectors or vectors of all tokens.
     scalars : Tensor, shape (N, S)
@@ -41,27 +43,33 @@ def attend_within(
         Number of heads of the network.
     """
     slots = HeadSlots.of(layout, heads)
-    return net(x, scalars, backend=_NAME, slots=slots, bias=padding_bias(x, slots.layout))
+    return net(x, scalars, backend=_BACKEND, slots=slots, bias=padding_bias(x, slots.layout))
 
 
 def check_backend() -> None:
-    """Raise an error that says what to do if `lgatr` does not know of our attention."""
+    """Check that `lgatr` finds this backend.
+
+    Raises
+    ------
+    InputError
+        If it does not; the message says what to do.
+    """
     from lgatr.primitives.attention_backends import get_attention_backend
 
     try:
-        get_attention_backend(backend=_NAME)
+        get_attention_backend(backend=_BACKEND)
     except ValueError as error:
         raise InputError(
-            "lgatr does not find the attention of pcloud, which its installation announces: "
-            "install pcloud-hep again"
+            "lgatr does not find the attention backend of pcloud, an entry point of the installed "
+            "package: install pcloud-hep again"
         ) from error
 
 
 def keep_constants(net: nn.Module) -> None:
-    """Let a network of `lgatr` make its constants now, for all networks of this process.
+    """Create the cached constants of `lgatr` now, outside inference mode.
 
-    It makes them when they are first needed: if that is in inference mode, no network can be
-    trained any more.
+    `lgatr` creates them at first use and shares them among all networks of the process. If this
+    happens in inference mode, no network can be trained afterwards.
     """
     with torch.inference_mode(False):
         net.to(torch.get_default_dtype())
@@ -70,16 +78,16 @@ def keep_constants(net: nn.Module) -> None:
 def attention(
     query: Tensor, key: Tensor, value: Tensor, *, slots: HeadSlots, bias: list[Tensor]
 ) -> Tensor:
-    """Attention of each particle to those of its own jet.
+    """Attention of each particle to the particles of its jet, as `lgatr` calls it.
 
     Parameters
     ----------
     query, key, value : Tensor, shape (heads, N, d)
-        Of all particles of the batch.
+        Queries, keys and values of all particles of the batch.
     slots : HeadSlots
-        Where they stand.
+        Layout of the particles and heads.
     bias : list of Tensor
-        Of each block, see :func:`~pcloud.nn.attention.attention.attend`.
+        Bias of each block, see :func:`~pcloud.nn.attention.attention.attend`.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""Minkowski geometry of particle clouds: what Lorentz-equivariant networks have in common.
+"""Minkowski products and masses, shared by the Lorentz-equivariant networks.
 
-E^2 - p^2 of a particle of 500 GeV cancels to its last digit in float32: products of four-momenta
-are taken in float64 and only then rounded. Combinations of momenta stay in float64 for the same
-reason, whereas their coefficients, which are invariants, may be float32: an error in a coefficient
-is the same in every frame.
+In float32, E^2 - p^2 of a light particle of 500 GeV has no correct digit. Therefore products of
+four-momenta are computed in float64 and then rounded. Linear combinations of momenta are computed
+in float64 for the same reason. Their coefficients are invariants and can be float32: an error of a
+coefficient is the same in every frame.
 """
 
 from __future__ import annotations
@@ -36,67 +36,68 @@ __all__ = [
 ]
 
 BEAMS = ((2**0.5, 0.0, 0.0, 1.0), (2**0.5, 0.0, 0.0, -1.0))
-"""The two beam particles of LorentzNet, of mass 1 GeV: they tell the network the beam axis."""
+"""Two beam particles of LorentzNet, of mass 1 GeV, which define the beam axis."""
 
 MassTreatment = Callable[[Tensor, RaggedLayout], tuple[Tensor, Tensor]]
-"""``p4 (N, 4), layout -> p4 (N, 4), mass (N,)``, both in GeV and float64."""
+"""``(p4 (N, 4), layout) -> p4 (N, 4), mass (N,)``, both in GeV and float64."""
 
-_FLOOR = 5e-3  # GeV, about half the mass of the lightest quarks, the electron's times ten
-_MAX_NOISE = 2.0  # largest error of m^2 in units of eps E^2 where E and p are rounded once
-_RESOLVED = (2.0, 4.0)  # m^2 in units of the noise, between which a mass becomes resolved
+_MIN_MASS = 5e-3  # GeV, ten times the mass of the electron
+_ROUNDING_NOISE = 2.0  # largest error of m^2 in units of eps E^2 if E and p are rounded once
+_RESOLUTION_RANGE = (2.0, 4.0)  # m^2 in units of the noise, where a mass becomes resolved
 
 
 def psi(x: Tensor) -> Tensor:
-    """``sign(x) log(1 + |x|)``: brings products over many orders of magnitude to a few units."""
-    return x.detach().sign() * x.abs().log1p()  # the sign has no derivative to spend time on
+    """``sign(x) log(1 + |x|)``, which compresses products over many orders of magnitude."""
+    return x.detach().sign() * x.abs().log1p()  # detached: the derivative of the sign is 0
 
 
 def stored_mass(p4: Tensor, layout: RaggedLayout | None = None) -> tuple[Tensor, Tensor]:
-    """Momenta and masses as stored, rounding noise included: for official weights.
+    """Stored momenta and masses, including rounding errors, as official weights need them.
 
-    A mass is the square root of the magnitude of E^2 - p^2.
+    The mass is the square root of the absolute value of E^2 - p^2.
     """
     p4 = p4.double()
     return p4, kinematics.safe_sqrt(kinematics.mass2(p4).abs())
 
 
 def zero_mass(p4: Tensor, layout: RaggedLayout | None = None) -> tuple[Tensor, Tensor]:
-    """All particles massless, their energy the magnitude of their momentum.
+    """Massless particles with the stored three-momenta; the energies follow from these.
 
-    For massive particles this depends on the frame.
+    For massive particles, the result depends on the frame.
     """
     p4 = p4.double()
     return _on_shell(p4, torch.zeros_like(p4[:, 0])), torch.zeros_like(p4[:, 0])
 
 
 def regulated_mass(p4: Tensor, layout: RaggedLayout | None = None) -> tuple[Tensor, Tensor]:
-    """Masses in jets where the precision of `p4` resolves a mass, none in other jets.
+    """Masses for jets in which the precision of `p4` resolves a mass; other jets are massless.
 
     Rounding of energy and momentum changes m^2 by at most ``2 eps E^2``, where `eps` is the
-    precision of `p4`. This is the noise, unless a particle of the jet has ``m^2 < -2 eps E^2``:
-    no mass is imaginary, so the noise of this jet is larger, for instance because its momenta were
-    computed in float32, or boosted after they had been rounded.
+    precision of `p4`. This is the noise of m^2. If a particle has ``m^2 < -2 eps E^2``, the noise
+    of its jet is larger, because no mass is imaginary. This happens if the momenta were computed in
+    float32, or boosted after rounding.
 
-    A mass is resolved where m^2 is above the noise, gradually from 2 to 4 times the noise. A pion
-    in float32 is resolved up to an energy of 140 to 200 GeV. The particles of a jet without any
-    resolved mass are massless. In other jets all masses are those stored, with negative m^2 set
-    to 0. A decision for each particle by itself would break the Lorentz symmetry more: the same
-    particle would have its mass in one frame, and none in another where it has more energy.
+    A mass is resolved if m^2 is above the noise; the transition is smooth from 2 to 4 times the
+    noise. In float32 a pion is resolved up to an energy of 140 to 200 GeV. If no mass of a jet is
+    resolved, all its particles are massless. In other jets all masses are the stored ones, with
+    negative m^2 set to 0. A separate decision for each particle would break the Lorentz symmetry
+    more: the same particle would be massive in one frame and massless in a frame in which its
+    energy is larger.
 
-    Energies are computed from momenta and masses. A floor of 5 MeV is added to the mass in
+    Energies are computed from momenta and masses. A minimum of 5 MeV is added to the mass in
     quadrature, which bounds its derivative.
 
     Parameters
     ----------
     p4 : Tensor, shape (N, 4)
-        Four-momenta in GeV, in the precision in which they were stored.
+        Four-momenta in GeV, with the precision in which they were stored.
     layout : RaggedLayout, optional
         Jets of the batch; without it, all particles belong to one jet.
 
     Returns
     -------
     Tensor, shape (N, 4)
-        Four-momenta in GeV and float64, of particles with the regulated mass.
+        Four-momenta in GeV and float64, with the energies of the regulated masses.
     Tensor, shape (N,)
         Masses in GeV and float64, at least 5 MeV.
     """
@@ -106,13 +107,13 @@ def regulated_mass(p4: Tensor, layout: RaggedLayout | None = None) -> tuple[Tens
     p4 = p4.double()
     m2 = kinematics.mass2(p4)
     ratio = m2 / (rounding * p4[:, 0] ** 2 + torch.finfo(torch.float32).tiny)
-    noise = max_pool(-ratio.unsqueeze(-1), layout).clamp(min=_MAX_NOISE)
+    noise = max_pool(-ratio.unsqueeze(-1), layout).clamp(min=_ROUNDING_NOISE)
     ratio = ratio.clamp(min=0) / noise.squeeze(-1)[layout.batch]
-    low, high = _RESOLVED
+    low, high = _RESOLUTION_RANGE
     resolved = _smooth_step((ratio - low) / (high - low))
     massive = sum_pool(resolved.unsqueeze(-1), layout).clamp(max=1).squeeze(-1)[layout.batch]
     m2 = massive * m2.clamp(min=0)
-    return _on_shell(p4, m2), (m2 + _FLOOR**2).sqrt()
+    return _on_shell(p4, m2), (m2 + _MIN_MASS**2).sqrt()
 
 
 def _smooth_step(x: Tensor) -> Tensor:
@@ -122,18 +123,19 @@ def _smooth_step(x: Tensor) -> Tensor:
 
 
 def _on_shell(p4: Tensor, m2: Tensor) -> Tensor:
+    """Momenta `p4` with the energy of particles of squared mass `m2`."""
     momentum = p4[:, 1:]
     energy = kinematics.safe_sqrt((momentum**2).sum(-1) + m2)
     return torch.cat([energy.unsqueeze(-1), momentum], dim=-1)
 
 
 def mass_treatment(name: str | MassTreatment) -> MassTreatment:
-    """The treatment of that name, or `name` itself where it is a function already.
+    """Mass treatment of the given name; a function is returned as it is.
 
     Raises
     ------
     UnknownNameError
-        If there is none of that name.
+        If there is no treatment of this name.
     """
     if callable(name):
         return name
@@ -148,13 +150,24 @@ def mass_treatment(name: str | MassTreatment) -> MassTreatment:
 
 
 def pair_products(p4: Tensor, pairs: PairBlocks) -> Tensor:
-    """``|p_i - p_j|^2`` and ``<p_i, p_j>`` in GeV^2, shape (M, 2), of momenta ``p4 (S, 4)`` in slots.
+    """``(p_i - p_j)^2`` and ``<p_i, p_j>`` of all pairs in GeV^2, in the precision of `p4`.
 
-    In the precision of `p4`.
+    Parameters
+    ----------
+    p4 : Tensor, shape (S, 4)
+        Momenta of the slots in GeV.
+    pairs : PairBlocks
+        Pairs of the particles.
+
+    Returns
+    -------
+    Tensor, shape (M, 2)
     """
-    energy, momentum = p4[:, :1], p4[:, 1:]
+    energy = p4[:, :1]
+    momentum = p4[:, 1:]
     square = energy.square() - momentum.square().sum(-1, keepdim=True)
-    one, lowered = torch.ones_like(square), torch.cat([energy, -momentum], dim=-1)
+    one = torch.ones_like(square)
+    lowered = torch.cat([energy, -momentum], dim=-1)
     receiver = torch.cat([square, one, lowered], dim=-1)
     distance = torch.cat([one, square, -2 * p4], dim=-1)  # p_i^2 + p_j^2 - 2 <p_i, p_j>
     dot = F.pad(p4, (2, 0))
@@ -169,10 +182,11 @@ def sum_differences(
     Parameters
     ----------
     p4 : Tensor, shape (S, 4)
-        In GeV, in slots.
+        Momenta of the slots in GeV.
     weight : Tensor, shape (M,)
-        Zero for a pair that does not count.
+        Weights of the pairs, zero for empty slots.
     pairs : PairBlocks
+        Pairs of the particles.
     limit : float, optional
         Bound in GeV for each component of each term. It breaks the Lorentz symmetry.
     """
@@ -191,25 +205,34 @@ def sum_differences(
 @torch.compiler.disable
 @outside_transforms
 def with_references(layout: RaggedLayout, count: int) -> tuple[RaggedLayout, Tensor]:
-    """Layout in which `count` reference vectors stand before the particles of every jet.
+    """Layout with `count` reference vectors before the particles of every jet.
 
-    Without a synchronisation. An empty jet becomes one of `count` particles.
+    There is no synchronisation. An empty jet becomes a jet of `count` particles.
+
+    Parameters
+    ----------
+    layout : RaggedLayout
+        Layout of the N particles.
+    count : int
+        Number of reference vectors per jet.
 
     Returns
     -------
     RaggedLayout
-        Of the N + `count` B particles.
+        Layout of the N + `count` B particles and references.
     Tensor, shape (N + count B,)
-        Where each of them is found in the N particles followed by those of jet 0, of jet 1, ...:
+        Index of each of them in the concatenation of the particles and the references of all jets:
         ``torch.cat([p4, references.repeat(B, 1)])[order]``.
     """
-    n, total = layout.num_particles, layout.num_particles + count * layout.num_jets
+    n = layout.num_particles
+    total = n + count * layout.num_jets
     device = layout.batch.device
     if count == 0:
         return layout, torch.arange(n, device=device)
     slot = torch.arange(count, device=device)
     jet = torch.arange(layout.num_jets + 1, device=device)
-    ptr, counts = layout.ptr + count * jet, layout.counts + count
+    ptr = layout.ptr + count * jet
+    counts = layout.counts + count
     batch = torch.repeat_interleave(jet[:-1], counts, output_size=total)
 
     order = batch.new_empty(total)

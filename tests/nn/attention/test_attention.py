@@ -9,13 +9,14 @@ import torch
 
 from pcloud.nn import RaggedLayout
 from pcloud.nn.attention import attention as module
+from pcloud.nn.attention import head_slots
 from pcloud.nn.attention.attention import (
     ClassAttention,
-    HeadSlots,
     SelfAttention,
     attend,
     padding_bias,
 )
+from pcloud.nn.attention.head_slots import HeadSlots
 
 pytestmark = pytest.mark.rounding
 
@@ -67,8 +68,8 @@ def gradients(function, slots: HeadSlots):
 @pytest.fixture(params=["blocks", "plain"])
 def attention(request, monkeypatch):
     """The two ways in which it is computed; the first in many blocks."""
-    monkeypatch.setattr(module, "_WEIGHTS", 3000)
-    function = attend if request.param == "blocks" else module._plain
+    monkeypatch.setattr(head_slots, "_CPU_BLOCK_WEIGHTS", 3000)
+    function = attend if request.param == "blocks" else module._plain_attention
     return lambda qkv, slots, bias: function(qkv, slots, bias, 0.0)
 
 
@@ -164,5 +165,5 @@ def test_the_class_token_attends_to_itself_and_the_particles_of_its_jet():
 
 
 def test_heads_share_the_channels_evenly():
-    with pytest.raises(ValueError, match="10 channels cannot be shared by 4 heads"):
+    with pytest.raises(ValueError, match="10 channels cannot be divided among 4 heads"):
         SelfAttention(10, 4)

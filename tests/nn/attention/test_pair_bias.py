@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from pcloud import kinematics as kin
 from pcloud.nn import RaggedLayout
-from pcloud.nn.attention.pair_bias import PairBias, UnorderedPairs, interactions
+from pcloud.nn.attention.pair_bias import PairBias, interactions
+from pcloud.nn.attention.unordered_pairs import UnorderedPairs
 
 pytestmark = pytest.mark.rounding
 

@@ -10,8 +10,9 @@ from torch.autograd import forward_ad
 
 from pcloud.errors import InputError
 from pcloud.nn import EdgeBlock, RaggedLayout
-from pcloud.nn.attention.attention import HeadSlots, SelfAttention, padding_bias
+from pcloud.nn.attention.attention import SelfAttention, padding_bias
 from pcloud.nn.attention.feed_forward import FeedForward
+from pcloud.nn.attention.head_slots import HeadSlots
 from pcloud.nn.attention.pair_mlp import NormedMLP
 from pcloud.nn.numerics.derivatives import first_derivative, higher_derivatives, kernel_allowed
 from tests.models.contract import make_jets, make_model
