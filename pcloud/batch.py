@@ -16,6 +16,7 @@ from torch_geometric.data import Batch, Data, InMemoryDataset
 
 from pcloud.errors import InputError
 from pcloud.features import Feature, FeatureSet, feature_set
+from pcloud.html import html_table
 from pcloud.nn.layout import RaggedLayout
 from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
@@ -104,6 +105,24 @@ class JetDataset(InMemoryDataset):
             if getattr(self, name) is not None:
                 self._data[name] = getattr(self, name)
                 self.slices[name] = torch.arange(len(self.ptr))
+
+    def __repr__(self) -> str:
+        return "\n  ".join(["JetDataset", *(f"{name}: {value}" for name, value in self._summary())])
+
+    def _repr_html_(self) -> str:
+        return html_table([["JetDataset", ""], *map(list, self._summary())])
+
+    def _summary(self) -> list[tuple[str, str]]:
+        """Names and values that describe the data set."""
+        counts = self.ptr.diff()
+        spread = f"{counts.min()} to {counts.max()} particles, mean {counts.double().mean():.1f}"
+        rows = [("jets", f"{len(self):,}, {spread}")]
+        if self.y is not None:
+            numbers = torch.bincount(self.y.clamp(min=0)).tolist()
+            names = self.classes or [str(label) for label in range(len(numbers))]
+            parts = (f"{n:,} {name}" for name, n in zip(names, numbers, strict=False))
+            rows.append(("classes", ", ".join(parts)))
+        return [*rows, ("features", self.feature_set.describe())]
 
     def index_select(self, idx: Any) -> JetDataset:
         """A data set of some jets, by slice, indices or mask; its tensors are those of these jets."""
@@ -277,6 +296,14 @@ class JetLoader:
     def dataset(self) -> JetDataset:
         """The jets, under the name that PyTorch's loaders use."""
         return self.data
+
+    def __repr__(self) -> str:
+        order = f"shuffled with seed {self.seed}" if self.shuffle else "in the order of the data"
+        position = f"epoch {self.epoch}, batch {self._next}"
+        return (
+            f"JetLoader({len(self):,} batches of {self.batch_size} jets out of "
+            f"{len(self.data):,}, {order}; at {position})"
+        )
 
     def __len__(self) -> int:
         jets = len(self.data)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pcloud import kinematics
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.html import html_table
 from pcloud.nn.pooling import sum_by_index
 
 __all__ = [
@@ -29,7 +30,11 @@ __all__ = [
     "register_feature",
 ]
 
-_REFERENCES = ("auto", "stored", "particles")
+_REFERENCES = {
+    "auto": "relative to the stored momentum of the jet, or else to the sum of its particles",
+    "stored": "relative to the stored momentum of the jet",
+    "particles": "relative to the sum of the particles of the jet",
+}
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,7 @@ class Feature:
         return value if self.low is None and self.high is None else value.clamp(self.low, self.high)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FeatureSet:
     """Inputs of a network, in order, with their standardisation.
 
@@ -243,6 +248,21 @@ class FeatureSet:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def __repr__(self) -> str:
+        return f"FeatureSet({self.describe()})"
+
+    def _repr_html_(self) -> str:
+        header = ["feature", "shift", "scale", "low", "high"]
+        rows = [
+            [f.name, *("" if v is None else f"{v:g}" for v in (f.shift, f.scale, f.low, f.high))]
+            for f in self.features
+        ]
+        return html_table([header, *rows], caption=_REFERENCES[self.reference])
+
+    def describe(self) -> str:
+        """Names of the features, and the momentum to which they are relative, in one line."""
+        return f"{', '.join(self.names)}; {_REFERENCES[self.reference]}"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -175,3 +175,19 @@ def test_parts_made_by_pytorch_are_loaded():
         JetLoader([1, 2])
     with pytest.raises(InputError, match="only some of the data sets have y"):
         JetLoader(ConcatDataset([data, JetDataset(make_jets(COUNTS, label=False))]))
+
+
+def test_a_data_set_and_its_loader_say_what_they_are():
+    data = JetDataset(make_jets(COUNTS))
+    number = int((data.y == 0).sum())
+    assert "10, 1 to 40 particles, mean 11.3" in repr(data)
+    assert f"{number} qcd, {10 - number} top" in repr(data)
+    assert "log_pt_rel" in repr(data.feature_set)
+    assert "<td>relative" not in data._repr_html_()
+    assert "relative to the sum of the particles" in data.feature_set._repr_html_()
+    loader = JetLoader(data[:8], batch_size=4, shuffle=True, seed=3)
+    next(iter(loader))
+    assert repr(loader) == (
+        "JetLoader(2 batches of 4 jets out of 8, shuffled with seed 3; at epoch 0, batch 1)"
+    )
+    assert "classes" not in repr(JetDataset(make_jets([2], label=False)))
