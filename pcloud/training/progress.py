@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from typing import Any
 
@@ -23,11 +24,17 @@ __all__ = ["ProgressBar"]
 _INTERVAL = 0.5  # seconds between looks at the loss, each of which makes a GPU finish its work
 
 
+def can_move(console: Console) -> bool:
+    """Return True if a bar can move on a console: on a terminal, and in a notebook with ipywidgets."""
+    in_notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+    return console.is_terminal or in_notebook
+
+
 class ProgressBar(L.Callback):
     """Shows loss, validation AUC, rate and remaining time of the whole run.
 
-    On a terminal a bar moves over the steps of all epochs. Everywhere a line is printed at the
-    end of an epoch.
+    On a terminal, and in a notebook with ipywidgets, a bar moves over the steps of all epochs. A line
+    is printed at the end of each epoch in any case.
 
     Parameters
     ----------
@@ -63,7 +70,7 @@ class ProgressBar(L.Callback):
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not can_move(console),
             transient=True,
         )
         self._console = console
