@@ -16,7 +16,7 @@ _HOME = {
     "JetDataset": "batch",
     "JetLoader": "batch",
     "JetSchema": "io",
-    "Run": "training",
+    "Run": "run",
     "build_model": "models",
     "evaluate": "evaluation",
     "feature_set": "features",
@@ -62,7 +62,8 @@ if TYPE_CHECKING:
     from pcloud.io import JetSchema, iter_jets, read_jets, write_jets
     from pcloud.memory import keep_memory
     from pcloud.models import build_model, list_models, load_official, register_model
-    from pcloud.training import Run, train
+    from pcloud.run import Run
+    from pcloud.training import train
 
 
 def __getattr__(name: str) -> Any:

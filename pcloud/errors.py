@@ -52,3 +52,7 @@ class MissingExtraError(ImportError):
 
     def __init__(self, doing: str, packages: str, extra: str) -> None:
         super().__init__(f"{doing} needs {packages}: pip install 'pcloud-hep[{extra}]'")
+
+
+class UnreadableFileWarning(UserWarning):
+    """A file that cannot be read and is left out; the message says what to do about it."""

@@ -16,10 +16,10 @@ def test_taylor_coefficients_of_the_toys(tmp_path, run_script):
 def test_an_ensemble_says_how_far_it_can_be_trusted(tmp_path, run_script):
     quick = ["--members", "2", "--epochs", "1", "--max-jets", "400", "--explain-jets", "10"]
     printed = run_script("examples/trust.py", *quick)
-    for words in ("temperature*", "mistag rate", "soft pile-up", "surer half", "<t_("):
+    for words in ("temperature*", "mistag rate", "soft pile-up", "more certain half", "<t_("):
         assert words in printed
     page = (tmp_path / "runs/trust/report.html").read_text("utf-8")
-    assert "How sure the tagger is" in page
+    assert "Uncertainty of the scores" in page
 
 
 def test_attribution_robustness_and_shift_are_shown(run_script):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import awkward as ak
@@ -23,6 +21,7 @@ from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import Task, discrimination_tasks
 from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.io.jets import FlatJets
+from pcloud.run_files import Advance, ignore_progress
 
 __all__ = ["Effect", "Robustness", "compare_scores", "measure_robustness"]
 
@@ -127,11 +126,6 @@ class Robustness:
         both = {name: Measured.from_dict(fields[name]) for name in ("auc", "rejection")}
         return cls(**{**fields, **both, "effects": effects})
 
-    def write(self, path: Path) -> Path:
-        """Write as JSON."""
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-        return path
-
 
 def measure_robustness(
     predict: Predict,
@@ -144,7 +138,7 @@ def measure_robustness(
     background: str | int | None = None,
     others: Mapping[str, ak.Array] | None = None,
     seed: int = 0,
-    advance: Callable[[], Any] = lambda: None,
+    advance: Advance = ignore_progress,
 ) -> Robustness:
     """Change jets, score them again, and measure what it does to AUC and rejection.
 
@@ -168,7 +162,7 @@ def measure_robustness(
     seed : int
         Of the random changes.
     advance : callable
-        Called after every scoring, for a progress bar.
+        Progress callback, called after every scoring with the part of the whole work done.
 
     Returns
     -------
@@ -196,10 +190,11 @@ def measure_robustness(
         for strength in strengths:
             transform(FlatJets.from_awkward(jets[:1]), name, strength)
     flat = FlatJets.from_awkward(jets)
+    num_scorings = 1 + sum(map(len, wanted.values())) + len(others or {})
 
     def scores_of(changed: ak.Array) -> Scores:
         sample = Scores.from_arrays(np.asarray(changed.label), predict(changed), classes)
-        advance()
+        advance(1 / num_scorings)
         return sample
 
     before = scores_of(prepare(flat).to_awkward())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.shift_classifiers import Classifier, classifier_named
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
+from pcloud.run_files import read_json, write_json
 
 __all__ = ["Difference", "ShiftTest", "compare_jets", "differences", "jet_columns", "summary"]
 
@@ -93,7 +93,7 @@ class ShiftTest:
     def write(self, path: Path) -> Path:
         """Write as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_json(path, asdict(self))
         return path
 
     @classmethod
@@ -105,13 +105,15 @@ class ShiftTest:
         InputError
             If the file is not what `write` writes.
         """
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            found = [Difference.from_dict(fields) for fields in values["differences"]]
-            auc, jets = Measured.from_dict(values["auc"]), tuple(values["jets"])
-            return cls(values["classifier"], auc, values["p_value"], jets, found)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{path} holds no comparison of samples ({error})") from None
+        remedy = "remove it, or write it anew with pcloud compare"
+        return read_json(path, "comparison of samples", remedy, cls._from_dict)
+
+    @classmethod
+    def _from_dict(cls, values: dict[str, Any]) -> ShiftTest:
+        differences = [Difference.from_dict(fields) for fields in values["differences"]]
+        first, second = values["jets"]
+        auc = Measured.from_dict(values["auc"])
+        return cls(values["classifier"], auc, values["p_value"], (first, second), differences)
 
 
 def compare_jets(
@@ -134,9 +136,9 @@ def compare_jets(
     first, second : awkward.Array
         The samples, of independent jets. Labels are not looked at.
     classifier : str or callable
-        ``"boosting"`` (gradient-boosted trees) or ``"logistic"`` on observables of the jets; the
-        name of a model, trained on particles for some epochs; or
-        a :data:`~pcloud.evaluation.shift_classifiers.Classifier` of your own.
+        ``"boosting"`` (gradient-boosted trees) or ``"logistic"`` on observables of the jets, or a
+        :data:`~pcloud.evaluation.shift_classifiers.Classifier`, such as
+        :func:`~pcloud.studies.compare.network_classifier`.
     scores : callable, optional
         ``scores(jets) -> (B, C)`` of a tagger: the log-odds of its classes are observables too.
     permutations : int
