@@ -15,7 +15,6 @@ import torch
 
 import pcloud
 from pcloud.images import ImageSet, pixel_graph, read_images, turn_at_random
-from pcloud.studies.evaluate import evaluate_run
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument(
@@ -60,6 +59,6 @@ for model in options.models:
         test_fraction=0.3,
         progress=False,
     )
-    table, _ = evaluate_run(run, metrics={"num_bootstrap": 0})
+    table = run.evaluate(num_bootstrap=0)
     parameters = sum(p.numel() for p in run.model().parameters())
     print(f"{model:15} {parameters:9,} parameters, accuracy {table['accuracy']}")

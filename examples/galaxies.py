@@ -18,7 +18,6 @@ from pcloud.evaluation.figures import save_figure
 from pcloud.images import read_images
 from pcloud.interpret.cnn_figures import filter_figure, misclassified_figure
 from pcloud.report import write_report
-from pcloud.studies.evaluate import evaluate_run
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("file", nargs="?", type=Path, help=".npz, .h5, or a folder of pictures")
@@ -67,7 +66,7 @@ run = pcloud.train(
     progress=False,
 )
 for split in ("train", "test"):
-    table, _ = evaluate_run(run, split=split, metrics={"num_bootstrap": 0})
+    table = run.evaluate(split=split, num_bootstrap=0)
     print(f"accuracy of the {split} images: {table['accuracy']}")
 print(write_report(run.path))
 

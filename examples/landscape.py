@@ -17,7 +17,6 @@ from pcloud.datasets import dataset_info
 from pcloud.errors import InputError
 from pcloud.io import count_jets
 from pcloud.report import write_report
-from pcloud.studies.evaluate import evaluate_run
 
 
 def arguments() -> argparse.Namespace:
@@ -71,7 +70,7 @@ def main() -> None:
         epochs=options.epochs,
         max_jets=options.max_jets,
     )
-    table, _ = evaluate_run(run)
+    table = run.evaluate()
     print(table)
     print(f"report: {write_report(run.path)}")
 

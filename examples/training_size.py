@@ -16,7 +16,6 @@ from typing import Any
 import pcloud
 from pcloud.evaluation.figures.style import figure_style, line_styles, new_figure, save_figure
 from pcloud.evaluation.measured import Measured
-from pcloud.studies.uncertainty import measure_uncertainty
 
 SAMPLES = ("test jets", "pT x 1.5", "smeared 30 %", "soft pile-up")
 
@@ -55,7 +54,7 @@ def main() -> None:
     todo = [(n, s) for s in options.seeds for n in options.jets if name(n, s) not in results]
     for jets, seed in todo[: options.max_runs]:
         run = train(options, jets, seed)
-        samples = measure_uncertainty(run, "laplace", jets=options.test_jets).samples
+        samples = run.uncertainty("laplace", jets=options.test_jets).samples
         results[name(jets, seed)] = {s: samples[s]["epistemic"].to_dict() for s in SAMPLES}
         file.write_text(json.dumps(results, indent=2) + "\n")
     draw(options, results)

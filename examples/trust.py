@@ -12,11 +12,6 @@ import numpy as np
 
 import pcloud
 from pcloud.evaluation import read_scores
-from pcloud.report import write_report
-from pcloud.studies.calibrate import calibrate_run
-from pcloud.studies.evaluate import evaluate_run
-from pcloud.studies.taylor import explain_run
-from pcloud.studies.uncertainty import measure_uncertainty
 
 
 def arguments() -> argparse.Namespace:
@@ -54,28 +49,29 @@ def main() -> None:
         seed=1,
         keep_checkpoints=True,
     )
-    print(evaluate_run(run)[0], "\n")
+    print(run.evaluate(), "\n")
 
     # Calibration maps, thresholds and conformal sets, from the validation jets.
-    calibration = calibrate_run(run)
+    calibration = run.calibrate()
     test = read_scores(run.path / "scores.parquet")
     show(calibration.comparison(test))
     show(calibration.thresholds(test))
     show(calibration.coverage(test))
 
     # Uncertainty from the spread of the members; it is larger for out-of-distribution jets.
-    uncertainty = measure_uncertainty(run)
-    show(uncertainty.rows())
-    least = uncertainty.jets.total < np.median(uncertainty.jets.total)
-    right = uncertainty.jets.mean.argmax(axis=1) == uncertainty.labels
-    print(f"accuracy {right.mean():.3f}, of the less uncertain half {right[least].mean():.3f}\n")
+    uncertainty = run.uncertainty()
+    print(uncertainty, "\n")
+    certain = uncertainty.jets.total < np.median(uncertainty.jets.total)
+    correct = uncertainty.jets.mean.argmax(axis=1) == uncertainty.labels
+    accuracies = f"accuracy {correct.mean():.3f}, of the less uncertain half"
+    print(f"{accuracies} {correct[certain].mean():.3f}\n")
 
     # Taylor coefficients: features and pairs of features that determine the score.
     member = run.members[0]
-    found = explain_run(member, jets=options.explain_jets, pair_jets=2)
-    for name, t in list(found["classes"]["top"]["parts"]["all"].items())[:8]:
+    taylor = member.explain("taylor", jets=options.explain_jets, pair_jets=2)
+    for name, t in list(taylor.classes["top"].parts["all"].items())[:8]:
         print(f"<t_({name})> = {t}")
-    print(f"\nreports: {write_report(run.path)} and {write_report(member.path)}")
+    print(f"\nreports: {run.report()} and {member.report()}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ _HOME = {
     "JetDataset": "batch",
     "JetLoader": "batch",
     "JetSchema": "io",
-    "Run": "training",
+    "Run": "run",
     "build_model": "models",
     "evaluate": "evaluation",
     "feature_set": "features",
@@ -88,7 +88,8 @@ if _TYPE_CHECKING:
     from pcloud.io import JetSchema, iter_jets, read_jets, write_jets
     from pcloud.memory import keep_memory
     from pcloud.models import build_model, list_models, load_official, register_model
-    from pcloud.training import Run, train
+    from pcloud.run import Run
+    from pcloud.training import train
 
 
 def __getattr__(name: str) -> object:

@@ -56,3 +56,7 @@ class MissingExtraError(ImportError):
 
 class OldNameWarning(DeprecationWarning):
     """Something is used under a name that it had in an earlier version."""
+
+
+class UnreadableFileWarning(UserWarning):
+    """A file that cannot be read and is left out; the message says what to do about it."""

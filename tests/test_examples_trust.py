@@ -19,7 +19,7 @@ def test_an_ensemble_says_how_far_it_can_be_trusted(tmp_path, run_script):
     for words in ("temperature*", "mistag rate", "soft pile-up", "less uncertain half", "<t_("):
         assert words in printed
     page = (tmp_path / "runs/trust/report.html").read_text("utf-8")
-    assert "How sure the tagger is" in page
+    assert "Uncertainty of the scores" in page
 
 
 def test_attribution_robustness_and_shift_are_shown(run_script):

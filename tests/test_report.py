@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pcloud.errors import InputError
+from pcloud.errors import InputError, UnreadableFileWarning
 from pcloud.evaluation import evaluate_scores_file, write_metrics
 from pcloud.report import sections, write_report
+from pcloud.report.contents import MAIN_FILES, RunContents
 from pcloud.report.figures import FigureFolder
-from pcloud.report.run_folder import FILES, RunFolder, read_history
+from pcloud.training.history import History
 
 CONFIG = "# Which network.\nmodel: particlenet_lite\ndata: simulated\nseed: 3\nlr: 0.005\n"
 HISTORY = "epoch,train_loss,val_loss,val_auc,lr\n0,0.5,0.45,0.95,0.01\n1,0.3,0.31,0.97,0.01\n"
@@ -53,6 +54,16 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(template, tmp_path / "run"))
+
+
+SHOWN = {
+    "config.yaml": "trained on simulated",
+    "metrics.json": "counting error",  # without the file computed from the scores
+    "metrics.csv": "lowest validation loss",
+    "scores.parquet": "correctly classified jets",
+    "environment.json": "2.8.0",
+}
+"""Words on the page that come from each file."""
 
 
 class Page(HTMLParser):
@@ -112,7 +123,7 @@ def full(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def text_of(section: Callable, run: Path, figures: Path) -> str:
     """Text of one section of the page of a run."""
-    return Page(section(RunFolder.read(run), FigureFolder(figures)).body).text
+    return Page(section(RunContents.read(run), FigureFolder(figures)).body).text
 
 
 def test_page_gives_every_number_with_its_error(full: Path):
@@ -170,7 +181,7 @@ def test_a_second_report_is_the_same(full: Path):
 @pytest.mark.parametrize(
     ("file", "section", "sentence"),
     [
-        ("config.yaml", sections.reproduction, "was not found: no command to make this run again."),
+        ("config.yaml", sections.reproduction, "was not found: no command to reproduce this run."),
         ("environment.json", sections.reproduction, "was not found: no versions and machine."),
         ("metrics.csv", sections.training, "was not found: no training curves."),
         ("scores.parquet", sections.discrimination, "was not found: no curves."),
@@ -192,9 +203,9 @@ def test_numbers_are_computed_from_the_scores_where_they_were_not_kept(run: Path
     assert text_of(sections.results, run, tmp_path) == "scores.parquet was not found: no numbers."
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", MAIN_FILES)
 def test_each_file_alone_makes_a_page(run: Path, file: str):
-    for other in FILES:
+    for other in MAIN_FILES:
         if other != file:
             (run / other).unlink()
     Page(write_report(run).read_text("utf-8"))
@@ -204,7 +215,8 @@ def test_unlabelled_scores_leave_the_rest_of_the_page(run: Path):
     scores = pq.read_table(run / "scores.parquet")
     pq.write_table(scores.drop_columns("label"), run / "scores.parquet")
     (run / "metrics.json").unlink()
-    page = Page(write_report(run).read_text("utf-8"))
+    with pytest.warns(UnreadableFileWarning, match="has no column label"):
+        page = Page(write_report(run).read_text("utf-8"))
     assert "has no column label" in page.text
     assert "lowest validation loss" in page.text
 
@@ -255,20 +267,27 @@ def test_names_and_values_cannot_become_markup(run: Path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.yaml", b"a: [", "config.yaml is not YAML"),
-        ("config.yaml", b"\xff\xfe", "config.yaml is not a text file"),
-        ("metrics.json", b"{}", "metrics.json is not a table of metrics"),
+        ("config.yaml", b"a: [", "config.yaml holds no configuration (not YAML"),
+        ("config.yaml", b"\xff\xfe", "config.yaml holds no configuration ('utf-8' codec"),
+        ("metrics.json", b"{}", "metrics.json holds no table of metrics (no 'metrics')"),
         ("metrics.csv", b"step,loss\n1,2\n", "no column epoch, only step, loss"),
         ("metrics.csv", b"epoch,train_loss\n0,0.5\n1,0.\xc3\xa4\n", "line 3: not a row of numbers"),
         ("metrics.csv", b"epoch,train_loss\n,0.5\n", "line 2: not a row of numbers"),
-        ("environment.json", b"[1]", "environment.json is not a JSON object"),
-        ("environment.json", b"{", "environment.json is not a JSON object"),
+        ("environment.json", b"[1]", "environment.json holds no description of the environment"),
+        ("scores.parquet", b"PAR1", "scores.parquet is not a Parquet file"),
+        ("environment.json", b"{", "environment.json holds no description of the environment"),
     ],
 )
-def test_files_that_cannot_be_read_are_named(run: Path, file: str, content: bytes, message: str):
+def test_files_that_cannot_be_read_are_warned_of_and_leave_the_rest_of_the_page(
+    run: Path, file: str, content: bytes, message: str
+):
     (run / file).write_bytes(content)
-    with pytest.raises(InputError, match=re.escape(message)):
-        write_report(run)
+    with pytest.warns(UnreadableFileWarning, match=re.escape(message)) as caught:
+        page = Page(write_report(run).read_text("utf-8"))
+    assert len(caught) == 1
+    assert str(run / file) in str(caught[0].message)
+    for other, words in SHOWN.items():
+        assert (words in page.text) == (other != file or file == "metrics.json")
 
 
 def test_folders_without_a_run_are_refused(tmp_path: Path):
@@ -279,8 +298,8 @@ def test_folders_without_a_run_are_refused(tmp_path: Path):
 
 
 def test_history_takes_the_last_row_of_an_epoch_and_skips_empty_cells(tmp_path: Path):
-    path = tmp_path / "metrics.csv"
-    path.write_text("epoch,train_loss,val_loss\n0,0.9,0.8\n1,0.7,\n1,0.6,0.5\n2,0.4,\n")
-    history = read_history(path)
-    np.testing.assert_array_equal(history["train_loss"], ([0, 1, 2], [0.9, 0.6, 0.4]))
-    np.testing.assert_array_equal(history["val_loss"], ([0, 1], [0.8, 0.5]))
+    text = "epoch,train_loss,val_loss\n0,0.9,0.8\n1,0.7,\n1,0.6,0.5\n2,0.4,\n"
+    (tmp_path / "metrics.csv").write_text(text)
+    curves = History.read(tmp_path).curves()
+    np.testing.assert_array_equal(curves["train_loss"], ([0, 1, 2], [0.9, 0.6, 0.4]))
+    np.testing.assert_array_equal(curves["val_loss"], ([0, 1], [0.8, 0.5]))

@@ -23,18 +23,18 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def execute(options: Options) -> None:
-    """Fit on validation jets, and print what that does to scored test jets."""
-    from pcloud.training.run import Run
+    """Fit on validation jets, and print the calibration of scored test jets."""
+    from pcloud.run import Run
 
     run = Run(options["run"])
     from pcloud.evaluation import read_scores
-    from pcloud.studies.calibrate import calibrate_run
+    from pcloud.run_files import CALIBRATION_FILE, SCORES_FILE
 
     network = {name: options[name] for name in ("checkpoint", "batch_size")}
-    stored = calibrate_run(run, options["method"], **network)
+    stored = run.calibrate(options["method"], **network)
     say(f"fitted on {stored.jets:,} validation jets: {stored.map.describe()}")
-    if (run.path / "scores.parquet").exists():
-        sample = read_scores(run.path / "scores.parquet")
+    if (run.path / SCORES_FILE).exists():
+        sample = read_scores(run.path / SCORES_FILE)
         for rows in (
             stored.comparison(sample),
             stored.thresholds(sample),
@@ -44,7 +44,7 @@ def execute(options: Options) -> None:
         say(f"measured on {len(sample.labels):,} test jets")
     else:
         say(f"pcloud evaluate {run.path} scores the test jets, on which to measure it")
-    say(f"written to {run.path / 'calibration.json'}")
+    say(f"written to {run.path / CALIBRATION_FILE}")
 
 
 COMMAND = Command("calibrate", "Make scores probabilities.", add_options, execute)

@@ -13,7 +13,7 @@ from pcloud.cli.output import console, print_rows, progress_bar, say
 from pcloud.errors import InputError
 
 if TYPE_CHECKING:
-    from pcloud.training.run import Run
+    from pcloud.run import Run
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -82,35 +82,34 @@ def _add_robustness(parser: ArgumentParser) -> None:
 
 def execute(options: Options) -> None:
     """Print the table of metrics and write it to the folder of the run."""
-    from pcloud.training.run import Run
+    from pcloud.run import Run
 
     run = Run(options["run"])
     if options["robustness"] and options["data"]:
         raise InputError("--robustness is about the run's own test jets: leave --data out")
-    from pcloud.studies.evaluate import evaluate_run
+    from pcloud.studies.evaluate import evaluation_folder
 
     how = reading(options)
     if options["data_root"] is not None:
         how["data_root"] = options["data_root"]
     data = options["data"]
-    table, folder = evaluate_run(
-        run,
-        data[0] if data and len(data) == 1 else data,
-        split=options["split"],
-        name=options["name"],
+    if data and len(data) == 1:
+        data = data[0]
+    place = {"split": options["split"], "name": options["name"]}
+    table = run.evaluate(
+        data,
+        **place,
         checkpoint=options["checkpoint"],
         batch_size=options["batch_size"],
-        metrics={
-            "efficiencies": options["efficiencies"],
-            "signal": options["signal"],
-            "background": options["background"],
-            "num_bootstrap": options["bootstrap"],
-            "seed": options["seed"],
-        },
+        efficiencies=options["efficiencies"],
+        signal=options["signal"],
+        background=options["background"],
+        num_bootstrap=options["bootstrap"],
+        seed=options["seed"],
         **how,
     )
     console().print(table)
-    say(f"written to {folder}")
+    say(f"written to {evaluation_folder(run, data, **place)}")
     if not run.finished:
         say("the training of this run is not finished")
     if options["robustness"]:
@@ -119,18 +118,18 @@ def execute(options: Options) -> None:
 
 def _evaluate_robustness(run: Run, options: Options) -> None:
     from pcloud.evaluation import read_scores
-    from pcloud.studies.robustness import number_of_scorings, robustness_run
+    from pcloud.run_files import ROBUSTNESS_FILE, SCORES_FILE
 
     names = ("signal", "background", "checkpoint", "batch_size", "simulations", "seed")
     chosen = {name: options[name] for name in names}
     if options["split"] == "test" and options["name"] is None:  # just scored
-        chosen["scores"] = read_scores(run.path / "scores.parquet").values
+        chosen["scores"] = read_scores(run.path / SCORES_FILE).values
     chosen["workers"] = os.cpu_count() or 1
-    with progress_bar("changes", number_of_scorings(options["simulations"])) as advance:
-        stored = robustness_run(run, jets=options["robustness_jets"], advance=advance, **chosen)
-    print_rows(stored.robustness.rows())
+    with progress_bar("modifications", 1) as advance:
+        stored = run.robustness(jets=options["robustness_jets"], advance=advance, **chosen)
+    print_rows(stored.rows())
     print_rows(stored.sculpting_rows())
-    say(f"written to {run.path / 'robustness.json'}")
+    say(f"written to {run.path / ROBUSTNESS_FILE}")
 
 
 COMMAND = Command("evaluate", "Measure a trained tagger.", add_options, execute)

@@ -1,4 +1,4 @@
-"""``pcloud explain``: what the decisions of a run rest on."""
+"""``pcloud explain``: attribution and Taylor coefficients of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pcloud.cli.options import add_checkpoint, add_quiet, add_run
 from pcloud.cli.output import print_rows, progress_bar, say
 
 if TYPE_CHECKING:
-    from pcloud.training.run import Run
+    from pcloud.run import Run
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def execute(options: Options) -> None:
     """Explain by each of the methods."""
-    from pcloud.training.run import Run
+    from pcloud.run import Run
 
     run = Run(options["run"])
     attribution = [method for method in options["method"] if method != "taylor"]
@@ -58,47 +58,36 @@ def execute(options: Options) -> None:
 
 
 def _explain_attribution(run: Run, methods: list[str], options: Options) -> None:
-    from pcloud.studies.attribution import attribute_run, explained_classes, feature_rows
+    from pcloud.studies.attribution import attribute_run
 
     what = ", ".join(methods).replace("_", " ")
     with progress_bar(what, 1, quiet=options["quiet"]) as advance:
-        found = attribute_run(
-            run,
-            methods,
-            signal=options["signal"],
-            jets=options["jets"],
-            checkpoint=options["checkpoint"],
-            advance=advance,
-        )
-    classes = explained_classes(found)
-    for values in classes:
-        say(f"log-odds of {values['signal']}:")
-        if rows := feature_rows(values):
+        stored = attribute_run(run, methods, **_shared(options), advance=advance)
+    for found in stored.classes:
+        say(f"log-odds of {found.signal}:")
+        if rows := found.rows():
             print_rows(rows)
-        if path := values["methods"].get("integrated_gradients"):
+        if path := found.integrated_gradients:
             say(
                 f"integrated gradients leave {path['gap']:.2g} of a change of the log-odds of "
                 f"{path['change']:.2f} unexplained"
             )
-    say(f"{classes[0]['jets']:,} test jets; written to {run.path / 'attribution.json'}")
+    say(f"{stored.classes[0].jets:,} test jets; written to {run.path / stored.file}")
 
 
 def _explain_taylor(run: Run, options: Options) -> None:
-    from pcloud.studies.taylor import explain_run
+    from pcloud.studies.taylor import taylor_run
 
     with progress_bar("Taylor coefficients", 1, quiet=options["quiet"]) as advance:
-        found = explain_run(
-            run,
-            signal=options["signal"],
-            jets=options["jets"],
-            pair_jets=options["pair_jets"],
-            checkpoint=options["checkpoint"],
-            advance=advance,
-        )
-    for name, values in found["classes"].items():
-        rows = [["Taylor coefficient", f"mean |t|, {name}"]]
-        print_rows(rows + [[key, str(t)] for key, t in list(values["parts"]["all"].items())[:15]])
-    say(f"{found['jets']:,} test jets; written to {run.path / 'taylor.json'}")
+        shared, pair_jets = _shared(options), options["pair_jets"]
+        stored = taylor_run(run, **shared, pair_jets=pair_jets, advance=advance)
+    for name in stored.classes:
+        print_rows(stored.class_rows(name))
+    say(f"{stored.jets:,} test jets; written to {run.path / stored.file}")
+
+
+def _shared(options: Options) -> Options:
+    return {name: options[name] for name in ("signal", "jets", "checkpoint")}
 
 
 COMMAND = Command("explain", "Rank what a tagger looks at.", add_options, execute)

@@ -38,16 +38,11 @@ def add_options(parser: ArgumentParser) -> None:
 
 def execute(options: Options) -> None:
     """Write the scores of all jets, a chunk at a time."""
-    from pcloud.training.run import Run
+    from pcloud.run import Run
 
     run = Run(options["run"])
-    from pcloud.studies.evaluate import count_file, predict_file
-
-    how = reading(options)
-    total = count_file(run, options["file"], how.get("schema"))
-    with progress_bar("jets", total, quiet=options["quiet"]) as advance:
-        number = predict_file(
-            run,
+    with progress_bar("jets", 1, quiet=options["quiet"]) as advance:
+        found = run.predict_file(
             options["file"],
             options["out"],
             overwrite=options["overwrite"],
@@ -56,10 +51,10 @@ def execute(options: Options) -> None:
             chunk_size=options["chunk_size"],
             calibrated=options["calibrated"],
             advance=advance,
-            **how,
+            **reading(options),
         )
-    dropped = f", {total - number:,} dropped" if number < total else ""
-    say(f"scores of {number:,} jets{dropped}: {options['out']}")
+    dropped = f", {found.dropped:,} dropped" if found.dropped else ""
+    say(f"scores of {found.jets:,} jets{dropped}: {options['out']}")
 
 
 COMMAND = Command("predict", "Score the jets of a file.", add_options, execute)

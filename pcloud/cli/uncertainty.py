@@ -1,4 +1,4 @@
-"""``pcloud uncertainty``: how sure a run is of each of its test jets."""
+"""``pcloud uncertainty``: uncertainties of the scores of the test jets of a run."""
 
 from __future__ import annotations
 
@@ -32,14 +32,13 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def execute(options: Options) -> None:
-    """Measure, write a row for each test jet, and print the summary."""
-    from pcloud.training.run import Run
+    """Write the uncertainties of each test jet, and print their means."""
+    from pcloud.run import Run
+    from pcloud.run_files import UNCERTAINTY_TABLE
 
     run = Run(options.pop("run"))
-    from pcloud.studies.uncertainty import measure_uncertainty
-
     with progress_bar("uncertainty", 1, quiet=options.pop("quiet")) as advance:
-        stored = measure_uncertainty(run, **options, advance=advance)
+        stored = run.uncertainty(**options, advance=advance)
     print_rows(stored.rows())
     facts = ", ".join(
         f"{name.replace('_', ' ')} {value:.3g}"
@@ -48,9 +47,8 @@ def execute(options: Options) -> None:
         for name, value in stored.facts.items()
     )
     say(f"{facts}; entropies in nats")
-    say(
-        f"written to {run.path / 'uncertainty.parquet'}, a row for each of {len(stored.labels):,} test jets"
-    )
+    table = run.path / UNCERTAINTY_TABLE
+    say(f"written to {table}, a row for each of {len(stored.labels):,} test jets")
 
 
 COMMAND = Command("uncertainty", "Say how sure a tagger is.", add_options, execute)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,16 +23,15 @@ from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.table import describe
 from pcloud.evaluation.working_points import WorkingPoint, working_points_of_scores
+from pcloud.run_files import CALIBRATION_FILE, StoredResult
 
-__all__ = ["CALIBRATION_FILE", "StoredCalibration", "read_calibration"]
-
-CALIBRATION_FILE = "calibration.json"
+__all__ = ["StoredCalibration", "read_calibration"]
 
 _ALPHAS = (0.1, 0.05, 0.01)
 
 
 @dataclass(frozen=True)
-class StoredCalibration:
+class StoredCalibration(StoredResult):
     """Calibration maps, working points and conformal sets fitted on the validation jets of a run.
 
     Parameters
@@ -55,6 +53,11 @@ class StoredCalibration:
     checksum : int
         Checksum of its weights.
     """
+
+    file = CALIBRATION_FILE
+    what = "calibration"
+    command = "pcloud calibrate"
+    indent = 2
 
     method: str
     maps: dict[str, CalibrationMap]
@@ -88,17 +91,30 @@ class StoredCalibration:
         """The map to use."""
         return self.maps[self.method]
 
-    def write(self, folder: Path) -> Path:
-        """Write ``calibration.json``."""
-        values = {
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
             **{name: value for name, value in vars(self).items() if name not in _OBJECTS},
             "maps": {name: fitted.to_dict() for name, fitted in self.maps.items()},
             "points": {name: [p.to_dict() for p in points] for name, points in self.points.items()},
-            "sets": [asdict(found) for found in self.sets],
+            "sets": [asdict(sets) for sets in self.sets],
         }
-        path = folder / CALIBRATION_FILE
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        return path
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StoredCalibration:
+        """Inverse of `to_dict`."""
+        objects = {
+            "maps": {k: calibration_from_dict(v) for k, v in values["maps"].items()},
+            "points": {k: [_point(p) for p in v] for k, v in values["points"].items()},
+            "sets": [ConformalSets(s["alpha"], tuple(s["cuts"])) for s in values["sets"]],
+        }
+        return cls(**{**values, **objects})
+
+    def rows(self) -> list[list[str]]:
+        """Rows with each map and its parameters."""
+        used = [f"{name}*" if name == self.method else name for name in self.maps]
+        maps = zip(used, self.maps.values(), strict=True)
+        return [["map", "parameters"], *([name, fitted.describe()] for name, fitted in maps)]
 
     def comparison(self, sample: Scores, **options: Any) -> list[list[str]]:
         """Rows with the calibration of test jets without a map and with each map."""
@@ -168,16 +184,7 @@ def read_calibration(folder: str | Path) -> StoredCalibration:
     path = Path(folder) / CALIBRATION_FILE
     if not path.exists():
         raise InputError(f"{folder} has no {CALIBRATION_FILE}: pcloud calibrate {folder} makes it")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["maps"] = {k: calibration_from_dict(v) for k, v in values["maps"].items()}
-        values["points"] = {k: [_point(p) for p in v] for k, v in values["points"].items()}
-        values["sets"] = [ConformalSets(s["alpha"], tuple(s["cuts"])) for s in values["sets"]]
-        return StoredCalibration(**values)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} is not a calibration ({error}): write it anew with pcloud calibrate"
-        ) from None
+    return StoredCalibration.read(folder)
 
 
 def _point(values: dict[str, Any]) -> WorkingPoint:

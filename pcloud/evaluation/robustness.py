@@ -27,6 +27,7 @@ from pcloud.evaluation.tasks import (
 from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.html import html_table
 from pcloud.io.jets import FlatJets
+from pcloud.run_files import Advance, ignore_progress
 from pcloud.typing import Floats
 
 __all__ = ["Effect", "Robustness", "compare_scores", "measure_robustness"]
@@ -161,7 +162,7 @@ def measure_robustness(
     background: str | int | None = None,
     others: Mapping[str, ak.Array] | None = None,
     seed: int = 0,
-    advance: Callable[[], Any] = lambda: None,
+    advance: Advance = ignore_progress,
 ) -> Robustness:
     """Modify jets, score them again, and measure the change of AUC and rejection.
 
@@ -185,7 +186,7 @@ def measure_robustness(
     seed : int
         Seed of the random transformations.
     advance : callable
-        Function that is called after every scoring, for a progress bar.
+        Progress callback, called after every scoring with the part of the whole work done.
 
     Returns
     -------
@@ -214,10 +215,11 @@ def measure_robustness(
         for strength in strengths:
             transform(FlatJets.from_awkward(jets[:1]), name, strength)
     flat = FlatJets.from_awkward(jets)
+    num_scorings = 1 + sum(map(len, requested.values())) + len(others or {})
 
     def scores_of(changed: ak.Array) -> Scores:
         sample = Scores.from_arrays(np.asarray(changed.label), predict(changed), classes)
-        advance()
+        advance(1 / num_scorings)
         return sample
 
     before = scores_of(prepare(flat).to_awkward())

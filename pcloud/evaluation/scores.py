@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.run_files import SCORES_FILE, atomic_path, file_errors
 
 PREFIX = "score_"
 
@@ -108,6 +109,46 @@ class Scores:
         return np.where(self.values > 0.5, target, 1 - target)
 
 
+class ScoresWriter:
+    """Parquet file of scores, written a part at a time, that appears when it is complete.
+
+    Columns ``score_<class>``, and ``label`` where the jets have labels.
+
+    Parameters
+    ----------
+    path : path
+        File to write.
+    classes : sequence of str
+        Names of the classes.
+    """
+
+    def __init__(self, path: str | Path, classes: Sequence[str]) -> None:
+        self.classes = list(classes)
+        self._file = atomic_path(path)
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> ScoresWriter:
+        self._path = self._file.__enter__()
+        return self
+
+    def write(self, scores: NDArray[np.floating], labels: NDArray[np.integer] | None) -> None:
+        """Add rows: ``scores (B, C)`` and ``labels (B,)``, or None for unlabelled jets."""
+        columns: dict[str, Any] = {} if labels is None else {"label": labels}
+        columns |= {PREFIX + name: scores[:, i] for i, name in enumerate(self.classes)}
+        metadata = {b"classes": json.dumps(self.classes)}
+        table = pa.table(columns).replace_schema_metadata(metadata)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table)
+
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if self._writer is None and kind is None:
+            self.write(np.empty((0, len(self.classes))), None)
+        if self._writer is not None:
+            self._writer.close()
+        self._file.__exit__(kind, *error)
+
+
 def read_scores(path: str | Path) -> Scores:
     """Read the Parquet file of scores of a run or of ``pcloud predict``.
 
@@ -129,8 +170,8 @@ def read_scores(path: str | Path) -> Scores:
             "not a file of scores"
         )
     stored = (table.schema.metadata or {}).get(b"classes")
-    if stored is not None and json.loads(stored) != names:
-        raise InputError(f"{path}: columns {names} are not its classes {json.loads(stored)}")
+    if stored is not None and (classes := _class_names(path, stored)) != names:
+        raise InputError(f"{path}: columns {names} are not its classes {classes}")
     if "label" not in table.column_names:
         raise InputError(f"{path} has no column label: scores of unlabelled jets have no metrics")
     if table["label"].null_count:
@@ -142,11 +183,16 @@ def read_scores(path: str | Path) -> Scores:
         raise InputError(f"{path}: {error}") from None
 
 
+def _class_names(path: Path, stored: bytes) -> list[str]:
+    with file_errors(path, "names of classes", "write it anew with pcloud evaluate"):
+        return json.loads(stored)
+
+
 def _read_table(path: Path) -> pa.Table:
     if not path.exists():
         raise FileNotFoundError(f"no file {path}")
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give its scores.parquet")
+        raise IsADirectoryError(f"{path} is a folder: give its {SCORES_FILE}")
     try:
         return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:

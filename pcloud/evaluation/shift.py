@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pcloud.evaluation.shift_classifiers import Classifier, classifier_named
 from pcloud.html import html_table
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
+from pcloud.run_files import read_json, write_json
 from pcloud.typing import Floats
 
 __all__ = ["Difference", "ShiftTest", "compare_jets", "differences", "jet_columns", "summary"]
@@ -112,7 +112,7 @@ class ShiftTest:
     def write(self, path: Path) -> Path:
         """Write as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_json(path, asdict(self))
         return path
 
     @classmethod
@@ -124,13 +124,15 @@ class ShiftTest:
         InputError
             If the file was not written by `write`.
         """
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            found = [Difference.from_dict(fields) for fields in values["differences"]]
-            auc, jets = Measured.from_dict(values["auc"]), tuple(values["jets"])
-            return cls(values["classifier"], auc, values["p_value"], jets, found)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{path} holds no comparison of samples ({error})") from None
+        remedy = "remove it, or write it anew with pcloud compare"
+        return read_json(path, "comparison of samples", remedy, cls._from_dict)
+
+    @classmethod
+    def _from_dict(cls, values: dict[str, Any]) -> ShiftTest:
+        differences = [Difference.from_dict(fields) for fields in values["differences"]]
+        first, second = values["jets"]
+        auc = Measured.from_dict(values["auc"])
+        return cls(values["classifier"], auc, values["p_value"], (first, second), differences)
 
 
 def compare_jets(
@@ -153,9 +155,9 @@ def compare_jets(
     first, second : awkward.Array
         The samples, of independent jets. Labels are not used.
     classifier : str or callable
-        ``"boosting"`` (gradient-boosted trees) or ``"logistic"`` on observables of the jets; the
-        name of a model, which is trained on particles for a few epochs; or a function as
-        described in :data:`~pcloud.evaluation.shift_classifiers.Classifier`.
+        ``"boosting"`` (gradient-boosted trees) or ``"logistic"`` on observables of the jets, or a
+        :data:`~pcloud.evaluation.shift_classifiers.Classifier`, such as
+        :func:`~pcloud.studies.compare.network_classifier`.
     scores : callable, optional
         Function ``scores(jets) -> (B, C)`` of a tagger. The log-odds of its classes are used as
         further observables.

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
 from pcloud.errors import UnknownNameError
 from pcloud.typing import Booleans
 
-__all__ = ["CLASSIFIERS", "Classifier", "classifier_named", "network"]
+__all__ = ["CLASSIFIERS", "Classifier", "classifier_named"]
 
 Classifier = Callable[[Any, Booleans, Booleans, int], NDArray[np.floating]]
 
@@ -45,61 +44,19 @@ def logistic(samples: Any, is_second: Booleans, in_test: Booleans, seed: int) ->
 
 
 CLASSIFIERS: dict[str, Classifier] = {"boosting": boosting, "logistic": logistic}
-"""Classifiers on observables by name; any other name is that of a model."""
-
-
-def network(
-    name: str, *, epochs: int = 5, batch_size: int = 128, lr: float = 3e-3, features: str = "kin"
-) -> Classifier:
-    """Return a classifier that trains a registered model on the particles from random weights."""
-
-    def classify(samples: Any, is_second: Booleans, in_test: Booleans, seed: int) -> NDArray[Any]:
-        import torch
-        from torch.nn import functional as F
-
-        from pcloud.batch import JetDataset, JetLoader
-        from pcloud.models import build_model
-
-        jets = ak.with_field(samples.jets(), is_second.astype(np.int64), "label")
-        data = JetDataset(jets, features)
-        parts = [data[torch.from_numpy(np.flatnonzero(part))] for part in (~in_test, in_test)]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = build_model(name, in_features=data.x.shape[1])
-            optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-            for batch in _epochs(JetLoader(parts[0], batch_size, shuffle=True, seed=seed), epochs):
-                loss = F.cross_entropy(model(batch.x, batch.p4, batch.batch), batch.y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-        model.eval()
-        with torch.no_grad():
-            found = [model(b.x, b.p4, b.batch) for b in JetLoader(parts[1], 512)]
-        logits = torch.cat(found).double()
-        return (logits[:, 1] - logits[:, 0]).numpy()
-
-    return classify
-
-
-def _epochs(loader: Any, number: int) -> Any:
-    for _ in range(number):
-        yield from loader
+"""Classifiers on observables, by name."""
 
 
 def classifier_named(classifier: str | Classifier) -> Classifier:
-    """Look up a classifier by its name or by the name of a model.
+    """Classifier on observables by its name; a callable is returned as it is.
 
     Raises
     ------
     UnknownNameError
-        If there is neither a classifier nor a model of this name.
+        If there is none of this name.
     """
     if callable(classifier):
         return classifier
-    if classifier in CLASSIFIERS:
-        return CLASSIFIERS[classifier]
-    from pcloud.models import list_models
-
-    if classifier not in list_models() and ":" not in classifier:
-        raise UnknownNameError("classifier", classifier, [*CLASSIFIERS, *list_models()])
-    return network(classifier)
+    if classifier not in CLASSIFIERS:
+        raise UnknownNameError("classifier", classifier, CLASSIFIERS)
+    return CLASSIFIERS[classifier]

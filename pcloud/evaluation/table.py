@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from pcloud.errors import InputError, UnknownNameError
+from pcloud.errors import UnknownNameError
 from pcloud.evaluation.measured import Measured, round_together
 from pcloud.html import html_paragraph, html_table
+from pcloud.run_files import METRICS_FILE, StoredResult
+from pcloud.tables import aligned
 
 
 @dataclass(frozen=True)
-class EvaluationTable(Mapping[str, Measured]):
+class EvaluationTable(Mapping[str, Measured], StoredResult):
     """Mapping of names to values with errors, which prints as a table.
 
     Names such as ``"accuracy"``, ``"auc"`` and ``"rejection@0.3"`` refer to the whole sample.
@@ -39,6 +40,11 @@ class EvaluationTable(Mapping[str, Measured]):
         Sentences printed below the table.
     """
 
+    file = METRICS_FILE
+    what = "table of metrics"
+    command = "pcloud evaluate"
+    indent = 2
+
     entries: dict[str, Measured]
     classes: Sequence[str] = ()
     counts: Sequence[int] = ()
@@ -56,6 +62,10 @@ class EvaluationTable(Mapping[str, Measured]):
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def rows(self) -> list[list[str]]:
+        """Rows of the whole sample, as :meth:`overall`."""
+        return self.overall()
 
     def overall(self) -> list[list[str]]:
         """Rows of the whole sample: quantity, value with error, bootstrap error, method."""
@@ -84,7 +94,7 @@ class EvaluationTable(Mapping[str, Measured]):
         return "\n\n".join([*blocks, *self.notes])
 
     def __str__(self) -> str:
-        blocks = [_aligned(rows) for rows in (self.overall(), self.by_class()) if rows]
+        blocks = [aligned(rows) for rows in (self.overall(), self.by_class()) if rows]
         return "\n\n".join([*blocks, "\n".join(self.notes)]).rstrip()
 
     def __repr__(self) -> str:
@@ -126,9 +136,7 @@ class EvaluationTable(Mapping[str, Measured]):
 
 def write_metrics(run: str | Path, table: EvaluationTable) -> Path:
     """Write ``metrics.json`` into a run folder."""
-    path = Path(run) / "metrics.json"
-    path.write_text(json.dumps(table.to_dict(), indent=2) + "\n", encoding="utf-8")
-    return path
+    return table.write(run)
 
 
 def read_metrics(run: str | Path) -> EvaluationTable:
@@ -136,16 +144,12 @@ def read_metrics(run: str | Path) -> EvaluationTable:
 
     Raises
     ------
+    FileNotFoundError
+        If there is none.
     InputError
         If the file is not what `write_metrics` writes.
     """
-    path = Path(run) / "metrics.json"
-    try:
-        return EvaluationTable.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} is not a table of metrics ({error}): write it anew with pcloud evaluate"
-        ) from None
+    return EvaluationTable.read(run)
 
 
 def describe(name: str) -> str:
@@ -187,12 +191,6 @@ def _markdown(rows: list[list[str]]) -> str:
     header, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     rule = ["---"] + ["---:"] * (len(header) - 1)
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *body])
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)
 
 
 def _rich(rows: list[list[str]]) -> Table:

@@ -1,12 +1,11 @@
 """What a network looks at."""
 
 from pcloud.interpret.taylor import TaylorCoefficients, mean_in_plane, taylor_coefficients
-from pcloud.interpret.taylor_cloud import cloud_taylor, taylor_course
+from pcloud.interpret.taylor_cloud import cloud_taylor
 
 __all__ = [
     "TaylorCoefficients",
     "cloud_taylor",
     "mean_in_plane",
     "taylor_coefficients",
-    "taylor_course",
 ]

@@ -27,6 +27,7 @@ from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import frozen
 from pcloud.nn.pooling import sum_pool
 from pcloud.particle_types import with_particle_types
+from pcloud.run_files import Advance, ignore_progress
 
 __all__ = ["METHODS", "Attribution", "attribute"]
 
@@ -109,7 +110,7 @@ def attribute(
     hold_graph: bool = True,
     batch_size: int = 128,
     seed: int = 0,
-    advance: Callable[[float], Any] = lambda jets: None,
+    advance: Advance = ignore_progress,
 ) -> Attribution:
     """Attribute the log-odds of a class to the particles of each jet.
 
@@ -155,7 +156,7 @@ def attribute(
     seed : int
         Of the noise.
     advance : callable
-        Called after every batch with how many jets it was worth.
+        Progress callback, called with the part of the whole work done.
 
     Returns
     -------
@@ -196,15 +197,19 @@ def attribute(
     for name in _STORED_ANGLES:
         flat.particle.pop(name, None)
     model.eval()
+
+    def count(num_jets: float) -> None:
+        advance(num_jets / max(len(flat), 1))
+
     try:
         if method == "occlusion":
-            return _occlude(model, flat, feature_set(features), target, batch_size, advance)
+            return _occlude(model, flat, feature_set(features), target, batch_size, count)
         with frozen(model):
             cloud = _Cloud(model, flat, feature_set(features), target)
             space = cloud.space(respect_to)
             options = {"steps": steps, "samples": samples, "noise": noise, "seed": seed}
             return _differentiate(
-                cloud, method, space, baseline, hold_graph, batch_size, options, advance
+                cloud, method, space, baseline, hold_graph, batch_size, options, count
             )
     finally:
         model.train(was_training)
@@ -429,6 +434,7 @@ def _occlude(
                 batch_size,
                 lambda jets: advance(jets * share),
             )
+        advance(np.sum(~some) * share)
         before = np.repeat(whole[first:last], part.counts)
         values[jets.offsets[first] : jets.offsets[last]] = before - rest
     return Attribution("occlusion", values[:, None], ("particle",), jets.offsets, whole)

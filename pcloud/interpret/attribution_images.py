@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from pcloud.interpret.attribution import METHODS
 from pcloud.interpret.attribution_captum import captum_method
 from pcloud.interpret.response import CompletenessMixin, log_odds
 from pcloud.nn.numerics.derivatives import frozen
+from pcloud.run_files import Advance, ignore_progress
 
 __all__ = ["ImageAttribution", "attribute_images"]
 
@@ -67,7 +67,7 @@ def attribute_images(
     noise: float = 0.1,
     batch_size: int = 128,
     seed: int = 0,
-    advance: Callable[[float], Any] = lambda images: None,
+    advance: Advance = ignore_progress,
 ) -> ImageAttribution:
     """Attribute the log-odds of a class to the pixels of each image.
 
@@ -94,7 +94,7 @@ def attribute_images(
     batch_size : int
         Images that pass the network at a time, noisy and scaled ones counted.
     advance : callable
-        Called after every batch with how many images it was worth.
+        Progress callback, called with the part of the whole work done.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def attribute_images(
                 with torch.no_grad():
                     responses.append(respond(part, index))
                     baselines.append(respond(start.unsqueeze(0), index).expand(len(part)))
-                advance(len(part))
+                advance(len(part) / len(images))
     finally:
         model.train(was_training)
     path = _numpy(baselines) if method == "integrated_gradients" else None
@@ -156,7 +156,7 @@ def _occlude(
     behind: Tensor,
     window: int,
     batch_size: int,
-    advance: Callable[[float], Any],
+    advance: Advance,
 ) -> ImageAttribution:
     values, responses = [], []
     for part in images.split(batch_size):
@@ -169,7 +169,7 @@ def _occlude(
             change = whole - log_odds(model(covered), target)
             pixels = covered[0, :, rows, columns].numel()
             found[:, :, rows, columns] = (change / pixels).view(-1, 1, 1, 1)
-            advance(len(part) / len(squares))
+            advance(len(part) / len(squares) / len(images))
         values.append(found)
         responses.append(whole)
     return ImageAttribution("occlusion", _numpy(values), _numpy(responses))

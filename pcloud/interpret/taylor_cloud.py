@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,17 +14,14 @@ from torch_geometric.data import Batch
 from pcloud import kinematics
 from pcloud.batch import JetDataset, collate, network_arguments
 from pcloud.errors import InputError
-from pcloud.evaluation.measured import Measured
 from pcloud.interpret.response import check_momenta
 from pcloud.interpret.taylor import TaylorCoefficients, halved
 from pcloud.nn.graph.coordinates import follow_particles
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import frozen, higher_derivatives
+from pcloud.run_files import Advance, ignore_progress
 
-if TYPE_CHECKING:
-    from pcloud.training import Run
-
-__all__ = ["CloudTaylor", "cloud_taylor", "taylor_course"]
+__all__ = ["CloudTaylor", "cloud_taylor"]
 
 MOMENTA = ("log_pt", "eta", "phi")
 """What is varied in networks that see four-momenta alone."""
@@ -63,7 +59,7 @@ def cloud_taylor(
     pair_jets: int = 0,
     variables: str = "features",
     batch_size: int = 32,
-    advance: Callable[[int], Any] = lambda jets: None,
+    advance: Advance = ignore_progress,
 ) -> CloudTaylor:
     """Expand the probability of a class around each jet, in the features of its particles.
 
@@ -99,7 +95,7 @@ def cloud_taylor(
     batch_size : int
         Jets at a time.
     advance : callable
-        Called with the number of jets of every batch.
+        Progress callback, called with the part of the whole work done.
 
     Returns
     -------
@@ -131,44 +127,19 @@ def cloud_taylor(
     chosen = torch.arange(min(jets or len(data), len(data)))
     unit = _unit(data, chosen, variables)
     parts = _Parts()
+    pairs = chosen[:pair_jets] if order == 2 else chosen[:0]
+    num_jets = max(len(chosen) + len(pairs), 1)
     with higher_derivatives(), frozen(model):
         for index in chosen.split(batch_size):
             batch = collate(data, index)
             expansion = _Expansion(model, batch, target, variables, unit)
             parts.add(expansion, order)
-            advance(len(index))
-        for index in _by_length(data, chosen[:pair_jets] if order == 2 else chosen[:0]):
+            advance(len(index) / num_jets)
+        for index in _by_length(data, pairs):
             batch = collate(data, index)
             parts.add_pairs(_Expansion(model, batch, target, variables, unit), index)
-            advance(len(index))
+            advance(len(index) / num_jets)
     return CloudTaylor(parts.coefficients(names), parts.gradients(), unit.numpy(), chosen.numpy())
-
-
-def taylor_course(
-    run: Run, data: JetDataset, *, target: int = 1, order: int = 1, jets: int = 500, **options: Any
-) -> dict[int, dict[str, Measured]]:
-    """Mean absolute coefficients after each epoch that the run kept a checkpoint of.
-
-    Parameters
-    ----------
-    run : Run
-        Trained with ``keep_checkpoints=True``.
-    data : JetDataset
-        The jets.
-    target, order, jets, **options
-        As for :func:`cloud_taylor`.
-
-    Returns
-    -------
-    dict of int to dict of str to Measured
-        By epoch; empty if no checkpoints were kept.
-    """
-    course = {}
-    for epoch in run.kept_epochs:
-        model = run.model(f"epoch_{epoch}")
-        found = cloud_taylor(model, data, target=target, order=order, jets=jets, **options)
-        course[epoch] = found.coefficients.mean_absolute()
-    return course
 
 
 class _Expansion:

@@ -9,8 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pcloud.errors import InputError
+from pcloud.run_files import atomic_path
 
-__all__ = ["SUFFIXES", "Paths", "expand_paths", "input_errors", "new_file", "sniff"]
+__all__ = [
+    "SUFFIXES",
+    "Paths",
+    "check_new_file",
+    "expand_paths",
+    "input_errors",
+    "new_file",
+    "sniff",
+]
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -134,9 +143,8 @@ def input_errors(path: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def new_file(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A name to write to, moved to `path` on success and removed on failure.
+def check_new_file(path: Path, overwrite: bool) -> None:
+    """Check that a file can be written, before long work.
 
     Raises
     ------
@@ -151,11 +159,16 @@ def new_file(path: Path, overwrite: bool) -> Iterator[Path]:
         raise IsADirectoryError(f"{path}: is a folder, not a file to write")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path}: exists already; overwrite=True (--overwrite) replaces it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {path.absolute().parent} does not exist")
+
+
+@contextmanager
+def new_file(path: Path, overwrite: bool) -> Iterator[Path]:
+    """Temporary path to write to, moved to `path` on success and removed on failure.
+
+    Raises as :func:`check_new_file`.
+    """
+    check_new_file(path, overwrite)
+    with atomic_path(path, f"{os.getpid()}.part") as part:
         yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,13 +1,14 @@
-"""A run folder as one page: figures, numbers with errors, and how to make it again."""
+"""A run folder as one page: figures, numbers with errors, and the commands that reproduce it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.report.page import render
-from pcloud.report.run_folder import RunFolder
-from pcloud.report.sections import SECTIONS
+from pcloud.report.sections import all_sections
+from pcloud.run_files import FIGURE_FOLDER, REPORT_FILE, write_text
 
 __all__ = ["write_report"]
 
@@ -15,8 +16,9 @@ __all__ = ["write_report"]
 def write_report(run: str | Path) -> Path:
     """Write ``report.html`` and ``figures/`` of a run from the files in its folder.
 
-    The page holds everything: it needs no other file and no network. What a run does not
-    have, such as labelled scores or validation curves, the page says in a sentence.
+    The page holds everything: it needs no other file and no network. Where something is absent,
+    such as labelled scores or validation curves, the page says so. A file that cannot be read is
+    warned of, and only its section is absent.
 
     Parameters
     ----------
@@ -34,10 +36,11 @@ def write_report(run: str | Path) -> Path:
     FileNotFoundError
         If there is no such folder.
     InputError
-        If the folder holds none of these files, or one that cannot be read.
+        If the folder holds none of these files.
     """
-    folder = RunFolder.read(Path(run))
-    figures = FigureFolder(folder.path / "figures")
-    page = folder.path / "report.html"
-    page.write_text(render(folder, [make(folder, figures) for make in SECTIONS]), "utf-8")
+    contents = RunContents.read(Path(run))
+    figures = FigureFolder(contents.path / FIGURE_FOLDER)
+    page = contents.path / REPORT_FILE
+    sections = [section(contents, figures) for section in all_sections()]
+    write_text(page, render(contents, sections))
     return page

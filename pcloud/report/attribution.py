@@ -1,8 +1,6 @@
-"""The parts of a report about which particles a decision rests on, and about other samples."""
+"""Sections of the report on attribution, and on the comparison of samples."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from pcloud.evaluation.figures.shift import distances_figure
 from pcloud.evaluation.shift import ShiftTest, summary
@@ -14,25 +12,21 @@ from pcloud.interpret.attribution_figures import (
     jets_figure,
 )
 from pcloud.report.blocks import Section, details, paragraph, table
+from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
-from pcloud.report.run_folder import RunFolder
-from pcloud.studies.attribution import (
-    ATTRIBUTION_FILE,
-    explained_classes,
-    read_attribution,
-)
+from pcloud.run_files import SHIFT_FOLDER
+from pcloud.studies.attribution import ClassAttribution, StoredAttribution
 
 __all__ = ["attribution", "shift"]
 
-_BEST_FIRST = ("integrated_gradients", "occlusion", "smoothgrad", "saliency")
 
-
-def attribution(run: RunFolder, figures: FigureFolder) -> Section:
-    """Draw attributions on jets, by feature and on average, and what is inside the network."""
-    title = "What a decision rests on"
-    if not (run.path / ATTRIBUTION_FILE).exists():
+def attribution(run: RunContents, figures: FigureFolder) -> Section:
+    """Draw attributions to single jets, features and mean images, and to edges and attention."""
+    title = "Attribution"
+    stored = run.result(StoredAttribution)
+    if stored is None:
         return Section(title, "")
-    classes = explained_classes(read_attribution(run.path))
+    classes = stored.classes
     prefixes = [
         f"attribution_{i}" if len(classes) > 1 else "attribution" for i in range(len(classes))
     ]
@@ -42,95 +36,96 @@ def attribution(run: RunFolder, figures: FigureFolder) -> Section:
     return Section(title, "".join(parts))
 
 
-def _of_class(found: dict[str, Any], prefix: str, figures: FigureFolder) -> str:
-    """Draw what the log-odds of one class come from; the names of figures begin with `prefix`."""
-    method = next(name for name in _BEST_FIRST if name in found["methods"])
-    if "heatmaps" in found:
-        return _pixels(found, method, prefix, figures)
+def _of_class(found: ClassAttribution, prefix: str, figures: FigureFolder) -> str:
+    """Draw the attribution of the log-odds of one class; names of figures begin with `prefix`."""
+    method = found.method
+    if found.heatmaps is not None:
+        return _pixels(found, prefix, figures)
+    images = found.images or {}
     drawn = ""
-    if found["drawn"]:  # some test jet has the class
+    if found.drawn:  # some test jet has the class
         drawn += figures.add(
             f"{prefix}_jets",
             jets_figure(
-                [{**jet, "values": jet["values"][method]} for jet in found["drawn"]],
-                label=f"{method.replace('_', ' ')}: log-odds of {found['signal']}",
+                [{**jet, "values": jet["values"][method]} for jet in found.drawn],
+                label=f"{method.replace('_', ' ')}: log-odds of {found.signal}",
             ),
-            f"The most misclassified jets and typical ones. Area: share of pT; colour: what a particle "
-            f"adds to the log-odds of {found['signal']} (red for it, blue against).",
+            f"The most misclassified jets and typical ones. Area: share of pT; colour: "
+            f"contribution of a particle to the log-odds of {found.signal} (red positive, blue "
+            "negative).",
         )
     drawn += figures.add(
         f"{prefix}_mean_pt",
-        images_figure(found["images"]["pt"], label="mean share of pT in a pixel"),
+        images_figure(images["pt"], label="mean share of pT in a pixel"),
         "The average jet of each class.",
     )
-    if method in found["images"]:
+    if method in images:
         drawn += figures.add(
             f"{prefix}_mean",
-            images_figure(
-                found["images"][method], label=f"mean {method.replace('_', ' ')} in a pixel"
-            ),
-            f"Where in the jet the log-odds of {found['signal']} come from, on average.",
+            images_figure(images[method], label=f"mean {method.replace('_', ' ')} in a pixel"),
+            f"Mean attribution of the log-odds of {found.signal}, by the place in the jet.",
         )
     drawn += _more(found, prefix, figures)
     return paragraph(_words(found)) + f'<div class="figures">{drawn}</div>'
 
 
-def _pixels(found: dict[str, Any], method: str, prefix: str, figures: FigureFolder) -> str:
-    """Heatmaps of a network on images."""
-    label = f"{method.replace('_', ' ')}: log-odds of {found['signal']}"
+def _pixels(found: ClassAttribution, prefix: str, figures: FigureFolder) -> str:
+    """Draw heatmaps of a network on images."""
+    method = found.method
+    label = f"{method.replace('_', ' ')}: log-odds of {found.signal}"
     drawn = ""
-    if found["heatmaps"]:
+    if found.heatmaps:
         drawn += figures.add(
             f"{prefix}_images",
-            heatmaps_figure(found["heatmaps"], method, label=label),
+            heatmaps_figure(found.heatmaps, method, label=label),
             "The most misclassified images and typical ones with the probability of their class, and "
-            f"what their pixels add to the log-odds of {found['signal']} (red for it, blue against).",
+            f"the contributions of their pixels to the log-odds of {found.signal} (red positive, "
+            "blue negative).",
         )
     drawn += figures.add(
         f"{prefix}_mean",
-        heatmaps_figure(found["mean_heatmaps"], method, label=label),
+        heatmaps_figure(found.mean_heatmaps or [], method, label=label),
         "The same on average over the images of each class.",
     )
     return paragraph(_words(found)) + f'<div class="figures">{drawn}</div>'
 
 
-def _more(found: dict[str, Any], prefix: str, figures: FigureFolder) -> str:
+def _more(found: ClassAttribution, prefix: str, figures: FigureFolder) -> str:
     drawn = ""
-    shares = {m: v["shares"] for m, v in found["methods"].items() if len(v["shares"]) > 1}
-    if shares:
+    if found.shares:
         drawn += figures.add(
             f"{prefix}_features",
-            features_figure(shares),
-            "Part of the mean absolute attribution that each input has.",
+            features_figure(found.shares),
+            "Share of each input in the mean absolute attribution.",
         )
-    if found.get("edges"):
-        method = next(name for name in _BEST_FIRST if name in found["methods"])
+    if found.edges:
+        method = found.method
         jets = [
             {**jet, "values": jet["values"][method], "edges": edges}
-            for jet, edges in zip(found["drawn"], found["edges"], strict=True)
+            for jet, edges in zip(found.drawn, found.edges, strict=True)
         ]
         drawn += figures.add(
             f"{prefix}_edges",
             jets_figure(jets, label=method.replace("_", " ")),
             "The most important messages between neighbours in the first block: gradient times "
-            "message, red for the class and blue against it.",
+            "message, red for and blue against the class.",
         )
-    if "attention" in found:
+    if found.attention is not None:
         drawn += figures.add(
             f"{prefix}_attention",
-            attention_figure({k: (v[0], v[1]) for k, v in found["attention"].items()}),
-            "Attention between two particles against what they are to each other, over that of a "
-            "layer that does not look (dashed). Bins hold equal numbers of pairs.",
+            attention_figure({k: (v[0], v[1]) for k, v in found.attention.items()}),
+            "Attention between two particles against the features of the pair, relative to uniform "
+            "attention (dashed). Bins hold equal numbers of pairs.",
         )
     return drawn
 
 
-def _words(found: dict[str, Any]) -> str:
-    what = "pixels" if "heatmaps" in found else "particles"
-    words = f"The log-odds of {found['signal']}, attributed to the {what} of {found['jets']:,} test jets."
-    path = found["methods"].get("integrated_gradients")
+def _words(found: ClassAttribution) -> str:
+    what = "pixels" if found.heatmaps is not None else "particles"
+    words = f"The log-odds of {found.signal}, attributed to the {what} of {found.jets:,} test jets."
+    path = found.integrated_gradients
     start = "the mean particle"
-    if "heatmaps" in found:
+    if found.heatmaps is not None:
         start = "a black image"
     elif path and "px" in path["shares"]:
         start = "particles without momentum"
@@ -144,19 +139,18 @@ def _words(found: dict[str, Any]) -> str:
     return words
 
 
-def shift(run: RunFolder, figures: FigureFolder) -> Section:
-    """Give the comparisons of samples that ``pcloud compare --run`` left."""
-    title = "Do samples differ"
-    files = sorted(run.path.glob("shift/*.json"))
+def shift(run: RunContents, figures: FigureFolder) -> Section:
+    """Give the comparisons of samples of ``pcloud compare --run``."""
+    title = "Comparison of samples"
+    files = run.files(f"{SHIFT_FOLDER}/*.json", ShiftTest.read)
     body = ""
-    for i, file in enumerate(files):
-        found = ShiftTest.read(file)
+    for i, (file, found) in enumerate(files.items()):
         number = f"{found.jets[0]:,} and {found.jets[1]:,} jets"
         drawn = figures.add(
             f"shift_{i}",
             distances_figure(found.differences),
             "Kolmogorov-Smirnov distance of each observable, the most different on top; coloured "
-            "where it is significant after correction for the number of looks.",
+            "where it is significant after correction for the number of observables.",
         )
         body += paragraph(f"{file.stem}: {number}. {summary(found)}")
         body += f'<div class="figures">{drawn}</div>'

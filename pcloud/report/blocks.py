@@ -1,4 +1,4 @@
-"""What sections are made of: paragraphs, tables, details."""
+"""Blocks of the sections: paragraphs, tables, details."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def absent(reason: str, consequence: str) -> str:
-    """Say what is missing, and what is therefore not shown."""
+    """Paragraph that says what is missing, and what is therefore not shown."""
     return paragraph(f"{reason}: {consequence}.", "absent")
 
 
@@ -46,7 +46,7 @@ def details(summary: str, body: str) -> str:
 
 
 def table(rows: list[list[str]], header: bool = True) -> str:
-    """Table of plain text; the first column, and the first row if so said, are headers."""
+    """Table of plain text; the first column and, with `header`, the first row are headers."""
     head = ""
     if header:
         head = "".join(f'<th scope="col">{subscripts(cell)}</th>' for cell in rows[0])

@@ -43,7 +43,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     name : str
         Prefix of the identifiers, which must be unique in a page.
     label : str
-        What a screen reader says.
+        Text for screen readers.
     """
     buffer = io.StringIO()
     with figure_style():

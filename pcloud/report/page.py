@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from pcloud.report.blocks import Section
-from pcloud.report.run_folder import RunFolder
+from pcloud.report.contents import RunContents
 from pcloud.report.sections import test_jets
 
 _PAGE = """<!doctype html>
@@ -36,7 +36,7 @@ _PAGE = """<!doctype html>
 """
 
 
-def render(run: RunFolder, sections: Sequence[Section]) -> str:
+def render(run: RunContents, sections: Sequence[Section]) -> str:
     """Page of a run; sections without a body are left out."""
     heading = _heading(run)
     shown = [
@@ -56,12 +56,12 @@ def render(run: RunFolder, sections: Sequence[Section]) -> str:
     )
 
 
-def _heading(run: RunFolder) -> str:
+def _heading(run: RunContents) -> str:
     model = run.config.get("model")
     return str(model) if isinstance(model, str) else run.path.resolve().name
 
 
-def _facts(run: RunFolder) -> list[str]:
+def _facts(run: RunContents) -> list[str]:
     facts = []
     if "data" in run.config:
         facts.append(f"trained on {_listed(run.config['data'])}")

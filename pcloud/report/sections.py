@@ -1,4 +1,4 @@
-"""The parts of a report, in their order. A further part is a function more in `SECTIONS`."""
+"""Sections of the report, in their order. A further section is another function in `SECTIONS`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from pcloud.evaluation.figures.curves import PANELS
 from pcloud.evaluation.table import describe
 from pcloud.report.attribution import attribution, shift
 from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
+from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.report.robustness import robustness
-from pcloud.report.run_folder import RunFolder
 from pcloud.report.trust import calibration, taylor, uncertainty
+from pcloud.run_files import CONFIG_FILE, ENVIRONMENT_FILE, HISTORY_FILE, SCORES_FILE
+from pcloud.studies.registry import further_studies
 
 
-def results(run: RunFolder, figures: FigureFolder) -> Section:
+def results(run: RunContents, figures: FigureFolder) -> Section:
     """Give the numbers, each with its error."""
     if run.table is None:
-        return Section("Result", absent(_why(run, "scores.parquet"), "no numbers"))
+        return Section("Result", absent(_why(run, SCORES_FILE), "no numbers"))
     tiles = [_tile(name, entry) for name, entry in run.table.items() if "[" not in name]
     number = run.table.settings.get("num_bootstrap")
     check = (
@@ -38,7 +40,7 @@ def results(run: RunFolder, figures: FigureFolder) -> Section:
     words = (
         "± is the counting error of the test jets (DeLong for the area, binomial for the "
         "accuracy, passing jets and threshold for the rejection)"
-        f"{check}. Another training would move the numbers too: these errors do not know it."
+        f"{check}. Not included: the spread between trainings."
     )
     parts = [f'<dl class="tiles">{"".join(tiles)}</dl>', paragraph(words)]
     if by_class := run.table.by_class():
@@ -47,20 +49,20 @@ def results(run: RunFolder, figures: FigureFolder) -> Section:
     return Section("Result", "".join(parts))
 
 
-def discrimination(run: RunFolder, figures: FigureFolder) -> Section:
+def discrimination(run: RunContents, figures: FigureFolder) -> Section:
     """Draw ROC curves and scores."""
-    title = "How well the classes are told apart"
+    title = "ROC curves and scores"
     if run.scores is None:
-        return Section(title, absent(_why(run, "scores.parquet"), "no curves"))
+        return Section(title, absent(_why(run, SCORES_FILE), "no curves"))
     settings = {} if run.table is None else run.table.settings
     chosen = {name: settings.get(name) for name in ("signal", "background")}
     efficiencies = settings.get("efficiencies", (0.3, 0.5))
     roc = figures.add(
         "roc",
         roc_figure(run.scores, efficiencies=efficiencies, **chosen),
-        "ROC curve. For each fraction of signal kept (across), one in how many background jets "
-        "still passes (up, logarithmic): higher is better. The band holds 68 % of the bootstrap "
-        "resamplings; dashed, a random choice.",
+        "ROC curve. Background rejection (vertical, logarithmic) against signal efficiency: "
+        "higher is better. The band holds 68 % of the bootstrap resamplings; dashed, a random "
+        "choice.",
     )
     binary = len(run.scores.classes) == 2
     which = "jets of each class" if binary else "its jets (blue) and all others (grey)"
@@ -73,21 +75,21 @@ def discrimination(run: RunFolder, figures: FigureFolder) -> Section:
     return Section(title, f'<div class="figures">{roc}{scores}</div>')
 
 
-def confusion(run: RunFolder, figures: FigureFolder) -> Section:
+def confusion(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the confusion matrix three ways."""
-    title = "What is taken for what"
+    title = "Confusion matrix"
     if run.scores is None:
-        return Section(title, absent(_why(run, "scores.parquet"), "no confusion matrix"))
+        return Section(title, absent(_why(run, SCORES_FILE), "no confusion matrix"))
     if not run.scores.are_probabilities:
         return Section(title, absent("The scores are no probabilities", "no predicted class"))
     signal = None if run.table is None else run.table.settings.get("signal")
     captions = {
-        None: "Counts. Each row holds the jets of one true class, each column what they were "
-        "taken for; the diagonal is right.",
-        "true": "By true class. Each row adds up to 100 %: how the jets of a class are "
-        "recognised (efficiency).",
-        "predicted": "By predicted class. Each column adds up to 100 %: how far a prediction "
-        "can be trusted on a sample with this mix of classes (purity).",
+        None: "Counts. Each row holds the jets of one true class, each column those of one "
+        "predicted class; the diagonal holds correctly classified jets.",
+        "true": "Normalised by true class. Each row adds up to 100 %; the diagonal is the "
+        "efficiency.",
+        "predicted": "Normalised by predicted class. Each column adds up to 100 %; the diagonal "
+        "is the purity for a sample with this mix of classes.",
     }
     drawn = [
         figures.add(
@@ -101,11 +103,12 @@ def confusion(run: RunFolder, figures: FigureFolder) -> Section:
     return Section(title, f'<div class="{size}">{"".join(drawn)}</div>')
 
 
-def training(run: RunFolder, figures: FigureFolder) -> Section:
+def training(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the training curves."""
+    curves = run.history.curves()
     columns = {name for names in PANELS.values() for name in names}
-    if not columns & set(run.history):
-        return Section("Training", absent(_why(run, "metrics.csv"), "no training curves"))
+    if not columns & set(curves):
+        return Section("Training", absent(_why(run, HISTORY_FILE), "no training curves"))
     captions = {
         ("loss", "learning rate"): "Loss after every epoch: lower is better, a ring marks the "
         "best validation. Validation rising while training falls is overtraining. Below, the "
@@ -116,20 +119,20 @@ def training(run: RunFolder, figures: FigureFolder) -> Section:
     drawn = [
         figures.add(
             f"training_{titles[0]}",
-            training_figure({name: run.history[name] for name in names}),
+            training_figure({name: curves[name] for name in names}),
             caption,
         )
         for titles, caption in captions.items()
-        if (names := [name for title in titles for name in PANELS[title] if name in run.history])
+        if (names := [name for title in titles for name in PANELS[title] if name in curves])
     ]
     words = _training_words(run)
-    if not any(name.startswith("val_") for name in run.history):
+    if not any(name.startswith("val_") for name in curves):
         words += " There were no validation jets, so nothing here shows overtraining."
     body = paragraph(words) + "".join(paragraph(text, "note") for text in _warnings(run))
     return Section("Training", f'{body}<div class="figures">{"".join(drawn)}</div>')
 
 
-def other_samples(run: RunFolder, figures: FigureFolder) -> Section:
+def other_samples(run: RunContents, figures: FigureFolder) -> Section:
     """Compare the numbers of evaluations on other jets, if there were any."""
     if not run.others:
         return Section("Other samples", "")
@@ -139,15 +142,15 @@ def other_samples(run: RunFolder, figures: FigureFolder) -> Section:
     for name in names:
         found = (str(table[name]) if name in table else "" for table in tables.values())
         rows.append([describe(name), *found])
-    words = "The same tagger on other jets, beside its own test jets."
+    words = "Metrics of the same tagger on other jets, beside those of its own test jets."
     return Section("Other samples", paragraph(words) + table(rows))
 
 
-def reproduction(run: RunFolder, figures: FigureFolder) -> Section:
+def reproduction(run: RunContents, figures: FigureFolder) -> Section:
     """Give commands, configuration and environment."""
-    title = "Making it again"
+    title = "Reproduce"
     if not run.config_text:
-        body = absent(_why(run, "config.yaml"), "no command to make this run again")
+        body = absent(_why(run, CONFIG_FILE), "no command to reproduce this run")
     else:
         folder, again = shlex.quote(str(run.path)), shlex.quote(f"{run.path}_again")
         commands = [
@@ -160,11 +163,13 @@ def reproduction(run: RunFolder, figures: FigureFolder) -> Section:
     if run.environment:
         body += details("Environment", table(_flatten(run.environment), header=False))
     else:
-        body += absent(_why(run, "environment.json"), "no versions and machine")
+        body += absent(_why(run, ENVIRONMENT_FILE), "no versions and machine")
     return Section(title, body)
 
 
-SECTIONS: Sequence[Callable[[RunFolder, FigureFolder], Section]] = (
+MakeSection = Callable[[RunContents, FigureFolder], Section]
+
+SECTIONS: Sequence[MakeSection] = (
     results,
     discrimination,
     confusion,
@@ -178,6 +183,13 @@ SECTIONS: Sequence[Callable[[RunFolder, FigureFolder], Section]] = (
     other_samples,
     reproduction,
 )
+"""Sections of the page, in their order; a section without a body is left out."""
+
+
+def all_sections() -> list[MakeSection]:
+    """Sections of pcloud and, before the last one, those of installed studies."""
+    further = [study.section for study in further_studies().values() if hasattr(study, "section")]
+    return [*SECTIONS[:-1], *further, SECTIONS[-1]]
 
 
 def test_jets(table: EvaluationTable) -> str:
@@ -197,18 +209,19 @@ def _tile(name: str, entry: Measured) -> str:
     )
 
 
-def _training_words(run: RunFolder) -> str:
-    epochs = max(len(curve[0]) for curve in run.history.values())
+def _training_words(run: RunContents) -> str:
+    curves = run.history.curves()
+    epochs = max(len(curve[0]) for curve in curves.values())
     words = f"{epochs} epoch{'s' if epochs > 1 else ''}"
-    if "seconds" in run.history:
-        words += f" in {_duration(float(np.sum(run.history['seconds'][1])))}"
-    if "val_loss" in run.history:
-        at, loss = run.history["val_loss"]
+    if "seconds" in curves:
+        words += f" in {_duration(float(np.sum(curves['seconds'][1])))}"
+    if "val_loss" in curves:
+        at, loss = curves["val_loss"]
         words += f"; lowest validation loss {loss.min():.4f}, after epoch {at[loss.argmin()]:g}"
     return words + "."
 
 
-def _warnings(run: RunFolder) -> list[str]:
+def _warnings(run: RunContents) -> list[str]:
     """Warnings with which the training ended, as sentences."""
     found = run.environment.get("warnings", [])
     texts = [str(text) for text in found] if isinstance(found, list) else []
@@ -222,7 +235,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _why(run: RunFolder, file: str) -> str:
+def _why(run: RunContents, file: str) -> str:
     return f"{file} {run.missing.get(file, 'has no such columns')}"
 
 

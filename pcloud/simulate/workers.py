@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -18,6 +17,7 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.io.jets import FlatJets
+from pcloud.run_files import read_json, write_atomic, write_json
 from pcloud.simulate.block import Settings, make_block
 
 #: A block: its process and its number.
@@ -45,23 +45,21 @@ class PartFiles:
         self.folder = folder
         note = describe(settings)
         file = folder / "settings.json"
-        if file.exists() and json.loads(file.read_text()) != note:
+        remedy = f"remove {folder}"
+        if file.exists() and read_json(file, "settings of a simulation", remedy) != note:
             raise InputError(
                 f"{folder}: holds blocks of an interrupted run with other settings (see "
                 "settings.json there); repeat that run, or remove the folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(note, indent=1))
+        write_json(file, note, indent=1)
 
     def __contains__(self, task: Task) -> bool:
         return self._path(task).exists()
 
     def __setitem__(self, task: Task, jets: FlatJets) -> None:
-        part = self.folder / f"{os.getpid()}.part"
         columns: dict[str, Any] = {"offsets": jets.offsets, "p4": np.stack(jets.p4), **jets.jet}
-        with part.open("wb") as file:
-            np.savez(file, **columns)
-        part.replace(self._path(task))  # a file that exists is whole
+        write_atomic(self._path(task), lambda file: np.savez(file, **columns))
 
     def __getitem__(self, task: Task) -> FlatJets:
         with np.load(self._path(task)) as columns:
@@ -70,7 +68,7 @@ class PartFiles:
 
     def remove(self) -> None:
         """Remove the folder and the blocks in it."""
-        for file in (*self.folder.glob("*.npz"), *self.folder.glob("*.part")):
+        for file in (*self.folder.glob("*.npz"), *self.folder.glob(".*.new")):
             file.unlink()
         (self.folder / "settings.json").unlink()
         with contextlib.suppress(OSError):  # something of the user's is in it

@@ -1,1 +1,1 @@
-"""What a command does to a finished run, one file each."""
+"""Studies of a finished run, one file each: a function, its stored result and its table."""

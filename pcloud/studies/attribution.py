@@ -1,10 +1,9 @@
-"""Attribution of a run: what ``pcloud explain --method`` computes and leaves in its folder."""
+"""Study of the attribution of the decisions of a run to particles, features or pixels."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,81 +21,199 @@ from pcloud.interpret.jets import Plane, mean_image, worst_and_typical
 from pcloud.io.jets import FlatJets
 from pcloud.nn.attention.attention import SelfAttention
 from pcloud.nn.graph.edge_conv import EdgeBlock
+from pcloud.run_files import ATTRIBUTION_FILE, Advance, StoredResult, ignore_progress
+from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.heatmaps import heatmaps, network_and_images
+from pcloud.studies.signals import explained_signals
+from pcloud.training.data import load_splits
 from pcloud.training.inputs import Inputs, Sample
 
 if TYPE_CHECKING:
-    from pcloud.training import Run
+    from pcloud.training.run_folder import RunFolder
 
-__all__ = [
-    "ATTRIBUTION_FILE",
-    "attribute_run",
-    "explained_classes",
-    "feature_rows",
-    "read_attribution",
-]
-
-ATTRIBUTION_FILE = "attribution.json"
+__all__ = ["ClassAttribution", "StoredAttribution", "attribute_run", "read_attribution"]
 
 _JETS = 200
-_DRAWN = 2  # jets of each class that are drawn, of those taken for another and of typical ones
-_EDGES = 60  # the most important edges of a jet
-_PAIR_JETS = 100  # whose attention is averaged
+_DRAWN_JETS = 2  # of each class, of the most misclassified and of the typical ones
+_DRAWN_EDGES = 60  # the most important edges of a jet
+_ATTENTION_JETS = 100  # whose attention is averaged
+
+_BEST_FIRST = ("integrated_gradients", "occlusion", "smoothgrad", "saliency")
+
+
+@dataclass(frozen=True)
+class ClassAttribution:
+    """Attribution of the log-odds of one class.
+
+    Parameters
+    ----------
+    signal : str
+        Name of the class.
+    jets : int
+        Number of jets, or images, that are averaged over.
+    checkpoint : str
+        Name of the checkpoint.
+    methods : dict of str to dict
+        For each method the ``"shares"`` of the features in the mean absolute attribution, and for
+        integrated gradients the mean ``"change"`` of the log-odds, its ``"start"`` and the
+        completeness ``"gap"``.
+    drawn : list of dict
+        Single jets: title, particles in the plane around the jet axis, and their attributions.
+    images : dict
+        Mean images of pT and of signed attributions by class, for jets.
+    heatmaps, mean_heatmaps : list of dict, optional
+        Single images, and averages over each class, with their attributions; for images.
+    edges : list, optional
+        Most important edges of the drawn jets: source, target, importance; for graph networks.
+    attention : dict, optional
+        Mean attention against each feature of a pair of particles; for transformers.
+    """
+
+    signal: str
+    jets: int
+    checkpoint: str
+    methods: dict[str, dict[str, Any]]
+    drawn: list[dict[str, Any]]
+    images: dict[str, dict[str, Any]] | None = None
+    heatmaps: list[dict[str, Any]] | None = None
+    mean_heatmaps: list[dict[str, Any]] | None = None
+    edges: list[Any] | None = None
+    attention: dict[str, Any] | None = None
+
+    @property
+    def method(self) -> str:
+        """Name of the method to show if there is room for one."""
+        return next(name for name in _BEST_FIRST if name in self.methods)
+
+    @property
+    def integrated_gradients(self) -> dict[str, Any] | None:
+        """Change, start and gap of integrated gradients, if they are among the methods."""
+        return self.methods.get("integrated_gradients")
+
+    @property
+    def shares(self) -> dict[str, dict[str, float]]:
+        """Shares of the features, by method; of the methods that attribute to features."""
+        shares = {name: found.get("shares", {}) for name, found in self.methods.items()}
+        return {name: by_feature for name, by_feature in shares.items() if len(by_feature) > 1}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ClassAttribution:
+        """Inverse of `to_dict`."""
+        known = {field.name for field in fields(cls)}
+        found = cls(**{name: value for name, value in values.items() if name in known})
+        if not set(_BEST_FIRST) & set(found.methods):
+            raise InputError("no method")
+        if found.images is None and found.mean_heatmaps is None:
+            raise InputError("no images")
+        return found
+
+    def rows(self) -> list[list[str]]:
+        """Table of the share of each feature, a column for each method; empty without features."""
+        if not self.shares:
+            return []
+        names = list(next(iter(self.shares.values())))
+        header = ["part of all attribution", *(name.replace("_", " ") for name in self.shares)]
+        return [header, *([n, *(f"{s[n]:.3f}" for s in self.shares.values())] for n in names)]
+
+
+@dataclass(frozen=True)
+class StoredAttribution(StoredResult):
+    """Attribution of the decisions of a run.
+
+    Parameters
+    ----------
+    classes : list of ClassAttribution
+        Attribution of each explained class.
+    """
+
+    file = ATTRIBUTION_FILE
+    what = "attribution"
+    command = "pcloud explain --method"
+
+    classes: list[ClassAttribution]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON: of a single class directly, of several by their names."""
+        if len(self.classes) == 1:
+            return self.classes[0].to_dict()
+        return {"classes": {found.signal: found.to_dict() for found in self.classes}}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StoredAttribution:
+        """Inverse of `to_dict`."""
+        classes = list(values["classes"].values()) if "classes" in values else [values]
+        if not classes:
+            raise InputError("no class")
+        return cls([ClassAttribution.from_dict(found) for found in classes])
+
+    def rows(self) -> list[list[str]]:
+        """Table of the share of each feature in the attribution of each class."""
+        rows = [["class", "feature", "method", "part of all attribution"]]
+        for found in self.classes:
+            for method, shares in found.shares.items():
+                cells = ([name, method.replace("_", " ")] for name in shares)
+                values = (f"{share:.3f}" for share in shares.values())
+                rows += [[found.signal, *cell, v] for cell, v in zip(cells, values, strict=True)]
+        return rows
 
 
 def attribute_run(
-    run: Run,
+    run: RunFolder,
     methods: Sequence[str],
     *,
     signal: str | None = None,
     jets: int | None = None,
     checkpoint: str = "best",
-    advance: Callable[[float], Any] = lambda part: None,
+    advance: Advance = ignore_progress,
     **options: Any,
-) -> dict[str, Any]:
+) -> StoredAttribution:
     """Attribute the decisions of a run on its test jets, and write ``attribution.json``.
 
     Parameters
     ----------
-    run : Run
-        The trained tagger, on jets or on images. Of networks that make an image of a jet the
-        pixels are attributed to.
+    run : RunFolder
+        The trained tagger, on jets or on images. For networks that make an image of a jet,
+        attributions are to the pixels.
     methods : sequence of str
-        Of :data:`~pcloud.interpret.attribution.METHODS`.
+        Names from :data:`~pcloud.interpret.attribution.METHODS`.
     signal : str, optional
         Class whose log-odds are attributed; by default the second of two, or each in turn.
     jets : int, optional
         Number of test jets, the first ones, whose attributions are averaged. By default 200, or
-        what the network passes in some minutes. Drawn are the most misclassified and typical ones
-        of all test jets.
+        as many as the network passes in some minutes. The most misclassified and typical jets that
+        are drawn are chosen from all test jets.
     checkpoint : str
         ``"best"`` or ``"last"``.
     advance : callable
-        Called with the part of the whole work that was done.
+        Progress callback, called with the part of the whole work done.
     **options
-        Of :func:`~pcloud.interpret.attribution.attribute`.
+        Options of :func:`~pcloud.interpret.attribution.attribute`.
 
     Returns
     -------
-    dict
-        As in the file: where several classes are explained, one dict for each in ``"classes"``.
-    """
-    from pcloud.studies.budget import jets_within_budget
-    from pcloud.training.data import load_splits
+    StoredAttribution
+        Attribution of each explained class.
 
+    Raises
+    ------
+    UnknownNameError
+        If there is no such method or class.
+    """
     for method in methods:
         if method not in METHODS:
             raise UnknownNameError("attribution method", method, METHODS)
-    if signal is not None and signal not in run.classes:
-        raise UnknownNameError("class", signal, run.classes)
-    signals = [signal] if signal else run.classes[1:] if len(run.classes) == 2 else run.classes
+    signals = explained_signals(run.classes, signal)
     (test,) = load_splits(run.config, "test")
     if jets is None:
         passes = sum(_passes(method, **options) for method in methods) * len(signals)
         jets = jets_within_budget(run, test, passes=passes, most=_JETS, checkpoint=checkpoint)
     explained = _Explained.of(run, test, jets, checkpoint)
-    found = {
-        name: _attribute_class(
+    classes = [
+        _attribute_class(
             explained,
             run.classes.index(name),
             methods,
@@ -105,13 +222,23 @@ def attribute_run(
             **options,
         )
         for name in signals
-    }
-    return _write(run.path, found[signals[0]] if len(signals) == 1 else {"classes": found})
+    ]
+    stored = StoredAttribution(classes)
+    stored.write(run.path)
+    return stored
+
+
+def read_attribution(folder: str | Path) -> StoredAttribution:
+    """Read the ``attribution.json`` of a run folder.
+
+    Raises as :meth:`StoredAttribution.read`.
+    """
+    return StoredAttribution.read(folder)
 
 
 @dataclass(frozen=True)
 class _Explained:
-    """A network and the test jets on which it is explained: the first ones, and those to draw."""
+    """A network and the test jets of its attribution: the first ones, and the ones to draw."""
 
     model: nn.Module
     inputs: Inputs
@@ -124,10 +251,10 @@ class _Explained:
     scores: np.ndarray
 
     @classmethod
-    def of(cls, run: Run, test: Sample, number: int, checkpoint: str) -> _Explained:
+    def of(cls, run: RunFolder, test: Sample, number: int, checkpoint: str) -> _Explained:
         number = min(number, len(test))
         labels, scores = np.asarray(test.label), run.predict(test, checkpoint=checkpoint)
-        chosen = worst_and_typical(labels, scores, _DRAWN if len(run.classes) < 4 else 1)
+        chosen = worst_and_typical(labels, scores, _DRAWN_JETS if len(run.classes) < 4 else 1)
         rows = np.array([*range(number), *(i for i, _ in chosen)])
         return cls(
             model=run.network(checkpoint).cpu(),
@@ -142,7 +269,7 @@ class _Explained:
         )
 
     def drawn(self, target: int, only_own: bool) -> list[tuple[int, int, str]]:
-        """Jets to draw: place in the sample, in the test jets, and why; only of a class if asked."""
+        """Jets to draw: index in the sample and in the test jets, and the reason."""
         places = range(self.number, len(self.labels))
         return [
             (place, index, why)
@@ -155,12 +282,12 @@ def _attribute_class(
     explained: _Explained,
     target: int,
     methods: Sequence[str],
-    advance: Callable[[float], Any],
+    advance: Advance,
     only_own: bool,
     **options: Any,
-) -> dict[str, Any]:
+) -> ClassAttribution:
     """Attribute the log-odds of one class."""
-    about = {
+    about: dict[str, Any] = {
         "signal": explained.classes[target],
         "jets": explained.number,
         "checkpoint": explained.checkpoint,
@@ -169,81 +296,45 @@ def _attribute_class(
     labels, scores, classes = explained.labels, explained.scores, explained.classes
     if pictures := network_and_images(explained.model, explained.sample, explained.inputs):
         places = [(place, why) for place, _, why in drawn]
-        return about | heatmaps(
+        found = heatmaps(
             *pictures, labels, scores, classes, methods, target, explained.number, places,
             advance, **options,
         )  # fmt: skip
-    features = cast(FeatureSet, explained.inputs)  # what takes images was done above
-    found = {
+        return ClassAttribution(**about, **found)
+    features = cast(FeatureSet, explained.inputs)  # networks on images were handled above
+    attributions = {
         method: attribute(
             explained.model,
             explained.sample,
             method,
             features=features,
             target=target,
-            advance=lambda number: advance(number / (len(labels) * len(methods))),
+            advance=lambda part: advance(part / len(methods)),
             **options,
         )
         for method in methods
     }
     flat = FlatJets.from_awkward(explained.sample)
     plane = Plane.of(flat)
-    first = {method: a.first(explained.number) for method, a in found.items()}
+    first = {method: a.first(explained.number) for method, a in attributions.items()}
     own_places = [place for place, _, _ in drawn]
-    return {
+    return ClassAttribution(
         **about,
-        "methods": {method: _summary(a) for method, a in first.items()},
-        "images": _images(flat, labels[: explained.number], classes, first),
-        "drawn": [
-            {"index": index, **_drawn(place, why, flat, plane, found, classes, labels, scores)}
+        methods={method: _summary(a) for method, a in first.items()},
+        images=_images(flat, labels[: explained.number], classes, first),
+        drawn=[
+            {
+                "index": index,
+                **_drawn(place, why, flat, plane, attributions, classes, labels, scores),
+            }
             for place, index, why in drawn
         ],
         **_inside(explained, features, target, own_places),
-    }
-
-
-def _write(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
-    (folder / ATTRIBUTION_FILE).write_text(json.dumps(values) + "\n", encoding="utf-8")
-    return values
-
-
-def read_attribution(folder: str | Path) -> dict[str, Any]:
-    """Read the ``attribution.json`` of a run folder.
-
-    Raises
-    ------
-    InputError
-        If it is not what ``pcloud explain --method`` writes.
-    """
-    path = Path(folder) / ATTRIBUTION_FILE
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        for values in explained_classes(found):
-            values["methods"], values["drawn"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} holds no attribution ({error}): write it anew with pcloud explain --method"
-        ) from None
-    return found
-
-
-def explained_classes(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The attributions of the classes that :func:`attribute_run` explained, one after another."""
-    return list(found["classes"].values()) if "classes" in found else [found]
-
-
-def feature_rows(found: dict[str, Any]) -> list[list[str]]:
-    """A table of one class: the share of every feature, a column for each method with features."""
-    methods = {m: v["shares"] for m, v in found["methods"].items() if len(v.get("shares", ())) > 1}
-    if not methods:
-        return []
-    names = list(next(iter(methods.values())))
-    rows = [["part of all attribution", *(m.replace("_", " ") for m in methods)]]
-    return rows + [[n, *(f"{shares[n]:.3f}" for shares in methods.values())] for n in names]
+    )
 
 
 def _passes(method: str, *, steps: int = 32, samples: int = 16, **options: Any) -> float:
-    """How often a jet passes the network; a way back costs as much as two ways forth."""
+    """Number of forward passes per jet; a backward pass counts as two."""
     particles = 50  # of a jet, about
     copies = {"integrated_gradients": steps, "smoothgrad": samples, "saliency": 1}
     return 3 * copies[method] if method in copies else particles
@@ -303,14 +394,14 @@ def _drawn(
 def _inside(
     explained: _Explained, features: FeatureSet, target: int, drawn: Sequence[int]
 ) -> dict[str, Any]:
-    """Edges of graph networks on the drawn jets; attention of transformers, on average."""
+    """Edges of graph networks on the drawn jets; mean attention of transformers."""
     model, data = explained.model, JetDataset(explained.sample, features)
     inside: dict[str, Any] = {}
     kinds = {type(module) for module in model.modules()}
     if any(issubclass(kind, EdgeBlock) for kind in kinds):
         inside["edges"] = [_edges(model, data, index, target) for index in drawn]
     if any(issubclass(kind, SelfAttention) for kind in kinds):
-        batch = collate(data, torch.arange(min(explained.number, _PAIR_JETS)))
+        batch = collate(data, torch.arange(min(explained.number, _ATTENTION_JETS)))
         maps = attention_maps(model, batch.x, batch.p4, batch.batch)
         profiles = [maps.profile(i) for i in range(len(PAIR_FEATURES))]
         inside["attention"] = {
@@ -325,7 +416,7 @@ def _edges(model: nn.Module, data: JetDataset, index: int, target: int) -> list[
     batch = collate(data, torch.tensor([index]))
     first = edge_importance(model, batch.x, batch.p4, batch.batch, target)[0]
     values = first.importance.flatten()
-    top = values.abs().argsort(descending=True)[:_EDGES]
+    top = values.abs().argsort(descending=True)[:_DRAWN_EDGES]
     k = first.neighbors.shape[1]
     real = first.neighbors.flatten()[top] < len(first.neighbors)
     top = top[real]

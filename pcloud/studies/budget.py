@@ -1,4 +1,4 @@
-"""How many jets a command looks at where nobody says: as many as take some minutes."""
+"""Default number of jets of a study: as many as the network passes in some minutes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pcloud.models.flops import count_flops
 from pcloud.training.inputs import Sample, make_dataset, make_loader, network_inputs
 
 if TYPE_CHECKING:
-    from pcloud.training.run import Run
+    from pcloud.training.run_folder import RunFolder
 
 __all__ = ["jets_within_budget"]
 
@@ -17,7 +17,7 @@ _COUNTED = 16  # jets on which operations are counted
 
 
 def jets_within_budget(
-    run: Run,
+    run: RunFolder,
     sample: Sample,
     *,
     passes: float,
@@ -25,23 +25,23 @@ def jets_within_budget(
     least: int = 20,
     checkpoint: str = "best",
 ) -> int:
-    """Number of jets that a network passes so many times within some minutes of one core.
+    """Number of jets that a network passes `passes` times within some minutes of one core.
 
-    It depends on the network and on nothing of the machine: the same command looks at the same
-    jets everywhere.
+    It depends on the network and not on the machine: the same command takes the same jets
+    everywhere.
 
     Parameters
     ----------
-    run : Run
+    run : RunFolder
         The trained tagger.
     sample : awkward.Array or ImageSet
-        Jets such as those to look at.
+        The jets of the study.
     passes : float
-        How often each of them passes the network; the way back counts as two.
+        Number of forward passes per jet; a backward pass counts as two.
     most : int
-        Answer for a network that is fast enough.
+        Largest number, that of a fast network.
     least : int
-        Answer for one that is not.
+        Smallest number, that of a slow network.
     checkpoint : str
         ``"best"`` or ``"last"``.
     """

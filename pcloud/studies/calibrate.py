@@ -1,4 +1,4 @@
-"""Calibration of a run on its validation jets."""
+"""Study of the calibration of a run, fitted on its validation jets."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy as np
 from pcloud.evaluation.calibration_file import StoredCalibration
 from pcloud.evaluation.scores import Scores
 from pcloud.training.data import load_splits
-from pcloud.training.run import Run
+from pcloud.training.run_folder import RunFolder
 
 __all__ = ["calibrate_run"]
 
 
 def calibrate_run(
-    run: Run, method: str = "temperature", *, checkpoint: str = "best", batch_size: int = 512
+    run: RunFolder, method: str = "temperature", *, checkpoint: str = "best", batch_size: int = 512
 ) -> StoredCalibration:
     """Fit calibration maps, thresholds and conformal sets on the validation jets of a run.
 
@@ -22,10 +22,10 @@ def calibrate_run(
 
     Parameters
     ----------
-    run : Run
+    run : RunFolder
         The trained tagger.
     method : str
-        Which map to use: ``"temperature"``, ``"vector"`` or ``"isotonic"``. All are fitted.
+        Map to use: ``"temperature"``, ``"vector"`` or ``"isotonic"``. All are fitted.
     checkpoint : str
         ``"best"`` or ``"last"``.
     batch_size : int
@@ -38,7 +38,7 @@ def calibrate_run(
     UnknownNameError
         If there is no such method.
     """
-    checksum = run.checksum(checkpoint)  # says that there is none before reading a large file
+    checksum = run.checksum(checkpoint)  # raises before a large file is read
     (jets,) = load_splits(run.config, "val")
     scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
     sample = Scores.from_arrays(np.asarray(jets.label), scores, run.classes)

@@ -1,27 +1,36 @@
-"""Comparison of files of jets, with the scores of a run: what ``pcloud compare`` does."""
+"""Study of the difference of two files of jets, with the scores of a run."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
 
+from pcloud.batch import JetDataset, JetLoader
+from pcloud.errors import UnknownNameError
+from pcloud.evaluation.figures import save_figure
+from pcloud.evaluation.figures.shift import shift_figure
 from pcloud.evaluation.shift import ShiftTest, compare_jets, jet_columns
-from pcloud.evaluation.shift_classifiers import classifier_named
+from pcloud.evaluation.shift_classifiers import CLASSIFIERS, Booleans, Classifier
 from pcloud.io import read_jets
+from pcloud.models import build_model, list_models
+from pcloud.run_files import SHIFT_FOLDER
+from pcloud.training.run_folder import RunFolder
 
-__all__ = ["SHIFT_FOLDER", "compare_files"]
-
-SHIFT_FOLDER = "shift"
+__all__ = ["compare_files", "named_classifier", "network_classifier"]
 
 
 def compare_files(
     first: str,
     second: str,
     *,
-    run: str | Path | None = None,
+    run: RunFolder | str | Path | None = None,
     out: str | Path | None = None,
     classifier: str = "boosting",
     max_jets: int = 20_000,
@@ -29,20 +38,23 @@ def compare_files(
     seed: int = 0,
     **reading: Any,
 ) -> tuple[ShiftTest, list[Path]]:
-    """Test whether the jets of two files differ.
+    """Test if the jets of two files differ.
 
     Parameters
     ----------
     first, second : str
         The files.
-    run : path, optional
-        Folder of a run: the log-odds of its classes are observables too, and the result goes into
-        its folder ``shift``, where its report finds it.
+    run : RunFolder or path, optional
+        A run: the log-odds of its classes are observables too, and the result is written into its
+        folder ``shift``, from which its report shows it.
     out : path, optional
-        Another folder for the result, ``<first>_<second>.json`` and ``.png``.
+        Further folder for the result, ``<first>_<second>.json`` and ``.png``.
     max_jets : int
-        Of each file, drawn at random.
-    classifier, permutations, seed
+        Largest number of jets of each file, drawn at random.
+    classifier : str
+        ``"boosting"`` or ``"logistic"`` on observables, or the name of a model, trained on the
+        particles.
+    permutations, seed : int
         As for :func:`pcloud.evaluation.shift.compare_jets`.
     **reading
         Options of :func:`pcloud.read_jets`.
@@ -52,22 +64,24 @@ def compare_files(
     ShiftTest
         The result.
     list of Path
-        What was written.
-    """
-    classifier_named(classifier)  # an unknown name is said before large files are read
-    from pcloud.evaluation.figures import save_figure
-    from pcloud.evaluation.figures.shift import shift_figure
-    from pcloud.training.run import Run
+        Paths of the files that were written.
 
-    tagger = None if run is None else Run(run)
+    Raises
+    ------
+    UnknownNameError
+        If there is no such classifier.
+    """
+    trained = named_classifier(classifier)  # raises before large files are read
+    tagger = RunFolder(run) if isinstance(run, str | Path) else run
     samples = [_drawn(read_jets(path, **reading), max_jets, seed) for path in (first, second)]
     found = compare_jets(
         *samples,
-        classifier=classifier,
+        classifier=trained,
         scores=None if tagger is None else tagger.predict,
         permutations=permutations,
         seed=seed,
     )
+    found = replace(found, classifier=classifier)
     name = f"{Path(first).stem}_{Path(second).stem}"
     folders = [Path(out)] if out is not None else []
     folders += [] if tagger is None else [tagger.path / SHIFT_FOLDER]
@@ -85,3 +99,62 @@ def _drawn(jets: ak.Array, number: int, seed: int) -> ak.Array:
     if len(jets) <= number:
         return jets
     return jets[np.sort(np.random.default_rng(seed).permutation(len(jets))[:number])]
+
+
+def named_classifier(name: str) -> Classifier:
+    """Classifier of two samples by its name, or by that of a model.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is neither.
+    """
+    if name in CLASSIFIERS:
+        return CLASSIFIERS[name]
+    if name not in list_models() and ":" not in name:
+        raise UnknownNameError("classifier", name, [*CLASSIFIERS, *list_models()])
+    return network_classifier(name)
+
+
+def network_classifier(
+    name: str, *, epochs: int = 5, batch_size: int = 128, lr: float = 3e-3, features: str = "kin"
+) -> Classifier:
+    """Classifier that trains a registered model on the particles, from random weights.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+    epochs, batch_size : int
+        Number of passes over the jets, and of jets per step.
+    lr : float
+        Learning rate of AdamW.
+    features : str
+        Name of the feature set.
+    """
+
+    def classify(samples: Any, is_second: Booleans, in_test: Booleans, seed: int) -> NDArray[Any]:
+        jets = ak.with_field(samples.jets(), is_second.astype(np.int64), "label")
+        data = JetDataset(jets, features)
+        parts = [data[torch.from_numpy(np.flatnonzero(part))] for part in (~in_test, in_test)]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = build_model(name, in_features=data.x.shape[1])
+            optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+            for batch in _epochs(JetLoader(parts[0], batch_size, shuffle=True, seed=seed), epochs):
+                loss = F.cross_entropy(model(batch.x, batch.p4, batch.batch), batch.y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            found = [model(b.x, b.p4, b.batch) for b in JetLoader(parts[1], 512)]
+        logits = torch.cat(found).double()
+        return (logits[:, 1] - logits[:, 0]).numpy()
+
+    return classify
+
+
+def _epochs(loader: Any, number: int) -> Any:
+    for _ in range(number):
+        yield from loader

@@ -1,8 +1,8 @@
-"""Attributions of a run on images: on which pixels its best and worst decisions rest."""
+"""Attribution to the pixels of images, for networks on images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,22 @@ from pcloud.images.image_set import ImageFormat
 from pcloud.images.jet_taggers import JetImageTagger
 from pcloud.interpret.attribution_images import ImageAttribution, attribute_images
 from pcloud.nn.layout import RaggedLayout
+from pcloud.run_files import Advance
 from pcloud.training.inputs import Inputs, Sample
 
 __all__ = ["heatmaps", "network_and_images"]
 
-_MOST = 12  # images that are drawn
+_MAX_DRAWN_IMAGES = 12
 
 
 @torch.no_grad()
 def network_and_images(
     model: nn.Module, sample: Sample, inputs: Inputs
 ) -> tuple[nn.Module, Tensor] | None:
-    """The network on images in a tagger and what it sees (B, C, H, W); None if it sees no images.
+    """Network on images inside a tagger, and its images (B, C, H, W); None if it takes no images.
 
-    Of a :class:`~pcloud.images.jet_taggers.JetImageTagger` the part behind the making of images.
+    The network of a :class:`~pcloud.images.jet_taggers.JetImageTagger` is the part after the images
+    are made.
     """
     if isinstance(inputs, ImageFormat):
         return model, inputs(sample.images)
@@ -49,7 +51,7 @@ def heatmaps(
     target: int,
     number: int,
     drawn: Sequence[tuple[int, str]],
-    advance: Callable[[float], Any],
+    advance: Advance,
     **options: Any,
 ) -> dict[str, Any]:
     """Attribute the log-odds of a class to pixels, for drawing.
@@ -59,40 +61,39 @@ def heatmaps(
     network : torch.nn.Module
         ``network(images) -> logits (B, C)``.
     images : Tensor, shape (B, C, H, W)
-        As the network sees them.
+        Images in the units of the network.
     labels : ndarray of int, shape (B,)
         True classes.
     scores : ndarray, shape (B, C)
         Probabilities.
     classes : sequence of str
-        Their names.
+        Names of the classes.
     methods : sequence of str
-        Of :data:`~pcloud.interpret.attribution.METHODS`.
+        Names from :data:`~pcloud.interpret.attribution.METHODS`.
     target : int
-        The class.
+        Index of the class.
     number : int
         Number of images, the first ones, whose attributions are averaged.
     drawn : sequence of (int, str)
-        Images to draw, and why.
+        Images to draw, with the reason.
     advance : callable
-        Called with the part of the whole work that was done.
+        Progress callback, called with the part of the whole work done.
     **options
-        Of :func:`attribute_images`.
+        Options of :func:`attribute_images`.
 
     Returns
     -------
     dict
-        ``methods``, with what integrated gradients leave unexplained; ``heatmaps``, single images
-        and their attributions (H, W); ``mean_heatmaps``, those of each class on average.
+        ``methods``, with the completeness gap of integrated gradients; ``heatmaps``, single images
+        and their attributions (H, W); ``mean_heatmaps``, the averages over each class.
     """
-    share = 1 / (len(images) * len(methods))
     found = {
         method: attribute_images(
             network,
             images,
             method,
             target=target,
-            advance=lambda number: advance(number * share),
+            advance=lambda part: advance(part / len(methods)),
             **options,
         )
         for method in methods
@@ -108,7 +109,7 @@ def heatmaps(
                 grey[i],
                 {method: a.per_pixel[i] for method, a in found.items()},
             )
-            for i, why in drawn[:_MOST]
+            for i, why in drawn[:_MAX_DRAWN_IMAGES]
         ],
         "mean_heatmaps": [
             _entry(

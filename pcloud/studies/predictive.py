@@ -1,4 +1,4 @@
-"""Where several opinions on a jet come from: members, dropped entries, or drawn weights."""
+"""Predictive samples of a jet: from members, dropout, or samples of the weights."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.studies.budget import jets_within_budget
+from pcloud.training.data import load_splits
+from pcloud.training.inputs import Sample, make_dataset, make_loader, network_inputs
 from pcloud.uncertainty.dropout import dropout_switched_on
 from pcloud.uncertainty.laplace import LaplaceHead, softmax_hessian
 from pcloud.uncertainty.last_layer import HeadSplit
@@ -20,28 +23,27 @@ from pcloud.uncertainty.measures import Uncertainty
 from pcloud.uncertainty.variational import MeanFieldHead
 
 if TYPE_CHECKING:
-    from pcloud.training import Run
-    from pcloud.training.inputs import Sample
+    from pcloud.training.run_folder import RunFolder
 
 __all__ = ["METHODS", "PredictiveSamples", "default_method", "predictive_samples"]
 
 METHODS = ("ensemble", "dropout", "laplace", "variational")
 
-_CHUNK = 10_000  # jets whose opinions are held at a time
+_CHUNK_JETS = 10_000  # whose predictive samples are in memory at a time
 
 
 @dataclass(frozen=True)
 class PredictiveSamples:
-    """A source of opinions on any jets.
+    """Source of predictive samples of any jets.
 
     Parameters
     ----------
     method : str
-        Where they come from.
+        Name of the method.
     logits : callable
-        ``logits(jets) -> (M, B, C)``, the opinions.
+        ``logits(jets) -> (M, B, C)``, the M predictive samples.
     facts : dict
-        What was fitted, such as the precision of a prior.
+        Fitted parameters, such as the precision of a prior.
     """
 
     method: str
@@ -50,17 +52,19 @@ class PredictiveSamples:
 
     def uncertainty(self, jets: Sample) -> Uncertainty:
         """Mean scores and uncertainties of jets."""
-        starts = range(0, max(len(jets), 1), _CHUNK)
-        return Uncertainty.join([Uncertainty.of(self.logits(jets[s : s + _CHUNK])) for s in starts])
+        starts = range(0, max(len(jets), 1), _CHUNK_JETS)
+        return Uncertainty.join(
+            [Uncertainty.of(self.logits(jets[s : s + _CHUNK_JETS])) for s in starts]
+        )
 
 
-def default_method(run: Run) -> str:
-    """The members of an ensemble; of a single network the last-layer Laplace approximation."""
+def default_method(run: RunFolder) -> str:
+    """Name of the default method: ``"ensemble"``, or ``"laplace"`` for a single network."""
     return "ensemble" if run.config.ensemble > 1 else "laplace"
 
 
 def predictive_samples(
-    run: Run,
+    run: RunFolder,
     method: str | None = None,
     *,
     samples: int = 50,
@@ -68,33 +72,33 @@ def predictive_samples(
     batch_size: int = 512,
     seed: int = 0,
 ) -> PredictiveSamples:
-    """Several opinions from one run.
+    """Predictive samples of a run.
 
     Parameters
     ----------
-    run : Run
+    run : RunFolder
         The trained tagger, or an ensemble.
     method : str, optional
-        ``"ensemble"``: its members. ``"dropout"``: passes with dropout switched on. ``"laplace"``:
+        ``"ensemble"``: its members. ``"dropout"``: passes with active dropout. ``"laplace"``:
         last-layer weights drawn from the Laplace approximation of their posterior, fitted in one
-        pass over the training jets, or over as many as take some minutes, which then stand for all.
+        pass over the training jets, or over as many as the network passes in some minutes.
         ``"variational"``: drawn from Gaussians trained on them. By default the members of an
         ensemble, else ``"laplace"``.
     samples : int
-        How many opinions, where they are drawn.
+        Number of predictive samples, where they are drawn.
     checkpoint : str
         ``"best"`` or ``"last"``.
     batch_size : int
         Jets per batch.
     seed : int
-        Of all that is drawn: the same opinions for every call.
+        Seed of the random draws; every call gives the same samples.
 
     Raises
     ------
     UnknownNameError
         If there is no such method.
     InputError
-        If the run cannot be asked so: no ensemble, no dropout, no linear last layer.
+        If the run does not fit the method: no ensemble, no dropout, no linear last layer.
     """
     method = method or default_method(run)
     if method not in METHODS:
@@ -111,7 +115,7 @@ def predictive_samples(
     return _of_head(batches, method, samples, seed)
 
 
-def _of_members(run: Run, checkpoint: str, batch_size: int) -> PredictiveSamples:
+def _of_members(run: RunFolder, checkpoint: str, batch_size: int) -> PredictiveSamples:
     if run.config.ensemble < 2:
         raise InputError(
             f"{run.path} is no ensemble: pcloud train --ensemble 5 trains one, and the method "
@@ -128,29 +132,25 @@ def _of_members(run: Run, checkpoint: str, batch_size: int) -> PredictiveSamples
 class _Batches:
     """The network of a run, and batches of any jets for it."""
 
-    def __init__(self, run: Run, checkpoint: str, batch_size: int) -> None:
+    def __init__(self, run: RunFolder, checkpoint: str, batch_size: int) -> None:
         self.run, self.checkpoint = run, checkpoint
         self.model = run.network(checkpoint).cpu()
         self.batch_size = batch_size
 
     def __call__(self, jets: Sample) -> Iterator[tuple[tuple[Any, ...], Tensor | None]]:
         """Inputs of the network and labels, batch by batch."""
-        from pcloud.training.inputs import make_dataset, make_loader, network_inputs
-
         data = make_dataset(jets, self.run.feature_set)
         for batch in make_loader(data, self.batch_size):
             yield tuple(network_inputs(batch)), batch.y
 
     def training_jets(self) -> Sample:
         """The jets that the run was trained on."""
-        from pcloud.training.data import load_splits
-
         return load_splits(self.run.config, "train")[0]
 
 
 def _of_dropout(batches: _Batches, samples: int, seed: int) -> PredictiveSamples:
     with dropout_switched_on(batches.model):
-        pass  # says that there is none before any work is done
+        pass  # raises where there is none, before any work is done
 
     @torch.no_grad()
     def logits(jets: Sample) -> NDArray[np.floating]:
@@ -185,8 +185,6 @@ def _of_head(batches: _Batches, method: str, samples: int, seed: int) -> Predict
 def _fit_laplace(
     batches: _Batches, split: HeadSplit, jets: Sample
 ) -> tuple[LaplaceHead, dict[str, Any]]:
-    from pcloud.studies.budget import jets_within_budget
-
     weight = split.weight
     hessian, loss = weight.new_zeros(weight.numel(), weight.numel()), 0.0
     seen = jets_within_budget(

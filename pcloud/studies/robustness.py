@@ -1,8 +1,7 @@
-"""Robustness of a run: what ``pcloud evaluate --robustness`` measures and leaves in its folder."""
+"""Study of the robustness of a run: modified jets, dependence on kinematics, mass sculpting."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,12 @@ from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.features import FeatureSet
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
+from pcloud.run_files import ROBUSTNESS_FILE, Advance, StoredResult, ignore_progress
 from pcloud.studies.budget import jets_within_budget
 from pcloud.training.data import load_splits
-from pcloud.training.run import Run
+from pcloud.training.run_folder import RunFolder
 
-__all__ = ["ROBUSTNESS_FILE", "StoredRobustness", "read_robustness", "robustness_run"]
-
-ROBUSTNESS_FILE = "robustness.json"
+__all__ = ["StoredRobustness", "read_robustness", "robustness_run"]
 
 _JETS = 2000
 _PASSING_BACKGROUND = 25  # jets, which know a rejection to 20 %
@@ -40,20 +38,24 @@ _SIMULATIONS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class StoredRobustness:
-    """Everything measured about how a run treats jets of other kinds.
+class StoredRobustness(StoredResult):
+    """Robustness of a run to modified jets, and its dependence on the kinematics of jets.
 
     Parameters
     ----------
     robustness : Robustness
-        What changed jets do.
+        Effects of modifications of the jets.
     dependence : list of Dependence
-        What passes a cut against pT, mass and multiplicity.
+        Efficiency and mistag rate of a cut against pT, mass and multiplicity.
     sculpting : list of Sculpting
-        What cuts do to the mass of the background.
+        Mass of the background after cuts.
     signal, background : str
         Names of the classes.
     """
+
+    file = ROBUSTNESS_FILE
+    what = "robustness"
+    command = "pcloud evaluate --robustness"
 
     robustness: Robustness
     dependence: list[Dependence]
@@ -61,18 +63,30 @@ class StoredRobustness:
     signal: str
     background: str
 
-    def write(self, folder: Path) -> Path:
-        """Write ``robustness.json``."""
-        values = {
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
             "robustness": self.robustness.to_dict(),
             "dependence": [d.to_dict() for d in self.dependence],
             "sculpting": [s.to_dict() for s in self.sculpting],
             "signal": self.signal,
             "background": self.background,
         }
-        path = folder / ROBUSTNESS_FILE
-        path.write_text(json.dumps(values) + "\n", encoding="utf-8")
-        return path
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StoredRobustness:
+        """Inverse of `to_dict`."""
+        return cls(
+            Robustness.from_dict(values["robustness"]),
+            [Dependence.from_dict(d) for d in values["dependence"]],
+            [Sculpting.from_dict(s) for s in values["sculpting"]],
+            values["signal"],
+            values["background"],
+        )
+
+    def rows(self) -> list[list[str]]:
+        """Table of the changes of the jets, a row for each."""
+        return self.robustness.rows()
 
     def sculpting_rows(self) -> list[list[str]]:
         """A table of the mass sculpting, a row for each cut."""
@@ -84,7 +98,7 @@ class StoredRobustness:
 
 
 def robustness_run(
-    run: Run,
+    run: RunFolder,
     *,
     jets: int | None = None,
     efficiency: float = 0.5,
@@ -96,37 +110,37 @@ def robustness_run(
     workers: int = 1,
     scores: np.ndarray | None = None,
     seed: int = 0,
-    advance: Callable[[], Any] = lambda: None,
+    advance: Advance = ignore_progress,
 ) -> StoredRobustness:
-    """Measure how a run treats changed jets, and jets of different kinematics.
+    """Measure the robustness of a run to modified jets, and its dependence on kinematics.
 
-    Written to ``robustness.json`` in its folder.
+    The result is written to ``robustness.json`` in its folder.
 
     Parameters
     ----------
-    run : Run
+    run : RunFolder
         The trained tagger.
     jets : int, optional
-        Test jets to change; by default 2000, or as many more as leave 25 background jets beyond
-        the cut, or what the network passes in some minutes. All test jets are scored once for
-        dependence and sculpting.
+        Number of test jets to modify; by default 2000, or as many more as leave 25 background jets
+        beyond the cut, or as many as the network passes in some minutes. All test jets are scored
+        once for dependence and sculpting.
     efficiency : float
         Signal efficiency of the cut.
     signal, background : str, optional
         As for :func:`pcloud.evaluate`; of more than two classes the signal must be named.
     checkpoint, batch_size
-        As for :meth:`Run.predict`.
+        As for :meth:`~pcloud.Run.predict`.
     simulations : int
-        Jets to simulate with each of some other settings (extra ``sim``); 0 for none.
+        Number of jets to simulate with each of some other settings (extra ``sim``); 0 for none.
     workers : int
-        Processes that simulate; with more than one the calling script needs the guard
+        Number of processes that simulate; with more than one the calling script needs the guard
         ``if __name__ == "__main__":``.
     scores : ndarray, shape (B, C), optional
-        Of all test jets, where they are known.
+        Scores of all test jets, if they are known.
     seed : int
-        Of the random changes and the simulation.
+        Seed of the random modifications and of the simulation.
     advance : callable
-        Called after every scoring and every simulation.
+        Progress callback, called with the part of the whole work done.
 
     Raises
     ------
@@ -140,7 +154,10 @@ def robustness_run(
     if not isinstance(run.tagger(checkpoint).feature_set, FeatureSet):
         raise InputError("robustness is for networks on jets, and this one takes images")
     check_signal_named(run.classes, signal)
-    others = _simulated(run, simulations, seed, workers, advance)
+    num_settings = 1 + len(_SIMULATIONS) if simulations else 0
+    num_scorings = _num_scorings() + num_settings
+    part = 1 / (num_scorings + num_settings)  # of the whole work, for a scoring or a simulation
+    others = _simulated(run, simulations, seed, workers, lambda: advance(part))
     (test,) = load_splits(run.config, "test")
     options: dict[str, Any] = {"signal": signal, "background": background}
 
@@ -152,7 +169,7 @@ def robustness_run(
     sample = Scores.from_arrays(np.asarray(test.label), scores, run.classes)
     if jets is None:
         most = _jets_with_passing_background(sample, efficiency, signal, background)
-        passes = number_of_scorings(0)
+        passes = _num_scorings()
         jets = jets_within_budget(run, test, passes=passes, most=most, checkpoint=checkpoint)
     robustness = measure_robustness(
         predict,
@@ -161,7 +178,7 @@ def robustness_run(
         efficiency=efficiency,
         others=others,
         seed=seed,
-        advance=advance,
+        advance=lambda done: advance(done * num_scorings * part),
         **options,
     )
     observables = jet_observables(FlatJets.from_awkward(test))
@@ -187,38 +204,21 @@ def _jets_with_passing_background(
     return max(_JETS, int(np.searchsorted(np.cumsum(passed), _PASSING_BACKGROUND)) + 1)
 
 
-def number_of_scorings(simulations: int) -> int:
-    """How often :func:`robustness_run` calls `advance`."""
-    changes = sum(len(t.strengths) for t in TRANSFORMATIONS.values())
-    return 1 + changes + (2 * (1 + len(_SIMULATIONS)) if simulations else 0)
+def _num_scorings() -> int:
+    """Number of times that jets are scored: unchanged, and with every change."""
+    return 1 + sum(len(t.strengths) for t in TRANSFORMATIONS.values())
 
 
 def read_robustness(folder: str | Path) -> StoredRobustness:
     """Read the ``robustness.json`` of a run folder.
 
-    Raises
-    ------
-    InputError
-        If it is not what ``pcloud evaluate --robustness`` writes.
+    Raises as :meth:`StoredRobustness.read`.
     """
-    path = Path(folder) / ROBUSTNESS_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return StoredRobustness(
-            Robustness.from_dict(values["robustness"]),
-            [Dependence.from_dict(d) for d in values["dependence"]],
-            [Sculpting.from_dict(s) for s in values["sculpting"]],
-            values["signal"],
-            values["background"],
-        )
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} holds no robustness ({error}): write it anew with pcloud evaluate --robustness"
-        ) from None
+    return StoredRobustness.read(folder)
 
 
 def _simulated(
-    run: Run, number: int, seed: int, workers: int, advance: Callable[[], Any]
+    run: RunFolder, number: int, seed: int, workers: int, advance: Callable[[], Any]
 ) -> dict[str, ak.Array]:
     """Jets of other simulations, and of the recipe itself with as many jets."""
     if not number:

@@ -1,9 +1,8 @@
-"""Taylor coefficients of a run: what ``pcloud explain`` computes and leaves in its folder."""
+"""Study of what a network responds to: Taylor coefficients on the test jets of a run."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,143 +10,271 @@ from typing import TYPE_CHECKING, Any
 import awkward as ak
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from pcloud import kinematics
 from pcloud.batch import JetDataset, collate
-from pcloud.errors import InputError, UnknownNameError
+from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
 from pcloud.features import FeatureSet
 from pcloud.interpret.response import check_momenta, sees_features
 from pcloud.interpret.taylor import mean_in_plane
-from pcloud.interpret.taylor_cloud import CloudTaylor, cloud_taylor, taylor_course
+from pcloud.interpret.taylor_cloud import CloudTaylor, cloud_taylor
+from pcloud.run_files import TAYLOR_FILE, Advance, StoredResult, ignore_progress
+from pcloud.studies.budget import jets_within_budget
+from pcloud.studies.signals import explained_signals
+from pcloud.studies.stored_mean import stored_mean
+from pcloud.training.data import load_splits
 
 if TYPE_CHECKING:
-    from pcloud.training import Run
+    from pcloud.training.run_folder import RunFolder
 
-__all__ = ["TAYLOR_FILE", "explain_run", "read_taylor"]
-
-TAYLOR_FILE = "taylor.json"
+__all__ = ["ClassExpansion", "StoredTaylor", "read_taylor", "taylor_course", "taylor_run"]
 
 _PLANE = np.linspace(-0.8, 0.8, 33)  # of the map, in eta and phi about the jet axis
 _JETS, _PAIR_JETS, _COURSE_JETS = 2000, 20, 300
 
+Coefficients = dict[str, Measured]
 
-def explain_run(
-    run: Run,
+
+@dataclass(frozen=True)
+class ClassExpansion:
+    """Taylor coefficients of the probability of one class.
+
+    Parameters
+    ----------
+    parts : dict of str to dict of str to Measured
+        Mean absolute coefficients over the jets: ``"all"``, in shifts common to all particles of a
+        jet; ``"alone"``, sums of the absolute values of single particles; and, of second order in
+        `pair_jets` jets, ``"same"`` and ``"rest"``, pairs on one particle and on two.
+    course : dict of int to dict of str to Measured
+        Coefficients ``"all"`` after each epoch that a checkpoint was kept of.
+    pair_jets : int
+        Number of jets of ``"same"`` and ``"rest"``.
+    map_input : str
+        Input whose gradient is mapped: the one with the largest coefficient.
+    map : ndarray, shape (eta, phi)
+        Mean absolute gradient in it, in the plane around the jet axis; NaN where there are too few
+        particles.
+    """
+
+    parts: dict[str, Coefficients]
+    course: dict[int, Coefficients]
+    pair_jets: int
+    map_input: str
+    map: NDArray[np.floating]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        cells = [[None if np.isnan(v) else float(v) for v in row] for row in self.map]
+        return {
+            "parts": {part: _plain(values) for part, values in self.parts.items()},
+            "pair_jets": self.pair_jets,
+            "map": {"input": self.map_input, "values": cells},
+            "course": {str(epoch): _plain(values) for epoch, values in self.course.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ClassExpansion:
+        """Inverse of `to_dict`."""
+        return cls(
+            {part: _measured(values["parts"][part]) for part in _part_names(values["parts"])},
+            {int(epoch): _measured(found) for epoch, found in values["course"].items()},
+            int(values["pair_jets"]),
+            str(values["map"]["input"]),
+            np.array(values["map"]["values"], dtype=float).reshape(
+                len(values["map"]["values"]), -1
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class StoredTaylor(StoredResult):
+    """Taylor coefficients of the response of a run.
+
+    Parameters
+    ----------
+    classes : dict of str to ClassExpansion
+        Expansion of the probability of each explained class.
+    jets : int
+        Number of test jets.
+    checkpoint : str
+        Name of the checkpoint.
+    variables : str
+        ``"features"`` or ``"momenta"``.
+    """
+
+    file = TAYLOR_FILE
+    what = "Taylor coefficients"
+    command = "pcloud explain"
+
+    classes: dict[str, ClassExpansion]
+    jets: int
+    checkpoint: str = "best"
+    variables: str = "features"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "checkpoint": self.checkpoint,
+            "classes": {name: expansion.to_dict() for name, expansion in self.classes.items()},
+            "variables": self.variables,
+            "jets": self.jets,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StoredTaylor:
+        """Inverse of `to_dict`."""
+        classes = {name: ClassExpansion.from_dict(v) for name, v in values["classes"].items()}
+        about = {name: str(values[name]) for name in ("checkpoint", "variables") if name in values}
+        return cls(classes, int(values["jets"]), **about)
+
+    def class_rows(self, name: str, number: int = 15) -> list[list[str]]:
+        """Table of the largest coefficients of a class."""
+        coefficients = list(self.classes[name].parts["all"].items())[:number]
+        header = ["Taylor coefficient", f"mean |t|, {name}"]
+        return [header, *([key, str(value)] for key, value in coefficients)]
+
+    def rows(self) -> list[list[str]]:
+        """Table of the largest coefficients of each class."""
+        body = [[name, *row] for name in self.classes for row in self.class_rows(name)[1:]]
+        return [["class", "Taylor coefficient", "mean |t|"], *body]
+
+
+def taylor_run(
+    run: RunFolder,
     *,
     signal: str | None = None,
     jets: int | None = None,
     pair_jets: int | None = None,
     checkpoint: str = "best",
-    advance: Callable[[float], Any] = lambda part: None,
-) -> dict[str, Any]:
+    advance: Advance = ignore_progress,
+) -> StoredTaylor:
     """Expand the response of a run around its test jets, and write ``taylor.json``.
 
     Parameters
     ----------
-    run : Run
-        The trained tagger. Where it kept checkpoints, their coefficients are followed too.
+    run : RunFolder
+        The trained tagger. If it kept checkpoints, the coefficients after each epoch are given too.
     signal : str, optional
         Class whose probability is expanded; by default the second of two, or each in turn.
     jets : int, optional
-        How many test jets; by default 2000, or what the network passes in some minutes.
+        Number of test jets; by default 2000, or as many as the network passes in some minutes.
     pair_jets : int, optional
-        For how many of them pairs on one particle are told apart from those on two; by default 20,
-        or what the network passes in some minutes.
+        Number of jets in which pairs on one particle are separated from those on two; by default
+        20, or as many as the network passes in some minutes.
     checkpoint : str
         ``"best"`` or ``"last"``.
     advance : callable
-        Called with the part of the whole work that was done.
+        Progress callback, called with the part of the whole work done.
 
     Returns
     -------
-    dict
-        As in the file: for each class mean absolute coefficients by part, their course over the
-        epochs, and the map of the first order in the plane around the axis of the jet.
-    """
-    from pcloud.studies.budget import jets_within_budget
-    from pcloud.training.data import load_splits
-
-    tagger = run.tagger(checkpoint)
-    features = tagger.feature_set
-    if not isinstance(features, FeatureSet):
-        raise InputError("Taylor coefficients are for networks on jets, and this one takes images")
-    if signal is not None and signal not in run.classes:
-        raise UnknownNameError("class", signal, run.classes)
-    signals = [signal] if signal else run.classes[1:] if len(run.classes) == 2 else run.classes
-    (loaded,) = load_splits(run.config, "test")
-    test: ak.Array = loaded
-    options: dict[str, Any] = {"variables": _variables(run.model(checkpoint), test, features)}
-    if options["variables"] == "momenta":
-        check_momenta(run.model(checkpoint))
-    # 1 + inputs ways back through the first derivative, each of which costs about eight ways forth
-    inputs = 3 if options["variables"] == "momenta" else len(features.names)
-    passes = 8.0 * (1 + inputs) * len(signals)
-    affordable = partial(jets_within_budget, run, test, checkpoint=checkpoint)
-    if jets is None:
-        jets = affordable(passes=passes, most=_JETS)
-    if pair_jets is None:
-        passes *= float(np.mean(ak.num(test.p4)))
-        pair_jets = affordable(passes=passes, most=_PAIR_JETS, least=1)
-    data = JetDataset(test[:jets], features)
-    found: dict[str, Any] = {"checkpoint": checkpoint, "classes": {}, **options}
-    batches = (len(data) + min(pair_jets, len(data))) * len(signals)
-    for name in signals:
-        options["target"] = run.classes.index(name)
-        expansion = cloud_taylor(
-            run.model(checkpoint),
-            data,
-            pair_jets=pair_jets,
-            advance=lambda number: advance(number / batches),
-            **options,
-        )
-        # all epochs together take no longer than the last one did
-        few = min(_COURSE_JETS, max(len(data) // max(len(run.kept_epochs), 1), 20))
-        course = taylor_course(run, data, order=2, jets=few, **options)
-        found["classes"][name] = _summary(expansion, data) | {
-            "course": {epoch: _plain(values) for epoch, values in course.items()}
-        }
-    found["jets"] = len(data)
-    path = run.path / TAYLOR_FILE
-    path.write_text(json.dumps(found) + "\n", encoding="utf-8")
-    return read_taylor(run.path)
-
-
-def read_taylor(folder: str | Path) -> dict[str, Any]:
-    """Read the ``taylor.json`` of a run folder, with numbers as :class:`Measured`.
+    StoredTaylor
+        For each class mean absolute coefficients by part, their course over the epochs, and the map
+        of the first order in the plane around the axis of the jet.
 
     Raises
     ------
     InputError
-        If it is not what ``pcloud explain`` writes.
+        If the network takes images, or cannot be differentiated twice.
+    UnknownNameError
+        If there is no such class.
     """
-    path = Path(folder) / TAYLOR_FILE
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        for values in found["classes"].values():
-            values["parts"] = {part: _measured(v) for part, v in values["parts"].items()}
-            values["course"] = {int(e): _measured(v) for e, v in values["course"].items()}
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} holds no Taylor coefficients ({error}): write it anew with pcloud explain"
-        ) from None
-    return found
+    features = run.tagger(checkpoint).feature_set
+    if not isinstance(features, FeatureSet):
+        raise InputError("Taylor coefficients are for networks on jets, and this one takes images")
+    signals = explained_signals(run.classes, signal)
+    (loaded,) = load_splits(run.config, "test")
+    test: ak.Array = loaded
+    variables = _variables(run.model(checkpoint), test, features)
+    if variables == "momenta":
+        check_momenta(run.model(checkpoint))
+    # 1 + inputs backward passes through the first derivative, each as long as 8 forward passes
+    inputs = 3 if variables == "momenta" else len(features.names)
+    passes = 8.0 * (1 + inputs) * len(signals)
+    within_budget = partial(jets_within_budget, run, test, checkpoint=checkpoint)
+    if jets is None:
+        jets = within_budget(passes=passes, most=_JETS)
+    if pair_jets is None:
+        passes *= float(np.mean(ak.num(test.p4)))
+        pair_jets = within_budget(passes=passes, most=_PAIR_JETS, least=1)
+    data = JetDataset(test[:jets], features)
+    # all epochs together take no longer than the last one did
+    course_jets = min(_COURSE_JETS, max(len(data) // max(len(run.kept_epochs), 1), 20))
+    classes = {}
+    for name in signals:
+        options: dict[str, Any] = {"variables": variables, "target": run.classes.index(name)}
+        expansion = cloud_taylor(
+            run.model(checkpoint),
+            data,
+            pair_jets=pair_jets,
+            advance=lambda part: advance(part / len(signals)),
+            **options,
+        )
+        course = taylor_course(run, data, order=2, jets=course_jets, **options)
+        classes[name] = _class_expansion(expansion, data, course)
+    stored = StoredTaylor(classes, len(data), checkpoint, variables)
+    stored.write(run.path)
+    return stored
 
 
-def _summary(expansion: CloudTaylor, data: JetDataset) -> dict[str, Any]:
+def read_taylor(folder: str | Path) -> StoredTaylor:
+    """Read the ``taylor.json`` of a run folder.
+
+    Raises as :meth:`StoredTaylor.read`.
+    """
+    return StoredTaylor.read(folder)
+
+
+def taylor_course(
+    run: RunFolder,
+    data: JetDataset,
+    *,
+    target: int = 1,
+    order: int = 1,
+    jets: int = 500,
+    **options: Any,
+) -> dict[int, Coefficients]:
+    """Mean absolute coefficients after each epoch whose checkpoint the run kept.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Trained with ``keep_checkpoints=True``.
+    data : JetDataset
+        Jets to expand around.
+    target, order, jets, **options
+        Options of :func:`~pcloud.interpret.taylor_cloud.cloud_taylor`.
+
+    Returns
+    -------
+    dict of int to dict of str to Measured
+        By epoch; empty if no checkpoints were kept.
+    """
+    course = {}
+    for epoch in run.kept_epochs:
+        model = run.model(f"epoch_{epoch}")
+        found = cloud_taylor(model, data, target=target, order=order, jets=jets, **options)
+        course[epoch] = found.coefficients.mean_absolute()
+    return course
+
+
+def _class_expansion(
+    expansion: CloudTaylor, data: JetDataset, course: dict[int, Coefficients]
+) -> ClassExpansion:
     coefficients = expansion.coefficients
-    parts = ["all", "alone"] + (["same", "rest"] if coefficients.same is not None else [])
-    most = next(iter(coefficients.mean_absolute("alone")))
-    return {
-        "parts": {part: _plain(coefficients.mean_absolute(part)) for part in parts},
-        "pair_jets": 0 if coefficients.same is None else len(coefficients.same),
-        "map": {"input": most, "values": _map(expansion, data, coefficients.names.index(most))},
-    }
+    names = ["all", "alone"] + (["same", "rest"] if coefficients.same is not None else [])
+    parts = {part: coefficients.mean_absolute(part) for part in names}
+    largest = next(iter(parts["alone"]))
+    pair_jets = 0 if coefficients.same is None else len(coefficients.same)
+    cells = _map(expansion, data, coefficients.names.index(largest))
+    return ClassExpansion(parts, course, pair_jets, largest, cells)
 
 
-def _map(expansion: CloudTaylor, data: JetDataset, feature: int) -> list[list[float | None]]:
-    """Mean size of the gradient in one feature of particles at a place about the jet axis."""
+def _map(expansion: CloudTaylor, data: JetDataset, feature: int) -> NDArray[np.floating]:
+    """Mean absolute gradient in one feature, in cells of the plane around the jet axis."""
     batch = collate(data, torch.from_numpy(expansion.jets))
     total = batch.p4.new_zeros(len(expansion.jets), 4).index_add(0, batch.batch, batch.p4)
     axis = total[batch.batch]
@@ -156,26 +283,23 @@ def _map(expansion: CloudTaylor, data: JetDataset, feature: int) -> list[list[fl
     size = np.abs(expansion.gradients[:, feature])
     mean, number = mean_in_plane(eta, phi, size, (_PLANE, _PLANE))
     mean[number < 5] = np.nan
-    return [[None if np.isnan(v) else float(v) for v in row] for row in mean]
+    return mean
 
 
 def _variables(model: nn.Module, jets: ak.Array, features: FeatureSet) -> str:
-    """The inputs to vary: the features, unless the network does not see them."""
+    """Name of the inputs to vary: the features, unless the network does not depend on them."""
     batch = collate(JetDataset(jets[:1], features), torch.arange(1))
     return "features" if sees_features(model, batch.x, batch.p4, batch.batch) else "momenta"
 
 
-def _plain(values: Any) -> dict[str, dict[str, Any]]:
+def _part_names(parts: dict[str, Any]) -> list[str]:
+    """Names of the parts; ``"all"`` and ``"alone"`` must be there."""
+    return ["all", "alone", *(["same", "rest"] if "same" in parts else [])]
+
+
+def _plain(values: Coefficients) -> dict[str, dict[str, Any]]:
     return {name: entry.to_dict() for name, entry in values.items()}
 
 
-def _measured(values: dict[str, Any]) -> dict[str, Measured]:
-    return {name: _stored_mean(entry) for name, entry in values.items()}
-
-
-def _stored_mean(entry: dict[str, Any] | list[float]) -> Measured:
-    """A mean as it is written, or value and error as older files have them."""
-    if isinstance(entry, list):
-        value, error = entry
-        return Measured(value, error, "mean over jets")
-    return Measured.from_dict(entry)
+def _measured(values: dict[str, Any]) -> Coefficients:
+    return {name: stored_mean(entry) for name, entry in values.items()}

@@ -1,9 +1,8 @@
-"""Uncertainties of the test jets of a run: what ``pcloud uncertainty`` leaves in its folder."""
+"""Study of the uncertainty of a run: predictive samples of its test jets and of modified ones."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,48 +12,74 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pcloud.errors import InputError
 from pcloud.evaluation.figures.roc import GRID
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.scores import PREFIX
 from pcloud.features import FeatureSet
+from pcloud.run_files import (
+    UNCERTAINTY_FILE,
+    UNCERTAINTY_TABLE,
+    Advance,
+    StoredResult,
+    file_errors,
+    ignore_progress,
+    read_json,
+    write_atomic,
+)
+from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.predictive import PredictiveSamples, default_method, predictive_samples
+from pcloud.studies.stored_mean import stored_mean
+from pcloud.training.data import load_splits
 from pcloud.typing import Floats
 from pcloud.uncertainty.measures import Uncertainty
 from pcloud.uncertainty.shifts import SHIFTS, shifted
 
 if TYPE_CHECKING:
-    from pcloud.training import Run
+    from pcloud.training.run_folder import RunFolder
 
-__all__ = ["UNCERTAINTY_FILE", "StoredUncertainty", "measure_uncertainty", "read_uncertainty"]
-
-UNCERTAINTY_FILE = "uncertainty.json"
+__all__ = ["StoredUncertainty", "measure_uncertainty", "read_uncertainty"]
 
 _SHIFTED_JETS = 2000
+_NAMES = {"right": "correctly classified", "wrong": "misclassified"}
+_OLD_NAMES = {f"taken {old}": name for old, name in _NAMES.items()}  # in older files
 _PARTS = ("total", "aleatoric", "epistemic", "logit_spread")
+
+_SOURCES = {
+    "ensemble": "the {members} members of the ensemble",
+    "dropout": "{passes} passes with dropout switched on",
+    "laplace": "{samples} draws of the last layer's weights from the Laplace approximation of "
+    "their posterior given {training_jets} training jets",
+    "variational": "{samples} draws of the last layer's weights from independent Gaussians, "
+    "trained on {training_jets} training jets",
+}
 
 
 @dataclass(frozen=True)
-class StoredUncertainty:
-    """What the opinions on the test jets came to.
+class StoredUncertainty(StoredResult):
+    """Uncertainties of the test jets, from predictive samples.
 
     Parameters
     ----------
     facts : dict
-        Method and what was fitted.
+        Method and fitted parameters.
     classes : list of str
         Names of the classes.
     labels : ndarray, shape (B,)
         True classes.
     jets : Uncertainty
-        Of each test jet.
+        Uncertainties of each test jet.
     samples : dict of str to dict of str to Measured
-        Mean uncertainties of test jets, and of jets unlike those of the training.
+        Mean uncertainties of test jets, and of modified (out-of-distribution) jets.
     roc : dict of str to list of float, optional
         For two classes the background efficiencies ``low``, ``middle`` and ``high`` of the band of
-        opinions, on the grid of the ROC figure.
+        the predictive samples, on the grid of the ROC figure.
     """
+
+    file = UNCERTAINTY_FILE
+    what = "uncertainties"
+    command = "pcloud uncertainty"
+    indent = 2
 
     facts: dict[str, Any]
     classes: list[str]
@@ -62,6 +87,11 @@ class StoredUncertainty:
     jets: Uncertainty
     samples: dict[str, dict[str, Measured]]
     roc: dict[str, list[float]] | None
+
+    @property
+    def source(self) -> str:
+        """Description of the predictive samples."""
+        return _SOURCES[self.facts["method"]].format(**self.facts)
 
     def rows(self) -> list[list[str]]:
         """Table of the mean uncertainties."""
@@ -71,7 +101,31 @@ class StoredUncertainty:
             rows.append([name, *(means[part].format(digits=1) for part in _PARTS)])
         return rows
 
-    def write(self, folder: Path) -> None:
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values of all but the jets, for JSON."""
+        return {
+            "facts": self.facts,
+            "classes": self.classes,
+            "samples": {
+                name: {part: mean.to_dict() for part, mean in means.items()}
+                for name, means in self.samples.items()
+            },
+            "roc": self.roc,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StoredUncertainty:
+        """Inverse of `to_dict`, with `labels` and `jets` among the values."""
+        samples = {
+            _OLD_NAMES.get(name, name): {part: stored_mean(entry) for part, entry in means.items()}
+            for name, means in values["samples"].items()
+        }
+        names = ("facts", "classes", "labels", "jets", "roc")
+        stored = cls(**{name: values[name] for name in names}, samples=samples)
+        _ = stored.source, stored.rows()  # raises if a fact or a part is absent
+        return stored
+
+    def write(self, folder: str | Path) -> Path:
         """Write ``uncertainty.json`` and, a row per jet, ``uncertainty.parquet``."""
         columns: dict[str, Any] = {"label": self.labels}
         for c, name in enumerate(self.classes):
@@ -79,22 +133,30 @@ class StoredUncertainty:
         columns |= {part: getattr(self.jets, part) for part in _PARTS}
         metadata = {b"classes": json.dumps(self.classes)}
         table = pa.table(columns).replace_schema_metadata(metadata)
-        pq.write_table(table, folder / "uncertainty.parquet")
-        values = {
-            "facts": self.facts,
-            "classes": self.classes,
-            "samples": {
-                name: {part: m.to_dict() for part, m in means.items()}
-                for name, means in self.samples.items()
-            },
-            "roc": self.roc,
-        }
-        text = json.dumps(values, indent=2) + "\n"
-        (folder / UNCERTAINTY_FILE).write_text(text, encoding="utf-8")
+        write_atomic(Path(folder) / UNCERTAINTY_TABLE, lambda file: pq.write_table(table, file))
+        return super().write(folder)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> StoredUncertainty:
+        """Read both files.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the study was not done.
+        InputError
+            If one of the files cannot be read, or is not there.
+        """
+
+        def parse(values: dict[str, Any]) -> StoredUncertainty:
+            return cls.from_dict(values | _read_jets(Path(folder), values["classes"]))
+
+        remedy = f"write it anew with {cls.command}"
+        return read_json(Path(folder) / cls.file, cls.what, remedy, parse)
 
 
 def measure_uncertainty(
-    run: Run,
+    run: RunFolder,
     method: str | None = None,
     *,
     samples: int = 50,
@@ -102,27 +164,25 @@ def measure_uncertainty(
     checkpoint: str = "best",
     batch_size: int = 512,
     seed: int = 0,
-    advance: Callable[[float], Any] = lambda part: None,
+    advance: Advance = ignore_progress,
 ) -> StoredUncertainty:
-    """Ask a run for several opinions on its test jets, and on changed ones, and write them down.
+    """Estimate the uncertainty of the scores of test jets, and of modified test jets.
 
-    The changed jets, see :data:`SHIFTS`, are made of the first 2000 test jets, or of what the
-    network passes in some minutes, where the features need four-momenta alone.
+    Writes ``uncertainty.json`` and ``uncertainty.parquet`` into the folder of the run. The first
+    2000 test jets are modified, see :data:`SHIFTS`, or as many as the network scores in some
+    minutes, if the features need four-momenta alone.
 
     Parameters
     ----------
-    run : Run
+    run : RunFolder
         The trained tagger, or an ensemble.
     method, samples, checkpoint, batch_size, seed
-        As for :func:`opinions_of`.
+        As for :func:`~pcloud.studies.predictive.predictive_samples`.
     jets : int, optional
-        Test jets to ask about; by default all, or what the network passes in some minutes.
+        Number of test jets; by default all, or as many as the network scores in some minutes.
     advance : callable
-        Called with the part of the whole work that was done.
+        Progress callback, called with the part of the whole work done.
     """
-    from pcloud.studies.budget import jets_within_budget
-    from pcloud.training.data import load_splits
-
     run.checksum(checkpoint)
     (test,) = load_splits(run.config, "test")
     network = run.members[0] if run.config.ensemble > 1 else run
@@ -135,18 +195,18 @@ def measure_uncertainty(
     changed = jets_within_budget(network, test, passes=12 * passes, most=_SHIFTED_JETS, **cost)
     test = test[:jets]
     options: dict[str, Any] = {"checkpoint": checkpoint, "batch_size": batch_size, "seed": seed}
-    opinions = predictive_samples(run, method, samples=samples, **options)
+    predictions = predictive_samples(run, method, samples=samples, **options)
     advance(1 / 3)
     labels = np.asarray(test.label).astype(np.int64)
-    logits = opinions.logits(test)
+    logits = predictions.logits(test)
     advance(1 / 3)
     found = Uncertainty.of(logits)
     stored = StoredUncertainty(
-        {"method": opinions.method, "checkpoint": checkpoint, "seed": seed, **opinions.facts},
+        {"method": predictions.method, "checkpoint": checkpoint, "seed": seed, **predictions.facts},
         run.classes,
         labels,
         found,
-        _samples(run, opinions, test[:changed], labels, found, seed),
+        _samples(run, predictions, test[:changed], labels, found, seed),
         _band(logits, labels) if len(run.classes) == 2 else None,
     )
     advance(1 / 3)
@@ -155,44 +215,37 @@ def measure_uncertainty(
 
 
 def read_uncertainty(folder: str | Path) -> StoredUncertainty:
-    """Read what :func:`measure_uncertainty` wrote.
+    """Read the ``uncertainty.json`` and ``uncertainty.parquet`` of a run folder.
 
-    Raises
-    ------
-    InputError
-        If the files are others.
+    Raises as :meth:`StoredUncertainty.read`.
     """
-    path = Path(folder) / UNCERTAINTY_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        table = pq.read_table(path.with_suffix(".parquet"))
-        classes = values["classes"]
+    return StoredUncertainty.read(folder)
+
+
+def _read_jets(folder: Path, classes: list[str]) -> dict[str, Any]:
+    """Labels and uncertainties of the jets, from ``uncertainty.parquet``."""
+    path = folder / UNCERTAINTY_TABLE
+    with file_errors(path, "uncertainties", "write it anew with pcloud uncertainty"):
+        table = pq.read_table(path)
         mean = np.stack([table[PREFIX + name].to_numpy() for name in classes], axis=1)
-        parts = [table[part].to_numpy() for part in _PARTS]
-        samples = {
-            name: {part: _stored_mean(entry) for part, entry in means.items()}
-            for name, means in values["samples"].items()
-        }
-        labels = table["label"].to_numpy()
-        jets = Uncertainty(mean, *parts)
-        return StoredUncertainty(values["facts"], classes, labels, jets, samples, values["roc"])
-    except (
-        json.JSONDecodeError,
-        UnicodeDecodeError,
-        KeyError,
-        TypeError,
-        pa.ArrowInvalid,
-    ) as error:
-        raise InputError(
-            f"{path} holds no uncertainties ({error}): write it anew with pcloud uncertainty"
-        ) from None
+        jets = Uncertainty(mean, *(table[part].to_numpy() for part in _PARTS))
+        return {"labels": table["label"].to_numpy(), "jets": jets}
 
 
 def _samples(
-    run: Run, opinions: PredictiveSamples, some: Any, labels: Any, found: Uncertainty, seed: int
+    run: RunFolder,
+    predictions: PredictiveSamples,
+    some: Any,
+    labels: Any,
+    found: Uncertainty,
+    seed: int,
 ) -> dict[str, dict[str, Measured]]:
-    right = found.mean.argmax(axis=1) == labels
-    groups = {"test jets": np.ones(len(labels), bool), "taken right": right, "taken wrong": ~right}
+    correct = found.mean.argmax(axis=1) == labels
+    groups = {
+        "test jets": np.ones(len(labels), bool),
+        "correctly classified": correct,
+        "misclassified": ~correct,
+    }
     means = {
         name: {part: Measured.mean(getattr(found, part)[chosen]) for part in _PARTS}
         for name, chosen in groups.items()
@@ -200,21 +253,13 @@ def _samples(
     }
     if isinstance(run.feature_set, FeatureSet) and not run.feature_set.columns:
         for shift in SHIFTS:
-            changed = opinions.uncertainty(shifted(some, shift, seed))
+            changed = predictions.uncertainty(shifted(some, shift, seed))
             means[shift] = {part: Measured.mean(getattr(changed, part)) for part in _PARTS}
     return means
 
 
-def _stored_mean(entry: dict[str, Any] | list[float]) -> Measured:
-    """A mean as it is written, or value and error as older files have them."""
-    if isinstance(entry, list):
-        value, error = entry
-        return Measured(value, error, "mean over jets")
-    return Measured.from_dict(entry)
-
-
 def _band(logits: Floats, labels: NDArray[np.integer]) -> dict[str, list[float]]:
-    """Central 68 % of the ROC curves of the opinions, and the curve of their mean score."""
+    """Central 68 % of the ROC curves of the predictive samples, and the curve of their mean score."""
     odds = logits[:, :, 1] - logits[:, :, 0]
     p = (1 / (1 + np.exp(-odds))).mean(axis=0)
     curves = [

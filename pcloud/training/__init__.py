@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "RECIPES": "recipes",
     "Recipe": "recipes",
-    "Run": "run",
+    "RunFolder": "run_folder",
     "TrainConfig": "config",
     "train": "fit",
 }
 
-__all__ = ["RECIPES", "Recipe", "Run", "TrainConfig", "train"]
+__all__ = ["RECIPES", "Recipe", "RunFolder", "TrainConfig", "train"]
 
 if TYPE_CHECKING:
     from pcloud.training.config import TrainConfig
     from pcloud.training.fit import train
     from pcloud.training.recipes import RECIPES, Recipe
-    from pcloud.training.run import Run
+    from pcloud.training.run_folder import RunFolder
 
 
 def __getattr__(name: str) -> Any:

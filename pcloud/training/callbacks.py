@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import time
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import Any
 import lightning as L
 
 from pcloud.errors import InputError
-from pcloud.training.checkpoint import Tagger, checkpoint_path, write_atomic, write_checkpoint
+from pcloud.training.checkpoint import Tagger, checkpoint_path, write_checkpoint
 from pcloud.training.config import RunConfig
+from pcloud.training.history import History
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.metrics import RunningMetrics
 from pcloud.training.module import JetData, TaggerModule
@@ -191,11 +190,7 @@ class RunCheckpoint(L.Callback):
         write_checkpoint(content, checkpoint_path(self.folder, name))
 
     def _write_metrics(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.state.history)
-        write_atomic(self.folder / "metrics.csv", lambda f: f.write(text.getvalue().encode()))
+        History(self.state.history, COLUMNS).write(self.folder)
 
 
 def _module(trainer: L.Trainer) -> TaggerModule:

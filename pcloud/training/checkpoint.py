@@ -6,12 +6,10 @@ feature set with its standardisation and the classes, and in ``last.ckpt`` the s
 
 from __future__ import annotations
 
-import os
 import pickle
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,9 +19,10 @@ from pcloud.images.build import size_option
 from pcloud.images.image_set import ImageFormat
 from pcloud.models import build_model
 from pcloud.models.old_names import current_options
+from pcloud.run_files import CHECKPOINT_FOLDER, write_atomic
 from pcloud.training.inputs import Inputs, inputs_from_dict
 
-__all__ = ["Tagger", "checkpoint_path", "read_checkpoint", "write_atomic", "write_checkpoint"]
+__all__ = ["Tagger", "checkpoint_path", "read_checkpoint", "write_checkpoint"]
 
 _FORMAT = 1
 
@@ -95,17 +94,7 @@ class Tagger:
 
 def checkpoint_path(folder: Path, name: str) -> Path:
     """Where a run keeps its checkpoint ``"best"`` or ``"last"``."""
-    return folder / "checkpoints" / f"{name}.ckpt"
-
-
-def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write a file so that at any moment, even a killed one, `path` is the old or the new one."""
-    new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    return folder / CHECKPOINT_FOLDER / f"{name}.ckpt"
 
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:

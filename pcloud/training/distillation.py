@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,10 @@ from pcloud.batch import JetDataset
 from pcloud.errors import InputError
 from pcloud.features import FeatureSet
 from pcloud.particle_types import available_columns
-from pcloud.training.checkpoint import write_atomic
+from pcloud.run_files import read_json, write_atomic, write_json
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_splits
-from pcloud.training.run import Run
+from pcloud.training.run_folder import RunFolder
 
 __all__ = ["Distillation", "Teacher"]
 
@@ -67,13 +66,13 @@ class Teacher:
 
     Attributes
     ----------
-    run : Run
+    run : RunFolder
         The teacher.
     order : list of int
         Where the student's classes are among the teacher's.
     """
 
-    run: Run
+    run: RunFolder
     order: list[int]
 
     @classmethod
@@ -87,7 +86,7 @@ class Teacher:
         InputError
             If it has other classes, needs columns that the jets do not have, or is the run itself.
         """
-        run = Run(str(config.teacher))
+        run = RunFolder(str(config.teacher))
         if not isinstance(run.feature_set, FeatureSet) or not isinstance(jets.train, JetDataset):
             raise InputError("a teacher is for taggers of jets, not of images")
         if run.path.resolve() == Path(config.out).resolve():
@@ -152,11 +151,12 @@ class _Chunks:
     def open(self, origin: dict[str, Any]) -> None:
         """Begin, or go on with the files of the same `origin`."""
         about = self.folder / "origin.json"
-        if about.exists() and json.loads(about.read_text()) == origin:
+        remedy = f"remove {self.folder}, and the teacher scores the jets again"
+        if about.exists() and read_json(about, "origin of scores", remedy) == origin:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        write_atomic(about, lambda file: file.write(json.dumps(origin).encode()))
+        write_json(about, origin)
 
     def missing(self) -> list[slice]:
         return [part for part in self.parts if not self._path(part).exists()]

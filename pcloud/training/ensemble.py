@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import multiprocessing
 import os
 import signal
@@ -20,7 +19,8 @@ from rich.console import Console
 from pcloud.training.config import TrainConfig
 from pcloud.training.environment import update_environment
 from pcloud.training.folder import clear, open_folder, write_config
-from pcloud.training.run import is_finished, member_path
+from pcloud.training.history import History, Row
+from pcloud.training.run_folder import is_finished, member_path
 
 __all__ = ["member_config", "train_ensemble"]
 
@@ -107,17 +107,13 @@ def _stop_with(parent: int) -> None:
 
 def _write_mean_metrics(folder: Path, members: list[TrainConfig]) -> None:
     """``metrics.csv`` of the ensemble: means over the members that saw the epoch."""
-    rows: dict[str, list[dict[str, float]]] = {}
+    epochs: dict[float, list[Row]] = {}
     for member in members:
-        with (Path(member.out) / "metrics.csv").open(newline="") as file:
-            for row in csv.DictReader(file):
-                values = {name: float(value) for name, value in row.items() if value}
-                rows.setdefault(row["epoch"], []).append(values)
-    with (folder / "metrics.csv").open("w", newline="") as file:
-        writer: csv.DictWriter[str] | None = None
-        for found in rows.values():
-            mean = {name: float(np.mean([row[name] for row in found])) for name in found[0]}
-            if writer is None:
-                writer = csv.DictWriter(file, list(mean), lineterminator="\n")
-                writer.writeheader()
-            writer.writerow(mean | {"epoch": int(mean["epoch"])})
+        for row in History.read(member.out):
+            epochs.setdefault(row["epoch"], []).append(row)
+    means = [_mean(rows) | {"epoch": int(epoch)} for epoch, rows in epochs.items()]
+    History(means).write(folder)
+
+
+def _mean(rows: list[Row]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

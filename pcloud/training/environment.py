@@ -1,8 +1,7 @@
-"""What a run was made with: versions, machine, seed, time."""
+"""Environment of a run: versions, machine, seed, time."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -15,9 +14,10 @@ from typing import Any
 import torch
 
 import pcloud
-from pcloud.training.checkpoint import write_atomic
+from pcloud.errors import InputError
+from pcloud.run_files import ENVIRONMENT_FILE, read_json, write_json
 
-__all__ = ["describe_environment", "update_environment"]
+__all__ = ["describe_environment", "read_environment", "update_environment"]
 
 _PACKAGES = (
     "torch",
@@ -53,9 +53,9 @@ def update_environment(
 
     A run that has ended keeps what was written then, with the warnings that it ended with.
     """
-    path = folder / "environment.json"
+    path = folder / ENVIRONMENT_FILE
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    old = json.loads(path.read_text()) if path.exists() else {}
+    old = read_environment(folder) if path.exists() else {}
     if old.get("finished"):
         return
     new = describe_environment(seed) | {
@@ -65,7 +65,27 @@ def update_environment(
     }
     if warnings:
         new["warnings"] = list(warnings)
-    write_atomic(path, lambda file: file.write((json.dumps(new, indent=2) + "\n").encode()))
+    write_json(path, new)
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """Read the ``environment.json`` of a run folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    InputError
+        If it cannot be read.
+    """
+    remedy = "remove the file; the run is complete without it"
+    return read_json(folder / ENVIRONMENT_FILE, "description of the environment", remedy, _object)
+
+
+def _object(values: Any) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise InputError("not a JSON object")
+    return values
 
 
 def _version(package: str) -> str | None:

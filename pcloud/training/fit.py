@@ -9,7 +9,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import numpy as np
@@ -23,6 +23,7 @@ from pcloud.batch import JetDataset
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.images.image_set import ImageDataset
 from pcloud.models import model_info
+from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
 from pcloud.training.callbacks import RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
@@ -37,7 +38,10 @@ from pcloud.training.initial_state import InitialState, initialise, weights_to_b
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
-from pcloud.training.run import Run, is_finished
+from pcloud.training.run_folder import is_finished
+
+if TYPE_CHECKING:
+    from pcloud.run import Run
 
 __all__ = ["train"]
 
@@ -87,6 +91,8 @@ def train(
     >>> run = pcloud.train(data="simulated", model="particlenet_lite", out="runs/a")
     >>> scores = run.predict(pcloud.load_dataset("simulated", "test"))
     """
+    from pcloud.run import Run
+
     config = _complete(config, options)
     if config.ensemble > 1:
         train_ensemble(config, overwrite=overwrite, progress=progress)
@@ -136,7 +142,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
         clear(folder)
     if teacher is not None:
         with isolate_rng():
-            teacher.teach(config, jets, folder / "teacher", console)
+            teacher.teach(config, jets, folder / TEACHER_FOLDER, console)
     with StopRequest() as stop:
         keeper = RunCheckpoint(folder, config, tagger, jets.fingerprint, stop)
         if checkpoint is not None:
@@ -145,7 +151,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
         write_config(folder, config)
         if beginning.report is not None:
             console.print(beginning.report, highlight=False)
-            beginning.report.write(folder / "init.json")
+            beginning.report.write(folder / INITIAL_STATE_FILE)
         update_environment(folder, config.seed, finished=False)
         bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, recipe.batch_size)
         trainer = _trainer(config, data.total_epochs - data.epoch, [keeper, bar])

@@ -9,28 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pcloud.errors import InputError
-from pcloud.training.checkpoint import write_atomic
+from pcloud.run_files import CONFIG_FILE, FILES, FOLDERS, write_text
 from pcloud.training.config import TrainConfig
 
 __all__ = ["clear", "open_folder", "write_config"]
-
-# What a run leaves behind.
-_FILES = (
-    "attribution.json",
-    "calibration.json",
-    "config.yaml",
-    "environment.json",
-    "init.json",
-    "metrics.csv",
-    "metrics.json",
-    "report.html",
-    "robustness.json",
-    "scores.parquet",
-    "taylor.json",
-    "uncertainty.json",
-    "uncertainty.parquet",
-)
-_FOLDERS = ("checkpoints", "evaluations", "figures", "members", "shift", "teacher")
 
 
 @contextlib.contextmanager
@@ -66,11 +48,12 @@ def open_folder(config: TrainConfig, *, overwrite: bool = False) -> Iterator[Pat
 
 def write_config(path: Path, config: TrainConfig) -> None:
     """Write ``config.yaml`` into the folder of a run."""
-    write_atomic(path / "config.yaml", lambda file: file.write(config.to_yaml().encode()))
+    write_text(path / CONFIG_FILE, config.to_yaml())
 
 
 def _check_same_run(path: Path, config: TrainConfig) -> None:
-    if not (path / "config.yaml").exists():
+    file = path / CONFIG_FILE
+    if not file.exists():
         return
     before = TrainConfig.from_run(path)
     changes = [
@@ -86,9 +69,9 @@ def _check_same_run(path: Path, config: TrainConfig) -> None:
 
 def clear(path: Path) -> None:
     """Remove a run from its folder, and nothing else that may be there."""
-    for name in _FILES:
+    for name in FILES:
         (path / name).unlink(missing_ok=True)
-    for name in _FOLDERS:
+    for name in FOLDERS:
         shutil.rmtree(path / name, ignore_errors=True)
 
 

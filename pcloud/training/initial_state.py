@@ -65,7 +65,7 @@ def initialise(
 
     Its options are those of the configuration, and for what that does not say those of the
     weights. A run with a `checkpoint` keeps the options it began with; the weights in it are for
-    :class:`~pcloud.training.callbacks.RunKeeper` to restore.
+    :class:`~pcloud.training.callbacks.RunCheckpoint` to restore.
 
     Raises
     ------

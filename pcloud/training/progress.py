@@ -40,7 +40,7 @@ class ProgressBar(L.Callback):
     ----------
     console : rich.console.Console
         Where to.
-    keeper : RunKeeper
+    keeper : RunCheckpoint
         Knows where the run stands.
     total_steps, total_epochs : int
         Length of the run.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from pcloud.errors import InputError
 from pcloud.features import FeatureSet
 from pcloud.images.image_set import ImageFormat
 from pcloud.models.axes import Axis, class_axes, feature_axes
-from pcloud.training.checkpoint import Tagger, write_atomic
+from pcloud.run_files import write_json
+from pcloud.training.checkpoint import Tagger
 from pcloud.training.inputs import Inputs
 from pcloud.training.weights import Weights
 
@@ -79,8 +79,7 @@ class TransferReport:
 
     def write(self, path: Path) -> None:
         """Write the report as JSON."""
-        text = json.dumps(self.to_dict(), indent=2) + "\n"
-        write_atomic(path, lambda file: file.write(text.encode()))
+        write_json(path, self.to_dict())
 
     def __rich__(self) -> Group:
         """How many tensors were loaded, and a row for each that was not simply that."""

@@ -14,7 +14,7 @@ from pcloud.images.image_set import ImageFormat
 from pcloud.models.official.load import read_official
 from pcloud.training.checkpoint import Tagger, read_checkpoint
 from pcloud.training.inputs import Inputs
-from pcloud.training.run import Run
+from pcloud.training.run_folder import RunFolder
 
 __all__ = ["Weights", "read_weights"]
 
@@ -81,7 +81,7 @@ def read_weights(path: str | Path, model: str) -> Weights:
     """
     path = Path(path)
     if path.is_dir():
-        return Weights.of_tagger(Run(path).tagger(), f"the best weights of {path}")
+        return Weights.of_tagger(RunFolder(path).tagger(), f"the best weights of {path}")
     if not path.exists():
         raise FileNotFoundError(f"no run and no weights at {path}")
     if path.suffix == ".ckpt":

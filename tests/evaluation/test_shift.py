@@ -14,6 +14,7 @@ from pcloud.evaluation.robustness_transformations import transform
 from pcloud.evaluation.shift import ShiftTest, compare_jets, differences
 from pcloud.io import write_jets
 from pcloud.io.jets import FlatJets
+from pcloud.studies.compare import network_classifier
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_a_network_on_particles_sees_what_observables_do_not(jets):
     scale = {"E": 1.3, "px": 1.3, "py": 1.3, "pz": 1.3}
     moved = ak.zip({c: second.p4[c] * f for c, f in scale.items()}, with_name="Momentum4D")
     second = ak.with_field(second, moved, "p4")
-    found = compare_jets(first, second, classifier="pfn", permutations=99)
+    found = compare_jets(first, second, classifier=network_classifier("pfn"), permutations=99)
     assert found.p_value == pytest.approx(0.01)
     assert found.auc.value > 0.75
 

@@ -106,5 +106,5 @@ def test_metrics_file_gives_the_same_table(tmp_path: Path):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"metrics": {"auc": {"worth": 1}}}', "{"])
 def test_files_that_hold_no_metrics_are_refused(tmp_path: Path, text: str):
     (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(InputError, match=r"metrics\.json is not a table of metrics"):
+    with pytest.raises(InputError, match=r"metrics\.json holds no table of metrics"):
         read_metrics(tmp_path)

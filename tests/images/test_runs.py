@@ -189,10 +189,10 @@ def test_pixels_are_explained_by_a_command_and_drawn_in_the_report(run, capsys):
     methods = ["integrated_gradients", "occlusion"]
     assert main(["explain", str(run.path), "--method", *methods, "--jets", "40"]) == 0
     assert "unexplained" in capsys.readouterr().out
-    found = read_attribution(run.path)
-    assert found["methods"]["integrated_gradients"]["gap"] < 0.1
-    assert [entry["title"] for entry in found["mean_heatmaps"]] == ["mean lying", "mean upright"]
-    for entry in found["heatmaps"]:  # the class is in the bar, not in the noise around it
+    (found,) = read_attribution(run.path).classes
+    assert found.methods["integrated_gradients"]["gap"] < 0.1
+    assert [entry["title"] for entry in found.mean_heatmaps] == ["mean lying", "mean upright"]
+    for entry in found.heatmaps:  # the class is in the bar, not in the noise around it
         image = np.array(entry["image"])
         bright = image > 0.7 * image.max()
         for method in methods:

@@ -11,7 +11,7 @@ from pcloud.cli import main
 from pcloud.errors import InputError
 from pcloud.interpret import cloud_taylor
 from pcloud.nn.numerics.derivatives import higher_derivatives
-from pcloud.studies.taylor import explain_run, read_taylor
+from pcloud.studies.taylor import read_taylor, taylor_run
 from tests.models.contract import make_model
 
 
@@ -138,16 +138,16 @@ def test_a_run_is_explained_epoch_by_epoch(tmp_path):
         keep_checkpoints=True, progress=False,
     )  # fmt: skip
     assert run.kept_epochs == [1, 2]
-    found = explain_run(run, jets=20, pair_jets=2)
-    values = found["classes"]["top"]
-    assert list(values["course"]) == [1, 2]
-    assert values["pair_jets"] == 2
-    last = values["course"][2] if run.history[1]["val_loss"] < run.history[0]["val_loss"] else None
+    found = taylor_run(run, jets=20, pair_jets=2)
+    values = found.classes["top"]
+    assert list(values.course) == [1, 2]
+    assert values.pair_jets == 2
+    last = values.course[2] if run.history[1]["val_loss"] < run.history[0]["val_loss"] else None
     if last is not None:  # the last epoch is the best one
-        assert last["log_pt"].value == pytest.approx(values["parts"]["all"]["log_pt"].value)
+        assert last["log_pt"].value == pytest.approx(values.parts["all"]["log_pt"].value)
     assert main(["explain", str(run.path), "--jets", "10", "--pair-jets", "0"]) == 0
-    assert "same" not in read_taylor(run.path)["classes"]["top"]["parts"]
+    assert "same" not in read_taylor(run.path).classes["top"].parts
     assert main(["report", str(run.path)]) == 0
-    assert "What the tagger looks at" in (run.path / "report.html").read_text("utf-8")
+    assert "Taylor coefficients" in (run.path / "report.html").read_text("utf-8")
     with pytest.raises(InputError, match="did you mean 'top'"):
-        explain_run(run, signal="topp")
+        taylor_run(run, signal="topp")

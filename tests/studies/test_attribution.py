@@ -9,9 +9,9 @@ import pytest
 import pcloud
 from pcloud.cli import main
 from pcloud.report.attribution import attribution
+from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
-from pcloud.report.run_folder import RunFolder
-from pcloud.studies.attribution import attribute_run, explained_classes, read_attribution
+from pcloud.studies.attribution import attribute_run, read_attribution
 from pcloud.training.data import load_splits
 
 
@@ -36,17 +36,17 @@ def test_each_of_three_classes_is_explained(run, capsys):
     command = ["explain", str(run.path), "--method", "occlusion", "--jets", "5"]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    found = explained_classes(read_attribution(run.path))
-    assert [values["signal"] for values in found] == run.classes
+    found = read_attribution(run.path).classes
+    assert [values.signal for values in found] == run.classes
     for values in found:
-        assert f"log-odds of {values['signal']}" in printed
-        assert values["drawn"]
-        assert all(f" {values['signal']}: p(" in jet["title"] for jet in values["drawn"])
-    section = attribution(RunFolder.read(run.path), FigureFolder(run.path / "figures"))
+        assert f"log-odds of {values.signal}" in printed
+        assert values.drawn
+        assert all(f" {values.signal}: p(" in jet["title"] for jet in values.drawn)
+    section = attribution(RunContents.read(run.path), FigureFolder(run.path / "figures"))
     for name in run.classes:
         assert f"The log-odds of {name}, attributed to the particles of 5 test jets" in section.body
     assert main([*command, "--signal", run.classes[2]]) == 0
-    assert read_attribution(run.path)["signal"] == run.classes[2]
+    assert [found.signal for found in read_attribution(run.path).classes] == run.classes[2:]
 
 
 def test_the_most_misclassified_jets_are_those_of_all_test_jets(run):
@@ -54,9 +54,9 @@ def test_the_most_misclassified_jets_are_those_of_all_test_jets(run):
     (test,) = load_splits(run.config, "test")
     scores, labels = run.predict(test), np.asarray(test.label)
     own = scores[np.arange(len(labels)), labels]
-    for name, values in found["classes"].items():
-        members = np.flatnonzero(labels == run.classes.index(name))
-        worst = [jet for jet in values["drawn"] if jet["title"].startswith("worst")]
+    for values in found.classes:
+        members = np.flatnonzero(labels == run.classes.index(values.signal))
+        worst = [jet for jet in values.drawn if jet["title"].startswith("worst")]
         assert worst[0]["index"] == members[own[members].argmin()]
         assert len(worst[0]["deta"]) == len(test.p4[worst[0]["index"]])
-        assert values["jets"] == 5
+        assert values.jets == 5

@@ -58,7 +58,7 @@ def test_the_commands_measure_and_use_the_calibration(run, jet_file, tmp_path, c
     np.testing.assert_allclose(pq.read_table(out)["score_b"].to_numpy(), scores[:, 1])
     assert main(["report", str(run.path)]) == 0
     page = (run.path / "report.html").read_text("utf-8")
-    assert "Whether scores are probabilities" in page
+    assert "<h2>Calibration</h2>" in page
     assert "requested coverage" in page
 
 
@@ -78,5 +78,5 @@ def test_many_classes_have_thresholds_each(tmp_path):
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "calibration.json").write_text('{"method": 1}')
-    with pytest.raises(InputError, match=r"calibration\.json is not a calibration"):
+    with pytest.raises(InputError, match=r"calibration\.json holds no calibration"):
         read_calibration(tmp_path)

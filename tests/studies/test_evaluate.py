@@ -16,9 +16,10 @@ from pcloud import JetDataset, JetLoader, Run, train
 from pcloud.errors import InputError
 from pcloud.evaluation import evaluate_scores_file, read_metrics, read_scores
 from pcloud.io import read_jets, write_jets
-from pcloud.studies import evaluate as evaluate_module
-from pcloud.studies.evaluate import evaluate_run, predict_file
-from pcloud.training import TrainConfig, run
+from pcloud.studies import predict
+from pcloud.studies.evaluate import evaluate_run, evaluation_folder
+from pcloud.studies.predict import predict_file
+from pcloud.training import TrainConfig, run_folder
 from pcloud.training.folder import write_config
 from tests.training.conftest import TINY, make_jets
 
@@ -47,7 +48,7 @@ def test_scores_do_not_depend_on_batches_or_chunks(
     jets = make_jets(100, seed=5)
     expected = trained.predict(jets)
     assert trained.predict(jets, batch_size=7) == pytest.approx(expected, rel=1e-5)
-    monkeypatch.setattr(run, "_CHUNK", 13)
+    monkeypatch.setattr(run_folder, "_CHUNK", 13)
     assert trained.predict(jets) == pytest.approx(expected, rel=1e-5)
     assert trained.predict(jets[:0]).shape == (0, 2)
 
@@ -57,8 +58,8 @@ def test_a_model_from_a_run_is_in_evaluation_mode(trained: Run) -> None:
 
 
 def test_evaluating_test_jets_leaves_scores_and_metrics(trained: Run, tmp_path: Path) -> None:
-    table, folder = evaluate_run(trained)
-    assert folder == trained.path
+    table, folder = evaluate_run(trained), trained.path
+    assert evaluation_folder(trained) == folder
     assert read_metrics(folder)["auc"].value == table["auc"].value
     scores = read_scores(folder / "scores.parquet")
     assert scores.classes == ("a", "b")
@@ -70,12 +71,14 @@ def test_evaluating_another_file_spares_the_runs_own_results(trained: Run, tmp_p
     evaluate_run(trained)
     before = (trained.path / "metrics.json").read_bytes()
     write_jets(make_jets(80, seed=9), tmp_path / "other.parquet")
-    table, folder = evaluate_run(trained, str(tmp_path / "other.parquet"))
+    other = str(tmp_path / "other.parquet")
+    table, folder = evaluate_run(trained, other), evaluation_folder(trained, other)
+    assert (folder / "scores.parquet").exists()
     assert folder == trained.path / "evaluations" / "other"
     assert sum(table.counts) == 80
     assert (trained.path / "metrics.json").read_bytes() == before
-    _, folder = evaluate_run(trained, split="val")
-    assert folder.name == "val"
+    evaluate_run(trained, split="val")
+    assert (trained.path / "evaluations" / "val" / "metrics.json").exists()
 
 
 def test_labels_are_matched_by_the_names_of_the_classes(trained: Run, tmp_path: Path) -> None:
@@ -84,8 +87,8 @@ def test_labels_are_matched_by_the_names_of_the_classes(trained: Run, tmp_path: 
     turned = ak.with_field(jets, 1 - jets.label, "label")
     turned.attrs["classes"] = ["b", "a"]
     write_jets(turned, tmp_path / "turned.parquet")
-    same, _ = evaluate_run(trained, str(tmp_path / "same.parquet"))
-    matched, _ = evaluate_run(trained, str(tmp_path / "turned.parquet"))
+    same = evaluate_run(trained, str(tmp_path / "same.parquet"))
+    matched = evaluate_run(trained, str(tmp_path / "turned.parquet"))
     assert matched["auc"].value == same["auc"].value
     assert matched["accuracy"].value == same["accuracy"].value
 
@@ -103,7 +106,7 @@ def test_unlabelled_jets_are_predicted_but_not_evaluated(trained: Run, tmp_path:
     write_jets(ak.without_field(make_jets(80, seed=9), "label"), path)
     with pytest.raises(InputError, match="pcloud predict"):
         evaluate_run(trained, str(path))
-    assert predict_file(trained, str(path), tmp_path / "scores.parquet") == 80
+    assert predict_file(trained, str(path), tmp_path / "scores.parquet").jets == 80
     assert pq.read_table(tmp_path / "scores.parquet").column_names == ["score_a", "score_b"]
 
 
@@ -114,14 +117,15 @@ def test_a_predicted_file_has_the_scores_of_all_jets_in_order(
     jets = make_jets(80, seed=9)
     write_jets(jets, tmp_path / "jets.parquet")
     out, seen = tmp_path / "scores.parquet", []
-    number = predict_file(
+    found = predict_file(
         trained,
         str(tmp_path / "jets.parquet"),
         out,
         chunk_size=chunk_size,
         advance=seen.append,
     )
-    assert number == sum(seen) == 80
+    assert found.jets == 80
+    assert sum(seen) == pytest.approx(1)
     table = pq.read_table(out)
     assert table.column_names == ["label", "score_a", "score_b"]
     assert json.loads(table.schema.metadata[b"classes"]) == ["a", "b"]
@@ -135,7 +139,7 @@ def test_an_interrupted_prediction_leaves_no_file(
     write_jets(make_jets(80, seed=9), tmp_path / "jets.parquet")
     (tmp_path / "out").mkdir()
 
-    def interrupt(jets: int) -> None:
+    def interrupt(part: float) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -155,10 +159,10 @@ def test_the_output_of_a_prediction_is_checked_before_it_starts(
     def unexpected(*args: Any, **options: Any) -> Any:
         raise AssertionError("read jets in vain")
 
-    monkeypatch.setattr(evaluate_module, "iter_jets", unexpected)
+    monkeypatch.setattr(predict, "iter_jets", unexpected)
     with pytest.raises(InputError, match=r"must end in \.parquet"):
         predict_file(trained, "jets.parquet", tmp_path / "scores.csv")
-    with pytest.raises(FileNotFoundError, match="no folder"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         predict_file(trained, "jets.parquet", tmp_path / "absent" / "scores.parquet")
     (tmp_path / "scores.parquet").write_text("precious")
     with pytest.raises(FileExistsError, match="exists already"):

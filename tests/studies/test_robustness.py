@@ -31,7 +31,7 @@ def test_the_command_leaves_tables_and_the_report_draws_them(options, few_change
     assert [e.name for e in stored.robustness.effects] == ["particle_loss"] * 4 + ["rotation"] * 2
     assert (stored.signal, stored.background) == ("b", "a")
     page = write_report(run.path).read_text()
-    assert "When the jets are others" in page
+    assert "Robustness to modified jets" in page
     for name in ("robustness", "dependence", "sculpting"):
         assert (run.path / "figures" / f"{name}.png").stat().st_size > 5000
     assert main(["evaluate", *arguments, "--data", "simulated"]) == 2

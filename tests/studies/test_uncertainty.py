@@ -65,7 +65,7 @@ def test_the_command_writes_a_row_per_jet_and_the_report_shows_it(run, capsys):
         stored.jets.total - stored.jets.aleatoric, stored.jets.epistemic, atol=1e-9
     )
     assert main(["report", str(run.path)]) == 0
-    assert "How sure the tagger is" in (run.path / "report.html").read_text("utf-8")
+    assert "Uncertainty of the scores" in (run.path / "report.html").read_text("utf-8")
     (run.path / "uncertainty.json").write_text("{}")
     with pytest.raises(InputError, match="holds no uncertainties"):
         read_uncertainty(run.path)

@@ -19,8 +19,10 @@ from typing import Any
 
 import torch
 
-from pcloud.training import fit, folder, keeper, module
-from pcloud.training.checkpoint import read_checkpoint, write_atomic, write_checkpoint
+from pcloud import run_files
+from pcloud.run_files import write_atomic
+from pcloud.training import callbacks, fit, module
+from pcloud.training.checkpoint import read_checkpoint, write_checkpoint
 
 FOLDER = Path(sys.argv[1])
 OPTIONS = json.loads(sys.argv[2])
@@ -67,16 +69,16 @@ def at_step(step: int, before: str) -> Callable[[], None]:
     """Die around the end of a step."""
 
     def prepare() -> None:
-        hook = keeper.RunKeeper.on_train_batch_end
+        hook = callbacks.RunCheckpoint.on_train_batch_end
 
-        def patched(self: keeper.RunKeeper, *args: Any) -> None:
+        def patched(self: callbacks.RunCheckpoint, *args: Any) -> None:
             if before == "saving" and self.state.step + 1 == step:
                 die()
             hook(self, *args)
             if self.state.step == step:
                 die()
 
-        keeper.RunKeeper.on_train_batch_end = patched  # type: ignore[method-assign]
+        callbacks.RunCheckpoint.on_train_batch_end = patched  # type: ignore[method-assign]
 
     return prepare
 
@@ -105,7 +107,7 @@ def writing(name: str, call: int, how: str) -> Callable[[], None]:
                     file.truncate(file.tell() // 2)
             return die()
 
-        keeper.write_atomic = folder.write_atomic = patched
+        run_files.write_atomic = patched
         write_checkpoint.__globals__["write_atomic"] = patched
 
     return prepare

@@ -10,7 +10,8 @@ import torch
 
 from pcloud.errors import InputError
 from pcloud.features import feature_set
-from pcloud.training.checkpoint import Tagger, read_checkpoint, write_atomic, write_checkpoint
+from pcloud.run_files import write_atomic
+from pcloud.training.checkpoint import Tagger, read_checkpoint, write_checkpoint
 
 
 @pytest.fixture

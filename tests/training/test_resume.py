@@ -108,13 +108,13 @@ def test_the_command_line_continues_a_killed_run_with_the_same_command(
 
 def test_a_run_is_not_continued_with_other_jets(options: dict[str, Any], tmp_path: Path) -> None:
     from pcloud.io import write_jets
-    from pcloud.training import keeper
+    from pcloud.training import callbacks
 
     path = tmp_path / "jets.parquet"
     write_jets(make_jets(300), path)
     options["data"] = str(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keeper.RunState, "end_epoch", _stop)
+        patch.setattr(callbacks.RunState, "end_epoch", _stop)
         with pytest.raises(ZeroDivisionError):
             train(**options, checkpoint_steps=1, progress=False)
     assert not Run(options["out"]).finished

@@ -1,13 +1,12 @@
-"""A run is a folder: its configuration, its network and its log, read back."""
+"""The folder of a run: configuration, network, history and predictions, read back."""
 
 from __future__ import annotations
 
-import csv
 import zlib
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,8 +15,10 @@ from torch import nn
 from pcloud.errors import InputError
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
 from pcloud.images.image_set import ImageFormat, ScaledNetwork
+from pcloud.run_files import CHECKPOINT_FOLDER, CONFIG_FILE, MEMBER_FOLDER
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
+from pcloud.training.history import History
 from pcloud.training.inputs import (
     Inputs,
     Sample,
@@ -27,13 +28,17 @@ from pcloud.training.inputs import (
     network_inputs,
 )
 
-__all__ = ["Run"]
+__all__ = ["RunFolder", "is_finished", "member_path"]
+
+AnyRun = TypeVar("AnyRun", bound="RunFolder")
 
 _CHUNK = 50_000  # jets whose features are held at a time while predicting
 
 
-class Run:
-    """A training run, finished or not.
+class RunFolder:
+    """Folder of a training run, finished or not: what training itself needs of a trained run.
+
+    Users hold :class:`pcloud.Run`, which adds the studies.
 
     Parameters
     ----------
@@ -52,36 +57,35 @@ class Run:
         self.path = Path(path)
         if not self.path.is_dir():
             raise FileNotFoundError(f"no run at {self.path}: a run is a folder that training wrote")
-        if not (self.path / "config.yaml").is_file():
-            raise InputError(f"{self.path} is not the folder of a run: it has no config.yaml")
+        if not (self.path / CONFIG_FILE).is_file():
+            raise InputError(f"{self.path} is not the folder of a run: it has no {CONFIG_FILE}")
         self._taggers: dict[str, Tagger] = {}
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
+        return f"{type(self).__name__}({str(self.path)!r})"
 
     @cached_property
     def config(self) -> TrainConfig:
-        """What the run was asked to do, recipe and defaults included."""
+        """Configuration of the run, recipe and defaults included."""
         return TrainConfig.from_run(self.path)
 
     @property
     def finished(self) -> bool:
-        """Whether the training came to its end."""
+        """True if the training came to its end."""
         return all(is_finished(member.path) for member in self.members)
 
     @cached_property
-    def members(self) -> list[Run]:
-        """The runs of an ensemble, as far as they have begun; of a single network the run itself."""
+    def members(self: AnyRun) -> list[AnyRun]:
+        """Members of an ensemble that have started; of a single network the run itself."""
         if self.config.ensemble == 1:
             return [self]
         paths = [member_path(self.path, i + 1) for i in range(self.config.ensemble)]
-        return [Run(path) for path in paths if (path / "config.yaml").is_file()]
+        return [type(self)(path) for path in paths if (path / CONFIG_FILE).is_file()]
 
     @property
-    def history(self) -> list[dict[str, float]]:
-        """The rows of ``metrics.csv``: one per epoch."""
-        with (self.path / "metrics.csv").open(newline="") as file:
-            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    def history(self) -> History:
+        """Metrics of each epoch, from ``metrics.csv``."""
+        return History.read(self.path)
 
     @property
     def feature_set(self) -> Inputs:
@@ -94,15 +98,15 @@ class Run:
         return self._first.tagger().classes
 
     @property
-    def _first(self) -> Run:
+    def _first(self) -> RunFolder:
         if not self.members:
             raise InputError(f"{self.path} is an ensemble none of whose members has begun")
         return self.members[0]
 
     @property
     def kept_epochs(self) -> list[int]:
-        """Epochs whose weights were kept, as checkpoints ``"epoch_1"``, ``"epoch_2"``, ..."""
-        found = (self.path / "checkpoints").glob("epoch_*.ckpt")
+        """Epochs whose weights were stored, as checkpoints ``"epoch_1"``, ``"epoch_2"``, ..."""
+        found = (self.path / CHECKPOINT_FOLDER).glob("epoch_*.ckpt")
         return sorted(int(path.stem.removeprefix("epoch_")) for path in found)
 
     def checkpoint(self, name: str = "best") -> Path:
@@ -134,14 +138,14 @@ class Run:
         """Number that changes when the weights of a checkpoint do."""
         checksum = 0
         for member in [self._first, *self.members[1:]]:
-            member.tagger(checkpoint)  # says what to do where there is none
+            member.tagger(checkpoint)  # raises where there is none
             checksum = zlib.crc32(member.checkpoint(checkpoint).read_bytes(), checksum)
         return checksum
 
     def model(self, checkpoint: str = "best") -> nn.Module:
         """The trained network, in evaluation mode.
 
-        Of images it takes the stored ones, as :meth:`predict` does: see
+        For images it takes stored images, as :meth:`predict` does: see
         :class:`~pcloud.images.ScaledNetwork`.
         """
         inputs, network = self.tagger(checkpoint).feature_set, self.network(checkpoint)
@@ -163,9 +167,9 @@ class Run:
         checkpoint: str = "best",
         device: str | torch.device | None = None,
     ) -> np.ndarray:
-        """What the network says of each jet; its softmax is :meth:`predict`.
+        """Logits of the network for each jet; their softmax is :meth:`predict`.
 
-        Of an ensemble, the logarithm of the mean probability over its members.
+        For an ensemble, the logarithm of the mean probability over its members.
 
         Parameters and errors are those of :meth:`predict`.
 
@@ -232,12 +236,12 @@ class Run:
         return scores if calibration is None else calibration(scores)
 
     def calibration(self, checkpoint: str = "best") -> StoredCalibration:
-        """What ``pcloud calibrate`` found for the weights of a checkpoint.
+        """Calibration of the weights of a checkpoint, from ``pcloud calibrate``.
 
         Raises
         ------
         InputError
-            If it was not run, or for other weights.
+            If the run is not calibrated, or with other weights.
         """
         stored = read_calibration(self.path)
         if (stored.checkpoint, stored.checksum) != (checkpoint, self.checksum(checkpoint)):
@@ -250,10 +254,10 @@ class Run:
 
 def member_path(folder: Path, member: int) -> Path:
     """Folder of a member of an ensemble, counted from 1."""
-    return folder / "members" / str(member)
+    return folder / MEMBER_FOLDER / str(member)
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a folder holds a training that came to its end."""
+    """True if a folder holds a training that came to its end."""
     path = checkpoint_path(folder, "last")
     return path.exists() and bool(read_checkpoint(path)["run"]["state"]["finished"])

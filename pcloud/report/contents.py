@@ -1,0 +1,156 @@
+"""Readable contents of a run folder."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from pcloud.errors import InputError, UnreadableFileWarning
+from pcloud.evaluation import EvaluationTable, Scores, evaluate, read_metrics, read_scores
+from pcloud.run_files import (
+    CONFIG_FILE,
+    ENVIRONMENT_FILE,
+    EVALUATION_FOLDER,
+    HISTORY_FILE,
+    METRICS_FILE,
+    SCORES_FILE,
+    StoredResult,
+    file_errors,
+)
+from pcloud.training.environment import read_environment
+from pcloud.training.history import History
+
+__all__ = ["MAIN_FILES", "RunContents"]
+
+MAIN_FILES = (CONFIG_FILE, HISTORY_FILE, METRICS_FILE, SCORES_FILE, ENVIRONMENT_FILE)
+"""Files of which at least one makes a page."""
+
+T = TypeVar("T")
+Result = TypeVar("Result", bound=StoredResult)
+
+
+@dataclass(frozen=True)
+class RunContents:
+    """Contents of a run folder, as far as they can be read.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    config : dict
+        The configuration; empty if there is none.
+    config_text : str
+        ``config.yaml`` as it is, with its comments.
+    history : History
+        Metrics of each epoch.
+    scores : Scores, optional
+        Labels and scores of the test jets.
+    table : EvaluationTable, optional
+        Metrics, from ``metrics.json`` or else computed from `scores`.
+    environment : dict
+        Versions, seed, machine.
+    others : mapping of str to EvaluationTable
+        Evaluations of the same tagger on other jets.
+    missing : mapping of str to str
+        Reason why a main file is not used, by its name.
+    """
+
+    path: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    config_text: str = ""
+    history: History = field(default_factory=History)
+    scores: Scores | None = None
+    table: EvaluationTable | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    others: Mapping[str, EvaluationTable] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> RunContents:
+        """Read a folder. Files that are absent, or cannot be read, leave their part empty.
+
+        Warns of each file that cannot be read.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder.
+        InputError
+            If it has none of the main files of a run.
+        """
+        if not path.is_dir():
+            raise FileNotFoundError(f"no folder {path}")
+        missing = {name: "was not found" for name in MAIN_FILES if not (path / name).exists()}
+        if len(missing) == len(MAIN_FILES):
+            raise InputError(f"{path} holds no run: none of {', '.join(MAIN_FILES)} is there")
+
+        def main_file(name: str, read: Callable[[], T]) -> T | None:
+            if name in missing:
+                return None
+            try:
+                return read()
+            except InputError as error:
+                missing[name] = f"cannot be used: {error}"
+                _warn(error)
+                return None
+
+        scores = main_file(SCORES_FILE, lambda: read_scores(path / SCORES_FILE))
+        table = main_file(METRICS_FILE, lambda: read_metrics(path))
+        if table is None and scores is not None:
+            table = evaluate(scores.labels, scores.values, classes=scores.classes)
+        text, config = main_file(CONFIG_FILE, lambda: _read_config(path)) or ("", {})
+        evaluations = sorted(path.glob(f"{EVALUATION_FOLDER}/*/{METRICS_FILE}"))
+        others = {file.parent.name: _readable(read_metrics, file.parent) for file in evaluations}
+        return cls(
+            path=path,
+            config=config,
+            config_text=text,
+            history=main_file(HISTORY_FILE, lambda: History.read(path)) or History(),
+            scores=scores,
+            table=table,
+            environment=main_file(ENVIRONMENT_FILE, lambda: read_environment(path)) or {},
+            others={name: found for name, found in others.items() if found is not None},
+            missing=missing,
+        )
+
+    def result(self, kind: type[Result]) -> Result | None:
+        """Result of a study; None if it was not done, or cannot be read, of which it warns."""
+        if not (self.path / kind.file).exists():
+            return None
+        return _readable(kind.read, self.path)
+
+    def files(self, pattern: str, read: Callable[[Path], T]) -> dict[Path, T]:
+        """Results in all files that match a pattern; warns of files that cannot be read."""
+        found = {file: _readable(read, file) for file in sorted(self.path.glob(pattern))}
+        return {file: value for file, value in found.items() if value is not None}
+
+
+def _readable(read: Callable[[Path], T], path: Path) -> T | None:
+    """Content of a file; None and a warning if it cannot be read."""
+    try:
+        return read(path)
+    except InputError as error:
+        _warn(error)
+        return None
+
+
+def _warn(error: InputError) -> None:
+    message = f"{error}; the report leaves this out"
+    warnings.warn(message, UnreadableFileWarning, stacklevel=2)
+
+
+def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
+    """Text of ``config.yaml`` and its values."""
+    file = path / CONFIG_FILE
+    with file_errors(file, "configuration", "restore it, or train the run again"):
+        text = file.read_text("utf-8")
+        try:
+            config = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"not YAML: {error}") from None
+    return text, config if isinstance(config, dict) else {}

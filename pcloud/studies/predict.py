@@ -1,0 +1,139 @@
+"""Scores of the jets of files, written to Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pcloud.errors import InputError
+from pcloud.evaluation.scores import ScoresWriter
+from pcloud.images.image_set import ImageFormat
+from pcloud.io import count_jets, iter_jets
+from pcloud.io.files import check_new_file
+from pcloud.run_files import Advance, ignore_progress
+from pcloud.studies.evaluate import labels_of_run
+from pcloud.training.image_splits import load_images
+from pcloud.training.inputs import Sample
+from pcloud.training.run_folder import RunFolder
+
+__all__ = ["Prediction", "predict_file"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Result of scoring files.
+
+    Parameters
+    ----------
+    path : Path
+        Parquet file of the scores.
+    jets : int
+        Number of jets scored.
+    dropped : int
+        Number of bad jets without a row.
+    """
+
+    path: Path
+    jets: int
+    dropped: int
+
+    def rows(self) -> list[list[str]]:
+        """Table with the numbers of jets."""
+        return [
+            ["file", "jets", "dropped"],
+            [str(self.path), f"{self.jets:,}", f"{self.dropped:,}"],
+        ]
+
+
+def predict_file(
+    run: RunFolder,
+    path: str | Sequence[str],
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    schema: Any = None,
+    on_bad_jet: str = "error",
+    check_units: bool = True,
+    checkpoint: str = "best",
+    batch_size: int = 512,
+    chunk_size: int = 50_000,
+    calibrated: bool = False,
+    advance: Advance = ignore_progress,
+) -> Prediction:
+    """Score the jets of files, a chunk at a time, and write the scores to a Parquet file.
+
+    The file appears when it is complete. Jets need no labels; labels they have are kept.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The trained tagger.
+    path : str or sequence of str
+        Files of jets; for a network on images one file of images, whose test split is scored if
+        it has splits.
+    out : path
+        Parquet file to write: ``score_<class>`` for each class, ``label`` if known.
+    overwrite : bool
+        Whether `out` may exist.
+    schema, on_bad_jet, check_units
+        As in :func:`pcloud.read_jets`. A jet that is dropped has no row.
+    checkpoint : str
+        ``"best"`` or ``"last"``.
+    batch_size, chunk_size : int
+        Number of jets per batch of the network and per chunk of the file.
+    calibrated : bool
+        Whether to write calibrated probabilities, see :meth:`~pcloud.Run.predict`.
+    advance : callable
+        Progress callback, called after every chunk with the part of the whole work done.
+
+    Returns
+    -------
+    Prediction
+        File and number of jets.
+
+    Raises
+    ------
+    InputError
+        If `out` does not end in .parquet, or jets or run cannot be used.
+    FileExistsError
+        If `out` exists and `overwrite` is false.
+    FileNotFoundError
+        If its folder does not exist, or there is no such file of jets.
+    """
+    out = Path(out)
+    if out.suffix != ".parquet":
+        raise InputError(f"scores are written as Parquet: {out} must end in .parquet")
+    check_new_file(out, overwrite)
+    run.checksum(checkpoint)
+    if calibrated:
+        run.calibration(checkpoint)
+    total = _count(run, path, schema)
+    number = 0
+    with ScoresWriter(out, run.classes) as file:
+        reading = {"on_bad_jet": on_bad_jet, "check_units": check_units}
+        for jets in _chunks(run, path, chunk_size, schema=schema, **reading):
+            scores = run.predict(
+                jets, batch_size=batch_size, checkpoint=checkpoint, calibrated=calibrated
+            )
+            file.write(scores, labels_of_run(jets, run.classes) if "label" in jets.fields else None)
+            number += len(jets)
+            advance(len(jets) / max(total, 1))
+    return Prediction(out, number, total - number)
+
+
+def _count(run: RunFolder, path: str | Sequence[str], schema: Any) -> int:
+    """Number of jets, or images, in files."""
+    if isinstance(run.feature_set, ImageFormat):
+        return len(load_images(path, "test"))
+    return count_jets(path, schema)
+
+
+def _chunks(
+    run: RunFolder, path: str | Sequence[str], chunk_size: int, **reading: Any
+) -> Iterator[Sample]:
+    if isinstance(run.feature_set, ImageFormat):
+        images = load_images(path, "test")
+        return (images[i : i + chunk_size] for i in range(0, len(images), chunk_size))
+    return iter_jets(path, chunk_size=chunk_size, **reading)

@@ -1,0 +1,84 @@
+"""Registry of the studies, those of other packages included."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pcloud.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from pcloud.training.run_folder import RunFolder
+
+__all__ = ["GROUP", "PluginWarning", "Study", "find_study", "further_studies", "list_studies"]
+
+GROUP = "pcloud.studies"
+"""Group of the entry points with which other packages register studies."""
+
+_STUDIES = {
+    "evaluate": "evaluate:evaluate_run",
+    "predict": "predict:predict_file",
+    "calibrate": "calibrate:calibrate_run",
+    "uncertainty": "uncertainty:measure_uncertainty",
+    "robustness": "robustness:robustness_run",
+    "attribution": "attribution:attribute_run",
+    "taylor": "taylor:taylor_run",
+}
+
+
+class PluginWarning(UserWarning):
+    """An installed study that cannot be loaded."""
+
+
+class Study(Protocol):
+    """Study of another package, registered by an entry point of the group ``pcloud.studies``.
+
+    Besides `run` it may have ``section(contents, figures) -> Section``, its section of the report.
+    See :class:`pcloud.report.contents.RunContents` and :class:`pcloud.run_files.StoredResult`.
+    """
+
+    def run(self, run: RunFolder, **options: Any) -> Any:
+        """Do the study on a run; return its result."""
+
+
+def list_studies() -> list[str]:
+    """Names of all studies."""
+    return [*_STUDIES, *further_studies()]
+
+
+def find_study(name: str) -> Callable[..., Any]:
+    """Function ``study(run, **options)`` of a study by its name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such study.
+    """
+    if name in _STUDIES:
+        module, function = _STUDIES[name].split(":")
+        return getattr(importlib.import_module(f"pcloud.studies.{module}"), function)
+    further = further_studies()
+    if name not in further:
+        raise UnknownNameError("study", name, list_studies())
+    return further[name].run
+
+
+@cache
+def further_studies() -> dict[str, Study]:
+    """Studies of other packages by name; warns of one that cannot be loaded."""
+    found: dict[str, Study] = {}
+    for entry in entry_points(group=GROUP):
+        if entry.name in _STUDIES:
+            warnings.warn(f"{entry.value}: a study {entry.name!r} exists", PluginWarning, 2)
+            continue
+        try:
+            found[entry.name] = entry.load()
+        except Exception as error:  # code of others must not stop ours
+            reason = f"{type(error).__name__}: {error}"
+            message = f"the study {entry.name!r} of {entry.value} cannot be loaded ({reason})"
+            warnings.warn(message, PluginWarning, stacklevel=2)
+    return found
