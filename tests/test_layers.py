@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    ("errors", "typing", "memory", "kinematics", "tables"),
+    ("errors", "typing", "memory", "kinematics", "tables", "html", "plugins"),
     ("order", "particle_types", "run_files"),
     ("io",),
     ("datasets",),
