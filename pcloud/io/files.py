@@ -141,7 +141,7 @@ def input_errors(path: Path, what: str) -> Iterator[None]:
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         raise InputError(
-            f"{path}: cannot read the {what}, is the file damaged or cut short? ({reason})"
+            f"{path}: cannot read the {what}, is the file damaged or truncated? ({reason})"
         ) from error
 
 

@@ -71,9 +71,7 @@ class TableFrame(Table):
             if name.startswith("values_block_"):
                 columns = _unpickle(self._rows.attrs[f"{name}_kind"])
                 if not isinstance(columns, list) or (len(columns),) != dtype[name].shape:
-                    raise InputError(
-                        f"{self.path}: the number of column names of {name} does not agree with it"
-                    )
+                    raise InputError(f"{self.path}: the number of column names of {name} is wrong")
                 places |= {str(column): (name, i) for i, column in enumerate(columns)}
             else:
                 places[name] = (name, None)

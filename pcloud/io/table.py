@@ -92,7 +92,7 @@ class Table(ABC):
 
 def column_names(sources: Iterable[Source]) -> list[str]:
     """Names of all columns of some sources."""
-    names = []
+    names: list[str] = []
     for source in sources:
         names += [source] if isinstance(source, str) else source
     return names
