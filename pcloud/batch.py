@@ -1,4 +1,4 @@
-"""Jets to PyTorch Geometric: a data set of flat tensors and a loader without a loop over jets."""
+"""Data set of jets for PyTorch Geometric, and a fast loader of batches."""
 
 from __future__ import annotations
 
@@ -21,54 +21,54 @@ from pcloud.nn.layout import RaggedLayout
 from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
 
-_OF_JETS = ("y", "jet_p4")  # one row for each jet, where there are any
-_PORTION = 20_000  # jets whose features are made at a time: 30 MB of float64 for each column
+_JET_TENSORS = ("y", "jet_p4")  # optional tensors with one row per jet
+_CHUNK_JETS = 20_000  # whose features are computed at a time: 30 MB of float64 per column
 
 __all__ = ["JetDataset", "JetLoader", "batch_arguments", "collate", "network_arguments"]
 
 
 class JetDataset(InMemoryDataset):
-    """Jets with their features, as a PyG data set held in memory.
+    """Jets with their features, as an in-memory data set of PyG.
 
-    ``data[i]`` is a PyG ``Data`` with ``x (P, F)``, ``p4 (P, 4)`` and ``y (1,)``; the flat tensors
-    of all jets are attributes. PyG's own ``DataLoader`` takes it too, :class:`JetLoader` is some
-    hundred times faster.
+    ``data[i]`` is a PyG ``Data`` with ``x (P, F)``, ``p4 (P, 4)`` and ``y (1,)``. The flat tensors
+    of all jets are attributes. The ``DataLoader`` of PyG can be used, but :class:`JetLoader` is
+    about a hundred times faster.
 
-    The particles of each jet are brought to the canonical order (:mod:`pcloud.order`: by falling
-    pT), so that a score is the same to the last bit in whichever order they come.
+    The particles of each jet are sorted into the canonical order (:mod:`pcloud.order`: by decreasing
+    pT), so that scores are bit-equal for every order of the input.
 
     Parameters
     ----------
     jets : awkward.Array
-        As from :func:`pcloud.read_jets`: ``p4`` in GeV, ``label`` where known, extra columns.
+        Jets as from :func:`pcloud.read_jets`: ``p4`` in GeV, extra columns, and ``label`` if known.
     features : str, sequence, or FeatureSet
-        See :func:`pcloud.features.feature_set`.
+        Inputs of the network, see :func:`pcloud.features.feature_set`.
 
     Attributes
     ----------
     x : Tensor, shape (N, F), float32
         Features of all particles.
     p4 : Tensor, shape (N, 4)
-        Four-momenta in GeV, in the precision in which they were stored.
+        Four-momenta in GeV, with the precision in which they were stored.
     y : Tensor or None, shape (B,), int64
         Labels.
     ptr : Tensor, shape (B + 1,), int64
-        Jet ``i`` is particles ``ptr[i]:ptr[i + 1]``.
+        Offsets: jet ``i`` consists of the particles ``ptr[i]:ptr[i + 1]``.
     order : Tensor or None, shape (N,), int64
-        Row of each particle in the jets as they were given; None if they were in order.
+        Index of each particle in the input; None if the input was in canonical order.
     jet_p4 : Tensor or None, shape (B, 4)
-        Momenta of the jets in GeV, where the jets have a ``jet_p4`` of their own.
+        Stored momenta of the jets in GeV; None if the jets have no ``jet_p4``.
     feature_set : FeatureSet
-        What `x` holds; it knows whether it is relative to `jet_p4` or to the sum of the particles.
+        Features in `x`, relative to `jet_p4` or to the sum of the particles.
     classes : list of str or None
-        Names of the labels, where the jets know them.
+        Names of the classes, if known.
     teacher : Tensor or None, shape (B, C)
-        Logits of another network, to learn from; batches then have them as ``teacher``.
+        Logits of a teacher network for distillation, which batches have as ``teacher``.
 
     Raises
     ------
     InputError
-        If there are no jets, or one has no particles.
+        If there are no jets, or if a jet has no particles.
     UnknownNameError
         If the features need a column that the jets do not have.
     """
@@ -87,7 +87,7 @@ class JetDataset(InMemoryDataset):
         self.teacher: Tensor | None = None
         self.ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
         p4 = torch.stack([_flat(jets.p4[c]) for c in ("E", "px", "py", "pz")], dim=-1)
-        p4.add_(0.0)  # -0.0 becomes 0.0: the azimuth of (-1, -0.0) is not that of (-1, 0.0)
+        p4.add_(0.0)  # -0.0 becomes 0.0: the azimuths of (-1, -0.0) and (-1, 0.0) differ
         jets = with_particle_types(jets, self.feature_set.columns)
         wanted = {*self.feature_set.columns, "deta", "dphi"}
         extras = {name: _flat(jets[name]) for name in jets.fields if name in wanted}
@@ -98,10 +98,10 @@ class JetDataset(InMemoryDataset):
         self._describe_to_pyg()
 
     def _describe_to_pyg(self) -> None:
-        """Tell PyG which rows of which tensor belong to a jet."""
+        """Set the attributes from which PyG knows the rows of each jet."""
         self._data = Data(x=self.x, p4=self.p4)
         self.slices = {"x": self.ptr, "p4": self.ptr}
-        for name in _OF_JETS:
+        for name in _JET_TENSORS:
             if getattr(self, name) is not None:
                 self._data[name] = getattr(self, name)
                 self.slices[name] = torch.arange(len(self.ptr))
@@ -125,7 +125,7 @@ class JetDataset(InMemoryDataset):
         return [*rows, ("features", self.feature_set.describe())]
 
     def index_select(self, idx: Any) -> JetDataset:
-        """A data set of some jets, by slice, indices or mask; its tensors are those of these jets."""
+        """Data set of the jets selected by a slice, by indices or by a mask, with its own tensors."""
         if isinstance(idx, Tensor | np.ndarray):
             idx = np.asarray(idx).reshape(-1)
             idx = (np.flatnonzero(idx) if idx.dtype == bool else idx).tolist()
@@ -133,8 +133,10 @@ class JetDataset(InMemoryDataset):
         rows, jet, ptr = _rows_of(self.ptr, jets)
         part = copy.copy(self)
         part._data_list = None
-        part.ptr, part.x, part.p4 = ptr, self.x[rows], self.p4[rows]
-        for name in (*_OF_JETS, "teacher"):
+        part.ptr = ptr
+        part.x = self.x[rows]
+        part.p4 = self.p4[rows]
+        for name in (*_JET_TENSORS, "teacher"):
             values = getattr(self, name)
             setattr(part, name, None if values is None else values[jets])
         if self.order is not None:
@@ -143,27 +145,27 @@ class JetDataset(InMemoryDataset):
         return part
 
     def copy(self, idx: Any = None) -> JetDataset:
-        """A data set of its own memory, of all jets or of some; see :meth:`index_select`."""
+        """Copy of all jets, or of those selected as in :meth:`index_select`."""
         return self.index_select(slice(None) if idx is None else idx)
 
     @classmethod
     def concatenate(cls, parts: Sequence[JetDataset]) -> JetDataset:
-        """The jets of several data sets, one after the other.
+        """Concatenate several data sets.
 
         Raises
         ------
         InputError
-            If they have other features, classes or columns.
+            If their features, classes or columns differ.
         """
         first = parts[0]
         whole = copy.copy(first)
         whole._data_list = None
         for name in ("feature_set", "classes"):
             if any(getattr(part, name) != getattr(first, name) for part in parts):
-                raise InputError(f"data sets of different {name} cannot be put together")
+                raise InputError(f"data sets with different {name} cannot be concatenated")
         whole.ptr = torch.cat([torch.zeros(1, dtype=torch.long), *(p.ptr.diff() for p in parts)])
         whole.ptr = whole.ptr.cumsum(0)
-        for name in ("x", "p4", *_OF_JETS, "teacher"):
+        for name in ("x", "p4", *_JET_TENSORS, "teacher"):
             values = [getattr(part, name) for part in parts]
             if any((value is None) != (values[0] is None) for value in values):
                 raise InputError(f"only some of the data sets have {name}")
@@ -176,31 +178,31 @@ class JetDataset(InMemoryDataset):
         return whole
 
     def in_order(self, values: Tensor) -> Tensor:
-        """One row for each particle, from the order of the jets given to that of the data set."""
+        """Rows ``values (N, ...)`` of the particles in canonical order, from those in input order."""
         return values if self.order is None else values.index_select(0, self.order)
 
     def in_input_order(self, values: Tensor) -> Tensor:
-        """One row for each particle, from the order of the data set to that of the jets given.
+        """Rows of the particles in input order, from those in canonical order.
 
         Parameters
         ----------
         values : Tensor, shape (N, ...)
-            Such as an attribution to every particle of all jets.
+            One row per particle, for example an attribution.
         """
         if self.order is None:
             return values
         return torch.empty_like(values).index_copy_(0, self.order, values)
 
     def _features(self, extras: dict[str, Tensor]) -> Tensor:
-        """Inputs (N, F) of all particles, some jets at a time into one tensor."""
+        """Features (N, F) of all particles, computed in chunks of jets."""
         x = torch.empty(len(self.p4), len(self.feature_set))
-        for first in range(0, len(self.ptr) - 1, _PORTION):
-            ptr = self.ptr[first : first + _PORTION + 1]
+        for first in range(0, len(self.ptr) - 1, _CHUNK_JETS):
+            ptr = self.ptr[first : first + _CHUNK_JETS + 1]
             rows = slice(int(ptr[0]), int(ptr[-1]))
             num_jets = len(ptr) - 1
             jet = torch.repeat_interleave(torch.arange(num_jets), ptr.diff())
             columns = {name: values[rows] for name, values in extras.items()}
-            jet_p4 = None if self.jet_p4 is None else self.jet_p4[first : first + _PORTION]
+            jet_p4 = None if self.jet_p4 is None else self.jet_p4[first : first + _CHUNK_JETS]
             x[rows] = self.feature_set(self.p4[rows], jet, columns, num_jets, jet_p4)
         return x
 
@@ -230,32 +232,33 @@ def _refuse_empty(counts: np.ndarray) -> None:
 
 
 class JetLoader:
-    """Batches of a :class:`JetDataset`, gathered without a Python loop over jets.
+    """Loader of batches of a :class:`JetDataset`, without a Python loop over jets.
 
-    Yields PyG ``Batch`` objects with ``x``, ``p4``, ``y``, ``batch`` and ``ptr``. Every epoch is an
-    exact permutation of all jets, a function of `seed` and epoch alone: the loader can be stopped
-    after any batch and continued elsewhere by :meth:`state_dict` and :meth:`load_state_dict`.
+    The batches are PyG ``Batch`` objects with ``x``, ``p4``, ``y``, ``batch`` and ``ptr``. With
+    `shuffle`, every epoch is an exact permutation of all jets, which depends only on `seed` and on
+    the epoch. The loader can be stopped after any batch and continued in another process with
+    :meth:`state_dict` and :meth:`load_state_dict`.
 
     Parameters
     ----------
     data : JetDataset
-        The jets, possibly some of them as from ``data[:1000]``; or what `random_split`, `Subset` and
-        `ConcatDataset` of ``torch.utils.data`` make of such data sets.
+        Jets; also the result of `random_split`, `Subset` or `ConcatDataset` of
+        ``torch.utils.data`` for such data sets.
     batch_size : int
         Jets per batch.
     shuffle : bool
-        Whether to permute the jets, anew in every epoch.
+        If True, the jets are permuted in every epoch.
     seed : int
-        Of the permutations.
+        Seed of the permutations.
     drop_last : bool
-        Whether to leave out a last, incomplete batch.
+        If True, an incomplete last batch is omitted.
     pin_memory : bool
-        Whether batches are in page-locked memory, for asynchronous copies to a GPU.
+        If True, batches are in page-locked memory, for asynchronous copies to a GPU.
 
     Raises
     ------
     InputError
-        If `batch_size` is not positive, or `data` are no jets.
+        If `batch_size` is not positive, or `data` are not jets.
     """
 
     def __init__(
@@ -276,11 +279,11 @@ class JetLoader:
         self.drop_last = drop_last
         self.pin_memory = pin_memory
         self.epoch = 0
-        self._first = 0  # batch with which the next iteration starts: 0 unless continued
-        self._next = 0  # batch that comes next
+        self._first = 0  # first batch of the next iteration: 0 unless continued
+        self._next = 0  # next batch
 
     def _as_jets(self, data: Any) -> JetDataset:
-        """A data set of jets from what ``torch.utils.data`` makes of some."""
+        """Convert a `Subset` or `ConcatDataset` of jets to a :class:`JetDataset`."""
         if isinstance(data, Subset):
             return self._as_jets(data.dataset)[list(data.indices)]
         if isinstance(data, ConcatDataset):
@@ -294,7 +297,7 @@ class JetLoader:
 
     @property
     def dataset(self) -> JetDataset:
-        """The jets, under the name that PyTorch's loaders use."""
+        """Data set, under the name that the loaders of PyTorch use."""
         return self.data
 
     def __repr__(self) -> str:
@@ -311,7 +314,8 @@ class JetLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         order = self._order()
-        first, self._first = self._first, 0
+        first = self._first
+        self._first = 0
         for i in range(first, len(self)):
             self._next = i + 1
             batch = self.collate(order[i * self.batch_size : (i + 1) * self.batch_size])
@@ -319,20 +323,24 @@ class JetLoader:
         self.set_epoch(self.epoch + 1)
 
     def collate(self, jets: Tensor) -> Batch:
-        """The batch of some jets, by their index."""
+        """Batch of the jets with the given indices (B,)."""
         return collate(self.data, jets)
 
     def set_epoch(self, epoch: int) -> None:
         """Start with the first batch of `epoch`."""
-        self.epoch, self._first, self._next = epoch, 0, 0
+        self.epoch = epoch
+        self._first = 0
+        self._next = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands."""
+        """Position of the loader: the epoch and the next batch."""
         return {"epoch": self.epoch, "next": self._next}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`, in the middle of an epoch too."""
-        self.epoch, self._first, self._next = state["epoch"], state["next"], state["next"]
+        """Continue from the position `state`, which can be in the middle of an epoch."""
+        self.epoch = state["epoch"]
+        self._first = state["next"]
+        self._next = state["next"]
 
     def _order(self) -> Tensor:
         if not self.shuffle:
@@ -342,7 +350,7 @@ class JetLoader:
 
 
 def _rows_of(ptr: Tensor, jets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of the particles of some jets, the place of the jet of each, and the new offsets."""
+    """Rows of the particles of `jets`, the position of the jet of each row, and the new offsets."""
     start = ptr[jets]
     counts = ptr[jets + 1] - start
     offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -352,7 +360,7 @@ def _rows_of(ptr: Tensor, jets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def network_arguments(x: Tensor, p4: Tensor, batch: Tensor, jet_p4: Tensor | None) -> tuple:
-    """Arguments of a network on clouds; a layout that carries ``jet_p4 (B, 4)`` where it is given."""
+    """Arguments of a network, including a layout if there are stored momenta ``jet_p4 (B, 4)``."""
     if jet_p4 is None:
         return x, p4, batch
     layout = RaggedLayout.from_batch(batch, len(jet_p4))
@@ -360,42 +368,44 @@ def network_arguments(x: Tensor, p4: Tensor, batch: Tensor, jet_p4: Tensor | Non
 
 
 def batch_arguments(batch: Batch) -> tuple:
-    """Arguments of a network on clouds for a batch of :func:`collate`."""
+    """Arguments of a network for a batch of :func:`collate`."""
     return network_arguments(
         batch.x, batch.p4, batch.batch, batch.jet_p4 if "jet_p4" in batch else None
     )
 
 
-_NO_JETS = Batch(_base_cls=Data)  # PyG looks for the class anew, 0.2 ms, whenever it makes one
+_EMPTY_BATCH = Batch(_base_cls=Data)  # copied, because creating a Batch takes 0.2 ms
 
 
 def collate(data: JetDataset, jets: Tensor) -> Batch:
-    """The PyG ``Batch`` of some jets.
+    """PyG ``Batch`` of some jets.
 
     Parameters
     ----------
     data : JetDataset
         All jets.
     jets : Tensor, shape (B,)
-        Which of them, in the order wanted.
+        Indices of the jets, in the order of the batch.
 
     Returns
     -------
     torch_geometric.data.Batch
-        With ``x``, ``p4``, ``batch``, ``ptr``; ``y``, ``jet_p4`` and ``teacher`` where the jets
-        have them.
+        Batch with ``x``, ``p4``, ``batch`` and ``ptr``, and with ``y``, ``jet_p4`` and ``teacher``
+        if the data set has them.
     """
     particle, jet, ptr = _rows_of(data.ptr, jets)
-    x, p4 = (rows.index_select(0, particle) for rows in (data.x, data.p4))
-    batch = copy.copy(_NO_JETS)
-    batch.x, batch.p4, batch.batch, batch.ptr = x, p4, jet, ptr
-    slices, zeros = {"x": ptr, "p4": ptr}, torch.zeros(len(jets), dtype=torch.long)
-    for name in (*_OF_JETS, "teacher"):
+    batch = copy.copy(_EMPTY_BATCH)
+    batch.x = data.x.index_select(0, particle)
+    batch.p4 = data.p4.index_select(0, particle)
+    batch.batch = jet
+    batch.ptr = ptr
+    slices = {"x": ptr, "p4": ptr}
+    for name in (*_JET_TENSORS, "teacher"):
         values = getattr(data, name)
         if values is not None:
             batch[name] = values[jets]
             slices[name] = torch.arange(len(jets) + 1)
     batch._num_graphs = len(jets)
     batch._slice_dict = slices
-    batch._inc_dict = dict.fromkeys(slices, zeros)
+    batch._inc_dict = dict.fromkeys(slices, torch.zeros(len(jets), dtype=torch.long))
     return batch

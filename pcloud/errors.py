@@ -1,7 +1,7 @@
-"""Errors that a user can cause, each saying what to do about it.
+"""Errors caused by the input of a user, with messages that say what to do.
 
-The command line prints these as one line and exits with code 2; anything else is a bug of
-ours and keeps its traceback.
+The command line prints these errors in one line and exits with code 2. Any other exception is a bug
+of this package and is shown with its traceback.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message says what and what to do."""
+    """Error in the input of the user; the message says what is wrong and what to do."""
 
 
 class UnknownNameError(InputError, KeyError):
-    """A name that does not exist, with the nearest one that does.
+    """Error for a name that does not exist; the message suggests the most similar known name.
 
     Parameters
     ----------
     kind : str
-        What the name stands for, such as ``"model"`` or ``"branch"``.
+        Kind of object, such as ``"model"`` or ``"branch"``.
     name : str
-        The name that was asked for.
+        Name that does not exist.
     known : iterable of str
-        The names that exist.
+        Names that exist.
     where : str, optional
-        Where it was looked for, such as a file name.
+        Place of the known names, such as a file name.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
         known = sorted(known)
         place = f" in {where}" if where else ""
-        folded = {other.lower(): other for other in known}  # 'gev' is 'GeV' rather than 'eV'
+        folded = {other.lower(): other for other in known}  # so that 'gev' suggests 'GeV', not 'eV'
         near = difflib.get_close_matches(name.lower(), folded, n=1)
         if near:
             hint = f"did you mean {folded[near[0]]!r}?"
@@ -44,11 +44,11 @@ class UnknownNameError(InputError, KeyError):
         super().__init__(self.message)
 
     def __str__(self) -> str:
-        return self.message  # KeyError would print its repr
+        return self.message  # KeyError would print the repr
 
 
 class MissingExtraError(ImportError):
-    """An optional dependency is absent; the message names the pip command."""
+    """Error for an optional dependency that is not installed; the message has the pip command."""
 
     def __init__(self, doing: str, packages: str, extra: str) -> None:
         super().__init__(f"{doing} needs {packages}: pip install 'pcloud-hep[{extra}]'")

@@ -1,11 +1,12 @@
-"""High-level observables of jets: what was cut on before networks saw particles.
+"""High-level observables of jets, such as mass and N-subjettiness.
 
-Functions of flat momenta ``p4 (N, 4)`` in GeV and a layout, one value per jet; of arrays,
-:func:`jet_observables`. Angles are distances in rapidity and azimuth, and an empty jet has 0.
+The functions take flat momenta ``p4 (N, 4)`` in GeV and a layout, and return one value per jet;
+:func:`jet_observables` takes arrays. Angles are distances in rapidity and azimuth. The value of an
+empty jet is 0.
 
-Differentiable twice with respect to the momenta. Axes of subjets follow the particles that they are
-made of, while the history of mergings and the nearest axis of each particle are held fixed. A
-distance has a kink at zero: there its derivatives count as zero.
+The observables can be differentiated twice with respect to the momenta. For the axes of subjets, the
+sequence of mergings and the nearest axis of each particle are fixed. A distance is not
+differentiable at zero: there its derivatives are set to zero.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pcloud import kinematics
@@ -25,6 +25,7 @@ from pcloud.nn.clustering import Recombination, exclusive_axes, winner_take_all
 from pcloud.nn.graph.coordinates import jet_momenta
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.pooling import max_pool, sum_pool
+from pcloud.typing import Floats
 
 __all__ = [
     "OBSERVABLES",
@@ -37,51 +38,52 @@ __all__ = [
     "ptd",
 ]
 
-_SMALLEST = (
-    1e-7  # distances, and denominators, below count as zero: rounding to float32 is as large
-)
-_MAX_RAPIDITY = 10.0  # of a particle on the beam
+_MIN_DISTANCE = 1e-7  # smaller distances are set to 0: they are rounding errors of float32
+_MIN_DENOMINATOR = 1e-7  # smaller denominators are treated as 0
+_MAX_RAPIDITY = 10.0  # of a particle along the beam
 
 
 def n_subjettiness(
     p4: Tensor,
     layout: RaggedLayout,
-    most: int = 4,
+    max_axes: int = 4,
     *,
     beta: float = 1.0,
     radius: float = 0.8,
     algorithm: str = "kt",
     recombine: Recombination = winner_take_all,
 ) -> Tensor:
-    """N-subjettiness tau_1 ... tau_most, shape (B, most).
+    """N-subjettiness tau_1 to tau_max_axes, shape (B, max_axes).
 
-    ``tau_N = sum_i pT_i min_a dR(i, a)^beta / (R^beta sum_i pT_i)``, the minimum over the axes a of N
-    exclusive subjets. A jet of N particles or less has tau_N = 0.
+    ``tau_N = sum_i pT_i min_a dR(i, a)^beta / (R^beta sum_i pT_i)``, with the minimum over the axes
+    a of N exclusive subjets. tau_N is 0 for a jet of at most N particles.
 
     Parameters
     ----------
     p4 : Tensor, shape (N, 4)
         Four-momenta in GeV.
     layout : RaggedLayout
-        The jets.
-    most : int
+        Jets of the batch.
+    max_axes : int
         Largest N.
     beta : float
         Power of the angle.
     radius : float
         Radius R of the jets.
     algorithm, recombine
-        Of the exclusive clustering that gives the axes; the defaults are the "winner-take-all kT
-        axes" of FastJet contrib. They are not moved to the minimum of tau_N.
+        Options of the exclusive clustering that gives the axes, see
+        :func:`~pcloud.nn.clustering.exclusive_axes`. The defaults are the "winner-take-all kT axes"
+        of FastJet contrib, without minimisation of tau_N.
 
     References
     ----------
     Thaler and Van Tilburg, Identifying Boosted Objects with N-subjettiness,
     https://arxiv.org/abs/1011.2268.
     """
-    pt, plane = kinematics.pt(p4), _plane(p4)
+    pt = kinematics.pt(p4)
+    plane = _plane(p4)
     tau = []
-    for axes in exclusive_axes(p4, layout, most, algorithm=algorithm, recombine=recombine):
+    for axes in exclusive_axes(p4, layout, max_axes, algorithm=algorithm, recombine=recombine):
         to_axes = _distance2(plane.unsqueeze(1), _plane(axes).to(plane)[layout.batch])  # (N, n)
         weighted = pt * _power(to_axes.amin(-1), beta)
         value = _ratio(sum_pool(weighted, layout), sum_pool(pt, layout) * radius**beta, empty=0.0)
@@ -90,7 +92,7 @@ def n_subjettiness(
 
 
 def girth(p4: Tensor, layout: RaggedLayout) -> Tensor:
-    """Width ``sum_i pT_i dR(i, jet) / sum_i pT_i``, shape (B,), the jet being the vector sum.
+    """Width ``sum_i pT_i dR(i, jet) / sum_i pT_i``, shape (B,), relative to the jet momentum.
 
     References
     ----------
@@ -103,7 +105,7 @@ def girth(p4: Tensor, layout: RaggedLayout) -> Tensor:
 
 
 def ptd(p4: Tensor, layout: RaggedLayout) -> Tensor:
-    """``sqrt(sum_i pT_i^2) / sum_i pT_i``, shape (B,): 1 for a single particle.
+    """Fragmentation ``sqrt(sum_i pT_i^2) / sum_i pT_i``, shape (B,); 1 for a single particle.
 
     References
     ----------
@@ -114,7 +116,7 @@ def ptd(p4: Tensor, layout: RaggedLayout) -> Tensor:
 
 
 def leading_share(p4: Tensor, layout: RaggedLayout) -> Tensor:
-    """Largest pT over the sum, shape (B,)."""
+    """Largest pT of a particle divided by the sum of pT, shape (B,)."""
     pt = kinematics.pt(p4)
     return _ratio(max_pool(pt.unsqueeze(-1), layout)[:, 0], sum_pool(pt, layout), empty=0.0)
 
@@ -123,7 +125,7 @@ def correlators(p4: Tensor, layout: RaggedLayout, beta: float = 1.0) -> tuple[Te
     """Energy correlation functions e_2 and e_3 with pT fractions z, shapes (B,).
 
     ``e_2 = sum_{i<j} z_i z_j dR_ij^beta`` and
-    ``e_3 = sum_{i<j<k} z_i z_j z_k (dR_ij dR_jk dR_ik)^beta``, of which
+    ``e_3 = sum_{i<j<k} z_i z_j z_k (dR_ij dR_jk dR_ik)^beta``. From them follow
     ``C_2 = e_3 / e_2^2`` and ``D_2 = e_3 / e_2^3``.
 
     References
@@ -132,29 +134,33 @@ def correlators(p4: Tensor, layout: RaggedLayout, beta: float = 1.0) -> tuple[Te
     https://arxiv.org/abs/1305.0007; Larkoski, Moult and Neill, Power Counting to Better Jet
     Observables, https://arxiv.org/abs/1409.6298.
     """
-    pt, plane = kinematics.pt(p4), _plane(p4)
+    pt = kinematics.pt(p4)
+    plane = _plane(p4)
     z = _ratio(pt, sum_pool(pt, layout)[layout.batch], empty=0.0)
-    e2, e3 = z.new_zeros(layout.num_jets), z.new_zeros(layout.num_jets)
+    e2 = z.new_zeros(layout.num_jets)
+    e3 = z.new_zeros(layout.num_jets)
     for block in layout.blocks:
         weight = block.gather(z) * block.mask  # (b, P)
         slots = block.gather(plane)
         angle = _power(_distance2(slots.unsqueeze(2), slots.unsqueeze(1)), beta)  # (b, P, P)
         pairs = angle * weight.unsqueeze(1) * weight.unsqueeze(2)
-        paths = (angle * weight.unsqueeze(1)) @ angle  # over the particle in between
+        paths = (angle * weight.unsqueeze(1)) @ angle  # sum over the middle particle
         e2 = e2.index_add(0, block.jets, pairs.sum((1, 2)) / 2)
         e3 = e3.index_add(0, block.jets, (pairs * paths).sum((1, 2)) / 6)
     return e2, e3
 
 
 class _Jets:
-    """Momenta, layout, and what several observables need of them, computed once."""
+    """Momenta, layout, and quantities that several observables use, computed once."""
 
     def __init__(self, p4: Tensor, layout: RaggedLayout, radius: float) -> None:
-        self.p4, self.layout, self.radius = p4, layout, radius
+        self.p4 = p4
+        self.layout = layout
+        self.radius = radius
 
     @cached_property
     def jet(self) -> Tensor:
-        """Momenta of the jets (B, 4): as stored, or else the sums of the constituents."""
+        """Momenta of the jets (B, 4): the stored ones, else the sums of the particles."""
         return jet_momenta(self.p4, self.layout)
 
     @cached_property
@@ -173,14 +179,14 @@ def _tau(n: int) -> Callable[[_Jets], Tensor]:
 
 
 def _tau_ratio(n: int) -> Callable[[_Jets], Tensor]:
-    # without a denominator one more axis gains nothing, as for a ratio of 1
+    # If tau_(N-1) is 0, another axis does not reduce it: the ratio is 1.
     return lambda jets: _ratio(jets.tau[:, n - 1], jets.tau[:, n - 2], empty=1.0)
 
 
 def _correlator_ratio(power: int) -> Callable[[_Jets], Tensor]:
     def ratio(jets: _Jets) -> Tensor:
         e2, e3 = jets.correlators
-        return _ratio(e3 / e2.clamp(min=_SMALLEST) ** (power - 1), e2, empty=0.0)
+        return _ratio(e3 / e2.clamp(min=_MIN_DENOMINATOR) ** (power - 1), e2, empty=0.0)
 
     return ratio
 
@@ -198,10 +204,10 @@ OBSERVABLES: dict[str, Callable[[_Jets], Tensor]] = {
     "c2": _correlator_ratio(2),
     "d2": _correlator_ratio(3),
 }
-"""The observables by name, those of momentum and mass in GeV."""
+"""Observables by name; momenta and masses are in GeV."""
 
 
-@torch.compiler.disable  # takes half a minute to compile, and gains nothing
+@torch.compiler.disable  # compilation takes half a minute and does not make it faster
 def compute_observables(
     p4: Tensor,
     layout: RaggedLayout,
@@ -214,13 +220,13 @@ def compute_observables(
     Parameters
     ----------
     p4 : Tensor, shape (N, 4)
-        Four-momenta in GeV; computed in float64.
+        Four-momenta in GeV; the observables are computed in float64.
     layout : RaggedLayout
-        The jets.
+        Jets of the batch.
     names : sequence of str
-        Which, see `OBSERVABLES`.
+        Names of the observables, see `OBSERVABLES`.
     radius : float
-        Radius of the jets, the unit of N-subjettiness.
+        Radius R of the jets in the definition of N-subjettiness.
 
     Returns
     -------
@@ -235,21 +241,24 @@ def compute_observables(
     return torch.stack([_named(name)(jets) for name in names], dim=-1)
 
 
-_DESCRIBING = ("pt", "eta", "mass", "multiplicity", "girth", "ptd", "leading_share")
+_DEFAULT_NAMES = ("pt", "eta", "mass", "multiplicity", "girth", "ptd", "leading_share")
 
 
 @torch.no_grad()
-def jet_observables(
-    jets: FlatJets, names: Sequence[str] = _DESCRIBING
-) -> dict[str, NDArray[np.floating]]:
-    """Columns (B,) that describe each jet, float64, by the names of `OBSERVABLES`.
+def jet_observables(jets: FlatJets, names: Sequence[str] = _DEFAULT_NAMES) -> dict[str, Floats]:
+    """Observables of all jets by name, as float64 arrays of shape (B,).
 
     Parameters
     ----------
     jets : FlatJets
         Momenta in GeV.
     names : sequence of str
-        Which; by default those that take a single pass over the particles.
+        Names of the observables; the default is those that are fast to compute.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such observable.
     """
     p4 = torch.from_numpy(np.stack(jets.p4, axis=-1).astype(np.float64))
     layout = RaggedLayout.from_ptr(torch.from_numpy(np.asarray(jets.offsets, dtype=np.int64)))
@@ -275,18 +284,18 @@ def _distance2(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _power(distance2: Tensor, exponent: float) -> Tensor:
-    """Power of a distance from its square, zero with all derivatives below the rounding of angles.
+    """Power of a distance from its square; distances below the rounding error are set to zero.
 
-    An axis coincides with the particle that it follows up to rounding, at which the second
-    derivative of a distance is of the order of 1e16.
+    The derivatives are zero there, too. An axis can coincide with a particle up to rounding errors.
+    At such a distance the second derivative would be of the order of 1e16.
     """
     if exponent == 2:
-        return distance2  # smooth also at zero
-    apart = distance2 > _SMALLEST**2
+        return distance2  # differentiable at zero
+    apart = distance2 > _MIN_DISTANCE**2
     return torch.where(apart, torch.where(apart, distance2, 1.0) ** (exponent / 2), 0.0)
 
 
 def _ratio(numerator: Tensor, denominator: Tensor, *, empty: float) -> Tensor:
-    """Quotient, or `empty` where there is nothing to divide by."""
-    some = denominator > _SMALLEST
-    return torch.where(some, numerator / torch.where(some, denominator, 1.0), empty)
+    """Quotient, or `empty` where the denominator is zero."""
+    is_positive = denominator > _MIN_DENOMINATOR
+    return torch.where(is_positive, numerator / torch.where(is_positive, denominator, 1.0), empty)

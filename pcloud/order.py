@@ -1,8 +1,9 @@
-"""The canonical order of the particles of a jet, in which every score is computed.
+"""Canonical order of the particles of a jet, in which every score is computed.
 
-The order of particles has no meaning, but sums in floating point and ties among neighbours depend
-on it. Particles are therefore sorted once, where jets enter: by falling transverse momentum, then
-by E, px, py, pz, then by their other columns. Particles that are still equal are the same.
+The order of the particles has no physical meaning, but sums of floating-point numbers and ties among
+neighbours depend on it. Therefore the particles are sorted once, when jets enter the package: by
+decreasing transverse momentum, then by E, px, py, pz, then by the other columns. The order of
+particles that are equal in all these quantities has no effect.
 """
 
 from __future__ import annotations
@@ -15,26 +16,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcloud import kinematics
+from pcloud.typing import Booleans, Integers
 
 __all__ = ["canonical_order", "canonical_order_of_one_jet"]
 
 
 def canonical_order(p4: Tensor, ptr: Tensor, columns: Sequence[Tensor] = ()) -> Tensor | None:
-    """Rows of the particles in canonical order, jet by jet.
+    """Indices that sort the particles of each jet into the canonical order.
 
     Parameters
     ----------
     p4 : Tensor, shape (N, 4)
         Four-momenta (E, px, py, pz) in GeV, on a CPU.
     ptr : Tensor, shape (B + 1,)
-        Jet ``i`` is particles ``ptr[i]:ptr[i + 1]``.
+        Offsets: jet ``i`` consists of the particles ``ptr[i]:ptr[i + 1]``.
     columns : sequence of Tensor, shape (N,)
-        Further columns, which order particles of equal momentum.
+        Further columns, by which particles of equal momentum are sorted.
 
     Returns
     -------
     Tensor, shape (N,), or None
-        ``p4[order]`` is in canonical order; None where `p4` is so already.
+        ``p4[order]`` is in canonical order; None if `p4` is already in this order.
     """
     pt2 = kinematics.pt2(p4.detach().double()).numpy()
     jet = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr.numpy()))
@@ -49,18 +51,20 @@ def canonical_order(p4: Tensor, ptr: Tensor, columns: Sequence[Tensor] = ()) -> 
     return torch.from_numpy(order)
 
 
-def _sort_ties(
-    order: NDArray[np.integer], tied: NDArray[np.bool_], keys: Sequence[NDArray]
-) -> None:
-    """Sort by `keys` each run of places in `order` of which ``tied`` says that they are equal."""
-    run = np.concatenate([[0], np.cumsum(~tied)])
-    places = np.flatnonzero(np.append(tied, False) | np.insert(tied, 0, False))
-    rows = order[places]
-    order[places] = rows[np.lexsort((*(key[rows] for key in reversed(keys)), run[places]))]
+def _sort_ties(order: Integers, tied: Booleans, keys: Sequence[NDArray]) -> None:
+    """Sort each group of tied entries of `order` by `keys`, in place.
+
+    ``tied[i]`` is True if the entries i and i + 1 are equal.
+    """
+    group = np.concatenate([[0], np.cumsum(~tied)])
+    positions = np.flatnonzero(np.append(tied, False) | np.insert(tied, 0, False))
+    rows = order[positions]
+    sorting = np.lexsort((*(key[rows] for key in reversed(keys)), group[positions]))
+    order[positions] = rows[sorting]
 
 
 def canonical_order_of_one_jet(p4: Tensor, columns: Tensor) -> Tensor:
-    """Rows of the particles of one jet in canonical order, by operations that can be exported.
+    """Indices that sort the particles of one jet into the canonical order, by ONNX operations.
 
     Parameters
     ----------
@@ -76,9 +80,9 @@ def canonical_order_of_one_jet(p4: Tensor, columns: Tensor) -> Tensor:
     """
     slot = torch.arange(p4.shape[0], device=p4.device)
     pt2 = kinematics.pt2(p4.double())
-    before = slot.unsqueeze(1) < slot  # whether particle i stands before particle j
+    before = slot.unsqueeze(1) < slot  # True if particle i is before particle j
     for key in (*columns.flip(-1).unbind(-1), *p4.flip(-1).unbind(-1), -pt2):
-        a, b = key.unsqueeze(1), key
-        before = (a < b) | ((a == b) & before)
+        other = key.unsqueeze(1)
+        before = (other < key) | ((other == key) & before)
     rank = before.sum(0)
     return torch.zeros_like(slot).scatter(0, rank, slot)

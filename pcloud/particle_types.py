@@ -25,21 +25,24 @@ PARTICLE_TYPES = (
     "is_electron",
     "is_muon",
 )
-"""Columns that a column ``pid`` gives."""
+"""Columns that are computed from a column ``pid``."""
 
-_PHOTON, _ELECTRON, _MUON = 22, 11, 13
+_PHOTON = 22
+_ELECTRON = 11
+_MUON = 13
 _NEUTRINOS = (12, 14, 16)
 _NEUTRAL_KAONS = (130, 310)  # K_L and K_S, the hadrons whose spin digit is 0
-_NUCLEUS = 1_000_000_000
+_MIN_NUCLEUS = 1_000_000_000
 _REMAPPED = (22, 211, -211, 321, -321, 130, 2112, -2112, 2212, -2212, 11, -11, 13, -13)
-_SHOWN_CODES = 5
+_MAX_SHOWN_CODES = 5  # in an error message
 
 
 def particle_types(pid: np.ndarray) -> dict[str, np.ndarray]:
-    """Charge and five flags of particles.
+    """Charge and type of particles from their PDG codes.
 
-    Hadrons are recognised by the digits of their codes, which also give their charge; nuclei count
-    as hadrons. Neutrinos and the code 0, a particle of unknown type, have charge 0 and no flag.
+    Hadrons are identified by the quark digits of their code, from which the charge follows. Nuclei
+    are treated as hadrons. Neutrinos and code 0, a particle of unknown type, have charge 0 and all
+    flags 0.
 
     Parameters
     ----------
@@ -49,14 +52,15 @@ def particle_types(pid: np.ndarray) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray, shape (N,), int8
-        ``charge`` in units of the positron's, and ``is_charged_hadron``, ``is_neutral_hadron``,
+        ``charge`` in units of e, and the flags ``is_charged_hadron``, ``is_neutral_hadron``,
         ``is_photon``, ``is_electron``, ``is_muon``, which are 0 or 1.
 
     Raises
     ------
     InputError
-        If a code is that of no particle in a jet: quarks, gluons, taus, heavy bosons, numbers that
-        are no codes, and negative codes of particles that are their own antiparticles.
+        If a code does not belong to a particle that can be in a jet. This concerns quarks, gluons,
+        taus, heavy bosons, numbers that are not PDG codes, and negative codes of particles that are
+        their own antiparticles.
 
     References
     ----------
@@ -67,12 +71,12 @@ def particle_types(pid: np.ndarray) -> dict[str, np.ndarray]:
     rows = [_row(code) for code in codes.tolist()]
     unknown = [code for code, row in zip(codes.tolist(), rows, strict=True) if row is None]
     if unknown:
-        shown = ", ".join(f"{code:.10g}" for code in unknown[:_SHOWN_CODES])
-        more = ", ..." if len(unknown) > _SHOWN_CODES else ""
+        shown = ", ".join(f"{code:.10g}" for code in unknown[:_MAX_SHOWN_CODES])
+        more = ", ..." if len(unknown) > _MAX_SHOWN_CODES else ""
         count = np.isin(pid, unknown).sum()
         raise InputError(
             f"{count} of {len(pid)} particles have a pid that is no PDG code of a particle in a "
-            f"jet: {shown}{more}; 0 stands for an unknown type"
+            f"jet: {shown}{more}; use 0 for an unknown type"
         )
     table = np.array(rows, dtype=np.int8).reshape(-1, len(PARTICLE_TYPES))
     columns = table[position.reshape(-1)].T
@@ -80,12 +84,12 @@ def particle_types(pid: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def with_particle_types(jets: ak.Array, columns: Iterable[str]) -> ak.Array:
-    """Jets with those of the `columns` that they lack and that their ``pid`` gives.
+    """Add those of `columns` to `jets` that are missing and can be computed from their ``pid``.
 
     Raises
     ------
     InputError
-        If such a column is wanted, and a code is that of no particle in a jet.
+        If such a column is missing and a PDG code is invalid, see :func:`particle_types`.
     """
     wanted = [c for c in columns if c in PARTICLE_TYPES and c not in jets.fields]
     if not wanted or "pid" not in jets.fields:
@@ -98,17 +102,16 @@ def with_particle_types(jets: ak.Array, columns: Iterable[str]) -> ak.Array:
 
 
 def available_columns(fields: Iterable[str]) -> list[str]:
-    """The `fields` of jets, and the columns that a ``pid`` among them gives."""
+    """Names of `fields` of jets and of the columns that can be computed from them."""
     fields = list(fields)
     derived = PARTICLE_TYPES if "pid" in fields else ()
     return [*fields, *(name for name in derived if name not in fields)]
 
 
 def decode_remapped(pid: np.ndarray) -> np.ndarray:
-    """PDG codes from the small numbers of EnergyFlow's ``remap_pids``: 0, 0.1, ..., 1.3.
+    """PDG codes from the numbers 0, 0.1, ..., 1.3 of EnergyFlow's ``remap_pids``.
 
-    Whatever is not such a set of numbers, with a fraction in at least one of them, is returned as
-    it is.
+    `pid` is returned without change if it contains another number, or only integers.
     """
     if not np.issubdtype(pid.dtype, np.floating) or not (pid % 1).any():
         return pid
@@ -118,11 +121,12 @@ def decode_remapped(pid: np.ndarray) -> np.ndarray:
 
 
 def _row(code: float) -> tuple[int, ...] | None:
-    """Charge and flags of a code; None if it is no code of a particle in a jet."""
+    """Charge and flags of a code; None if the code is invalid."""
     if code != int(code):
         return None
     code = int(code)
-    kind, sign = abs(code), -1 if code < 0 else 1
+    kind = abs(code)
+    sign = -1 if code < 0 else 1
     if code == 0 or kind in _NEUTRINOS:
         return 0, 0, 0, 0, 0, 0
     if code == _PHOTON:
@@ -138,9 +142,10 @@ def _row(code: float) -> tuple[int, ...] | None:
 
 
 def _hadron_charge(code: int) -> int | None:
-    """Charge of a hadron or nucleus; None if the code is of neither."""
-    kind, sign = abs(code), -1 if code < 0 else 1
-    if kind >= _NUCLEUS:
+    """Charge of a hadron or nucleus; None if the code belongs to neither."""
+    kind = abs(code)
+    sign = -1 if code < 0 else 1
+    if kind >= _MIN_NUCLEUS:
         return sign * (kind // 10_000 % 1000)
     if kind in _NEUTRAL_KAONS:
         return 0 if code > 0 else None
@@ -152,12 +157,12 @@ def _hadron_charge(code: int) -> int | None:
     if first:
         return sign * (sum(map(_thirds, quarks)) // 3)
     if second == third and code < 0:
-        return None  # its own antiparticle
-    # The heavier quark is named first; a heavier down-type quark is the antiquark.
+        return None  # the particle is its own antiparticle
+    # The first digit is the heavier quark; if it is of down type, it is the antiquark.
     heavier_sign = 1 if second % 2 == 0 else -1
     return sign * heavier_sign * (_thirds(second) - _thirds(third)) // 3
 
 
 def _thirds(quark: int) -> int:
-    """Charge of a quark (1 to 5: d, u, s, c, b) in thirds."""
+    """Charge of a quark (1 to 5: d, u, s, c, b) in units of e / 3."""
     return 2 if quark % 2 == 0 else -1

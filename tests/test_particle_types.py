@@ -74,7 +74,7 @@ def test_charge_and_flags_are_those_of_the_table():
 
 @pytest.mark.parametrize("code", IMPOSSIBLE)
 def test_codes_of_no_particle_in_a_jet_are_refused(code):
-    with pytest.raises(InputError, match=rf"2 of 3 particles.*: {code}; 0 stands"):
+    with pytest.raises(InputError, match=rf"2 of 3 particles.*: {code}; use 0"):
         particle_types(np.array([211, code, code]))
 
 

@@ -1,8 +1,8 @@
-"""Samples of jets by name: those of the literature, and one that comes with the package.
+"""Public samples of jets by name, and a small sample that is part of the package.
 
-Each module here with an ``INFO`` is a sample. A sample of your own is a :class:`DatasetInfo` given to
-:func:`register_dataset`, in a script, or in a package that names its module as an entry point of the
-group ``pcloud.datasets``.
+Each module of this package with a constant ``INFO`` describes a sample. A sample of your own is a
+:class:`DatasetInfo` given to :func:`register_dataset`, in a script, or in a package that names its
+module as an entry point of the group ``pcloud.datasets``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
     "register_dataset",
 ]
 
-#: Environment variable that names the folder of the public samples.
+#: Environment variable with the folder of the public samples.
 ROOT_VARIABLE = "PCLOUD_DATA"
 
 
@@ -42,12 +42,12 @@ def list_datasets() -> list[str]:
 
 
 def dataset_info(name: str) -> DatasetInfo:
-    """What is known of a sample.
+    """Description of a sample: files, classes, schema, source and reference.
 
     Raises
     ------
     UnknownNameError
-        If there is none of this name.
+        If there is no sample of this name.
     """
     if name not in _registry():
         raise UnknownNameError("data set", name, _registry())
@@ -55,30 +55,30 @@ def dataset_info(name: str) -> DatasetInfo:
 
 
 def dataset_files(name: str, split: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
-    """The files of a sample, for `pcloud.iter_jets` or `pcloud.io.convert`.
+    """Files of a sample, for `pcloud.iter_jets` or `pcloud.io.convert`.
 
     Parameters
     ----------
     name : str
-        A name of `list_datasets`.
+        Name of the sample, see `list_datasets`.
     split : str
-        ``"train"``, ``"val"`` or ``"test"``.
+        Name of the split: ``"train"``, ``"val"`` or ``"test"``.
     root : str or Path, optional
-        Folder of the samples, by default the environment variable ``PCLOUD_DATA``.
+        Folder of the samples; the default is the environment variable ``PCLOUD_DATA``.
 
     Returns
     -------
     list of Path
-        In the order of the sample.
+        Files in the order of the sample.
 
     Raises
     ------
     FileNotFoundError
-        If they are not there; the message says where to get them and where to put them.
+        If files are missing; the message says where to get them and where to put them.
     UnknownNameError
         If there is no such sample or split.
     InputError
-        If `root` is not known, or the sample comes with the package.
+        If `root` is not known, or if the sample is part of the package and has no files.
     """
     info = dataset_info(name)
     info.split(split)
@@ -104,14 +104,14 @@ def load_dataset(
     Parameters
     ----------
     name, split, root
-        As for `dataset_files`. ``"simulated"`` comes with the package and needs no `root`.
+        As for `dataset_files`. ``"simulated"`` is part of the package and needs no `root`.
     start, stop : int
-        Range of jets, to read less than all.
+        Range of jets; the default is all jets.
 
     Returns
     -------
     awkward.Array
-        As from `pcloud.read_jets`.
+        Jets as from `pcloud.read_jets`.
 
     Raises
     ------

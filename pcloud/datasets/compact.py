@@ -1,11 +1,11 @@
-"""Jets of massless constituents in about three and a half bytes a particle.
+"""Compact storage of jets with massless constituents, about 3.5 bytes per particle.
 
-pt, eta and phi are rounded to a grid, far below the resolution of a detector, and stored as
-small integers: the step in ln pt from the constituent before (they are ordered by pt), eta and
-phi relative to the jet axis. Parquet splits these integers into byte planes and compresses them
-to within two percent of their entropy. A table has a single row, whose lists run over all jets or
-all particles: a row a jet would spend another tenth of a byte a particle on where the lists end.
-Encoding what was decoded gives the same jets again.
+pt, eta and phi are rounded to a grid that is much finer than the resolution of a detector, and
+stored as small integers: the difference in ln pt to the previous constituent (they are sorted by
+pt), and eta and phi relative to the jet axis. Parquet separates the bytes of these integers and
+compresses them to within 2 % of their entropy. A table has a single row with lists over all jets or
+all particles. With one row per jet, the lengths of the lists would need another 0.1 bytes per
+particle. Encoding decoded jets again gives the same jets.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ METADATA_KEY = b"pcloud"
 
 
 def encode(jets: FlatJets) -> pa.Table:
-    """Round jets to the grid and turn them into columns of small integers.
+    """Round jets to the grid and convert them to columns of small integers.
 
     Parameters
     ----------
     jets : FlatJets
-        Jets with at least one constituent each, ordered by pt, and ``label``. The constituents
-        become massless and other columns are lost.
+        Jets with ``label`` and at least one constituent each, sorted by pt. The constituents become
+        massless; other columns are not stored.
 
     Returns
     -------
     pyarrow.Table
-        One row of lists: label, number of constituents and axis of each jet, and the three
-        integers of each particle.
+        One row of lists: label, number of constituents and axis of each jet, and three integers for
+        each particle.
     """
-    counts, first = jets.counts, jets.offsets[:-1]
+    counts = jets.counts
+    first = jets.offsets[:-1]
     jet = np.repeat(np.arange(len(jets)), counts)
     px, py, pz = (component.astype(np.float64) for component in jets.p4[1:])
     axis = [np.add.reduceat(component, first) for component in (px, py, pz)]
@@ -63,19 +64,19 @@ def encode(jets: FlatJets) -> pa.Table:
         "eta": eta - axis_eta[jet],
         "phi": (phi - axis_phi[jet] + half_turn) % PHI_STEPS - half_turn,
     }
-    # Modulo 2^16: as signed numbers, their two upper bytes in Parquet would cost a bit each.
+    # Unsigned, because the two upper bytes of signed numbers would need one bit each in Parquet.
     return pa.table(
         {name: pa.array([values.astype(np.uint16)]) for name, values in columns.items()}
     )
 
 
 def decode(table: pa.Table) -> FlatJets:
-    """Turn the columns of `encode` back into jets.
+    """Jets from the columns of `encode`.
 
     Parameters
     ----------
     table : pyarrow.Table
-        As `encode` makes it.
+        Table from `encode`.
 
     Returns
     -------
@@ -86,7 +87,8 @@ def decode(table: pa.Table) -> FlatJets:
         name: np.asarray(table[name].combine_chunks().flatten()).view(np.int16).astype(np.int64)
         for name in table.column_names
     }
-    counts, drop = columns["count"], columns["log_pt_drop"]
+    counts = columns["count"]
+    drop = columns["log_pt_drop"]
     offsets = as_offsets(counts)
     fallen = np.cumsum(drop)
     log_pt = np.repeat((fallen + drop)[offsets[:-1]], counts) - fallen
@@ -99,7 +101,7 @@ def decode(table: pa.Table) -> FlatJets:
 
 
 def write_compact(jets: FlatJets, path: Path, metadata: dict[str, Any]) -> None:
-    """Write jets in the compact encoding, with a note of where they come from."""
+    """Write jets in the compact encoding, with `metadata` about their origin."""
     table = encode(jets).replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
     pq.write_table(
         table,
@@ -115,19 +117,19 @@ def write_compact(jets: FlatJets, path: Path, metadata: dict[str, Any]) -> None:
 
 
 def read_compact(path: Path) -> FlatJets:
-    """Read jets of `write_compact`."""
+    """Read jets that `write_compact` wrote."""
     return decode(pq.read_table(path))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Read the note that `write_compact` left."""
+    """Read the metadata that `write_compact` stored."""
     return json.loads(pq.read_schema(path).metadata[METADATA_KEY])
 
 
 def _round_direction(
     px: np.ndarray, py: np.ndarray, pz: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Direction on the grid of eta and phi."""
+    """Eta and phi of momenta, as integers on the grid."""
     eta = np.round(np.arcsinh(pz / np.hypot(px, py)) / ETA_STEP).astype(np.int64)
     phi = np.round(np.arctan2(py, px) / PHI_STEP).astype(np.int64)
     return eta, phi

@@ -1,4 +1,4 @@
-"""What is known of a public sample: its schema, its splits, and where to get it."""
+"""Description of a public sample: schema, splits and source of the files."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["DatasetInfo", "Download", "Split"]
 
 @dataclass(frozen=True)
 class Download:
-    """One file to download.
+    """File to download.
 
     Parameters
     ----------
     name : str
         Name of the file.
     md5 : str, optional
-        Its checksum, as published with it.
+        Published checksum.
     size : int, optional
-        Its size in bytes.
+        Size in bytes.
     """
 
     name: str
@@ -36,16 +36,16 @@ class Download:
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a sample.
+    """Split of a sample.
 
     Parameters
     ----------
     files : tuple of str
-        Files, or glob patterns of files, below the folder of the sample.
+        Files or glob patterns in the folder of the sample.
     num_jets : int, optional
         Number of jets.
     downloads : tuple of Download
-        What to get; archives are to be unpacked.
+        Files to download; archives must be unpacked.
     """
 
     files: tuple[str, ...]
@@ -55,28 +55,28 @@ class Split:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A sample of jets.
+    """Sample of jets.
 
     Parameters
     ----------
     name : str
-        What `pcloud.load_dataset` calls it.
+        Name of the sample in `pcloud.load_dataset`.
     description : str
-        One line.
+        Description of one line.
     splits : mapping of str to Split
-        Its parts.
+        Splits by name.
     classes : tuple of str
         Names of the classes in the order of the labels.
     schema : str, optional
-        Name of its schema in `pcloud.io.SCHEMAS`.
+        Name of the schema in `pcloud.io.SCHEMAS`.
     url : str
-        Where its files are.
+        Address of the files.
     reference : str
-        What to cite.
+        Publication to cite.
     folders : tuple of str
-        Where its files may be below the folder of all data sets; the first is recommended.
+        Possible folders of the files in the folder of all data sets, the preferred one first.
     load : callable, optional
-        For a sample that comes with the package: makes the jets of a split.
+        Function that returns the jets of a split, for a sample that is part of the package.
     """
 
     name: str
@@ -90,37 +90,37 @@ class DatasetInfo:
     load: Callable[[str], ak.Array] | None = field(default=None, repr=False, compare=False)
 
     def split(self, name: str) -> Split:
-        """One part of the sample.
+        """Split of the given name.
 
         Raises
         ------
         UnknownNameError
-            If there is no such part.
+            If there is no such split.
         """
         if name not in self.splits:
             raise UnknownNameError("split", name, self.splits, where=f"data set {self.name!r}")
         return self.splits[name]
 
     def files(self, split: str, root: Path) -> list[Path]:
-        """The files of a split, in their order.
+        """Files of a split, in order.
 
         Parameters
         ----------
         split : str
-            Which part.
+            Name of the split.
         root : Path
             Folder of all data sets, or of this one.
 
         Raises
         ------
         FileNotFoundError
-            If they are not there; the message says where to get them.
+            If files are missing; the message says where to get them.
         InputError
-            If the sample has no files of its own.
+            If the sample is part of the package and has no files.
         """
         part = self.split(split)
         if self.load is not None:
-            raise InputError(f"data set {self.name!r} comes with the package, not as files")
+            raise InputError(f"data set {self.name!r} is part of the package and has no files")
         for folder in self.folders:
             matches = [_matches(root / folder, pattern) for pattern in part.files]
             if all(matches):
@@ -137,7 +137,7 @@ class DatasetInfo:
         )
 
     def verify(self, root: Path) -> dict[Path, bool]:
-        """Compare the downloads that are there with their published sizes and checksums.
+        """Compare downloaded files with their published sizes and checksums.
 
         Parameters
         ----------
@@ -147,17 +147,17 @@ class DatasetInfo:
         Returns
         -------
         dict of Path to bool
-            For each file of known checksum, whether it is as published.
+            True for each existing file whose size and checksum are those published.
         """
         downloads = [d for split in self.splits.values() for d in split.downloads if d.md5]
-        found = {}
+        is_intact = {}
         for download in downloads:
-            places = (root / folder / download.name for folder in self.folders)
-            file = next((place for place in places if place.is_file()), None)
+            candidates = (root / folder / download.name for folder in self.folders)
+            file = next((candidate for candidate in candidates if candidate.is_file()), None)
             if file is not None:
                 has_size = download.size in (None, file.stat().st_size)
-                found[file] = has_size and _md5(file) == download.md5
-        return found
+                is_intact[file] = has_size and _md5(file) == download.md5
+        return is_intact
 
 
 def _matches(folder: Path, pattern: str) -> list[Path]:

@@ -1,7 +1,7 @@
-"""The JetClass sample: ten kinds of jets.
+"""JetClass sample: ten classes of jets.
 
-The files of a split are sorted by name, so the classes come one after the other: a range of jets
-of a split is not a fair sample of it.
+The files of a split are sorted by name, so that the jets are sorted by class. A range of jets is
+therefore not a random sample of a split.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Landscape, or top tagging reference, sample: top and QCD jets."""
+"""Landscape sample (top tagging reference data set): top and QCD jets."""
 
 from __future__ import annotations
 

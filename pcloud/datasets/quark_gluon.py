@@ -1,6 +1,7 @@
-"""The quark/gluon sample of EnergyFlow, light quarks (u, d, s), made with Pythia 8.
+"""Quark/gluon sample of EnergyFlow: gluons and light quarks (u, d, s) from Pythia 8.
 
-Its twenty files of 100 000 jets are split as its authors recommend: 1.6 M, 200 k and 200 k.
+The twenty files of 100 000 jets are split as the authors recommend: 1.6 M for training, 200 k for
+validation and 200 k for testing.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""The embedded sample: top and QCD jets by the Landscape recipe, shipped with the package.
+"""Embedded sample, which is part of the package: top and QCD jets by the Landscape recipe.
 
-36 000 jets to train on, 5 000 to validate and 10 000 to test, half of them tops, made by
+There are 36 000 jets for training, 5 000 for validation and 10 000 for testing, half of them top
+jets. They were produced by
 
     python -m pcloud.simulate.embedded FOLDER
 
-with its seed, 2026, and Pythia 8.317 and FastJet 3.5: the same command makes the same jets
-again, bit for bit. `provenance` reads these facts and all settings from the files.
+with the default seed, 2026, and with Pythia 8.317 and FastJet 3.5. The same command reproduces the
+same jets exactly. `provenance` reads this information and all settings from the files.
 
-Momenta are rounded to the grid of `pcloud.datasets.compact`: 0.2 % steps in pt, 0.001 in eta
-and phi, which moves the mass of a jet by 0.05 % (standard deviation; the peak of
-the tops is 7 % wide).
+Momenta are rounded to the grid of `pcloud.datasets.compact`, with steps of 0.2 % in pt and 0.001 in
+eta and phi. This changes the mass of a jet by 0.05 % (standard deviation); the width of the top peak
+is 7 %.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ def load(split: str) -> ak.Array:
     Parameters
     ----------
     split : str
-        ``"train"``, ``"val"`` or ``"test"``.
+        Name of the split: ``"train"``, ``"val"`` or ``"test"``.
 
     Returns
     -------
     ak.Array
-        Jets with `p4` (massless, float32, GeV, ordered by pt) and `label` (1 = top), shuffled;
-        ``attrs["classes"]`` names the classes.
+        Shuffled jets with `p4` (massless, float32, GeV, sorted by pt) and `label` (1 = top);
+        ``attrs["classes"]`` contains the names of the classes.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def load(split: str) -> ak.Array:
 
 
 def provenance(split: str) -> dict[str, Any]:
-    """Command, seed, versions and settings that made one split."""
+    """Command, seed, versions and settings with which a split was produced."""
     return read_metadata(_path(split))
 
 

@@ -1,4 +1,13 @@
-"""Files to jets and back: HDF5, ROOT, Parquet and npz."""
+"""Reading and writing of jets: HDF5, ROOT, Parquet and npz.
+
+:mod:`~pcloud.io.schema` defines which column of a file is which quantity. :mod:`~pcloud.io.read` and
+:mod:`~pcloud.io.write` are the functions of the user. Each file format is a
+:class:`~pcloud.io.table.Table` in a module of its own (``hdf5``, ``pandas_table``, ``root``,
+``parquet``, ``npz``). :mod:`~pcloud.io.load` reads the columns of a schema from a table:
+``source_columns`` finds them, ``layouts`` converts the storage of jets of different lengths,
+``momentum`` computes four-momenta, and ``check`` finds bad jets. :mod:`~pcloud.io.jets` contains the
+two representations of jets in memory.
+"""
 
 from __future__ import annotations
 

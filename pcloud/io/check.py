@@ -1,4 +1,4 @@
-"""Bad jets: momenta that cannot be, jets without particles, labels that mean nothing."""
+"""Detection of bad jets: unphysical momenta, no particles, invalid labels; wrong units."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pcloud.io.jets import JET_MOMENTUM, MOMENTUM, FlatJets
 
 __all__ = ["SPACELIKE_TOLERANCE", "BadJetWarning", "check_units", "describe", "find_bad_jets"]
 
-#: How far p^2 may exceed E^2, relative to E^2. The public samples, float32, stay below 5e-7; this
-#: leaves room for momenta stored with an 11-bit mantissa, and none for a wrong column or unit.
+#: Largest allowed relative excess of p^2 over E^2. The public samples (float32) are below 5e-7. The
+#: limit allows momenta with an 11-bit mantissa, and excludes wrong columns and units.
 SPACELIKE_TOLERANCE = 1e-3
 
-#: Median jet pt in GeV above which the numbers are taken for MeV. No collider makes such jets.
+#: Median jet pt in GeV above which the unit is probably wrong. No collider produces such jets.
 SUSPICIOUS_PT = 5e4
 
-_BLOCK = 1 << 15  # particles checked at once: seven float32 columns fit the second-level cache
+_CHUNK_PARTICLES = 1 << 15  # seven float32 columns fit into the second-level cache
 
 
 class BadJetWarning(UserWarning):
-    """Bad jets were left out, as ``on_bad_jet="drop"`` asks."""
+    """Warning that bad jets were omitted because of ``on_bad_jet="drop"``."""
 
 
 def find_bad_jets(
@@ -31,24 +31,24 @@ def find_bad_jets(
     num_classes: int = 0,
     negative_pt: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Which jets are bad, and why.
+    """Find bad jets and the reasons.
 
     Parameters
     ----------
     jets : FlatJets
-        Jets to check; ``label`` may still be of any numeric type, or -1 where a one-hot row
-        does not name one class.
+        Jets to check. ``label`` can have any numeric type; it is -1 if a one-hot row does not have
+        exactly one class.
     columns : mapping of str to str
         Name in the file of each column of `jets`, for the messages.
     num_classes : int
-        Number of classes, 0 where it is not known.
+        Number of classes, 0 if it is not known.
     negative_pt : array of bool, shape (N,), optional
-        Particles whose stored pt is negative.
+        True for particles whose stored pt is negative.
 
     Returns
     -------
     dict of str to array
-        Reason to sorted indices of jets; empty if all are good.
+        Sorted indices of the bad jets for each reason; empty if all jets are good.
     """
     reasons: dict[str, np.ndarray] = {}
     counts = jets.counts
@@ -88,12 +88,12 @@ def find_bad_jets(
 
 
 def _all_physical(p4: tuple[np.ndarray, ...]) -> bool:
-    """Whether every particle is finite with 0 < E and p <= E, in one pass over the cache."""
-    size = min(_BLOCK, len(p4[0]))
+    """Return True if all particles are finite with 0 < E and p <= E; fast, in chunks."""
+    size = min(_CHUNK_PARTICLES, len(p4[0]))
     limit, square, scratch = (np.empty(size, dtype=p4[0].dtype) for _ in range(3))
     with np.errstate(all="ignore"):
-        for start in range(0, len(p4[0]), _BLOCK):
-            energy, px, py, pz = (component[start : start + _BLOCK] for component in p4)
+        for start in range(0, len(p4[0]), _CHUNK_PARTICLES):
+            energy, px, py, pz = (component[start : start + _CHUNK_PARTICLES] for component in p4)
             n = len(energy)
             a, b, c = limit[:n], square[:n], scratch[:n]
             np.multiply(px, px, out=b)
@@ -102,7 +102,7 @@ def _all_physical(p4: tuple[np.ndarray, ...]) -> bool:
                 np.add(b, c, out=b)
             np.multiply(energy, energy, out=a)
             np.multiply(a, 1 + SPACELIKE_TOLERANCE, out=a)
-            # NaN fails every comparison; an infinite square would compare as equal to another.
+            # Comparisons with NaN are false. Infinite squares are excluded: inf <= inf is true.
             if not (energy.min() > 0 and a.max() < np.inf and np.less_equal(b, a).all()):
                 return False
     return True
@@ -113,16 +113,16 @@ def _bad_labels(label: np.ndarray, column: str, num_classes: int) -> dict[str, n
         whole = np.isfinite(label) & (label == np.floor(label)) & (np.abs(label) < 2.0**31)
         negative = whole & (label < 0)
         high = whole & (label >= num_classes) if num_classes else np.zeros(len(label), dtype=bool)
-    found = {
+    reasons = {
         f"{column} not a whole number": ~whole,
         f"{column} negative or no class": negative,
         f"{column} above {num_classes - 1}, the last class": high,
     }
-    return {reason: np.flatnonzero(bad) for reason, bad in found.items() if bad.any()}
+    return {reason: np.flatnonzero(bad) for reason, bad in reasons.items() if bad.any()}
 
 
 def describe(reasons: Mapping[str, np.ndarray]) -> str:
-    """One line naming the reasons and the jets."""
+    """Text of one line with the reasons and the first jets of each."""
     parts = []
     for reason, index in reasons.items():
         shown = ", ".join(str(i) for i in index[:5])
@@ -132,12 +132,21 @@ def describe(reasons: Mapping[str, np.ndarray]) -> str:
 
 
 def check_units(jets: FlatJets, where: str, unit: str) -> None:
-    """Refuse jets so hard that the unit of the file must be another.
+    """Check that the momenta of the jets are plausible for the unit of the schema.
+
+    Parameters
+    ----------
+    jets : FlatJets
+        Jets; the first 1000 are used.
+    where : str
+        File name for the message.
+    unit : str
+        Unit of the schema.
 
     Raises
     ------
     InputError
-        If the median pt of the first jets is above 50 TeV.
+        If the median pt of the jets is above 50 TeV.
     """
     jets = jets.slice(0, min(len(jets), 1000))
     starts = jets.offsets[:-1][jets.counts > 0]

@@ -1,4 +1,4 @@
-"""Paths, formats and safe output files."""
+"""Paths, file formats and atomic writing of output files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-#: Format of each suffix that we read.
+#: Format of each suffix that can be read.
 SUFFIXES = {
     ".h5": "hdf5",
     ".hdf5": "hdf5",
@@ -51,7 +51,7 @@ def expand_paths(paths: Paths) -> list[Path]:
     FileNotFoundError
         If a path does not exist or a pattern matches nothing.
     InputError
-        If a directory holds no file of jets, or no path was given.
+        If a directory contains no file of jets, or no path was given.
     """
     if isinstance(paths, (str, os.PathLike)):
         return _expand_one(os.fspath(paths))
@@ -65,33 +65,35 @@ def expand_paths(paths: Paths) -> list[Path]:
 def _expand_one(path: str) -> list[Path]:
     if not isinstance(path, str) or not path or "\0" in path:
         raise InputError(f"not a path: {path!r}")
-    found = Path(path).expanduser()
-    if found.is_dir():
-        files = sorted(f for f in found.iterdir() if f.suffix in SUFFIXES and f.is_file())
+    location = Path(path).expanduser()
+    if location.is_dir():
+        files = sorted(f for f in location.iterdir() if f.suffix in SUFFIXES and f.is_file())
         files = [file for file in files if not file.name.startswith(".")]
         if not files:
             raise InputError(f"{path}: no file of jets there ({', '.join(SUFFIXES)})")
         return files
-    if found.exists():
-        return [found]
+    if location.exists():
+        return [location]
     if glob.has_magic(path):
-        # Path.glob takes no absolute pattern.
-        matches = sorted(map(Path, glob.glob(os.fspath(found), recursive=True)))  # noqa: PTH207
+        # Path.glob does not accept absolute patterns.
+        matches = sorted(map(Path, glob.glob(os.fspath(location), recursive=True)))  # noqa: PTH207
         if matches:
             return [match for match in matches if match.is_file()] or [matches[0]]
         raise FileNotFoundError(f"{path}: no file matches this pattern")
-    if not found.parent.is_dir():
-        raise FileNotFoundError(f"{path}: no such file; the folder {found.parent} does not exist")
+    if not location.parent.is_dir():
+        raise FileNotFoundError(
+            f"{path}: no such file; the folder {location.parent} does not exist"
+        )
     raise FileNotFoundError(f"{path}: no such file")
 
 
 def sniff(path: Path) -> str:
-    """Format of a file by its first bytes; the suffix only words the error.
+    """Format of a file, determined from its first bytes; the suffix is used only in messages.
 
     Raises
     ------
     InputError
-        If the file is empty, encrypted or of no format we read.
+        If the file is empty, encrypted or has an unknown format.
     """
     with path.open("rb") as file:
         head = file.read(8)
@@ -107,8 +109,8 @@ def sniff(path: Path) -> str:
             return "hdf5"
     if expected:
         raise InputError(
-            f"{path}: not {_NAMES[expected]} file, whatever its suffix says (it starts with "
-            f"{head[:8]!r}): damaged, or another format"
+            f"{path}: not {_NAMES[expected]} file, although the suffix says so (it starts with "
+            f"{head[:8]!r}): the file is damaged or has another format"
         )
     raise InputError(
         f"{path}: unknown format {path.suffix or '(no suffix)'!r}; jets are read from "
@@ -117,10 +119,11 @@ def sniff(path: Path) -> str:
 
 
 def _hdf5_after_user_block(path: Path) -> bool:
-    """HDF5 allows its signature at 512, 1024, 2048 ... bytes too."""
+    """Return True if the HDF5 signature is at 512, 1024, 2048, ... bytes, as HDF5 allows."""
     signature = next(iter(_MAGIC))
     with path.open("rb") as file:
-        position, size = 512, path.stat().st_size
+        position = 512
+        size = path.stat().st_size
         while position < size:
             file.seek(position)
             if file.read(8) == signature:
@@ -131,7 +134,15 @@ def _hdf5_after_user_block(path: Path) -> bool:
 
 @contextmanager
 def input_errors(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever a third-party reader raises on a damaged file into one clear line."""
+    """Context that converts errors of third-party readers to an `InputError` of one line.
+
+    Parameters
+    ----------
+    path : Path
+        File, for the message.
+    what : str
+        Name of what is read, for the message.
+    """
     try:
         yield
     except (InputError, FileNotFoundError, PermissionError):
@@ -139,7 +150,7 @@ def input_errors(path: Path, what: str) -> Iterator[None]:
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         raise InputError(
-            f"{path}: cannot read the {what}, is the file damaged or cut short? ({reason})"
+            f"{path}: cannot read the {what}, is the file damaged or truncated? ({reason})"
         ) from error
 
 
@@ -149,11 +160,11 @@ def check_new_file(path: Path, overwrite: bool) -> None:
     Raises
     ------
     FileExistsError
-        If `path` exists and `overwrite` is false.
+        If `path` exists and `overwrite` is False.
     FileNotFoundError
-        If its folder does not exist.
+        If the folder of `path` does not exist.
     IsADirectoryError
-        If it is a folder.
+        If `path` is a folder.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder, not a file to write")

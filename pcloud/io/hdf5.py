@@ -1,4 +1,4 @@
-"""HDF5: pandas frames, plain arrays, and compound data sets."""
+"""HDF5 files: data frames of pandas, plain arrays, and compound data sets."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ import numpy as np
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.files import input_errors
 from pcloud.io.pandas_table import FixedFrame, TableFrame
-from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, aligned_ranges
+from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, aligned_ranges, column_names
 
 __all__ = ["PlainHDF5", "open_hdf5"]
 
-#: Chunk cache of HDF5. Its default of 1 MB would decompress larger chunks once per read.
+#: Chunk cache of HDF5. With the default of 1 MB, larger chunks are decompressed at every read.
 _CACHE_BYTES = 64 << 20
 
 
 def open_hdf5(path: Path, tree: str | None) -> Table:
-    """Open a pandas frame where there is one, else the arrays of a group.
+    """Open the data frame of pandas in a file, or the arrays of a group if there is none.
 
     Parameters
     ----------
     path : Path
-        The file.
+        File.
     tree : str, optional
-        pandas key, or group of the arrays. Needed where the file holds several frames.
+        Key of pandas, or group of the arrays. Needed if the file contains several frames.
 
     Raises
     ------
     UnknownNameError
         If there is no such group.
     InputError
-        If the file is damaged, or holds several frames and `tree` does not say which.
+        If the file is damaged, or contains several frames and `tree` is not given.
     """
     with input_errors(path, "HDF5 file"):
-        # Network file systems often cannot lock, and reading needs no lock.
+        # Network file systems often do not support locks, and reading needs none.
         file = h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
     try:
         with input_errors(path, "HDF5 file"):
@@ -69,7 +69,7 @@ def _find_group(path: Path, file: h5py.File, tree: str | None) -> h5py.Group:
     file.visititems(lambda name, node: _collect(frames, name, _is_frame(name, node)))
     if len(frames) > 1:
         raise InputError(
-            f"{path}: holds several tables ({', '.join(frames)}); say which with tree= in the schema"
+            f"{path}: contains several tables ({', '.join(frames)}); choose one with tree= in the schema"
         )
     return file[frames[0]] if frames else file
 
@@ -80,7 +80,7 @@ def _collect(names: list[str], name: str, wanted: bool) -> None:
 
 
 def _is_frame(name: str, node: h5py.Group | h5py.Dataset) -> bool:
-    """Whether pandas wrote a frame here, and not the categories of one."""
+    """Return True for a data frame of pandas, but not for the categories of a frame."""
     kind = _text(node.attrs.get("pandas_type", "")) if isinstance(node, h5py.Group) else ""
     return kind in ("frame", "frame_table") and "/meta/" not in name
 
@@ -90,14 +90,14 @@ def _text(value: object) -> str:
 
 
 class PlainHDF5(Table):
-    """Arrays of a group; a compound data set is a column per field, ``tracks/pt``.
+    """Arrays of a group; each field of a compound data set is a column, such as ``tracks/pt``.
 
     Parameters
     ----------
     path : Path
-        The file, for the messages.
+        File, for the messages.
     group : h5py.Group
-        Where the arrays are; those of its subgroups too.
+        Group of the arrays, which can be in its subgroups, too.
     """
 
     noun = "data set"
@@ -123,7 +123,7 @@ class PlainHDF5(Table):
     def read_columns(
         self, names: Sequence[str], start: int, stop: int
     ) -> dict[str, np.ndarray | Ragged]:
-        """Rows of each data set are read once."""
+        """Rows `start` to `stop` of some columns; each data set is read once."""
         arrays: dict[str, np.ndarray] = {}
         columns: dict[str, np.ndarray | Ragged] = {}
         for name in names:
@@ -136,10 +136,9 @@ class PlainHDF5(Table):
         return columns
 
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Cut at the chunks of the data set with the largest rows."""
-        names = [n for s in sources for n in ((s,) if isinstance(s, str) else s)]
-        sets = {self._places[name][0] for name in names}
-        largest = max(sets, key=_row_bytes)
+        """Divide the rows at the chunks of the data set with the largest rows."""
+        datasets = {self._places[name][0] for name in column_names(sources)}
+        largest = max(datasets, key=_row_bytes)
         chunk = largest.chunks[0] if largest.chunks else 1
         rows = PIECE_BYTES / (max(1, _row_bytes(largest)) * chunk)
         return aligned_ranges(start, stop, chunk * max(1, round(rows)))

@@ -1,4 +1,4 @@
-"""Jets as flat numpy columns with offsets, and as the awkward records that users see."""
+"""Two representations of jets: flat numpy columns with offsets, and awkward records for users."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pcloud.errors import InputError, UnknownNameError
 
 __all__ = ["JET_MOMENTUM", "MOMENTUM", "FlatJets", "as_offsets", "momenta", "offsets"]
 
-#: Components of a four-momentum, in the order of the project.
+#: Components of a four-momentum, in the order used everywhere in this package.
 MOMENTUM = ("E", "px", "py", "pz")
 
-#: Columns per jet that hold its own four-momentum; in awkward jets the record ``jet_p4``.
+#: Columns of the stored four-momentum of a jet; in awkward jets the record ``jet_p4``.
 JET_MOMENTUM = tuple(f"jet_p4_{name}" for name in MOMENTUM)
 
 vector.register_awkward()
 
 
 def as_offsets(counts: np.ndarray) -> np.ndarray:
-    """Offsets of consecutive jets from their numbers of particles, shape (B + 1,), int64."""
+    """Offsets (B + 1,) of consecutive jets, int64, from their numbers of particles (B,)."""
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
@@ -31,19 +31,19 @@ def as_offsets(counts: np.ndarray) -> np.ndarray:
 
 @dataclass
 class FlatJets:
-    """Columns of some jets: what readers make and writers take.
+    """Jets as flat columns, which readers create and writers take.
 
     Parameters
     ----------
     offsets : array, shape (B + 1,), int64
-        Jet ``i`` is particles ``offsets[i]:offsets[i + 1]``; the first offset is 0.
+        Offsets: jet ``i`` consists of the particles ``offsets[i]:offsets[i + 1]``. The first is 0.
     p4 : tuple of arrays, each of shape (N,)
-        E, px, py, pz in GeV, all float32 or all float64.
+        Components E, px, py, pz in GeV, all float32 or all float64.
     particle : dict of str to array, shape (N,)
         Extra columns per particle.
     jet : dict of str to array, shape (B,)
-        Extra columns per jet, and ``label`` (int64) where it is known; the momentum of the jet
-        itself, where it is stored, as the columns `JET_MOMENTUM` in GeV.
+        Extra columns per jet; ``label`` (int64) if it is known; and the columns `JET_MOMENTUM` in
+        GeV if the momentum of the jet is stored.
     """
 
     offsets: np.ndarray
@@ -60,15 +60,16 @@ class FlatJets:
         return np.diff(self.offsets)
 
     def slice(self, start: int, stop: int) -> FlatJets:
-        """Jets `start` to `stop`, without copying."""
+        """Jets `start` to `stop`, without a copy."""
         offsets = self.offsets[start : stop + 1]
-        first, last = offsets[0], offsets[-1]
+        first = offsets[0]
+        last = offsets[-1]
         return self._map(
             offsets - first, lambda values: values[first:last], lambda values: values[start:stop]
         )
 
     def select(self, keep: np.ndarray) -> FlatJets:
-        """Jets where the boolean array `keep` is true."""
+        """Jets for which the boolean array ``keep (B,)`` is True."""
         particles = np.repeat(keep, self.counts)
         return self._map(
             as_offsets(self.counts[keep]),
@@ -91,32 +92,31 @@ class FlatJets:
 
     @staticmethod
     def concatenate(parts: Iterable[FlatJets], num_jets: int = 0) -> FlatJets:
-        """One after the other; the parts have the same columns.
+        """Concatenate jets with the same columns.
 
-        Of an iterator, each part is copied and let go before the next is taken, so that its
-        memory serves the next. The arrays are writeable, as torch wants them.
+        If `parts` is an iterator, each part is copied and released before the next one is created,
+        so that its memory can be used again. The arrays are writeable, as torch requires.
 
         Parameters
         ----------
         parts : iterable of FlatJets
-            At least one.
+            At least one part.
         num_jets : int
-            About how many jets there will be, to reserve room; memory that is not used is
-            never touched.
+            Approximate number of jets, for which memory is reserved.
 
         Returns
         -------
         FlatJets
-            A copy.
+            Copy of all jets.
         """
-        counts = _Growing()
-        columns: dict[tuple[str, str], _Growing] = {}
+        counts = _GrowingColumn()
+        columns: dict[tuple[str, str], _GrowingColumn] = {}
         for part in parts:
             counts.append(part.counts, num_jets)
             num_particles = int(part.offsets[-1] / max(1, len(part)) * num_jets * 1.05)
             for key, values in part._columns():
                 room = num_jets if key[0] == "jet" else num_particles
-                columns.setdefault(key, _Growing()).append(values, room)
+                columns.setdefault(key, _GrowingColumn()).append(values, room)
         jets = FlatJets(as_offsets(counts.values), ())
         for (kind, name), column in columns.items():
             if kind == "p4":
@@ -131,7 +131,7 @@ class FlatJets:
         yield from ((("jet", name), values) for name, values in self.jet.items())
 
     def to_awkward(self, classes: Sequence[str] = ()) -> ak.Array:
-        """Records with ``p4``, the extras, ``jet_p4`` where it is stored, and ``label``.
+        """Records with ``p4``, the extra columns, ``label``, and ``jet_p4`` if it is stored.
 
         The names of the classes are in ``attrs["classes"]``.
         """
@@ -153,12 +153,12 @@ class FlatJets:
 
     @classmethod
     def from_awkward(cls, jets: ak.Array) -> FlatJets:
-        """Take jets apart.
+        """Flat columns from awkward records.
 
         Raises
         ------
         UnknownNameError
-            If there is no ``p4`` or it lacks a component.
+            If there is no ``p4``, or if one of its components is missing.
         InputError
             If a column is neither one number per jet nor one number per particle.
         """
@@ -198,34 +198,35 @@ def _jet_momentum(jet_p4: ak.Array) -> dict[str, np.ndarray]:
     return {column: _numbers(jet_p4[name], f"jet_p4.{name}") for column, name in columns}
 
 
-class _Growing:
-    """A column that grows at its end."""
+class _GrowingColumn:
+    """Array to which values can be appended."""
 
     def __init__(self) -> None:
-        self._room, self._size = np.empty(0), 0
+        self._memory = np.empty(0)
+        self._size = 0
 
     @property
     def values(self) -> np.ndarray:
-        return self._room[: self._size]
+        return self._memory[: self._size]
 
     def append(self, values: np.ndarray, room: int) -> None:
-        """Copy `values`; the first time make at least `room` for more."""
+        """Append a copy of `values`; memory is reserved for at least `room` values."""
         size = self._size + len(values)
-        dtype = np.result_type(self._room, values) if self._size else values.dtype
-        if size > len(self._room) or dtype != self._room.dtype:
-            grown = np.empty(max(size, room, len(self._room) * 3 // 2), dtype)
-            grown[: self._size] = self.values
-            self._room = grown
-        self._room[self._size : size] = values
+        dtype = np.result_type(self._memory, values) if self._size else values.dtype
+        if size > len(self._memory) or dtype != self._memory.dtype:
+            memory = np.empty(max(size, room, len(self._memory) * 3 // 2), dtype)
+            memory[: self._size] = self.values
+            self._memory = memory
+        self._memory[self._size : size] = values
         self._size = size
 
 
 def _flat(column: ak.Array, name: str, bounds: np.ndarray) -> np.ndarray:
-    """Numbers of a ragged column, refusing other lengths than those of the jets."""
+    """Numbers (N,) of a ragged column; an error if its lengths differ from those of the jets."""
     if column.ndim != 2:
         raise InputError(f"column {name!r} has {column.ndim} dimensions; jets have 1 or 2")
     if not np.array_equal(ak.to_numpy(ak.num(column, axis=1)), np.diff(bounds)):
-        raise InputError(f"column {name!r} has another number of particles than p4")
+        raise InputError(f"column {name!r} and p4 have different numbers of particles")
     return _numbers(ak.flatten(column, axis=1), name)
 
 
@@ -250,7 +251,7 @@ def offsets(jets: ak.Array) -> np.ndarray:
     Returns
     -------
     array, shape (B + 1,), int64
-        Jet ``i`` is rows ``offsets[i]:offsets[i + 1]`` of `momenta`.
+        Offsets: jet ``i`` consists of the rows ``offsets[i]:offsets[i + 1]`` of `momenta`.
     """
     return as_offsets(ak.to_numpy(ak.num(jets.p4, axis=1)))
 
@@ -266,7 +267,7 @@ def momenta(jets: ak.Array) -> np.ndarray:
     Returns
     -------
     array, shape (N, 4)
-        ``(E, px, py, pz)`` in GeV, in the precision of the jets.
+        Four-momenta ``(E, px, py, pz)`` in GeV, with the precision of the jets.
     """
     flat = ak.flatten(jets.p4, axis=1)
     return np.stack([ak.to_numpy(flat[name]) for name in MOMENTUM], axis=-1)

@@ -1,4 +1,4 @@
-"""How files store jets of any length: lists, padded arrays, or flat arrays with offsets."""
+"""Storage of jets of different lengths: lists, padded arrays, or flat arrays with offsets."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ __all__ = ["FlatLayout", "Layout", "PaddedLayout", "RaggedStorage"]
 
 Columns = dict[SourceColumn, np.ndarray]
 
+_RANGE_JETS = 10_000  # of flat arrays
+
 
 class Layout(ABC):
-    """Reads jets as offsets and flat columns, whatever the file stores.
+    """Reader of jets as offsets and flat columns, for one kind of storage.
 
     Parameters
     ----------
     table : Table
-        The file.
-    particle : sequence of Place
-        Columns per particle; at least one.
-    jet : sequence of Place
+        File.
+    particle : sequence of SourceColumn
+        Columns per particle, at least one.
+    jet : sequence of SourceColumn
         Columns per jet.
 
     Attributes
@@ -40,14 +42,16 @@ class Layout(ABC):
     def __init__(
         self, table: Table, particle: Sequence[SourceColumn], jet: Sequence[SourceColumn]
     ) -> None:
-        self.table, self.particle, self.jet = table, list(particle), list(jet)
+        self.table = table
+        self.particle = list(particle)
+        self.jet = list(jet)
 
     @abstractmethod
     def read(self, start: int, stop: int) -> tuple[np.ndarray, Columns]:
-        """Offsets, and the columns, of jets `start` to `stop`."""
+        """Offsets and columns of the jets `start` to `stop`."""
 
     def ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Cut the jets into pieces where the file is best cut."""
+        """Divide the jets into ranges that are efficient to read."""
         places = [*self.particle, *self.jet]
         return self.table.ranges(list(dict.fromkeys(place.source for place in places)), start, stop)
 
@@ -70,7 +74,7 @@ class Layout(ABC):
                     f"{self.num_jets} jets",
                 )
 
-    def _own(self, columns: dict[SourceColumn, np.ndarray | Ragged]) -> Columns:
+    def _to_native(self, columns: dict[SourceColumn, np.ndarray | Ragged]) -> Columns:
         return {place: to_native(self.table, place, values) for place, values in columns.items()}
 
     def _error(self, place: SourceColumn, what: str) -> InputError:
@@ -78,7 +82,7 @@ class Layout(ABC):
 
 
 class RaggedStorage(Layout):
-    """One list per jet: ROOT vectors, Parquet lists."""
+    """Storage with one list per jet: ROOT vectors, Parquet lists."""
 
     def __init__(
         self, table: Table, particle: Sequence[SourceColumn], jet: Sequence[SourceColumn]
@@ -88,21 +92,22 @@ class RaggedStorage(Layout):
         self._check_shapes(2, "expected one list for each jet", self.jet)
 
     def read(self, start: int, stop: int) -> tuple[np.ndarray, Columns]:
-        """Offsets, and the columns, of jets `start` to `stop`."""
+        """Offsets and columns of the jets `start` to `stop`."""
         columns = read(self.table, [*self.particle, *self.jet], start, stop)
         first = columns[self.particle[0]]
         assert isinstance(first, Ragged)
         for place in self.particle:
             columns[place] = self._content(place, columns[place], first, start)
-        return first.offsets, self._own(columns)
+        return first.offsets, self._to_native(columns)
 
     def _content(
         self, place: SourceColumn, column: np.ndarray | Ragged, first: Ragged, start: int
     ) -> np.ndarray:
-        """Numbers of a list that must be as long as the first in every jet."""
+        """Numbers of a list, which must have the lengths of the first column."""
         assert isinstance(column, Ragged)
         if not np.array_equal(column.offsets, first.offsets):
-            counts, expected = np.diff(column.offsets), np.diff(first.offsets)
+            counts = np.diff(column.offsets)
+            expected = np.diff(first.offsets)
             jet = int(np.flatnonzero(counts != expected)[0])
             raise self._error(
                 place,
@@ -113,17 +118,18 @@ class RaggedStorage(Layout):
 
 
 class PaddedLayout(Layout):
-    """As many slots for every jet, some of them empty.
+    """Storage with the same number of slots for every jet, some of which are empty.
 
     Parameters
     ----------
     table, particle, jet
         As for `Layout`.
-    structure_column : sequence of Place
-        Columns that tell which slots hold particles: not part of the jets where that is a mask
-        or the number of particles.
+    structure_column : sequence of SourceColumn
+        Columns that define which slots contain particles: a mask, the number of particles, or
+        columns that are zero in empty slots.
     is_particle : callable
-        From these columns, shape (B, P) or (B,), and P, which slots hold a particle.
+        Function of these columns, of shape (B, P) or (B,), and of P. It returns a mask (B, P) that
+        is True for slots with a particle.
     """
 
     def __init__(
@@ -137,43 +143,46 @@ class PaddedLayout(Layout):
         super().__init__(table, particle, jet)
         first = self.particle[0].shape
         self.num_jets = first[0] or 0
-        self._telling, self._is_particle = list(structure_column), is_particle
+        self._structure = list(structure_column)
+        self._is_particle = is_particle
         self._check_shapes(2, "expected (jets, particles)", self.jet)
-        for place in self._telling:
+        for place in self._structure:
             if place.shape not in (first, first[:1]):
                 raise self._error(place, f"has shape {describe_shape(place.shape)}")
 
     def read(self, start: int, stop: int) -> tuple[np.ndarray, Columns]:
-        """Offsets, and the columns, of jets `start` to `stop`."""
-        places = dict.fromkeys([*self.particle, *self.jet, *self._telling])
+        """Offsets and columns of the jets `start` to `stop`."""
+        places = dict.fromkeys([*self.particle, *self.jet, *self._structure])
         columns = read(self.table, places, start, stop)
         slots = self.particle[0].shape[1] or 0
         try:
-            real = self._is_particle([np.asarray(columns[p]) for p in self._telling], slots)
+            real = self._is_particle([np.asarray(columns[p]) for p in self._structure], slots)
         except InputError as error:
-            raise self._error(self._telling[0], str(error)) from error
+            raise self._error(self._structure[0], str(error)) from error
         flat = {place: columns[place][real] for place in self.particle}  # type: ignore[index]
         per_jet = {place: columns[place] for place in self.jet}
-        return as_offsets(np.count_nonzero(real, axis=1)), self._own({**flat, **per_jet})
+        return as_offsets(np.count_nonzero(real, axis=1)), self._to_native({**flat, **per_jet})
 
 
 def by_mask(columns: list[np.ndarray], slots: int) -> np.ndarray:
-    """Slots where the mask is not 0."""
+    """Mask (B, P) of the slots where the mask of the file is not 0."""
     if columns[0].ndim != 2:
         raise InputError("must be a mask of shape (jets, particles)")
     return columns[0] != 0
 
 
 def by_counts(columns: list[np.ndarray], slots: int) -> np.ndarray:
-    """The first slots of each jet."""
-    counts = _whole(columns[0])
+    """Mask (B, P) of the first slots of each jet, from the numbers of particles."""
+    counts = _to_integers(columns[0])
     if len(counts) and not 0 <= counts.min() <= counts.max() <= slots:
-        raise InputError(f"spans {counts.min()} to {counts.max()}, but there are {slots} slots")
+        raise InputError(
+            f"ranges from {counts.min()} to {counts.max()}, but there are {slots} slots"
+        )
     return np.arange(slots) < counts[:, None]
 
 
 def by_nonzero(columns: list[np.ndarray], slots: int) -> np.ndarray:
-    """Slots where any of the columns is not 0: padding has no energy, wherever it is."""
+    """Mask (B, P) of the slots where any of the columns is not 0."""
     real = columns[0] != 0
     for column in columns[1:]:
         real |= column != 0
@@ -181,16 +190,16 @@ def by_nonzero(columns: list[np.ndarray], slots: int) -> np.ndarray:
 
 
 class FlatLayout(Layout):
-    """All particles in one array, and where each jet starts.
+    """Storage of all particles in one array, with the offsets or lengths of the jets.
 
     Parameters
     ----------
     table, particle, jet
         As for `Layout`.
-    structure_column : Place
-        The offsets, or the number of particles of each jet.
+    structure_column : SourceColumn
+        Offsets of the jets, or number of particles of each jet.
     is_counts : bool
-        Which of the two.
+        True if `structure_column` contains numbers of particles.
     """
 
     def __init__(
@@ -207,60 +216,64 @@ class FlatLayout(Layout):
                 structure_column,
                 f"has shape {describe_shape(structure_column.shape)}, expected 1 axis",
             )
-        self._telling = structure_column
+        self._structure = structure_column
         self.num_jets = (structure_column.shape[0] or 0) - (not is_counts)
         if self.num_jets < 0:
-            raise self._error(structure_column, "is empty; offsets are one more than the jets")
+            raise self._error(
+                structure_column, "is empty; the number of offsets is that of the jets plus one"
+            )
         self._check_shapes(1, "expected one number for each particle", self.jet)
         self._num_particles = self.particle[0].shape[0] or 0
-        # Where a jet starts depends on all counts before it, so these are read now.
-        self._offsets = as_offsets(self._read_telling(0, self.num_jets)) if is_counts else None
+        # The start of a jet depends on the lengths of all jets before it: read them now.
+        self._offsets = as_offsets(self._read_structure(0, self.num_jets)) if is_counts else None
 
     def ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Cut into jets, whose particles may be anywhere in a chunk of the file."""
-        return aligned_ranges(start, stop, 10_000)
+        """Divide the jets into ranges of equal size, independent of the chunks of the file."""
+        return aligned_ranges(start, stop, _RANGE_JETS)
 
     def read(self, start: int, stop: int) -> tuple[np.ndarray, Columns]:
-        """Offsets, and the columns, of jets `start` to `stop`."""
+        """Offsets and columns of the jets `start` to `stop`."""
         bounds = self._bounds(start, stop)
         columns = read(self.table, self.particle, int(bounds[0]), int(bounds[-1]))
-        columns = self._own(columns)  # type: ignore[assignment]
-        columns |= self._own(read(self.table, self.jet, start, stop))
+        columns = self._to_native(columns)  # type: ignore[assignment]
+        columns |= self._to_native(read(self.table, self.jet, start, stop))
         return bounds - bounds[0], columns  # type: ignore[return-value]
 
     def _bounds(self, start: int, stop: int) -> np.ndarray:
-        """Rows of the particles of some jets."""
+        """Offsets (B + 1,) of the particles of the jets `start` to `stop`."""
         if self._offsets is not None:
             bounds = self._offsets[start : stop + 1]
         else:
-            bounds = self._read_telling(start, stop + 1)
-        falls = np.flatnonzero(np.diff(bounds) < 0)
-        if len(falls):
-            raise self._error(self._telling, f"decreases at jet {start + falls[0]}")
-        first, last, size = int(bounds[0]), int(bounds[-1]), self._num_particles
-        is_cut = (start == 0 and first != 0) or (stop == self.num_jets and last != size)
-        if first < 0 or last > size or is_cut:
+            bounds = self._read_structure(start, stop + 1)
+        decreases = np.flatnonzero(np.diff(bounds) < 0)
+        if len(decreases):
+            raise self._error(self._structure, f"decreases at jet {start + decreases[0]}")
+        first = int(bounds[0])
+        last = int(bounds[-1])
+        size = self._num_particles
+        is_incomplete = (start == 0 and first != 0) or (stop == self.num_jets and last != size)
+        if first < 0 or last > size or is_incomplete:
             raise self._error(
-                self._telling,
-                f"puts jets {start} to {stop} at rows {first} to {last} of {size} particles",
+                self._structure,
+                f"gives jets {start} to {stop} the rows {first} to {last} of {size} particles",
             )
         return bounds
 
-    def _read_telling(self, start: int, stop: int) -> np.ndarray:
-        values = read(self.table, [self._telling], start, stop)[self._telling]
+    def _read_structure(self, start: int, stop: int) -> np.ndarray:
+        values = read(self.table, [self._structure], start, stop)[self._structure]
         try:
-            whole = _whole(to_native(self.table, self._telling, values))
-            if len(whole) and whole.min() < 0:
-                raise InputError(f"is negative at jet {start + whole.argmin()}")
+            numbers = _to_integers(to_native(self.table, self._structure, values))
+            if len(numbers) and numbers.min() < 0:
+                raise InputError(f"is negative at jet {start + numbers.argmin()}")
         except InputError as error:
-            raise self._error(self._telling, str(error)) from error
-        return whole
+            raise self._error(self._structure, str(error)) from error
+        return numbers
 
 
-def _whole(values: np.ndarray) -> np.ndarray:
-    """Numbers as int64, refusing fractions."""
+def _to_integers(values: np.ndarray) -> np.ndarray:
+    """Convert to int64; an error if a number has a fraction."""
     with np.errstate(invalid="ignore"):
-        whole = values.astype(np.int64)
-    if not np.array_equal(whole, values):
+        integers = values.astype(np.int64)
+    if not np.array_equal(integers, values):
         raise InputError("must be whole numbers")
-    return whole
+    return integers

@@ -1,4 +1,4 @@
-"""From the columns of a file to jets: what a schema means for one file."""
+"""Reader of jets from an open file by a schema, and detection of the schema."""
 
 from __future__ import annotations
 
@@ -32,34 +32,35 @@ _T = TypeVar("_T")
 
 
 class JetReader:
-    """A schema tied to the columns of one open file.
+    """Reader of the jets of one open file.
 
     Parameters
     ----------
     table : Table
-        The file.
+        File.
     schema : JetSchema
-        Optional columns may be absent from the file, all others are looked up here.
+        Schema of the file, which can lack only the optional columns.
 
     Attributes
     ----------
     classes : tuple of str
-        Names of the classes by the schema or else the file.
+        Names of the classes from the schema, else from the file.
     names : tuple of two sets of str
-        Columns per particle and per jet.
+        Names of the columns per particle and per jet.
     num_jets : int
-        Number of jets, bad ones included.
+        Number of jets, including bad ones.
 
     Raises
     ------
     UnknownNameError
-        If a column is absent; the message has the nearest name.
+        If a column is missing; the message suggests the most similar name.
     InputError
-        If the shapes of the columns do not fit together.
+        If the shapes of the columns do not agree.
     """
 
     def __init__(self, table: Table, schema: JetSchema) -> None:
-        self.table, self.schema = table, schema
+        self.table = table
+        self.schema = schema
         self._p4 = {name: locate(table, column) for name, column in schema.p4.items()}
         self._particle = self._present(schema.particle)
         self._jet = self._present(schema.jet)
@@ -68,8 +69,8 @@ class JetReader:
         self._layout = self._make_layout()
         self.classes = schema.classes or table.classes
         self.num_jets = self._layout.num_jets
-        further = ["jet_p4"] * bool(self._jet_p4) + ["label"] * bool(self._label)
-        self.names = (set(self._particle), {*self._jet, *further})
+        optional = ["jet_p4"] * bool(self._jet_p4) + ["label"] * bool(self._label)
+        self.names = (set(self._particle), {*self._jet, *optional})
         self._references = {
             name: place.reference for name, place in {**self._p4, **self._particle}.items()
         }
@@ -84,21 +85,21 @@ class JetReader:
     def pieces(
         self, start: int, stop: int, on_bad_jet: str
     ) -> Iterator[tuple[FlatJets, dict[str, np.ndarray]]]:
-        """Jets `start` to `stop` in pieces, each with its bad jets, which are left out.
+        """Read the jets `start` to `stop` in pieces.
 
         Parameters
         ----------
         start, stop : int
             Range of jets.
         on_bad_jet : str
-            ``"error"`` or ``"drop"``.
+            Treatment of bad jets, ``"error"`` or ``"drop"``.
 
         Yields
         ------
         jets : FlatJets
-            The good jets.
+            Good jets.
         bad : dict of str to array
-            Reason to indices of jets in the file.
+            Indices in the file of the bad jets for each reason.
 
         Raises
         ------
@@ -110,12 +111,12 @@ class JetReader:
             if bad and on_bad_jet == "error":
                 raise InputError(
                     f"{self.table.path}: bad jets: {describe(bad)}; on_bad_jet='drop' "
-                    "(--on-bad-jet drop) leaves such jets out"
+                    "(--on-bad-jet drop) omits such jets"
                 )
             yield jets, bad
 
     def empty(self) -> FlatJets:
-        """No jets, with the columns of the file."""
+        """Zero jets with the columns of the file."""
         return self._load_good(0, 0)[0]
 
     def _load_good(self, start: int, stop: int) -> tuple[FlatJets, dict[str, np.ndarray]]:
@@ -135,7 +136,7 @@ class JetReader:
         return jets, {reason: start + index for reason, index in bad.items()}
 
     def _load(self, start: int, stop: int) -> tuple[FlatJets, np.ndarray | None]:
-        """Jets as they are in the file, and which particles have a negative pt, if any."""
+        """Jets of the file, and a mask (N,) of particles with negative pt, None if there are none."""
         offsets, columns = self._layout.read(start, stop)
         momentum, particle, jet = (
             {name: columns[place] for name, place in places.items()}
@@ -178,28 +179,29 @@ class JetReader:
         return [locate(self.table, column) for column in columns]
 
     def _make_layout(self) -> Layout:
-        """Lists speak for themselves; arrays need the schema or zeros to tell padding."""
-        schema, table = self.schema, self.table
+        """Storage of the jets: from the schema, from lists in the file, or from zeros as padding."""
+        schema = self.schema
+        table = self.table
         particle = [*self._p4.values(), *self._particle.values()]
         jet = [*self._jet.values(), *self._jet_p4.values(), *self._label]
         first = particle[0]
         name = schema.mask or schema.offsets or schema.counts
-        telling = locate(table, name) if name else None
+        structure = locate(table, name) if name else None
         if None in first.shape:
-            if telling:
+            if structure:
                 raise InputError(
-                    f"{table.path}: {first.reference!r} is ragged, it needs no {name!r}"
+                    f"{table.path}: {first.reference!r} is ragged and needs no {name!r}"
                 )
             return RaggedStorage(table, particle, jet)
-        if telling and (schema.offsets or (schema.counts and len(first.shape) == 1)):
-            return FlatLayout(table, particle, jet, telling, is_counts=bool(schema.counts))
-        if telling:
+        if structure and (schema.offsets or (schema.counts and len(first.shape) == 1)):
+            return FlatLayout(table, particle, jet, structure, is_counts=bool(schema.counts))
+        if structure:
             rule = by_counts if schema.counts else by_mask
-            return PaddedLayout(table, particle, jet, [telling], rule)
+            return PaddedLayout(table, particle, jet, [structure], rule)
         if len(first.shape) == 1:
             raise InputError(
                 f"{table.path}: {table.noun} {first.reference!r} has shape "
-                f"{describe_shape(first.shape)}: the schema must say where jets start, with "
+                f"{describe_shape(first.shape)}: the schema must define where jets start, with "
                 "offsets or counts"
             )
         energy = self._p4.get("E") or self._p4.get("pt")
@@ -208,33 +210,43 @@ class JetReader:
 
 
 def detect_schema(table: Table) -> JetSchema:
-    """The schema of a file of ours or of a public sample, by its columns.
+    """Detect the schema of a file of pcloud or of a public sample from its columns.
 
     Raises
     ------
     UnknownNameError
-        If they are nearly those of a public sample: names what is missing.
+        If the columns are those of a public sample except for one; the message has its name.
     InputError
-        If they are of no known sample.
+        If the columns do not belong to a known sample.
     """
     native = table.native_schema()
     if native:
         return native
-    found = {name: _count_found(table, schema) for name, schema in SCHEMAS.items()}
-    best = max(found, key=lambda name: found[name])
-    if found[best][1]:
-        JetReader(table, SCHEMAS[best])  # names the missing column, if one is
+    matches = {name: _count_matches(table, schema) for name, schema in SCHEMAS.items()}
+    best = max(matches, key=lambda name: matches[name])
+    if matches[best][1]:
+        JetReader(table, SCHEMAS[best])  # raises an error if a column is missing
         return SCHEMAS[best]
     names = list(table.columns)
     more = f", ... ({len(names)} in all)" if len(names) > 8 else ""
     raise InputError(
-        f"{table.path}: the columns are of no known sample ({', '.join(SCHEMAS)}); say which is "
-        f"which with a schema; there are: {', '.join(names[:8]) or 'none'}{more}"
+        f"{table.path}: the columns are of no known sample ({', '.join(SCHEMAS)}); define them "
+        f"with a schema; there are: {', '.join(names[:8]) or 'none'}{more}"
     )
 
 
-def _count_found(table: Table, schema: JetSchema) -> tuple[bool, int, int]:
-    """Whether all columns of the momenta are there, how many, and how many others."""
+def _count_matches(table: Table, schema: JetSchema) -> tuple[bool, int, int]:
+    """Compare the columns of a file with those of a schema.
+
+    Returns
+    -------
+    bool
+        True if the file has all columns of the momenta.
+    int
+        Number of columns of the momenta in the file.
+    int
+        Number of other columns of the schema in the file.
+    """
     label = (schema.label,) if isinstance(schema.label, str) else (schema.label or ())
     others = (*schema.particle.values(), *schema.jet.values(), *label)
     p4 = sum(find(table, column) is not None for column in schema.p4.values())
@@ -248,7 +260,7 @@ def _count_found(table: Table, schema: JetSchema) -> tuple[bool, int, int]:
 def _in_order(
     threads: int, load: Callable[[int, int], _T], ranges: Iterable[tuple[int, int]]
 ) -> Iterator[_T]:
-    """Load ranges in order, a few ahead of the one that is used."""
+    """Results of `load` for all ranges in order; threads load some ranges in advance."""
     if not threads:
         yield from (load(*piece) for piece in ranges)
         return
@@ -271,7 +283,7 @@ def _scale(values: np.ndarray, unit: float) -> np.ndarray:
 
 
 def _class_of_one_hot(columns: list[np.ndarray]) -> np.ndarray:
-    """Class index, -1 where not exactly one column is 1 and the others 0."""
+    """Class index (B,); -1 unless exactly one column is 1 and the others are 0."""
     one_hot = np.stack([column.astype(np.float64) for column in columns], axis=1)
     is_one = one_hot == 1
     valid = (is_one.sum(axis=1) == 1) & (is_one | (one_hot == 0)).all(axis=1)

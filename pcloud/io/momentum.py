@@ -1,4 +1,4 @@
-"""Four-momenta from whatever quantities a file has."""
+"""Four-momenta from the quantities in a file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["four_momenta"]
 
 
 def four_momenta(columns: Mapping[str, np.ndarray], unit: float) -> tuple[np.ndarray, ...]:
-    """E, px, py, pz in GeV from the quantities of a `JetSchema`.
+    """Components E, px, py, pz in GeV from the quantities of a `JetSchema`.
 
-    Everything is computed in float64 and rounded once: a float32 ``E * E - p * p`` of a particle
-    at 1 TeV knows its mass to some 0.3 GeV only. Stored E, px, py, pz in GeV pass unchanged.
+    Everything is computed in float64 and rounded once. In float32, the mass of a particle of 1 TeV
+    from ``E * E - p * p`` has an error of about 0.3 GeV. Stored E, px, py, pz in GeV are not changed.
 
     Parameters
     ----------
@@ -26,14 +26,14 @@ def four_momenta(columns: Mapping[str, np.ndarray], unit: float) -> tuple[np.nda
     Returns
     -------
     tuple of arrays, each of shape (N,)
-        float64 if any column is stored so, else float32.
+        Components in float64 if any column is float64, else in float32.
     """
     is_double = any(values.dtype == np.float64 for values in columns.values())
     dtype = np.float64 if is_double else np.float32
     if unit == 1.0 and columns.keys() == {"E", "px", "py", "pz"}:
         return tuple(columns[name].astype(dtype, copy=False) for name in ("E", "px", "py", "pz"))
     double = {name: values.astype(np.float64) for name, values in columns.items()}
-    with np.errstate(all="ignore"):  # what is not finite is reported with its jet, as a bad jet
+    with np.errstate(all="ignore"):  # values that are not finite are reported later, as bad jets
         px, py, pz = _three_momenta(double)
         energy = double["E"] if "E" in double else _energy(px, py, pz, double.get("mass"))
         return tuple((unit * component).astype(dtype) for component in (energy, px, py, pz))
@@ -42,7 +42,8 @@ def four_momenta(columns: Mapping[str, np.ndarray], unit: float) -> tuple[np.nda
 def _three_momenta(columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if "px" in columns:
         return columns["px"], columns["py"], columns["pz"]
-    pt, phi = columns["pt"], columns["phi"]
+    pt = columns["pt"]
+    phi = columns["phi"]
     if "eta" in columns:
         pz = pt * np.sinh(columns["eta"])
     elif "E" in columns:

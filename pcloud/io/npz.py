@@ -1,4 +1,4 @@
-"""npz files, read as a stream: their arrays may be larger than the memory."""
+"""npz files, read as a stream: the arrays can be larger than the memory."""
 
 from __future__ import annotations
 
@@ -15,18 +15,30 @@ from pcloud.errors import InputError
 from pcloud.io.files import input_errors
 from pcloud.io.jets import MOMENTUM, FlatJets
 from pcloud.io.schema import JetSchema
-from pcloud.io.table import PIECE_BYTES, Ragged, Shape, Source, Table, aligned_ranges
+from pcloud.io.table import (
+    PIECE_BYTES,
+    Ragged,
+    Shape,
+    Source,
+    Table,
+    aligned_ranges,
+    column_names,
+)
 
 __all__ = ["NpzFile", "NpzWriter"]
 
-_PARTICLE, _JET = "particle.", "jet."
+_PARTICLE = "particle."  # prefixes of the names of extra columns
+_JET = "jet."
+_BUFFER_BYTES = 1 << 22
 
 
 class _Array:
-    """One array of the file, read forwards; going back starts again from its beginning."""
+    """Array of the file that is read sequentially; reading earlier rows starts at the beginning."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
-        self._path, self._archive, self._info = path, archive, info
+        self._path = path
+        self._archive = archive
+        self._info = info
         self._stream: IO[bytes] | None = None
         self._row = 0
         if info.flag_bits & 1:
@@ -41,16 +53,16 @@ class _Array:
             raise
 
     def _check(self) -> None:
-        """Refuse pickled objects, and an array that is longer or shorter than its header says."""
+        """Refuse pickled objects, and an array whose size differs from that in its header."""
         if self.dtype.hasobject:
             raise InputError(
-                f"{self._path}: {self._info.filename} holds pickled Python objects, which could run "
-                "code and are not read; save jets as one flat array and offsets"
+                f"{self._path}: {self._info.filename} contains pickled Python objects, which are "
+                "not read because they can run code; save jets as one flat array and offsets"
             )
         expected = self.row_bytes * (self.shape[0] if self.shape else 1)
         if self._info.file_size - self._header != expected:
             raise InputError(
-                f"{self._path}: {self._info.filename} has another size than its header says"
+                f"{self._path}: the size of {self._info.filename} differs from that in its header"
             )
 
     def _open(self) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -66,7 +78,8 @@ class _Array:
         shape, is_fortran, dtype = read(stream)
         if any(size < 0 for size in shape):
             raise InputError(f"{self._path}: {self._info.filename} has a negative size")
-        self._header, self._row = stream.tell(), 0
+        self._header = stream.tell()
+        self._row = 0
         return shape, is_fortran, dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -81,26 +94,26 @@ class _Array:
         buffer = values.reshape(-1).view(np.uint8) if values.size else np.empty(0, np.uint8)
         position = 0
         while position < len(buffer):
-            block = self._stream.read(min(len(buffer) - position, 1 << 22))
+            block = self._stream.read(min(len(buffer) - position, _BUFFER_BYTES))
             if not block:
                 raise EOFError(f"{self._info.filename} ends early")
             buffer[position : position + len(block)] = np.frombuffer(block, np.uint8)
             position += len(block)
         self._row = stop
         if stop == self.shape[0]:
-            self._stream.read(1)  # at the end of the stream zipfile compares the checksum
+            self._stream.read(1)  # zipfile compares the checksum at the end of the stream
         return values
 
     def _skip(self, size: int) -> None:
         assert self._stream is not None
         while size > 0:
-            block = self._stream.read(min(size, 1 << 22))
+            block = self._stream.read(min(size, _BUFFER_BYTES))
             if not block:
                 raise EOFError(f"{self._info.filename} ends early")
             size -= len(block)
 
     def _read_fortran(self) -> np.ndarray:
-        """Column by column on disk: there is no reading it by rows."""
+        """Whole array, because arrays in Fortran order cannot be read by rows."""
         with self._archive.open(self._info) as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
 
@@ -111,17 +124,17 @@ class _Array:
 
 
 class NpzFile(Table):
-    """The arrays of an npz file.
+    """Arrays of an npz file.
 
     Parameters
     ----------
     path : Path
-        The file.
+        File.
 
     Raises
     ------
     InputError
-        If the file is damaged, encrypted or holds pickled objects.
+        If the file is damaged, encrypted or contains pickled objects.
     """
 
     noun = "array"
@@ -139,7 +152,7 @@ class NpzFile(Table):
                 self.columns: dict[str, Shape] = {
                     name: array.shape for name, array in self._arrays.items() if array.shape
                 }
-                if self._is_ours() and "classes" in self._arrays:
+                if self._is_native() and "classes" in self._arrays:
                     names = self._arrays["classes"]
                     self.classes = tuple(str(name) for name in names.read(0, names.shape[0]))
         except BaseException:
@@ -149,7 +162,7 @@ class NpzFile(Table):
     def read_columns(
         self, names: Sequence[str], start: int, stop: int
     ) -> dict[str, np.ndarray | Ragged]:
-        """Read each array on from where it was left."""
+        """Rows `start` to `stop` of some arrays; fast if they follow those of the last call."""
         columns: dict[str, np.ndarray | Ragged] = {}
         for name in names:
             with input_errors(self.path, f"array {name!r}"):
@@ -157,18 +170,17 @@ class NpzFile(Table):
         return columns
 
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Cut into some megabytes of the largest rows."""
-        names = [n for s in sources for n in ((s,) if isinstance(s, str) else s)]
-        largest = max(self._arrays[name].row_bytes for name in names)
+        """Divide the rows so that the array with the largest rows has some megabytes per range."""
+        largest = max(self._arrays[name].row_bytes for name in column_names(sources))
         return aligned_ranges(start, stop, max(1, PIECE_BYTES // max(1, largest)))
 
-    def _is_ours(self) -> bool:
+    def _is_native(self) -> bool:
         shape = self.columns.get("p4", ())
         return "offsets" in self.columns and len(shape) == 2 and shape[1] == 4
 
     def native_schema(self) -> JetSchema | None:
-        """Flat arrays with offsets, as `NpzWriter` makes them."""
-        if not self._is_ours():
+        """Schema of the flat arrays and offsets of `NpzWriter`, else None."""
+        if not self._is_native():
             return None
         return JetSchema(
             p4={name: f"p4[{i}]" for i, name in enumerate(MOMENTUM)},
@@ -189,32 +201,34 @@ class NpzFile(Table):
 
 
 class NpzWriter:
-    """Writes ``p4 (N, 4)``, ``offsets``, ``label`` and the extras, a chunk of jets at a time.
+    """Writer of ``p4 (N, 4)``, ``offsets``, ``label`` and the extra columns, in chunks of jets.
 
-    An array of a zip file must be written whole, its size first: columns wait in temporary
-    files until `close`.
+    An array in a zip file must be written at once, with its size first. Therefore the columns are in
+    temporary files until `close`.
 
     Parameters
     ----------
     path : Path
-        The file to write.
+        File to write.
     jets : FlatJets
-        First jets, telling the columns and their types.
+        First jets, which define the columns and their types.
     classes : tuple of str
-        Names of the classes, empty where they are not known.
+        Names of the classes, empty if they are not known.
     """
 
     left_out: Sequence[str] = ()
 
     def __init__(self, path: Path, jets: FlatJets, classes: tuple[str, ...]) -> None:
-        self._path, self._classes = path, classes
+        self._path = path
+        self._classes = classes
         self._folder = tempfile.TemporaryDirectory(prefix=".pcloud-", dir=path.parent)
         self._types = {name: values.dtype for name, values in self._columns(jets).items()}
         self._files = {
             name: (Path(self._folder.name) / str(i)).open("wb")
             for i, name in enumerate(self._types)
         }
-        self._num_particles = self._num_jets = 0
+        self._num_particles = 0
+        self._num_jets = 0
 
     @staticmethod
     def _columns(jets: FlatJets) -> dict[str, np.ndarray]:
@@ -234,13 +248,13 @@ class NpzWriter:
         self._num_jets += len(jets)
 
     def discard(self) -> None:
-        """Give up: remove the temporary files."""
+        """Remove the temporary files without writing the file."""
         for file in self._files.values():
             file.close()
         self._folder.cleanup()
 
     def close(self) -> None:
-        """Put the columns together."""
+        """Write the file from the temporary files."""
         for file in self._files.values():
             file.close()
         with self._folder, zipfile.ZipFile(self._path, "w", allowZip64=True) as archive:
@@ -248,7 +262,7 @@ class NpzWriter:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     self._write_header(member, name)
                     with Path(file.name).open("rb") as column:
-                        shutil.copyfileobj(column, member, 1 << 22)
+                        shutil.copyfileobj(column, member, _BUFFER_BYTES)
             if self._classes:
                 with archive.open("classes.npy", "w") as member:
                     np.lib.format.write_array(member, np.array(self._classes))

@@ -1,9 +1,9 @@
-"""HDF5 as pandas writes it, the format of the Landscape files: reading and writing.
+"""HDF5 files in the format of pandas, which the Landscape sample has: reading and writing.
 
-``DataFrame.to_hdf(format="table")`` makes one compound data set ``KEY/table`` with the fields
-``index`` and ``values_block_N``, one per type of column; the names of the columns of a block are
-a pickled list in an attribute. ``format="fixed"``, the default of pandas, makes one data set
-per block and another with the names.
+``DataFrame.to_hdf(format="table")`` creates one compound data set ``KEY/table`` with the fields
+``index`` and ``values_block_N``, one per type of column. The names of the columns of a block are a
+pickled list in an attribute. ``format="fixed"``, the default of pandas, creates one data set per
+block and another one with the names.
 """
 
 from __future__ import annotations
@@ -25,26 +25,31 @@ from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, aligned_ranges
 
 __all__ = ["FixedFrame", "LandscapeWriter", "TableFrame"]
 
-_SLOTS = 200  # particle slots of a Landscape row
-_TRUTH = {"truth_E": "truthE", "truth_px": "truthPX", "truth_py": "truthPY", "truth_pz": "truthPZ"}
+_NUM_SLOTS = 200  # particle slots of a Landscape row
+_TRUTH_COLUMNS = {
+    "truth_E": "truthE",
+    "truth_px": "truthPX",
+    "truth_py": "truthPY",
+    "truth_pz": "truthPZ",
+}
 
 
 class _Names(pickle.Unpickler):
-    """Lists of strings and numbers only: a pickle of a foreign file must not run code."""
+    """Unpickler for lists of strings and numbers only, so that no code of a file is run."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"the names need {module}.{name}")
 
 
 class TableFrame(Table):
-    """A DataFrame written with ``format="table"``.
+    """DataFrame written with ``format="table"``.
 
     Parameters
     ----------
     path : Path
-        The file, for the messages.
+        File, for the messages.
     group : h5py.Group
-        Where pandas wrote it.
+        Group of the frame.
     """
 
     def __init__(self, path: Path, group: h5py.Group) -> None:
@@ -59,14 +64,14 @@ class TableFrame(Table):
         self._selections: dict[tuple[str, ...], tuple[str, slice | np.ndarray] | None] = {}
 
     def _find_columns(self) -> dict[str, tuple[str, int | None]]:
-        """Field, and index in it, of each column of the frame."""
+        """Field of each column of the frame, and the index in this field."""
         places: dict[str, tuple[str, int | None]] = {}
         dtype = self._rows.dtype
         for name in dtype.names[1:]:  # the first is the index
             if name.startswith("values_block_"):
                 columns = _unpickle(self._rows.attrs[f"{name}_kind"])
                 if not isinstance(columns, list) or (len(columns),) != dtype[name].shape:
-                    raise InputError(f"{self.path}: the column names of {name} do not fit it")
+                    raise InputError(f"{self.path}: the number of column names of {name} is wrong")
                 places |= {str(column): (name, i) for i, column in enumerate(columns)}
             else:
                 places[name] = (name, None)
@@ -75,14 +80,14 @@ class TableFrame(Table):
     def read_columns(
         self, names: Sequence[str], start: int, stop: int
     ) -> dict[str, np.ndarray | Ragged]:
-        """Views of one buffer, good until the next call."""
+        """Rows `start` to `stop` as views of a buffer, which are valid until the next call."""
         rows = self._read_rows(start, stop)
         return {name: self._column(rows, name) for name in names}
 
     def read(
         self, sources: Sequence[Source], start: int, stop: int
     ) -> dict[Source, np.ndarray | Ragged]:
-        """Views of one buffer, good until the next call; the slots are one strided view."""
+        """Rows `start` to `stop` as views of a buffer; all slots are one strided view."""
         rows = self._read_rows(start, stop)
         return {
             s: self._column(rows, s) if isinstance(s, str) else self._slots(rows, s)
@@ -90,7 +95,7 @@ class TableFrame(Table):
         }
 
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Cut at the chunks of the file, each of which is decompressed whole."""
+        """Divide the rows at the chunks of the file, which are decompressed as a whole."""
         return aligned_ranges(start, stop, self._step)
 
     def close(self) -> None:
@@ -120,27 +125,27 @@ class TableFrame(Table):
         return rows[block][:, index]
 
     def _selection(self, names: tuple[str, ...]) -> tuple[str, slice | np.ndarray] | None:
-        """Block and index in it of all slots; a slice, so a view, where they are equally spaced."""
+        """Block of all slots and their indices in it, as a slice if they are equally spaced."""
         blocks = {self._places[name][0] for name in names}
         index = [self._places[name][1] for name in names]
         if len(blocks) > 1 or None in index:
             return None
-        places = np.array(index)
-        spacing = np.unique(np.diff(places))
+        indices = np.array(index)
+        spacing = np.unique(np.diff(indices))
         if len(spacing) == 1 and spacing[0] > 0:
-            return blocks.pop(), slice(places[0], places[-1] + 1, spacing[0])
-        return blocks.pop(), places
+            return blocks.pop(), slice(indices[0], indices[-1] + 1, spacing[0])
+        return blocks.pop(), indices
 
 
 class FixedFrame(Table):
-    """A DataFrame written with ``format="fixed"``: one array per type of column.
+    """DataFrame written with ``format="fixed"``: one array per type of column.
 
     Parameters
     ----------
     path : Path
-        The file, for the messages.
+        File, for the messages.
     group : h5py.Group
-        Where pandas wrote it.
+        Group of the frame.
     """
 
     def __init__(self, path: Path, group: h5py.Group) -> None:
@@ -160,7 +165,7 @@ class FixedFrame(Table):
     def read_columns(
         self, names: Sequence[str], start: int, stop: int
     ) -> dict[str, np.ndarray | Ragged]:
-        """Rows of each block are read once."""
+        """Rows `start` to `stop` of some columns; each block is read once."""
         blocks: dict[str, np.ndarray] = {}
         columns: dict[str, np.ndarray | Ragged] = {}
         for name in names:
@@ -178,30 +183,30 @@ class FixedFrame(Table):
 
 def _unpickle(attribute: Any) -> Any:
     if not isinstance(attribute, bytes):
-        raise InputError("the names of the columns are not where pandas writes them")
+        raise InputError("the names of the columns are not in the format of pandas")
     return _Names(io.BytesIO(bytes(attribute)), encoding="latin1").load()
 
 
 def _aligned_step(rows: h5py.Dataset) -> int:
-    """Rows to read at once: whole chunks, some megabytes."""
+    """Number of rows to read at a time: whole chunks, some megabytes."""
     chunk = rows.chunks[0] if rows.chunks else 1
     return chunk * max(1, round(PIECE_BYTES / (rows.dtype.itemsize * chunk)))
 
 
 class LandscapeWriter:
-    """Writes the Landscape layout so that pandas reads it, a chunk of jets at a time.
+    """Writer of the Landscape layout, which pandas can read, in chunks of jets.
 
-    Columns of which there is nothing to write are left out: the labels of unlabelled jets, the
-    truth of jets that have none. Checksums (fletcher32) tell damaged files.
+    Columns that the jets do not have are omitted, such as labels or the true momentum. With
+    checksums (fletcher32) damaged files are detected.
 
     Parameters
     ----------
     path : Path
-        The file to write.
+        File to write.
     jets : FlatJets
-        First jets, telling the columns and their types.
+        First jets, which define the columns and their types.
     classes : tuple of str
-        At most two.
+        Names of the classes, at most two.
 
     Raises
     ------
@@ -212,15 +217,15 @@ class LandscapeWriter:
     def __init__(self, path: Path, jets: FlatJets, classes: tuple[str, ...]) -> None:
         if len(classes) > 2:
             raise InputError(
-                f"{path}: the Landscape layout tells two classes, the jets have {len(classes)}: "
+                f"{path}: the Landscape layout has two classes, the jets have {len(classes)}: "
                 "write .parquet or .npz"
             )
-        has_truth = all(name in jets.jet for name in _TRUTH)
-        self._truth = list(_TRUTH) if has_truth else []
+        has_truth = all(name in jets.jet for name in _TRUTH_COLUMNS)
+        self._truth = list(_TRUTH_COLUMNS) if has_truth else []
         self._integers = {"ttv": "ttv", "label": "is_signal_new"}
         self._integers = {ours: name for ours, name in self._integers.items() if ours in jets.jet}
-        floats = [f"{q}_{i}" for i in range(_SLOTS) for q in ("E", "PX", "PY", "PZ")]
-        floats += [_TRUTH[name] for name in self._truth]
+        floats = [f"{q}_{i}" for i in range(_NUM_SLOTS) for q in ("E", "PX", "PY", "PZ")]
+        floats += [_TRUTH_COLUMNS[name] for name in self._truth]
         self._blocks: dict[str, tuple[list[str], np.dtype]] = {
             "values_block_0": (floats, jets.p4[0].dtype)
         }
@@ -280,23 +285,24 @@ class LandscapeWriter:
 
     def write(self, jets: FlatJets) -> None:
         """Append jets."""
-        counts, num_jets = jets.counts, len(jets)
-        if num_jets and counts.max() > _SLOTS:
+        counts = jets.counts
+        num_jets = len(jets)
+        if num_jets and counts.max() > _NUM_SLOTS:
             longest = int(counts.argmax())
             raise InputError(
                 f"{self._path}: jet {len(self._rows) + longest} has {counts[longest]} particles, "
-                f"the Landscape layout holds {_SLOTS}: write .parquet or .npz"
+                f"the Landscape layout has {_NUM_SLOTS} slots: write .parquet or .npz"
             )
         if "label" in jets.jet and not np.isin(jets.jet["label"], (0, 1)).all():
-            raise InputError(f"{self._path}: the Landscape layout knows the labels 0 and 1 only")
+            raise InputError(f"{self._path}: the Landscape layout has only the labels 0 and 1")
         rows = np.zeros(num_jets, dtype=self._rows.dtype)
         done = len(self._rows)
         rows["index"] = np.arange(done, done + num_jets)
-        slots = np.arange(_SLOTS) < counts[:, None]
+        slots = np.arange(_NUM_SLOTS) < counts[:, None]
         for i, component in enumerate(jets.p4):
-            rows["values_block_0"][:, i : 4 * _SLOTS : 4][slots] = component
+            rows["values_block_0"][:, i : 4 * _NUM_SLOTS : 4][slots] = component
         for i, name in enumerate(self._truth):
-            rows["values_block_0"][:, 4 * _SLOTS + i] = jets.jet[name]
+            rows["values_block_0"][:, 4 * _NUM_SLOTS + i] = jets.jet[name]
         for i, name in enumerate(self._integers):
             rows["values_block_1"][:, i] = jets.jet[name]
         self._rows.resize((done + num_jets,))
@@ -304,16 +310,16 @@ class LandscapeWriter:
         self._rows.attrs["NROWS"] = np.int64(done + num_jets)
 
     def discard(self) -> None:
-        """Give up."""
+        """Close the unfinished file."""
         self._file.close()
 
     def close(self) -> None:
-        """Finish the file."""
+        """Close the file."""
         self._file.close()
 
 
 def _set_attributes(node: h5py.Group | h5py.Dataset, **attributes: Any) -> None:
-    """As PyTables does: strings and numbers as such, all else pickled."""
+    """Set attributes as PyTables does: strings and numbers directly, everything else pickled."""
     for name, value in attributes.items():
         if isinstance(value, str):
             text = h5py.string_dtype("utf-8", max(1, len(value)))

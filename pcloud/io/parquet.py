@@ -1,4 +1,4 @@
-"""Parquet files, ours and others with lists, by pyarrow."""
+"""Parquet files of pcloud and other files with lists, by pyarrow."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from pcloud.io.table import Ragged, Shape, Source, Table, aligned_ranges
 
 __all__ = ["ParquetTable", "ParquetWriter"]
 
-#: Particles in a row group of ours, 16 MB of momenta: each is read whole and by one thread.
+#: Particles in a row group that we write, 16 MB of momenta. One thread reads it as a whole.
 ROW_GROUP = 1_000_000
 
-#: Row groups above this size are read in batches, one after the other, to bound the memory.
-_LARGE_GROUP = 128 << 20
-_BATCH = 8192
+#: Larger row groups are read in sequential batches, to limit the memory.
+_MAX_GROUP_BYTES = 128 << 20
+_BATCH_ROWS = 8192
+_MAX_THREADS = 4
 
 _CLASSES = b"classes"
 
 
 class ParquetTable(Table):
-    """The columns of a Parquet file that hold numbers: flat, lists, and structs of these.
+    """Columns of a Parquet file that contain numbers, lists of numbers, or structs of these.
 
     Parameters
     ----------
     path : Path
-        The file.
+        File.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,9 +49,13 @@ class ParquetTable(Table):
             self._starts = np.cumsum([0, *(group.num_rows for group in groups)])
             schema = self._metadata.schema.to_arrow_schema()
         if self._metadata.num_rows != self._starts[-1] or min(np.diff(self._starts), default=0) < 0:
-            raise InputError(f"{path}: the row groups do not add up to the number of rows")
-        self._is_large = any(group.total_byte_size > _LARGE_GROUP for group in groups)
-        self.threads = 0 if self._is_large or len(groups) < 2 else min(4, os.cpu_count() or 1)
+            raise InputError(
+                f"{path}: the rows of the row groups do not add up to the number of rows"
+            )
+        self._is_large = any(group.total_byte_size > _MAX_GROUP_BYTES for group in groups)
+        self.threads = (
+            0 if self._is_large or len(groups) < 2 else min(_MAX_THREADS, os.cpu_count() or 1)
+        )
         self._paths: dict[str, tuple[str, ...]] = {}
         for field in schema:
             self._add((field.name,), field.type, (self._metadata.num_rows,))
@@ -69,7 +74,8 @@ class ParquetTable(Table):
             self._add(path, kind.value_type, (*shape, kind.list_size))
         elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
             name = ".".join(path)
-            self.columns[name], self._paths[name] = shape, path
+            self.columns[name] = shape
+            self._paths[name] = path
 
     def _read_classes(self, value: bytes | None) -> tuple[str, ...]:
         with input_errors(self.path, "names of the classes"):
@@ -81,12 +87,12 @@ class ParquetTable(Table):
     def read_columns(
         self, names: Sequence[str], start: int, stop: int
     ) -> dict[str, np.ndarray | Ragged]:
-        """Lists become `Ragged`, the rest arrays; numbers are not copied where that is possible."""
+        """Rows `start` to `stop` of some columns: lists as `Ragged`, others as arrays."""
         top = list(dict.fromkeys(self._paths[name][0] for name in names))
         with input_errors(self.path, "Parquet file"):
             table = self._read_table(top, start, stop).combine_chunks()
             if table.num_rows != stop - start:
-                raise InputError(f"{self.path}: rows {start} to {stop} are not all there")
+                raise InputError(f"{self.path}: rows {start} to {stop} are not complete")
             return {name: self._column(table, name) for name in names}
 
     def _read_table(self, columns: list[str], start: int, stop: int) -> pa.Table:
@@ -101,7 +107,7 @@ class ParquetTable(Table):
         return table.slice(start - int(self._starts[first]), stop - start)
 
     def _open(self, columns: list[str]) -> pq.ParquetFile:
-        """A handle of this thread: pyarrow does not promise that threads may share one."""
+        """File handle of this thread; a handle of pyarrow must not be shared between threads."""
         if not hasattr(self._local, "file"):
             self._local.file = pq.ParquetFile(
                 self.path,
@@ -117,19 +123,22 @@ class ParquetTable(Table):
         top, *inner = self._paths[name]
         column = table.column(top)
         array = column.chunk(0) if column.num_chunks else pa.array([], type=column.type)
-        return _take_apart(array, inner)
+        return _to_numpy(array, inner)
 
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Cut at the row groups."""
+        """Divide the rows at the row groups."""
         if self._is_large:
-            yield from aligned_ranges(start, stop, _BATCH)
+            yield from aligned_ranges(start, stop, _BATCH_ROWS)
             return
         for first, last in itertools.pairwise(self._starts.tolist()):
             if max(first, start) < min(last, stop):
                 yield max(first, start), min(last, stop)
 
     def native_schema(self) -> JetSchema | None:
-        """Lists of structs ``p4``, as `ParquetWriter` makes them; the rest are extras."""
+        """Schema of the file if it has lists of structs ``p4`` as from `ParquetWriter`, else None.
+
+        All other columns are extra columns.
+        """
         p4 = {name: f"p4.{name}" for name in MOMENTUM}
         if not all(column in self.columns for column in p4.values()):
             return None
@@ -149,7 +158,7 @@ class ParquetTable(Table):
 
 
 class _Cursor:
-    """Reads forwards through row groups too large to be read whole."""
+    """Sequential reader of row groups that are too large to be read as a whole."""
 
     def __init__(
         self, file: pq.ParquetFile, starts: np.ndarray, columns: list[str], start: int
@@ -159,7 +168,7 @@ class _Cursor:
         self._columns = columns
         self._row = int(starts[first])
         self._batches = file.iter_batches(
-            _BATCH, row_groups=groups, columns=columns, use_threads=False
+            _BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False
         )
         self._rest = file.schema_arrow.empty_table().select(columns)
 
@@ -168,35 +177,38 @@ class _Cursor:
 
     def read(self, start: int, stop: int) -> pa.Table:
         parts = [self._rest]
-        have = self._rest.num_rows
-        while self._row + have < stop:
+        num_rows = self._rest.num_rows
+        while self._row + num_rows < stop:
             batch = next(self._batches, None)
             if batch is None:
                 break
             parts.append(pa.Table.from_batches([batch]))
-            have += batch.num_rows
-            if self._row + have <= start:  # skip what comes before
-                self._row, have, parts = self._row + have, 0, [self._rest.slice(0, 0)]
+            num_rows += batch.num_rows
+            if self._row + num_rows <= start:  # skip rows before `start`
+                self._row += num_rows
+                num_rows = 0
+                parts = [self._rest.slice(0, 0)]
         table = pa.concat_tables([part.replace_schema_metadata() for part in parts])
         wanted = table.slice(start - self._row, stop - start)
-        self._rest, self._row = table.slice(stop - self._row), stop
+        self._rest = table.slice(stop - self._row)
+        self._row = stop
         return wanted
 
 
-def _take_apart(array: pa.Array, inner: list[str]) -> np.ndarray | Ragged:
+def _to_numpy(array: pa.Array, inner: list[str]) -> np.ndarray | Ragged:
     """Numbers inside lists, fixed-size lists and structs."""
     kind = array.type
     if pa.types.is_struct(kind):
-        return _take_apart(array.field(inner[0]), inner[1:])
+        return _to_numpy(array.field(inner[0]), inner[1:])
     if pa.types.is_fixed_size_list(kind):
-        content = _take_apart(array.flatten(), inner)
+        content = _to_numpy(array.flatten(), inner)
         if isinstance(content, Ragged):
             raise InputError("lists inside fixed-size lists are not jets")
         return content.reshape(len(array), kind.list_size, *content.shape[1:])
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        # A null list has no entries: a jet without particles, reported as such.
+        # A null list is a jet without particles, which is reported as a bad jet.
         offsets = array.offsets.to_numpy().astype(np.int64)
-        content = _take_apart(array.values.slice(offsets[0], offsets[-1] - offsets[0]), inner)
+        content = _to_numpy(array.values.slice(offsets[0], offsets[-1] - offsets[0]), inner)
         if isinstance(content, Ragged):
             raise InputError("lists inside lists are not jets")
         return Ragged(offsets - offsets[0], content)
@@ -204,21 +216,21 @@ def _take_apart(array: pa.Array, inner: list[str]) -> np.ndarray | Ragged:
 
 
 class ParquetWriter:
-    """Writes our ragged Parquet, a chunk of jets at a time.
+    """Writer of Parquet files with lists, in chunks of jets.
 
-    ``p4`` is a list of structs E, px, py, pz per jet, an extra per particle a list, ``label`` and
-    the extras per jet flat columns: what awkward, polars or pandas read as such. Floats are not
-    compressed: LZ4 makes jets 15 % smaller and a quarter slower to read. Pages carry checksums,
-    so that a damaged file is noticed.
+    For each jet, ``p4`` is a list of structs E, px, py, pz, and an extra column per particle is a
+    list. ``label`` and the extra columns per jet are flat columns. awkward, polars and pandas can
+    read these files. Floats are not compressed: with LZ4 the files are 15 % smaller and take 25 %
+    longer to read. Pages have checksums, so that damaged files are detected.
 
     Parameters
     ----------
     path : Path
-        The file to write.
+        File to write.
     jets : FlatJets
-        First jets, telling the columns and their types.
+        First jets, which define the columns and their types.
     classes : tuple of str
-        Names of the classes, empty where they are not known.
+        Names of the classes, empty if they are not known.
     """
 
     left_out: Sequence[str] = ()
@@ -227,14 +239,14 @@ class ParquetWriter:
         self._path = path
         metadata = {_CLASSES: json.dumps(classes)} if classes else None
         self._schema = _to_arrow(jets.slice(0, 0)).schema.with_metadata(metadata)
-        # Whole numbers and flags are few and go to a dictionary; floats are stored as they are.
-        whole = [f"{n}.list.element" for n, v in jets.particle.items() if v.dtype.kind in "iu"]
-        whole += [name for name, values in jets.jet.items() if values.dtype.kind in "iu"]
+        # Integers and flags have few different values: a dictionary makes them smaller.
+        integers = [f"{n}.list.element" for n, v in jets.particle.items() if v.dtype.kind in "iu"]
+        integers += [name for name, values in jets.jet.items() if values.dtype.kind in "iu"]
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
             compression="none",
-            use_dictionary=whole or False,
+            use_dictionary=integers or False,
             data_page_size=8 << 20,
             write_page_checksum=True,
             write_statistics=False,
@@ -259,17 +271,17 @@ class ParquetWriter:
         self._writer.write_table(table, row_group_size=max(1, len(jets)))
 
     def discard(self) -> None:
-        """Give up."""
+        """Close the unfinished file."""
         self._writer.close()
 
     def close(self) -> None:
-        """Write what waits and finish the file."""
+        """Write the remaining jets and close the file."""
         self._write(FlatJets.concatenate(self._waiting))
         self._writer.close()
 
 
 def _to_arrow(jets: FlatJets) -> pa.Table:
-    """Without copying; nothing is nullable, which spares a level of the encoding."""
+    """Arrow table of jets, without a copy; no column is nullable, which makes the file smaller."""
     offsets = pa.array(jets.offsets.astype(np.int32))
 
     def ragged(values: pa.Array) -> pa.Array:

@@ -1,4 +1,4 @@
-"""Files to jets: whole or in chunks of bounded memory."""
+"""Reading of jets from files, as a whole or in chunks."""
 
 from __future__ import annotations
 
@@ -35,40 +35,41 @@ def read_jets(
 ) -> ak.Array:
     """Read jets from HDF5, ROOT, Parquet or npz files.
 
-    Zero-padding is left behind: a jet has as many entries as particles.
+    Zero-padding is removed: a jet has as many entries as particles.
 
     Parameters
     ----------
     path : str, Path, or sequence of these
-        A file, a glob pattern, a directory (all its files of jets, sorted by name), or several,
-        one after the other.
+        File, glob pattern, directory (all its files of jets, sorted by name), or a sequence of
+        these, which are read in order.
     schema : JetSchema, str, or dict, optional
-        Which column is which quantity: a `JetSchema`, its ``to_dict``, or a name in
-        ``pcloud.io.SCHEMAS``. Without it, files of the Landscape, JetClass and EnergyFlow samples
-        and our own are recognised by their columns.
+        Schema of the file: a `JetSchema`, its ``to_dict``, or a name in ``pcloud.io.SCHEMAS``.
+        Without it, the schema of the Landscape, JetClass and EnergyFlow samples and of files of
+        pcloud is detected from the columns.
     start, stop : int
         Range of jets, counted over all files.
     on_bad_jet : str
-        What to do with jets that have no particles, NaN, infinite or unphysical momenta, or a
-        label out of range: ``"error"``, or ``"drop"`` them with a warning that counts them.
+        Treatment of jets without particles, with NaN, infinite or unphysical momenta, or with an
+        invalid label: ``"error"``, or ``"drop"`` to omit them with a warning.
     check_units : bool
-        Refuse files with a median jet pt above 50 TeV, which are likely in MeV.
+        If True, files with a median jet pt above 50 TeV are refused, because the unit is probably
+        wrong.
 
     Returns
     -------
     awkward.Array
         Records with ``p4`` (``var * Momentum4D[E, px, py, pz]``, GeV), the extra columns, and
-        ``label`` (int64) where the file has it. ``attrs["classes"]`` names the classes, where
-        they are known. Momenta are float64 if they are stored so, else float32.
+        ``label`` (int64) if the file has it. ``attrs["classes"]`` contains the names of the classes
+        if they are known. Momenta are float64 if they are stored in float64, else float32.
 
     Raises
     ------
     FileNotFoundError
         If a file does not exist.
     InputError
-        If a file is damaged, of unknown columns, or has bad jets.
+        If a file is damaged, has unknown columns, or contains bad jets.
     UnknownNameError
-        If a column is absent; the message has the nearest name.
+        If a column is missing; the message suggests the most similar name.
     """
     stream = JetStream(path, schema, start, stop, on_bad_jet, check_units)
     parts = itertools.chain([stream.empty], stream.pieces())
@@ -86,24 +87,24 @@ def iter_jets(
     on_bad_jet: str = "error",
     check_units: bool = True,
 ) -> Iterator[ak.Array]:
-    """Read jets in chunks; the memory is that of a chunk, whatever the size of the files.
+    """Read jets in chunks; the memory does not depend on the size of the files.
 
     Parameters
     ----------
     path, schema, start, stop, on_bad_jet, check_units
         As for `read_jets`.
     chunk_size : int
-        Number of jets in each chunk but the last.
+        Number of jets per chunk; the last chunk can be smaller.
 
     Returns
     -------
     iterator of awkward.Array
-        As from `read_jets`. The path and the schema are checked before it is returned.
+        Jets as from `read_jets`. Paths and schema are checked before the function returns.
 
     Raises
     ------
     FileNotFoundError, InputError, UnknownNameError
-        As from `read_jets`; what is wrong further on in a file is found when it is reached.
+        As from `read_jets`; errors in later parts of a file are raised when they are read.
     """
     stream = JetStream(path, schema, start, stop, on_bad_jet, check_units)
     return (jets.to_awkward(stream.classes) for jets in stream.chunks(chunk_size))
@@ -120,7 +121,7 @@ def count_jets(path: Paths, schema: SchemaLike = None) -> int:
     Returns
     -------
     int
-        Number of jets, bad ones included.
+        Number of jets, including bad ones.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def count_jets(path: Paths, schema: SchemaLike = None) -> int:
 
 
 class JetStream:
-    """Jets of several files as one sequence; what `read_jets` and `convert` share.
+    """Jets of several files as one sequence, used by `read_jets` and `convert`.
 
     Parameters
     ----------
@@ -141,11 +142,11 @@ class JetStream:
     Attributes
     ----------
     classes : tuple of str
-        Names of the classes, empty where they are not known.
+        Names of the classes, empty if they are not known.
     empty : FlatJets
-        No jets, with the columns of the first file.
+        Zero jets with the columns of the first file.
     expected : int
-        About how many jets there are, if the files are as long as the first.
+        Approximate number of jets, if all files are as long as the first.
     """
 
     def __init__(
@@ -163,41 +164,44 @@ class JetStream:
             raise InputError(f"start={start} and stop={stop} are not a range of jets")
         self._files = expand_paths(path)
         self._schema = as_schema(schema)
-        self._start, self._stop = start, stop
-        self._on_bad_jet, self._check_units = on_bad_jet, check_units
-        with closing(self._open(self._files[0])) as binding:
-            self._names, self.classes = binding.names, binding.classes
-            self.empty = binding.empty()
-            last = binding.num_jets * len(self._files)
+        self._start = start
+        self._stop = stop
+        self._on_bad_jet = on_bad_jet
+        self._check_units = check_units
+        with closing(self._open(self._files[0])) as reader:
+            self._names = reader.names
+            self.classes = reader.classes
+            self.empty = reader.empty()
+            last = reader.num_jets * len(self._files)
         self.expected = max(0, (last if stop is None else min(stop, last)) - start)
 
     def count(self) -> int:
-        """Number of jets in all files, bad ones included."""
+        """Number of jets in all files, including bad ones."""
         total = 0
         for file in self._files:
-            with closing(self._open(file)) as binding:
-                total += binding.num_jets
+            with closing(self._open(file)) as reader:
+                total += reader.num_jets
         return total
 
     def pieces(self) -> Iterator[FlatJets]:
-        """Jets in pieces of whatever size the files are best read in."""
+        """Jets in pieces of the size that is efficient to read."""
         done = 0
         for file in self._files:
             if self._stop is not None and done >= self._stop:
                 return
-            with closing(self._open(file)) as binding:
-                self._check_agreement(binding)
+            with closing(self._open(file)) as reader:
+                self._check_agreement(reader)
                 first = max(0, self._start - done)
-                last = binding.num_jets if self._stop is None else self._stop - done
-                yield from self._good(binding, first, min(last, binding.num_jets))
-                done += binding.num_jets
+                last = reader.num_jets if self._stop is None else self._stop - done
+                yield from self._good(reader, first, min(last, reader.num_jets))
+                done += reader.num_jets
         if done == 0:
-            raise InputError(f"{self._files[0]}: holds no jets")
+            raise InputError(f"{self._files[0]}: contains no jets")
         if self._start > done:
             raise InputError(f"start={self._start} is beyond the {done} jets of {self._files[0]}")
 
     def chunks(self, size: int) -> Iterator[FlatJets]:
-        """Jets in chunks of `size`; the last may be smaller.
+        """Jets in chunks of `size`; the last can be smaller.
 
         Raises
         ------
@@ -223,37 +227,39 @@ class JetStream:
             return table.native_schema() or self._schema
         return self._schema
 
-    def _check_agreement(self, binding: JetReader) -> None:
-        """All files must have the columns and classes of the first."""
-        for ours, theirs in zip(binding.names, self._names, strict=True):
+    def _check_agreement(self, reader: JetReader) -> None:
+        """Check that a file has the columns and classes of the first one."""
+        for ours, theirs in zip(reader.names, self._names, strict=True):
             if ours != theirs:
                 name = sorted(ours ^ theirs)[0]
-                has, lacks = binding.table.path, self._files[0]
-                if name in theirs:
-                    has, lacks = lacks, has
-                raise InputError(f"{has} has {name!r}, but {lacks} does not: read them separately")
-        if binding.classes != self.classes:
+                files = [reader.table.path, self._files[0]]
+                with_column, without = files[::-1] if name in theirs else files
+                raise InputError(
+                    f"{with_column} has {name!r}, but {without} does not: read them separately"
+                )
+        if reader.classes != self.classes:
             raise InputError(
-                f"{binding.table.path} has the classes {', '.join(binding.classes) or 'none'}, but "
+                f"{reader.table.path} has the classes {', '.join(reader.classes) or 'none'}, but "
                 f"{self._files[0]} {', '.join(self.classes) or 'none'}"
             )
 
-    def _good(self, binding: JetReader, start: int, stop: int) -> Iterator[FlatJets]:
-        """Good jets of one file; warns once, at its end, of those that were dropped."""
+    def _good(self, reader: JetReader, start: int, stop: int) -> Iterator[FlatJets]:
+        """Good jets of one file; a single warning at the end counts the omitted jets."""
         dropped: dict[str, int] = {}
-        is_first, good = self._check_units, 0
-        for jets, bad in binding.pieces(start, stop, self._on_bad_jet):
-            if is_first and len(jets):
-                check_units(jets, str(binding.table.path), binding.schema.unit)
-                is_first = False
+        needs_check = self._check_units
+        num_good = 0
+        for jets, bad in reader.pieces(start, stop, self._on_bad_jet):
+            if needs_check and len(jets):
+                check_units(jets, str(reader.table.path), reader.schema.unit)
+                needs_check = False
             for reason, index in bad.items():
                 dropped[reason] = dropped.get(reason, 0) + len(index)
-            good += len(jets)
+            num_good += len(jets)
             yield jets
         if dropped:
             reasons = "; ".join(f"{reason} ({n} jets)" for reason, n in dropped.items())
             warnings.warn(
-                f"{binding.table.path}: dropped {stop - start - good} of {stop - start} jets: "
+                f"{reader.table.path}: dropped {stop - start - num_good} of {stop - start} jets: "
                 f"{reasons}",
                 BadJetWarning,
                 stacklevel=2,
@@ -261,12 +267,19 @@ class JetStream:
 
 
 def open_table(file: Path, tree: str | None) -> Table:
-    """Open a file by its format; libraries are imported when first needed.
+    """Open a file of any format; the library of the format is imported only then.
+
+    Parameters
+    ----------
+    file : Path
+        File.
+    tree : str, optional
+        Tree, group or key in the file.
 
     Raises
     ------
     InputError
-        If the file is damaged or of unknown format.
+        If the file is damaged or has an unknown format.
     """
     kind = sniff(file)
     if kind == "hdf5":
@@ -287,6 +300,7 @@ def open_table(file: Path, tree: str | None) -> Table:
 
 
 def _rechunk(pieces: Iterable[FlatJets], size: int) -> Iterator[FlatJets]:
+    """Chunks of `size` jets from pieces of any size."""
     waiting: list[FlatJets] = []
     num_waiting = 0
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""ROOT files by uproot."""
+"""ROOT files, read with uproot."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from pcloud.io.table import Ragged, Shape, Source, Table
 
 __all__ = ["RootTree"]
 
-_MIN_ROWS, _MAX_ROWS = 5_000, 25_000  # jets read at once
+_MIN_RANGE_ROWS = 5_000  # jets read at a time
+_MAX_RANGE_ROWS = 25_000
 
 
 class RootTree(Table):
-    """A tree, or RNTuple, of a ROOT file.
+    """TTree or RNTuple of a ROOT file.
 
     Parameters
     ----------
     path : Path
-        The file.
+        File.
     tree : str, optional
-        Name of the tree; without it, the only one, or the one called ``tree``.
+        Name of the tree; the default is the only tree, or the one with the name ``tree``.
 
     Raises
     ------
     UnknownNameError
         If there is no such tree.
     InputError
-        If the file is damaged or holds no tree, or several and `tree` does not say which.
+        If the file is damaged, contains no tree, or contains several and `tree` is not given.
     """
 
     noun = "branch"
@@ -42,13 +43,13 @@ class RootTree(Table):
     def __init__(self, path: Path, tree: str | None) -> None:
         super().__init__(path)
         with input_errors(path, "ROOT file"):
-            # No caches: chunks are read once, and memory stays bounded.
+            # No caches: each range is read once, and the memory is limited.
             self._file = uproot.open(path, array_cache=None, object_cache=None)
         try:
             if self._file.file.fEND > path.stat().st_size:
                 raise InputError(
-                    f"{path}: the ROOT file is cut short: {path.stat().st_size} of "
-                    f"{self._file.file.fEND} bytes are there"
+                    f"{path}: the ROOT file is truncated: it has {path.stat().st_size} of "
+                    f"{self._file.file.fEND} bytes"
                 )
             with input_errors(path, "ROOT file"):
                 self._tree = self._file[self._choose(tree)]
@@ -58,8 +59,9 @@ class RootTree(Table):
                     form = _form(branch)
                     inner = None if form is None else _inner_shape(form)
                     if form is not None and inner is not None:
-                        self._forms[name], self.columns[name] = form, (rows, *inner)
-                self._cuts = _cuts(self._tree)
+                        self._forms[name] = form
+                        self.columns[name] = (rows, *inner)
+                self._ends = _basket_ends(self._tree)
         except BaseException:
             self._file.close()
             raise
@@ -74,30 +76,30 @@ class RootTree(Table):
         if len(trees) == 1 or "tree" in trees:
             return "tree" if "tree" in trees else trees[0]
         if not trees:
-            raise InputError(f"{self.path}: holds no tree")
+            raise InputError(f"{self.path}: contains no tree")
         raise InputError(
-            f"{self.path}: holds the trees {', '.join(trees)}; say which with tree= in the schema"
+            f"{self.path}: contains the trees {', '.join(trees)}; choose one with tree= in the schema"
         )
 
     def read_columns(
         self, names: Sequence[str], start: int, stop: int
     ) -> dict[str, np.ndarray | Ragged]:
-        """Vectors become `Ragged`, the rest arrays."""
-        if start == stop:  # uproot would decompress a basket to return nothing of it
+        """Rows `start` to `stop` of some branches, vectors as `Ragged`, others as arrays."""
+        if start == stop:  # uproot would decompress a basket without need
             empty = {name: self._forms[name].length_zero_array() for name in names}
-            return {name: _take_apart(array) for name, array in empty.items()}
+            return {name: _to_numpy(array) for name, array in empty.items()}
         columns = {}
         for name in names:
             with input_errors(self.path, f"branch {name!r}"):
                 array = self._tree[name].array(entry_start=start, entry_stop=stop)
-                columns[name] = _take_apart(array)
+                columns[name] = _to_numpy(array)
         return columns
 
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Cut where the baskets of all branches end; these are decompressed whole."""
+        """Divide the rows where the baskets of all branches end; each is decompressed as a whole."""
         while start < stop:
-            later = self._cuts[(self._cuts >= start + _MIN_ROWS) & (self._cuts <= stop)]
-            end = min(int(later[0]) if len(later) else stop, start + _MAX_ROWS)
+            later = self._ends[(self._ends >= start + _MIN_RANGE_ROWS) & (self._ends <= stop)]
+            end = min(int(later[0]) if len(later) else stop, start + _MAX_RANGE_ROWS)
             yield start, end
             start = end
 
@@ -107,7 +109,7 @@ class RootTree(Table):
 
 
 def _form(branch: uproot.TBranch | RField) -> ak.forms.Form | None:
-    """What awkward makes of a branch; None if nothing."""
+    """Form of the awkward array of a branch; None if there is none."""
     if isinstance(branch, RField):
         return branch.to_akform()[0].contents[0]
     try:
@@ -117,7 +119,7 @@ def _form(branch: uproot.TBranch | RField) -> ak.forms.Form | None:
 
 
 def _inner_shape(form: ak.forms.Form) -> Shape | None:
-    """Sizes of a row: (), or a fixed array, or (None,) for a vector; None if not numbers."""
+    """Shape of a row: () for a number, (None,) for a vector; None if it does not contain numbers."""
     shape: Shape = ()
     while not isinstance(form, ak.forms.NumpyForm):
         if isinstance(form, ak.forms.RegularForm):
@@ -130,14 +132,14 @@ def _inner_shape(form: ak.forms.Form) -> Shape | None:
     return shape + form.inner_shape
 
 
-def _cuts(tree: uproot.TTree | Model_ROOT_3a3a_RNTuple) -> np.ndarray:
-    """Where the baskets of all branches, or the clusters, end."""
+def _basket_ends(tree: uproot.TTree | Model_ROOT_3a3a_RNTuple) -> np.ndarray:
+    """Rows at which the baskets of all branches, or the clusters, end."""
     if isinstance(tree, Model_ROOT_3a3a_RNTuple):
         return np.array([c.num_first_entry + c.num_entries for c in tree.cluster_summaries])
     return np.asarray(tree.common_entry_offsets(), dtype=np.int64)
 
 
-def _take_apart(array: ak.Array) -> np.ndarray | Ragged:
+def _to_numpy(array: ak.Array) -> np.ndarray | Ragged:
     layout = ak.to_packed(array).layout
     if isinstance(layout, (ak.contents.ListOffsetArray, ak.contents.ListArray)):
         layout = layout.to_ListOffsetArray64(True)

@@ -1,4 +1,4 @@
-"""A `JetSchema` says which column of a file is which quantity of a jet."""
+"""Schema of a file of jets: the column of each quantity, the unit, the label and the storage."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pcloud.errors import InputError, UnknownNameError
 
 __all__ = ["SCHEMAS", "UNITS", "Column", "JetSchema", "as_schema"]
 
-#: Energy units in GeV.
+#: Units of energy in GeV.
 UNITS = {"eV": 1e-9, "keV": 1e-6, "MeV": 1e-3, "GeV": 1.0, "TeV": 1e3}
 
-#: What a column of `JetSchema.p4` can be.
+#: Quantities that `JetSchema.p4` can contain.
 QUANTITIES = ("E", "px", "py", "pz", "pt", "eta", "rapidity", "phi", "mass")
 
-#: Extras per jet that are energies: converted to GeV like the four-momenta.
+#: Extra columns per jet that are energies; they are converted to GeV like the four-momenta.
 GEV_EXTRAS = frozenset(
     {
         *(f"{jet}_{q}" for jet in ("jet", "truth") for q in ("pt", "energy", "mass", "sdmass")),
@@ -32,13 +32,13 @@ _INDEXED = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
 
 @dataclass(frozen=True)
 class Column:
-    """A column reference: ``name``, ``name[i]`` (last axis) or ``name_{i}`` (one column a slot).
+    """Reference to a column: ``name``, ``name[i]`` (last axis) or ``name_{i}`` (columns of slots).
 
     Parameters
     ----------
     name : str
-        Name of the column in the file, with ``{i}`` in the place of the slot number where every
-        particle slot has a column of its own.
+        Name of the column in the file. If every particle slot has its own column, ``{i}`` stands for
+        the number of the slot.
     index : int, optional
         Index along the last axis of an array.
     """
@@ -48,17 +48,17 @@ class Column:
 
     @classmethod
     def parse(cls, reference: str) -> Column:
-        """Take apart ``"X[0]"`` into ``X`` and 0."""
+        """Parse a reference such as ``"X[0]"``, which has the name ``X`` and the index 0."""
         match = _INDEXED.fullmatch(reference)
         return cls(match["name"], int(match["index"])) if match else cls(reference)
 
     @property
     def wide(self) -> bool:
-        """Whether each particle slot has a column of its own."""
+        """True if each particle slot has its own column."""
         return "{i}" in self.name
 
     def slots(self, known: Iterable[str]) -> tuple[str, ...]:
-        """Names of the columns of all slots, 0, 1, ... as far as `known` has them."""
+        """Names of the columns of the slots 0, 1, ... that are in `known`."""
         known = set(known)
         names: list[str] = []
         while (name := self.name.replace("{i}", str(len(names)))) in known:
@@ -68,55 +68,56 @@ class Column:
 
 @dataclass(frozen=True)
 class JetSchema:
-    """Which column is which quantity, its unit, the label, and how jets of any length are stored.
+    """Columns of a file for each quantity, with the unit, the label and the storage of the jets.
 
-    A column is named as in the file. ``"X[0]"`` is index 0 along the last axis of the array
-    ``X``; ``"E_{i}"`` stands for the columns ``E_0, E_1, ...`` of a flat table with one column
-    per particle slot; ``"tracks/pt"`` is the field ``pt`` of an HDF5 compound data set or group,
+    Columns have their names in the file. ``"X[0]"`` is index 0 along the last axis of the array
+    ``X``. ``"E_{i}"`` stands for the columns ``E_0, E_1, ...`` of a flat table with one column
+    per particle slot. ``"tracks/pt"`` is the field ``pt`` of an HDF5 compound data set or group, and
     ``"p4.E"`` that of a Parquet struct.
 
-    Ragged columns (ROOT vectors, Parquet lists) need no more. Arrays with one row per particle
-    need `offsets` or `counts`. Padded arrays, one row per jet, need `mask` or `counts`; without
-    either, a slot whose energy (or pt) is zero is padding, wherever it is.
+    For ragged columns (ROOT vectors, Parquet lists) this is sufficient. Arrays with one row per
+    particle need `offsets` or `counts`. Padded arrays with one row per jet need `mask` or `counts`;
+    without these, all slots whose energy (or pt) is zero are padding.
 
     Parameters
     ----------
     p4 : dict of str to str
-        Quantity to column: ``px, py, pz`` or ``pt, eta, phi`` or ``pt, rapidity, phi``, with
+        Column of each quantity: ``px, py, pz`` or ``pt, eta, phi`` or ``pt, rapidity, phi``, with
         ``E`` or ``mass``, or neither for massless particles.
     particle : dict of str to str
-        Extra columns per particle: the name they get to the column, such as
+        Column in the file for each extra column per particle, such as
         ``{"charge": "part_charge"}``.
-    jet_p4 : dict of str to str
-        The momentum of the jet itself, by the same quantities as `p4`, where the file has it.
-        Without it the momentum of a jet is the sum of its particles.
     jet : dict of str to str
-        Extra columns per jet, such as ``{"jet_sdmass": "fj_msoftdrop"}``. Those called
-        ``jet_pt``, ``jet_energy``, ``jet_mass``, ``jet_sdmass``, ``truth_E`` ... have the unit of
-        the four-momenta and are converted with them; other extras are taken as they are.
+        Column in the file for each extra column per jet, such as
+        ``{"jet_sdmass": "fj_msoftdrop"}``. ``jet_pt``, ``jet_energy``, ``jet_mass``,
+        ``jet_sdmass``, ``truth_E`` and similar names are energies and are converted to GeV. Other
+        extra columns are not changed.
+    jet_p4 : dict of str to str
+        Columns of the momentum of the jet, with the same quantities as `p4`. Without it, the
+        momentum of a jet is the sum of its particles.
     label : str or tuple of str, optional
         Column of the class index, or one one-hot column per class, in the order of the classes.
     classes : tuple of str
         Names of the classes in the order of the label.
     optional : tuple of str
-        Names of extras, ``"label"``, or ``"jet_p4"``, that a file may lack.
+        Names of extra columns, ``"label"``, or ``"jet_p4"``, that can be missing in a file.
     unit : str
         Unit of the energies in the file: eV, keV, MeV, GeV or TeV.
     tree : str, optional
-        ROOT tree, or HDF5 group or pandas key. Needed only where a file has several.
+        Name of the ROOT tree, HDF5 group or pandas key, needed if a file contains several.
     mask : str, optional
-        Column that is true where a slot holds a particle.
+        Column that is true for slots with a particle.
     offsets : str, optional
-        Column of B + 1 offsets: jet ``i`` is rows ``offsets[i]:offsets[i + 1]``.
+        Column of B + 1 offsets: jet ``i`` consists of the rows ``offsets[i]:offsets[i + 1]``.
     counts : str, optional
         Column of the number of particles of each jet.
 
     Raises
     ------
     UnknownNameError
-        If a quantity or the unit does not exist.
+        If a quantity or the unit is unknown.
     InputError
-        If the quantities do not make a four-momentum, or names contradict each other.
+        If the quantities do not define a four-momentum, or if names are used twice.
 
     Examples
     --------
@@ -158,18 +159,18 @@ class JetSchema:
             raise UnknownNameError("unit", str(self.unit), UNITS)
         layout = [name for name in ("mask", "offsets", "counts") if getattr(self, name)]
         if len(layout) > 1:
-            raise InputError(f"a schema has one of mask, offsets and counts, got {layout}")
+            raise InputError(f"a schema has only one of mask, offsets and counts, got {layout}")
 
     def __hash__(self) -> int:
         return hash(tuple(str(value) for value in self.to_dict().values()))
 
     @property
     def one_hot(self) -> tuple[str, ...]:
-        """One column per class, or none where the label is one column."""
+        """Columns of a one-hot label, or an empty tuple if the label is one column."""
         return self.label if isinstance(self.label, tuple) else ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only: what YAML and JSON can hold."""
+        """Dictionary of plain types, for YAML and JSON."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -177,7 +178,15 @@ class JetSchema:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JetSchema:
-        """Inverse of `to_dict`; absent fields have their defaults."""
+        """Schema from :meth:`to_dict`; missing fields have their defaults.
+
+        Raises
+        ------
+        UnknownNameError
+            If a field is unknown.
+        InputError
+            If ``p4`` is missing.
+        """
         known = [f.name for f in fields(cls)]
         for name in values:
             if name not in known:
@@ -190,7 +199,7 @@ class JetSchema:
         taken = {"p4", "jet_p4", "label"}
         for name in (*self.particle, *self.jet):
             if name in taken:
-                raise InputError(f"the name {name!r} of an extra column is taken or given twice")
+                raise InputError(f"the name {name!r} of an extra column is reserved or given twice")
             taken.add(name)
         for name in self.optional:
             if name not in taken:
@@ -235,7 +244,7 @@ def _names(name: str, names: Any) -> tuple[str, ...]:
 
 
 def _strip_common_prefix(names: tuple[str, ...]) -> tuple[str, ...]:
-    """``label_QCD, label_Hbb`` to ``QCD, Hbb``: cut after the last common underscore."""
+    """Remove the common prefix of names up to an underscore, such as ``label_``."""
     parts = [name.split("_") for name in names]
     while min(map(len, parts)) > 1 and len({part[0] for part in parts}) == 1:
         parts = [part[1:] for part in parts]
@@ -308,14 +317,14 @@ _ENERGYFLOW = JetSchema(
     optional=("pid", "label"),
 )
 
-#: The layout that `write_jets` gives Parquet. Reading it, all its other columns are extras.
+#: Schema of the Parquet files of `write_jets`; when read, all other columns are extra columns.
 _PCLOUD = JetSchema(
     p4={"E": "p4.E", "px": "p4.px", "py": "p4.py", "pz": "p4.pz"},
     label="label",
     optional=("label",),
 )
 
-#: Schemas of public samples and of our own files, by name.
+#: Schemas of public samples and of files of pcloud, by name.
 SCHEMAS: dict[str, JetSchema] = {
     "landscape": _LANDSCAPE,
     "jetclass": _JETCLASS,
@@ -326,7 +335,15 @@ SCHEMAS: dict[str, JetSchema] = {
 
 
 def as_schema(schema: JetSchema | Mapping[str, Any] | str | None) -> JetSchema | None:
-    """A schema from its value, its `to_dict`, or its name in `SCHEMAS`; None stays None."""
+    """Schema from a `JetSchema`, a dictionary, or a name in `SCHEMAS`; None for None.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no schema of this name.
+    InputError
+        If `schema` has another type.
+    """
     if isinstance(schema, str):
         if schema not in SCHEMAS:
             raise UnknownNameError("schema", schema, SCHEMAS)

@@ -1,4 +1,4 @@
-"""Where the columns that a schema names are in a file."""
+"""Columns of a schema in a file: finding and reading them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["SourceColumn", "describe_shape", "find", "locate", "read", "to_nativ
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """A column of a schema, found in a file.
+    """Column of a schema that exists in a file.
 
     Parameters
     ----------
     reference : str
-        What the schema calls it: ``"X[0]"``, ``"E_{i}"``.
+        Name of the column in the schema, such as ``"X[0]"`` or ``"E_{i}"``.
     source : Source
-        What to read from the file.
+        Name or names of the columns in the file.
     index : int, optional
-        Index along the last axis.
+        Index along the last axis of the column in the file.
     shape : Shape
-        (B,); or (B, P), where P is None if jets differ; or (N,).
+        Shape (B,), (N,), or (B, P) with P None if the jets have different lengths.
     """
 
     reference: str
@@ -37,7 +37,7 @@ class SourceColumn:
 
 
 def find(table: Table, reference: str) -> SourceColumn | None:
-    """Where a column is, or None if it is absent."""
+    """Find the column of a reference, or return None if the file does not have it."""
     columns = table.columns
     if reference in columns:
         return SourceColumn(reference, reference, None, columns[reference])
@@ -56,14 +56,14 @@ def find(table: Table, reference: str) -> SourceColumn | None:
 
 
 def locate(table: Table, reference: str) -> SourceColumn:
-    """Where a column is.
+    """Find the column of a reference.
 
     Raises
     ------
     UnknownNameError
-        If it is absent; the message has the nearest name.
+        If the file does not have it; the message suggests the most similar name.
     InputError
-        If only the index is too large.
+        If the column exists, but the index is too large.
     """
     place = find(table, reference)
     if place is None:
@@ -82,7 +82,7 @@ def locate(table: Table, reference: str) -> SourceColumn:
 def read(
     table: Table, places: Iterable[SourceColumn], start: int, stop: int
 ) -> dict[SourceColumn, np.ndarray | Ragged]:
-    """Rows `start` to `stop` of some columns; arrays are good until the next call."""
+    """Rows `start` to `stop` of some columns; the arrays are valid until the next call."""
     places = list(places)
     sources = list(dict.fromkeys(place.source for place in places))
     columns = table.read(sources, start, stop) if sources else {}
@@ -90,12 +90,21 @@ def read(
 
 
 def to_native(table: Table, place: SourceColumn, values: np.ndarray | Ragged) -> np.ndarray:
-    """Numbers in a native, contiguous array that outlives the next read.
+    """Convert to a contiguous array of native type that remains valid after the next read.
+
+    Parameters
+    ----------
+    table : Table
+        File, for the messages.
+    place : SourceColumn
+        Column.
+    values : ndarray or Ragged
+        Values of the column.
 
     Raises
     ------
     InputError
-        If they are not numbers, or lists.
+        If the values are lists, or not numbers.
     """
     if isinstance(values, Ragged) or values.dtype.kind not in "biuf":
         kind = "lists" if isinstance(values, Ragged) else values.dtype
@@ -103,17 +112,17 @@ def to_native(table: Table, place: SourceColumn, values: np.ndarray | Ragged) ->
             f"{table.path}: {table.noun} {place.reference!r} must be numbers, got {kind}"
         )
     dtype = values.dtype
-    if dtype.kind == "f":  # numpy has no native arithmetic in half or extended precision
+    if dtype.kind == "f":  # half and extended precision are converted
         dtype = np.dtype(np.float32 if dtype.itemsize < 8 else np.float64)
     dtype = dtype.newbyteorder("=")
-    is_own = values.flags.c_contiguous and (values.base is None or not values.flags.writeable)
-    if is_own and dtype == values.dtype:
+    is_safe = values.flags.c_contiguous and (values.base is None or not values.flags.writeable)
+    if is_safe and dtype == values.dtype:
         return values
     return np.array(values, dtype=dtype, order="C")
 
 
 def describe_shape(shape: Shape) -> str:
-    """A shape as text, with ``any`` where rows differ."""
+    """Text of a shape, with ``any`` for sizes that differ between rows."""
     sizes = ["any" if size is None else str(size) for size in shape]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 

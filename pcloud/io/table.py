@@ -1,9 +1,9 @@
-"""What every file format offers, whatever the columns mean: named columns, read by rows."""
+"""Interface of all file formats: named columns that are read by rows."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,44 +11,49 @@ import numpy as np
 
 from pcloud.io.schema import JetSchema
 
-__all__ = ["Ragged", "Shape", "Source", "Table", "aligned_ranges"]
+__all__ = ["Ragged", "Shape", "Source", "Table", "aligned_ranges", "column_names"]
 
-#: One column, or the columns of all particle slots of a flat table, side by side.
+#: Name of a column, or names of the columns of all particle slots of a flat table.
 Source = str | tuple[str, ...]
 
-#: Rows and the sizes of the further axes; None where these differ from row to row.
+#: Number of rows and sizes of the other axes; None for a size that differs between rows.
 Shape = tuple[int | None, ...]
 
-#: Bytes read at once. Two thousand Landscape rows: decoded data are used while still in cache.
+#: Bytes read at a time: 2000 Landscape rows. Decoded data are used while they are in the cache.
 PIECE_BYTES = 6 << 20
+
+_RANGE_ROWS = 10_000  # of formats without chunks
 
 
 @dataclass
 class Ragged:
-    """Rows of any length: row ``i`` is ``content[offsets[i]:offsets[i + 1]]``; starts at 0."""
+    """Rows of different lengths: row ``i`` is ``content[offsets[i]:offsets[i + 1]]``.
+
+    The first offset is 0.
+    """
 
     offsets: np.ndarray
     content: np.ndarray
 
 
 class Table(ABC):
-    """An open file.
+    """Open file with named columns.
 
     Parameters
     ----------
     path : Path
-        The file, for the messages.
+        File, for the messages.
 
     Attributes
     ----------
     columns : dict of str to Shape
-        What can be read.
+        Shape of each column that can be read.
     classes : tuple of str
-        Names of the classes, where the file knows them.
+        Names of the classes, if the file has them.
     threads : int
-        How many threads may read at once; 0 where that gains nothing.
+        Number of threads that can read at the same time; 0 if threads do not make it faster.
     noun : str
-        What the format calls a column.
+        Word for a column in this format, for the messages.
     """
 
     noun = "column"
@@ -63,22 +68,21 @@ class Table(ABC):
     def read_columns(
         self, names: Sequence[str], start: int, stop: int
     ) -> dict[str, np.ndarray | Ragged]:
-        """Rows `start` to `stop` of some columns; arrays are valid until the next call."""
+        """Rows `start` to `stop` of some columns; the arrays are valid until the next call."""
 
     def read(
         self, sources: Sequence[Source], start: int, stop: int
     ) -> dict[Source, np.ndarray | Ragged]:
-        """Rows `start` to `stop`; columns side by side become one array, one row per jet."""
-        names = [n for s in sources for n in ((s,) if isinstance(s, str) else s)]
-        columns = self.read_columns(list(dict.fromkeys(names)), start, stop)
+        """Rows `start` to `stop`; the columns of all slots become one array (B, P)."""
+        columns = self.read_columns(list(dict.fromkeys(column_names(sources))), start, stop)
         return {s: columns[s] if isinstance(s, str) else _stack(columns, s) for s in sources}
 
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Cut rows `start` to `stop` where this file is best cut."""
-        return aligned_ranges(start, stop, 10_000)
+        """Divide the rows `start` to `stop` into ranges that are efficient to read."""
+        return aligned_ranges(start, stop, _RANGE_ROWS)
 
     def native_schema(self) -> JetSchema | None:
-        """The schema of our own layout, if that is what the file has."""
+        """Schema of the file if it was written by pcloud, else None."""
         return None
 
     @abstractmethod
@@ -86,13 +90,21 @@ class Table(ABC):
         """Close the file."""
 
 
+def column_names(sources: Iterable[Source]) -> list[str]:
+    """Names of all columns of some sources."""
+    names: list[str] = []
+    for source in sources:
+        names += [source] if isinstance(source, str) else source
+    return names
+
+
 def _stack(columns: Mapping[str, np.ndarray | Ragged], slots: tuple[str, ...]) -> np.ndarray:
-    """Columns of particle slots side by side, shape (B, P)."""
+    """Columns of all particle slots as one array, shape (B, P)."""
     return np.stack([np.asarray(columns[name]) for name in slots], axis=1)
 
 
 def aligned_ranges(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
-    """Cut at the multiples of `step`."""
+    """Ranges from `start` to `stop`, divided at the multiples of `step`."""
     while start < stop:
         end = min(stop, (start // step + 1) * step)
         yield start, end

@@ -1,4 +1,4 @@
-"""Jets to files, and files to files."""
+"""Writing of jets to files, and conversion of files."""
 
 from __future__ import annotations
 
@@ -31,25 +31,26 @@ class _Writer(Protocol):
 
 
 def write_jets(jets: ak.Array, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write jets to a file, whole or not at all.
+    """Write jets to a file; the file is created only if everything succeeds.
 
     Parameters
     ----------
     jets : awkward.Array
-        As from `read_jets`. ``attrs["classes"]``, if there, is kept.
+        Jets as from `read_jets`. ``attrs["classes"]`` is stored if it exists.
     path : str or Path
-        ``.parquet`` (ragged, the format to work with), ``.npz`` (flat arrays and offsets), or
-        ``.h5`` (the Landscape layout, as pandas writes it: zero-padded to 200 particles, at most
-        two classes, no extra columns but the truth; a warning names what is left out).
+        File with the suffix ``.parquet`` (ragged, preferred), ``.npz`` (flat arrays
+        and offsets), or ``.h5``. The last is the Landscape layout in the format of pandas: padded to
+        200 particles, with at most two classes and no extra columns except the true momentum. A
+        warning names the columns that are omitted.
     overwrite : bool
-        Replace the file if it exists.
+        If True, an existing file is replaced.
 
     Raises
     ------
     FileExistsError
-        If the file exists and `overwrite` is false.
+        If the file exists and `overwrite` is False.
     InputError
-        If the suffix is unknown or the jets are such as `read_jets` would refuse.
+        If the suffix is unknown, or if there are bad jets, which `read_jets` would refuse.
     """
     path = Path(path)
     flat = FlatJets.from_awkward(jets)
@@ -75,20 +76,20 @@ def convert(
     overwrite: bool = False,
     progress: bool = False,
 ) -> int:
-    """Convert files of jets to one file, in chunks, whole or not at all.
+    """Convert files of jets to one file in chunks; it is created only if everything succeeds.
 
     Parameters
     ----------
     source, schema, on_bad_jet, check_units
         As for `read_jets`.
     target : str or Path
-        As for `write_jets`.
+        File to write, as for `write_jets`.
     chunk_size : int
-        Number of jets held in memory.
+        Number of jets in memory.
     overwrite : bool
-        Replace `target` if it exists.
+        If True, an existing `target` is replaced.
     progress : bool
-        Show a progress bar on stderr.
+        If True, a progress bar is shown on stderr.
 
     Returns
     -------
@@ -98,7 +99,7 @@ def convert(
     Raises
     ------
     FileExistsError
-        If `target` exists and `overwrite` is false.
+        If `target` exists and `overwrite` is False.
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets` and `write_jets`, or if `target` is one of the sources.
     """
@@ -132,18 +133,18 @@ def write_chunks(
     overwrite: bool,
     advance: Callable[[int], object] = lambda num_jets: None,
 ) -> int:
-    """Write jets that come in chunks of the same columns, whole or not at all.
+    """Write chunks of jets with the same columns; the file is created only if everything succeeds.
 
     Parameters
     ----------
     chunks : iterable of FlatJets
-        Taken one after the other, when there is room for them.
+        Chunks, of which only one at a time is in memory.
     path, overwrite
         As for `write_jets`.
     classes : tuple of str
         Names of the classes.
     advance : callable, optional
-        Told the number of jets of each chunk that is written.
+        Function that is called with the number of jets of each chunk after it is written.
 
     Returns
     -------
@@ -153,7 +154,7 @@ def write_chunks(
     Raises
     ------
     FileExistsError, InputError
-        As from `write_jets`, or if the columns change.
+        As from `write_jets`, or if the columns differ between chunks.
     """
     make = _writer_class(path)
     writer: _Writer | None = None
@@ -163,12 +164,13 @@ def write_chunks(
         try:
             for jets in chunks:
                 if writer is None:
-                    writer, types = make(part, jets, classes), _types(jets)
+                    writer = make(part, jets, classes)
+                    types = _types(jets)
                     _warn_left_out(path, writer.left_out)
                 elif types != _types(jets):
                     raise InputError(
-                        f"{path}: the columns change their types between the files, from "
-                        f"{types} to {_types(jets)}: convert them separately"
+                        f"{path}: the types of the columns differ between the files, "
+                        f"{types} and {_types(jets)}: convert them separately"
                     )
                 writer.write(jets)
                 total += len(jets)
@@ -191,7 +193,7 @@ def _types(jets: FlatJets) -> dict[str, np.dtype]:
 def _warn_left_out(path: Path, names: Iterable[str]) -> None:
     if names := list(names):
         warnings.warn(
-            f"{path}: the Landscape layout has no place for {', '.join(names)}: left out",
+            f"{path}: the Landscape layout has no column for {', '.join(names)}: omitted",
             stacklevel=4,
         )
 

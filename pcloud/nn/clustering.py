@@ -89,7 +89,7 @@ class ClusteringTrees:
     levels: tuple[int, ...]
     root: Tensor
 
-    @torch.compiler.disable  # trees of other heights would be compiled anew
+    @torch.compiler.disable  # trees of other heights would be compiled again
     def fold(self, leaves: Tensor, merge: Callable[[Tensor, Tensor, slice], Tensor]) -> Tensor:
         """Values of all nodes from those of the particles, computed height by height.
 

@@ -18,9 +18,7 @@ from torch import Tensor
 from pcloud.nn.numerics.derivatives import outside_transforms
 
 _SHORT_JET = 16  # jets up to this length share a block: padding costs less than a kernel call
-_LENGTH_RATIO = (
-    1.25  # longest to shortest jet in a block: at most 1.6 times the pairs, 1.2 on average
-)
+_LENGTH_RATIO = 1.25  # longest to shortest jet in a block: on average 1.2 times the pairs
 _BLOCK_PAIRS = 2**22  # particle pairs per block, unless a single jet has more: 16 MiB of float32
 
 

@@ -1,4 +1,4 @@
-"""A block of jets: the unit of work of a process, a pure function of its seed."""
+"""Production of a block of jets, which depends only on its seed; the unit of work of a process."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from pcloud.simulate.recipe import MAX_CONSTITUENTS, PROCESSES, contained, in_wi
 if TYPE_CHECKING:
     from pcloud.simulate.engines import EventGenerator
 
-#: Number of seeds that Pythia knows.
+#: Number of different seeds of Pythia.
 PYTHIA_SEEDS = 900_000_000
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the jets of a process, apart from how many there are.
+    """Settings that determine the jets of a sample, except for their number.
 
     Parameters
     ----------
     seed : int
-        Seed of the whole sample.
+        Seed of the sample.
     detector : Detector
-        Numbers of the detector.
+        Parameters of the detector.
     mpi : bool
-        Whether there are multi-parton interactions.
+        If True, multi-parton interactions are simulated.
     tune : int
-        Number of the pp tune of Pythia; 14 is Monash 2013, its default.
+        Number of the pp tune of Pythia; 14 is Monash 2013, the default of Pythia.
     block_size : int
-        Number of jets in a block. 250 are some seven seconds of work, of which starting Pythia
-        takes a third of one.
+        Number of jets in a block. 250 jets take about seven seconds, of which the start of Pythia
+        takes 0.3 seconds.
     """
 
     seed: int = 1
@@ -45,22 +45,22 @@ class Settings:
 
 
 def make_block(process: str, index: int, settings: Settings) -> FlatJets:
-    """Make the jets of one block.
+    """Simulate the jets of a block.
 
     Parameters
     ----------
     process : str
-        ``"top"`` or ``"qcd"``.
+        Name of the process, ``"top"`` or ``"qcd"``.
     index : int
-        Number of the block. Blocks of the same process have Pythia seeds that follow each
-        other, so none comes twice within the 9e8 that Pythia has.
+        Number of the block. Blocks of the same process have consecutive seeds of Pythia, so that no
+        seed is used twice in up to 9e8 blocks.
     settings : Settings
         Seed, detector and physics.
 
     Returns
     -------
     FlatJets
-        Exactly ``settings.block_size`` jets in float32, with ``label`` and the momentum of the top,
+        ``settings.block_size`` jets in float32, with ``label`` and the momentum of the top quark,
         ``truth_E`` to ``truth_pz``, which is zero for QCD jets.
     """
     from pcloud.simulate.engines import EventGenerator
@@ -73,13 +73,13 @@ def make_block(process: str, index: int, settings: Settings) -> FlatJets:
         PROCESSES[process], pythia_seed, mpi=settings.mpi, tune=settings.tune
     )
     batches: list[FlatJets] = []
-    made = tried = 0
-    while made < settings.block_size:
-        efficiency = max(made, 10) / tried if tried else 0.2
-        events = int(np.clip(1.05 * (settings.block_size - made) / efficiency, 20, 250))
+    num_jets = num_events = 0
+    while num_jets < settings.block_size:
+        efficiency = max(num_jets, 10) / num_events if num_events else 0.2
+        events = int(np.clip(1.05 * (settings.block_size - num_jets) / efficiency, 20, 250))
         batches.append(_select(generator, label, events, settings.detector, rng))
-        made += len(batches[-1])
-        tried += events
+        num_jets += len(batches[-1])
+        num_events += events
     return FlatJets.concatenate(batches).slice(0, settings.block_size)
 
 
@@ -90,18 +90,18 @@ def _select(
     detector: Detector,
     rng: np.random.Generator,
 ) -> FlatJets:
-    """Make events and keep their leading jets that pass the selection."""
+    """Simulate events and select their leading jets."""
     from pcloud.simulate.engines import leading_jets
 
-    made, particles, decays = generator.events(events)
+    num_events, particles, decays = generator.events(events)
     event, p4 = energy_flow(particles, detector, rng)
-    which, counts, index = leading_jets(event, p4, made)
+    which, counts, index = leading_jets(event, p4, num_events)
     jet = np.repeat(np.arange(len(which)), counts)
     p4 = p4[index]
     axis = np.stack([np.bincount(jet, p, minlength=len(which)) for p in p4.T], axis=1)
     keep = in_window(axis)
     truth = np.zeros((len(which), 4))
-    if decays.shape[1]:  # there are tops
+    if decays.shape[1]:  # events with top quarks
         matched = contained(axis, decays[which])
         keep &= matched.any(axis=1)
         truth = decays[which, matched.argmax(axis=1), 0]

@@ -1,8 +1,9 @@
-"""A simple detector: stable particles in, energy-flow constituents out.
+"""Simple detector simulation: energy-flow constituents from stable particles.
 
-Tracks with efficiency and smearing, photon cells, hadron cells with energy resolution, and an
-energy-flow rule that counts a charged particle once: as a track where it was found, in the cell
-it hits where it was not. Everything runs on flat numpy arrays of many events at once.
+The detector has tracks with an efficiency and a resolution, and cells for photons and hadrons with an
+energy resolution. The energy-flow algorithm counts a charged particle once: as a track if it is
+reconstructed, else in the cell that it hits. All functions process flat numpy arrays of many events
+at once.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import numpy as np
 
 from pcloud.errors import InputError
 
-#: PDG codes (absolute) that deposit nothing in any cell.
+#: Absolute PDG codes of particles that deposit no energy.
 INVISIBLE = (12, 14, 16)
 MUON = 13
-#: PDG codes (absolute) that deposit all their energy in the photon cells.
+#: Absolute PDG codes of particles that deposit all their energy in the photon cells.
 ELECTROMAGNETIC = (11, 22)
 
 
@@ -27,7 +28,7 @@ class Resolution:
     Parameters
     ----------
     eta_max : float
-        The numbers hold up to this ``|eta|`` (from the previous region on).
+        Upper end of the region in ``|eta|``; it starts at the end of the previous region.
     constant : float
         Dimensionless constant term.
     stochastic : float
@@ -44,18 +45,18 @@ class Resolution:
 
 @dataclass(frozen=True)
 class TrackRegion:
-    """Tracking up to one ``|eta|``.
+    """Tracking efficiency and resolution in a region of ``|eta|``.
 
     Parameters
     ----------
     eta_max : float
-        The numbers hold up to this ``|eta|`` (from the previous region on).
+        Upper end of the region in ``|eta|``; it starts at the end of the previous region.
     efficiency_soft, efficiency : float
-        Probability that a charged particle below, above 1 GeV of pT is found.
+        Probability to reconstruct a charged particle with pT below and above 1 GeV.
     constant : float
         Relative pT resolution of soft tracks.
     slope : float
-        Growth of the relative pT resolution with pT, in 1/GeV, added in quadrature.
+        Increase of the relative pT resolution with pT, in 1/GeV, added in quadrature.
     """
 
     eta_max: float
@@ -72,13 +73,13 @@ class Calorimeter:
     Parameters
     ----------
     cell : float
-        Side of a cell in eta and in phi (rad; rounded to divide 2 pi).
+        Size of a cell in eta and in phi (rad); the latter is rounded to a fraction of 2 pi.
     regions : tuple of Resolution
-        Energy resolution, from the centre outwards; no cells beyond the last.
+        Energy resolution, ordered by ``|eta|``; there are no cells beyond the last region.
     energy_min : float
-        A cell, and what is left of it after its tracks, counts above this energy in GeV ...
+        Threshold in GeV for the energy of a cell, before and after the subtraction of tracks.
     significance_min : float
-        ... and above this many standard deviations of its resolution.
+        Threshold for the same energies in standard deviations of the resolution.
     """
 
     cell: float
@@ -89,27 +90,33 @@ class Calorimeter:
 
 @dataclass(frozen=True)
 class Detector:
-    """Numbers of the detector, a value to vary in robustness studies with `dataclasses.replace`.
+    """Parameters of the detector, which can be varied with `dataclasses.replace`.
 
     The defaults are those of the ATLAS card of Delphes, ``cards/delphes_card_ATLAS.tcl``
-    [1]_ [2]_, which the Landscape sample was made with [3]_: field and radius, tracking
-    efficiency and resolution (those of charged hadrons, used for leptons too), calorimeter
-    resolutions and thresholds. Two deliberate deviations: cells of 0.025 for photons and 0.1
-    for hadrons at all ``|eta|`` (card: 0.0174, and 0.1 x 0.175, coarser forward), and all
-    long-lived neutral hadrons other than the K0L and the neutron decay in the generator.
+    [1]_ [2]_, with which the Landscape sample was produced [3]_: field and radius, tracking
+    efficiency and resolution (those of charged hadrons, also used for leptons), calorimeter
+    resolutions and thresholds. There are two deliberate differences. Cells have the size 0.025 for
+    photons and 0.1 for hadrons at all ``|eta|``; in the card they have 0.0174 and 0.1 x 0.175, and
+    are larger in the forward region. All long-lived neutral hadrons except K0L and neutron decay in
+    the generator.
 
     Parameters
     ----------
     field : float
-        Magnetic field in T; zero sends charged particles straight on.
+        Magnetic field in T.
     radius : float
-        Radius of the calorimeter in m, which decides how far tracks bend before it.
+        Radius of the calorimeter in m, up to which tracks are bent.
     track_pt_min : float
-        Softest track, in GeV.
+        Smallest pT of a track in GeV.
     tracks : tuple of TrackRegion
-        Tracking, from the centre outwards; no tracks beyond the last region.
+        Tracking, ordered by ``|eta|``; there are no tracks beyond the last region.
     photon_cells, hadron_cells : Calorimeter
-        The two calorimeters.
+        Cells of the two calorimeters.
+
+    Raises
+    ------
+    InputError
+        If a parameter is out of range.
 
     References
     ----------
@@ -152,11 +159,11 @@ class Detector:
         for name in ("photon_cells", "hadron_cells"):
             cell = getattr(self, name).cell
             if not 0.001 <= cell <= 1:
-                raise InputError(f"{name}: cell must lie between 0.001 and 1, got {cell}")
+                raise InputError(f"{name}: cell must be between 0.001 and 1, got {cell}")
         for region in self.tracks:
             for efficiency in (region.efficiency_soft, region.efficiency):
                 if not 0 <= efficiency <= 1:
-                    raise InputError(f"a tracking efficiency lies in [0, 1], got {efficiency}")
+                    raise InputError(f"a tracking efficiency must be in [0, 1], got {efficiency}")
 
 
 def _coarse(cells: Calorimeter) -> Calorimeter:
@@ -164,10 +171,10 @@ def _coarse(cells: Calorimeter) -> Calorimeter:
 
 
 #: Detectors by name. ``coarse`` has the towers of older ATLAS cards of Delphes: 0.1 times 10
-#: degrees for photons and hadrons alike (squares of that area here), with thresholds of one
-#: standard deviation. Its jets resemble those of the Landscape sample more: of the pairs of
-#: the twelve hardest constituents of a QCD (top) jet 29 (16) % are closer than 0.05; Landscape
-#: has 26 (16) %, ``fine`` 43 (24) %.
+#: degrees for photons and for hadrons (here squares of the same area), with thresholds of one
+#: standard deviation. Its jets are more similar to those of the Landscape sample: for the twelve
+#: hardest constituents of a QCD (top) jet, 29 (16) % of the pairs are closer than 0.05; in the
+#: Landscape sample there are 26 (16) %, with ``fine`` 43 (24) %.
 DETECTORS = {
     "fine": Detector(),
     "coarse": Detector(
@@ -179,7 +186,7 @@ DETECTORS = {
 
 @dataclass(frozen=True)
 class Particles:
-    """Particles of many events, one after the other.
+    """Particles of many events in flat arrays.
 
     Parameters
     ----------
@@ -205,28 +212,28 @@ class Particles:
 def energy_flow(
     particles: Particles, detector: Detector, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Constituents that the detector makes of stable particles.
+    """Constituents that the detector reconstructs from stable particles.
 
-    Each found track is a constituent with the direction of the particle at the vertex. Each
-    cell collects the particles that hit it, is smeared, and keeps what exceeds the energy of
-    the tracks that lead to it, if that is significant: this is the energy-flow rule of Delphes.
-    A constituent from a cell lies anywhere in the cell, with equal probability.
+    The energy-flow algorithm is that of Delphes. Each reconstructed track is a constituent with the
+    direction of the particle at the vertex. The energy of a cell is the sum over the particles that
+    hit it, smeared by the resolution. If it exceeds the energy of the tracks that hit the cell
+    significantly, the excess is another constituent, at a random position in the cell.
 
     Parameters
     ----------
     particles : Particles
         Stable particles of any number of events.
     detector : Detector
-        Numbers of the detector.
+        Parameters of the detector.
     rng : numpy.random.Generator
-        Source of every random number.
+        Random number generator.
 
     Returns
     -------
     event : ndarray of int, shape (M,)
         Index of the event of each constituent, sorted.
     p4 : ndarray, shape (M, 4)
-        Massless ``(E, px, py, pz)`` in GeV.
+        Massless four-momenta ``(E, px, py, pz)`` in GeV.
     """
     code = np.abs(particles.pid)
     particles = particles[~np.isin(code, INVISIBLE)]
@@ -241,17 +248,17 @@ def energy_flow(
     electromagnetic = np.isin(code, ELECTROMAGNETIC)
 
     parts = [(particles.event[track], track_pt[track], eta[track], phi[track])]
-    for cells, mine in (
+    for cells, in_cells in (
         (detector.photon_cells, electromagnetic & hits),
         (detector.hadron_cells, ~electromagnetic & (code != MUON) & hits),
     ):
         parts.append(
             _neutral_excess(
-                particles.event[mine],
-                particles.p4[mine, 0],
-                track_energy[mine],
-                hit_eta[mine],
-                hit_phi[mine],
+                particles.event[in_cells],
+                particles.p4[in_cells, 0],
+                track_energy[in_cells],
+                hit_eta[in_cells],
+                hit_phi[in_cells],
                 cells,
                 rng,
             )
@@ -272,24 +279,32 @@ def _tracks(
     detector: Detector,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which particles are found as tracks, and the pT that the track has."""
+    """Mask of the particles that are reconstructed as tracks, and the measured pT, each (N,)."""
     region = np.searchsorted([r.eta_max for r in detector.tracks], np.abs(eta))
     soft = np.array([r.efficiency_soft for r in detector.tracks] + [0.0])[region]
     hard = np.array([r.efficiency for r in detector.tracks] + [0.0])[region]
     constant = np.array([r.constant for r in detector.tracks] + [0.0])[region]
     slope = np.array([r.slope for r in detector.tracks] + [0.0])[region]
-    found = rng.random(len(pt)) < np.where(pt > 1.0, hard, soft)
-    found &= (charge != 0) & (pt > detector.track_pt_min)
-    return found, _log_normal(pt, pt * np.hypot(constant, slope * pt), rng)
+    is_track = rng.random(len(pt)) < np.where(pt > 1.0, hard, soft)
+    is_track &= (charge != 0) & (pt > detector.track_pt_min)
+    return is_track, _log_normal(pt, pt * np.hypot(constant, slope * pt), rng)
 
 
 def _propagate(
     pt: np.ndarray, eta: np.ndarray, phi: np.ndarray, charge: np.ndarray, detector: Detector
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where particles from the origin hit the calorimeter, and whether they reach it.
+    """Eta and phi at which particles from the origin hit the calorimeter.
 
-    A helix of curvature radius r = pt / (0.3 B q) crosses the cylinder of radius R after the
-    turning angle 2 asin(R / 2r), and so at half that angle from its direction at the start.
+    A helix of curvature radius r = pt / (0.3 B q) reaches the cylinder of radius R after the
+    turning angle 2 asin(R / 2r). The azimuth of this point differs by half of this angle from the
+    initial direction.
+
+    Returns
+    -------
+    eta, phi : ndarray, shape (N,)
+        Position on the calorimeter.
+    reaches : ndarray of bool, shape (N,)
+        True for particles that reach the calorimeter.
     """
     sine = 0.15 * detector.field * detector.radius * charge / np.maximum(pt, 1e-12)
     reaches = np.abs(sine) < 1.0
@@ -308,7 +323,7 @@ def _neutral_excess(
     cells: Calorimeter,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Event, pt, eta and phi of the cells whose energy exceeds that of their tracks."""
+    """Event, pt, eta and phi of cells whose energy exceeds that of their tracks significantly."""
     columns = round(2 * np.pi / cells.cell)
     phi_side = 2 * np.pi / columns
     eta_max = cells.regions[-1].eta_max
@@ -318,26 +333,32 @@ def _neutral_excess(
     column = (phi[inside] % (2 * np.pi) / phi_side).astype(np.int64) % columns
     key, index = np.unique(
         (event[inside] * rows + row) * columns + column, return_inverse=True
-    )  # one key a hit cell
+    )  # one key per hit cell
     total = np.bincount(index, energy[inside], minlength=len(key))
     charged = np.bincount(index, track_energy[inside], minlength=len(key))
 
-    cell_event, place = np.divmod(key, rows * columns)
-    row, column = np.divmod(place, columns)
+    cell_event, cell = np.divmod(key, rows * columns)
+    row, column = np.divmod(cell, columns)
     cell_eta = (row + 0.5) * cells.cell - eta_max
     measured = _log_normal(total, _sigma(total, cell_eta, cells), rng)
     sigma = _sigma(measured, cell_eta, cells)
     excess = measured - charged
-    seen = (measured > cells.energy_min) & (measured > cells.significance_min * sigma)
-    seen &= (excess > cells.energy_min) & (excess > cells.significance_min * sigma)
+    is_significant = (measured > cells.energy_min) & (measured > cells.significance_min * sigma)
+    is_significant &= (excess > cells.energy_min) & (excess > cells.significance_min * sigma)
 
     cell_eta = cell_eta + (rng.random(len(key)) - 0.5) * cells.cell
     cell_phi = (column + rng.random(len(key))) * phi_side
     pt = excess / np.cosh(cell_eta)
-    return cell_event[seen], pt[seen], cell_eta[seen], cell_phi[seen]
+    return (
+        cell_event[is_significant],
+        pt[is_significant],
+        cell_eta[is_significant],
+        cell_phi[is_significant],
+    )
 
 
 def _sigma(energy: np.ndarray, eta: np.ndarray, cells: Calorimeter) -> np.ndarray:
+    """Energy resolution of cells in GeV."""
     edges = [r.eta_max for r in cells.regions]
     region = np.minimum(np.searchsorted(edges, np.abs(eta)), len(edges) - 1)
     constant = np.array([r.constant for r in cells.regions])[region]
@@ -347,6 +368,6 @@ def _sigma(energy: np.ndarray, eta: np.ndarray, cells: Calorimeter) -> np.ndarra
 
 
 def _log_normal(mean: np.ndarray, sigma: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Positive random numbers of this mean and standard deviation."""
+    """Log-normal random numbers with the given mean and standard deviation."""
     variance = np.log1p((sigma / np.maximum(mean, 1e-12)) ** 2)
     return mean * np.exp(np.sqrt(variance) * rng.standard_normal(len(mean)) - variance / 2)

@@ -1,7 +1,7 @@
-"""Make the embedded sample again: ``python -m pcloud.simulate.embedded FOLDER``.
+"""Reproduce the embedded sample: ``python -m pcloud.simulate.embedded FOLDER``.
 
-The files that the package ships come from this command. With the versions of Pythia and FastJet
-that they note, it makes the same jets, bit for bit.
+The sample files of the package were produced by this command. With the versions of Pythia and FastJet
+that are stored in the files, it produces exactly the same jets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pcloud.simulate.recipe import CLASSES
 from pcloud.simulate.sample import make_chunks
 from pcloud.simulate.workers import PartFiles, describe
 
-#: What the package ships: the seed, and the number of jets of each split, half of them tops.
+#: Seed of the embedded sample, and number of jets of each split, half of them top jets.
 SEED = 2026
 SIZES = {"train": 36_000, "val": 5_000, "test": 10_000}
 
@@ -35,16 +35,16 @@ def make_embedded(
     Parameters
     ----------
     folder : Path
-        Where ``train.parquet`` and the others go. Finished blocks of jets are kept in
-        ``parts`` there, and an interrupted call continues with them.
+        Folder for ``train.parquet`` and the other files. Finished blocks of jets are stored in
+        ``parts`` in this folder; a new call continues with them after an interruption.
     sizes : mapping of str to int
         Number of jets of each split.
     seed : int
-        Seed of the whole sample.
+        Seed of the sample.
     workers : int
         Number of processes.
     progress : bool
-        Whether a progress bar is shown.
+        If True, a progress bar is shown.
     """
     settings = Settings(seed)
     total = sum(sizes.values())
@@ -69,7 +69,7 @@ def make_embedded(
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the files go")
+    parser.add_argument("folder", type=Path, help="folder for the files")
     parser.add_argument("--workers", type=int, default=2, help="number of processes")
     arguments = parser.parse_args()
     make_embedded(arguments.folder, workers=arguments.workers)

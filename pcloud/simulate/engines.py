@@ -1,4 +1,4 @@
-"""Pythia 8 and FastJet behind numpy arrays: the only file that imports the extra ``sim``."""
+"""Interface to Pythia 8 and FastJet; the only module that imports the extra ``sim``."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ QUIET = (
 
 
 class EventGenerator:
-    """Events of one process, from Pythia 8.
+    """Generator of events of one process with Pythia 8.
 
     Parameters
     ----------
     process : Process
-        The hard process.
+        Hard process.
     seed : int
         Seed of Pythia, from 1 to 900 000 000.
     mpi : bool, default False
-        Whether there are multi-parton interactions.
+        If True, multi-parton interactions are simulated.
     tune : int, default 14
         Number of the pp tune of Pythia; 14 is Monash 2013.
     """
@@ -67,22 +67,23 @@ class EventGenerator:
         Parameters
         ----------
         count : int
-            Number of events to try.
+            Number of events to generate.
 
         Returns
         -------
         count : int
-            Number of events made; Pythia gives up on a few.
+            Number of generated events; it can be smaller, because Pythia fails for a few events.
         particles : Particles
-            Their stable particles.
+            Stable particles of these events.
         decays : ndarray, shape (count, T, 4, 4)
-            Momenta ``(E, px, py, pz)`` in GeV of each top before its decay, its down-type quark
-            and the two quarks of its W; T = 2 for top pairs and 0 without tops.
+            Momenta ``(E, px, py, pz)`` in GeV of each top quark before its decay, of its down-type
+            quark, and of the two quarks from its W boson. T is 2 for top pairs and 0 without tops.
         """
         record = self.pythia.nextBatch(count).prt
         sizes = ak.to_numpy(ak.num(record))
         flat = ak.flatten(record)
-        pid, status = ak.to_numpy(flat.id), ak.to_numpy(flat.status)
+        pid = ak.to_numpy(flat.id)
+        status = ak.to_numpy(flat.status)
         p4 = np.stack([ak.to_numpy(flat.p[name]) for name in ("e", "px", "py", "pz")], axis=1)
         event = np.repeat(np.arange(len(record)), sizes)
         stable = status > 0
@@ -100,12 +101,12 @@ class EventGenerator:
 
 
 def _top_decays(tops: np.ndarray, pid: np.ndarray, daughters: np.ndarray) -> np.ndarray:
-    """Rows of the top, its down-type quark and the two quarks of its W, shape (tops, 4)."""
+    """Rows of each top, its down-type quark and the two quarks from its W boson, (tops, 4)."""
     pair = daughters[tops]
     first_is_w = np.abs(pid[pair[:, 0]]) == 24
     w = np.where(first_is_w, pair[:, 0], pair[:, 1])
     quark = np.where(first_is_w, pair[:, 1], pair[:, 0])
-    while (copied := pid[daughters[w, 0]] == pid[w]).any():  # recoil makes copies of the W
+    while (copied := pid[daughters[w, 0]] == pid[w]).any():  # copies of the W boson after recoil
         w = np.where(copied, daughters[w, 0], w)
     return np.stack([tops, quark, daughters[w, 0], daughters[w, 1]], axis=1)
 
@@ -126,16 +127,16 @@ def leading_jets(
     radius : float, default 0.8
         Radius parameter of the jets.
     pt_min : float, default 550
-        Events without a jet above this pT, in GeV, are left out.
+        Smallest pT of a jet in GeV; events without such a jet are omitted.
 
     Returns
     -------
     which : ndarray of int, shape (B,)
-        Events with a jet.
+        Indices of the events with a jet.
     counts : ndarray of int, shape (B,)
-        Number of constituents of each of these jets.
+        Number of constituents of each jet.
     index : ndarray of int, shape (counts.sum(),)
-        Rows of `p4` that are the constituents of the jets.
+        Rows in `p4` of the constituents of the jets.
     """
     per_event = np.bincount(event, minlength=count)
     array = ak.unflatten(
@@ -160,13 +161,14 @@ def leading_jets(
 
 @contextlib.contextmanager
 def _quiet_banner() -> Iterator[None]:
-    """Keep the banner that FastJet prints from C++ at its first clustering off the screen."""
+    """Context that hides the banner that FastJet prints from C++ at its first clustering."""
     sys.stdout.flush()
-    screen, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    stdout = os.dup(1)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 1)
+        os.dup2(null, 1)
         yield
     finally:
-        os.dup2(screen, 1)
-        os.close(screen)
-        os.close(nowhere)
+        os.dup2(stdout, 1)
+        os.close(stdout)
+        os.close(null)

@@ -1,12 +1,13 @@
-"""The Landscape recipe: which events are made and which of their jets are kept.
+"""Recipe of the Landscape sample: generated events and selection of jets.
 
-14 TeV, hadronic top pairs and QCD dijets, anti-kT jets with R = 0.8, the leading jet if its pT
-lies in 550-650 GeV within ``|eta| < 2``, tops contained in the jet, at most 200 constituents [1]_.
+Events are hadronic top pairs and QCD dijets at 14 TeV. The leading anti-kT jet with R = 0.8 is
+selected if its pT is 550-650 GeV and ``|eta| < 2``. A top jet must contain the top quark and its
+decay products. At most 200 constituents are stored [1]_.
 
-The pT range of the hard process is a compromise, since events far below it rarely make a jet of
-550 GeV, by initial-state radiation. Measured in slices of it, 250-1200 GeV: selected jets per event
-made, cross section times that efficiency, and of the selected jets the mean multiplicity and
-the median mass.
+The pT range of the hard process is a compromise: events far below it rarely contain a jet of 550 GeV,
+from initial-state radiation. The table shows for slices of this pT the efficiency (selected jets per
+generated event), the rate (cross section times efficiency), and the mean multiplicity and median mass
+(GeV) of the selected jets.
 
 ======= ======= ====== ==== ===== ======= ======= ==== =====
 pT hat  QCD eff rate   n    mass  top eff rate    n    mass
@@ -20,9 +21,9 @@ pT hat  QCD eff rate   n    mass  top eff rate    n    mass
 650-900 < 0.11  9 pb   48   70    < 0.1   0.01 pb
 ======= ======= ====== ==== ===== ======= ======= ==== =====
 
-Tops do not change with it: from 450 GeV, three quarters are kept. QCD jets become heavier and
-more numerous in particles below: from 400 GeV, four fifths are kept and the mean multiplicity is
-one percent low.
+Top jets do not depend on this pT; the range from 450 GeV contains three quarters of them. QCD jets
+have larger masses and multiplicities at small pT. The range from 400 GeV contains four fifths of
+them, and the mean multiplicity is 1 % too small.
 
 References
 ----------
@@ -35,25 +36,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Beam energy in GeV, jet radius, pT range in GeV, largest |eta|, number of constituents kept.
+#: Centre-of-mass energy in GeV.
 CENTRE_OF_MASS = 14_000.0
+
+#: Jet radius.
 RADIUS = 0.8
-PT_MIN, PT_MAX = 550.0, 650.0
+
+#: pT range of jets in GeV.
+PT_MIN = 550.0
+PT_MAX = 650.0
+
+#: Largest |eta| of jets.
 ETA_MAX = 2.0
+
+#: Number of stored constituents.
 MAX_CONSTITUENTS = 200
 CLASSES = ("qcd", "top")
 
 
 @dataclass(frozen=True)
 class Process:
-    """A hard process.
+    """Hard process.
 
     Parameters
     ----------
     label : int
-        Index of the class of its jets in `CLASSES`.
+        Index of the class of the jets in `CLASSES`.
     settings : tuple of str
-        What Pythia reads to make it.
+        Settings of Pythia.
     pt_hat : tuple of float
         Range of the pT of the hard process in GeV.
     """
@@ -79,16 +89,16 @@ PROCESSES = {
 
 
 def contained(axis: np.ndarray, decay: np.ndarray, radius: float = RADIUS) -> np.ndarray:
-    """Whether a top and its three quarks lie within `radius` of a jet axis.
+    """Return True for top quarks that are contained in a jet, together with their three quarks.
 
     Parameters
     ----------
     axis : ndarray, shape (B, 4)
-        Momentum of the jet, ``(E, px, py, pz)``.
+        Momenta of the jets, ``(E, px, py, pz)``.
     decay : ndarray, shape (B, T, 4, 4)
-        Momenta of the top, its bottom and the two quarks of its W, for T tops an event.
+        Momenta of the top, its down-type quark and the two quarks from its W, for T tops per event.
     radius : float, default 0.8
-        Largest distance in the (eta, phi) plane.
+        Largest distance to the jet axis in eta and phi.
 
     Returns
     -------
@@ -101,7 +111,7 @@ def contained(axis: np.ndarray, decay: np.ndarray, radius: float = RADIUS) -> np
 
 
 def in_window(axis: np.ndarray) -> np.ndarray:
-    """Whether jets lie in the pT and eta window of the recipe; `axis` has shape (B, 4)."""
+    """Return True for jets, ``axis (B, 4)``, in the range of pT and eta of the recipe."""
     pt = np.hypot(axis[:, 1], axis[:, 2])
     eta, _ = _eta_phi(axis)
     return (pt > PT_MIN) & (pt < PT_MAX) & (np.abs(eta) < ETA_MAX)

@@ -1,4 +1,4 @@
-"""Samples of jets: any number, any seed, in memory or on disk."""
+"""Simulation of samples of jets, in memory or to a file."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from pcloud.simulate.detector import Detector
 from pcloud.simulate.recipe import CLASSES, PROCESSES
 from pcloud.simulate.workers import PartFiles, Task, make_blocks
 
-#: Blocks of each process whose jets are shuffled together: 20 000 jets, 20 MB.
+#: Number of blocks of each process whose jets are shuffled together: 20 000 jets, 20 MB.
 BLOCKS_PER_CHUNK = 40
 
 #: Blocks by process and number, in memory or on disk.
 Blocks = MutableMapping[Task, FlatJets] | PartFiles
 
-#: Suffixes that `simulate` writes.
+#: Suffixes of files that `simulate` can write.
 SUFFIXES = (".parquet", ".h5", ".npz")
 
 
@@ -51,40 +51,40 @@ def simulate_jets(
 ) -> ak.Array:
     """Simulate jets by the Landscape recipe.
 
-    The jets depend on the seed and the physics, not on the number of workers; a larger sample of
-    the same seed has the jets of the smaller one among its own.
+    The jets depend on the seed and on the physics settings, but not on the number of workers. A
+    larger sample with the same seed contains the jets of a smaller one.
 
     Parameters
     ----------
     num_jets : int
-        Number of jets; of ``"both"`` processes, half each (and one more QCD jet if it is odd).
+        Number of jets; with ``"both"``, half of each process, and one more QCD jet if it is odd.
     process : {"both", "top", "qcd"}
         Hadronic top pairs, QCD dijets, or both, shuffled.
     seed : int, default 1
         Seed of Pythia and of the detector, not negative.
     workers : int, default 1
-        Number of processes. With more than one, a script needs the usual
-        ``if __name__ == "__main__":`` around what it does.
+        Number of processes. With more than one, the code of a script must be inside
+        ``if __name__ == "__main__":``.
     detector : Detector, optional
-        Numbers of the detector; by default those of `Detector`.
+        Parameters of the detector; the default is `Detector()`.
     mpi : bool, default False
-        Whether there are multi-parton interactions, which the recipe leaves out.
+        If True, multi-parton interactions are simulated, which the recipe does not include.
     tune : int, default 14
         Number of the pp tune of Pythia; 14 is Monash 2013.
     progress : bool, default True
-        Whether a progress bar is shown.
+        If True, a progress bar is shown.
 
     Returns
     -------
     ak.Array
-        Jets with massless ``p4`` in GeV (float32, ordered by pT), ``label`` (1 = top), and the
-        momentum of the top, ``truth_E``, ``truth_px``, ``truth_py``, ``truth_pz``, zero for QCD
-        jets; ``attrs["classes"]`` names the classes.
+        Jets with massless ``p4`` in GeV (float32, sorted by pT), ``label`` (1 = top), and the
+        momentum of the top quark, ``truth_E``, ``truth_px``, ``truth_py``, ``truth_pz``, which is
+        zero for QCD jets. ``attrs["classes"]`` contains the names of the classes.
 
     Raises
     ------
     InputError
-        If an argument is out of range or there is no such process.
+        If an argument is out of range or the process is unknown.
     MissingExtraError
         If pythia8mc or fastjet is not installed.
 
@@ -112,10 +112,11 @@ def simulate(
     progress: bool = True,
     overwrite: bool = False,
 ) -> Path:
-    """Simulate jets by the Landscape recipe into a file: the jets of `simulate_jets`.
+    """Simulate jets by the Landscape recipe and write them to a file.
 
-    Blocks of 250 jets that are ready are kept in the folder ``OUT.parts`` beside the file. After
-    an interruption, the same call continues with them. When the file is whole they are removed.
+    The jets are those of `simulate_jets`. Finished blocks of 250 jets are stored in the folder
+    ``OUT.parts`` next to the file. After an interruption, the same call continues with them. They
+    are removed when the file is complete.
 
     Parameters
     ----------
@@ -123,38 +124,38 @@ def simulate(
         File to write: ``.parquet``, ``.npz``, or ``.h5`` for the HDF5 layout of the Landscape
         sample.
     num_jets : int
-        Number of jets; of ``"both"`` processes, half each (and one more QCD jet if it is odd).
+        Number of jets; with ``"both"``, half of each process, and one more QCD jet if it is odd.
     process : {"both", "top", "qcd"}
         Hadronic top pairs, QCD dijets, or both, shuffled.
     seed : int, default 1
         Seed of Pythia and of the detector, not negative.
     workers : int, optional
-        Number of processes; by default one for each processor.
+        Number of processes; the default is one per processor.
     detector : Detector, optional
-        Numbers of the detector; by default those of `Detector`.
+        Parameters of the detector; the default is `Detector()`.
     mpi : bool, default False
-        Whether there are multi-parton interactions, which the recipe leaves out.
+        If True, multi-parton interactions are simulated, which the recipe does not include.
     tune : int, default 14
         Number of the pp tune of Pythia; 14 is Monash 2013.
     progress : bool, default True
-        Whether a progress bar is shown.
+        If True, a progress bar is shown.
     overwrite : bool, default False
-        Whether a file that exists may be replaced.
+        If True, an existing file is replaced.
 
     Returns
     -------
     Path
-        The file written.
+        Path of the file.
 
     Raises
     ------
     InputError
-        If an argument is out of range, there is no such process, the suffix is unknown, or
-        ``OUT.parts`` is from a run with other settings.
+        If an argument is out of range, the process or the suffix is unknown, or ``OUT.parts``
+        contains blocks with other settings.
     FileExistsError
-        If the file exists.
+        If the file exists and `overwrite` is False.
     FileNotFoundError
-        If its folder does not exist.
+        If the folder of the file does not exist.
     MissingExtraError
         If pythia8mc or fastjet is not installed.
     """
@@ -176,25 +177,25 @@ def make_chunks(
     workers: int,
     progress: bool = False,
 ) -> Iterator[FlatJets]:
-    """Make the blocks that are not there yet, then shuffle their jets.
+    """Simulate the missing blocks, then shuffle the jets of all blocks.
 
     Parameters
     ----------
     blocks : mapping of (str, int) to FlatJets
-        Blocks made before; new ones are added.
+        Existing blocks, to which the new ones are added.
     wanted : mapping of str to int
         Number of jets of each process.
     settings : Settings
-        What decides the jets.
+        Settings that determine the jets.
     workers : int
         Number of processes.
     progress : bool, default False
-        Whether a progress bar is shown.
+        If True, a progress bar is shown.
 
     Yields
     ------
     FlatJets
-        Up to 20 000 jets, shuffled among themselves.
+        Chunk of up to 20 000 shuffled jets.
     """
     size = settings.block_size
     tasks = [
@@ -212,7 +213,7 @@ def make_chunks(
             blocks[task] = jets
             rate = number * size / (time.monotonic() - begin)
             bar.update(shown, completed=(done + number) * size, rate=rate)
-    yield from _chunks(blocks, wanted, settings)
+    yield from _shuffled_chunks(blocks, wanted, settings)
 
 
 def _bar(progress: bool) -> Progress:
@@ -228,17 +229,19 @@ def _bar(progress: bool) -> Progress:
     )
 
 
-def _chunks(blocks: Blocks, wanted: Mapping[str, int], settings: Settings) -> Iterator[FlatJets]:
+def _shuffled_chunks(
+    blocks: Blocks, wanted: Mapping[str, int], settings: Settings
+) -> Iterator[FlatJets]:
     """Jets of all processes, shuffled within each chunk of blocks."""
     size = BLOCKS_PER_CHUNK * settings.block_size
     for chunk in range(-(-max(wanted.values()) // size)):
         parts = []
         for process, number in wanted.items():
-            here = min(number - chunk * size, size)
-            for start in range(0, here, settings.block_size):
+            num_jets = min(number - chunk * size, size)
+            for start in range(0, num_jets, settings.block_size):
                 block = chunk * BLOCKS_PER_CHUNK + start // settings.block_size
                 parts.append(
-                    blocks[process, block].slice(0, min(settings.block_size, here - start))
+                    blocks[process, block].slice(0, min(settings.block_size, num_jets - start))
                 )
         jets = FlatJets.concatenate(parts)
         key = np.random.SeedSequence(settings.seed, spawn_key=(len(CLASSES), chunk))
@@ -247,7 +250,7 @@ def _chunks(blocks: Blocks, wanted: Mapping[str, int], settings: Settings) -> It
 
 
 def _settings(seed: int, detector: Detector | None, mpi: bool, tune: int) -> Settings:
-    from pcloud.simulate import engines  # noqa: F401  an absent extra is noticed here
+    from pcloud.simulate import engines  # noqa: F401  raises an error if the extra is missing
 
     if seed < 0:
         raise InputError(f"the seed must not be negative, got {seed}")

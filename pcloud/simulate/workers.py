@@ -1,4 +1,4 @@
-"""Blocks of jets made by several processes, kept in part files as they come."""
+"""Production of blocks of jets by several processes, and their storage in part files."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ from pcloud.io.jets import FlatJets
 from pcloud.run_files import read_json, write_atomic, write_json
 from pcloud.simulate.block import Settings, make_block
 
-#: A block: its process and its number.
+#: Process and number of a block.
 Task = tuple[str, int]
 
 
 class PartFiles:
-    """Folder that keeps finished blocks until the whole sample is there.
+    """Folder that stores finished blocks until the sample is complete.
 
     Parameters
     ----------
     folder : Path
-        Made if it does not exist.
+        Folder, which is created if it does not exist.
     settings : Settings
-        What decides the jets; blocks of other settings or other versions of Pythia and FastJet
-        are not mixed.
+        Settings that determine the jets.
 
     Raises
     ------
     InputError
-        If the folder holds blocks of other settings.
+        If the folder contains blocks with other settings or other versions of Pythia or FastJet.
     """
 
     def __init__(self, folder: Path, settings: Settings) -> None:
@@ -48,7 +47,7 @@ class PartFiles:
         remedy = f"remove {folder}"
         if file.exists() and read_json(file, "settings of a simulation", remedy) != note:
             raise InputError(
-                f"{folder}: holds blocks of an interrupted run with other settings (see "
+                f"{folder}: contains blocks of an interrupted run with other settings (see "
                 "settings.json there); repeat that run, or remove the folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +70,7 @@ class PartFiles:
         for file in (*self.folder.glob("*.npz"), *self.folder.glob(".*.new")):
             file.unlink()
         (self.folder / "settings.json").unlink()
-        with contextlib.suppress(OSError):  # something of the user's is in it
+        with contextlib.suppress(OSError):  # it contains other files
             self.folder.rmdir()
 
     def _path(self, task: Task) -> Path:
@@ -79,7 +78,7 @@ class PartFiles:
 
 
 def describe(settings: Settings) -> dict[str, Any]:
-    """Settings and versions that decide the jets, as plain types."""
+    """Dictionary of plain types with the settings and versions that determine the jets."""
     return {
         **json.loads(json.dumps(asdict(settings))),
         "pythia8mc": version("pythia8mc"),
@@ -90,27 +89,27 @@ def describe(settings: Settings) -> dict[str, Any]:
 def make_blocks(
     tasks: Sequence[Task], settings: Settings, workers: int
 ) -> Iterator[tuple[Task, FlatJets]]:
-    """Make blocks, each as soon as it is ready.
+    """Simulate blocks and return each one when it is finished.
 
-    With one worker they are made in this process. With more, new processes make them
-    (``spawn``: no state of this process, such as its threads, is copied). When this process is
-    interrupted, they end at once.
+    With one worker, the blocks are produced in this process. With more, they are produced in new
+    processes (``spawn``: no state of this process, such as its threads, is copied), which end
+    immediately if this process is interrupted.
 
     Parameters
     ----------
     tasks : sequence of (str, int)
         Process and number of each block.
     settings : Settings
-        What decides the jets.
+        Settings that determine the jets.
     workers : int
         Number of processes.
 
     Yields
     ------
     task : (str, int)
-        Which block it is.
+        Process and number of the block.
     jets : FlatJets
-        Its jets.
+        Jets of the block.
     """
     if workers == 1 or len(tasks) < 2:
         for task in tasks:
@@ -120,7 +119,7 @@ def make_blocks(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_die_at_interrupt)
     try:
-        waiting = list(reversed(tasks))  # submitted by and by: nothing to take back at the end
+        waiting = list(reversed(tasks))  # submitted step by step, so that few must be cancelled
         running: dict[Future[FlatJets], Task] = {}
         while waiting or running:
             while waiting and len(running) < 2 * workers:
@@ -137,5 +136,5 @@ def make_blocks(
 
 
 def _die_at_interrupt() -> None:
-    """End this process without a word at Ctrl-C, which the terminal sends to all of them."""
+    """End this process without a message at Ctrl-C, which the terminal sends to all processes."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

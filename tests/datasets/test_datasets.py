@@ -120,7 +120,7 @@ def test_wrong_names_get_the_nearest(monkeypatch):
         load_dataset("landscape", "tset")
     with pytest.raises(InputError, match="set PCLOUD_DATA, or pass root"):
         load_dataset("landscape", "test")
-    with pytest.raises(InputError, match="comes with the package, not as files"):
+    with pytest.raises(InputError, match="is part of the package and has no files"):
         dataset_files("simulated", "test")
 
 

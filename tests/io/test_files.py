@@ -60,7 +60,7 @@ def test_hdf5_may_start_after_a_user_block(tmp_path):
     ("name", "content", "message"),
     [
         ("a.h5", b"", r"a\.h5: the file is empty"),
-        ("a.h5", b"no such thing", r"a\.h5: not an HDF5 file, whatever its suffix says"),
+        ("a.h5", b"no such thing", r"a\.h5: not an HDF5 file, although the suffix says so"),
         ("a.csv", b"pt,eta\n", r"unknown format '\.csv'; jets are read from \.h5"),
         ("a", b"pt,eta\n", r"unknown format '\(no suffix\)'"),
         ("a.parquet", b"PARE....", "encrypted"),

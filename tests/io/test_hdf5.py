@@ -105,8 +105,8 @@ def test_compressed_chunks_of_any_shape_are_read(tmp_path, flat):
     ("change", "message"),
     [
         ({"offsets": lambda o: o[[0, 2, 1, *range(3, 201)]]}, "'offsets' decreases at jet 1"),
-        ({"offsets": lambda o: o + 1}, "puts jets 0 to 0 at rows 1 to 1"),
-        ({"offsets": lambda o: o // 2}, "puts jets 0 to 200 at rows 0 to .* particles"),
+        ({"offsets": lambda o: o + 1}, "gives jets 0 to 0 the rows 1 to 1"),
+        ({"offsets": lambda o: o // 2}, "gives jets 0 to 200 the rows 0 to .* particles"),
         ({"offsets": lambda o: o + 0.5}, "'offsets' must be whole numbers"),
         ({"offsets": lambda o: o[:-1]}, "'y' has shape .*expected one number for each of 199 jets"),
         ({"offsets": lambda o: o - 5}, "'offsets' is negative at jet 0"),
@@ -130,7 +130,7 @@ def test_offsets_and_lengths_that_do_not_fit_are_refused(flat_file, change, mess
     ("counts", "message"),
     [
         (lambda n: n - 70, "'n' is negative at jet"),
-        (lambda n: n + 1, "puts jets 0 to 200 at rows 0 to"),
+        (lambda n: n + 1, "gives jets 0 to 200 the rows 0 to"),
         (lambda n: n * 1.5, "'n' must be whole numbers"),
     ],
 )
@@ -145,7 +145,7 @@ def test_counts_that_do_not_fit_are_refused(flat_file, counts, message):
 
 def test_more_particles_than_slots_are_refused(tmp_path, flat):
     path = write(tmp_path / "a.h5", X=padded(flat), n=flat.counts + 190)
-    with pytest.raises(InputError, match=r"'n' spans .* but there are 200 slots"):
+    with pytest.raises(InputError, match=r"'n' ranges from .* but there are 200 slots"):
         read_jets(path, JetSchema(X, counts="n"))
 
 

@@ -92,7 +92,7 @@ def test_slots_must_be_as_many_for_all_quantities():
 
 
 def test_lists_need_no_offsets():
-    with pytest.raises(InputError, match="'part_energy' is ragged, it needs no 'n'"):
+    with pytest.raises(InputError, match="'part_energy' is ragged and needs no 'n'"):
         JetReader(Memory(**JETCLASS, n=np.ones(2)), JetSchema(P4, counts="n"))
 
 

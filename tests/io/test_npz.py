@@ -106,7 +106,7 @@ def test_big_endian_arrays_are_read(tmp_path, flat):
 def test_pickled_arrays_are_refused(tmp_path):
     ragged = np.array([[1.0], [1.0, 2.0]], dtype=object)
     np.savez(tmp_path / "a.npz", X=ragged, y=[0, 1])
-    with pytest.raises(InputError, match=r"X\.npy holds pickled Python objects"):
+    with pytest.raises(InputError, match=r"X\.npy contains pickled Python objects"):
         read_jets(tmp_path / "a.npz")
 
 

@@ -166,7 +166,7 @@ def test_chunks_stay_full_when_jets_are_dropped(tmp_path):
 def test_a_file_without_jets_is_refused(tmp_path):
     p4 = np.zeros((0, 4))
     np.savez(tmp_path / "a.npz", p4=p4, offsets=[0])
-    with pytest.raises(InputError, match=r"a\.npz: holds no jets"):
+    with pytest.raises(InputError, match=r"a\.npz: contains no jets"):
         read_jets(tmp_path / "a.npz")
     assert count_jets(tmp_path / "a.npz") == 0
 

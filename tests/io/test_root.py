@@ -120,7 +120,7 @@ def test_trees_are_chosen_by_name(tmp_path, flat):
     assert count_jets(write(tmp_path / "a.root", {"tree": branches, "meta": other})) == 100
     assert count_jets(write(tmp_path / "b.root", {"events": branches})) == 100
     two = write(tmp_path / "c.root", {"events": branches, "meta": other})
-    with pytest.raises(InputError, match=r"holds the trees events, meta; say which with tree="):
+    with pytest.raises(InputError, match=r"contains the trees events, meta; choose one with tree="):
         read_jets(two)
     values = SCHEMAS["jetclass"].to_dict()
     assert len(read_jets(two, {**values, "tree": "events"})) == 100
@@ -128,7 +128,7 @@ def test_trees_are_chosen_by_name(tmp_path, flat):
         read_jets(two, {**values, "tree": "event"})
     with uproot.recreate(tmp_path / "d.root") as file:
         file["h"] = np.histogram([1.0, 2.0])
-    with pytest.raises(InputError, match="holds no tree"):
+    with pytest.raises(InputError, match="contains no tree"):
         read_jets(tmp_path / "d.root")
 
 

@@ -229,7 +229,7 @@ def test_coarse_cells_merge_what_fine_cells_tell_apart():
 def test_numbers_that_make_no_detector_are_refused():
     with pytest.raises(InputError, match="field must not be negative, got -1"):
         Detector(field=-1)
-    with pytest.raises(InputError, match=r"efficiency lies in \[0, 1\], got 1.2"):
+    with pytest.raises(InputError, match=r"efficiency must be in \[0, 1\], got 1.2"):
         Detector(tracks=(TrackRegion(2.5, 0.5, 1.2, 0, 0),))
-    with pytest.raises(InputError, match="photon_cells: cell must lie between"):
+    with pytest.raises(InputError, match="photon_cells: cell must be between"):
         Detector(photon_cells=replace(Detector().photon_cells, cell=0.0))

@@ -148,7 +148,9 @@ def test_an_interrupted_sample_continues_with_its_blocks(sim, made, tmp_path, mo
 
 def test_blocks_of_other_settings_are_not_mixed_in(sim, made, tmp_path):
     PartFiles(tmp_path / "jets.parquet.parts", Settings(seed=4))
-    with pytest.raises(InputError, match=r"jets.parquet.parts: holds blocks of .* other settings"):
+    with pytest.raises(
+        InputError, match=r"jets.parquet.parts: contains blocks of .* other settings"
+    ):
         simulate(tmp_path / "jets.parquet", 10, seed=5, workers=1, progress=False)
     with pytest.raises(InputError, match="other settings"):
         simulate(

@@ -124,7 +124,7 @@ class ClassAttention(_Heads):
         return self.project(out.flatten(1).to(x.dtype))
 
 
-@torch.compiler.disable  # eager is faster here, and each layout of blocks would be compiled anew
+@torch.compiler.disable  # eager is faster here, and each layout of blocks would be compiled again
 def attend(qkv: Tensor, slots: HeadSlots, bias: Sequence[Tensor], dropout: float) -> Tensor:
     """Scaled dot-product attention among the particles of each jet.
 

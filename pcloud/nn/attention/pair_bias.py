@@ -78,7 +78,7 @@ class PairBias(nn.Module):
         super().__init__()
         self.embed = NormedMLP([4, *hidden, heads])
 
-    @torch.compiler.disable  # each layout of blocks would be compiled anew
+    @torch.compiler.disable  # each layout of blocks would be compiled again
     def forward(self, p4: Tensor, layout: RaggedLayout) -> tuple[Tensor, ...]:
         """Bias (b, heads, P, P) for each block, -inf for empty slots as keys, from ``p4 (N, 4)``."""
         pairs = UnorderedPairs.of(layout)
