@@ -15,8 +15,8 @@ __all__ = ["SPACELIKE_TOLERANCE", "BadJetWarning", "check_units", "describe", "f
 #: limit allows momenta with an 11-bit mantissa, and excludes wrong columns and units.
 SPACELIKE_TOLERANCE = 1e-3
 
-#: Median jet pt in GeV above which the unit is probably wrong. No collider produces such jets.
-SUSPICIOUS_PT = 5e4
+#: Median jet pt in GeV above which the unit is probably wrong: half the energy of the LHC.
+SUSPICIOUS_PT = 7e3
 
 _CHUNK_PARTICLES = 1 << 15  # seven float32 columns fit into the second-level cache
 
@@ -146,7 +146,7 @@ def check_units(jets: FlatJets, where: str, unit: str) -> None:
     Raises
     ------
     InputError
-        If the median pt of the jets is above 50 TeV.
+        If the median pt of the jets is above 7 TeV.
     """
     jets = jets.slice(0, min(len(jets), 1000))
     starts = jets.offsets[:-1][jets.counts > 0]

@@ -38,8 +38,7 @@ def open_hdf5(path: Path, tree: str | None) -> Table:
         If the file is damaged, or contains several frames and `tree` is not given.
     """
     with input_errors(path, "HDF5 file"):
-        # Network file systems often do not support locks, and reading needs none.
-        file = h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
+        file = _open(path)
     try:
         with input_errors(path, "HDF5 file"):
             group = _find_group(path, file, tree)
@@ -57,16 +56,29 @@ def open_hdf5(path: Path, tree: str | None) -> Table:
     return table
 
 
+def _open(path: Path) -> h5py.File:
+    """Open a file for reading.
+
+    The locks are those of the defaults of h5py, so that the same process can open the file a second
+    time in the usual way. Where these fail, it is opened without: network file systems often do not
+    support locks, and reading does not need them.
+    """
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
+    except OSError as error:
+        if "lock" not in str(error):
+            raise
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
+
+
 def _find_group(path: Path, file: h5py.File, tree: str | None) -> h5py.Group:
     if tree is not None:
         group = file.get(tree)
         if isinstance(group, h5py.Group):
             return group
-        groups: list[str] = []
-        file.visititems(lambda name, node: _collect(groups, name, isinstance(node, h5py.Group)))
+        groups = [name for name, node in _walk(file) if isinstance(node, h5py.Group)]
         raise UnknownNameError("group", tree, groups, where=str(path))
-    frames: list[str] = []
-    file.visititems(lambda name, node: _collect(frames, name, _is_frame(name, node)))
+    frames = [name for name, node in _walk(file) if _is_frame(name, node)]
     if len(frames) > 1:
         raise InputError(
             f"{path}: contains several tables ({', '.join(frames)}); choose one with tree= in the schema"
@@ -74,12 +86,35 @@ def _find_group(path: Path, file: h5py.File, tree: str | None) -> h5py.Group:
     return file[frames[0]] if frames else file
 
 
-def _collect(names: list[str], name: str, wanted: bool) -> None:
-    if wanted:
-        names.append(name)
+def _walk(
+    group: h5py.Group, prefix: str = "", parents: tuple[h5py.Group, ...] = ()
+) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | str]]:
+    """Yield the names and objects of a group and its subgroups, with soft and external links.
+
+    The object of a link that leads nowhere is a text that says so. A group that contains itself by
+    a link is not entered again.
+    """
+    for key in group:
+        name = f"{prefix}{key}"
+        try:
+            node = group[key]
+        except (KeyError, OSError):
+            yield name, _describe_link(group.get(key, getlink=True))
+            continue
+        yield name, node
+        if isinstance(node, h5py.Group) and node not in (group, *parents):
+            yield from _walk(node, f"{name}/", (group, *parents))
 
 
-def _is_frame(name: str, node: h5py.Group | h5py.Dataset) -> bool:
+def _describe_link(link: object) -> str:
+    if isinstance(link, h5py.ExternalLink):
+        return f"it is a link to {link.path!r} in {link.filename!r}, which does not exist"
+    if isinstance(link, h5py.SoftLink):
+        return f"it is a link to {link.path!r}, which does not exist"
+    return "it cannot be opened"
+
+
+def _is_frame(name: str, node: h5py.Group | h5py.Dataset | str) -> bool:
     """Return True for a data frame of pandas, but not for the categories of a frame."""
     kind = _text(node.attrs.get("pandas_type", "")) if isinstance(node, h5py.Group) else ""
     return kind in ("frame", "frame_table") and "/meta/" not in name
@@ -106,15 +141,23 @@ class PlainHDF5(Table):
         super().__init__(path)
         self._group = group
         self._places: dict[str, tuple[h5py.Dataset, str | None]] = {}
+        self._complete: set[str] = set()  # data sets whose sources are known to exist
         with input_errors(path, "HDF5 file"):
-            group.visititems(self._add)
+            for name, node in _walk(group):
+                self._add(name, node)
 
-    def _add(self, name: str, node: h5py.Group | h5py.Dataset) -> None:
+    def _add(self, name: str, node: h5py.Group | h5py.Dataset | str) -> None:
+        if isinstance(node, str):
+            self.unreadable[name] = node
+            return
         if not isinstance(node, h5py.Dataset) or not node.shape:
             return
         if node.dtype.names is None:
-            self._places[name] = (node, None)
-            self.columns[name] = node.shape
+            if node.dtype.kind in "biuf":
+                self._places[name] = (node, None)
+                self.columns[name] = node.shape
+            else:
+                self.unreadable[name] = f"its type, {_type_name(node.dtype)}, is not a number"
             return
         for field in node.dtype.names:
             self._places[f"{name}/{field}"] = (node, field)
@@ -128,10 +171,14 @@ class PlainHDF5(Table):
         columns: dict[str, np.ndarray | Ragged] = {}
         for name in names:
             dataset, field = self._places[name]
-            if dataset.name not in arrays:
+            key = f"{dataset.file.filename}:{dataset.name}"
+            if key not in self._complete:
+                _check_sources(self.path, name, dataset)
+                self._complete.add(key)
+            if key not in arrays:
                 with input_errors(self.path, f"data set {name!r}"):
-                    arrays[dataset.name] = dataset[start:stop]
-            array = arrays[dataset.name]
+                    arrays[key] = dataset[start:stop]
+            array = arrays[key]
             columns[name] = array if field is None else array[field]
         return columns
 
@@ -146,6 +193,62 @@ class PlainHDF5(Table):
     def close(self) -> None:
         """Close the file."""
         self._group.file.close()
+
+
+def _type_name(dtype: np.dtype) -> str:
+    return "text" if h5py.check_string_dtype(dtype) or dtype.kind == "S" else str(dtype)
+
+
+def _check_sources(path: Path, name: str, dataset: h5py.Dataset) -> None:
+    """Raise an error where HDF5 would return fill values in the place of data that are missing.
+
+    HDF5 reads zeros from a virtual data set whose source is missing or does not cover all rows, and
+    from an external file that is too short.
+    """
+    for source in dataset.virtual_sources() if dataset.is_virtual else ():
+        file = _source_file(dataset, source.file_name)
+        if file is None:
+            raise InputError(
+                f"{path}: data set {name!r} is virtual, and its source {source.file_name!r} does "
+                "not exist: HDF5 would read zeros"
+            )
+        if not _has_dataset(dataset, file, source.dset_name):
+            raise InputError(
+                f"{path}: data set {name!r} is virtual, and its source {source.file_name!r} has no "
+                f"data set {source.dset_name!r}: HDF5 would read zeros"
+            )
+    if dataset.is_virtual:
+        mapped = sum(source.vspace.get_select_npoints() for source in dataset.virtual_sources())
+        if mapped < dataset.size:
+            raise InputError(
+                f"{path}: data set {name!r} is virtual, and only {mapped} of its {dataset.size} "
+                "numbers have a source: HDF5 would read zeros"
+            )
+    for file_name, offset, size in dataset.external or ():
+        external = _source_file(dataset, file_name)
+        if external is None or (
+            size != h5py.h5f.UNLIMITED and external.stat().st_size < offset + size
+        ):
+            raise InputError(
+                f"{path}: the numbers of data set {name!r} are in the file {file_name!r}, which "
+                "does not exist or is too short"
+            )
+
+
+def _source_file(dataset: h5py.Dataset, name: str) -> Path | None:
+    """Find a source file as HDF5 does: beside the file of the data set, or where the user is."""
+    own = Path(dataset.file.filename)
+    if name == ".":
+        return own
+    candidates = [own.parent / name, Path(name)]
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _has_dataset(dataset: h5py.Dataset, file: Path, name: str) -> bool:
+    if file.samefile(dataset.file.filename):
+        return name in dataset.file
+    with _open(file) as source:
+        return name in source
 
 
 def _row_bytes(dataset: h5py.Dataset) -> int:

@@ -52,7 +52,7 @@ def read_jets(
         Treatment of jets without particles, with NaN, infinite or unphysical momenta, or with an
         invalid label: ``"error"``, or ``"drop"`` to omit them with a warning.
     check_units : bool
-        If True, files with a median jet pt above 50 TeV are refused, because the unit is probably
+        If True, files with a median jet pt above 7 TeV are refused, because the unit is probably
         wrong.
 
     Returns

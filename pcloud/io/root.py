@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 import awkward as ak
@@ -56,15 +56,26 @@ class RootTree(Table):
                 rows = int(self._tree.num_entries)
                 self._forms: dict[str, ak.forms.Form] = {}
                 for name, branch in self._tree.items(recursive=True):
-                    form = _form(branch)
-                    inner = None if form is None else _inner_shape(form)
-                    if form is not None and inner is not None:
-                        self._forms[name] = form
-                        self.columns[name] = (rows, *inner)
-                self._ends = _basket_ends(self._tree)
+                    self._add(name, branch, rows)
+                self._ends = _basket_ends(self._tree, self.columns)
         except BaseException:
             self._file.close()
             raise
+
+    def _add(self, name: str, branch: uproot.TBranch | RField, rows: int) -> None:
+        """Add a branch to the columns, or to the unreadable ones with the reason."""
+        try:
+            form = _form(branch)
+        except Exception as error:  # of one branch; the others may be readable
+            self.unreadable[name] = f"uproot does not know its type ({_first_line(error)})"
+            return
+        inner = None if form is None else _inner_shape(form)
+        if form is None or inner is None:
+            kind = getattr(branch, "typename", None) or "unknown"
+            self.unreadable[name] = f"its type, {kind}, is not a number or a list of numbers"
+            return
+        self._forms[name] = form
+        self.columns[name] = (rows, *inner)
 
     def _choose(self, tree: str | None) -> str:
         kinds = self._file.classnames(cycle=False)
@@ -132,11 +143,18 @@ def _inner_shape(form: ak.forms.Form) -> Shape | None:
     return shape + form.inner_shape
 
 
-def _basket_ends(tree: uproot.TTree | Model_ROOT_3a3a_RNTuple) -> np.ndarray:
-    """Rows at which the baskets of all branches, or the clusters, end."""
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:120]
+
+
+def _basket_ends(
+    tree: uproot.TTree | Model_ROOT_3a3a_RNTuple, columns: Container[str]
+) -> np.ndarray:
+    """Rows at which the baskets of all readable branches, or the clusters, end."""
     if isinstance(tree, Model_ROOT_3a3a_RNTuple):
         return np.array([c.num_first_entry + c.num_entries for c in tree.cluster_summaries])
-    return np.asarray(tree.common_entry_offsets(), dtype=np.int64)
+    offsets = tree.common_entry_offsets(filter_branch=lambda branch: branch.name in columns)
+    return np.asarray(offsets, dtype=np.int64)
 
 
 def _to_numpy(array: ak.Array) -> np.ndarray | Ragged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -63,11 +64,20 @@ def locate(table: Table, reference: str) -> SourceColumn:
     UnknownNameError
         If the file does not have it; the message suggests the most similar name.
     InputError
-        If the column exists, but the index is too large.
+        If the column exists, but cannot be read or has too few entries for the index, or if the
+        column of a slot is missing between others.
     """
     place = find(table, reference)
+    column = Column.parse(reference)
+    if column.wide:
+        _refuse_gap(table, column)
     if place is None:
-        name = Column.parse(reference).name
+        name = column.name
+        for unreadable, reason in table.unreadable.items():
+            if name == unreadable or name.startswith(f"{unreadable}/"):
+                raise InputError(
+                    f"{table.path}: {table.noun} {unreadable!r} cannot be read: {reason}"
+                )
         if name in table.columns:
             raise InputError(
                 f"{table.path}: {table.noun} {name!r} has shape "
@@ -77,6 +87,20 @@ def locate(table: Table, reference: str) -> SourceColumn:
             table.noun, name.replace("{i}", "0"), table.columns, where=str(table.path)
         )
     return place
+
+
+def _refuse_gap(table: Table, column: Column) -> None:
+    """Raise an error if the columns of the slots are not numbered 0, 1, 2, ... without a gap."""
+    before, _, after = column.name.partition("{i}")
+    number = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
+    matches = (number.fullmatch(name) for name in [*table.columns, *table.unreadable])
+    found = sorted(int(match[1]) for match in matches if match)
+    missing = next((i for i, slot in enumerate(found) if slot != i), None)
+    if missing is not None:
+        raise InputError(
+            f"{table.path}: {table.noun} {column.name.replace('{i}', str(missing))!r} is missing "
+            f"or cannot be read, although there is {column.name.replace('{i}', str(found[-1]))!r}"
+        )
 
 
 def read(

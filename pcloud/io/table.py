@@ -48,6 +48,8 @@ class Table(ABC):
     ----------
     columns : dict of str to Shape
         Shape of each column that can be read.
+    unreadable : dict of str to str
+        Reason for each column that is in the file and cannot be read.
     classes : tuple of str
         Names of the classes, if the file has them.
     threads : int
@@ -62,6 +64,7 @@ class Table(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.columns: dict[str, Shape] = {}
+        self.unreadable: dict[str, str] = {}
         self.classes: tuple[str, ...] = ()
 
     @abstractmethod

@@ -102,9 +102,10 @@ def test_the_description_is_one_line_with_the_first_jets():
     assert text == ("zero energy in E (jets 10, 11, 12, 13, 14 and 5 more); no particles (jet 3)")
 
 
-def test_jets_of_half_a_pev_suggest_another_unit():
+@pytest.mark.parametrize("factor", [30, 3000])
+def test_jets_above_the_energy_of_the_beam_suggest_another_unit(factor):
     flat = make_flat(num_jets=20)
-    hard = type(flat)(flat.offsets, tuple(3000 * c for c in flat.p4))
+    hard = type(flat)(flat.offsets, tuple(factor * c for c in flat.p4))
     check_units(flat, "a.h5", "GeV")
     with pytest.raises(
         InputError, match=r"a\.h5: the median jet pt .* unit='MeV' .*check_units=False"

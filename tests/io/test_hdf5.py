@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.io import JetSchema, read_jets
+from pcloud.io import JetSchema, iter_jets, read_jets
 from tests.io.conftest import assert_same_jets, make_flat, padded
 
 X = {"E": "X[0]", "px": "X[1]", "py": "X[2]", "pz": "X[3]"}
@@ -113,7 +113,7 @@ def test_compressed_chunks_of_any_shape_are_read(tmp_path, flat):
         ({"offsets": lambda o: o[:0]}, "'offsets' is empty"),
         ({"y": lambda y: y[:-1]}, r"'y' has shape \(199,\), expected one number for each of 200"),
         ({"part/px": lambda x: x[1:]}, r"'part/px' has shape .*, but 'part/E' \("),
-        ({"part/E": lambda x: x.astype("S5")}, "'part/E' must be numbers"),
+        ({"part/E": lambda x: x.astype("S5")}, "'part/E' cannot be read: its type, text, is not a number"),
     ],
 )
 def test_offsets_and_lengths_that_do_not_fit_are_refused(flat_file, change, message):
@@ -162,7 +162,7 @@ def test_an_index_beyond_the_last_axis_is_refused(tmp_path, flat):
 
 
 def test_flat_arrays_need_to_say_where_jets_start(flat_file):
-    with pytest.raises(InputError, match="must say where jets start, with offsets or counts"):
+    with pytest.raises(InputError, match="must define where jets start, with offsets or counts"):
         read_jets(flat_file, JetSchema(FLAT))
 
 
@@ -177,3 +177,91 @@ def test_a_mask_of_another_shape_is_refused(tmp_path, flat):
 def test_unknown_columns_list_what_there_is(flat_file):
     with pytest.raises(InputError, match=r"of no known sample .*there are: n, offsets, part/E"):
         read_jets(flat_file)
+
+
+# --- what HDF5 leaves out without an error
+
+Y = JetSchema(FLAT, offsets="offsets", label="label")
+
+
+@pytest.fixture
+def virtual_label(flat_file, tmp_path, flat):
+    """The flat file with its label as a virtual data set, from ``source.h5``."""
+    number = len(flat)
+    write(tmp_path / "source.h5", y=flat.jet["label"])
+    layout = h5py.VirtualLayout(shape=(number,), dtype=flat.jet["label"].dtype)
+    layout[:] = h5py.VirtualSource("source.h5", "y", shape=(number,))
+    with h5py.File(flat_file, "a") as file:
+        file.create_virtual_dataset("label", layout)
+    return flat_file
+
+
+def test_a_virtual_data_set_is_read_from_its_source_and_never_as_zeros(virtual_label, flat):
+    assert_same_jets(read_jets(virtual_label, Y), flat)
+    source = virtual_label.parent / "source.h5"
+    write(source, other=flat.jet["label"])
+    with pytest.raises(InputError, match=r"'label' is virtual, .*'source\.h5' has no data set 'y'"):
+        read_jets(virtual_label, Y)
+    source.unlink()
+    with pytest.raises(InputError, match=r"'label' is virtual, .*'source\.h5' does not exist"):
+        read_jets(virtual_label, Y)
+
+
+def test_rows_without_a_source_are_refused(flat_file, tmp_path, flat):
+    number = len(flat)
+    write(tmp_path / "source.h5", y=flat.jet["label"][:150])
+    layout = h5py.VirtualLayout(shape=(number,), dtype=flat.jet["label"].dtype)
+    layout[:150] = h5py.VirtualSource("source.h5", "y", shape=(150,))
+    with h5py.File(flat_file, "a") as file:
+        file.create_virtual_dataset("label", layout)
+    with pytest.raises(InputError, match="only 150 of its 200 numbers have a source"):
+        read_jets(flat_file, Y)
+
+
+def test_external_raw_files_must_be_there_and_whole(flat_file, tmp_path, flat):
+    label = flat.jet["label"].astype(np.int64)
+    (tmp_path / "label.bin").write_bytes(label.tobytes())
+    raw = [(str(tmp_path / "label.bin"), 0, label.nbytes)]
+    with h5py.File(flat_file, "a") as file:
+        file.create_dataset("label", label.shape, label.dtype, external=raw)
+    assert_same_jets(read_jets(flat_file, Y), flat)
+    (tmp_path / "label.bin").write_bytes(label[:7].tobytes())
+    with pytest.raises(InputError, match=r"'label' are in the file .*label\.bin'.* too short"):
+        read_jets(flat_file, Y)
+
+
+def test_soft_and_external_links_are_followed(flat_file, tmp_path, flat):
+    path = tmp_path / "links.h5"
+    with h5py.File(path, "w") as file:
+        file["part"] = h5py.ExternalLink("flat.h5", "/part")
+        file["offsets"] = h5py.ExternalLink("flat.h5", "/offsets")
+        file["truth"] = h5py.ExternalLink("flat.h5", "/y")
+        file["label"] = h5py.SoftLink("/truth")
+        file["again"] = h5py.SoftLink("/")  # a group that contains itself
+        file["lost"] = h5py.SoftLink("/nowhere")
+    assert_same_jets(read_jets(path, Y), flat)
+    with pytest.raises(InputError, match="'lost' cannot be read: it is a link to '/nowhere', which"):
+        read_jets(path, JetSchema(FLAT, offsets="offsets", label="lost"))
+    flat_file.unlink()
+    with pytest.raises(InputError, match=r"'part' .* a link to '/part' in 'flat\.h5', which does not"):
+        read_jets(path, Y)
+
+
+def test_a_file_can_be_open_elsewhere_in_the_process(flat_file):
+    schema = JetSchema(FLAT, offsets="offsets")
+    with h5py.File(flat_file, "r"):
+        assert len(read_jets(flat_file, schema)) == 200
+    with h5py.File(flat_file, "r", locking=False):
+        assert len(read_jets(flat_file, schema)) == 200
+    chunks = iter_jets(flat_file, schema, chunk_size=50)
+    next(chunks)
+    with h5py.File(flat_file, "r") as file:
+        assert "offsets" in file
+    assert sum(map(len, chunks)) == 150
+
+
+def test_columns_of_text_are_said_to_be_text(flat_file):
+    with h5py.File(flat_file, "a") as file:
+        file["names"] = ["a"] * 200
+    with pytest.raises(InputError, match="'names' cannot be read: its type, text, is not a number"):
+        read_jets(flat_file, JetSchema(FLAT, offsets="offsets", label="names"))

@@ -76,7 +76,7 @@ def test_jetclass_is_recognised_with_its_labels(tmp_path, flat, kind):
 
 @pytest.mark.parametrize("kind", ["mktree", "mkrntuple"])
 def test_several_clusters_are_joined(tmp_path, flat, kind, monkeypatch):
-    monkeypatch.setattr(root, "_MIN_ROWS", 30)
+    monkeypatch.setattr(root, "_MIN_RANGE_ROWS", 30)
     branches, _ = jetclass_branches(flat)
     with uproot.recreate(tmp_path / "a.root") as file:
         getattr(file, kind)("tree", {n: ak.type(column).content for n, column in branches.items()})
@@ -168,4 +168,27 @@ def test_a_branch_of_lists_is_no_label(tmp_path, flat):
     path = write(tmp_path / "a.root", {"tree": branches})
     schema = JetSchema(SCHEMAS["jetclass"].p4, label="part_charge")
     with pytest.raises(InputError, match=r"'part_charge' has shape \(100, any\), expected one num"):
+        read_jets(path, schema)
+
+
+def test_a_branch_that_uproot_cannot_interpret_hides_no_other(tmp_path, flat):
+    branches, _ = jetclass_branches(flat)
+    branches["odd"] = np.arange(len(flat), dtype=np.int16)
+    path = tmp_path / "odd.root"
+    with uproot.recreate(path, compression=None) as file:
+        file.mktree("tree", {n: ak.type(column).content for n, column in branches.items()})
+        file["tree"].extend(branches)
+    path.write_bytes(path.read_bytes().replace(b"TLeafS", b"TLeafQ"))  # a leaf of unknown type
+    assert len(read_jets(path)) == len(flat)
+    schema = JetSchema({"px": "part_px", "py": "part_py", "pz": "part_pz"}, label="odd")
+    with pytest.raises(InputError, match="branch 'odd' cannot be read: uproot does not know"):
+        read_jets(path, schema)
+
+
+def test_a_branch_of_text_is_said_to_be_no_number(tmp_path, flat):
+    branches, _ = jetclass_branches(flat)
+    branches["names"] = ak.Array(["a"] * len(flat))
+    path = write(tmp_path / "a.root", {"tree": branches})
+    schema = JetSchema({"px": "part_px", "py": "part_py", "pz": "part_pz"}, label="names")
+    with pytest.raises(InputError, match="'names' cannot be read: its type, .*, is not a number"):
         read_jets(path, schema)
