@@ -39,11 +39,6 @@ EXCEPTIONS = {
 }
 """Imports of a later layer, as (module, layer), with the reason. All are local to a function."""
 
-LOCAL_CYCLES = {
-    ("training.ensemble", "training.fit"): "a member of an ensemble is a training",
-}
-"""Imports inside a function that would close a cycle between modules, with the reason."""
-
 
 class Import(NamedTuple):
     importer: str  # module without "pcloud."
@@ -113,7 +108,6 @@ def test_no_package_imports_a_later_one(kind):
 def test_known_exceptions_still_exist():
     found = {(i.importer, i.imported.partition(".")[0]) for i in IMPORTS}
     assert set(EXCEPTIONS) <= found
-    assert set(LOCAL_CYCLES) <= {(i.importer, i.imported) for i in IMPORTS if i.kind == "local"}
 
 
 @pytest.mark.parametrize("kinds", [{"top"}, {"top", "local"}], ids=["top", "top and local"])
@@ -121,7 +115,6 @@ def test_modules_import_each_other_in_no_circle(kinds):
     graph: dict[str, set[str]] = {name: set() for name in MODULES}
     for importer, imported, kind in IMPORTS:
         known = (importer, imported.partition(".")[0]) in EXCEPTIONS
-        known = known or (importer, imported) in LOCAL_CYCLES
         # A package imports its modules to export their names, and they import each other.
         inside = importer == imported or imported.startswith(f"{importer}.") or not imported
         if kind in kinds and not inside and not (kind == "local" and known):

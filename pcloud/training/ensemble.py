@@ -8,9 +8,12 @@ import signal
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +34,12 @@ def member_config(config: TrainConfig, member: int) -> TrainConfig:
     return replace(config, out=out, seed=config.seed + member - 1, ensemble=1, workers=1)
 
 
-def train_ensemble(config: TrainConfig, *, overwrite: bool, progress: bool) -> None:
-    """Train the members that are not finished, `config.workers` at a time.
+Train = Callable[..., Any]
+"""Training of one network, ``train(config, progress=...)``: a function of a module, to be pickled."""
+
+
+def train_ensemble(config: TrainConfig, train: Train, *, overwrite: bool, progress: bool) -> None:
+    """Train the members that are not finished by `train`, `config.workers` at a time.
 
     Each is a run of its own and continues as such after an interruption; members side by side
     stop, with their state saved, when the process that started them ends in any way.
@@ -57,28 +64,22 @@ def train_ensemble(config: TrainConfig, *, overwrite: bool, progress: bool) -> N
         if config.workers == 1 or len(waiting) < 2:
             for member in waiting:
                 console.print(f"member {member.out}", highlight=False, soft_wrap=True)
-                _train_member(member, progress)
+                train(member, progress=progress)
         else:
-            _side_by_side(waiting, min(config.workers, len(waiting)), console)
+            _side_by_side(train, waiting, min(config.workers, len(waiting)), console)
         _write_mean_metrics(folder, members)
         update_environment(folder, config.seed, finished=True)
 
 
-def _train_member(config: TrainConfig, progress: bool = False) -> None:
-    from pcloud.training.fit import train
-
-    train(config, progress=progress)
-
-
-def _train_in_worker(config: TrainConfig) -> list[Warning]:
-    """Train a member; return the warnings of ours, for the process that started this one."""
+def _train_in_worker(train: Train, config: TrainConfig) -> list[Warning]:
+    """Train a member; return our warnings, for the process that started this one."""
     with warnings.catch_warnings(record=True) as found:
-        _train_member(config)
+        train(config, progress=False)
     messages = [w.message for w in found if w.category.__module__.startswith("pcloud")]
     return [message for message in messages if isinstance(message, Warning)]
 
 
-def _side_by_side(members: list[TrainConfig], workers: int, console: Console) -> None:
+def _side_by_side(train: Train, members: list[TrainConfig], workers: int, console: Console) -> None:
     threads = max(1, torch.get_num_threads() // workers)
     pool = ProcessPoolExecutor(
         workers,
@@ -87,7 +88,8 @@ def _side_by_side(members: list[TrainConfig], workers: int, console: Console) ->
         initargs=(threads, os.getpid()),
     )
     with pool:
-        for member, found in zip(members, pool.map(_train_in_worker, members), strict=True):
+        results = pool.map(partial(_train_in_worker, train), members)
+        for member, found in zip(members, results, strict=True):
             console.print(f"finished {member.out}", highlight=False, soft_wrap=True)
             for warning in found:
                 warnings.warn(warning, stacklevel=5)

@@ -95,7 +95,7 @@ def train(
 
     config = _complete(config, options)
     if config.ensemble > 1:
-        train_ensemble(config, overwrite=overwrite, progress=progress)
+        train_ensemble(config, train, overwrite=overwrite, progress=progress)
         return Run(config.out)
     console = Console(stderr=True, quiet=not progress)
     with isolate_rng(), _quiet_lightning(), _restored_algorithms():
