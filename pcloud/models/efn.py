@@ -16,8 +16,8 @@ from pcloud.nn.pooling import sum_pool
 
 __all__ = ["EFN"]
 
-_ETA_MAX = 10.0  # a particle on the beam has infinite eta, and no pT to count with
-_TINY = 1e-8  # GeV
+_MAX_ETA = 10.0  # a particle along the beam has infinite eta, but its fraction z is zero
+_MIN_PT = 1e-8  # GeV
 
 
 @register_model(
@@ -80,6 +80,6 @@ class EFN(nn.Module):
         """Fractions z (N, 1) of the scalar sum of pT, and angles (N, 2) from the jet axis."""
         dtype = self.head.output.weight.dtype
         pt = kinematics.pt(p4)
-        z = pt / sum_pool(pt, layout).clamp(min=_TINY)[layout.batch]
-        angles = eta_phi(p4, layout).clamp(-_ETA_MAX, _ETA_MAX)
+        z = pt / sum_pool(pt, layout).clamp(min=_MIN_PT)[layout.batch]
+        angles = eta_phi(p4, layout).clamp(-_MAX_ETA, _MAX_ETA)
         return z.to(dtype).unsqueeze(-1), angles.to(dtype)

@@ -19,7 +19,7 @@ __all__ = ["PELICAN"]
 
 _LABEL_CHANNELS = 10  # channels that distinguish particles from beams
 _EXPONENT_ROOTS = (0.05, 0.5)  # square roots of the first and last exponent of the encoding
-_USUAL = 49.0
+_MEAN_MULTIPLICITY = 49.0  # typical number of particles of a jet
 
 
 @register_model(
@@ -108,7 +108,7 @@ class PELICAN(nn.Module):
         for block in self.blocks:
             h = block(h, pairs)
         h = invariant_pool(self.message(h), pairs)
-        multiplicity = (nodes.counts.clamp(min=1) / _USUAL).to(h).unsqueeze(-1)
+        multiplicity = (nodes.counts.clamp(min=1) / _MEAN_MULTIPLICITY).to(h).unsqueeze(-1)
         return self.head(self.pool(h * multiplicity**self.power))
 
     def with_beams(self, p4: Tensor, layout: RaggedLayout) -> tuple[Tensor, Tensor, RaggedLayout]:

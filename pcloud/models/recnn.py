@@ -18,8 +18,8 @@ from pcloud.nn.numerics.precision import without_autocast
 
 __all__ = ["GatedMerge", "RecNN", "SimpleMerge"]
 
-_ETA_MAX = 10.0
-_TINY = 1e-8  # GeV
+_MAX_ETA = 10.0
+_MIN_MOMENTUM = 1e-8  # GeV
 _NODE_FEATURES = 7
 
 
@@ -141,11 +141,11 @@ def node_features(p4: Tensor, jet: Tensor) -> Tensor:
     """Features (..., 7) of momenta (..., 4) in a jet of momentum (..., 4), both in GeV."""
     pt, energy = (_log(f(p4)) for f in (kinematics.pt, kinematics.energy))
     jet_pt, jet_energy = (_log(f(jet)) for f in (kinematics.pt, kinematics.energy))
-    eta, jet_eta = (kinematics.eta(p).clamp(-_ETA_MAX, _ETA_MAX) for p in (p4, jet))
+    eta, jet_eta = (kinematics.eta(p).clamp(-_MAX_ETA, _MAX_ETA) for p in (p4, jet))
     deta, dphi = eta - jet_eta, kinematics.delta_phi(p4, jet)
     delta_r = kinematics.safe_sqrt(deta**2 + dphi**2)
     return torch.stack([pt, energy, pt - jet_pt, energy - jet_energy, delta_r, deta, dphi], dim=-1)
 
 
 def _log(x: Tensor) -> Tensor:
-    return x.clamp(min=_TINY).log()
+    return x.clamp(min=_MIN_MOMENTUM).log()
