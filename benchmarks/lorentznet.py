@@ -65,7 +65,7 @@ class EdgeListLorentzNet(nn.Module):
             difference = x[i] - x[j]
             products = torch.stack([dot(difference, difference), dot(x[i], x[j])], dim=-1)
             m = phi_e(torch.cat([h[i], h[j], psi(products)], dim=-1))
-            m = m * block.messages.gate(m).sigmoid()
+            m = m * block.messages.phi_m(m).sigmoid()
             total = torch.zeros_like(h).index_add(0, i, m)
             if block.messages.phi_x is not None:
                 shift = difference * block.messages.phi_x(m)

@@ -20,48 +20,49 @@ __all__ = ["count_flops", "flops_per_jet"]
 def count_flops(model: nn.Module, *inputs: Any) -> int:
     """Floating-point operations of the matrix products and convolutions in one forward pass.
 
-    A multiplication and an addition count as two. All else, such as norms and activations, is bound
-    by memory and does not count. A neighbour search counts as the products of all pairs of a jet,
-    2 D for a pair in D dimensions, however neighbours are found.
+    A multiplication and an addition count as two operations. Other layers, such as norms and
+    activations, are limited by memory bandwidth and not counted. A neighbour search counts as the
+    products of all pairs of a jet, 2 D for a pair in D dimensions, whichever method finds the
+    neighbours.
 
-    The number is that of the formulas of the model on jets without padding: it depends neither on
+    The number follows from the formulas of the model on jets without padding. It depends neither on
     the processor and the number of threads nor on the other jets of the batch. It is counted on
-    tensors without values (device ``meta``), so that nothing is computed. A model that looks at
-    values, for instance to cluster jets, is run on its device instead.
+    tensors without values (device ``meta``), so that nothing is computed. A model that depends on
+    values, for instance to cluster jets, runs on its own device instead.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Any model; it is counted in evaluation mode and is left as it was.
+        Any model. It is counted in evaluation mode, and its mode is restored.
     *inputs : Tensor
         Arguments of the model: ``x, p4, batch``, or images.
 
     Returns
     -------
     int
-        Operations for all jets of the batch together.
+        Number of operations for all jets of the batch.
     """
     inputs = _without_padding(model, inputs)
     with torch.no_grad():
-        try:  # on tensors without values, layers take their plain form
+        try:  # layers use their plain formula on tensors without values
             return _count(copy.deepcopy(model).to("meta"), *map(_to_meta, inputs))
-        except (RuntimeError, TypeError):  # it needs values, or cannot be copied
+        except (RuntimeError, TypeError):  # the model needs values, or cannot be copied
             return _count(model, *inputs)
 
 
 def flops_per_jet(model: nn.Module, in_features: int = 7, num_particles: int = 50) -> int:
-    """Operations of a tagger for one jet, see :func:`count_flops`.
+    """Number of operations of a tagger for one jet, see :func:`count_flops`.
 
-    They depend on the number of particles and not on their momenta.
+    It depends on the number of particles and not on their momenta.
 
     Parameters
     ----------
     model : torch.nn.Module
         Tagger, ``model(x, p4, batch)``.
     in_features : int
-        Features per particle that it takes.
+        Features per particle F.
     num_particles : int
-        Particles of the jet.
+        Number of particles of the jet.
     """
     particle = torch.arange(num_particles, dtype=torch.float64)
     pt = 100 / (1 + particle)
@@ -84,7 +85,7 @@ def _count(model: nn.Module, *inputs: Any) -> int:
 
 
 class _Products(TorchDispatchMode):
-    """Adds the operations of every product to a counter."""
+    """Dispatch mode that adds the operations of every product to a counter."""
 
     def __init__(self, counter: OperationCounter) -> None:
         super().__init__()
@@ -101,7 +102,7 @@ class _Products(TorchDispatchMode):
 
 
 def _without_padding(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """`inputs` of a model of clouds, the fourth one a layout without empty slots."""
+    """Add a layout without empty slots to the inputs of a model of clouds."""
     if len(inputs) != 3 or "layout" not in inspect.signature(model.forward).parameters:
         return inputs
     ptr = RaggedLayout.from_batch(inputs[2]).ptr
@@ -120,7 +121,7 @@ def _added(_: Tensor, a: Tensor, b: Tensor, **options: Any) -> int:
     return _product(a, b)
 
 
-# Products that torch's own counter does not know.
+# Products that torch's own counter does not count.
 _PRODUCTS: dict[Any, Any] = {
     torch.ops.aten.mv: _product,
     torch.ops.aten.addmv: _added,

@@ -129,64 +129,85 @@ class LorentzNet(nn.Module):
     ) -> tuple[Tensor, Tensor, RaggedLayout]:
         """Momenta (N', 4), in float64, scalars (N', S) and layout of particles and beams.
 
-        The scalars are ``[psi(m), 0]`` of a particle, ``[0, psi(m)]`` of a beam.
+        The scalars are ``[psi(m), 0]`` for a particle, ``[0, psi(m)]`` for a beam.
         """
         p4, mass = self.mass(p4, layout)
         beams, beam_mass = stored_mass(self.beams)
         scalars = F.pad(psi(mass).unsqueeze(-1), (0, 1))
-        of_beams = F.pad(psi(beam_mass).unsqueeze(-1), (1, 0))
+        beam_scalars = F.pad(psi(beam_mass).unsqueeze(-1), (1, 0))
         if self.use_features:
             scalars = torch.cat([scalars, x], dim=-1)
-            of_beams = F.pad(of_beams, (0, x.shape[1]))
+            beam_scalars = F.pad(beam_scalars, (0, x.shape[1]))
         nodes, order = with_references(layout, len(beams))
         p4 = torch.cat([p4, beams.repeat(layout.num_jets, 1)])[order]
-        scalars = torch.cat([scalars, of_beams.repeat(layout.num_jets, 1)])[order]
+        scalars = torch.cat([scalars, beam_scalars.repeat(layout.num_jets, 1)])[order]
         return p4, scalars.to(self.embed.weight.dtype), nodes
 
 
 class LorentzBlock(nn.Module):
-    """Lorentz group equivariant block: messages, then new features and new momenta.
+    """Lorentz group equivariant block (LGEB) of the paper.
+
+    With the Minkowski norm and product of momenta ``p``, and scalars ``s`` of a particle::
+
+        m_ij  = phi_e(h_i, h_j, psi(|p_i - p_j|^2), psi(<p_i, p_j>))
+        h_i  <- h_i + phi_h(h_i, sum_j w_ij m_ij, s_i)    with w_ij = phi_m(m_ij)
+        p_i  <- p_i + c mean_j phi_x(w_ij m_ij) (p_i - p_j)
+
+    ===================  ==========================================================
+    Symbol of the paper  Attribute
+    ===================  ==========================================================
+    phi_e                ``phi_e`` (first layer) and ``messages.linear`` (second one)
+    phi_m                ``messages.phi_m``
+    phi_x                ``messages.phi_x``
+    phi_h                ``phi_h``
+    c                    ``step``
+    ===================  ==========================================================
+
+    Sums and means run over the other particles of the jet. The first layer of ``phi_e`` is applied
+    to each particle before the sum over pairs, see :class:`~pcloud.nn.pairs.linear.PairLinear`.
 
     Parameters
     ----------
-    channels, scalars : int
-        Features and scalars per particle.
+    width : int
+        Number of features h per particle.
+    num_scalars : int
+        Number of scalars s per particle.
     step : float
-        Factor of the change of momenta.
+        Factor c of the change of momenta.
     limit : float, optional
-        Bound of the components of one term of it.
+        Bound in GeV on the components of each term of this change.
     last : bool
-        Whether the momenta stay as they are, because no block follows.
+        Leave the momenta unchanged, because no block follows.
     """
 
     def __init__(
-        self, channels: int, scalars: int, *, step: float, limit: float | None, last: bool
+        self, width: int, num_scalars: int, *, step: float, limit: float | None, last: bool
     ) -> None:
         super().__init__()
         self.step = step
         self.limit = limit
-        self.phi_e = PairLinear(channels, 2, channels)
-        self.messages = PairMessages(channels, weigh=not last)
+        self.phi_e = PairLinear(width, 2, width)
+        self.messages = PairMessages(width, weigh=not last)
         self.phi_h = nn.Sequential(
-            nn.Linear(2 * channels + scalars, channels),
-            nn.BatchNorm1d(channels),
+            nn.Linear(2 * width + num_scalars, width),
+            nn.BatchNorm1d(width),
             nn.ReLU(),
-            nn.Linear(channels, channels),
+            nn.Linear(width, width),
         )
 
     def forward(
         self, h: Tensor, p4: Tensor, scalars: Tensor, pairs: PairBlocks
     ) -> tuple[Tensor, Tensor]:
-        """New features (N, H) and momenta (N, 4) from the old ones and the `scalars` (N, S)."""
+        """New features (N, H) and momenta (N, 4) from previous ones and the `scalars` (N, S)."""
         momenta = pairs.gather(p4)
         products = psi(pair_products(momenta, pairs).to(scalars.dtype))
         terms = self.phi_e(h, products, pairs)
-        total, weights = self.messages(*terms, products, pairs)
-        h = h + self.phi_h(torch.cat([h, total, scalars], dim=-1))
+        messages, weights = self.messages(*terms, products, pairs)  # sum_j w_ij m_ij, phi_x
+        h = h + self.phi_h(torch.cat([h, messages, scalars], dim=-1))
         return h, p4 if weights is None else p4 + self._shift(momenta, weights, pairs)
 
     def _shift(self, momenta: Tensor, weights: Tensor, pairs: PairBlocks) -> Tensor:
-        """``c mean_j phi_x(m_ij) (p_i - p_j)``, the mean over the other particles of the jet."""
+        """``c mean_j phi_x(w_ij m_ij) (p_i - p_j)``, the mean over the other particles of the jet."""
         layout = pairs.layout
         others = (layout.counts - 1).clamp(min=1)[layout.batch].unsqueeze(-1)
         sums = sum_differences(momenta, weights, pairs, self.limit)

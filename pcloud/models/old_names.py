@@ -1,15 +1,15 @@
 """Old names of options and weights, so that earlier scripts and runs keep working.
 
-Before version 0.2 the number of outputs was called ``num_classes``, the widths of layers had a name
-of their own in every model, and the last map of a network had a number or was called ``classify``.
-`OPTIONS` and `WEIGHTS` say what each of these names is now. Old names are accepted until
-version 1.0.
+In the first versions the number of outputs was called ``num_classes``, every model had its own names
+for the widths of its layers, and the last map of a network had a number or was called ``classify``.
+`OPTIONS` and `WEIGHTS` map these names to the present ones. They are accepted until version 1.0.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -102,7 +102,7 @@ WEIGHTS: dict[str, dict[str, str]] = {
     "image_cnn": {"network.17": "network.head.output"},
     "lgatr": {"net.linear_out": "head.output"},
     "lgatr_slim": {"net.linear_out": "head.output"},
-    "lorentznet": _LAST,
+    "lorentznet": _LAST | {"blocks.*.messages.gate": "blocks.*.messages.phi_m"},
     "part": _LAST,
     "particlenet": _LAST,
     "pcnn": _LAST,
@@ -111,8 +111,8 @@ WEIGHTS: dict[str, dict[str, str]] = {
     "recnn": {"classify": "head.output"},
     "z2cnn": {"head.0": "head.output"},
 }
-"""Old module or tensor -> new one in a state dict; ``head.-1`` is the layer of `head` with the
-largest number. A model built by the class of another one has the names of that one."""
+"""Old module or tensor -> new one in a state dict. ``head.-1`` is the layer of `head` with the largest
+number, ``*`` is any number. A model built by the class of another one has the names of that one."""
 
 
 def current_options(name: str, options: Mapping[str, Any], *, warn: bool = False) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def current_options(name: str, options: Mapping[str, Any], *, warn: bool = False
     options : mapping
         Options, under old or present names.
     warn : bool
-        Whether to warn of each old name.
+        Warn of each old name.
 
     Raises
     ------
@@ -209,9 +209,12 @@ def _rename_weights(
         if old.endswith(".-1"):
             head = old.removesuffix(".-1")
             old = f"{head}.{len(model.get_submodule(head)) - 1}"  # type: ignore[arg-type]
+        pattern = re.escape(prefix + old).replace(r"\*", r"(\d+)") + r"(?=\.|$)"
         for key in list(state):
-            if key == prefix + old or key.startswith(f"{prefix}{old}."):
-                state[prefix + new + key.removeprefix(prefix + old)] = state.pop(key)
+            found = re.match(pattern, key)
+            if found:
+                current = prefix + new.replace("*", found[1] if found.groups() else "")
+                state[current + key[found.end() :]] = state.pop(key)
 
 
 def _warn(message: str) -> None:

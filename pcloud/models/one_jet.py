@@ -1,4 +1,4 @@
-"""Networks for one jet at a time, as triggers see them, to be exported."""
+"""Networks for one jet at a time, as in a trigger, for export."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["OneJet"]
 
 
 class OneJet(nn.Module):
-    """A network that takes the particles of one jet, and can be exported for any number of them.
+    """Network for the particles of one jet, which can be exported for any number of them.
 
-    The layout of the jet is made of tensor operations alone, so that :func:`torch.export.export`
-    sees a graph with a free number of particles, and so is the canonical order of the particles, in
-    which ties among neighbours are decided. Scores are those of the network in a batch::
+    The layout of the jet and the canonical order of its particles, which decides ties among
+    neighbours, are computed by tensor operations only, so that :func:`torch.export.export` records
+    a graph with a free number of particles. Scores are equal to those of the network in a batch::
 
         particles = torch.export.Dim("particles", min=2, max=500)
         program = torch.export.export(
@@ -24,15 +24,16 @@ class OneJet(nn.Module):
         )
         torch._inductor.aoti_compile_and_package(program, package_path="tagger.pt2")
 
-    ParticleNet, DGCNN, PFN, EFN and LorentzNet can be exported so; networks with attention cannot.
+    ParticleNet, DGCNN, PFN, EFN and LorentzNet can be exported in this way; networks with attention
+    cannot.
 
     Parameters
     ----------
     model : nn.Module
-        A network of this library, in evaluation mode.
+        Network of this library, in evaluation mode.
     empty_slots : int
-        Slots for no particle in the neighbour search: one more than the neighbours it looks for,
-        where jets may have fewer particles than that.
+        Empty slots in the neighbour search. Where jets may have fewer particles than that, use one
+        more than the number of neighbours.
     """
 
     def __init__(self, model: nn.Module, *, empty_slots: int = 0) -> None:

@@ -47,7 +47,7 @@ class ModelInfo:
     year : int
         Year of the paper.
     use : str
-        Purpose for which the model is recommended, in a few words.
+        Purpose for which the model is suited, in a few words.
     inputs : str
         Inputs that the model uses: the features `x`, the four-momenta `p4`, or both.
     symmetries : tuple of str

@@ -66,7 +66,7 @@ def test_weights_return_from_the_official_names(tmp_path):
             ("phi_e.linear.", "phi_e.0."),
             ("phi_e.norm.", "phi_e.1."),
             ("messages.linear.", "phi_e.3."),
-            ("messages.gate.", "phi_m.0."),
+            ("messages.phi_m.", "phi_m.0."),
             ("messages.phi_x.", "phi_x."),
         ]:
             name = name.replace(ours, theirs)

@@ -50,7 +50,7 @@ def lorentznet_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
         "phi_e.linear.": "phi_e.0.",
         "phi_e.norm.": "phi_e.1.",
         "messages.linear.": "phi_e.3.",
-        "messages.gate.": "phi_m.0.",
+        "messages.phi_m.": "phi_m.0.",
         "messages.phi_x.": "phi_x.",
     }
     state = {}

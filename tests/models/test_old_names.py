@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -120,7 +121,9 @@ def old_state(name: str, model: nn.Module, options: dict[str, Any]) -> dict[str,
     for key, value in model.state_dict().items():
         names = sorted(renames.items(), key=lambda pair: -len(pair[1]))
         for old, new in names:
-            if f"{key}.".startswith(f"{prefix}{new}."):
+            if "*" in new:
+                key = re.sub(new.replace("*", r"(\d+)"), old.replace("*", r"\1"), key)
+            elif f"{key}.".startswith(f"{prefix}{new}."):
                 number = "" if "-1" not in old else len(model.get_submodule(f"{prefix}head")) - 1
                 key = prefix + old.replace("-1", f"{number}") + key.removeprefix(prefix + new)
                 break
@@ -134,6 +137,7 @@ def test_weights_and_options_of_the_first_version_give_the_same_scores(name: str
     options = current_options(name, old)
     model = build(name, 0, **options)
     state = old_state(name, model, options)
+    assert (name == "lorentznet") == ("blocks.0.messages.gate.weight" in state)
     if name in OLD_HEADS:
         assert f"{OLD_HEADS[name]}.weight" in state
     other = build(name, 1, **options)

@@ -14,7 +14,7 @@ _NAMES: Names = [
     (_BLOCK + r"phi_e\.0\.", r"blocks.\1.phi_e.linear."),
     (_BLOCK + r"phi_e\.1\.", r"blocks.\1.phi_e.norm."),
     (_BLOCK + r"phi_e\.3\.", r"blocks.\1.messages.linear."),
-    (_BLOCK + r"phi_m\.0\.", r"blocks.\1.messages.gate."),
+    (_BLOCK + r"phi_m\.0\.", r"blocks.\1.messages.phi_m."),
     (_BLOCK + r"phi_x\.", r"blocks.\1.messages.phi_x."),
     (_BLOCK + r"phi_h\.", r"blocks.\1.phi_h."),
     (r"graph_dec\.0\.", "head.0."),

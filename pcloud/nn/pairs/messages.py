@@ -32,7 +32,7 @@ class PairMessages(nn.Module):
     def __init__(self, channels: int, *, weigh: bool = True) -> None:
         super().__init__()
         self.linear = nn.Linear(channels, channels)
-        self.gate = nn.Linear(channels, 1)
+        self.phi_m = nn.Linear(channels, 1)
         self.phi_x = _phi_x(channels) if weigh else None
 
     def forward(
@@ -73,15 +73,15 @@ class PairMessages(nn.Module):
 
     def _matrices(self) -> list[Tensor]:
         """Weights of the message (C + 1, C + 1), its gate (C + 1,), phi_x (C', C + 1) and (C',)."""
-        gate = _with_bias(self.gate)
-        one = F.pad(torch.zeros_like(self.gate.weight), (0, 1), value=1.0)
+        gate = _with_bias(self.phi_m)
+        one = F.pad(torch.zeros_like(self.phi_m.weight), (0, 1), value=1.0)
         matrices = [torch.cat([_with_bias(self.linear), one]), gate.squeeze(0)]
         if self.phi_x is None:
             matrices += [gate[:0], gate[:0, 0]]
         else:
             first, _, last = (cast(nn.Linear, layer) for layer in self.phi_x)
             matrices += [_with_bias(first), last.weight.squeeze(0)]
-        dtype = product_dtype(self.gate.weight)
+        dtype = product_dtype(self.phi_m.weight)
         return [matrix.to(dtype) for matrix in matrices]
 
 
