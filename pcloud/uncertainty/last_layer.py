@@ -1,4 +1,4 @@
-"""A network in two: what makes features of a jet, and the linear map from them to logits."""
+"""Split of a network into its last linear layer and the features in front of it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ __all__ = ["HeadSplit"]
 
 
 class HeadSplit:
-    """The last linear layer of a network, and its inputs.
+    """Last linear layer of a network, and its inputs.
 
-    It is found by looking: the layer whose output is the network's.
+    It is the linear layer whose output is the output of the network, found by a forward pass.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Any network that ends in a linear layer, in evaluation mode.
+        Network that ends in a linear layer, in evaluation mode.
     inputs : tuple
-        A batch to call it with.
+        Arguments of a forward pass, such as those of a batch.
 
     Attributes
     ----------
     head : torch.nn.Linear
-        The layer.
+        The last linear layer.
 
     Raises
     ------
     InputError
-        If no linear layer gives the logits.
+        If the network does not end in a linear layer.
     """
 
     def __init__(self, model: nn.Module, *inputs: Any) -> None:
@@ -53,28 +53,28 @@ class HeadSplit:
         heads = [layer for layer, out in found if out is logits or _same(out, logits)]
         if not heads:
             raise InputError(
-                "the last layer of this model is not linear: a Laplace approximation or a "
-                "variational head has nothing to stand on"
+                "the last layer of this model is not linear, as a Laplace approximation or a "
+                "variational head requires"
             )
         self.head = heads[-1]
 
     @property
     def weight(self) -> Tensor:
-        """Weights with the bias, 0 where there is none, as last column, (C, K + 1), float64."""
+        """Weights with the bias (0 if there is none) as last column, (C, K + 1), float64."""
         weight = self.head.weight.detach().double().cpu()
         bias = weight.new_zeros(len(weight)) if self.head.bias is None else self.head.bias.detach()
         return torch.cat([weight, bias.double().cpu().unsqueeze(1)], dim=1)
 
     @torch.no_grad()
     def features(self, *inputs: Any) -> Tensor:
-        """Inputs of the head with a column of ones, (B, K + 1), float64, of a batch."""
-        kept: list[Tensor] = []
-        handle = self.head.register_forward_pre_hook(lambda _, args: kept.append(args[0]))
+        """Inputs of the head with a column of ones, (B, K + 1), float64, for one batch."""
+        recorded: list[Tensor] = []
+        handle = self.head.register_forward_pre_hook(lambda _, args: recorded.append(args[0]))
         try:
             self.model(*inputs)
         finally:
             handle.remove()
-        x = kept[-1].double().cpu()
+        x = recorded[-1].double().cpu()
         return torch.cat([x, x.new_ones(len(x), 1)], dim=1)
 
 
