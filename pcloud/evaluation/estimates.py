@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pcloud.evaluation.measured import CONFIDENCE, Measured, zero_fraction_limit
 from pcloud.evaluation.ranking import Counts
+from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.roc_point import RocPoint
 from pcloud.evaluation.tasks import Task
 from pcloud.typing import Floats
@@ -160,6 +161,13 @@ def task_estimates(task: Task, position: int, efficiencies: Sequence[float]) -> 
     """Area and rejections of one task."""
     rejections = [Rejection(task, position, e, task.key(f"rejection@{e:g}")) for e in efficiencies]
     return [Area(task, position, task.key("auc")), *rejections]
+
+
+def measured_area(task: Task, labels: NDArray[np.integer]) -> Measured:
+    """Area of a task with its counting error; `labels` (B,) are the classes of all jets."""
+    ranking = task.ranking
+    error = counting_error(ranking.auc_influence(), labels)
+    return area_or_limit(ranking.counts.auc(), error, None, "DeLong", task.smaller_class)
 
 
 def _inverse(efficiency: Measured) -> Measured:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcloud.errors import InputError
-from pcloud.evaluation.estimates import Area, Rejection
+from pcloud.evaluation.estimates import Rejection, measured_area
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.resampling import counting_error
@@ -304,8 +304,7 @@ class _Point:
 
     @property
     def auc(self) -> Measured:
-        error = counting_error(self.ranking.auc_influence(), self.sample.labels)
-        return Area(self.task, 0, "auc").measured(self.ranking.counts.auc(), error, None)
+        return measured_area(self.task, self.sample.labels)
 
     @property
     def rejection(self) -> Measured:

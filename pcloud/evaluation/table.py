@@ -98,11 +98,10 @@ class EvaluationTable(Mapping[str, Measured], StoredResult):
         return "\n\n".join([*blocks, "\n".join(self.notes)]).rstrip()
 
     def __repr__(self) -> str:
-        """Values of the whole sample, and the number of jets."""
-        overall = [f"{name}: {entry}" for name, entry in self.entries.items() if not _part(name)]
+        """Number of jets, and the values of the whole sample."""
         jets = f" of {sum(self.counts):,} jets" if self.counts else ""
-        classes = f", {len(self.classes)} classes" if self.classes else ""
-        return f"EvaluationTable({', '.join(overall)}{jets}{classes})"
+        overall = [f"{name} {entry}" for name, entry in self.entries.items() if not _part(name)]
+        return f"EvaluationTable{jets}: {', '.join(overall)}"
 
     def _repr_html_(self) -> str:
         tables = [html_table(rows) for rows in (self.overall(), self.by_class()) if rows]

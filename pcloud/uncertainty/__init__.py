@@ -1,4 +1,4 @@
-"""How sure a tagger is of each jet: several opinions, and what they disagree on."""
+"""Predictive uncertainty of the score of each jet, from several predictive samples."""
 
 from pcloud.uncertainty.dropout import dropout_switched_on
 from pcloud.uncertainty.laplace import LaplaceHead

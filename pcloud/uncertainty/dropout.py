@@ -1,4 +1,4 @@
-"""Monte Carlo dropout: the dropout of the training, switched on while predicting."""
+"""Monte Carlo dropout: prediction with the dropout of the training."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["dropout_switched_on"]
 
 @contextmanager
 def dropout_switched_on(model: nn.Module) -> Iterator[None]:
-    """Context in which a model in evaluation mode drops entries, and nothing else changes.
+    """Switch on the dropout of a model in evaluation mode, and change nothing else.
 
-    Dropout layers are switched on, and layers that drop by themselves, such as attention, which
-    show it by an attribute `dropout`; each alone, not what is inside of it. Batch normalisation
-    keeps its running statistics, neither updated nor replaced by those of the batch.
+    This applies to dropout layers and to layers that apply dropout themselves, such as attention,
+    which have an attribute `dropout`. Their submodules are not switched on with them. Batch
+    normalisation uses its running statistics and does not update them.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def dropout_switched_on(model: nn.Module) -> Iterator[None]:
     layers = [module for module in model.modules() if _rate(module) > 0]
     if not layers:
         raise InputError(
-            "this model has no dropout: train it with some, as by --model-options.dropout 0.1"
+            "this model has no dropout: train it with dropout, such as --model-options.dropout 0.1"
         )
     before = [layer.training for layer in layers]
     try:
@@ -47,12 +47,12 @@ def dropout_switched_on(model: nn.Module) -> Iterator[None]:
 
 
 def _rate(module: nn.Module) -> float:
-    """With which probability a module itself drops."""
+    """Dropout probability of a module itself, without its submodules."""
     if isinstance(module, _DropoutNd | Dropout):
         return float(module.p)
     rate = getattr(module, "dropout", 0.0)
     if isinstance(rate, _DropoutNd | Dropout):
-        # the layer may ask for its rate and drop by itself; batch normalisation would not
+        # the layer may apply this dropout itself; a layer with batch normalisation does not
         return 0.0 if _normalises(module) else float(rate.p)
     return float(rate) if isinstance(rate, int | float) and not _normalises(module) else 0.0
 

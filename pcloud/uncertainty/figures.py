@@ -1,4 +1,4 @@
-"""Figures of uncertainties: where they are large, what they are good for, the ROC curve's band."""
+"""Figures of predictive uncertainties: by sample, against accuracy, and as a band of the ROC curve."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pcloud.evaluation.figures.roc import GRID
-from pcloud.evaluation.figures.style import COLORS, MUTED, WIDTH, figure_style, new_figure
+from pcloud.evaluation.figures.style import COLORS, MUTED, figure_style, new_figure
 from pcloud.evaluation.measured import Measured, fraction_interval
 from pcloud.uncertainty.measures import Uncertainty
 
@@ -19,10 +19,15 @@ __all__ = ["band_figure", "keeping_figure", "samples_figure", "spread_figure"]
 
 @figure_style()
 def samples_figure(samples: Mapping[str, Mapping[str, Measured]]) -> Figure:
-    """Mean epistemic uncertainty and logit spread of several samples as bars."""
+    """Draw the mean epistemic uncertainty and logit spread of several samples as bars.
+
+    Parameters
+    ----------
+    samples : mapping of str to mapping of str to Measured
+        ``"epistemic"`` and ``"logit_spread"`` of each sample by its name.
+    """
     names = list(samples)
-    figure = Figure(figsize=(WIDTH, 1.3 + 0.42 * len(names)))
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, panels = new_figure(1.3 + 0.42 * len(names), columns=2, sharey=True)
     titles = {"epistemic": "epistemic (nat)", "logit_spread": "logit spread"}
     for axes, (part, title), color in zip(panels, titles.items(), COLORS, strict=False):
         entries = [samples[name][part] for name in names]
@@ -43,25 +48,28 @@ def samples_figure(samples: Mapping[str, Mapping[str, Measured]]) -> Figure:
 
 @figure_style()
 def keeping_figure(jets: Uncertainty, labels: NDArray[np.integer]) -> Figure:
-    """Accuracy of the jets that are kept when the most uncertain are left out."""
-    right = jets.mean.argmax(axis=1) == labels
+    """Draw the accuracy of the remaining jets when the most uncertain jets are rejected.
+
+    Parameters
+    ----------
+    jets : Uncertainty
+        Scores and uncertainties of B jets.
+    labels : ndarray of int, shape (B,)
+        True classes.
+    """
+    correct = jets.mean.argmax(axis=1) == labels
     figure, (axes,) = new_figure(3.6)
-    number = np.arange(1, len(right) + 1)
+    number = np.arange(1, len(correct) + 1)
+    shown = number >= max(len(correct) // 20, 1)  # the accuracy of a few jets is not informative
     for part, color in (("total", COLORS[0]), ("epistemic", COLORS[1])):
         order = np.argsort(getattr(jets, part), kind="stable")
-        kept = np.cumsum(right[order]) / number
-        some = number >= max(len(right) // 20, 1)
-        low, high = fraction_interval(np.cumsum(right[order]), number)
-        axes.plot(number[some] / len(right), kept[some], color=color, label=f"least {part}")
-        axes.fill_between(
-            number[some] / len(right),
-            low[some],
-            high[some],
-            color=color,
-            alpha=0.15,
-            linewidth=0,
-        )
-    axes.axhline(right.mean(), color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        num_correct = np.cumsum(correct[order])
+        accuracy = num_correct / number
+        low, high = fraction_interval(num_correct, number)
+        kept = number[shown] / len(correct)
+        axes.plot(kept, accuracy[shown], color=color, label=f"smallest {part} uncertainty")
+        axes.fill_between(kept, low[shown], high[shown], color=color, alpha=0.15, linewidth=0)
+    axes.axhline(correct.mean(), color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.set(xlabel="fraction of jets kept", ylabel="accuracy", xlim=(0, 1))
     axes.legend(loc="upper right", labelcolor="linecolor")
     return figure
@@ -69,15 +77,28 @@ def keeping_figure(jets: Uncertainty, labels: NDArray[np.integer]) -> Figure:
 
 @figure_style()
 def spread_figure(jets: Uncertainty, labels: NDArray[np.integer], classes: Sequence[str]) -> Figure:
-    """Spread of the logit against the mean probability of the predicted class: median and 68 %."""
+    """Draw the spread of the logit against the mean probability of the predicted class.
+
+    Points are medians and bars the central 68 % of the jets, for correctly classified and
+    misclassified jets.
+
+    Parameters
+    ----------
+    jets : Uncertainty
+        Scores and uncertainties of B jets.
+    labels : ndarray of int, shape (B,)
+        True classes.
+    classes : sequence of str
+        Names of the classes.
+    """
     figure, (axes,) = new_figure(3.6)
     best = jets.mean.max(axis=1)
     edges = np.linspace(1 / len(classes), 1, 13)
     middle = (edges[1:] + edges[:-1]) / 2
-    right = jets.mean.argmax(axis=1) == labels
+    correct = jets.mean.argmax(axis=1) == labels
     for chosen, name, color, shift in (
-        (right, "right", COLORS[0], -1),
-        (~right, "wrong", COLORS[1], 1),
+        (correct, "correctly classified", COLORS[0], -1),
+        (~correct, "misclassified", COLORS[1], 1),
     ):
         inside = [
             jets.logit_spread[chosen & (best >= low) & (best <= high)]
@@ -93,7 +114,7 @@ def spread_figure(jets: Uncertainty, labels: NDArray[np.integer], classes: Seque
             markersize=4.5,
             linewidth=1.4,
             color=color,
-            label=f"taken {name}",
+            label=name,
         )
     axes.set(xlabel="mean probability of the predicted class", ylabel="spread of its logit")
     axes.set_ylim(bottom=0)
@@ -103,9 +124,21 @@ def spread_figure(jets: Uncertainty, labels: NDArray[np.integer], classes: Seque
 
 @figure_style()
 def band_figure(roc: Mapping[str, Sequence[float]], classes: Sequence[str]) -> Figure:
-    """ROC curve of the mean score of two classes, with the central 68 % of those of the opinions."""
+    """Draw the ROC curve of the mean score of two classes with the spread of predictive samples.
+
+    Parameters
+    ----------
+    roc : mapping of str to sequence of float
+        Background efficiencies at the signal efficiencies
+        :data:`~pcloud.evaluation.figures.roc.GRID`: ``"middle"`` of the mean score, ``"low"`` and
+        ``"high"`` of the central 68 % of the predictive samples.
+    classes : sequence of str
+        Names of background and signal.
+    """
     figure, (axes,) = new_figure(4.2)
-    low, middle, high = (np.array(roc[name]) for name in ("high", "middle", "low"))
+    low = np.array(roc["high"])
+    middle = np.array(roc["middle"])
+    high = np.array(roc["low"])
     some = low > 0
 
     def rejection(efficiency: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -120,7 +153,7 @@ def band_figure(roc: Mapping[str, Sequence[float]], classes: Sequence[str]) -> F
         color=COLORS[1],
         alpha=0.35,
         linewidth=0,
-        label="68 % of the opinions",
+        label="68 % of the predictive samples",
     )
     axes.plot(GRID, 1 / GRID, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     background, signal = (name.replace("$", r"\$") for name in classes)

@@ -1,4 +1,4 @@
-"""Laplace approximation of the last layer: a Gaussian posterior in closed form."""
+"""Laplace approximation of the last layer: a Gaussian posterior of its weights in closed form."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ __all__ = ["LaplaceHead", "softmax_hessian"]
 
 @dataclass
 class LaplaceHead:
-    """Gaussian posterior of a linear softmax head about its trained weights.
+    """Gaussian posterior of a linear softmax head around its trained weights.
 
-    The loss is convex in them and its Hessian has a closed form, with no approximation but the
-    Gaussian one. The prior is a Gaussian about 0, the same for all weights and biases.
+    The loss is convex in the weights and its Hessian has a closed form, so that the Gaussian form
+    is the only approximation. The prior is a Gaussian around 0 with the same variance for all
+    weights and biases.
 
     Parameters
     ----------
     weight : Tensor, shape (C, K)
         Trained weights, the bias as the weight of a feature that is 1.
     hessian : Tensor, shape (C K, C K)
-        Of the summed loss, see :func:`softmax_hessian`.
+        Hessian of the summed loss, see :func:`softmax_hessian`.
     loss : float
-        The summed loss.
+        Summed cross entropy of the training jets.
     prior_precision : float, optional
-        Inverse variance of the prior; by default that of the largest marginal likelihood.
+        Inverse variance of the prior; by default the one with the largest marginal likelihood.
 
     References
     ----------
@@ -57,7 +58,7 @@ class LaplaceHead:
     def fit(
         cls, weight: Tensor, features: Tensor, labels: Tensor, prior_precision: float = 0.0
     ) -> LaplaceHead:
-        """Posterior given training jets.
+        """Compute the posterior given training jets.
 
         Parameters
         ----------
@@ -68,14 +69,23 @@ class LaplaceHead:
         labels : Tensor, shape (n,)
             Classes.
         prior_precision : float
-            0 for that of the largest marginal likelihood.
+            Inverse variance of the prior; 0 for the one with the largest marginal likelihood.
         """
         logits = features @ weight.T
         loss = float(F.cross_entropy(logits, labels, reduction="sum"))
         return cls(weight, softmax_hessian(features, logits.softmax(-1)), loss, prior_precision)
 
     def log_evidence(self, prior_precision: float) -> float:
-        """Logarithm of the marginal likelihood of the training labels."""
+        """Logarithm of the marginal likelihood of the training labels.
+
+        It compares priors of one network, and networks that end in a linear layer. The default
+        `prior_precision` maximises it.
+
+        Parameters
+        ----------
+        prior_precision : float
+            Inverse variance of the prior.
+        """
         square = float(self.weight.square().sum())
         log_determinant = float((self._values / prior_precision + 1).log().sum())
         return -self.loss - (prior_precision * square + log_determinant) / 2
@@ -93,9 +103,9 @@ class LaplaceHead:
         return half @ half.mT
 
     def sample(self, features: Tensor, number: int, generator: torch.Generator) -> Tensor:
-        """Logits drawn from the posterior, (number, B, C), of ``features (B, K)``.
+        """Draw logits from the posterior, (number, B, C), for ``features (B, K)``.
 
-        Drawn are weights, common to all jets, so that jets that are alike move together.
+        Each draw of the weights is common to all jets, so that similar jets are correlated.
         """
         noise = torch.randn(
             self.weight.numel(), number, generator=generator, dtype=self.weight.dtype
@@ -104,24 +114,18 @@ class LaplaceHead:
         weights = self.weight + (roots @ noise).T.view(number, *self.weight.shape)
         return torch.einsum("bk,mck->mbc", features, weights)
 
-    def probit(self, features: Tensor) -> Tensor:
-        """Probability of the second of two classes without sampling, (B,), by MacKay's formula.
-
-        Raises
-        ------
-        InputError
-            If there are more classes.
-        """
-        if len(self.weight) != 2:
-            raise InputError(f"the probit formula is for two classes, not {len(self.weight)}")
-        logit = features @ (self.weight[1] - self.weight[0])
-        cov = self.logit_covariance(features)
-        variance = cov[:, 0, 0] + cov[:, 1, 1] - 2 * cov[:, 0, 1]
-        return (logit / (1 + torch.pi / 8 * variance).sqrt()).sigmoid()
+    def __repr__(self) -> str:
+        """Size of the head and precision of the prior."""
+        num_outputs, width = self.weight.shape
+        return (
+            f"LaplaceHead({num_outputs} outputs, {width} inputs, "
+            f"prior precision {self.prior_precision:.3g})"
+        )
 
     def _best_precision(self) -> float:
-        """Precision of the largest evidence, by MacKay's fixed point: it has one maximum."""
-        precision, square = 1.0, max(float(self.weight.square().sum()), 1e-12)
+        """Prior precision with the largest evidence, which has one maximum (MacKay's fixed point)."""
+        precision = 1.0
+        square = max(float(self.weight.square().sum()), 1e-12)
         for _ in range(200):
             determined = float((self._values / (self._values + precision)).sum())
             new = max(determined, 1e-6) / square
@@ -134,14 +138,14 @@ class LaplaceHead:
 def softmax_hessian(features: Tensor, p: Tensor) -> Tensor:
     """Hessian of the summed cross entropy in the weights of a linear map to logits.
 
-    ``sum_n (diag(p_n) - p_n p_n^T) (x) (f_n f_n^T)``: labels do not occur.
+    It is ``sum_n (diag(p_n) - p_n p_n^T) (x) (f_n f_n^T)`` and does not depend on the labels.
 
     Parameters
     ----------
     features : Tensor, shape (n, K)
         Inputs of the map.
     p : Tensor, shape (n, C)
-        Probabilities that it gives.
+        Probabilities from the map.
 
     Returns
     -------

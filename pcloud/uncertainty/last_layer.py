@@ -1,4 +1,4 @@
-"""Split of a network into the features of a jet and the linear map from them to the logits."""
+"""Split of a network into its last linear layer and the features in front of it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class HeadSplit:
     Parameters
     ----------
     model : torch.nn.Module
-        Network in evaluation mode whose last layer is linear.
+        Network that ends in a linear layer, in evaluation mode.
     inputs : tuple
-        Batch of inputs of the network.
+        Arguments of a forward pass, such as those of a batch.
 
     Attributes
     ----------
     head : torch.nn.Linear
-        Last layer.
+        The last linear layer.
 
     Raises
     ------
@@ -43,14 +43,14 @@ class HeadSplit:
         _, layer = output_layer(model, logits.shape[-1]) or ("", None)
         if not isinstance(layer, nn.Linear) or not _gives(layer, logits, model, inputs):
             raise InputError(
-                "the last layer of this model is not linear: a Laplace approximation or a "
-                "variational head needs a linear map to the logits"
+                "the last layer of this model is not linear, as a Laplace approximation or a "
+                "variational head requires"
             )
         self.head = layer
 
     @property
     def weight(self) -> Tensor:
-        """Weights with the bias, 0 where there is none, as last column, (C, K + 1), float64."""
+        """Weights with the bias (0 if there is none) as last column, (C, K + 1), float64."""
         weight = self.head.weight.detach().double().cpu()
         bias = weight.new_zeros(len(weight)) if self.head.bias is None else self.head.bias.detach()
         return torch.cat([weight, bias.double().cpu().unsqueeze(1)], dim=1)

@@ -1,4 +1,4 @@
-"""Jets unlike those of the training, made from any: other pT, other detector, pile-up."""
+"""Out-of-distribution jets, made from any jets: other pT, other detector, pile-up."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ SHIFTS: dict[str, tuple[str, float]] = {
     "smeared 30 %": ("energy_resolution", 0.3),
     "soft pile-up": ("soft_particles", 30.0),
 }
-"""The shifts by name, as transformations of :mod:`pcloud.evaluation.robustness_transformations` and
-their strengths: momenta scaled by 1.5; each particle's by a log-normal factor of mean 1 and width
-0.3; thirty soft particles of 1 GeV on average, spread evenly over the disc of the jet."""
+"""Shifts by name, each a transformation of :mod:`pcloud.evaluation.robustness_transformations` with
+its strength: momenta scaled by 1.5; momenta of each particle scaled by a log-normal factor of mean
+1 and width 0.3; thirty soft particles with a mean pT of 1 GeV, uniform in the disc of the jet."""
 
 
 def shifted(jets: ak.Array, shift: str, seed: int = 0) -> ak.Array:
-    """Jets changed in one way, with their labels; extra columns of particles are dropped.
+    """Apply a shift to jets; labels are kept, extra columns of particles are dropped.
 
     Parameters
     ----------
     jets : awkward.Array
-        As from :func:`pcloud.read_jets`.
+        Jets as from :func:`pcloud.read_jets`.
     shift : str
-        One of :data:`SHIFTS`.
+        Name of the shift in :data:`SHIFTS`.
     seed : int
-        Seed of random changes.
+        Seed of the random numbers.
 
     Returns
     -------
     awkward.Array
-        Jets with particles in falling order of pT.
+        Jets with particles in decreasing order of pT.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Mean-field Bayesian head: a Gaussian for every weight of the last layer, trained."""
+"""Mean-field Bayesian head: an independent Gaussian for every weight of the last layer."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ __all__ = ["MeanFieldHead"]
 class MeanFieldHead(nn.Module):
     """Linear map to logits whose weights are independent Gaussians.
 
-    The softmax does not know a shift of all logits. Gaussians for it too would, being independent
-    of the others, double the variance of the log-odds of two classes: so it is left out, and the
-    weights live in the C - 1 orthonormal combinations of classes that add up to 0.
+    The softmax does not depend on a common shift of all logits. Independent Gaussians for this
+    direction, too, would double the variance of the log-odds of two classes. It is therefore
+    excluded: the weights are those of the C - 1 orthonormal combinations of classes that add up
+    to 0.
 
-    Trained by the evidence lower bound, the expected loss plus the Kullback-Leibler divergence from
-    the prior, a Gaussian about 0 whose variance is learned along: at every step that which makes
-    the divergence smallest.
+    The training minimises the negative evidence lower bound: the expected loss plus the
+    Kullback-Leibler divergence from the prior, a Gaussian around 0. If its variance is learned, it
+    is at every step the one with the smallest divergence.
 
     Parameters
     ----------
     weight : Tensor, shape (C, K)
-        Means at the start, such as the trained weights; the bias is the weight of a feature 1.
+        Initial means, such as the trained weights; the bias is the weight of a feature that is 1.
     prior_precision : float
         Inverse variance of the prior; 0 to learn it.
     deviation : float
-        Standard deviation of all weights at the start.
+        Initial standard deviation of all weights.
 
     References
     ----------
@@ -49,10 +50,10 @@ class MeanFieldHead(nn.Module):
         self.prior_precision = prior_precision
 
     def logits(self, features: Tensor, noise: Tensor) -> Tensor:
-        """Logits (B, C) of ``features (B, K)``, a draw of the weights for each jet.
+        """Logits (B, C) of ``features (B, K)``, with one draw of the weights for each jet.
 
-        `noise` (B, C - 1) is standard normal: sums of Gaussians are Gaussians, so that one number for
-        each logit does for all weights behind it.
+        `noise` (B, C - 1) is standard normal. A sum of Gaussians is a Gaussian, so that one random
+        number for each logit replaces those of its weights (local reparametrisation).
         """
         variance = features.square() @ (2 * self.log_deviation).exp().T
         drawn = features @ self.mean.T + variance.clamp(min=1e-20).sqrt() * noise
@@ -83,17 +84,21 @@ class MeanFieldHead(nn.Module):
         Parameters
         ----------
         weight : Tensor, shape (C, K)
-            Means at the start.
+            Initial means.
         features : Tensor, shape (n, K)
             Inputs of the head, a column of ones for the bias among them.
         labels : Tensor, shape (n,)
             Classes.
         prior_precision : float
-            Of the prior; 0 to learn it.
-        steps, batch_size, lr : int, int, float
-            Of Adam; the rate falls to zero along a cosine.
+            Inverse variance of the prior; 0 to learn it.
+        steps : int
+            Number of steps of Adam.
+        batch_size : int
+            Jets per step.
+        lr : float
+            Initial learning rate, which decreases to zero along a cosine.
         seed : int
-            Of batches and draws.
+            Seed of the batches and of the draws.
         """
         head = cls(weight, prior_precision)
         optimizer = torch.optim.Adam(head.parameters(), lr=lr)
@@ -116,9 +121,9 @@ class MeanFieldHead(nn.Module):
 
     @torch.no_grad()
     def sample(self, features: Tensor, number: int, generator: torch.Generator) -> Tensor:
-        """Logits drawn from the posterior, (number, B, C), of ``features (B, K)``.
+        """Draw logits from the posterior, (number, B, C), for ``features (B, K)``.
 
-        Drawn are weights, common to all jets.
+        Each draw of the weights is common to all jets.
         """
         noise = torch.randn(number, *self.mean.shape, generator=generator, dtype=self.mean.dtype)
         weights = self.basis @ (self.mean + self.log_deviation.exp() * noise)

@@ -12,11 +12,13 @@ from matplotlib.image import imread
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from sklearn.metrics import roc_curve
 
-from pcloud.errors import InputError
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation import Measured, Scores, evaluate
+from pcloud.evaluation.calibration import Reliability
 from pcloud.evaluation.figures import (
     confusion_figure,
     confusion_matrix,
+    reliability_figure,
     roc_figure,
     save_figure,
     score_figure,
@@ -122,6 +124,42 @@ def test_perfect_tagger_has_a_roc_figure():
     assert any(text.startswith("> ") for text in texts(figure))
 
 
+def test_taggers_share_a_figure_with_the_ratios_of_their_rejections(sample: Scores):
+    generator = np.random.default_rng(0)
+    noisy = sample.values[:, 1] + generator.normal(0, 0.2, len(sample.labels))
+    taggers = {"net": sample, "cut": Scores.from_arrays(sample.labels, noisy, sample.classes)}
+    figure = roc_figure(taggers, num_bootstrap=20)
+    axes, ratio = panels(figure)
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    tables = [evaluate(s.labels, s.values, num_bootstrap=0) for s in taggers.values()]
+    assert names == [f"{n} (AUC {t['auc']})" for n, t in zip(taggers, tables, strict=True)]
+    first, second = (line(axes, name) for name in names)
+    x, y = ratio.lines[1].get_xydata().T
+    at = np.searchsorted(first[:, 0], x)
+    np.testing.assert_allclose(y, second[at, 1] / first[at, 1])
+    assert (x > 0.9).any()
+    np.testing.assert_array_equal(ratio.lines[0].get_ydata(), 1)
+    assert ratio.get_ylabel() == "ratio to net"
+
+
+def test_a_tagger_has_no_uncertain_ratio_to_itself(sample: Scores):
+    _, ratio = panels(roc_figure({"one": sample, "two": sample}, num_bootstrap=20))
+    np.testing.assert_array_equal(ratio.lines[1].get_ydata(), 1)
+    (band,) = ratio.collections
+    np.testing.assert_array_equal(band.get_paths()[0].vertices[:, 1], 1)
+
+
+def test_taggers_of_many_classes_need_a_signal(many: Scores):
+    with pytest.raises(InputError, match="name the signal"):
+        roc_figure({"one": many})
+    figure = roc_figure({"one": many}, signal="Hbb", background="QCD", num_bootstrap=2)
+    axes, ratio = panels(figure)
+    assert "Hbb efficiency" in ratio.get_xlabel()
+    assert "rejection of QCD" in axes.get_ylabel()
+    with pytest.raises(InputError, match="no tagger"):
+        roc_figure({})
+
+
 # --- scores
 
 
@@ -210,7 +248,74 @@ def test_a_single_epoch_is_drawn():
     training_figure({"train_loss": one, "lr": (one[0], np.array([0.0]))})  # a schedule's end
 
 
+def test_one_axes_shows_one_quantity(history: dict):
+    axes = Figure().subplots()
+    with pytest.raises(InputError, match="one quantity"):
+        training_figure(history, ax=axes)
+    with pytest.raises(UnknownNameError, match="did you mean 'loss'"):
+        training_figure(history, quantities=["los"])
+    training_figure(history, quantities=["AUC"], ax=axes)
+    np.testing.assert_array_equal(line(axes, "validation")[:, 1], history["val_auc"][1])
+
+
+# --- reliability
+
+
+def test_a_reliability_diagram_shows_the_frequency_in_each_bin(sample: Scores):
+    figure = reliability_figure(sample.labels, {"raw": sample.values}, classes=sample.classes)
+    diagram, difference, counts = panels(figure)
+    x, frequency, _ = Reliability.of(sample.values[:, 1], sample.labels == 1).points()
+    for axes, expected in ((diagram, frequency), (difference, frequency - x)):
+        np.testing.assert_allclose(axes.containers[0].lines[0].get_ydata(), expected)
+    assert counts.get_yscale() == "log"
+
+
 # --- all
+
+
+def test_figures_are_drawn_in_the_axes_of_the_caller(sample: Scores, many: Scores, history: dict):
+    figure = Figure()
+    axes = list(figure.subplots(2, 4).flat)
+    found = [
+        roc_figure(sample, num_bootstrap=5, ax=axes[0]),
+        roc_figure(many, num_bootstrap=5, ax=axes[1]),
+        roc_figure({"one": sample, "two": sample}, num_bootstrap=5, ax=axes[2]),
+        score_figure(sample, ax=axes[3]),
+        score_figure(many, signal="Hbb", ax=axes[4]),
+        confusion_figure(many, ax=axes[5]),
+        reliability_figure(many.labels, {"raw": many.values}, classes=many.classes, ax=axes[6]),
+        training_figure(history, quantities=["loss"], ax=axes[7]),
+    ]
+    assert all(each is figure for each in found)
+    assert figure.axes == axes
+    assert not figure.legends
+    assert all(each.has_data() for each in axes)
+    figure.draw_without_rendering()
+    with pytest.raises(InputError, match="name it"):
+        score_figure(many, ax=axes[4])
+
+
+def test_a_subfigure_belongs_to_its_figure(sample: Scores):
+    figure = Figure()
+    axes = figure.subfigures(1, 2)[0].subplots()
+    assert score_figure(sample, ax=axes) is figure
+
+
+def test_a_notebook_shows_a_figure_without_registering_it_with_pyplot(sample: Scores):
+    figure = score_figure(sample)
+    assert figure._repr_png_()[:8] == b"\x89PNG\r\n\x1a\n"  # type: ignore[attr-defined]
+    assert figure.canvas.manager is None
+
+
+def test_a_shown_figure_is_registered_with_pyplot(sample: Scores):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    figure = score_figure(sample)
+    assert not plt.get_fignums()
+    figure.show(warn=False)
+    assert plt.gcf() is figure
+    plt.close(figure)
+    assert not plt.get_fignums()
 
 
 def test_figures_are_saved_without_a_trace(

@@ -113,7 +113,10 @@ def test_compressed_chunks_of_any_shape_are_read(tmp_path, flat):
         ({"offsets": lambda o: o[:0]}, "'offsets' is empty"),
         ({"y": lambda y: y[:-1]}, r"'y' has shape \(199,\), expected one number for each of 200"),
         ({"part/px": lambda x: x[1:]}, r"'part/px' has shape .*, but 'part/E' \("),
-        ({"part/E": lambda x: x.astype("S5")}, "'part/E' cannot be read: its type, text, is not a number"),
+        (
+            {"part/E": lambda x: x.astype("S5")},
+            "'part/E' cannot be read: its type, text, is not a number",
+        ),
     ],
 )
 def test_offsets_and_lengths_that_do_not_fit_are_refused(flat_file, change, message):
@@ -240,10 +243,14 @@ def test_soft_and_external_links_are_followed(flat_file, tmp_path, flat):
         file["again"] = h5py.SoftLink("/")  # a group that contains itself
         file["lost"] = h5py.SoftLink("/nowhere")
     assert_same_jets(read_jets(path, Y), flat)
-    with pytest.raises(InputError, match="'lost' cannot be read: it is a link to '/nowhere', which"):
+    with pytest.raises(
+        InputError, match="'lost' cannot be read: it is a link to '/nowhere', which"
+    ):
         read_jets(path, JetSchema(FLAT, offsets="offsets", label="lost"))
     flat_file.unlink()
-    with pytest.raises(InputError, match=r"'part' .* a link to '/part' in 'flat\.h5', which does not"):
+    with pytest.raises(
+        InputError, match=r"'part' .* a link to '/part' in 'flat\.h5', which does not"
+    ):
         read_jets(path, Y)
 
 

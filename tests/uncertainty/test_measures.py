@@ -40,5 +40,5 @@ def test_the_spread_of_two_classes_is_that_of_the_difference_of_logits():
 
 
 def test_one_opinion_is_refused():
-    with pytest.raises(InputError, match="opinions must have shape"):
+    with pytest.raises(InputError, match="predictive samples must have shape"):
         Uncertainty.of(np.zeros((1, 5, 2)))

@@ -1,15 +1,16 @@
-"""Which classes are taken for which."""
+"""Confusion matrix as numbers and as a figure."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from pcloud.evaluation.figures.style import COLORS, INK, PAPER, figure_style, new_figure
+from pcloud.evaluation.figures.style import COLORS, INK, PAPER, figure_style, single_axes
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
@@ -17,31 +18,34 @@ from pcloud.evaluation.tasks import binary_signal
 Normalise = Literal["true", "predicted"]
 
 _TITLES = {
-    None: "number of jets",
-    "true": "percent of the jets of each true class",
-    "predicted": "percent of the jets of each predicted class",
+    None: "Confusion matrix (number of jets)",
+    "true": "Confusion matrix (% of each true class)",
+    "predicted": "Confusion matrix (% of each predicted class)",
 }
+_DARK_LEVEL = 0.55  # shade above which the text of a cell is white
+_MAX_CLASSES_WITH_ERRORS = 3  # more cells are too small for a percentage with its error
 
 
 def confusion_matrix(
     sample: Scores, normalise: Normalise | None = None, *, signal: str | int | None = None
 ) -> NDArray[np.floating] | NDArray[np.integer]:
-    """Number of jets of true class i taken for class j, shape (C, C).
+    """Number of jets of true class i that are predicted to be of class j, shape (C, C).
 
     Parameters
     ----------
     sample : Scores
         Labels and probabilities.
     normalise : {"true", "predicted"}, optional
-        Give fractions of the jets of each true class (rows add up to 1), or of the jets taken
-        for each class (columns add up to 1); of a class without jets NaN.
+        Return fractions of the jets of each true class (rows add up to 1), or of the jets of
+        each predicted class (columns add up to 1). They are NaN for a class without jets.
     signal : str or int, optional
-        Of a single column of scores, the class it is the score of.
+        Class to which a single column of scores refers.
     """
+    from sklearn.metrics import confusion_matrix as count_matrix
+
     number = len(sample.classes)
     target = binary_signal(sample, signal) if number == 2 else None
-    pair = sample.labels * number + sample.predicted(target)
-    counts = np.bincount(pair, minlength=number**2).reshape(number, number)
+    counts = count_matrix(sample.labels, sample.predicted(target), labels=range(number))
     if normalise is None:
         return counts
     total = counts.sum(axis=1 if normalise == "true" else 0, keepdims=True)
@@ -50,29 +54,45 @@ def confusion_matrix(
 
 @figure_style()
 def confusion_figure(
-    sample: Scores, normalise: Normalise | None = None, *, signal: str | int | None = None
+    sample: Scores,
+    normalise: Normalise | None = None,
+    *,
+    signal: str | int | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
-    """`confusion_matrix` as a table of shaded cells, true classes down, predicted across.
+    """Draw the confusion matrix as a table of shaded cells.
 
-    Counts are shaded by the share of the true class. Percentages of few classes carry their
-    binomial error; 0 and 100 % are limits at 95 % confidence.
+    Rows are true classes, columns are predicted classes. Counts are shaded by the fraction of the
+    true class. Percentages of up to three classes have their binomial error; 0 and 100 % are
+    limits at 95 % confidence.
+
+    Parameters
+    ----------
+    sample, normalise, signal
+        As for :func:`confusion_matrix`.
+    ax : Axes, optional
+        Axes to draw in; by default those of a new figure.
+
+    Returns
+    -------
+    Figure
     """
     matrix = confusion_matrix(sample, normalise, signal=signal)
     counts = confusion_matrix(sample, signal=signal)
+    shade = np.nan_to_num(confusion_matrix(sample, normalise or "true", signal=signal))
     number = len(sample.classes)
-    shade = confusion_matrix(sample, normalise or "true", signal=signal)
-    figure, (axes,) = new_figure(3.7 if number < 4 else 4.4)
+    figure, axes = single_axes(ax, 3.7 if number < 4 else 4.4)
     total = counts.sum(axis=0 if normalise == "predicted" else 1)
+    size = 14 if number < 4 else (11 if number < 7 else 8.5)
     for i in range(number):
         for j in range(number):
-            level = 0.0 if np.isnan(shade[i, j]) else float(shade[i, j])
+            level = float(shade[i, j])
             axes.add_patch(Rectangle((j, i), 1, 1, facecolor=COLORS[0], alpha=level, linewidth=0))
             jets = total[j] if normalise == "predicted" else total[i]
             text = _cell(matrix[i, j], int(jets), normalise, number)
-            size = 14 if number < 4 else (11 if number < 7 else 8.5)
-            color = PAPER if level > 0.55 else INK
+            color = PAPER if level > _DARK_LEVEL else INK
             axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=color, fontsize=size)
-    axes.set(xlim=(0, number), ylim=(number, 0), xlabel="predicted", ylabel="true")
+    axes.set(xlim=(0, number), ylim=(number, 0), xlabel="predicted class", ylabel="true class")
     axes.set_title(_TITLES[normalise], loc="left")
     middle = np.arange(number) + 0.5
     axes.set_xticks(middle, sample.classes, parse_math=False)
@@ -91,7 +111,7 @@ def _cell(value: float, jets: int, normalise: Normalise | None, number: int) -> 
         return f"{int(value):,}"
     if np.isnan(value):
         return "none"
-    if number > 3:
+    if number > _MAX_CLASSES_WITH_ERRORS:
         return f"{100 * value:.1f}"
     percent = Measured.fraction(round(value * jets), jets).scaled(100)
     return str(percent) if percent.limit else str(percent).replace(" ", "\n", 1)

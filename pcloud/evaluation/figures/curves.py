@@ -1,8 +1,8 @@
-"""How a training went: loss and metrics against the epoch."""
+"""Training curves: loss and metrics against the epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,8 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pcloud.errors import InputError
-from pcloud.evaluation.figures.style import COLORS, MUTED, figure_style, new_figure
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.evaluation.figures.style import (
+    COLORS,
+    MUTED,
+    figure_style,
+    new_figure,
+    single_axes,
+)
 
 Curve = tuple[NDArray[np.floating], NDArray[np.floating]]  # epochs, values
 
@@ -26,37 +32,62 @@ _NAMES = {"train": "training", "val": "validation", "lr": ""}
 
 
 @figure_style()
-def training_figure(history: Mapping[str, Curve]) -> Figure:
-    """Loss, accuracy, AUC and learning rate against the epoch, as far as they were logged.
+def training_figure(
+    history: Mapping[str, Curve],
+    *,
+    quantities: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw loss, accuracy, AUC and learning rate against the epoch, as far as they were logged.
+
+    The best validation value is marked.
 
     Parameters
     ----------
     history : mapping of str to (epochs, values)
         Curves by the names of the columns of ``metrics.csv``: ``train_loss``, ``val_loss``,
-        ``train_acc``, ``val_acc``, ``val_auc``, ``lr``. The best validation value is marked.
+        ``train_acc``, ``val_acc``, ``train_auc``, ``val_auc``, ``lr``.
+    quantities : sequence of str, optional
+        Quantities to draw: ``"loss"``, ``"accuracy"``, ``"AUC"``, ``"learning rate"``; by default
+        all of them.
+    ax : Axes, optional
+        Axes to draw a single quantity in; by default those of a new figure.
 
     Returns
     -------
     Figure
-        A panel for each quantity, one below the other.
+        Figure with one panel for each quantity, one below the other.
 
     Raises
     ------
     InputError
-        If `history` has none of these.
+        If `history` has none of these curves, or there is more than one quantity for `ax`.
+    UnknownNameError
+        If there is no such quantity.
     """
-    shown = {
-        title: [name for name in names if name in history and len(history[name][0])]
-        for title, names in PANELS.items()
-    }
-    shown = {title: names for title, names in shown.items() if names}
+    shown = {}
+    for title in quantities or PANELS:
+        if title not in PANELS:
+            raise UnknownNameError("quantity", title, PANELS)
+        names = [name for name in PANELS[title] if name in history and len(history[name][0])]
+        if names:
+            shown[title] = names
     if not shown:
         raise InputError(f"no training curve among {sorted(history)}: nothing to draw")
-    figure, panels = new_figure(0.4 + 1.9 * len(shown), rows=len(shown))
+    if ax is None:
+        figure, panels = new_figure(0.4 + 1.9 * len(shown), rows=len(shown))
+    elif len(shown) == 1:
+        figure, axes = single_axes(ax)
+        panels = [axes]
+    else:
+        raise InputError(
+            f"one axes shows one quantity, not {', '.join(shown)}: give quantities=[...]"
+        )
     for axes, (title, names) in zip(panels, shown.items(), strict=True):
         _draw(axes, title, {name: history[name] for name in names})
-        axes.sharex(panels[0])
-        axes.label_outer()
+        if ax is None:
+            axes.sharex(panels[0])
+            axes.label_outer()
     panels[-1].set_xlabel("epoch")
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
@@ -72,7 +103,7 @@ def _draw(axes: Axes, title: str, curves: Mapping[str, Curve]) -> None:
             _mark_best(axes, epochs, values, int(_BEST[title](values)), color)
     axes.set_title(title, loc="left")
     if title == "learning rate":
-        if any((values > 0).any() for _, values in curves.values()):  # one epoch may end at 0
+        if any((values > 0).any() for _, values in curves.values()):  # a schedule may end at 0
             axes.set_yscale("log")
     else:
         axes.legend(

@@ -1,4 +1,4 @@
-"""Distribution of the scores, class by class."""
+"""Distribution of the scores of each class."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from pcloud.evaluation.figures.style import COLORS, MUTED, figure_style, new_figure
+from pcloud.errors import InputError
+from pcloud.evaluation.figures.style import (
+    COLORS,
+    MUTED,
+    figure_style,
+    new_figure,
+    single_axes,
+)
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
+
+Group = tuple[str, NDArray[np.floating], str]  # name, scores, colour
 
 
 @figure_style()
@@ -22,27 +31,36 @@ def score_figure(
     *,
     signal: str | int | None = None,
     background: str | int | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
-    """Histograms of the scores of each class, as fractions of its jets, on a logarithmic axis.
+    """Draw histograms of the scores of each class, as fractions of its jets, on a log scale.
 
-    Two classes: the score of the signal for both. More: a panel for each class with its own
-    probability, for jets of this class and for all others.
+    Two classes: the score of the signal for both classes. More classes: one panel for each class
+    with its probability, for jets of this class and for all others.
 
     Parameters
     ----------
     sample : Scores
         Labels and scores.
     signal, background : str or int, optional
-        As for `evaluate`; of more than two classes all are shown.
+        As for `evaluate`. With more than two classes all are shown.
+    ax : Axes, optional
+        Axes to draw in; by default those of a new figure. With more than two classes it shows the
+        `signal`, which must be named.
 
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    InputError
+        If there are more than two classes for `ax` and the signal is not named.
     """
     bins = int(np.clip(len(sample.labels) ** 0.5, 10, 40))
     if len(sample.classes) == 2:
         target = binary_signal(sample, signal, background)
-        figure, (axes,) = new_figure(4.4)
+        figure, axes = single_axes(ax, 4.4)
         groups = [
             (sample.classes[c], sample.discriminant(target)[sample.labels == c], COLORS[c])
             for c in (0, 1)
@@ -50,35 +68,48 @@ def score_figure(
         _draw(axes, groups, _edges(sample.discriminant(target), bins))
         axes.set_ylabel("fraction of jets in a bin")
         axes.set_xlabel(f"score for {sample.classes[target]}", parse_math=False)
-        _key(axes, groups)
+        _add_legend(axes, groups)
+        return figure
+    if ax is not None:
+        if signal is None:
+            raise InputError(f"one axes shows one class of {', '.join(sample.classes)}: name it")
+        figure, axes = single_axes(ax)
+        groups = _one_against_all(sample, sample.index(signal))
+        _draw(axes, groups, np.linspace(0, 1, bins + 1))
+        axes.set_ylabel("fraction of jets in a bin")
+        axes.set_xlabel(f"probability of {groups[1][0]}", parse_math=False)
+        _add_legend(axes, groups)
         return figure
     rows = math.ceil(len(sample.classes) / 2)
     figure, panels = new_figure(0.6 + 1.5 * rows, rows, 2)
     for axes in panels[len(sample.classes) :]:
         axes.set_visible(False)
     for c, (name, axes) in enumerate(zip(sample.classes, panels, strict=False)):
-        own = sample.labels == c
-        groups = [
-            ("others", sample.discriminant(c)[~own], MUTED),
-            (name, sample.discriminant(c)[own], COLORS[0]),
-        ]
-        _draw(axes, groups, np.linspace(0, 1, bins // 2 + 1))
+        _draw(axes, _one_against_all(sample, c), np.linspace(0, 1, bins // 2 + 1))
         axes.set_title(name, loc="left", color=COLORS[0], parse_math=False)
         axes.label_outer()
-    figure.supxlabel("probability of the class (grey: jets of others)", fontsize=12)
+    figure.supxlabel("probability of the class (grey: jets of other classes)", fontsize=12)
     figure.supylabel("fraction of jets in a bin", fontsize=12)
     return figure
 
 
-def _draw(
-    axes: Axes, groups: list[tuple[str, NDArray[np.floating], str]], edges: NDArray[np.floating]
-) -> None:
+def _one_against_all(sample: Scores, c: int) -> list[Group]:
+    """Probability of class `c` for the jets of other classes and for its own jets."""
+    is_member = sample.labels == c
+    return [
+        ("others", sample.discriminant(c)[~is_member], MUTED),
+        (sample.classes[c], sample.discriminant(c)[is_member], COLORS[0]),
+    ]
+
+
+def _draw(axes: Axes, groups: list[Group], edges: NDArray[np.floating]) -> None:
     smallest = 1.0
     for _, scores, color in groups:
         if not len(scores):
             continue
         counts, _ = np.histogram(scores, edges)
-        fraction, error = counts / len(scores), np.sqrt(counts) / len(scores)
+        fraction = counts / len(scores)
+        error = np.sqrt(counts) / len(scores)
         mplhep.histplot(fraction, edges, ax=axes, color=color, linewidth=1.6, yerr=error)
         mplhep.histplot(fraction, edges, ax=axes, color=color, histtype="fill", alpha=0.15)
         smallest = min(smallest, fraction[fraction > 0].min())
@@ -92,7 +123,7 @@ def _edges(scores: NDArray[np.floating], bins: int) -> NDArray[np.floating]:
     return np.linspace(low, high if high > low else low + 1, bins + 1)
 
 
-def _key(axes: Axes, groups: list[tuple[str, NDArray[np.floating], str]]) -> None:
+def _add_legend(axes: Axes, groups: list[Group]) -> None:
     handles = [Patch(color=color, label=name) for name, _, color in groups]
     axes.legend(
         handles=handles,

@@ -1,16 +1,23 @@
-"""Reliability diagrams: how often what is predicted with a probability happens."""
+"""Reliability diagrams: observed frequency against predicted probability."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pcloud.evaluation.calibration import Reliability, top_label
-from pcloud.evaluation.figures.style import COLORS, MUTED, WIDTH, figure_style
+from pcloud.evaluation.figures.style import (
+    COLORS,
+    MUTED,
+    figure_style,
+    new_figure,
+    single_axes,
+)
 
 __all__ = ["reliability_figure"]
 
@@ -20,54 +27,67 @@ def reliability_figure(
     labels: NDArray[np.integer],
     predictions: Mapping[str, NDArray[np.floating]],
     *,
-    classes: tuple[str, ...],
+    classes: Sequence[str],
     bins: int = 15,
+    ax: Axes | None = None,
 ) -> Figure:
-    """Frequency against predicted probability, its distance to the diagonal, and the predictions.
+    """Draw observed frequency against predicted probability.
+
+    Two panels below show the difference between both, and the number of jets in each bin.
 
     Parameters
     ----------
     labels : ndarray of int, shape (B,)
         True class of each jet.
     predictions : mapping of str to ndarray, shape (B, C)
-        Probabilities by the name of what made them, such as ``"uncalibrated"``; two at most are
-        told apart well.
-    classes : tuple of str
-        Names of the classes. Of two the probability of the second is drawn, of more that of the
-        most probable class.
+        Probabilities by a name for the legend, such as ``"uncalibrated"``; more than two are hard
+        to distinguish.
+    classes : sequence of str
+        Names of the classes. With two classes the probability of the second one is drawn, with
+        more that of the most probable class.
     bins : int
-        Bins of equal width.
+        Number of bins of equal width.
+    ax : Axes, optional
+        Axes to draw the diagram in, without the panels below; by default a new figure.
 
     Returns
     -------
     Figure
     """
-    figure = Figure(figsize=(WIDTH, 6.2))
-    diagram, gaps, counts = figure.subplots(3, 1, height_ratios=[3, 1.2, 1])
-    edges = np.linspace(0, 1, bins + 1).tolist()
+    if ax is None:
+        figure, panels = new_figure(6.2, rows=3, height_ratios=[3, 1.2, 1])
+        diagram, difference, counts = panels
+    else:
+        figure, diagram = single_axes(ax)
+        panels = [diagram]
     for i, (name, p) in enumerate(predictions.items()):
         predicted, happened = top_label(p, labels)
         x, y, error = Reliability.of(predicted, happened, bins).points()
-        color, shift = COLORS[i], 0.004 * (2 * i - len(predictions) + 1)
+        color = COLORS[i % len(COLORS)]
+        shift = 0.004 * (2 * i - len(predictions) + 1)
         style: Any = {"color": color, "marker": "os^D"[i % 4], "markersize": 4.5, "linewidth": 1.4}
-        for axes, values in ((diagram, y), (gaps, y - x)):
-            axes.errorbar(x + shift, values, error, linestyle="none", **style)
+        diagram.errorbar(x + shift, y, error, linestyle="none", **style)
         diagram.plot([], [], "o", color=color, label=name)
-        counts.hist(predicted, edges, histtype="step", color=color, linewidth=1.6)
+        if ax is None:
+            difference.errorbar(x + shift, y - x, error, linestyle="none", **style)
+            edges = np.linspace(0, 1, bins + 1).tolist()
+            counts.hist(predicted, edges, histtype="step", color=color, linewidth=1.6)
     diagram.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    gaps.axhline(0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    binary = len(classes) == 2
     target = classes[1].replace("$", r"\$")
-    diagram.set(ylim=(-0.03, 1.03), ylabel=f"fraction of {target}" if binary else "fraction right")
-    gaps.set(ylabel="difference")
-    counts.set(
-        yscale="log",
-        ylabel="jets",
-        xlabel=f"predicted probability of {target}" if binary else "probability of predicted class",
-    )
-    for axes in (diagram, gaps, counts):
-        axes.set_xlim(-0.03, 1.03)
-    for axes in (diagram, gaps):
-        axes.tick_params(labelbottom=False)
+    if len(classes) == 2:
+        diagram.set_ylabel(f"fraction of {target}")
+        panels[-1].set_xlabel(f"predicted probability of {target}")
+    else:
+        diagram.set_ylabel("fraction correctly classified")
+        panels[-1].set_xlabel("probability of the predicted class")
+    diagram.set_ylim(-0.03, 1.03)
     diagram.legend(loc="upper left", labelcolor="linecolor", handlelength=0.8)
+    if ax is None:
+        difference.axhline(0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        difference.set(ylabel="difference")
+        counts.set(yscale="log", ylabel="jets")
+    for axes in panels:
+        axes.set_xlim(-0.03, 1.03)
+    for axes in panels[:-1]:
+        axes.tick_params(labelbottom=False)
     return figure

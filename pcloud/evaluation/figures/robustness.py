@@ -1,4 +1,4 @@
-"""What changed jets do to a tagger: a row for each change."""
+"""Figure of the robustness to modified jets, one row for each modification."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from pcloud.evaluation.figures.style import COLORS, INK, MUTED, WIDTH, figure_style
+from pcloud.evaluation.figures.style import COLORS, INK, MUTED, figure_style, new_figure
 from pcloud.evaluation.robustness import Effect, Robustness
 
 __all__ = ["robustness_figure"]
@@ -18,12 +18,12 @@ __all__ = ["robustness_figure"]
 
 @figure_style()
 def robustness_figure(found: Robustness) -> Figure:
-    """Change of the AUC, ratio of the rejections, and how far the scores moved, for each change.
+    """Draw the change of the AUC and the ratio of the rejections for each modification.
 
     Parameters
     ----------
     found : Robustness
-        As from :func:`pcloud.evaluation.robustness.measure_robustness`.
+        Result of :func:`pcloud.evaluation.robustness.measure_robustness`.
 
     Returns
     -------
@@ -32,8 +32,8 @@ def robustness_figure(found: Robustness) -> Figure:
     effects = found.effects
     names = list(dict.fromkeys(effect.name for effect in effects))
     at = _places(effects, names)
-    figure = Figure(figsize=(WIDTH, 1.3 + 0.19 * at.max(initial=0)))
-    area, ratio = figure.subplots(1, 2, sharey=True, width_ratios=[1.25, 1])
+    height = 1.3 + 0.19 * at.max(initial=0)
+    figure, (area, ratio) = new_figure(height, columns=2, sharey=True, width_ratios=[1.25, 1])
     for i, name in enumerate(names):
         color = COLORS[i % len(COLORS)]
         rows = [(y, e) for y, e in zip(at, effects, strict=True) if e.name == name]
@@ -54,7 +54,7 @@ def robustness_figure(found: Robustness) -> Figure:
 
 
 def _places(effects: Sequence[Effect], names: list[str]) -> np.ndarray:
-    """Where the rows stand: one further for each, two at a new name, which has its title above."""
+    """Vertical positions of the rows. A new name starts two rows lower, below its title."""
     order = [names.index(effect.name) for effect in effects]
     steps = np.diff(order, prepend=-1) > 0
     return np.cumsum(1 + steps.astype(float))
@@ -84,7 +84,7 @@ def _decorate(
     area.set_xscale("symlog", linthresh=2)
     area.set_xlabel(r"1000 $\times$ change of AUC")
     if all(effect.rejection_ratio is None for effect in effects):
-        note = "no background jet\npasses unchanged:\nlook at more jets"
+        note = "no background jet\npasses the cut:\nuse more jets"
         ratio.text(0.5, 0.5, note, transform=ratio.transAxes, color=MUTED, ha="center", va="center")
         ratio.xaxis.set_visible(False)
         return

@@ -2,113 +2,224 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pcloud.evaluation.figures.style import COLORS, MUTED, figure_style, line_styles, new_figure
+from pcloud.errors import InputError
+from pcloud.evaluation.estimates import measured_area
+from pcloud.evaluation.figures.style import (
+    COLORS,
+    MUTED,
+    figure_style,
+    line_styles,
+    new_figure,
+    single_axes,
+)
 from pcloud.evaluation.measured import Measured
-from pcloud.evaluation.metrics import evaluate
+from pcloud.evaluation.metrics import evaluate_scores
 from pcloud.evaluation.resampling import bootstrap
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.table import EvaluationTable
-from pcloud.evaluation.tasks import Task, binary_signal, discrimination_tasks
+from pcloud.evaluation.tasks import Task, class_names, discrimination_tasks, signal_and_background
+
+Floats = NDArray[np.floating]
 
 GRID = np.concatenate([np.geomspace(0.01, 0.1, 20)[:-1], np.linspace(0.1, 1, 181)])
+"""Signal efficiencies at which curves are drawn."""
+
+_BAND = (0.1587, 0.8413)  # quantiles of the central 68 %
+_LEGEND_ROOM = 2.0  # factor of the logarithmic axis for each line of the legend
+_MIN_RATIO_EFFICIENCY = 0.1  # lowest signal efficiency that sets the range of the ratio panel
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """Background efficiencies of T tasks at the G signal efficiencies of `GRID`.
+
+    Parameters
+    ----------
+    values : ndarray, shape (T, G)
+        Those of the sample.
+    resampled : ndarray, shape (R, T, G)
+        Those of its resamplings.
+    """
+
+    values: Floats
+    resampled: Floats
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task], sample: Scores, num_bootstrap: int, seed: int) -> _Curves:
+        def values(weights: NDArray[np.uint8]) -> Floats:
+            counts = [task.ranking.resampled(weights) for task in tasks]
+            return np.stack([count.background_efficiency(GRID) for count in counts])
+
+        curves = values(np.ones(len(sample.labels), dtype=np.uint8))
+        if not num_bootstrap:
+            return cls(curves, curves[None])
+        return cls(curves, bootstrap(values, sample.labels, num_bootstrap, seed))
+
+    @property
+    def bands(self) -> Floats:
+        """Ends of the central 68 % of the resamplings, (2, T, G)."""
+        return np.quantile(self.resampled, _BAND, axis=0)
 
 
 @figure_style()
 def roc_figure(
-    sample: Scores,
+    sample: Scores | Mapping[str, Scores],
     *,
     efficiencies: Sequence[float] = (0.3, 0.5),
     signal: str | int | None = None,
     background: str | int | None = None,
     num_bootstrap: int = 100,
     seed: int = 0,
+    ax: Axes | None = None,
 ) -> Figure:
-    """Background rejection 1/eB against signal efficiency eS, with bootstrap bands.
+    """Draw the background rejection 1/eB against the signal efficiency eS.
 
-    Two classes: one curve, its area, and the rejections at `efficiencies`. More: a curve for
-    each class, against the rest or, if given, against `background`. A band holds the central
-    68 % of the resamplings; a curve ends where no background is left.
+    A band contains the central 68 % of the bootstrap resamplings. A curve ends where no
+    background is left.
+
+    One tagger with two classes: one curve, its area, and the rejections at `efficiencies`. One
+    tagger with more classes: one curve for each class, against all others or, if given, against
+    `background`.
+
+    Several taggers: one curve for each, with its area. Below is the ratio of the rejections to
+    that of the first tagger. If the taggers have scored the same jets, its band includes their
+    correlation.
 
     Parameters
     ----------
-    sample : Scores
-        Labels and scores.
+    sample : Scores or mapping of str to Scores
+        Labels and scores of one tagger, or those of several taggers by name.
     efficiencies, signal, background, num_bootstrap, seed
-        As for `evaluate`.
+        As for `evaluate`. For several taggers the signal of more than two classes must be named,
+        and `efficiencies` are not used.
+    ax : Axes, optional
+        Axes to draw in; by default those of a new figure. There is no ratio panel then.
 
     Returns
     -------
     Figure
+
+    Raises
+    ------
+    InputError
+        If the options cannot be used, or there is no tagger.
     """
+    if not isinstance(sample, Scores):
+        return _overlay(sample, signal, background, num_bootstrap, seed, ax)
     tasks = discrimination_tasks(sample, signal, background)
     binary = len(sample.classes) == 2
     if background is not None and not binary:
         tasks = [task for task in tasks if task.name != task.signal]
-    figure, (axes,) = new_figure(4.4)
-    curves, bands = _curves(tasks, sample.labels, num_bootstrap, seed)
-    _draw(axes, [_escape(task.signal) for task in tasks], curves, bands)
+    figure, axes = single_axes(ax, 4.4)
+    curves = _Curves.of(tasks, sample, num_bootstrap, seed)
+    # best first, as in the figure from top to bottom
+    order = np.argsort(curves.values[:, np.searchsorted(GRID, 0.5)])
+    names = [_escape(tasks[i].signal) for i in order]
+    _draw(axes, names, _Curves(curves.values[order], curves.resampled[:, order]))
     if binary:
-        table = evaluate(
-            sample.labels,
-            sample.values,
-            classes=sample.classes,
+        table = evaluate_scores(
+            sample,
             efficiencies=efficiencies,
             signal=signal,
             background=background,
             num_bootstrap=0,
         )
-        target = binary_signal(sample, signal, background)
-        _label_axes(axes, sample.classes[target], sample.classes[1 - target])
+        _label_axes(axes, *class_names(sample, signal, background))
         _mark(axes, table, efficiencies)
     else:
         against = "the rest" if background is None else sample.classes[sample.index(background)]
         _label_axes(axes, "class", against)
-        figure.legend(loc="outside upper center", ncols=min(len(tasks), 4))
+        if ax is None:
+            figure.legend(loc="outside upper center", ncols=min(len(tasks), 4))
+        else:
+            axes.legend(loc="upper right")
     return figure
 
 
-def _draw(
-    axes: Axes,
-    names: Sequence[str],
-    curves: NDArray[np.floating],
-    bands: NDArray[np.floating],
-) -> None:
-    order = np.argsort(curves[:, np.searchsorted(GRID, 0.5)])  # best first, as on the page
-    for style, i in zip(line_styles(len(names)), order, strict=True):
-        axes.plot(GRID, _inverse(curves[i]), label=names[i], **style)
-        low, high = _inverse(bands[:, i])
+def _overlay(
+    taggers: Mapping[str, Scores],
+    signal: str | int | None,
+    background: str | int | None,
+    num_bootstrap: int,
+    seed: int,
+    ax: Axes | None,
+) -> Figure:
+    """Draw the curves of several taggers, and their ratios to the first one in a new figure."""
+    if not taggers:
+        raise InputError("there is no tagger to draw")
+    curves = []
+    names = []
+    for name, sample in taggers.items():
+        signal_and_background(sample, signal, background)  # refuses an unnamed signal
+        task = discrimination_tasks(sample, signal, background)[-1]
+        curves.append(_Curves.of([task], sample, num_bootstrap, seed))
+        names.append(f"{_escape(name)} (AUC {measured_area(task, sample.labels)})")
+    together = _Curves(
+        np.concatenate([c.values for c in curves]),
+        np.concatenate([c.resampled for c in curves], axis=1),
+    )
+    if ax is None:
+        figure, (axes, ratio) = new_figure(5.6, rows=2, sharex=True, height_ratios=[2.6, 1])
+        _draw_ratios(ratio, together, _escape(next(iter(taggers))))
+    else:
+        figure, axes = single_axes(ax)
+    _draw(axes, names, together)
+    first = next(iter(taggers.values()))
+    _label_axes(axes, *class_names(first, signal, background))
+    axes.legend(loc="upper right", fontsize=10)
+    axes.set_ylim(top=axes.get_ylim()[1] * _LEGEND_ROOM ** len(taggers))
+    if ax is None:
+        ratio.set_xlabel(axes.get_xlabel())
+        axes.set_xlabel("")
+        figure.align_ylabels([axes, ratio])
+    return figure
+
+
+def _draw(axes: Axes, names: Sequence[str], curves: _Curves) -> None:
+    styles = line_styles(len(names))
+    for name, style, value, band in zip(
+        names, styles, curves.values, curves.bands.swapaxes(0, 1), strict=True
+    ):
+        axes.plot(GRID, _inverse(value), label=name, **style)
+        low, high = _inverse(band)
         axes.fill_between(GRID, low, high, color=style["color"], alpha=0.2, linewidth=0)
     axes.plot(GRID, 1 / GRID, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.text(0.27, 2.5, "random", color=MUTED, fontsize=10, ha="right", va="center")
-    highest = np.nanmax(_inverse(curves), initial=1 / GRID[0])
+    highest = np.nanmax(_inverse(curves.values), initial=1 / GRID[0])
     axes.set(yscale="log", xlim=(0, 1), ylim=(1, 2.5 * highest))
 
 
-def _curves(
-    tasks: Sequence[Task], labels: NDArray[np.integer], num_bootstrap: int, seed: int
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Background efficiencies on the grid, (T, G), and the ends of their bands, (2, T, G)."""
+def _draw_ratios(axes: Axes, curves: _Curves, reference: str) -> None:
+    """Draw the rejections over that of the first curve, where some background passes."""
+    every = np.concatenate([curves.values[None], curves.resampled])
+    passes = every.min(axis=0) > 0  # (T, G)
+    values = curves.values
+    limits = [1.0]
+    for i, style in enumerate(line_styles(len(values))):
+        shown = passes[i] & passes[0]
+        ratio = values[0, shown] / values[i, shown]
+        axes.plot(GRID[shown], ratio, **style)
+        resampled = curves.resampled[:, 0, shown] / curves.resampled[:, i, shown]
+        low, high = np.quantile(resampled, _BAND, axis=0)
+        if i > 0:
+            axes.fill_between(GRID[shown], low, high, color=style["color"], alpha=0.2, linewidth=0)
+        inside = GRID[shown] >= _MIN_RATIO_EFFICIENCY
+        limits += [*low[inside], *high[inside]]
+    margin = 0.1 * (max(limits) - min(limits)) + 0.01
+    axes.set(ylim=(min(limits) - margin, max(limits) + margin))
+    axes.set_ylabel(f"ratio to {reference}")
 
-    def values(weights: NDArray[np.uint8]) -> NDArray[np.floating]:
-        counts = [task.ranking.resampled(weights) for task in tasks]
-        return np.stack([count.background_efficiency(GRID) for count in counts])
 
-    curves = values(np.ones(len(labels), dtype=np.uint8))
-    if not num_bootstrap:
-        return curves, np.stack([curves, curves])
-    resampled = bootstrap(values, labels, num_bootstrap, seed)
-    return curves, np.quantile(resampled, [0.1587, 0.8413], axis=0)
-
-
-def _inverse(efficiency: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Rejection; not a number, which is not drawn, where nothing passes."""
+def _inverse(efficiency: Floats) -> Floats:
+    """Rejection; NaN, which is not drawn, where no background passes."""
     return np.divide(1, efficiency, out=np.full(efficiency.shape, np.nan), where=efficiency > 0)
 
 
@@ -146,7 +257,7 @@ def _mark(axes: Axes, table: EvaluationTable, efficiencies: Sequence[float]) -> 
 
 
 def _bar(entry: Measured) -> tuple[float, float]:
-    """Ends of an error bar; of a limit, those of its arrow."""
+    """Ends of an error bar; for a limit, those of its arrow."""
     if entry.limit == "lower":
         return entry.value, 1.7 * entry.value
     if entry.limit == "upper":

@@ -1,4 +1,4 @@
-"""In what two samples of jets differ."""
+"""Figures of the differences between two samples of jets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pcloud.evaluation.figures.style import COLORS, MUTED, WIDTH, figure_style
+from pcloud.evaluation.figures.style import COLORS, MUTED, figure_style, new_figure
 from pcloud.evaluation.shift import Difference
 
 __all__ = ["distances_figure", "shift_figure"]
@@ -23,18 +23,18 @@ def shift_figure(
     names: tuple[str, str] = ("first", "second"),
     most: int = 4,
 ) -> Figure:
-    """Distributions of the observables that differ most, of both samples.
+    """Draw the distributions of the most different observables in both samples.
 
     Parameters
     ----------
     first, second : mapping of str to ndarray
-        Columns as from :func:`pcloud.evaluation.shift.jet_columns`.
+        Columns from :func:`pcloud.evaluation.shift.jet_columns`.
     differences : sequence of Difference
-        The most different first.
+        Differences, the most significant first.
     names : tuple of str
-        Of the samples.
+        Names of the samples.
     most : int
-        How many to draw.
+        Maximum number of observables.
 
     Returns
     -------
@@ -42,9 +42,8 @@ def shift_figure(
     """
     shown = differences[:most]
     rows = -(-len(shown) // 2)
-    figure = Figure(figsize=(WIDTH, 0.5 + 1.8 * rows))
-    panels = figure.subplots(rows, 2, squeeze=False).flat
-    for axes in list(panels)[len(shown) :]:
+    figure, panels = new_figure(0.5 + 1.8 * rows, rows, 2)
+    for axes in panels[len(shown) :]:
         axes.set_visible(False)
     for axes, difference in zip(figure.axes, shown, strict=False):
         columns = [np.asarray(s[difference.observable]) for s in (first, second)]
@@ -64,9 +63,16 @@ def shift_figure(
 
 @figure_style()
 def distances_figure(differences: Sequence[Difference], *, level: float = 0.01) -> Figure:
-    """Kolmogorov-Smirnov distances as bars, coloured where significant after correction."""
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * len(differences)))
-    axes = figure.subplots()
+    """Draw the Kolmogorov-Smirnov distances as bars.
+
+    Parameters
+    ----------
+    differences : sequence of Difference
+        Differences to draw, from top to bottom.
+    level : float
+        Corrected p-value below which a bar is coloured as significant.
+    """
+    figure, (axes,) = new_figure(0.9 + 0.27 * len(differences))
     colors = [COLORS[1] if d.corrected < level else MUTED for d in differences]
     names = [d.observable.replace("_", " ") for d in differences]
     axes.barh(range(len(names)), [d.distance for d in differences], 0.65, color=colors)

@@ -1,25 +1,30 @@
-"""One look for all figures: palette, type, sizes that stay readable on a phone, saving.
+"""Common style of all figures: palette, fonts, sizes that are readable on a phone, and saving.
 
-Figures are made without pyplot, so that no window, backend or global setting is touched.
+Figures are drawn without pyplot and change no window, backend or global setting. They show in a
+notebook by themselves (`DisplayedFigure`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import mplhep  # noqa: F401  (brings TeX Gyre Heros, the type of the experiments' figures)
+import mplhep  # noqa: F401  (provides TeX Gyre Heros, the font of the experiments' figures)
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-WIDTH = 4.6  # inches: the width of a phone at 80 dots per inch
+WIDTH = 4.6  # inches, the width of a phone at 80 dots per inch
 
-INK, MUTED, GRID, PAPER = "#1f2328", "#5c6570", "#dde2e8", "#ffffff"
+INK = "#1f2328"
+MUTED = "#5c6570"
+GRID = "#dde2e8"
+PAPER = "#ffffff"
 
-# Okabe and Ito's colours, told apart with any colour vision; https://jfly.uni-koeln.de/color
+# colours of Okabe and Ito, which are distinct with any colour vision: https://jfly.uni-koeln.de/color
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)))
 
@@ -59,23 +64,85 @@ _SETTINGS: Any = {
     "savefig.facecolor": PAPER,
     "figure.constrained_layout.use": True,
     "svg.fonttype": "path",
-    "svg.hashsalt": "pcloud",  # the same figure is the same file
+    "svg.hashsalt": "pcloud",  # equal figures give equal files
 }
 
 
 def figure_style() -> Any:
-    """Context, or decorator, in which figures are drawn and saved."""
+    """Context manager, or decorator, in which figures are drawn and saved."""
     return mpl.rc_context(_SETTINGS)
 
 
-def new_figure(height: float = 4.0, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Figure of a phone's width, and its panels row by row."""
-    figure = Figure(figsize=(WIDTH, height))
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+class DisplayedFigure(Figure):
+    """Figure that a notebook shows without ``%matplotlib inline`` and without pyplot.
+
+    It is registered with pyplot only by :meth:`show`, which opens a window where the backend of
+    pyplot has one.
+    """
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        with figure_style():
+            self.savefig(file, format="png")
+        return file.getvalue()
+
+    def show(self, warn: bool = True) -> None:
+        """Register the figure with pyplot and show it in a window.
+
+        Parameters
+        ----------
+        warn : bool
+            Warn if the backend of pyplot has no windows.
+        """
+        if self.canvas.manager is None:
+            import matplotlib.pyplot as plt
+
+            manager = plt.figure().canvas.manager
+            assert manager is not None
+            manager.canvas.figure = self
+            self.set_canvas(manager.canvas)
+        super().show(warn)
+
+
+def new_figure(
+    height: float = 4.0, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of the width of a phone, and its panels row by row.
+
+    Parameters
+    ----------
+    height : float
+        Height in inches.
+    rows, columns : int
+        Number of rows and columns of panels.
+    **options
+        Options of ``matplotlib.figure.Figure.subplots``, such as ``sharex``.
+    """
+    figure = DisplayedFigure(figsize=(WIDTH, height))
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+
+
+def single_axes(ax: Axes | None, height: float = 4.0) -> tuple[Figure, Axes]:
+    """Return the axes to draw in and their figure: `ax`, or the only panel of a new figure.
+
+    Parameters
+    ----------
+    ax : Axes, optional
+        Axes given by the caller.
+    height : float
+        Height of a new figure in inches.
+    """
+    if ax is None:
+        new, (axes,) = new_figure(height)
+        return new, axes
+    figure = ax.figure
+    while not isinstance(figure, Figure):  # a subfigure
+        figure = figure.figure
+    return figure, ax
 
 
 def line_styles(number: int) -> list[dict[str, Any]]:
-    """Colour and dashes for each of `number` lines; dashes start over when all are used."""
+    """Return colour and dashes of each of `number` lines; they repeat when all are used."""
     pairs = [{"color": color, "linestyle": dash} for dash, color in product(DASHES, COLORS)]
     return [pairs[i % len(pairs)] for i in range(number)]
 
@@ -83,7 +150,7 @@ def line_styles(number: int) -> list[dict[str, Any]]:
 def save_figure(figure: Figure, path: str | Path, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Save a figure as ``<path>.<format>`` for each format, and return the files.
 
-    PNG comes at 200 dots per inch. The files carry no date.
+    PNG files have 200 dots per inch. The files contain no date.
     """
     paths = [Path(f"{path}.{form}") for form in formats]
     dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
