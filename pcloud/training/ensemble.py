@@ -10,7 +10,6 @@ import threading
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,8 @@ __all__ = ["member_config", "train_ensemble"]
 def member_config(config: TrainConfig, member: int) -> TrainConfig:
     """Configuration of a member, counted from 1: another seed and folder."""
     out = str(member_path(Path(config.out), member))
-    return replace(config, out=out, seed=config.seed + member - 1, ensemble=1, workers=1)
+    seed = config.run.seed + member - 1
+    return config.with_options(out=out, seed=seed, ensemble=1, workers=1)
 
 
 def train_ensemble(config: TrainConfig, *, overwrite: bool, progress: bool) -> None:
