@@ -1,4 +1,4 @@
-"""Lets `python -m pcloud` be `pcloud`."""
+"""Entry point of ``python -m pcloud``."""
 
 import sys
 

@@ -32,10 +32,8 @@ class UnknownNameError(InputError, KeyError):
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
         known = sorted(known)
         place = f" in {where}" if where else ""
-        folded = {other.lower(): other for other in known}  # so that 'gev' suggests 'GeV', not 'eV'
-        near = difflib.get_close_matches(name.lower(), folded, n=1)
-        if near:
-            hint = f"did you mean {folded[near[0]]!r}?"
+        if near := nearest(name, known):
+            hint = f"did you mean {near!r}?"
         elif len(known) > 12:
             hint = f"there are {len(known)}: {', '.join(known[:12])}, ..."
         else:
@@ -45,6 +43,13 @@ class UnknownNameError(InputError, KeyError):
 
     def __str__(self) -> str:
         return self.message  # KeyError would print the repr
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name most similar to `name`, or None where none is similar."""
+    folded = {other.lower(): other for other in known}  # 'gev' is 'GeV' rather than 'eV'
+    near = difflib.get_close_matches(name.lower(), folded, n=1)
+    return folded[near[0]] if near else None
 
 
 class MissingExtraError(ImportError):

@@ -7,7 +7,7 @@ import runpy
 import signal
 import subprocess
 import sys
-from argparse import _SubParsersAction
+from argparse import ArgumentParser, _SubParsersAction
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from jsonargparse import ArgumentParser
 
 from pcloud import Run, write_jets
 from pcloud.cli import build_parser, main

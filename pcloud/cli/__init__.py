@@ -1,7 +1,7 @@
 """The command line: ``pcloud COMMAND ...``.
 
-A command is a file: a function that adds its options and one that does the work. What does the
-work is imported then, so that ``--help`` answers at once.
+Each command is a file: dataclasses of its options and a function that executes it. The function
+imports what it needs, so that ``--help`` answers at once.
 """
 
 from pcloud.cli.program import build_parser, main

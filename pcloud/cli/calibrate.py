@@ -1,29 +1,25 @@
-"""``pcloud calibrate``: maps from the scores of a run to probabilities."""
+"""``pcloud calibrate``: calibrate the scores of a run."""
 
 from __future__ import annotations
 
-from jsonargparse import ArgumentParser
+from dataclasses import dataclass
+from typing import Literal
 
 from pcloud.cli.command import Command, Options
-from pcloud.cli.options import add_network, add_run
+from pcloud.cli.options import NetworkOptions, RunArgument
 from pcloud.cli.output import print_rows, say
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """Which map."""
-    add_run(parser)
-    parser.add_argument(
-        "--method",
-        type=str,
-        default="temperature",
-        choices=["temperature", "vector", "isotonic"],
-        help="Map that pcloud predict --calibrated uses; all are fitted and compared.",
-    )
-    add_network(parser)
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions(RunArgument):
+    """Calibration."""
+
+    method: Literal["temperature", "vector", "isotonic"] = "temperature"
+    """Calibration map used by pcloud predict --calibrated; all three are fitted and compared."""
 
 
 def execute(options: Options) -> None:
-    """Fit on validation jets, and print the calibration of scored test jets."""
+    """Fit the map to validation jets and print its effect on the scores of the test jets."""
     from pcloud.run import Run
 
     run = Run(options["run"])
@@ -47,4 +43,4 @@ def execute(options: Options) -> None:
     say(f"written to {run.path / CALIBRATION_FILE}")
 
 
-COMMAND = Command("calibrate", "Make scores probabilities.", add_options, execute)
+COMMAND = Command("calibrate", "Calibrate scores.", execute, (CalibrateOptions, NetworkOptions))

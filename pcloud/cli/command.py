@@ -1,22 +1,59 @@
-"""What a command is made of."""
+"""Commands of the command line, and the markers of their options."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from jsonargparse import ArgumentParser
+from typing import Annotated, Any
 
 Options = dict[str, Any]
-"""What was said on the command line, by the names of the options."""
+"""Values of the options of a command, by name."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Form of an option on the command line; part of the type of a field.
+
+    Attributes
+    ----------
+    short : str, optional
+        Short name, such as ``"-o"``.
+    positional : bool
+        Whether the value is given without the name of the option.
+    switch : bool
+        Whether the option has no value: it is true where it is given.
+    """
+
+    short: str | None = None
+    positional: bool = False
+    switch: bool = False
+
+
+Argument = Annotated[str, Flag(positional=True)]
+Switch = Annotated[bool, Flag(switch=True)]
 
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: what it says of itself, its options, its work."""
+    """A command: its name, its summary, its options and its function.
+
+    Attributes
+    ----------
+    name : str
+        Name on the command line.
+    summary : str
+        One line for the help.
+    execute : callable
+        Function of the values of the options.
+    stages : tuple of type
+        Dataclasses of the options, each a group of the help.
+    complete : bool
+        Whether values are checked and defaults filled in before `execute` is called; False where
+        it does so itself.
+    """
 
     name: str
     summary: str
-    add_options: Callable[[ArgumentParser], None]
     execute: Callable[[Options], None]
+    stages: tuple[type, ...] = ()
+    complete: bool = True

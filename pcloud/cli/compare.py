@@ -1,39 +1,43 @@
-"""``pcloud compare``: whether jets of two files differ."""
+"""``pcloud compare``: test whether the jets of two files differ."""
 
 from __future__ import annotations
 
-from jsonargparse import ArgumentParser
+from dataclasses import dataclass
+from typing import Annotated
 
-from pcloud.cli.command import Command, Options
-from pcloud.cli.options import add_reading, reading
+from annotated_types import Ge, Le
+
+from pcloud.cli.command import Argument, Command, Flag, Options
+from pcloud.cli.options import ReadingOptions, reading
 from pcloud.cli.output import print_rows, say
+from pcloud.training.config import NumJets, Seed
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """Which jets, and what is to tell them apart."""
-    parser.add_argument("first", type=str, help="File of jets, or a glob.")
-    parser.add_argument("second", type=str, help="Other jets.")
-    add_reading(parser)
-    parser.add_argument(
-        "--classifier",
-        type=str,
-        default="boosting",
-        help="What is to tell them apart: boosting or logistic on observables of the jets, or a "
-        "model by name, on their particles.",
-    )
-    parser.add_argument("--max-jets", type=int, default=20_000, help="Jets of each to look at.")
-    parser.add_argument("--permutations", type=int, default=1000, help="For the p-value.")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of all that is random.")
-    parser.add_argument(
-        "--run",
-        type=str,
-        help="Folder of a run: its scores are compared too, and its report shows the result.",
-    )
-    parser.add_argument("-o", "--out", type=str, help="Folder for the result as JSON and figure.")
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Comparison."""
+
+    first: Argument
+    """File of jets, or a glob."""
+    second: Argument
+    """File of the jets to compare with, or a glob."""
+    classifier: str = "boosting"
+    """Classifier between the two samples: boosting or logistic on observables of the jets, or the
+    name of a model, on their particles."""
+    max_jets: NumJets = 20_000
+    """Maximum number of jets of each sample."""
+    permutations: Annotated[int, Ge(1), Le(10**7)] = 1000
+    """Number of permutations for the p-value."""
+    seed: Seed = 0
+    """Seed of all random numbers."""
+    run: str | None = None
+    """Folder of a run, whose scores are compared too and whose report shows the result."""
+    out: Annotated[str | None, Flag(short="-o")] = None
+    """Folder for the result as JSON and figure."""
 
 
 def execute(options: Options) -> None:
-    """Print how far the two can be told apart, and by what."""
+    """Print how well the two samples are separated, and by which observables."""
     from pcloud.studies.compare import compare_files
 
     found, files = compare_files(
@@ -55,4 +59,4 @@ def execute(options: Options) -> None:
         say(f"written to {file}")
 
 
-COMMAND = Command("compare", "Test whether jets differ.", add_options, execute)
+COMMAND = Command("compare", "Test whether jets differ.", execute, (CompareOptions, ReadingOptions))

@@ -1,33 +1,40 @@
-"""``pcloud convert``: jets from one format to another."""
+"""``pcloud convert``: convert a file of jets to another format."""
 
 from __future__ import annotations
 
-from jsonargparse import ArgumentParser
+from dataclasses import dataclass
 
-from pcloud.cli.command import Command, Options
+from pcloud.cli.command import Argument, Command, Options
 from pcloud.cli.options import (
-    add_chunk_size,
-    add_jet_file,
-    add_overwrite,
-    add_quiet,
-    add_reading,
+    ChunkOption,
+    OutputArgument,
+    OverwriteOption,
+    ProgressOption,
+    ReadingOptions,
     reading,
 )
 from pcloud.cli.output import say, shows_progress
+from pcloud.training.config import NumJets
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """From where to where."""
-    parser.add_argument("input", type=str, help="File of jets, or a glob.")
-    add_jet_file(parser)
-    add_reading(parser)
-    add_chunk_size(parser, 20_000)
-    add_overwrite(parser)
-    add_quiet(parser)
+@dataclass(frozen=True, kw_only=True)
+class InputArgument:
+    """Input."""
+
+    input: Argument
+    """File of jets, or a glob."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(ProgressOption, OverwriteOption, ChunkOption, OutputArgument, InputArgument):
+    """Conversion."""
+
+    chunk_size: NumJets = 20_000
+    """Number of jets held in memory at a time."""
 
 
 def execute(options: Options) -> None:
-    """Convert a chunk at a time."""
+    """Convert the file, one chunk at a time."""
     from pcloud.io import convert
 
     number = convert(
@@ -41,4 +48,4 @@ def execute(options: Options) -> None:
     say(f"{number:,} jets: {options['output']}")
 
 
-COMMAND = Command("convert", "Convert a file of jets.", add_options, execute)
+COMMAND = Command("convert", "Convert a file of jets.", execute, (ConvertOptions, ReadingOptions))

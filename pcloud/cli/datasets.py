@@ -1,15 +1,9 @@
-"""``pcloud datasets``: which data sets there are."""
+"""``pcloud datasets``: list the data sets."""
 
 from __future__ import annotations
 
-from jsonargparse import ArgumentParser
-
 from pcloud.cli.command import Command, Options
 from pcloud.cli.output import console
-
-
-def add_options(parser: ArgumentParser) -> None:
-    """None: there is one list."""
 
 
 def execute(options: Options) -> None:
@@ -25,4 +19,4 @@ def execute(options: Options) -> None:
     console().print(table, highlight=False)
 
 
-COMMAND = Command("datasets", "List the data sets.", add_options, execute)
+COMMAND = Command("datasets", "List the data sets.", execute)

@@ -1,83 +1,67 @@
-"""``pcloud evaluate``: measure a run."""
+"""``pcloud evaluate``: evaluate a run."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
 
-from jsonargparse import ArgumentParser
+from annotated_types import Ge, Le
 
-from pcloud.cli.command import Command, Options
-from pcloud.cli.options import add_network, add_reading, add_run, reading
+from pcloud.cli.command import Command, Options, Switch
+from pcloud.cli.options import NetworkOptions, ReadingOptions, RunArgument, reading
 from pcloud.cli.output import console, print_rows, progress_bar, say
 from pcloud.errors import InputError
+from pcloud.training.config import Fraction, NumJets, Seed
 
 if TYPE_CHECKING:
     from pcloud.run import Run
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """Which jets, which numbers, and whether robustness too."""
-    add_run(parser)
-    parser.add_argument(
-        "--data",
-        type=str,
-        nargs="+",
-        help="Other jets than the run's: a data set by name, or files. The results go to "
-        "evaluations/ in the folder of the run.",
-    )
-    parser.add_argument(
-        "--split", type=str, default="test", help="Split of the run's data or the data set."
-    )
-    parser.add_argument(
-        "--name", type=str, help="Name of the evaluation; by default that of the first file."
-    )
-    parser.add_argument("--data-root", type=str, help="Folder of the public data sets.")
-    add_reading(parser)
-    add_network(parser)
-    _add_numbers(parser)
-    _add_robustness(parser)
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(RunArgument):
+    """Jets."""
+
+    data: list[str] | None = None
+    """Jets other than those of the run: name of a data set, or files. The results are written to
+    evaluations/ in the folder of the run."""
+    split: str = "test"
+    """Split of the data of the run, or of the data set."""
+    name: str | None = None
+    """Name of the evaluation; by default that of the first file."""
+    data_root: str | None = None
+    """Folder of the public data sets."""
 
 
-def _add_numbers(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--efficiencies",
-        type=float,
-        nargs="+",
-        default=[0.3, 0.5],
-        help="Signal efficiencies at which to give the background rejection.",
-    )
-    parser.add_argument(
-        "--signal", type=str, help="Signal class; by default the second of two, or each in turn."
-    )
-    parser.add_argument(
-        "--background", type=str, help="One class against which to rank each other class."
-    )
-    parser.add_argument(
-        "--bootstrap", type=int, default=200, help="Resamplings for the bootstrap errors."
-    )
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the resamplings.")
+@dataclass(frozen=True, kw_only=True)
+class MetricOptions:
+    """Metrics."""
+
+    efficiencies: list[Fraction] = field(default_factory=lambda: [0.3, 0.5])
+    """Signal efficiencies at which the background rejection is measured."""
+    signal: str | None = None
+    """Signal class; by default the second of two, or each in turn."""
+    background: str | None = None
+    """Background class with which each other class is compared, of more than two classes."""
+    bootstrap: Annotated[int, Ge(0), Le(10**6)] = 200
+    """Number of bootstrap samples for the errors."""
+    seed: Seed = 0
+    """Seed of the bootstrap samples."""
 
 
-def _add_robustness(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--robustness",
-        action="store_true",
-        help="Change the run's test jets too (energies, particles, angles), measure what that does, "
-        "what passes a cut against pT, mass and multiplicity, and the sculpting of the mass.",
-    )
-    parser.add_argument(
-        "--robustness-jets",
-        type=int,
-        help="Jets to change; by default 2000, more where less than 25 background jets of them "
-        "pass the cut, or what the network passes in some minutes.",
-    )
-    parser.add_argument(
-        "--simulations",
-        type=int,
-        default=0,
-        help="With --robustness, jets to simulate with each of some other settings of Pythia.",
-    )
+@dataclass(frozen=True, kw_only=True)
+class RobustnessOptions:
+    """Robustness."""
+
+    robustness: Switch = False
+    """Also modify the test jets of the run (energies, particles, angles) and measure the change of
+    the metrics, the efficiencies against pT, mass and multiplicity, and the sculpting of the
+    mass."""
+    robustness_jets: NumJets | None = None
+    """Number of jets to modify; by default 2000, more where fewer than 25 background jets pass the
+    cut, or as many as the network processes in a few minutes."""
+    simulations: Annotated[int, Ge(0), Le(10**7)] = 0
+    """Number of jets to simulate with each of several other settings of Pythia."""
 
 
 def execute(options: Options) -> None:
@@ -132,4 +116,9 @@ def _evaluate_robustness(run: Run, options: Options) -> None:
     say(f"written to {run.path / ROBUSTNESS_FILE}")
 
 
-COMMAND = Command("evaluate", "Measure a trained tagger.", add_options, execute)
+COMMAND = Command(
+    "evaluate",
+    "Evaluate a trained tagger.",
+    execute,
+    (EvaluateOptions, ReadingOptions, NetworkOptions, MetricOptions, RobustnessOptions),
+)

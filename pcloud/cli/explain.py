@@ -1,52 +1,43 @@
-"""``pcloud explain``: attribution and Taylor coefficients of a run."""
+"""``pcloud explain``: Taylor coefficients and attributions of the decisions of a run."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from jsonargparse import ArgumentParser
+from annotated_types import Ge, Le
 
 from pcloud.cli.command import Command, Options
-from pcloud.cli.options import add_checkpoint, add_quiet, add_run
+from pcloud.cli.options import CheckpointOption, ProgressOption, RunArgument
 from pcloud.cli.output import print_rows, progress_bar, say
+from pcloud.training.config import NumJets
 
 if TYPE_CHECKING:
     from pcloud.run import Run
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """Which methods, on how many jets."""
-    add_run(parser)
-    parser.add_argument(
-        "--method",
-        type=str,
-        nargs="+",
-        default=["taylor"],
-        choices=["taylor", "saliency", "integrated_gradients", "smoothgrad", "occlusion"],
-        help="taylor: coefficients of the response. The others: which particles and features each "
-        "decision rests on, drawn on jets; all but occlusion need captum.",
-    )
-    parser.add_argument(
-        "--jets",
-        type=int,
-        help="Test jets to look at; by default 2000 for taylor and 200 for the others, or what the "
-        "network passes in some minutes.",
-    )
-    parser.add_argument(
-        "--pair-jets",
-        type=int,
-        help="Of these, jets in which to tell pairs of features on one particle from pairs on two, "
-        "which takes long; by default up to 20.",
-    )
-    parser.add_argument(
-        "--signal", type=str, help="Class to explain; by default the second of two, or all."
-    )
-    add_checkpoint(parser)
-    add_quiet(parser)
+Method = Literal["taylor", "saliency", "integrated_gradients", "smoothgrad", "occlusion"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions(ProgressOption, CheckpointOption, RunArgument):
+    """Explanation."""
+
+    method: list[Method] = field(default_factory=lambda: ["taylor"])
+    """taylor for the coefficients of the response; the others for attributions to particles and
+    features, drawn on jets. All but taylor and occlusion need captum."""
+    jets: NumJets | None = None
+    """Number of test jets; by default 2000 for taylor and 200 for the others, or as many as the
+    network processes in a few minutes."""
+    pair_jets: Annotated[int, Ge(0), Le(10**12)] | None = None
+    """Number of these jets for which pairs of features of one particle are separated from pairs of
+    features of two, which takes long; by default up to 20."""
+    signal: str | None = None
+    """Class to explain; by default the second of two, or all."""
 
 
 def execute(options: Options) -> None:
-    """Explain by each of the methods."""
+    """Explain the run by each of the methods."""
     from pcloud.run import Run
 
     run = Run(options["run"])
@@ -90,4 +81,4 @@ def _shared(options: Options) -> Options:
     return {name: options[name] for name in ("signal", "jets", "checkpoint")}
 
 
-COMMAND = Command("explain", "Rank what a tagger looks at.", add_options, execute)
+COMMAND = Command("explain", "Explain the decisions of a tagger.", execute, (ExplainOptions,))

@@ -1,4 +1,4 @@
-"""What there is to say of every model, as rows of a table."""
+"""Table of all models."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _HEADER = ["model", "paper", "year", "inputs", "exact symmetries", "parameters"]
 
 
 def model_table(*, flops: bool = False) -> list[list[str]]:
-    """Header and a row for every model: paper, inputs, symmetries, size, use.
+    """Header and one row for every model: paper, inputs, symmetries, size, use.
 
-    Parameters and operations are those of 7 inputs and 2 classes, operations those of a jet of 50
-    particles. A model whose extra is not installed has no numbers.
+    The numbers of parameters and operations are for 7 inputs and 2 classes, and for a jet of 50
+    particles. They are empty for a model whose extra is not installed.
 
     Parameters
     ----------
     flops : bool
-        Whether to count the operations per jet, which takes some seconds.
+        Whether to count the operations per jet, which takes a few seconds.
     """
     header = [*_HEADER, *(["MFLOP per jet"] if flops else []), "good for"]
     return [header, *(_row(name, flops=flops) for name in list_models())]
 
 
 def to_markdown(rows: list[list[str]]) -> str:
-    """The table in Markdown, arXiv numbers as links."""
+    """Return the table as Markdown, with links to the papers."""
     header, *body = rows
     lines = [header, ["---"] * len(header), *([f"`{r[0]}`", _link(r[1]), *r[2:]] for r in body)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,22 +1,20 @@
-"""``pcloud models``: which models there are."""
+"""``pcloud models``: list the models."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
-from jsonargparse import ArgumentParser
-
-from pcloud.cli.command import Command, Options
+from pcloud.cli.command import Command, Options, Switch
 from pcloud.cli.output import console, say
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """How much to say."""
-    parser.add_argument(
-        "--markdown",
-        action="store_true",
-        help="Print all there is to say, operations per jet included, as Markdown.",
-    )
+@dataclass(frozen=True, kw_only=True)
+class ModelsOptions:
+    """Output."""
+
+    markdown: Switch = False
+    """Print the complete table, with the operations per jet, as Markdown."""
 
 
 def execute(options: Options) -> None:
@@ -39,4 +37,4 @@ def execute(options: Options) -> None:
     say(f"on images: {', '.join(list_models('image'))}")
 
 
-COMMAND = Command("models", "List the models.", add_options, execute)
+COMMAND = Command("models", "List the models.", execute, (ModelsOptions,))

@@ -1,4 +1,4 @@
-"""What a command prints: lines and tables on standard output, bars on standard error."""
+"""Output of a command: lines and tables on standard output, progress on standard error."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where to print."""
+    """Console of standard output or standard error."""
     from rich.console import Console
 
     return Console(stderr=stderr)
 
 
 def say(line: str) -> None:
-    """Print a line, however long."""
+    """Print a line without wrapping it."""
     console().print(line, soft_wrap=True, highlight=False)
 
 
 def print_rows(rows: list[list[str]]) -> None:
     """Print a table; its first row is the header.
 
-    The header is broken into lines where the table is too wide for the terminal, a number never:
-    rather, the lines are longer than the terminal.
+    Where the table is wider than the terminal, the header is wrapped; numbers are never wrapped,
+    and lines may then be longer than the terminal.
     """
     from rich.table import Table
 
@@ -46,19 +46,19 @@ def print_rows(rows: list[list[str]]) -> None:
 
 
 def _narrow(name: str, cells: Sequence[str]) -> str:
-    """`name` in lines no longer than the longest of `cells`, but for its longest word."""
+    """Wrap `name` to the width of the longest of `cells`, or of its own longest word."""
     width = max(len(text) for text in [*cells, *name.split(), " "])
     return "\n".join(textwrap.wrap(name, width, break_long_words=False))
 
 
 def shows_progress(*, quiet: bool) -> bool:
-    """Whether to move a bar: on a terminal alone."""
+    """Return whether progress is shown: on a terminal, unless `quiet`."""
     return sys.stderr.isatty() and not quiet
 
 
 @contextlib.contextmanager
 def progress_bar(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
-    """Move a bar by what is done since the last call: ``advance(number=1)``."""
+    """Show a progress bar; ``advance(number=1)`` adds the work done since the last call."""
     from rich.progress import Progress
 
     shown = shows_progress(quiet=quiet)

@@ -1,43 +1,37 @@
-"""``pcloud predict``: scores of a file of jets."""
+"""``pcloud predict``: compute the scores of a file of jets."""
 
 from __future__ import annotations
 
-from jsonargparse import ArgumentParser
+from dataclasses import dataclass
+from typing import Annotated
 
-from pcloud.cli.command import Command, Options
+from pcloud.cli.command import Argument, Command, Flag, Options, Switch
 from pcloud.cli.options import (
-    add_chunk_size,
-    add_network,
-    add_overwrite,
-    add_quiet,
-    add_reading,
-    add_run,
+    ChunkOption,
+    NetworkOptions,
+    OverwriteOption,
+    ProgressOption,
+    ReadingOptions,
+    RunArgument,
     reading,
 )
 from pcloud.cli.output import progress_bar, say
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """Which jets, and where the scores go."""
-    add_run(parser)
-    parser.add_argument("file", type=str, help="File of jets, or a glob; labels are not needed.")
-    parser.add_argument(
-        "-o", "--out", type=str, default="scores.parquet", help="Parquet file to write."
-    )
-    add_overwrite(parser)
-    add_reading(parser)
-    add_network(parser)
-    add_chunk_size(parser, 50_000)
-    parser.add_argument(
-        "--calibrated",
-        action="store_true",
-        help="Write calibrated probabilities; pcloud calibrate goes before.",
-    )
-    add_quiet(parser)
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(ProgressOption, ChunkOption, OverwriteOption, RunArgument):
+    """Prediction."""
+
+    file: Argument
+    """File of jets, or a glob; labels are not needed."""
+    out: Annotated[str, Flag(short="-o")] = "scores.parquet"
+    """Parquet file to write."""
+    calibrated: Switch = False
+    """Write calibrated probabilities; needs pcloud calibrate first."""
 
 
 def execute(options: Options) -> None:
-    """Write the scores of all jets, a chunk at a time."""
+    """Write the scores of all jets, one chunk at a time."""
     from pcloud.run import Run
 
     run = Run(options["run"])
@@ -57,4 +51,9 @@ def execute(options: Options) -> None:
     say(f"scores of {found.jets:,} jets{dropped}: {options['out']}")
 
 
-COMMAND = Command("predict", "Score the jets of a file.", add_options, execute)
+COMMAND = Command(
+    "predict",
+    "Compute the scores of the jets of a file.",
+    execute,
+    (PredictOptions, ReadingOptions, NetworkOptions),
+)

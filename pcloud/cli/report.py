@@ -1,17 +1,17 @@
-"""``pcloud report``: a run as figures and a page."""
+"""``pcloud report``: write the report of a run."""
 
 from __future__ import annotations
 
 from pcloud.cli.command import Command, Options
-from pcloud.cli.options import add_run
+from pcloud.cli.options import RunArgument
 from pcloud.cli.output import say
 
 
 def execute(options: Options) -> None:
-    """Write the report and print where it is."""
+    """Write the report and print its path."""
     from pcloud.report import write_report
 
     say(str(write_report(options["run"])))
 
 
-COMMAND = Command("report", "Make figures and a page of a run.", add_run, execute)
+COMMAND = Command("report", "Write the report of a run, with figures.", execute, (RunArgument,))

@@ -1,39 +1,38 @@
-"""``pcloud simulate``: new jets."""
+"""``pcloud simulate``: simulate jets."""
 
 from __future__ import annotations
 
-from jsonargparse import ArgumentParser
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from pcloud.cli.command import Command, Options
-from pcloud.cli.options import add_jet_file, add_overwrite, add_quiet
+from annotated_types import Ge, Le
+
+from pcloud.cli.command import Command, Flag, Options, Switch
+from pcloud.cli.options import OutputArgument, OverwriteOption, ProgressOption
 from pcloud.cli.output import say, shows_progress
+from pcloud.training.config import NumJets
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """Which jets, how many, and by how many processes."""
-    add_jet_file(parser)
-    parser.add_argument("-n", "--jets", type=int, default=10_000, help="Number of jets.")
-    parser.add_argument(
-        "--process",
-        type=str,
-        default="both",
-        choices=["both", "top", "qcd"],
-        help="Hadronic top pairs, QCD dijets, or half each.",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=1, help="Seed; the jets depend on it, not on the workers."
-    )
-    parser.add_argument("--workers", type=int, help="Processes; by default one for each processor.")
-    parser.add_argument(
-        "--mpi", action="store_true", help="With multi-parton interactions, unlike the Landscape."
-    )
-    parser.add_argument("--tune", type=int, default=14, help="Pythia's pp tune; 14 is Monash 2013.")
-    add_overwrite(parser)
-    add_quiet(parser)
+@dataclass(frozen=True, kw_only=True)
+class SimulateOptions(ProgressOption, OverwriteOption, OutputArgument):
+    """Simulation."""
+
+    jets: Annotated[NumJets, Flag(short="-n")] = 10_000
+    """Number of jets."""
+    process: Literal["both", "top", "qcd"] = "both"
+    """Process: hadronic top pairs, QCD dijets, or half of each."""
+    seed: Annotated[int, Ge(0)] = 1
+    """Seed of the simulation; the jets do not depend on the number of workers."""
+    workers: Annotated[int, Ge(1), Le(1000)] | None = None
+    """Number of processes; by default one per processor."""
+    mpi: Switch = False
+    """Simulate multi-parton interactions, which the Landscape sample does not have."""
+    tune: Annotated[int, Ge(0)] = 14
+    """Number of Pythia's pp tune; 14 is Monash 2013."""
 
 
 def execute(options: Options) -> None:
-    """Simulate, a block at a time."""
+    """Simulate the jets, one block at a time."""
     from pcloud.simulate import simulate
 
     path = simulate(
@@ -50,4 +49,4 @@ def execute(options: Options) -> None:
     say(f"{options['jets']:,} jets: {path}")
 
 
-COMMAND = Command("simulate", "Simulate top and QCD jets.", add_options, execute)
+COMMAND = Command("simulate", "Simulate top and QCD jets.", execute, (SimulateOptions,))

@@ -2,58 +2,77 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentParser
+from pcloud.cli.command import Command, Options, Switch
+from pcloud.cli.options import ProgressOption
+from pcloud.cli.parser import complete, option_names
+from pcloud.errors import UnknownNameError
+from pcloud.training.config import STAGES, TrainConfig
+from pcloud.validation import flag, hints
+from pcloud.yaml_files import read_yaml
 
-from pcloud.cli.command import Command, Options
-from pcloud.cli.options import add_quiet
-from pcloud.training.config import TrainConfig, add_config_arguments
 
-_LISTS = ("--data", "--val", "--test", "--features", "--class-weights", "--freeze")
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(ProgressOption):
+    """Command."""
 
-
-def add_options(parser: ArgumentParser) -> None:
-    """Every field of a `TrainConfig`, and how to run it."""
-    parser.add_argument(
-        "--config",
-        action="config",
-        help="YAML file with any of the options below, such as the config.yaml of another run; "
-        "options beside it go before it.",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="Start anew in a folder that holds a run."
-    )
-    add_quiet(parser)
-    add_config_arguments(parser)
+    config: str | None = None
+    """YAML file with any of the options of the groups below, such as the config.yaml of another
+    run; options on the command line override the file."""
+    overwrite: Switch = False
+    """Start a new run in a folder that holds one."""
 
 
 def execute(options: Options) -> None:
-    """Train, or continue."""
-    run_options = {"overwrite": options.pop("overwrite"), "progress": not options.pop("quiet")}
-    options.pop("config")
-    config = TrainConfig.from_dict(options)
+    """Train a tagger, or continue its training."""
+    command = {name: options.pop(name) for name in hints(TrainOptions) if name in options}
+    command = complete([TrainOptions], command)
+    if command["config"] is not None:
+        options = overridden(read_options(command["config"]), options)
+    config = TrainConfig.from_dict(overridden({}, options))
     from pcloud.training.fit import train
 
-    train(config, **run_options)
+    train(config, overwrite=command["overwrite"], progress=not command["quiet"])
 
 
-def join_lists(arguments: Sequence[str]) -> list[str]:
-    """``--data a b`` as ``--data '["a", "b"]'``: the options that may be lists."""
-    groups: list[list[str]] = []  # an option with its values
-    for word in arguments:
-        if word.startswith("-") or not groups:
-            groups.append([])
-        groups[-1].append(word)
-    return [word for option, *values in groups for word in (option, *_as_list(option, values))]
+def read_options(path: str | Path) -> Options:
+    """Read the options of a training run from a YAML file.
+
+    Raises
+    ------
+    InputError
+        If the file is not YAML; `UnknownNameError` for an option that does not exist.
+    """
+    options = read_yaml(path)
+    names = option_names(list(STAGES.values()))
+    for name in map(str, options):
+        if flag(name) not in names:
+            raise UnknownNameError("option", flag(name), names, str(path))
+    return options
 
 
-def _as_list(option: str, values: list[str]) -> list[str]:
-    if option not in _LISTS or len(values) < 2:
-        return values
-    quoted = values if option == "--class-weights" else map(json.dumps, values)
-    return [f"[{', '.join(quoted)}]"]
+def overridden(options: Options, others: Options) -> Options:
+    """Return `options` with those of `others` in their place, items of mappings one by one."""
+    options = options | {name: value for name, value in others.items() if "." not in name}
+    for path, value in others.items():
+        name, _, key = path.partition(".")
+        if key:
+            options[name] = (options.get(name) or {}) | _nested(key, value)
+    return options
 
 
-COMMAND = Command("train", "Train a tagger, or continue training it.", add_options, execute)
+def _nested(path: str, value: Any) -> dict[str, Any]:
+    key, _, rest = path.partition(".")
+    return {key: _nested(rest, value) if rest else value}
+
+
+COMMAND = Command(
+    "train",
+    "Train a tagger, or continue its training.",
+    execute,
+    (TrainOptions, *STAGES.values()),
+    complete=False,
+)

@@ -1,38 +1,36 @@
-"""``pcloud uncertainty``: uncertainties of the scores of the test jets of a run."""
+"""``pcloud uncertainty``: estimate the uncertainty of the score of each test jet."""
 
 from __future__ import annotations
 
-from jsonargparse import ArgumentParser
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
 
 from pcloud.cli.command import Command, Options
-from pcloud.cli.options import add_network, add_quiet, add_run
+from pcloud.cli.options import NetworkOptions, ProgressOption, RunArgument
 from pcloud.cli.output import print_rows, progress_bar, say
+from pcloud.training.config import NumJets, Seed
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """Where opinions come from, and how many."""
-    add_run(parser, "Folder of the run, or of an ensemble.")
-    parser.add_argument(
-        "--method",
-        type=str,
-        choices=["ensemble", "dropout", "laplace", "variational"],
-        help="Where several opinions come from: members of an ensemble, dropout switched on, or "
-        "weights of the last layer drawn from their Laplace approximation or from trained "
-        "Gaussians; by default ensemble or else laplace.",
-    )
-    parser.add_argument("--samples", type=int, default=50, help="Opinions, where they are drawn.")
-    parser.add_argument(
-        "--jets",
-        type=int,
-        help="Test jets to look at; by default all, or what the network passes in some minutes.",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="Seed of what is drawn.")
-    add_network(parser)
-    add_quiet(parser)
+@dataclass(frozen=True, kw_only=True)
+class UncertaintyOptions(ProgressOption, RunArgument):
+    """Uncertainty."""
+
+    method: Literal["ensemble", "dropout", "laplace", "variational"] | None = None
+    """Source of the predictive samples: members of an ensemble, dropout during prediction, or
+    weights of the last layer drawn from their Laplace approximation or from trained Gaussians; by
+    default ensemble where the run is one, otherwise laplace."""
+    samples: Annotated[int, Ge(2), Le(10**6)] = 50
+    """Number of predictive samples, where they are drawn."""
+    jets: NumJets | None = None
+    """Number of test jets; by default all, or as many as the network processes in a few minutes."""
+    seed: Seed = 0
+    """Seed of the samples."""
 
 
 def execute(options: Options) -> None:
-    """Write the uncertainties of each test jet, and print their means."""
+    """Estimate, write a row for each test jet, and print the summary."""
     from pcloud.run import Run
     from pcloud.run_files import UNCERTAINTY_TABLE
 
@@ -51,4 +49,9 @@ def execute(options: Options) -> None:
     say(f"written to {table}, a row for each of {len(stored.labels):,} test jets")
 
 
-COMMAND = Command("uncertainty", "Say how sure a tagger is.", add_options, execute)
+COMMAND = Command(
+    "uncertainty",
+    "Estimate the uncertainty of each score.",
+    execute,
+    (UncertaintyOptions, NetworkOptions),
+)

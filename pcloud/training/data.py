@@ -66,7 +66,9 @@ def load_training_data(config: TrainConfig) -> TrainingData:
         If a file is not there.
     """
     train, val = load_splits(config, "train", "val")
-    features = ImageFormat.fit(train.images) if isinstance(train, ImageSet) else _features(config)
+    features = (
+        ImageFormat.fit(train.images) if isinstance(train, ImageSet) else _features(config.inputs)
+    )
     classes = _classes(train)
     for name, jets in (("training", train), ("validation", val)):
         _check_jets(name, jets, features, classes)
@@ -89,21 +91,22 @@ def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
     InputError
         If the configuration has no such split.
     """
-    if model_kind(config.model) == "image":
-        return list(load_image_splits(config, *splits))
-    whole = cache(lambda: load_jets(config.data, config))  # read once for all its parts
+    inputs = config.inputs
+    if model_kind(config.network.model) == "image":
+        return list(load_image_splits(inputs, *splits))
+    whole = cache(lambda: load_jets(inputs.data, config))  # read once for all its parts
     jets = []
     for split in splits:
-        limit = {"train": config.max_jets, "val": config.max_val_jets}.get(split)
-        source = config.data if split == "train" else getattr(config, split)
-        fractions = _fractions(config)
-        if source is None and _is_dataset(config.data):
-            source = config.data
+        limit = {"train": inputs.max_jets, "val": inputs.max_val_jets}.get(split)
+        source = inputs.data if split == "train" else getattr(inputs, split)
+        fractions = _fractions(inputs)
+        if source is None and _is_dataset(inputs.data):
+            source = inputs.data
         if source is None and split not in fractions:
             raise InputError(f"the run has no {split} jets: name a file")
         if source is None or (split == "train" and len(fractions) > 1):
-            part = _part(whole(), fractions, split, config.split_seed)
-            jets.append(_draw([part], limit, config.split_seed))
+            part = _part(whole(), fractions, split, inputs.split_seed)
+            jets.append(_draw([part], limit, inputs.split_seed))
         else:
             jets.append(load_jets(source, config, split, limit))
     return jets
@@ -133,19 +136,20 @@ def load_jets(
     UnknownNameError
         If `source` is neither a data set nor a path.
     """
-    if model_kind(config.model) == "image":
+    if model_kind(config.network.model) == "image":
         return load_images(source, split)
-    schema = config.schema
+    inputs = config.inputs
+    schema = inputs.schema
     if isinstance(source, str) and _is_dataset(source):
         info = dataset_info(source)
         if info.load is not None:
-            return _draw([load_dataset(source, split)], limit, config.split_seed)
-        source = [str(file) for file in dataset_files(source, split, config.data_root)]
+            return _draw([load_dataset(source, split)], limit, inputs.split_seed)
+        source = [str(file) for file in dataset_files(source, split, inputs.data_root)]
         schema = info.schema
-    options: dict[str, Any] = {"on_bad_jet": config.on_bad_jet, "check_units": config.check_units}
+    options: dict[str, Any] = {"on_bad_jet": inputs.on_bad_jet, "check_units": inputs.check_units}
     if limit is None:
         return read_jets(source, schema, **options)
-    return _draw(iter_jets(source, schema, **options), limit, config.split_seed)
+    return _draw(iter_jets(source, schema, **options), limit, inputs.split_seed)
 
 
 def _fractions(config: DataConfig) -> dict[str, float]:

@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,8 @@ __all__ = ["member_config", "train_ensemble"]
 def member_config(config: TrainConfig, member: int) -> TrainConfig:
     """Configuration of a member, counted from 1: another seed and folder."""
     out = str(member_path(Path(config.out), member))
-    return replace(config, out=out, seed=config.seed + member - 1, ensemble=1, workers=1)
+    seed = config.run.seed + member - 1
+    return config.with_options(out=out, seed=seed, ensemble=1, workers=1)
 
 
 Train = Callable[..., Any]

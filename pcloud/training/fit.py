@@ -22,11 +22,10 @@ from torch import Tensor, nn
 from pcloud.batch import JetDataset
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.images.image_set import ImageDataset
-from pcloud.models import model_info
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
 from pcloud.training.callbacks import RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
-from pcloud.training.config import TrainConfig
+from pcloud.training.config import TrainConfig, document_options
 from pcloud.training.constant import ConstantScore, NothingLearnedWarning
 from pcloud.training.data import TrainingData, load_training_data
 from pcloud.training.decorrelation import Decorrelation, check_decorrelation
@@ -50,6 +49,7 @@ _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 _FEW_STEPS = 100  # of an optimizer, below which it is said that they are few
 
 
+@document_options
 def train(
     config: TrainConfig | None = None,
     *,
@@ -66,13 +66,12 @@ def train(
     Parameters
     ----------
     config : TrainConfig, optional
-        What to do.
-    overwrite : bool
-        Whether to start anew in a folder that holds a run.
-    progress : bool
-        Whether to say on the terminal how it goes.
-    **options
-        Fields of :class:`TrainConfig`, in the place of `config` or beside it.
+        Configuration; the options below replace it or override parts of it.
+    overwrite : bool, default False
+        Start a new run in a folder that holds one.
+    progress : bool, default True
+        Show the progress on the terminal.
+    {options}
 
     Returns
     -------
@@ -93,7 +92,7 @@ def train(
     """
     from pcloud.run import Run
 
-    config = _complete(config, options)
+    config = TrainConfig.from_dict(options) if config is None else config.with_options(**options)
     if config.ensemble > 1:
         train_ensemble(config, train, overwrite=overwrite, progress=progress)
         return Run(config.out)
@@ -110,15 +109,8 @@ def train(
     return Run(folder)
 
 
-def _complete(config: TrainConfig | None, options: dict[str, Any]) -> TrainConfig:
-    given = {} if config is None else config.to_dict()
-    return TrainConfig.from_dict(given | options)
-
-
 def _check_before_loading(config: TrainConfig) -> None:
-    """What can be wrong and needs no jets to be seen."""
-    if ":" not in config.model:
-        model_info(config.model)
+    """Check what can be checked without the jets."""
     trainer = _trainer(config, epochs=1)
     if trainer.world_size > 1:
         raise InputError(
@@ -144,7 +136,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
         with isolate_rng():
             teacher.teach(config, jets, folder / TEACHER_FOLDER, console)
     with StopRequest() as stop:
-        keeper = RunCheckpoint(folder, config, tagger, jets.fingerprint, stop)
+        keeper = RunCheckpoint(folder, config.run, tagger, jets.fingerprint, stop)
         if checkpoint is not None:
             keeper.restore(checkpoint, module, data)
         _announce(console, config, tagger, jets, data, keeper)

@@ -1,14 +1,18 @@
-"""The optimizers of the recipes, with weight decay only where it belongs."""
+"""Optimizers of the recipes, with weight decay on matrices only.
+
+torch is imported when an optimizer is built: the command line reads the names for its help.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from pcloud.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 __all__ = ["OPTIMIZERS", "adamw", "build_optimizer", "lion", "parameter_groups", "ranger"]
 
@@ -16,31 +20,31 @@ __all__ = ["OPTIMIZERS", "adamw", "build_optimizer", "lion", "parameter_groups",
 def parameter_groups(
     model: nn.Module, weight_decay: float, lr_of: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: with weight decay and without.
+    """Split the trainable parameters into two groups: with weight decay and without.
 
-    Without are biases, scales of normalisations and other vectors, and what the model names in a
-    set ``no_weight_decay`` of parameter names, such as a class token. Parameters with a learning
-    rate of their own in `lr_of`, by name, follow in groups of their own.
+    Biases, scales of normalisations and other vectors have no weight decay, nor have the
+    parameters that the model names in a set ``no_weight_decay``, such as a class token. Parameters
+    with a learning rate of their own in `lr_of`, by name, follow in separate groups.
     """
     exempt = set(getattr(model, "no_weight_decay", ()))
     lr_of = lr_of or {}
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = []
     for lr in [None, *sorted(set(lr_of.values()))]:
-        own: dict[str, Any] = {} if lr is None else {"lr": lr}
+        rate: dict[str, Any] = {} if lr is None else {"lr": lr}
         part = [(name, p) for name, p in trainable if lr_of.get(name) == lr]
         decayed = [p for name, p in part if p.ndim > 1 and name not in exempt]
         others = [p for name, p in part if p.ndim <= 1 or name in exempt]
-        groups.append({"params": decayed, "weight_decay": weight_decay, **own})
-        groups.append({"params": others, "weight_decay": 0.0, **own})
+        groups.append({"params": decayed, "weight_decay": weight_decay, **rate})
+        groups.append({"params": others, "weight_decay": 0.0, **rate})
     return [group for group in groups if group["params"]]
 
 
 def ranger(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
     """Ranger: Lookahead (k = 6, alpha = 0.5) over RAdam (betas 0.95, 0.999, eps 1e-5).
 
-    As in weaver: the first steps, where RAdam has no estimate of the variance, follow the
-    momentum, while the optimizer library's default is to skip them.
+    As in weaver, the first steps, for which RAdam cannot estimate the variance, follow the
+    momentum; pytorch-optimizer skips them by default.
 
     References
     ----------
@@ -54,7 +58,9 @@ def ranger(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
 
 
 def adamw(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-    """AdamW with the usual betas 0.9, 0.999."""
+    """AdamW with betas 0.9, 0.999."""
+    import torch
+
     return torch.optim.AdamW(groups, lr=lr, foreach=True)
 
 
@@ -71,10 +77,11 @@ def lion(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
 
 
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], torch.optim.Optimizer]] = {
+    "ranger": ranger,
     "adamw": adamw,
     "lion": lion,
-    "ranger": ranger,
 }
+"""The optimizers by name; one added here can be named in a configuration."""
 
 
 def build_optimizer(
@@ -84,7 +91,26 @@ def build_optimizer(
     weight_decay: float = 0.0,
     lr_of: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """Make an optimizer for the trainable parameters of a model, some with a rate of their own."""
+    """Build an optimizer for the trainable parameters of a model.
+
+    Parameters
+    ----------
+    name : str
+        Name of the optimizer in `OPTIMIZERS`.
+    model : torch.nn.Module
+        The model.
+    lr : float
+        Learning rate.
+    weight_decay : float
+        Decoupled weight decay.
+    lr_of : mapping of str to float, optional
+        Learning rates of the parameters that have their own, by name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such optimizer.
+    """
     if name not in OPTIMIZERS:
         raise UnknownNameError("optimizer", name, OPTIMIZERS)
     return OPTIMIZERS[name](parameter_groups(model, weight_decay, lr_of), lr)

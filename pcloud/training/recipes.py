@@ -1,4 +1,4 @@
-"""How published networks were trained: optimizer, schedule, batch and length as named values."""
+"""Recipes: optimizer, schedule, batch size and length of published trainings, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["RECIPES", "Recipe", "default_recipe", "get_recipe"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything about a training that is not data, model or machine."""
+    """Optimizer, schedule, batch size, length and precision of a training."""
 
     optimizer: str
     """Name of the optimizer, see `pcloud.training.optimizers`."""
@@ -20,21 +20,21 @@ class Recipe:
     lr: float
     """Peak learning rate."""
     weight_decay: float = 0.0
-    """Decoupled weight decay, not on biases, normalisations and class tokens."""
+    """Decoupled weight decay, not applied to biases, normalisations and class tokens."""
     batch_size: int
-    """Jets in a batch."""
+    """Number of jets per batch."""
     epochs: int
-    """Passes over the training jets; not used when `steps` is given."""
+    """Number of passes over the training jets; not used when `steps` is given."""
     steps: int = 0
-    """Optimizer steps, for recipes that count them; 0: count epochs."""
+    """Number of optimizer steps, instead of epochs; 0 where the length is given in epochs."""
     gradient_clip: float = 0.0
-    """Largest norm of the gradient; 0: no clipping."""
+    """Maximum norm of the gradient; 0 for no clipping."""
     lr_head_factor: float = 1.0
-    """Factor on the learning rate of the head, the last map, whose size goes with the classes."""
+    """Factor on the learning rate of the head, the last linear map."""
     precision: str = "float32"
-    """``float32``, or ``bfloat16`` for autocast."""
+    """Floating-point type of the network: ``"float32"``, or ``"bfloat16"`` for autocast."""
     source: str = ""
-    """Where it is published."""
+    """Reference."""
 
 
 RECIPES: dict[str, Recipe] = {
@@ -151,7 +151,7 @@ RECIPES: dict[str, Recipe] = {
         source="arXiv:2307.16506",
     ),
 }
-"""The recipes by name. On data of another size than the paper's, override the length or batch."""
+"""The recipes by name. Override the length or the batch size on data sets of another size."""
 
 _BY_MODEL = {
     **dict.fromkeys(
@@ -168,10 +168,17 @@ _BY_MODEL = {
 
 
 def default_recipe(model: str, *, pretrained: bool = False) -> str:
-    """Name of the recipe for a model when none is asked for.
+    """Name of the default recipe of a model.
 
-    A model without one of its own, such as a user's, takes ``"particlenet"``. One that begins
-    with trained weights takes the recipe for fine-tuning, where its own has one.
+    A model without a recipe of its own, such as a user's, has ``"particlenet"``. A model that is
+    initialised from trained weights has the recipe for fine-tuning, where there is one.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model.
+    pretrained : bool
+        Whether it is initialised from trained weights.
     """
     name = _BY_MODEL.get(model, model if model in RECIPES else "particlenet")
     fine_tuning = f"{name}_finetune"
@@ -179,7 +186,7 @@ def default_recipe(model: str, *, pretrained: bool = False) -> str:
 
 
 def get_recipe(name: str) -> Recipe:
-    """Look up a recipe.
+    """Return the recipe of a name.
 
     Raises
     ------

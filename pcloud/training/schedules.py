@@ -1,8 +1,8 @@
 """Learning-rate schedules: pure functions of the progress of a run.
 
-Progress runs from 0 at the first step to 1 at the last one; a schedule returns the factor on the
-peak learning rate. A run of another length stretches or squeezes the same curve, and a continued
-run needs nothing but its step number to be on the curve again.
+Progress grows from 0 at the first step to 1 at the last one; a schedule returns the factor on the
+peak learning rate. The curve is scaled to the length of the run, and a continued run needs only
+its step number to follow it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ def constant(progress: float) -> float:
 
 
 def flat_decay(progress: float) -> float:
-    """1 for the first 70 % of the run, then exponentially down to 1 %.
+    """Factor 1 for the first 70 % of the run, then exponential decay to 1 %.
 
-    weaver lowers the rate once an epoch; here it falls a little at every step.
+    weaver lowers the rate once per epoch; here it decreases at every step.
     """
     return 0.01 ** max(0.0, (progress - 0.7) / 0.3)
 
 
 def one_cycle(progress: float) -> float:
-    """Straight from 0.1 up to 1 in 40 % of the run, down to 0.1 in 40 %, then to 1/6000.
+    """Linear increase from 0.1 to 1 in 40 % of the run, decrease to 0.1 in 40 %, then to 1/6000.
 
     The cycle of 8 + 8 + 4 epochs of the ParticleNet paper (3e-4, 3e-3, 3e-4, 5e-7).
     """
@@ -42,15 +42,15 @@ def one_cycle(progress: float) -> float:
 
 
 def cosine(progress: float) -> float:
-    """Half a cosine from 1 to 0."""
+    """Half a period of a cosine, from 1 to 0."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def restarts(progress: float) -> float:
-    """Linear warm-up, cosine restarts of doubling length, then halving.
+    """Linear warm-up, cosine periods of doubling length, then halving.
 
-    The 35 epochs of LorentzNet: 5 of warm-up, cosine periods of 4, 8 and 16 epochs, and from
-    epoch 31, inside the last period, a halving with every epoch.
+    The 35 epochs of LorentzNet: 5 epochs of warm-up, cosine periods of 4, 8 and 16 epochs, and
+    from epoch 31, within the last period, a factor 1/2 per epoch.
     """
     epoch = 35 * progress
     if epoch < 5:
@@ -65,8 +65,9 @@ def restarts(progress: float) -> float:
 
 SCHEDULES: dict[str, Schedule] = {
     "constant": constant,
-    "cosine": cosine,
     "flat_decay": flat_decay,
     "one_cycle": one_cycle,
     "restarts": restarts,
+    "cosine": cosine,
 }
+"""The schedules by name; one added here can be named in a configuration."""

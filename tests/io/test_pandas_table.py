@@ -234,5 +234,5 @@ def test_landscape_files_are_read_at_a_useful_rate(tmp_path):
 def test_slots_with_a_gap_are_refused(tmp_path):
     frame = landscape_frame(make_flat(num_jets=20))
     frame.drop(columns=["E_3"]).to_hdf(tmp_path / "a.h5", key="table", format="fixed")
-    with pytest.raises(InputError, match="'E_3' is missing or cannot be read, .* is 'E_199'"):
+    with pytest.raises(InputError, match=r"'E_3' is missing or cannot be read, .* is 'E_199'"):
         read_jets(tmp_path / "a.h5")

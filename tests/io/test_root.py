@@ -190,5 +190,5 @@ def test_a_branch_of_text_is_said_to_be_no_number(tmp_path, flat):
     branches["names"] = ak.Array(["a"] * len(flat))
     path = write(tmp_path / "a.root", {"tree": branches})
     schema = JetSchema({"px": "part_px", "py": "part_py", "pz": "part_pz"}, label="names")
-    with pytest.raises(InputError, match="'names' cannot be read: its type, .*, is not a number"):
+    with pytest.raises(InputError, match=r"'names' cannot be read: its type, .*, is not a number"):
         read_jets(path, schema)

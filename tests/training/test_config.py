@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import pickle
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from pcloud.cli import build_parser
+import pcloud
+from pcloud.cli.program import parse
+from pcloud.cli.train import overridden, read_options
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io import JetSchema
 from pcloud.training import RECIPES, TrainConfig
+from pcloud.training.config import STAGES, DataConfig, ModelConfig
+from pcloud.training.optimizers import OPTIMIZERS
+from pcloud.validation import default, descriptions
 
 GIVEN: dict[str, Any] = {"data": "simulated", "model": "particlenet_lite", "out": "runs/a"}
 EVERYTHING: dict[str, Any] = GIVEN | {
@@ -36,10 +46,7 @@ def from_command_line(options: dict[str, Any]) -> TrainConfig:
     for name, value in options.items():
         words += [f"--{name.replace('_', '-')}", yaml.safe_dump(value, default_flow_style=True)]
     words = [word.removesuffix("\n").removesuffix("\n...") for word in words]
-    parsed = build_parser().parse_args(words).as_dict()["train"]
-    for name in ("config", "overwrite", "quiet"):
-        parsed.pop(name)
-    return TrainConfig.from_dict(parsed)
+    return TrainConfig.from_dict(parse(words)[1])
 
 
 @pytest.mark.parametrize("options", [GIVEN, EVERYTHING])
@@ -144,5 +151,117 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
 def test_a_switch_needs_no_value_on_the_command_line() -> None:
     given = ["train", "--data", "a.h5", "--model", "pfn", "--out", "a", "--init-from", "b"]
     for switch, expected in ((["--reset-head"], True), (["--reset-head", "false"], False)):
-        options = build_parser().parse_args([*given, *switch, "--seed", "3"])
-        assert options.train.reset_head is expected
+        _, options = parse([*given, *switch, "--seed", "3"])
+        assert TrainConfig.from_dict(options).reset_head is expected
+
+
+def test_options_are_read_from_their_stage_or_directly() -> None:
+    config = TrainConfig(**GIVEN, lr=0.5, model_options={"dropout": 0.1})
+    assert config.optimization.lr == config.lr == 0.5
+    assert config.network == ModelConfig(model="particlenet_lite", model_options={"dropout": 0.1})
+    with pytest.raises(AttributeError, match="no attribute 'learning_rate'"):
+        _ = config.learning_rate
+    assert {"lr", "optimization", "with_options"} <= set(dir(config))
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_a_configuration_is_composed_of_stages() -> None:
+    config = TrainConfig(**GIVEN, seed=7)
+    stages = {name: getattr(config, name) for name in STAGES}
+    assert TrainConfig(**stages) == config
+    assert TrainConfig(**stages, seed=8) == config.with_options(seed=8)
+    assert dataclasses.replace(config, seed=8) == config.with_options(seed=8)
+    with pytest.raises(InputError, match="max_jets must be at least 1"):
+        TrainConfig(**stages | {"inputs": DataConfig(data="simulated", max_jets=0)})
+
+
+def test_no_option_belongs_to_two_stages() -> None:
+    names = [f.name for stage in STAGES.values() for f in dataclasses.fields(stage)]
+    assert len(names) == len(set(names))
+    assert not set(names) & set(STAGES)
+
+
+def test_registered_names_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OPTIMIZERS, "mine", OPTIMIZERS["adamw"])
+    assert TrainConfig(**GIVEN, optimizer="mine").optimizer == "mine"
+    assert TrainConfig(**GIVEN | {"model": "my_file:MyTagger"}).model == "my_file:MyTagger"
+    for options, message in (
+        ({"model": "particlnet"}, "no model named 'particlnet'; did you mean 'particlenet'?"),
+        ({"features": "kinpd"}, "no feature set named 'kinpd'; did you mean 'kinpid'?"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'?"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            TrainConfig(**GIVEN | options)
+
+
+def test_numbers_of_other_libraries_and_empty_values_are_accepted() -> None:
+    config = TrainConfig(
+        **GIVEN, seed=np.int64(3), lr=np.float32(0.5), class_weights=np.ones(2), monitor=None
+    )
+    assert (config.seed, config.lr, config.class_weights) == (3, 0.5, [1.0, 1.0])
+    assert config.monitor == "val_loss"
+
+
+def test_a_file_with_aliases_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data: &a [x, y]\nval: *a\nmodel: pfn\nout: z")
+    with pytest.raises(InputError, match=r"c\.yaml.*alias \*a is not allowed"):
+        TrainConfig.from_file(tmp_path / "c.yaml")
+
+
+OLD = """\
+# Which jets, and what of them the model sees.
+data: simulated
+val: null
+schema: null
+check_units: true
+max_jets: 400
+
+# Which network.
+model: particlenet_lite
+model_options:
+  dropout: 0.2
+
+# How the weights are found.
+recipe: particlenet_lite_original
+optimizer: adamw
+lr: 0.01
+epochs: 1
+steps: 0
+class_weights:
+- 1.0
+- 2.0
+
+# Where and how the run goes.
+out: oldrun
+devices: 1
+checkpoint_seconds: .inf
+"""
+
+
+def test_configurations_of_earlier_versions_load(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(OLD)
+    config = TrainConfig.from_file(tmp_path / "config.yaml")
+    for name, value in yaml.safe_load(OLD).items():
+        assert getattr(config, name) == value
+
+
+def test_the_command_line_overrides_a_file_whatever_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(GIVEN | {"seed": 5, "model_options": {"dropout": 0.5, "k": 3}}))
+    for words in (["--config", str(path), "--seed", "6"], ["--seed", "6", "--config", str(path)]):
+        _, options = parse(["train", *words, "--model-options.k", "4"])
+        config = TrainConfig(**overridden(read_options(options.pop("config")), options))
+        assert config.seed == 6
+        assert config.model_options == {"dropout": 0.5, "k": 4}
+
+
+def test_the_documentation_of_train_has_every_option() -> None:
+    text = inspect.getdoc(pcloud.train) or ""
+    for stage in STAGES.values():
+        for f in dataclasses.fields(stage):
+            entry = re.search(rf"^{f.name} : (.*)\n    (.+)", text, flags=re.MULTILINE)
+            assert entry, f"pcloud.train does not document {f.name}"
+            value = default(f)
+            if value not in (dataclasses.MISSING, None):
+                assert entry[1].endswith(f"default {value!r}")
+            assert entry[2] == descriptions(stage)[f.name]

@@ -18,7 +18,7 @@ from pcloud.io.jets import FlatJets
 from pcloud.nn.layout import RaggedLayout
 from pcloud.observables import compute_observables, jet_observables
 from pcloud.training import decorrelation
-from pcloud.training.config import TrainConfig
+from pcloud.training.config import DecorrelateConfig
 from pcloud.training.decorrelation import Decorrelation, distance_correlation
 from tests.training.conftest import make_jets
 
@@ -259,7 +259,7 @@ def test_a_continued_run_is_at_the_same_part_of_its_warm_up(options, monkeypatch
     pcloud.train(**options, progress=False)
     assert weights == whole
     assert weights[0] == 0 < weights[1] < weights[-1]
-    assert weights[-1] == TrainConfig.decorrelate_weight
+    assert weights[-1] == DecorrelateConfig.decorrelate_weight
 
 
 def test_the_penalty_takes_the_mass_out_of_a_score():
