@@ -298,6 +298,12 @@ def _channels_first(images: NDArray[Any], path: Path) -> torch.Tensor:
         images = np.moveaxis(images, -1, 1)
     if images.dtype != np.uint8:
         images = images.astype(np.float32)
+        bad = np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))
+        if len(bad):
+            raise InputError(
+                f"{path}: {len(bad)} of {len(images)} images have NaN or infinite pixels, the first "
+                f"is image {bad[0]}"
+            )
     return torch.from_numpy(np.array(images))  # a copy: idx arrays cannot be written to
 
 

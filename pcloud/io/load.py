@@ -30,6 +30,9 @@ __all__ = ["JetReader", "detect_schema"]
 
 _T = TypeVar("_T")
 
+_NUM_DETECTION_JETS = 1000  # jets whose values are looked at to detect a schema
+_PHI_ROUNDING = 1e-3  # rad
+
 
 class JetReader:
     """Reader of the jets of one open file.
@@ -226,6 +229,8 @@ def detect_schema(table: Table) -> JetSchema:
     best = max(matches, key=lambda name: matches[name])
     if matches[best][1]:
         JetReader(table, SCHEMAS[best])  # raises an error if a column is missing
+        if SCHEMAS[best] is SCHEMAS["energyflow"]:
+            _check_energyflow(table)
         return SCHEMAS[best]
     names = list(table.columns)
     more = f", ... ({len(names)} in all)" if len(names) > 8 else ""
@@ -233,6 +238,38 @@ def detect_schema(table: Table) -> JetSchema:
         f"{table.path}: the columns are of no known sample ({', '.join(SCHEMAS)}); define them "
         f"with a schema; there are: {', '.join(names[:8]) or 'none'}{more}"
     )
+
+
+def _check_energyflow(table: Table) -> None:
+    """Check that an array X contains pT, rapidity, phi and particle types, not other quantities.
+
+    Arrays of the same name and shape often contain four-momenta.
+
+    Raises
+    ------
+    InputError
+        If they are not the quantities of EnergyFlow.
+    """
+    rows = min(table.columns["X"][0] or 0, _NUM_DETECTION_JETS)
+    values = np.asarray(table.read_columns(["X"], 0, rows)["X"], dtype=np.float64)
+    particles = values[values[..., 0] != 0]
+    phi = particles[:, 2]
+    wrong = []
+    if (particles[:, 0] < 0).any():
+        wrong.append(f"X[0] is negative ({particles[:, 0].min():g}), which pt cannot be")
+    if (np.abs(phi) > 2 * np.pi + _PHI_ROUNDING).any():
+        wrong.append(f"X[2] is {phi[np.abs(phi).argmax()]:g}, which phi cannot be")
+    if particles.shape[1] > 3:
+        pid = particles[:, 3]
+        is_type = decode_remapped(pid) == np.round(decode_remapped(pid))
+        if not is_type.all():
+            wrong.append(f"X[3] is {pid[~is_type][0]:g}, which is no particle type (pid)")
+    if wrong:
+        raise InputError(
+            f"{table.path}: an array X of this shape is taken for the pt, rapidity, phi and pid of "
+            f"EnergyFlow, but {wrong[0]}; define the columns with a schema, for four-momenta "
+            "p4={'E': 'X[0]', 'px': 'X[1]', 'py': 'X[2]', 'pz': 'X[3]'}"
+        )
 
 
 def _count_matches(table: Table, schema: JetSchema) -> tuple[bool, int, int]:

@@ -189,3 +189,11 @@ def test_pickled_images_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", images=np.array([{}], dtype=object))
     with pytest.raises(InputError, match=r"cannot read the npz file.*Object arrays"):
         read_images(tmp_path / "a.npz")
+
+
+def test_pixels_that_are_not_finite_are_refused_with_their_image(tmp_path):
+    images = np.ones((5, 8, 8), dtype=np.float32)
+    images[3, 2, 2] = np.nan
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(5) % 2)
+    with pytest.raises(InputError, match=r"1 of 5 images have NaN .* the first is image 3"):
+        read_images(tmp_path / "a.npz")

@@ -142,3 +142,15 @@ def test_offsets_of_our_own_are_checked(tmp_path):
     np.savez(tmp_path / "b.npz", p4=p4, offsets=[0, 2, 2, 4])
     with pytest.raises(InputError, match=r"no particles \(jet 1\)"):
         read_jets(tmp_path / "b.npz")
+
+
+def test_four_momenta_are_not_taken_for_the_quantities_of_energyflow(tmp_path):
+    flat = make_flat(num_jets=30)
+    for scale in (1.0, 1e-3):  # in GeV and in TeV: then all are small
+        np.savez(tmp_path / "x.npz", X=padded(flat) * scale, y=flat.jet["label"])
+        with pytest.raises(InputError, match=r"X\[[023]\] is .*define the columns with a schema"):
+            read_jets(tmp_path / "x.npz")
+    pt, eta, phi = np.ones((3, 30, 4))
+    pid = np.full((30, 4), 211.0)
+    np.savez(tmp_path / "x.npz", X=np.stack([pt, eta, phi, pid], -1), y=flat.jet["label"])
+    assert len(read_jets(tmp_path / "x.npz")) == 30
