@@ -18,6 +18,7 @@ from pcloud.training.data import load_splits
 from pcloud.training.distillation import Distillation
 from pcloud.training.metrics import mean_auc
 from pcloud.training.module import TaggerModule
+from pcloud.training.run_folder import RunFolder
 from tests.training.conftest import make_jets
 
 
@@ -146,15 +147,15 @@ def test_an_interrupted_scoring_goes_on_and_is_not_repeated(
 ) -> None:
     monkeypatch.setattr("pcloud.training.distillation._CHUNK", 150)
     scored = []
-    logits = Run.logits
+    logits = RunFolder.logits
 
-    def counted(self: Run, jets: Any, **more: Any) -> np.ndarray:
+    def counted(self: RunFolder, jets: Any, **more: Any) -> np.ndarray:
         scored.append(len(jets))
         if len(scored) == 2:
             raise KeyboardInterrupt
         return logits(self, jets, **more)
 
-    monkeypatch.setattr(Run, "logits", counted)
+    monkeypatch.setattr(RunFolder, "logits", counted)
     with pytest.raises(KeyboardInterrupt):
         train(**options, teacher=teacher.path, progress=False)
     with monkeypatch.context() as patch:
