@@ -162,7 +162,7 @@ def test_an_index_beyond_the_last_axis_is_refused(tmp_path, flat):
 
 
 def test_flat_arrays_need_to_say_where_jets_start(flat_file):
-    with pytest.raises(InputError, match="must say where jets start, with offsets or counts"):
+    with pytest.raises(InputError, match="must define where jets start, with offsets or counts"):
         read_jets(flat_file, JetSchema(FLAT))
 
 

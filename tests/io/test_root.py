@@ -76,7 +76,7 @@ def test_jetclass_is_recognised_with_its_labels(tmp_path, flat, kind):
 
 @pytest.mark.parametrize("kind", ["mktree", "mkrntuple"])
 def test_several_clusters_are_joined(tmp_path, flat, kind, monkeypatch):
-    monkeypatch.setattr(root, "_MIN_ROWS", 30)
+    monkeypatch.setattr(root, "_MIN_RANGE_ROWS", 30)
     branches, _ = jetclass_branches(flat)
     with uproot.recreate(tmp_path / "a.root") as file:
         getattr(file, kind)("tree", {n: ak.type(column).content for n, column in branches.items()})
