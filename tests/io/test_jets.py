@@ -63,7 +63,7 @@ def test_concatenated_arrays_can_be_given_to_torch():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"charge": [[1], [1, 1]]}, "another number of particles than p4"),
+        ({"charge": [[1], [1, 1]]}, "and p4 have different numbers of particles"),
         ({"name": ["a", "b"]}, "must be numbers"),
         ({"weight": [1.0, None]}, "missing or irregular values"),
         ({"deep": [[[1]], [[2]]]}, "has 3 dimensions"),

@@ -48,8 +48,8 @@ def test_row_groups_bound_the_memory_and_are_joined(tmp_path, jets, monkeypatch)
 
 def test_large_row_groups_are_read_in_batches(tmp_path, jets, monkeypatch):
     write_jets(jets, tmp_path / "a.parquet")
-    monkeypatch.setattr(parquet, "_LARGE_GROUP", 0)
-    monkeypatch.setattr(parquet, "_BATCH", 48)
+    monkeypatch.setattr(parquet, "_MAX_GROUP_BYTES", 0)
+    monkeypatch.setattr(parquet, "_BATCH_ROWS", 48)
     assert_same_jets(read_jets(tmp_path / "a.parquet"), jets)
     assert_same_jets(read_jets(tmp_path / "a.parquet", start=200, stop=350), jets[200:350])
     chunks = list(iter_jets(tmp_path / "a.parquet", chunk_size=70))

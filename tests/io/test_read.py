@@ -192,7 +192,7 @@ import resource, sys
 import numpy as np
 from pcloud.io import iter_jets, parquet
 if sys.argv[2] == "large groups":
-    parquet._LARGE_GROUP = 0
+    parquet._MAX_GROUP_BYTES = 0
 chunks = iter_jets(sys.argv[1], chunk_size=2000)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 total = sum(len(next(chunks)) for _ in range(3))

@@ -63,7 +63,7 @@ def test_these_quantities_do_not_make_a_momentum(quantities):
         ({"p4": {**CARTESIAN, "rapidty": "r"}}, "no momentum quantity .*did you mean 'rapidity'"),
         ({"unit": "gev"}, "no unit named 'gev'; did you mean 'GeV'"),
         ({"optional": ("lable",)}, "no optional column .*did you mean 'label'"),
-        ({"particle": {"p4": "c"}}, "'p4' of an extra column is taken"),
+        ({"particle": {"p4": "c"}}, "'p4' of an extra column is reserved"),
         ({"particle": {"q": "c"}, "jet": {"q": "c"}}, "'q' of an extra column"),
         ({"label": ("is_a", "is_b"), "classes": ("a",)}, "2 one-hot label columns but 1 classes"),
         ({"classes": ("a", "a")}, "class names must differ"),

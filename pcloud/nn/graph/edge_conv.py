@@ -124,8 +124,9 @@ class EdgeBlock(nn.Module):
         return self._messages(center, other, neighbors)
 
     def _messages(self, center: Tensor, other: Tensor, neighbors: Tensor) -> Tensor:
+        """Messages (N, k, C) from the terms of the particles (N, C')."""
         edges = (center.unsqueeze(1) + gather_neighbors(other, neighbors)).flatten(0, 1)
         edges = F.relu(self.norms[0](edges))
         for linear, norm in zip(self.linears, self.norms[1:], strict=True):
             edges = F.relu(norm(linear(edges)))
-        return edges.unflatten(0, tuple(neighbors.shape))
+        return edges.view(*neighbors.shape, -1)
