@@ -13,6 +13,7 @@ import inspect
 import itertools
 import math
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -53,6 +54,7 @@ __all__ = [
 T = TypeVar("T")
 
 _MAX_IN_PLACE = 6  # more names than these are listed in the help of an option
+_DOCSTRING_WIDTH = 88  # characters
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ def parameters(*stages: type) -> str:
     for stage in stages:
         for f in dataclasses.fields(stage):
             lines.append(f"{f.name} : {_python_type(hints(stage)[f.name])}{_default_text(f)}")
-            lines.append(f"    {descriptions(stage).get(f.name, '')}")
+            text = descriptions(stage).get(f.name, "")
+            lines.append(textwrap.indent(textwrap.fill(text, _DOCSTRING_WIDTH), "    "))
     return "\n".join(lines)
 
 

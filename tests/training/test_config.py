@@ -259,9 +259,9 @@ def test_the_documentation_of_train_has_every_option() -> None:
     text = inspect.getdoc(pcloud.train) or ""
     for stage in STAGES.values():
         for f in dataclasses.fields(stage):
-            entry = re.search(rf"^{f.name} : (.*)\n    (.+)", text, flags=re.MULTILINE)
+            entry = re.search(rf"^{f.name} : (.*)\n((    .+\n?)+)", text, re.MULTILINE)
             assert entry, f"pcloud.train does not document {f.name}"
             value = default(f)
             if value not in (dataclasses.MISSING, None):
                 assert entry[1].endswith(f"default {value!r}")
-            assert entry[2] == descriptions(stage)[f.name]
+            assert " ".join(entry[2].split()) == descriptions(stage)[f.name]
