@@ -33,12 +33,14 @@ types: environment
 suite: environment
 	OMP_NUM_THREADS=1 $(PYTEST)
 
-# The tests that rounding could break (search, order, parity, symmetry), under each setting.
+# The tests that rounding could break (search, order, parity, symmetry), under each setting. Only
+# the files that have some are collected, and single tests are shared out: a few take very long.
 test-rounding: environment
 	status=0; \
+	files=$$(grep --recursive --files-with-matches --include='test_*.py' mark.rounding tests); \
 	for setting in $(ROUNDING); do \
 	    echo "--- $$setting"; \
-	    env OMP_NUM_THREADS=1 $$setting $(PYTEST) -m rounding || status=1; \
+	    env OMP_NUM_THREADS=1 $$setting $(PYTEST) --dist worksteal -m rounding $$files || status=1; \
 	done; \
 	exit $$status
 

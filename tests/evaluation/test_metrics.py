@@ -230,7 +230,8 @@ def test_bootstrap_errors_cover_the_truth(tagger):
     }
 
     def measure(generator):
-        return evaluate(*tagger.draw(1000, 4000, generator), num_bootstrap=60)
+        sample = tagger.draw(1000, 4000, generator)
+        return evaluate(*sample, efficiencies=[0.5], num_bootstrap=60)
 
     found = pulls(measure, truth, number=120, error=lambda entry: entry.bootstrap)
     for pull in found.values():
@@ -258,11 +259,12 @@ def test_errors_of_many_classes_cover_the_truth():
     labels, scores = draw_classes(400_000, num_classes=3, seed=1)
     names = ["accuracy", "auc_ovr", "auc[class 1]", "rejection@0.5[class 1]"]
     names += ["auc[class 1 vs class 0]", "rejection@0.5[class 1 vs class 0]"]
-    large = evaluate(labels, scores, background=0, num_bootstrap=0)
+    options = {"background": 0, "efficiencies": [0.5], "num_bootstrap": 0}
+    large = evaluate(labels, scores, **options)
 
     def measure(generator):
         sample = draw_classes(2400, num_classes=3, seed=generator.integers(2**32))
-        return evaluate(*sample, background=0, num_bootstrap=0)
+        return evaluate(*sample, **options)
 
     truth = {name: float(large[name]) for name in names}
     for pull in pulls(measure, truth, number=250).values():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -37,16 +39,28 @@ def make_jets(counts=COUNTS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return feature_set("kin")(p4, batch), p4, batch
 
 
-def build(name: str, *, num_outputs: int = 3, seed: int = 0) -> nn.Module:
+ONE_BLOCK = {
+    "lgatr": {"num_layers": 1},
+    "lgatr_slim": {"num_layers": 1},
+    "part": {"num_layers": 1, "num_class_layers": 1},
+    "particlenet_lite": {"widths": ((8, 8), (8,))},
+    "pcnn": {"width": 8, "stage_widths": ((8,), (8, 12))},
+    "pelican": {"num_layers": 1},
+    "transformer": {"num_layers": 1, "num_class_layers": 1},
+}
+"""The same for compilers and fake tensors, which take long for every operation."""
+
+
+def build(name: str, *, num_outputs: int = 3, seed: int = 0, **options: Any) -> nn.Module:
     """With random weights."""
     torch.manual_seed(seed)
-    options = FEWER_BLOCKS.get(name, {})
+    options = FEWER_BLOCKS.get(name, {}) | options
     return pcloud.build_model(name, in_features=7, num_outputs=num_outputs, **options)
 
 
-def make_model(name: str, *, num_outputs: int = 3, seed: int = 0) -> nn.Module:
+def make_model(name: str, *, num_outputs: int = 3, seed: int = 0, **options: Any) -> nn.Module:
     """In evaluation mode, with statistics and norms of a network that has seen jets."""
-    model = build(name, num_outputs=num_outputs, seed=seed)
+    model = build(name, num_outputs=num_outputs, seed=seed, **options)
     norms = [norm for norm in model.modules() if isinstance(norm, nn.BatchNorm1d)]
     for norm in norms:
         norm.reset_running_stats()

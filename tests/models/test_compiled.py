@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pcloud
-from tests.models.contract import make_jets, make_model
+from tests.models.contract import ONE_BLOCK, make_jets, make_model
 
 COMPILED_AS = {
     "dgcnn": "particlenet_lite",
@@ -19,10 +19,13 @@ COMPILED_AS = {
 }
 """Models made of the layers of another, which is compiled in their place."""
 
+COUNTS = [1, 2, 40, 5]
+"""Two dense blocks, one of them padded: what is done for each block is compiled for each."""
+
 
 @pytest.mark.parametrize("name", sorted({*pcloud.list_models()} - COMPILED_AS.keys()))
 @torch.no_grad()
 def test_compiled_scores_are_the_same(name):
-    model, inputs = make_model(name), make_jets()
+    model, inputs = make_model(name, **ONE_BLOCK.get(name, {})), make_jets(COUNTS)
     compiled = torch.compile(model, backend="aot_eager", dynamic=True)
     torch.testing.assert_close(compiled(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 import pcloud
 from pcloud.features import feature_set
 from pcloud.nn import RaggedLayout
-from tests.models.contract import build, make_jets
+from tests.models.contract import ONE_BLOCK, build, make_jets
 
 # These cluster jets, in a loop that ends when all are clustered.
 CLUSTER = {"hl_logistic", "hl_mlp", "one_cut", "recnn"}
@@ -76,7 +76,7 @@ def fake_state(model: torch.nn.Module) -> dict[str, Tensor]:
 
 @pytest.fixture(params=sorted({*pcloud.list_models()} - CLUSTER - {LOOKS_AGAIN}), scope="module")
 def model(request):
-    return build(request.param)
+    return build(request.param, **ONE_BLOCK.get(request.param, {}))
 
 
 def test_features_and_training_step_stay_on_the_device(model):

@@ -9,6 +9,19 @@ from pcloud.models import OneJet, build_model
 
 pytestmark = pytest.mark.rounding
 
+SMALL = {
+    "particlenet_lite": {"widths": ((8, 8), (8,)), "head_widths": (8,)},
+    "particlenet": {"widths": ((8, 8),), "head_widths": (8,)},
+    "dgcnn": {"widths": (8, 8), "embed_width": 16, "head_widths": (8,)},
+    "lorentznet": {"num_layers": 2, "width": 8},
+    "pfn": {"phi_widths": (8, 8), "head_widths": (8,)},
+    "efn": {"phi_widths": (8, 8), "head_widths": (8,)},
+}
+"""Options of few and narrow layers: exporting takes a time in proportion to the operations."""
+
+EMPTY_SLOTS = {"particlenet_lite": 8, "particlenet": 17, "dgcnn": 20}
+PARTICLES = ({0: torch.export.Dim("particles", min=2, max=500)},) * 2
+
 
 def jet(particles):
     torch.manual_seed(particles)
@@ -17,58 +30,39 @@ def jet(particles):
     return torch.randn(particles, 7), torch.cat([energy, momentum], 1)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "empty"),
-    [
-        ("particlenet_lite", {}, 8),
-        ("dgcnn", {}, 20),
-        ("lorentznet", {"num_layers": 2, "width": 8}, 0),
-        ("pfn", {}, 0),
-        ("efn", {}, 0),
-    ],
-)
-def test_an_exported_network_takes_jets_of_any_length(name, options, empty):
-    model = build_model(name, in_features=7, **options).eval()
-    particles = torch.export.Dim("particles", min=2, max=500)
-    program = torch.export.export(
-        OneJet(model, empty_slots=empty), jet(30), dynamic_shapes=({0: particles},) * 2
-    )
+def one_jet(name):
+    model = build_model(name, in_features=7, **SMALL[name]).eval()
+    return OneJet(model, empty_slots=EMPTY_SLOTS.get(name, 0))
+
+
+@pytest.mark.parametrize("name", ["particlenet_lite", "dgcnn", "lorentznet", "pfn", "efn"])
+def test_an_exported_network_takes_jets_of_any_length(name):
+    network = one_jet(name)
+    program = torch.export.export(network, jet(30), dynamic_shapes=PARTICLES).module()
     for n in (2, 5, 30, 120):
         x, p4 = jet(n)
-        expected = model(x, p4, torch.zeros(n, dtype=torch.long))
-        torch.testing.assert_close(program.module()(x, p4), expected, rtol=1e-4, atol=1e-5)
+        expected = network.model(x, p4, torch.zeros(n, dtype=torch.long))
+        torch.testing.assert_close(program(x, p4), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_without_empty_slots_a_neighbour_search_asks_for_enough_particles():
-    model = build_model("particlenet_lite", in_features=7).eval()
-    particles = torch.export.Dim("particles", min=2, max=500)
+    model = build_model("particlenet_lite", in_features=7, widths=((8,),)).eval()
     with pytest.raises(torch._dynamo.exc.UserError, match="8 <= "):
-        torch.export.export(OneJet(model), jet(30), dynamic_shapes=({0: particles},) * 2)
+        torch.export.export(OneJet(model), jet(30), dynamic_shapes=PARTICLES)
 
 
-@pytest.mark.rounding
 @pytest.mark.filterwarnings("ignore")  # of the exporter
-@pytest.mark.parametrize(
-    ("name", "options", "empty"),
-    [
-        ("particlenet_lite", {}, 8),
-        ("particlenet", {"widths": ((8, 8), (12,), (8,))}, 17),
-        ("dgcnn", {"widths": (8, 8), "embed_width": 16, "head_widths": (8,)}, 20),
-        ("efn", {"phi_widths": (8, 8), "head_widths": (8,)}, 0),
-    ],
-)
-def test_an_onnx_file_gives_the_same_scores(name, options, empty, tmp_path):
+@pytest.mark.parametrize("name", ["particlenet_lite", "particlenet", "dgcnn", "efn"])
+def test_an_onnx_file_gives_the_same_scores(name, tmp_path):
     pytest.importorskip("onnxscript", reason="extra 'onnx' is not installed")
     onnxruntime = pytest.importorskip("onnxruntime", reason="extra 'onnx' is not installed")
-    model = build_model(name, in_features=7, **options).eval()
-    particles = torch.export.Dim("particles", min=2, max=500)
-    one_jet = OneJet(model, empty_slots=empty)
+    network = one_jet(name)
     torch.onnx.export(
-        one_jet,
+        network,
         jet(30),
         tmp_path / "tagger.onnx",
         dynamo=True,
-        dynamic_shapes=({0: particles},) * 2,
+        dynamic_shapes=PARTICLES,
         input_names=["x", "p4"],
         verbose=False,
     )
@@ -76,7 +70,7 @@ def test_an_onnx_file_gives_the_same_scores(name, options, empty, tmp_path):
     for n in (2, 7, 30, 120):
         x, p4 = jet(n)
         p4[1::4] = p4[::4][: len(p4[1::4])]  # coinciding particles
-        expected = one_jet(x, p4)
+        expected = network(x, p4)
         order = torch.randperm(n)
         (found,) = session.run(None, {"x": x[order].numpy(), "p4": p4[order].numpy()})
         torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)

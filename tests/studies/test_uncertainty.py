@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from pcloud.errors import InputError
 from pcloud.studies.predictive import predictive_samples
 from pcloud.studies.uncertainty import measure_uncertainty, read_uncertainty
 from pcloud.training.data import load_splits
+from pcloud.uncertainty.variational import MeanFieldHead
 from tests.training.conftest import TINY, make_jets
 
 
@@ -30,7 +33,8 @@ def run(folder):
 
 
 @pytest.mark.parametrize("method", ["dropout", "laplace", "variational"])
-def test_opinions_of_a_run_are_the_same_every_time_and_near_its_score(run, method):
+def test_opinions_of_a_run_are_the_same_every_time_and_near_its_score(run, method, monkeypatch):
+    monkeypatch.setattr(MeanFieldHead, "fit", partial(MeanFieldHead.fit, steps=500))
     (jets,) = load_splits(run.config, "test")
     opinions = predictive_samples(run, method, samples=30, seed=2, batch_size=16)
     logits = opinions.logits(jets)

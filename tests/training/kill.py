@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonargparse  # noqa: F401 (training imports both late; every fork would do it again)
+import pytorch_optimizer  # noqa: F401
 import torch
 
 from pcloud import run_files

@@ -19,7 +19,7 @@ from pcloud.training.distillation import Distillation
 from pcloud.training.metrics import mean_auc
 from pcloud.training.module import TaggerModule
 from pcloud.training.run_folder import RunFolder
-from tests.training.conftest import make_jets
+from tests.training.conftest import TINY, make_jets
 
 
 def test_the_loss_is_that_of_the_paper() -> None:
@@ -45,11 +45,19 @@ def test_the_gradient_at_a_high_temperature_is_the_difference_of_the_logits() ->
     torch.testing.assert_close(student.grad, (student - teacher).detach() / 4, rtol=0, atol=1e-4)
 
 
-@pytest.fixture
-def teacher(options: dict[str, Any], tmp_path: Path) -> Run:
+@pytest.fixture(scope="module")
+def teacher(jet_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """With one feature more than its students, and some wisdom."""
-    more = {"features": ["log_pt", "delta_r", "pt_rel", "dphi"], "out": tmp_path / "teacher"}
-    return train(**options | more | {"epochs": 6, "batch_size": 20}, progress=False)
+    return train(
+        data=str(jet_file),
+        model=TINY,
+        features=["log_pt", "delta_r", "pt_rel", "dphi"],
+        out=tmp_path_factory.mktemp("teacher") / "run",
+        epochs=6,
+        batch_size=20,
+        deterministic=True,
+        progress=False,
+    )
 
 
 def kept_logits(run: Run) -> np.ndarray:

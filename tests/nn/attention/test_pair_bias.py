@@ -82,8 +82,8 @@ def test_statistics_are_taken_over_the_pairs_of_real_particles():
 
 
 def test_gradients_flow_where_momenta_want_one_and_in_training_none_does():
-    p4, layout = jets(), layout_of()
-    pairs = UnorderedPairs.of(layout)
+    counts = [1, 7, 0, 2, 5]
+    p4, pairs = jets(counts), UnorderedPairs.of(layout_of(counts))
     assert not interactions(p4, pairs).requires_grad
     distinct = pairs.first != pairs.second  # a particle with itself is at the lower bounds
     torch.autograd.gradcheck(lambda x: interactions(x, pairs)[distinct], p4.requires_grad_())
