@@ -12,6 +12,7 @@ from pcloud.evaluation import evaluate
 from pcloud.evaluation.robustness import Robustness, compare_scores, measure_robustness
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
+from pcloud.run_files import write_json
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,9 @@ def test_other_jets_are_compared_without_pairing(jets):
 
 def test_the_table_is_kept_as_json(jets):
     found = measure_robustness(by_mass, jets[:300], transformations={"energy_scale": [-0.02, 0.02]})
-    assert Robustness.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    path = tmp_path / "robustness.json"
+    write_json(path, found.to_dict())
+    assert Robustness.from_dict(json.loads(path.read_text())) == found
     rows = found.rows()
     assert [row[:2] for row in rows[2:]] == [["energy scale", "-0.02"], ["energy scale", "0.02"]]
     assert {len(row) for row in rows} == {8}
