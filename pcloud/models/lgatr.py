@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from pcloud.models.registry import register_model
@@ -139,6 +140,7 @@ class MultivectorHead(nn.Module):
         super().__init__()
         self.output = output
 
+    @torch.compiler.disable  # the maps of lgatr have cached constants, which a compiler cannot trace
     def forward(self, multivectors: Tensor, scalars: Tensor) -> Tensor:
         """Logits (B, C) from multivectors (B, M, 16) and scalars (B, S)."""
         out, _ = self.output(multivectors, scalars=scalars)  # (B, C, 16)
