@@ -10,7 +10,15 @@ from pathlib import Path
 
 from pcloud.errors import InputError
 
-__all__ = ["SUFFIXES", "Paths", "expand_paths", "input_errors", "new_file", "sniff"]
+__all__ = [
+    "SUFFIXES",
+    "Paths",
+    "check_new_file",
+    "expand_paths",
+    "input_errors",
+    "new_file",
+    "sniff",
+]
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -145,9 +153,8 @@ def input_errors(path: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def new_file(path: Path, overwrite: bool) -> Iterator[Path]:
-    """Context with a temporary file that is renamed to `path` on success and removed on failure.
+def check_new_file(path: Path, overwrite: bool) -> None:
+    """Check that a file can be written.
 
     Raises
     ------
@@ -164,6 +171,18 @@ def new_file(path: Path, overwrite: bool) -> Iterator[Path]:
         raise FileExistsError(f"{path}: exists already; overwrite=True (--overwrite) replaces it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
+
+
+@contextmanager
+def new_file(path: Path, overwrite: bool) -> Iterator[Path]:
+    """Context with a temporary file that is renamed to `path` on success and removed on failure.
+
+    Raises
+    ------
+    FileExistsError, FileNotFoundError, IsADirectoryError
+        As from :func:`check_new_file`.
+    """
+    check_new_file(path, overwrite)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part

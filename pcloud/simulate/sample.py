@@ -20,6 +20,7 @@ from rich.progress import (
 )
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.io.files import check_new_file
 from pcloud.io.jets import FlatJets
 from pcloud.io.write import write_chunks
 from pcloud.simulate.block import Settings
@@ -286,8 +287,5 @@ def _check_workers(workers: int | None) -> int:
 def _check_out(out: Path, overwrite: bool) -> Path:
     if out.suffix not in SUFFIXES:
         raise InputError(f"{out}: jets are written to {', '.join(SUFFIXES)}, not {out.suffix!r}")
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"{out}: exists already; overwrite=True (--overwrite) replaces it")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out}: the folder {out.parent} does not exist")
+    check_new_file(out, overwrite)
     return out
