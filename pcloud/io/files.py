@@ -176,9 +176,12 @@ def check_new_file(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def new_file(path: Path, overwrite: bool) -> Iterator[Path]:
-    """Temporary path to write to, moved to `path` on success and removed on failure.
+    """Context with a temporary file that is renamed to `path` on success and removed on failure.
 
-    Raises as :func:`check_new_file`.
+    Raises
+    ------
+    FileExistsError, FileNotFoundError, IsADirectoryError
+        As from :func:`check_new_file`.
     """
     check_new_file(path, overwrite)
     with atomic_path(path, f"{os.getpid()}.part") as part:
