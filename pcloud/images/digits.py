@@ -38,7 +38,8 @@ def scatter(digits: ImageSet, size: int = 50, seed: int = 0) -> ImageSet:
     top = torch.from_numpy(rng.integers(0, size - height + 1, number)).view(-1, 1)
     left = torch.from_numpy(rng.integers(0, size - width + 1, number)).view(-1, 1)
     images = digits.images.new_zeros(number, channels, size, size)
-    rows, columns = top + torch.arange(height), left + torch.arange(width)
+    rows = top + torch.arange(height)
+    columns = left + torch.arange(width)
     index = torch.arange(number).view(-1, 1, 1)
     images.transpose(1, 2).transpose(2, 3)[index, rows[:, :, None], columns[:, None, :]] = (
         digits.images.permute(0, 2, 3, 1)

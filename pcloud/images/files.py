@@ -179,7 +179,8 @@ def _read_hdf5(path: Path, split: str | None) -> Arrays:
 
     try:
         with h5py.File(path, "r") as file:
-            images, labels = _pick(file, _IMAGES, path), _pick(file, _LABELS)
+            images = _pick(file, _IMAGES, path)
+            labels = _pick(file, _LABELS)
             names = _names(file)
             if names is None and "ans" in file:
                 names = _galaxy10_names(images.shape, file["ans"][()])

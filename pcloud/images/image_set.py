@@ -49,6 +49,12 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        """Number, size and classes of the images."""
+        number, channels, height, width = self.images.shape
+        classes = f" of classes {', '.join(self.classes)}" if self.classes else ""
+        return f"ImageSet of {number:,} images, {channels}x{height}x{width} pixels{classes}"
+
     def __getitem__(self, index: Any) -> ImageSet:
         labels = None if self.labels is None else self.labels[index]
         return replace(self, images=self.images[index], labels=labels)

@@ -42,6 +42,11 @@ class AttentionMaps:
     weights: Tensor
     size: Tensor
 
+    def __repr__(self) -> str:
+        """Numbers of layers, heads and pairs."""
+        num_layers, pairs, heads = self.weights.shape
+        return f"AttentionMaps of {num_layers} layers with {heads} heads on {pairs:,} pairs"
+
     def profile(
         self, feature: int, bins: int = 12
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
@@ -129,7 +134,8 @@ def _weights(layer: SelfAttention, x: Tensor, slots: Any, bias: Any) -> Tensor:
 
 
 def _pairs(layout: Any) -> tuple[Tensor, Tensor]:
-    queries, keys = [], []
+    queries = []
+    keys = []
     for block in layout.blocks:
         real = _real(block)
         queries.append(block.index.unsqueeze(2).expand_as(real)[real])

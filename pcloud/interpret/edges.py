@@ -37,6 +37,11 @@ class EdgeImportance:
     neighbors: Tensor
     importance: Tensor
 
+    def __repr__(self) -> str:
+        """Numbers of particles and neighbours."""
+        particles, k = self.importance.shape
+        return f"EdgeImportance of {k} messages to each of {particles:,} particles"
+
 
 def edge_importance(
     model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor, target: int = 1

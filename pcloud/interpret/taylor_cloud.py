@@ -55,6 +55,12 @@ class CloudTaylor:
     unit: NDArray[np.floating]
     jets: NDArray[np.integer]
 
+    def __repr__(self) -> str:
+        """Coefficients, and the number of particles with gradients."""
+        return (
+            f"CloudTaylor with gradients of {len(self.gradients):,} particles: {self.coefficients}"
+        )
+
 
 def cloud_taylor(
     model: nn.Module,
