@@ -126,8 +126,10 @@ class Ranking:
         group = _groups(scores[order], is_signal)
         self.size = len(scores)
         self.num_groups = int(group[-1]) + 1
-        self.signal_jets, self.signal_group = order[is_signal], group[is_signal]
-        self.background_jets, self.background_group = order[~is_signal], group[~is_signal]
+        self.signal_jets = order[is_signal]
+        self.signal_group = group[is_signal]
+        self.background_jets = order[~is_signal]
+        self.background_group = group[~is_signal]
         self._signal_starts = _starts(self.signal_group)
         self._background_starts = _starts(self.background_group)
         self.counts = self.resampled(np.ones(self.size, dtype=np.uint8))

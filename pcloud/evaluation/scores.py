@@ -56,6 +56,11 @@ class Scores:
         names = _check_classes(classes, 2 if scores.ndim == 1 else scores.shape[1])
         return cls(_check_labels(labels, len(scores), names), scores, names)
 
+    def __repr__(self) -> str:
+        """Number of jets of each class."""
+        jets = ", ".join(f"{n:,} {c}" for n, c in zip(self.counts, self.classes, strict=True))
+        return f"Scores of {len(self.labels):,} jets: {jets}"
+
     @property
     def counts(self) -> NDArray[np.integer]:
         """Number of jets of each class, shape (C,)."""

@@ -1,7 +1,6 @@
 """Images: networks with and without rotational symmetry, jet images, images as graphs.
 
-A network on images is ``model(images) -> logits (B, C)``: ``images (B, C, H, W)`` in, one row per
-image out.
+A network on images is a function ``model(images) -> logits (B, C)`` of ``images (B, C, H, W)``.
 """
 
 from pcloud.images.build import build_network

@@ -17,30 +17,30 @@ __all__ = ["build_network"]
 def build_network(
     name: str, in_channels: int, num_outputs: int, size: tuple[int, int], **options: Any
 ) -> nn.Module:
-    """A network on images with random weights.
+    """Build a network on images with random weights.
 
     Parameters
     ----------
     name : str
-        A registered name, or ``file:Class`` for a network of your own.
+        Registered name, or ``file:Class`` for a network in a file of the user.
     in_channels : int
-        Colours of the images.
+        Number of channels of the images.
     num_outputs : int
         Number of outputs, one for each class (C).
     size : (int, int)
         Height and width of the images, for networks with an argument `size`.
     **options
-        Handed to the network.
+        Further arguments of the network.
 
     Returns
     -------
     torch.nn.Module
-        ``model(images) -> logits (B, C)`` with ``images (B, in_channels, H, W)``.
+        Network ``model(images) -> logits (B, C)`` with ``images (B, in_channels, H, W)``.
     """
     return build_model(name, in_channels, num_outputs, **size_option(name, size) | options)
 
 
 def size_option(name: str, size: tuple[int, int]) -> dict[str, Any]:
-    """``{"size": [height, width]}`` for a network that must know it, else nothing."""
+    """``{"size": [height, width]}`` for a network with an argument `size`, else an empty dict."""
     known = inspect.signature(model_factory(name)).parameters
     return {"size": list(size)} if "size" in known else {}

@@ -1,4 +1,4 @@
-"""A layer on whole images, and the same with its filters in four orientations."""
+"""Network with one hidden layer on whole images, and the same with rotated filters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Dense", "rotated_dense"]
 
 
 @register_model(
-    "dense", paper="", year=1986, use="what a CNN is better than", kind="image", symmetries=()
+    "dense", paper="", year=1986, use="a baseline without convolutions", kind="image", symmetries=()
 )
 class Dense(nn.Module):
     """One hidden layer on all pixels.
@@ -23,7 +23,7 @@ class Dense(nn.Module):
     Parameters
     ----------
     in_channels : int
-        Colours of the images.
+        Number of channels of the images.
     num_outputs : int
         Number of outputs, one for each class (C).
     size : (int, int)
@@ -31,11 +31,16 @@ class Dense(nn.Module):
     width : int
         Number of filters, each as large as the image.
     dropout : float
-        After the hidden layer.
+        Dropout probability after the hidden layer.
     invariant : bool
-        Whether to keep only the largest answer of each filter over its orientations.
+        Use only the largest activation of each filter over its orientations.
     layers : Layers
-        Ordinary, or with each filter in several orientations.
+        Ordinary layers, or layers with each filter in several orientations.
+
+    Raises
+    ------
+    InputError
+        If the images are not square.
     """
 
     def __init__(
@@ -71,22 +76,24 @@ class Dense(nn.Module):
     "rotated_dense",
     paper="1602.07576",
     year=2016,
-    use="how far turned filters go",
+    use="a baseline with rotated filters",
     kind="image",
     symmetries=(),
 )
 def rotated_dense(
     in_channels: int, num_outputs: int, *, size: tuple[int, int], group: str = "p4", **options: Any
 ) -> Dense:
-    """One hidden layer whose filters are used in all their orientations, with their weights shared.
+    """One hidden layer with each filter in several orientations, which share their weights.
 
     Parameters
     ----------
     in_channels, num_outputs, size
-        As of :class:`Dense`.
+        As for :class:`Dense`.
     group : {"p4", "p4m", "c8", "d8"}
-        Quarter turns without and with mirrors, turns by 45 degrees without and with mirrors.
+        Rotations by 90 degrees without and with reflections, rotations by 45 degrees without and
+        with reflections.
     **options
-        Of :class:`Dense`; with ``invariant=True`` the score does not change when the image turns.
+        Options of :class:`Dense`. With ``invariant=True`` the score does not change under
+        rotations of the image.
     """
     return Dense(in_channels, num_outputs, size=size, layers=group_layers(group), **options)

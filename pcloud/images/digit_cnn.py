@@ -1,4 +1,4 @@
-"""The CNN of Cohen and Welling for rotated digits, with ordinary layers and on a group."""
+"""CNN of Cohen and Welling for rotated digits, with ordinary and with equivariant layers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ __all__ = ["DigitCNN", "p4cnn"]
 
 @register_model("z2cnn", paper="1602.07576", year=2016, use="digits", kind="image", symmetries=())
 class DigitCNN(nn.Module):
-    """Seven convolutions, 3x3 and the last one 4x4, with max-pooling after the second.
+    """Six 3x3 convolutions and a 4x4 convolution, with max-pooling after the second.
 
-    Digits of 28x28 pixels come out as one pixel, larger images as several, whose mean is taken.
+    The output for an image of 28x28 pixels is one pixel. Larger images have several output
+    pixels, which are averaged.
 
     Parameters
     ----------
     in_channels : int
-        Colours of the images.
+        Number of channels of the images.
     num_outputs : int
         Number of outputs, one for each class (C).
     width : int
         Width of each convolution but the last.
     dropout : float
-        After each convolution but the last.
+        Dropout probability after each convolution except the last one.
     layers : Layers
-        Ordinary or equivariant.
+        Ordinary or equivariant layers.
 
     References
     ----------
@@ -76,16 +77,18 @@ class DigitCNN(nn.Module):
     symmetries=("rotation",),
 )
 def p4cnn(in_channels: int, num_outputs: int, *, group: str = "p4", **options: Any) -> DigitCNN:
-    """P4CNN: seven convolutions on the group of quarter turns, a tenth of a usual CNN's weights.
+    """P4CNN: seven convolutions on the group of rotations by 90 degrees.
 
     Parameters
     ----------
     in_channels, num_outputs
-        As of :class:`DigitCNN`.
+        As for :class:`DigitCNN`.
     group : {"p4", "p4m", "c8", "d8"}
-        Quarter turns without and with mirrors, turns by 45 degrees without and with mirrors.
+        Rotations by 90 degrees without and with reflections, rotations by 45 degrees without and
+        with reflections.
     **options
-        Of :class:`DigitCNN`; by default as many weights as with 20 ordinary channels.
+        Options of :class:`DigitCNN`. By default there are about as many weights as with 20
+        ordinary channels.
     """
     layers = group_layers(group)
     return DigitCNN(

@@ -1,4 +1,4 @@
-"""Digits made harder: at random places of a larger image, or turned at random."""
+"""Modified samples of digits: at random positions of a larger image, rotated, or balanced."""
 
 from __future__ import annotations
 
@@ -15,12 +15,21 @@ __all__ = ["balanced", "scatter", "turn_at_random"]
 
 
 def scatter(digits: ImageSet, size: int = 50, seed: int = 0) -> ImageSet:
-    """Each image at a random place of a black one of ``size x size`` pixels.
+    """Place each image at a random position of a black image of ``size x size`` pixels.
+
+    Parameters
+    ----------
+    digits : ImageSet
+        Images.
+    size : int
+        Height and width of the new images in pixels.
+    seed : int
+        Seed of the positions.
 
     Raises
     ------
     InputError
-        If the images are larger than that.
+        If the images are larger than the new ones.
     """
     number, channels, height, width = digits.images.shape
     if max(height, width) > size:
@@ -29,7 +38,8 @@ def scatter(digits: ImageSet, size: int = 50, seed: int = 0) -> ImageSet:
     top = torch.from_numpy(rng.integers(0, size - height + 1, number)).view(-1, 1)
     left = torch.from_numpy(rng.integers(0, size - width + 1, number)).view(-1, 1)
     images = digits.images.new_zeros(number, channels, size, size)
-    rows, columns = top + torch.arange(height), left + torch.arange(width)
+    rows = top + torch.arange(height)
+    columns = left + torch.arange(width)
     index = torch.arange(number).view(-1, 1, 1)
     images.transpose(1, 2).transpose(2, 3)[index, rows[:, :, None], columns[:, None, :]] = (
         digits.images.permute(0, 2, 3, 1)
@@ -38,7 +48,7 @@ def scatter(digits: ImageSet, size: int = 50, seed: int = 0) -> ImageSet:
 
 
 def turn_at_random(digits: ImageSet, seed: int = 0) -> ImageSet:
-    """Each image turned by a random angle, bilinearly, as uint8 where it was."""
+    """Rotate each image by a random angle with bilinear interpolation; the dtype is kept."""
     rng = np.random.default_rng(seed)
     angles = torch.from_numpy(rng.uniform(0, 2 * math.pi, len(digits))).float()
     parts = zip(digits.images.split(1024), angles.split(1024), strict=True)
@@ -49,7 +59,7 @@ def turn_at_random(digits: ImageSet, seed: int = 0) -> ImageSet:
 
 
 def balanced(digits: ImageSet, number: int, seed: int = 0) -> ImageSet:
-    """`number` images, as many of each class up to one, drawn at random.
+    """Draw `number` images at random, with equal numbers of each class up to a difference of one.
 
     Raises
     ------
@@ -66,6 +76,6 @@ def balanced(digits: ImageSet, number: int, seed: int = 0) -> ImageSet:
     for label, some in zip(found, wanted, strict=True):
         members = rng.permutation(np.flatnonzero(labels == label))
         if len(members) < some:
-            raise InputError(f"class {label} has {len(members)} images, {some} are wanted")
+            raise InputError(f"class {label} has {len(members)} images, {some} are required")
         chosen.append(members[:some])
     return digits[torch.from_numpy(np.sort(np.concatenate(chosen)))]

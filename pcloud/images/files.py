@@ -1,4 +1,4 @@
-"""Files of images to `ImageSet`: npz, HDF5, the idx files of MNIST, folders of pictures."""
+"""Read images into an `ImageSet`: npz, HDF5, idx files of MNIST, folders of pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pcloud.io.files import input_errors
 
 __all__ = ["image_splits", "read_images"]
 
-# Names that arrays of images and of labels go by; Galaxy10's are images and ans.
+# Names of arrays with images and with labels; those of Galaxy10 are images and ans.
 _IMAGES = ("images", "image", "x", "X", "data")
 _LABELS = ("labels", "label", "y", "ans", "target")
 
@@ -53,11 +53,13 @@ _GALAXY10_DECALS = (
     "edge-on without bulge",
     "edge-on with bulge",
 )
-# Images of each class in the whole files, as their authors list them.
+# Numbers of images of each class in the complete files, as listed by their authors.
 _SDSS_COUNTS = (3461, 6997, 6292, 394, 1534, 17, 589, 1121, 906, 519)
 _DECALS_COUNTS = (1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873)
-_SDSS_IMAGES, _DECALS_IMAGES = 21_785, 17_736
-_SDSS_PIXELS, _DECALS_PIXELS = 69, 256  # DECaLS exists in 69 pixels, too
+_NUM_SDSS_IMAGES = 21_785
+_NUM_DECALS_IMAGES = 17_736
+_SDSS_PIXELS = 69
+_DECALS_PIXELS = 256  # there is a version of DECaLS with 69 pixels, too
 
 Arrays = tuple[NDArray[Any], "NDArray[Any] | None", "list[str] | None"]
 
@@ -68,27 +70,30 @@ def read_images(path: str | PathLike[str], split: str | None = None) -> ImageSet
     Parameters
     ----------
     path : path
-        An ``.npz`` file with arrays such as ``images`` and ``labels``, or ``x_train``, ``y_train``,
-        ``x_test`` and ``y_test``, and perhaps the names of the ``classes``; an HDF5 file, such as
-        Galaxy10 SDSS or DECaLS with ``images`` and ``ans``; an idx file of images, whose labels lie beside it; or
-        a folder with idx files, or with a folder of pictures for each class, perhaps inside
-        ``train``, ``val`` and ``test``.
+        One of these:
+
+        - an ``.npz`` file with arrays such as ``images`` and ``labels``, or ``x_train``,
+          ``y_train``, ``x_test`` and ``y_test``, and optionally the names of the ``classes``;
+        - an HDF5 file, such as Galaxy10 SDSS or DECaLS with ``images`` and ``ans``;
+        - an idx file of images, with its labels in the same folder;
+        - a folder with idx files, or with a folder of pictures for each class, optionally inside
+          ``train``, ``val`` and ``test``.
     split : {"train", "val", "test"}, optional
-        Part of a file that has such parts, see :func:`image_splits`; "train" there by default.
+        Split to read if the file has several, see :func:`image_splits`; by default "train".
 
     Returns
     -------
     ImageSet
-        Classes without an image among these are left out, and the others renumbered. They have
-        their names where the file has them or is known: of a part of Galaxy10 in 69 pixels that may
-        be SDSS or DECaLS they are numbers.
+        Images with labels. Classes without images are left out, and the others renumbered. Classes
+        have names if the file contains them or is a known one. They are numbers for a part of
+        Galaxy10 with 69 pixels that may be SDSS or DECaLS.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     InputError
-        If there are no images in it, or labels do not belong to them, or there is no such split.
+        If the file contains no images, the labels do not match them, or there is no such split.
     """
     path = Path(path)
     splits = image_splits(path)
@@ -102,14 +107,14 @@ def read_images(path: str | PathLike[str], split: str | None = None) -> ImageSet
         return ImageSet(tensor)
     if labels.shape != (len(tensor),) or labels.dtype.kind not in "iu":
         raise InputError(
-            f"{path}: labels of shape {labels.shape} and type {labels.dtype} are no class "
+            f"{path}: labels of shape {labels.shape} and type {labels.dtype} are not the class "
             f"numbers of {len(tensor)} images"
         )
     return ImageSet(tensor, *_present(labels, names, path))
 
 
 def image_splits(path: str | PathLike[str]) -> list[str]:
-    """The parts ("train", "val", "test") that a file or folder of images is divided into.
+    """List the splits ("train", "val", "test") of a file or folder of images.
 
     Raises
     ------
@@ -144,19 +149,19 @@ def _reader(path: Path) -> Callable[[Path, str | None], Arrays]:
     if "idx" in path.name:
         return _read_idx_pair
     raise InputError(
-        f"{path} is no file of images: give .npz, .h5, an idx file or a folder of pictures"
+        f"{path} is not a file of images: give .npz, .h5, an idx file or a folder of pictures"
     )
 
 
 @contextmanager
 def _npz(path: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
-    """Open the arrays of an npz file, each read where it is asked for.
+    """Open an npz file whose arrays are read on access.
 
-    The file is opened here, because `numpy.load` does not close a damaged one.
+    The file is opened here, because `numpy.load` does not close a damaged file.
     """
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
-            raise InputError(f"{path} is not an npz file, or it is cut short")
+            raise InputError(f"{path} is not an npz file, or it is truncated")
         file.seek(0)
         with input_errors(path, "npz file"), np.load(file, allow_pickle=False) as arrays:
             yield arrays
@@ -174,7 +179,8 @@ def _read_hdf5(path: Path, split: str | None) -> Arrays:
 
     try:
         with h5py.File(path, "r") as file:
-            images, labels = _pick(file, _IMAGES, path), _pick(file, _LABELS)
+            images = _pick(file, _IMAGES, path)
+            labels = _pick(file, _LABELS)
             names = _names(file)
             if names is None and "ans" in file:
                 names = _galaxy10_names(images.shape, file["ans"][()])
@@ -184,14 +190,15 @@ def _read_hdf5(path: Path, split: str | None) -> Arrays:
 
 
 def _galaxy10_names(shape: tuple[int, ...], labels: NDArray[Any]) -> list[str] | None:
-    """Names of the classes of Galaxy10 SDSS or DECaLS, None where the file may be either or neither.
+    """Names of the classes of Galaxy10 SDSS or DECaLS; None if the file may be either or neither.
 
-    The files differ in the number of images and, mostly, in their size. A part of one of them has
-    no more images of any class than the whole.
+    The files differ in the number of images and usually in their size. A part of a file has at
+    most as many images of each class as the complete file.
     """
-    sdss, decals = list(_GALAXY10_SDSS), list(_GALAXY10_DECALS)
-    if len(labels) in (_SDSS_IMAGES, _DECALS_IMAGES):
-        return sdss if len(labels) == _SDSS_IMAGES else decals
+    sdss = list(_GALAXY10_SDSS)
+    decals = list(_GALAXY10_DECALS)
+    if len(labels) in (_NUM_SDSS_IMAGES, _NUM_DECALS_IMAGES):
+        return sdss if len(labels) == _NUM_SDSS_IMAGES else decals
     if _DECALS_PIXELS in shape[1:]:
         return decals
     if _SDSS_PIXELS not in shape[1:] or labels.dtype.kind not in "iu" or labels.ndim != 1:
@@ -228,7 +235,7 @@ def _read_idx_pair(path: Path, split: str | None) -> Arrays:
 
 
 def _read_idx(path: Path) -> NDArray[np.uint8]:
-    """Bytes 0, 0, 8 (for uint8) and the number of axes; their lengths, big-endian; the values."""
+    """Read an idx file: bytes 0, 0, 8 (uint8), number of axes, big-endian lengths, values."""
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
@@ -257,7 +264,8 @@ def _read_pictures(path: Path) -> Arrays:
     from PIL import Image, UnidentifiedImageError
 
     folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
-    images, labels = [], []
+    images = []
+    labels = []
     for label, folder in enumerate(folders or [path]):
         for file in _pictures(folder):
             try:
@@ -279,7 +287,7 @@ def _read_pictures(path: Path) -> Arrays:
 
 
 def _pixels(picture: Any) -> NDArray[Any]:
-    """Bytes, one or three a pixel; of grey pictures of more than 8 bits their values."""
+    """Pixels as one byte (grey) or three bytes (RGB); values of grey pictures of over 8 bits."""
     if picture.mode == "F" or picture.mode.startswith("I"):
         return np.asarray(picture)
     return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
@@ -293,7 +301,7 @@ def _channels_first(images: NDArray[Any], path: Path) -> torch.Tensor:
     if images.ndim == 3:
         images = images[:, None]
     if images.ndim != 4 or images.dtype.kind not in "uif":
-        raise InputError(f"{path}: an array of shape {images.shape}, {images.dtype}, is no images")
+        raise InputError(f"{path}: an array of shape {images.shape}, {images.dtype}, is not images")
     if images.shape[-1] < min(images.shape[1:3]):
         images = np.moveaxis(images, -1, 1)
     if images.dtype != np.uint8:
@@ -304,13 +312,13 @@ def _channels_first(images: NDArray[Any], path: Path) -> torch.Tensor:
                 f"{path}: {len(bad)} of {len(images)} images have NaN or infinite pixels, the first "
                 f"is image {bad[0]}"
             )
-    return torch.from_numpy(np.array(images))  # a copy: idx arrays cannot be written to
+    return torch.from_numpy(np.array(images))  # a copy, because idx arrays are read-only
 
 
 def _present(
     labels: NDArray[Any], names: list[str] | None, path: Path
 ) -> tuple[torch.Tensor, list[str]]:
-    """Labels counted without gaps, and the names of those that occur."""
+    """Labels renumbered without gaps, and the names of the classes that occur."""
     found, index = np.unique(labels, return_inverse=True)
     if names is not None and not 0 <= found[0] <= found[-1] < len(names):
         raise InputError(f"{path}: labels {found[0]} to {found[-1]} for {len(names)} classes")

@@ -1,4 +1,4 @@
-"""Images as graphs: bright pixels as a cloud of points, or all pixels on a regular grid."""
+"""Images as graphs: bright pixels as a point cloud, or all pixels on a regular grid."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ __all__ = ["PixelCloud", "grid_graph", "pixel_cloud", "pixel_graph"]
 
 
 def pixel_cloud(images: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """The pixels above a threshold as points.
+    """Convert the pixels above a threshold to points.
 
     Parameters
     ----------
     images : Tensor, shape (B, C, H, W)
-        The images, uint8 or float.
+        Images, uint8 or float.
     threshold : float
-        A pixel becomes a point if its largest colour exceeds this.
+        Lower bound on the largest channel of a pixel that becomes a point.
 
     Returns
     -------
     x : Tensor, shape (N, C)
-        Colours of the points, floating-point numbers.
+        Channels of the points as floating-point numbers.
     pos : Tensor, shape (N, 2)
-        Their positions, row and column, in units of half the longer side and relative to the
-        middle: -1 to 1.
+        Positions (row, column) relative to the centre, in units of half the longer side: -1 to 1.
     batch : Tensor, shape (N,)
-        Their image, sorted; a dark image has no points.
+        Index of the image of each point, sorted; a dark image has no points.
     """
     images = as_floating(images)
     batch, row, column = (images.amax(dim=1) > threshold).nonzero(as_tuple=True)
@@ -49,9 +48,9 @@ def grid_graph(height: int, width: int, *, diagonals: bool = False) -> Tensor:
     Parameters
     ----------
     height, width : int
-        Of the image; pixel (row, column) is node ``row * width + column``.
+        Size of the image; pixel (row, column) is node ``row * width + column``.
     diagonals : bool
-        Whether pixels that touch at a corner are neighbours.
+        Connect pixels that touch at a corner, too.
 
     Returns
     -------
@@ -67,16 +66,16 @@ def grid_graph(height: int, width: int, *, diagonals: bool = False) -> Tensor:
 
 
 def pixel_graph(images: Tensor, k: int, threshold: float = 0.0) -> Any:
-    """Bright pixels, each with edges from its `k` nearest, as a PyG batch.
+    """Convert bright pixels, with edges from the `k` nearest ones, to a PyG batch.
 
     Parameters
     ----------
     images : Tensor, shape (B, C, H, W)
-        The images.
+        Images, uint8 or float.
     k : int
         Number of neighbours.
     threshold : float
-        As of :func:`pixel_cloud`.
+        As for :func:`pixel_cloud`.
 
     Returns
     -------
@@ -98,21 +97,21 @@ def pixel_graph(images: Tensor, k: int, threshold: float = 0.0) -> Any:
     symmetries=(),
 )
 class PixelCloud(nn.Module):
-    """A network on clouds that sees the bright pixels of an image.
+    """Network on clouds applied to the bright pixels of an image.
 
     Parameters
     ----------
     in_channels : int
-        Colours of the images.
+        Number of channels of the images.
     num_outputs : int
         Number of outputs, one for each class (C).
     network : str
-        Name of the network, such as ``"particlenet_lite"`` or ``"dgcnn"``; it sees the colours and
-        the position of each point, and seeks neighbours by position.
+        Name of the network, such as ``"particlenet_lite"`` or ``"dgcnn"``. Its features are the
+        channels and the position of each point; neighbours are searched by position.
     threshold : float
-        As of :func:`pixel_cloud`, in the units that networks on images see.
+        As for :func:`pixel_cloud`, in the units of the inputs of a network on images.
     **options
-        Of the network.
+        Options of the network.
     """
 
     frequencies: Tensor
@@ -136,8 +135,8 @@ class PixelCloud(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of ``images (B, in_channels, H, W)``."""
         x, pos, batch = pixel_cloud(images, self.threshold)
-        # Of pixels at one distance some would be neighbours by chance, another chance in another
-        # batch: a thousandth of the image's side, different everywhere, tells them apart.
+        # Many pixels have equal distances, and the choice among them would depend on the batch. A
+        # shift of about a thousandth of the side, different for each pixel, breaks these ties.
         apart = pos + 1e-3 * torch.sin(pos @ self.frequencies)
         layout = RaggedLayout.from_batch(batch, num_jets=len(images))
         return self.network(torch.cat([x, pos], dim=-1), apart, batch, layout)

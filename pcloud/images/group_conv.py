@@ -1,7 +1,7 @@
-"""Convolutions that turn with their input: one filter, used in all its orientations.
+"""Group-equivariant convolutions: each filter is used in all its orientations.
 
-Feature maps on a group are ``(B, C, G, H, W)``: a channel has a map for each of the G orientations
-of its filter. When the image turns, the maps turn and change places with each other.
+Feature maps on a group have shape ``(B, C, G, H, W)``: a channel has a map for each of the G
+orientations of its filter. If the image is rotated, the maps are rotated and permuted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["GroupConv2d", "GroupPool2d", "LiftingConv2d", "OrientationPool", "fi
 
 
 class _OrientedConv2d(nn.Module):
-    """A convolution with every filter in G orientations, which `filters` of a subclass makes."""
+    """Convolution with every filter in G orientations, which a subclass computes in `filters`."""
 
     filter_maps: Tensor
     from_inverse: Tensor
@@ -37,7 +37,9 @@ class _OrientedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.group = group
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
         shape = (in_channels, *self.input_orientations(group), kernel_size, kernel_size)
         self.weight = nn.Parameter(torch.empty(out_channels, *shape))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
@@ -47,7 +49,7 @@ class _OrientedConv2d(nn.Module):
 
     @staticmethod
     def input_orientations(group: PlaneGroup) -> tuple[int, ...]:
-        """Number of orientations of the input, if it has any."""
+        """Shape of the axis of input orientations: ``(G,)`` for maps on a group, else ``()``."""
         raise NotImplementedError
 
     def filters(self) -> Tensor:
@@ -55,7 +57,7 @@ class _OrientedConv2d(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(B, C_in, ..., H, W)`` to ``(B, C_out, G, H', W')``."""
+        """Feature maps (B, C_out, G, H', W') of ``images (B, C_in, ..., H, W)``."""
         images = images.flatten(1, -3)
         images = fit_to_stride(images, self.kernel_size, self.stride, self.padding)
         filters = self.filters().flatten(2, -3).flatten(0, 1)  # (C_out G, C_in ..., k, k)
@@ -64,13 +66,13 @@ class _OrientedConv2d(nn.Module):
         return maps.unflatten(1, (-1, self.group.order))
 
     def _reset(self) -> None:
-        """As in ``torch.nn.Conv2d``; the fan-in of a group convolution counts the orientations.
+        """Initialise as ``torch.nn.Conv2d``; the fan-in includes the input orientations.
 
-        Filters keep the variance of that when they are projected on fewer dimensions.
+        Filters that are projected on fewer dimensions are scaled to the same variance.
         """
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         with torch.no_grad():
-            dimensions = self.filter_maps[0].trace()  # of a projection
+            dimensions = self.filter_maps[0].trace()  # rank of the projection
             self.weight.mul_((self.kernel_size**2 / dimensions).sqrt())
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())
@@ -78,28 +80,28 @@ class _OrientedConv2d(nn.Module):
 
 
 class LiftingConv2d(_OrientedConv2d):
-    """Convolution from an image to maps on a group: every filter in its G orientations.
+    """Convolution from an image to maps on a group, with every filter in G orientations.
 
     ``forward`` takes ``(B, C_in, H, W)`` to ``(B, C_out, G, H', W')``.
 
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels before and after.
+        Number of channels of the input and of the output.
     kernel_size : int
-        Side of the filters.
+        Side of the filters in pixels.
     stride, padding : int
-        As in ``torch.nn.Conv2d``. A stride that would visit a map of this size asymmetrically
-        is made symmetric by :func:`fit_to_stride`.
+        As in ``torch.nn.Conv2d``. A stride that does not fit the size of a map is made symmetric
+        by :func:`fit_to_stride`.
     bias : bool
-        Whether to add a constant to each channel.
+        Add a learned constant to each channel.
     group : PlaneGroup
-        The group.
+        Group of rotations and reflections.
     """
 
     @staticmethod
     def input_orientations(group: PlaneGroup) -> tuple[int, ...]:
-        """None: images have no orientation."""
+        """Empty shape, since images have no axis of orientations."""
         return ()
 
     def filters(self) -> Tensor:
@@ -111,19 +113,19 @@ class LiftingConv2d(_OrientedConv2d):
 class GroupConv2d(_OrientedConv2d):
     """Convolution between maps on a group.
 
-    The filter of output orientation g is the first one with its pixels moved by g and its input
-    orientations h taken from ``g^-1 h``: one weight for every relative orientation. ``forward``
-    takes ``(B, C_in, G, H, W)`` to ``(B, C_out, G, H', W')``.
+    The filter of output orientation g is the filter of orientation 0 with its pixels transformed by
+    g and the weights of input orientation ``g^-1 h`` at h. There is one weight for every relative
+    orientation. ``forward`` takes ``(B, C_in, G, H, W)`` to ``(B, C_out, G, H', W')``.
 
     Parameters
     ----------
     in_channels, out_channels, kernel_size, stride, padding, bias, group
-        As of :class:`LiftingConv2d`.
+        As for :class:`LiftingConv2d`.
     """
 
     @staticmethod
     def input_orientations(group: PlaneGroup) -> tuple[int, ...]:
-        """Those of the group."""
+        """Shape ``(G,)`` of the axis of orientations."""
         return (group.order,)
 
     def filters(self) -> Tensor:
@@ -134,14 +136,14 @@ class GroupConv2d(_OrientedConv2d):
 
 
 class GroupPool2d(nn.Module):
-    """Maximum, or mean, over windows of each map on a group.
+    """Maximum or mean over windows of each map on a group.
 
     Parameters
     ----------
     kernel_size, stride, padding : int
-        As in ``torch.nn.MaxPool2d``; sizes that do not fit as in :func:`fit_to_stride`.
+        As in ``torch.nn.MaxPool2d``; a stride that does not fit as in :func:`fit_to_stride`.
     pool : callable
-        ``torch.nn.functional.max_pool2d`` or ``avg_pool2d``.
+        Function ``torch.nn.functional.max_pool2d`` or ``avg_pool2d``.
     """
 
     def __init__(
@@ -157,25 +159,32 @@ class GroupPool2d(nn.Module):
         self.pool = pool
 
     def forward(self, maps: Tensor) -> Tensor:
-        """``(B, C, G, H, W)`` to ``(B, C, G, H', W')``."""
+        """Pooled maps (B, C, G, H', W') of ``maps (B, C, G, H, W)``."""
         flat = fit_to_stride(maps.flatten(1, 2), *self.window)
         return self.pool(flat, *self.window).unflatten(1, maps.shape[1:3])
 
 
 class OrientationPool(nn.Module):
-    """Maximum over the orientations: what is left turns with the image and nothing else."""
+    """Maximum over the orientations; the result rotates with the image."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """``(B, C, G, H, W)`` to ``(B, C, H, W)``."""
+        """Maps (B, C, H, W) of ``maps (B, C, G, H, W)``."""
         return maps.amax(dim=2)
 
 
 def fit_to_stride(images: Tensor, kernel_size: int, stride: int, padding: int) -> Tensor:
-    """Make a stride visit ``images (B, C, H, W)`` symmetrically, at any size.
+    """Reduce ``images (B, C, H, W)`` to a size to which the stride fits symmetrically.
 
-    A window that moves by `stride` leaves ``rest = (H + 2 padding - kernel_size) % stride`` rows
-    over at one side, and a turned image loses others. Where there is a rest, means of ``rest + 1``
-    neighbours, symmetric as they are, first make the image smaller by it.
+    A window that moves by `stride` omits ``rest = (H + 2 padding - kernel_size) % stride`` rows at
+    one side, which are other rows of a rotated image. If there is a rest, the image is first made
+    smaller by this number of rows by averaging ``rest + 1`` neighbours, which is symmetric.
+
+    Parameters
+    ----------
+    images : Tensor, shape (B, C, H, W)
+        Images or feature maps.
+    kernel_size, stride, padding : int
+        Parameters of the convolution or pooling that follows, in pixels.
     """
     rests = [(size + 2 * padding - kernel_size) % stride for size in images.shape[-2:]]
     return F.avg_pool2d(images, [1 + rest for rest in rests], stride=1) if any(rests) else images

@@ -1,4 +1,4 @@
-"""Images with their labels, and how a network gets to see them."""
+"""Labelled images, their scaling for a network, and batches of them."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of one size, with labels where they are known.
+    """Images of one size, with optional labels.
 
-    Takes slices, index arrays and masks, and has the attributes of an array of jets that a
-    training looks at: `fields`, `label`, `attrs`.
+    It can be indexed by slices, index arrays and masks, and has the attributes `fields`, `label`
+    and `attrs` of an array of jets, which the training uses.
 
     Parameters
     ----------
     images : Tensor, shape (B, C, H, W)
-        uint8 or float.
+        Images, uint8 or float.
     labels : Tensor, shape (B,), int64, optional
         True classes.
     classes : sequence of str, optional
-        Their names.
+        Names of the classes.
     """
 
     images: Tensor
@@ -49,40 +49,46 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        """Number, size and classes of the images."""
+        number, channels, height, width = self.images.shape
+        classes = f" of classes {', '.join(self.classes)}" if self.classes else ""
+        return f"ImageSet of {number:,} images, {channels}x{height}x{width} pixels{classes}"
+
     def __getitem__(self, index: Any) -> ImageSet:
         labels = None if self.labels is None else self.labels[index]
         return replace(self, images=self.images[index], labels=labels)
 
     @property
     def fields(self) -> list[str]:
-        """What is known of each image."""
+        """Names of the available fields."""
         return ["image"] if self.labels is None else ["image", "label"]
 
     @property
     def label(self) -> Any:
-        """The labels as a NumPy array."""
+        """Labels as a NumPy array; None without labels."""
         return None if self.labels is None else self.labels.numpy()
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """The names of the classes, where they are known."""
+        """Names of the classes, if they are known."""
         return {} if self.classes is None else {"classes": list(self.classes)}
 
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """Size and colours of the images of a network, and the unit of each colour.
+    """Size and number of channels of the images of a network, and the scale of each channel.
 
-    A network sees the values divided by `scale`, in which the training images have a root mean
-    square of 1. Nothing is subtracted: black stays zero, which is what padding and turning bring
-    in at the borders.
+    The inputs of the network are the pixels divided by `scale`, which gives the training images a
+    root mean square of 1. No mean is subtracted, so that black is zero, the value that padding and
+    rotations insert at the borders.
 
     Parameters
     ----------
     channels, height, width : int
         Shape of the images.
     scale : tuple of float
-        One for each colour.
+        Scale of each channel.
     """
 
     channels: int
@@ -92,39 +98,40 @@ class ImageFormat:
 
     @classmethod
     def fit(cls, images: Tensor) -> ImageFormat:
-        """The format of the training images (B, C, H, W)."""
+        """Determine the format of training images (B, C, H, W)."""
         squares = [float(images[:, c].double().square().mean()) for c in range(images.shape[1])]
         channels, height, width = images.shape[1:]
         return cls(channels, height, width, tuple(s**0.5 if s else 1.0 for s in squares))
 
     def __len__(self) -> int:
-        """Number of colours: the input features of a network."""
+        """Number of channels, the input features of a network."""
         return self.channels
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What images must have beside their pixels: nothing."""
+        """Names of required columns: none, since images have only pixels."""
         return ()
 
     jet_columns = columns
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) as a network sees them, float32."""
+        """Scale images (B, C, H, W) to the float32 inputs of a network."""
         scale = torch.tensor(self.scale, device=images.device).view(-1, 1, 1)
         return images.float() / scale
 
     def check(self, images: Tensor) -> None:
-        """Make sure that images have this format.
+        """Check that images have this format.
 
         Raises
         ------
         InputError
-            If they are larger, smaller or of other colours.
+            If the number of channels, the height or the width is different.
         """
-        found, expected = tuple(images.shape[1:]), (self.channels, self.height, self.width)
+        found = tuple(images.shape[1:])
+        expected = (self.channels, self.height, self.width)
         if found != expected:
             raise InputError(
-                f"these images have (colours, height, width) = {found}, the network takes "
+                f"these images have (channels, height, width) = {found}, the network takes "
                 f"{expected}"
             )
 
@@ -143,14 +150,14 @@ class ImageFormat:
 
 
 class ScaledNetwork(nn.Module):
-    """A trained network that takes images as they are stored, the scale of its inputs included.
+    """Trained network with the scale of its inputs, which takes stored images.
 
     Parameters
     ----------
     network : torch.nn.Module
-        ``network(images) -> logits (B, C)`` of images in the units of its training.
+        Network ``network(images) -> logits (B, C)`` of scaled images.
     image_format : ImageFormat
-        The units.
+        Format with the scale.
     """
 
     def __init__(self, network: nn.Module, image_format: ImageFormat) -> None:
@@ -164,32 +171,32 @@ class ScaledNetwork(nn.Module):
 
 
 def check_scale(model: nn.Module, images: Tensor) -> None:
-    """Make sure that a network takes images of integers.
+    """Check that a network contains the scale of its inputs if the images are integers.
 
     Raises
     ------
     InputError
-        If they are integers, and the scale that belongs to them is not part of the network.
+        If the images are integers and the network does not contain their scale.
     """
     scaled = any(isinstance(module, ScaledNetwork) for module in model.modules())
     if not images.is_floating_point() and not scaled:
         raise InputError(
-            f"a network without a scale of its inputs takes floating-point images, not "
-            f"{images.dtype}: give the model() of a run, or pcloud.images.ScaledNetwork(network, "
-            "image_format), or images in the units of the network"
+            f"a network without the scale of its inputs takes scaled floating-point images, not "
+            f"{images.dtype}: use the model() of a run, or pcloud.images.ScaledNetwork(network, "
+            "image_format), or scaled images"
         )
 
 
 def as_floating(images: Tensor) -> Tensor:
-    """Images (B, C, H, W) of any type as floating-point numbers of the same values."""
+    """Convert images (B, C, H, W) of any type to floating-point numbers of the same values."""
     return images if images.is_floating_point() else images.float()
 
 
 @dataclass
 class ImageBatch:
-    """Images as a network sees them, ``images (B, C, H, W)``, and their labels ``y (B,)``.
+    """Scaled images ``images (B, C, H, W)``, and their labels ``y (B,)``.
 
-    With ``teacher (B, C)`` where there are logits of another network to learn from.
+    ``teacher (B, C)`` are the logits of another network for distillation, if given.
     """
 
     images: Tensor
@@ -197,11 +204,11 @@ class ImageBatch:
     teacher: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageBatch:
-        """The same on a device."""
+        """Copy the batch to a device."""
         return self._apply(lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> ImageBatch:
-        """The same in page-locked memory."""
+        """Copy the batch to page-locked memory."""
         return self._apply(lambda t: t.pin_memory())
 
     def _apply(self, change: Any) -> ImageBatch:
@@ -210,25 +217,25 @@ class ImageBatch:
 
 
 class ImageDataset:
-    """Images in memory as a training takes them: what :class:`pcloud.JetDataset` is for jets.
+    """Images in memory for a training, the counterpart of :class:`pcloud.JetDataset`.
 
     Parameters
     ----------
     sample : ImageSet
-        The images.
+        Images with labels.
     image_format : ImageFormat, optional
-        By default fitted to them.
+        Format and scale of the images; by default fitted to them.
 
     Attributes
     ----------
     images : Tensor, shape (B, C, H, W)
-        As they were stored.
+        Stored images.
     y : Tensor or None, shape (B,), int64
         Labels.
     feature_set : ImageFormat
-        How a network sees them.
+        Format and scale of the images.
     teacher : Tensor or None, shape (B, C)
-        Logits of another network, to learn from.
+        Logits of another network, for distillation.
     """
 
     def __init__(self, sample: ImageSet, image_format: ImageFormat | None = None) -> None:
@@ -242,17 +249,17 @@ class ImageDataset:
         return len(self.images)
 
     def indices(self) -> range:
-        """Numbers of the images."""
+        """Indices of the images."""
         return range(len(self))
 
     def to_bytes(self) -> bytes:
-        """What a checksum is taken of."""
+        """Content of the data set as bytes, for a checksum."""
         labels = b"" if self.y is None else self.y.numpy().tobytes()
         return np.ascontiguousarray(self.images.numpy()).tobytes() + labels
 
 
 class ImageLoader(JetLoader):
-    """Batches of an :class:`ImageDataset`: `JetLoader` for images."""
+    """Loader of batches of an :class:`ImageDataset`, the counterpart of `JetLoader`."""
 
     data: ImageDataset  # type: ignore[assignment]
 
@@ -260,7 +267,7 @@ class ImageLoader(JetLoader):
         return data
 
     def collate(self, index: Tensor) -> ImageBatch:
-        """The batch of some images."""
+        """Return the batch of the images with these indices."""
         images = self.data.feature_set(self.data.images[index])
         known = [None if t is None else t[index] for t in (self.data.y, self.data.teacher)]
         return ImageBatch(images, *known)

@@ -1,9 +1,9 @@
-"""Jets to images, step by step: centre, turn, flip, fill pixels, normalise.
+"""Images of jets in steps: centre, rotate, flip, fill pixels, normalise.
 
-Every step takes flat tensors of all particles of all jets, and any of them can be left out.
-Coordinates are pseudorapidity and azimuth relative to the jet, ``pos (N, 2)``; `weight` is the
-transverse momentum, which sets the axes. The pixels are linear in what is filled into them, so that
-an image can be differentiated with respect to the momenta.
+Every step takes flat tensors of all particles of all jets, and is optional. Coordinates are
+pseudorapidity and azimuth relative to the jet, ``pos (N, 2)``. The transverse momentum is the
+`weight` that determines the axes. The pixels are linear in the values that are summed, so that an
+image can be differentiated with respect to these values.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _CHANNELS = ("pt", "count", "charged", "neutral")
 
 
 def centre(pos: Tensor, weight: Tensor, layout: RaggedLayout) -> Tensor:
-    """Positions relative to the centroid of each jet.
+    """Shift positions to the centroid of each jet.
 
     Parameters
     ----------
     pos : Tensor, shape (N, 2)
-        Pseudorapidity and azimuth, the latter not cut in two within a jet.
+        Pseudorapidity and azimuth (rad), with no jump of 2 pi within a jet.
     weight : Tensor, shape (N,)
-        Such as the transverse momentum.
+        Weight of each particle, such as its transverse momentum.
     layout : RaggedLayout
         Jets of the batch.
 
     Returns
     -------
     Tensor, shape (N, 2)
-        Their weighted mean is zero.
+        Positions whose weighted mean is zero.
     """
     total = sum_pool(weight, layout).clamp(min=torch.finfo(weight.dtype).tiny)
     mean = sum_pool(pos * weight.unsqueeze(-1), layout) / total.unsqueeze(-1)
@@ -47,28 +47,28 @@ def centre(pos: Tensor, weight: Tensor, layout: RaggedLayout) -> Tensor:
 
 
 def turn(pos: Tensor, weight: Tensor, layout: RaggedLayout) -> Tensor:
-    """Centred positions turned so that the jet is longest along the second axis, azimuth.
+    """Rotate centred positions so that the second axis, azimuth, is the principal axis of the jet.
 
-    Parameters and result as of :func:`centre`. Afterwards the weighted mean of the product of the
-    coordinates is zero, and the mean square of the second is the larger one. A jet that is as long
-    in all directions stays as it is.
+    Parameters and result are those of :func:`centre`. Afterwards the weighted mean of the product
+    of the coordinates is zero, and the mean square of the second coordinate is the larger one. A
+    jet with equal mean squares in all directions is not rotated.
     """
     eta, phi = pos.unbind(-1)
-    # angle of the longest axis: tan 2a = 2 <eta phi> / (<eta^2> - <phi^2>)
+    # angle of the principal axis: tan 2a = 2 <eta phi> / (<eta^2> - <phi^2>)
     products = torch.stack([eta * phi, eta.square() - phi.square()], dim=-1)
     mixed, difference = sum_pool(products * weight.unsqueeze(-1), layout).unbind(-1)
     angle = (torch.pi - torch.atan2(2 * mixed, difference)) / 2
     angle = torch.where((mixed == 0) & (difference <= 0), 0.0, angle)[layout.batch]
-    c, s = angle.cos(), angle.sin()
+    c = angle.cos()
+    s = angle.sin()
     return torch.stack([c * eta - s * phi, s * eta + c * phi], dim=-1)
 
 
 def flip(pos: Tensor, weight: Tensor, layout: RaggedLayout) -> Tensor:
-    """Positions mirrored at both axes so that the positive sides hold the larger third moment.
+    """Reflect positions so that their third moments along both axes are not negative.
 
-    Parameters and result as of :func:`centre`. Neither sums of cubes nor of weights on one side
-    are zero for a centred jet of three particles or more; those of cubes do not jump when a
-    particle crosses an axis.
+    Parameters and result are those of :func:`centre`. Unlike the sum of weights on one side of an
+    axis, the third moment is continuous when a particle crosses the axis.
     """
     side = sum_pool(pos**3 * weight.unsqueeze(-1), layout)
     return pos * torch.where(side < 0, -1.0, 1.0)[layout.batch]
@@ -82,61 +82,61 @@ def pixelate(
     Parameters
     ----------
     pos : Tensor, shape (N, 2)
-        Positions; those outside of the image are left out.
+        Positions; particles outside the image are left out.
     values : Tensor, shape (N, C)
-        What to fill into each channel.
+        Values of each particle that are summed in the C channels.
     layout : RaggedLayout
         Jets of the batch.
     pixels : int
-        Pixels on a side; with an odd number the middle of a jet is the middle of a pixel.
+        Number of pixels on a side. If it is odd, the centre of a jet is the centre of a pixel.
     half_width : float
-        The image reaches from ``-half_width`` to ``half_width``.
+        Half-width of the image, which covers ``-half_width`` to ``half_width``.
 
     Returns
     -------
     Tensor, shape (B, C, pixels, pixels)
-        The first coordinate runs along the rows, downwards; differentiable in `values`.
+        Images with the first coordinate along the rows, downwards; differentiable in `values`.
     """
     cell = torch.floor((pos.detach() + half_width) * (pixels / (2 * half_width))).long()
     inside = ((cell >= 0) & (cell < pixels)).all(dim=-1)
     row, column = cell.unbind(-1)
     pixel = (layout.batch * pixels + row) * pixels + column
     images = values.new_zeros(layout.num_jets * pixels**2, values.shape[-1])
-    # what lies outside is added to pixel 0 with weight zero: the shapes do not depend on the data
+    # particles outside are added to pixel 0 with weight zero: shapes do not depend on the data
     filled = torch.where(inside.unsqueeze(-1), values, 0.0)
     images = images.index_add(0, torch.where(inside, pixel, 0), filled)
     return images.view(layout.num_jets, pixels, pixels, -1).permute(0, 3, 1, 2)
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Images (B, C, H, W) with the sum of each channel 1; an empty channel stays empty."""
+    """Normalise the sum of each channel of images (B, C, H, W) to 1; empty channels are kept."""
     total = images.sum(dim=(-2, -1), keepdim=True)
     return images / torch.where(total > 0, total, 1.0)
 
 
 class JetImages(nn.Module):
-    """The steps together: four-momenta to images.
+    """Images of jets from four-momenta, with all steps.
 
     Parameters
     ----------
     channels : sequence of str
-        ``"pt"``: transverse momentum; ``"count"``: number of particles; ``"charged"`` and
-        ``"neutral"``: transverse momentum of either.
+        Contents of the channels: ``"pt"``, transverse momentum; ``"count"``, number of particles;
+        ``"charged"`` and ``"neutral"``, transverse momentum of charged and neutral particles.
     pixels : int
-        Pixels on a side.
+        Number of pixels on a side.
     half_width : float
-        Half the side of the image in pseudorapidity and azimuth.
+        Half-width of the image in pseudorapidity and azimuth (rad).
     steps : sequence of callable
-        ``step(pos, weight, layout) -> pos``, one after another.
+        Functions ``step(pos, weight, layout) -> pos``, applied in this order.
     charge : int, optional
-        Column of `x` that holds the charge, for the last two channels.
+        Column of `x` with the charge, for the channels ``"charged"`` and ``"neutral"``.
 
     Raises
     ------
     UnknownNameError
         If there is no such channel.
     ValueError
-        If charged or neutral particles are wanted and `charge` is not given.
+        If there is a channel of charged or neutral particles and `charge` is not given.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class JetImages(nn.Module):
             if name not in _CHANNELS:
                 raise UnknownNameError("channel of jet images", name, _CHANNELS)
         if charge is None and {"charged", "neutral"} & set(channels):
-            raise ValueError("charged and neutral particles need `charge`, the column that has it")
+            raise ValueError("the channels charged and neutral need `charge`, the column of `x`")
         self.channels = tuple(channels)
         self.pixels = pixels
         self.half_width = half_width
@@ -161,7 +161,7 @@ class JetImages(nn.Module):
         self.charge = charge
 
     def forward(self, x: Tensor, p4: Tensor, layout: RaggedLayout) -> Tensor:
-        """Images (B, C, pixels, pixels) of ``p4 (N, 4)`` in GeV; `x` for the charge alone."""
+        """Images (B, C, pixels, pixels) of ``p4 (N, 4)`` in GeV; only the charge is used of `x`."""
         pt = kinematics.pt(p4)
         pos = eta_phi(p4, layout)
         for step in self.steps:

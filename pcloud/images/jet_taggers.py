@@ -1,4 +1,4 @@
-"""Networks on jet images as taggers of clouds: they see the same jets and keep the same contract."""
+"""Networks on jet images with the contract of networks on clouds."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["JetImageTagger", "image_cnn", "image_resnext"]
 
 
 class JetImageTagger(nn.Module):
-    """A network on the image of a jet.
+    """Network on the image of a jet.
 
-    The image holds fractions of a jet spread over a thousand pixels; they are multiplied by the
-    number of pixels on a side, so that a first layer gets numbers of order one.
+    The pixels are fractions of a jet that is spread over about a thousand pixels. They are
+    multiplied by the number of pixels on a side, so that the inputs of the network are of order 1.
 
     Parameters
     ----------
     images : JetImages
-        Makes the images.
+        Module that computes the images.
     network : torch.nn.Module
-        ``network(images) -> logits (B, C)``.
+        Network ``network(images) -> logits (B, C)``.
     """
 
     def __init__(self, images: JetImages, network: nn.Module) -> None:
@@ -40,9 +40,9 @@ class JetImageTagger(nn.Module):
     def forward(
         self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
     ) -> Tensor:
-        """Logits (B, C) from ``p4 (N, 4)`` in GeV and ``batch (N,)``; `x` for the charge alone."""
+        """Logits (B, C) from ``p4 (N, 4)`` in GeV; only the charge is used of `x`."""
         layout = as_layout(batch, layout)
-        with without_autocast(p4):  # bfloat16 would misplace particles
+        with without_autocast(p4):  # bfloat16 would move particles to wrong pixels
             images = self.images(x, p4, layout) * self.images.pixels
         return self.network(images.to(_dtype(self.network)))
 
@@ -63,23 +63,25 @@ def image_cnn(
 ) -> JetImageTagger:
     """Plain CNN on jet images: four convolutions with batch normalisation, two max-pools.
 
+    Unlike the network of the reference, it has batch normalisation, and it is smaller.
+
     Parameters
     ----------
     in_features : int
-        Features per particle F, not used but for the charge.
+        Features per particle F; only the charge is used.
     num_outputs : int
         Number of outputs, one for each class (C).
     channels, charge, pixels, half_width
-        As of :class:`~pcloud.images.JetImages`.
+        As for :class:`~pcloud.images.JetImages`.
     width : int
-        Channels of the first two convolutions, and half of the others'.
+        Number of channels of the first two convolutions; the others have twice as many.
     dropout : float
-        Before the last layer.
+        Dropout probability before the last layer.
 
     References
     ----------
     Kasieczka et al., Deep-learning top taggers or the end of QCD?,
-    https://arxiv.org/abs/1701.08784: the idea; ours is smaller and has batch normalisation.
+    https://arxiv.org/abs/1701.08784.
     """
     images = JetImages(channels, pixels=pixels, half_width=half_width, charge=charge)
     return JetImageTagger(images, _cnn(len(images.channels), num_outputs, width, dropout))
@@ -104,15 +106,15 @@ def image_resnext(
     Parameters
     ----------
     in_features : int
-        Features per particle F, not used but for the charge.
+        Features per particle F; only the charge is used.
     num_outputs : int
         Number of outputs, one for each class (C).
     channels, charge, pixels, half_width
-        As of :class:`~pcloud.images.JetImages`.
+        As for :class:`~pcloud.images.JetImages`.
     dropout : float
-        Before the last layer.
+        Dropout probability before the last layer.
     **options
-        Of :class:`~pcloud.images.ResNet`, such as ``num_blocks``.
+        Options of :class:`~pcloud.images.ResNet`, such as ``num_blocks``.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The layers that a convolutional network is made of: ordinary ones, or equivariant ones."""
+"""Building blocks of convolutional networks: ordinary or equivariant layers."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ __all__ = ["PLAIN", "Layers", "group_layers"]
 
 @dataclass(frozen=True)
 class Layers:
-    """Layers of one kind; a network built from them has their symmetry.
+    """Constructors of layers with one symmetry; a network built from them has this symmetry.
 
     Attributes
     ----------
     lift : callable
-        First convolution, on the image: arguments as of ``torch.nn.Conv2d``.
+        Constructor of the first convolution, on the image; arguments of ``torch.nn.Conv2d``.
     conv : callable
-        All other convolutions.
+        Constructor of all other convolutions.
     norm : callable
-        ``norm(channels)``: batch normalisation; on a group, one mean and variance for all
-        orientations of a channel.
+        Constructor ``norm(channels)`` of batch normalisation; on a group, with one mean and
+        variance for all orientations of a channel.
     max_pool, average_pool : callable
-        ``max_pool(kernel_size, stride, padding=0)``: over windows of pixels.
+        Constructors ``max_pool(kernel_size, stride, padding=0)`` of pooling over windows of
+        pixels.
     pool : callable
-        ``pool()``: from the last maps to ``(B, C, H, W)``, the orientations pooled.
+        Constructor ``pool()`` of pooling over orientations, which gives maps ``(B, C, H, W)``.
     order : int
-        Orientations of each filter, 1 for ordinary layers.
+        Number of orientations of each filter, 1 for ordinary layers.
     """
 
     lift: Callable[..., nn.Module]
@@ -45,10 +46,11 @@ class Layers:
     order: int
 
     def width(self, channels: int) -> int:
-        """Channels with which a layer has about as many weights as an ordinary one of `channels`.
+        """Number of channels for about as many weights as an ordinary layer with `channels`.
 
-        Cohen and Welling's rule: a group convolution has as many weights again for each
-        orientation of its input, so the channels are divided by the root of their number.
+        The number of weights of a group convolution is proportional to the number of orientations
+        of its input. The channels are therefore divided by the square root of this number (Cohen
+        and Welling).
         """
         return max(1, round(channels / self.order**0.5))
 
@@ -58,12 +60,12 @@ PLAIN = Layers(nn.Conv2d, nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d,
 
 
 def group_layers(group: str) -> Layers:
-    """Layers equivariant under a group: ``"p4"``, ``"p4m"``, ``"c8"`` or ``"d8"``.
+    """Return layers that are equivariant under the group ``"p4"``, ``"p4m"``, ``"c8"`` or ``"d8"``.
 
     Raises
     ------
     UnknownNameError
-        If there is none of that name.
+        If there is no such group.
     """
     found = group_named(group)
     return Layers(

@@ -1,4 +1,4 @@
-"""Residual networks whose layers can be exchanged, with the parameter names of torchvision."""
+"""Residual networks of ordinary or equivariant layers, with the parameter names of torchvision."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["BasicBlock", "Bottleneck", "ResNet", "group_resnet34", "load_pretrai
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut.
+    """Residual block of two 3x3 convolutions and a shortcut.
 
     Parameters
     ----------
     in_channels : int
-        Channels before.
+        Number of input channels.
     width : int
-        Channels of the convolutions, and after.
+        Number of channels of the convolutions, and of output channels.
     stride : int
-        Of the first convolution.
+        Stride of the first convolution.
     layers : Layers
-        Ordinary or equivariant.
+        Ordinary or equivariant layers.
     """
 
     expansion = 1
@@ -45,29 +45,29 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(in_channels, width, stride, layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps to maps, smaller by the stride."""
+        """Feature maps of feature maps `x`, smaller by the stride."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         return self.relu(y + self.downsample(x))
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 in groups of channels and 1x1 convolutions beside a shortcut (ResNeXt).
+    """Residual block of 1x1, grouped 3x3 and 1x1 convolutions and a shortcut (ResNeXt).
 
     Parameters
     ----------
     in_channels : int
-        Channels before.
+        Number of input channels.
     width : int
-        A quarter of the channels after.
+        Number of output channels divided by four.
     stride : int
-        Of the 3x3 convolution.
+        Stride of the 3x3 convolution.
     layers : Layers
-        Ordinary ones: convolutions on a group know no groups of channels.
+        Ordinary layers; equivariant convolutions have no groups of channels.
     cardinality : int
-        Groups of channels of the 3x3 convolution.
+        Number of groups of channels of the 3x3 convolution.
     inner_width : int
-        Channels of the 3x3 convolution.
+        Number of channels of the 3x3 convolution.
     """
 
     expansion = 4
@@ -96,7 +96,7 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(in_channels, out, stride, layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps to maps, smaller by the stride."""
+        """Feature maps of feature maps `x`, smaller by the stride."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -105,26 +105,26 @@ class Bottleneck(nn.Module):
 
 @partial(accept_old_names, "resnet34")
 class ResNet(nn.Module):
-    """Residual network: a 7x7 convolution, four stages of blocks, the mean over pixels.
+    """Residual network: a 7x7 convolution, stages of residual blocks, the mean over pixels.
 
     Parameters
     ----------
     in_channels : int
-        Colours of the images.
+        Number of channels of the images.
     num_outputs : int
         Number of outputs, one for each class (C).
     num_blocks : sequence of int
         Number of blocks in each stage.
     width : int
-        Channels of the first stage; each further one doubles them.
+        Number of channels of the first stage, doubled in each further stage.
     block : type
-        :class:`BasicBlock` or :class:`Bottleneck`.
+        Type of the blocks, :class:`BasicBlock` or :class:`Bottleneck`.
     cardinality, inner_width : int
-        Groups of channels of :class:`Bottleneck`, and its channels in the first stage.
+        Options of :class:`Bottleneck`; `inner_width` is that of the first stage.
     dropout : float
-        Before the last layer.
+        Dropout probability before the last layer.
     layers : Layers
-        Ordinary or equivariant.
+        Ordinary or equivariant layers.
 
     References
     ----------
@@ -194,32 +194,46 @@ def resnet34(in_channels: int, num_outputs: int, **options: Any) -> ResNet:
 def group_resnet34(
     in_channels: int, num_outputs: int, *, group: str = "p4", **options: Any
 ) -> ResNet:
-    """ResNet-34 with a score that is invariant under a group of rotations and mirrors.
+    """ResNet-34 with a score that is invariant under a group of rotations and reflections.
 
     Parameters
     ----------
     in_channels, num_outputs
-        As of :class:`ResNet`.
+        As for :class:`ResNet`.
     group : {"p4", "p4m", "c8", "d8"}
-        Quarter turns without and with mirrors, turns by 45 degrees without and with mirrors.
+        Rotations by 90 degrees without and with reflections, rotations by 45 degrees without and
+        with reflections.
     **options
-        Of :class:`ResNet`; by default as many weights as with 64 ordinary channels. With ``width``
-        divided by the number of orientations there is as much to compute as in the ordinary one.
+        Options of :class:`ResNet`. By default there are about as many weights as with 64 ordinary
+        channels. With ``width=64 / G`` for G orientations the computing time is about that of the
+        ordinary network.
     """
     layers = group_layers(group)
     return ResNet(in_channels, num_outputs, layers=layers, **{"width": layers.width(64)} | options)
 
 
 def load_pretrained(model: ResNet, path: str | PathLike[str]) -> None:
-    """Take weights from a state dict such as torchvision's, and leave the changed head as it is.
+    """Load pretrained weights, such as those of torchvision, into a network.
 
-    The last layer is taken where it has the same shape. A first layer for another number of colours
-    is refused.
+    The last layer is loaded only if it has the same shape, so that the number of classes may
+    differ. The number of channels of the images must be the same.
+
+    Parameters
+    ----------
+    model : ResNet
+        Network whose weights are replaced.
+    path : path
+        State dict, saved by ``torch.save``.
 
     Raises
     ------
     InputError
         If the weights are not those of this architecture.
+
+    Examples
+    --------
+    >>> model = resnet34(in_channels=3, num_classes=10)  # doctest: +SKIP
+    >>> load_pretrained(model, "resnet34-b627a593.pth")  # doctest: +SKIP
     """
     weights = torch.load(path, map_location="cpu", weights_only=True)
     own = model.state_dict()
@@ -252,7 +266,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int, layers: Layers) 
 
 
 def _initialise(model: nn.Module) -> None:
-    """He's initialisation; torchvision's counts the outputs, we the inputs, orientations too."""
+    """Initialise after He, with the fan-in including orientations (torchvision uses the fan-out)."""
     for name, parameter in model.named_parameters():
         if parameter.ndim > 2:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu")

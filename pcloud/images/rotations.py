@@ -1,4 +1,4 @@
-"""The two cheap ways to do without a direction: turn the training images, average over turns."""
+"""Rotations of images: augmentation in the training, and averages over orientations."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ __all__ = ["Rotated", "RotationAverage", "rotate"]
 
 
 def rotate(images: Tensor, angle: Tensor | float) -> Tensor:
-    """Turn images anticlockwise about their middle, bilinearly, with zeros from outside.
+    """Rotate images anticlockwise about their centre, with bilinear interpolation.
+
+    Pixels from outside the image are zero.
 
     Parameters
     ----------
     images : Tensor, shape (B, C, H, W)
-        The images, uint8 or float.
+        Images, uint8 or float.
     angle : Tensor, shape (B,), or float
-        In rad.
+        Angle in rad.
 
     Returns
     -------
     Tensor, shape (B, C, H, W)
-        Floating-point numbers. A turn by zero changes nothing, one of a square image by 90 degrees is ``torch.rot90`` up
-        to rounding.
+        Floating-point images. A rotation by zero does not change an image. A rotation of a square
+        image by 90 degrees is equal to ``torch.rot90`` up to rounding.
     """
     images = as_floating(images)
     height, width = images.shape[-2:]
     angle = torch.as_tensor(angle, dtype=images.dtype, device=images.device).expand(len(images))
-    c, s = angle.cos(), angle.sin()
+    c = angle.cos()
+    s = angle.sin()
     zero = torch.zeros_like(c)
-    # from coordinates of -1 to 1 to pixels, turned back with y downwards, and back again
+    # inverse rotation in pixels, with y downwards, in coordinates from -1 to 1
     rows = [
         torch.stack([c, -s * height / width, zero], dim=-1),
         torch.stack([s * width / height, c, zero], dim=-1),
@@ -52,9 +55,10 @@ class RotationAverage(nn.Module):
     Parameters
     ----------
     model : torch.nn.Module
-        ``model(images) -> logits (B, C)``.
+        Network ``model(images) -> logits (B, C)``.
     rotations : int
-        Number of equidistant angles; with 4 the result is exactly invariant under quarter turns.
+        Number of equidistant angles. With 4 the result is exactly invariant under rotations by 90
+        degrees.
     """
 
     def __init__(self, model: nn.Module, rotations: int = 4) -> None:
@@ -63,20 +67,20 @@ class RotationAverage(nn.Module):
         self.rotations = rotations
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logarithms (B, C) of the mean probabilities, whose softmax they are."""
+        """Logarithms (B, C) of the mean probabilities, which are valid logits."""
         return _averaged(self.model, images, self.rotations)
 
 
 @register_model(
-    "rotated", paper="", year=2012, use="trains any network on turned images", kind="image"
+    "rotated", paper="", year=2012, use="training of any network on rotated images", kind="image"
 )
 class Rotated(nn.Module):
-    """A network on images that is trained on randomly turned ones.
+    """Network on images that is trained on randomly rotated images.
 
     Parameters
     ----------
     in_channels : int
-        Colours of the images.
+        Number of channels of the images.
     num_outputs : int
         Number of outputs, one for each class (C).
     size : (int, int)
@@ -84,11 +88,12 @@ class Rotated(nn.Module):
     network : str
         Name of the network.
     mirrors : bool
-        Whether half of the training images are mirrored, too.
+        Reflect half of the training images, too.
     average : int
-        In evaluation, average over so many orientations; 1 takes the image as it is.
+        Number of orientations over which the probabilities are averaged in evaluation mode; 1 for
+        the original image alone.
     **options
-        Of the network.
+        Options of the network.
     """
 
     def __init__(
@@ -110,10 +115,10 @@ class Rotated(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of ``images (B, in_channels, H, W)``."""
         if self.training:
-            return self.network(self._turn(images))
+            return self.network(self._augment(images))
         return _averaged(self.network, images, self.average)
 
-    def _turn(self, images: Tensor) -> Tensor:
+    def _augment(self, images: Tensor) -> Tensor:
         uniform = torch.rand(2, len(images), device=images.device)
         turned = rotate(images, 2 * math.pi * uniform[0])
         if not self.mirrors:
@@ -131,6 +136,6 @@ def _averaged(model: nn.Module, images: Tensor, rotations: int) -> Tensor:
 
 
 def _turned(images: Tensor, angle: float) -> Tensor:
-    """By quarter turns without rounding."""
+    """Rotate images by one angle, without interpolation for multiples of 90 degrees."""
     quarters, rest = divmod(angle / (math.pi / 2), 1)
     return rotate(images, angle) if rest else torch.rot90(images, int(quarters), (-2, -1))

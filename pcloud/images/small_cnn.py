@@ -1,4 +1,4 @@
-"""A CNN of a few convolutions, and the same network on a group."""
+"""Small CNN with ordinary or equivariant layers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["SmallCNN", "group_cnn"]
 
 @register_model("cnn", paper="", year=1998, use="a first network on images", kind="image")
 class SmallCNN(nn.Module):
-    """Convolutions with ReLU and max-pooling, then a perceptron; by default two layers of each.
+    """Convolutions with ReLU and pooling, then an MLP; by default with two layers each.
 
-    The first hidden layer, of the flattened maps, is written as a convolution with filters as
-    large as the maps, which is the same: so that it, too, can have orientations.
+    The first hidden layer on the flattened maps is written as an equivalent convolution with
+    filters as large as the maps. It can therefore have orientations, too.
 
     Parameters
     ----------
     in_channels : int
-        Colours of the images.
+        Number of channels of the images.
     num_outputs : int
         Number of outputs, one for each class (C).
     size : (int, int)
@@ -37,18 +37,19 @@ class SmallCNN(nn.Module):
     head_widths : sequence of int
         Widths of the hidden layers; at least one.
     pooling : {"max", "average", "none"}
-        After each convolution, over 2x2 pixels.
+        Pooling over 2x2 pixels after each convolution.
     batch_norm : bool
-        Whether to normalise after each convolution.
+        Use batch normalisation after each convolution.
     dropout : float
-        Before each hidden layer.
+        Dropout probability before each hidden layer.
     layers : Layers
-        Ordinary or equivariant.
+        Ordinary or equivariant layers.
 
     Raises
     ------
     InputError
-        If there is no convolution or no hidden layer, or the images are too small or not square.
+        If there is no convolution or no hidden layer, or if the images are too small or not
+        square.
 
     References
     ----------
@@ -106,16 +107,18 @@ class SmallCNN(nn.Module):
 def group_cnn(
     in_channels: int, num_outputs: int, *, size: tuple[int, int], group: str = "p4", **options: Any
 ) -> SmallCNN:
-    """The small CNN with a score that is invariant under a group of rotations and mirrors.
+    """Small CNN with a score that is invariant under a group of rotations and reflections.
 
     Parameters
     ----------
     in_channels, num_outputs, size
-        As of :class:`SmallCNN`.
+        As for :class:`SmallCNN`.
     group : {"p4", "p4m", "c8", "d8"}
-        Quarter turns without and with mirrors, turns by 45 degrees without and with mirrors.
+        Rotations by 90 degrees without and with reflections, rotations by 45 degrees without and
+        with reflections.
     **options
-        Of :class:`SmallCNN`; the widths are by default such that there are as many weights.
+        Options of :class:`SmallCNN`. The default widths give about as many weights as in the
+        ordinary network.
     """
     layers = group_layers(group)
     usual: dict[str, Any] = {
@@ -130,7 +133,7 @@ def _nothing(*_: int) -> nn.Module:
 
 
 def _side(features: nn.Module, in_channels: int, size: tuple[int, int]) -> int:
-    """Side of the last maps, which must be squares."""
+    """Side of the last feature maps in pixels, which must be square."""
     try:
         with torch.no_grad():
             height, width = features.eval()(torch.zeros(1, in_channels, *size)).shape[-2:]

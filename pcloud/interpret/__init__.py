@@ -1,4 +1,4 @@
-"""What a network looks at."""
+"""Interpretation of networks: attribution, attention and Taylor coefficients."""
 
 from pcloud.interpret.taylor import TaylorCoefficients, mean_in_plane, taylor_coefficients
 from pcloud.interpret.taylor_cloud import cloud_taylor

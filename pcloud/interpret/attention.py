@@ -1,4 +1,4 @@
-"""Attention of the Particle Transformer against what two particles are to each other."""
+"""Attention weights of the Particle Transformer against the pair features of the particles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pcloud.nn.attention.unordered_pairs import UnorderedPairs
 __all__ = ["PAIR_FEATURES", "AttentionMaps", "attention_maps"]
 
 PAIR_FEATURES = ("ln kT", "ln z", "ln delta", "ln m2")
-"""What :func:`~pcloud.nn.attention.pair_bias.interactions` gives, kT in GeV and m2 in GeV^2."""
+"""Results of :func:`~pcloud.nn.attention.pair_bias.interactions`, kT in GeV and m2 in GeV^2."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class AttentionMaps:
     Attributes
     ----------
     query, key : Tensor, shape (M,)
-        The particle that attends and the one attended to.
+        Indices of the particle that attends and of the particle attended to.
     features : Tensor, shape (M, 4)
         :data:`PAIR_FEATURES` of the pair.
     weights : Tensor, shape (L, M, heads)
-        Of each layer; those of a query add up to 1 over keys.
+        Attention weights of each of the L layers. Those of a query add up to 1 over the keys.
     size : Tensor, shape (M,)
-        Particles of the jet.
+        Number of particles of the jet.
     """
 
     query: Tensor
@@ -43,18 +43,32 @@ class AttentionMaps:
     weights: Tensor
     size: Tensor
 
+    def __repr__(self) -> str:
+        """Numbers of layers, heads and pairs."""
+        num_layers, pairs, heads = self.weights.shape
+        return f"AttentionMaps of {num_layers} layers with {heads} heads on {pairs:,} pairs"
+
     def profile(
         self, feature: int, bins: int = 12
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Attention relative to a uniform one, (L, bins), in bins of a pair feature.
+        """Attention relative to uniform attention in bins of a pair feature.
 
-        1 where a layer attends to such pairs as if it did not look. Mean over heads; pairs of a
-        particle with itself are left out, and bins hold equal numbers of pairs.
+        It is 1 where the weights of a layer do not depend on the feature. It is a mean over heads.
+        Pairs of a particle with itself are left out.
+
+        Parameters
+        ----------
+        feature : int
+            Index of the pair feature in :data:`PAIR_FEATURES`.
+        bins : int
+            Number of bins, which hold equal numbers of pairs.
 
         Returns
         -------
         edges : ndarray, shape (bins + 1,)
+            Edges of the bins.
         profile : ndarray, shape (L, bins)
+            Relative attention of each layer.
         """
         others = (self.query != self.key).cpu().numpy()
         x = self.features[:, feature].double().cpu().numpy()[others]
@@ -69,15 +83,16 @@ class AttentionMaps:
 def attention_maps(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> AttentionMaps:
     """Attention weights of the particle blocks of a transformer.
 
-    Through forward hooks on :class:`~pcloud.nn.attention.attention.SelfAttention`, from whose inputs the
-    weights are computed again: the network itself never holds them.
+    They are computed again from the inputs of
+    :class:`~pcloud.nn.attention.attention.SelfAttention`, recorded by forward hooks, since the
+    network does not store them.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Such as the Particle Transformer, in evaluation mode.
+        Transformer, such as the Particle Transformer, in evaluation mode.
     x, p4, batch : Tensor
-        As the model takes them.
+        Inputs of the model.
 
     Raises
     ------
@@ -86,7 +101,7 @@ def attention_maps(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> At
     """
     layers = [module for module in model.modules() if isinstance(module, SelfAttention)]
     if not layers:
-        raise InputError("this network has no attention among particles, as ParT has")
+        raise InputError("this network has no attention between particles, unlike ParT")
     found: list[Tensor] = []
     slots: list[Any] = []
 
@@ -109,7 +124,7 @@ def attention_maps(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> At
 
 
 def _weights(layer: SelfAttention, x: Tensor, slots: Any, bias: Any) -> Tensor:
-    """Softmax of the logits, (M, heads), in the order of :func:`_pairs`."""
+    """Attention weights (M, heads) in the order of :func:`_pairs`."""
     qkv = layer.qkv(x).unflatten(1, (3, layer.heads, -1))
     parts = []
     for block, b in zip(slots.layout.blocks, bias, strict=True):
@@ -120,7 +135,8 @@ def _weights(layer: SelfAttention, x: Tensor, slots: Any, bias: Any) -> Tensor:
 
 
 def _pairs(layout: Any) -> tuple[Tensor, Tensor]:
-    queries, keys = [], []
+    queries = []
+    keys = []
     for block in layout.blocks:
         real = _real(block)
         queries.append(block.index.unsqueeze(2).expand_as(real)[real])

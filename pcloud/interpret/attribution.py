@@ -1,4 +1,4 @@
-"""Which particles and features a decision rests on: saliency, integrated gradients, occlusion."""
+"""Attribution to particles and features: saliency, integrated gradients, occlusion."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import Feature, FeatureSet, feature_set
 from pcloud.interpret.attribution_captum import captum_method
 from pcloud.interpret.edges import fixed_graph, record_graph
+from pcloud.interpret.methods import METHODS, as_array, check_method, evaluation_mode
 from pcloud.interpret.response import CompletenessMixin, check_momenta, log_odds, sees_features
 from pcloud.io.jets import JET_MOMENTUM, MOMENTUM, FlatJets, as_offsets
 from pcloud.nn.graph.coordinates import follow_particles
@@ -31,36 +32,35 @@ from pcloud.run_files import Advance, ignore_progress
 
 __all__ = ["METHODS", "Attribution", "attribute"]
 
-METHODS = ("saliency", "integrated_gradients", "smoothgrad", "occlusion")
-"""The ways to attribute a response."""
-
-_OCCLUDED = 2**20  # particles of shortened jets held at a time
-_COLLIMATED = 0.01  # angles to the axis of the jet, in units of those of the jet itself
-_GAP = 0.1  # of the change of the response, that integrated gradients may leave unexplained
-_STORED_ANGLES = ("deta", "dphi")
+_MAX_OCCLUDED_PARTICLES = 2**20  # particles of shortened jets in memory at a time
+_COLLIMATION = 0.01  # factor on the angles to the jet axis, in the baseline "axis"
+_MAX_GAP = 0.1  # fraction of the change of the response that attributions may leave out
+_STORED_ANGLES = ("deta", "dphi")  # columns that are computed again from the momenta
 
 
 @dataclass(frozen=True)
 class Attribution(CompletenessMixin):
-    """What each particle and feature adds to the response of its jet.
+    """Contributions of the particles and features to the response of their jets.
 
     Parameters
     ----------
     method : str
-        One of :data:`METHODS`.
+        Name of the method in :data:`METHODS`.
     values : ndarray, shape (N, K)
-        Per particle and column. Signed for integrated gradients and occlusion, where positive
-        speaks for the class; magnitudes of gradients for saliency and SmoothGrad.
+        Contribution of each particle and column. For integrated gradients and occlusion it has a
+        sign, positive in favour of the class. For saliency and SmoothGrad it is the magnitude of
+        the gradient.
     columns : tuple of str
-        Features, components of momentum, or ``("particle",)`` for occlusion.
+        Names of the features or of the components of the momentum, or ``("particle",)`` for
+        occlusion.
     offsets : ndarray, shape (B + 1,)
-        Jet ``i`` is particles ``offsets[i]:offsets[i + 1]``.
+        Jet ``i`` has the particles ``offsets[i]:offsets[i + 1]``.
     response : ndarray, shape (B,)
         Log-odds of the class.
     baseline : ndarray, shape (B,), optional
         Log-odds at the baseline of integrated gradients.
     start : {"mean", "zero", "axis", "given"}, optional
-        The baseline of integrated gradients, as of :func:`attribute`.
+        Name of the baseline of integrated gradients, see :func:`attribute`.
     """
 
     method: str
@@ -71,13 +71,20 @@ class Attribution(CompletenessMixin):
     baseline: NDArray[np.floating] | None = None
     start: str | None = None
 
+    def __repr__(self) -> str:
+        """Method, numbers of jets and particles, and columns."""
+        return (
+            f"Attribution by {self.method} of {len(self.response):,} jets with "
+            f"{len(self.values):,} particles to {', '.join(self.columns)}"
+        )
+
     @property
     def per_particle(self) -> NDArray[np.floating]:
         """Sum over columns, (N,)."""
         return self.values.sum(axis=1)
 
     def first(self, number: int) -> Attribution:
-        """The first jets alone."""
+        """Return the attribution of the first jets."""
         offsets = self.offsets[: number + 1]
         baseline = None if self.baseline is None else self.baseline[:number]
         return replace(
@@ -117,44 +124,51 @@ def attribute(
     Parameters
     ----------
     model : torch.nn.Module
-        ``model(x, p4, batch) -> logits (B, C)``; put into evaluation mode.
+        Network ``model(x, p4, batch) -> logits (B, C)``. It is used in evaluation mode.
     jets : awkward.Array
         Jets with at least one particle.
     method : str
-        ``"saliency"``: magnitude of the gradient. ``"smoothgrad"``: that of the mean gradient of
-        `samples` jets with noise on the inputs. ``"integrated_gradients"``: input minus baseline,
-        times the gradient averaged on the way. ``"occlusion"``: the response of the jet less that
-        of the jet without the particle, from which all features are computed anew.
+        Attribution method:
+
+        - ``"saliency"``: magnitude of the gradient.
+        - ``"smoothgrad"``: magnitude of the mean gradient of `samples` copies with noise on the
+          inputs.
+        - ``"integrated_gradients"``: input minus baseline, times the mean gradient on the path
+          between them.
+        - ``"occlusion"``: response of the jet minus that of the jet without the particle, whose
+          features are all computed again.
     features : str, sequence, or FeatureSet
         Inputs of the model, see :func:`pcloud.features.feature_set`.
     target : int
-        The class.
+        Index of the class.
     respect_to : {"auto", "features", "momenta"}
-        What gradients are taken of. ``"features"``: the standardised inputs `x`, while everything
-        the model takes from `p4` (the first neighbour search, pair features) stays. ``"momenta"``:
-        `p4` in GeV, through the features too. ``"auto"``: features, or momenta where the model
-        does not look at features.
+        Variables of the gradients. ``"features"``: the standardised inputs `x`, with constant `p4`
+        (first neighbour search, pair features). ``"momenta"``: `p4` in GeV, on which the features
+        depend, too. ``"auto"``: features, or momenta for a model that does not use features.
     baseline : {"auto", "mean", "zero", "axis"} or sequence of float
-        Inputs of every particle where integrated gradients begin. Of features ``"mean"``, the mean
-        particle of these jets (``"auto"``); ``"zero"``, near the mean of the official samples, for
-        which standardisation was chosen; or a value for each feature. Of momenta ``"zero"``,
-        particles without momentum; ``"axis"``, the jet without substructure, in which every
-        particle keeps pT and mass and has a hundredth of its angles to the axis of the jet;
-        ``"auto"``, the first of these two from which integrated gradients are complete; or a value
-        for each component.
+        Start of the path of integrated gradients, the same inputs for every particle.
+
+        For features: ``"mean"`` is the mean particle of these jets (and ``"auto"``); ``"zero"`` is
+        close to the mean of the official samples, which define the standardisation; or one value
+        for each feature.
+
+        For momenta: ``"zero"`` are particles without momentum; ``"axis"`` is the jet without
+        substructure, in which every particle has its pT and mass, but one hundredth of its angles
+        to the jet axis; ``"auto"`` is the first of these two for which integrated gradients are
+        complete; or one value for each component.
     steps : int
-        Of integrated gradients, by Gauss and Legendre.
+        Number of steps of integrated gradients (Gauss-Legendre quadrature).
     samples : int
-        Noisy jets for SmoothGrad.
+        Number of noisy copies of each jet for SmoothGrad.
     noise : float
-        Width of the noise in units of the standard deviation of each input.
+        Width of the noise in standard deviations of each input.
     hold_graph : bool
-        Whether the neighbours that a graph network finds stay those of the jet itself. Otherwise
-        the response jumps where neighbours change, and no gradient knows of jumps.
+        Keep the neighbours that a graph network finds for the original jet. Otherwise the response
+        is discontinuous where neighbours change, and gradients do not include the discontinuity.
     batch_size : int
-        Jets that pass the network at a time, noisy, scaled and shortened ones counted.
+        Number of jets in a forward pass, including noisy, scaled and shortened copies.
     seed : int
-        Of the noise.
+        Seed of the noise.
     advance : callable
         Progress callback, called with the part of the whole work done.
 
@@ -168,40 +182,41 @@ def attribute(
     UnknownNameError
         If there is no such method.
     InputError
-        If the response does not depend on what is asked for; if it is to be differentiated by
-        momenta and jumps with them, as that of networks on jet images does; if momenta have no
-        baseline, since the features of a particle without momentum are none; or if
-        integrated gradients of momenta leave more than a tenth of the change of the response
-        unexplained, on average over the first batch. A response that does not change when all
-        momenta grow, as that of an energy flow network, jumps at zero momenta; from there they
-        explain nothing.
+        In any of these cases:
+
+        - The response does not depend on the variables.
+        - The variables are momenta, and the response is discontinuous in them, as for networks on
+          jet images.
+        - The variables are momenta, and the model uses features, which a particle without momentum
+          does not have.
+        - Integrated gradients of momenta leave out more than a tenth of the change of the response
+          on average over the first batch. An example is the baseline ``"zero"`` for an energy flow
+          network. Its response does not change when all momenta are scaled, and is discontinuous
+          at zero.
     MissingExtraError
         If captum is not installed, for all methods but occlusion.
 
     Notes
     -----
-    Columns ``deta`` and ``dphi`` of some files are left out and computed from the momenta, so that
-    the axis moves with what is changed. Occlusion of the only particle of a jet is not a number.
+    Columns ``deta`` and ``dphi`` of some files are not used, but computed from the momenta, so that
+    the jet axis follows the modified particles. Occlusion of the only particle of a jet is NaN.
 
     References
     ----------
     Simonyan et al., https://arxiv.org/abs/1312.6034; Sundararajan et al. (integrated gradients),
     https://arxiv.org/abs/1703.01365; Smilkov et al. (SmoothGrad), https://arxiv.org/abs/1706.03825.
     """
-    if method not in METHODS:
-        raise UnknownNameError("attribution method", method, METHODS)
+    check_method(method)
     if respect_to not in ("auto", "features", "momenta"):
         raise UnknownNameError("respect_to", respect_to, ["auto", "features", "momenta"])
-    was_training = model.training
     flat = FlatJets.from_awkward(with_particle_types(jets, feature_set(features).columns))
     for name in _STORED_ANGLES:
         flat.particle.pop(name, None)
-    model.eval()
 
     def count(num_jets: float) -> None:
         advance(num_jets / max(len(flat), 1))
 
-    try:
+    with evaluation_mode(model):
         if method == "occlusion":
             return _occlude(model, flat, feature_set(features), target, batch_size, count)
         with frozen(model):
@@ -211,33 +226,32 @@ def attribute(
             return _differentiate(
                 cloud, method, space, baseline, hold_graph, batch_size, options, count
             )
-    finally:
-        model.train(was_training)
 
 
 class _Cloud:
-    """Jets of a network as captum sees them: many inputs, some of which belong together."""
+    """Jets in the form that captum needs: one row of inputs for each particle."""
 
     def __init__(self, model: nn.Module, jets: FlatJets, features: FeatureSet, target: int) -> None:
-        self.model, self.features, self.target = model, features, target
+        self.model = model
+        self.target = target
         self.data = JetDataset(jets.to_awkward(), features)
         columns = {k: torch.from_numpy(np.array(jets.particle[k])) for k in features.columns}
         self.extras = {name: self.data.in_order(values) for name, values in columns.items()}
         self.features = self.data.feature_set
 
     def space(self, respect_to: str) -> str:
-        """Whether to differentiate by features or by momenta."""
+        """Variables of the gradients, ``"features"`` or ``"momenta"``."""
         batch = next(iter(JetLoader(self.data, 1)))
         seen = sees_features(self.model, batch.x, batch.p4, batch.batch)
         if respect_to == "features" and not seen:
-            raise InputError("this model does not look at features: attribute to momenta")
+            raise InputError("this model does not use features: attribute to momenta")
         space = {"auto": "features" if seen else "momenta"}.get(respect_to, respect_to)
         if space == "momenta":
             check_momenta(self.model)
         return space
 
     def parts(self, size: int) -> Iterator[tuple[Any, dict[str, Tensor]]]:
-        """Batches of `size` jets with their extra columns."""
+        """Yield batches of `size` jets with their extra columns."""
         start = 0
         for batch in JetLoader(self.data, size):
             stop = start + len(batch.x)
@@ -245,12 +259,13 @@ class _Cloud:
             start = stop
 
     def respond(self, batch: Any, extras: dict[str, Tensor], space: str) -> Callable[..., Tensor]:
-        """Log-odds (copies B,) from inputs of several copies of a batch, in any order.
+        """Return the function from inputs of several copies of a batch to log-odds (copies B,).
 
-        `particle` says to which particle each row of `inputs` belongs: captum repeats the batch as
-        a whole for one method, and every row for another.
+        Its argument `particle` is the index of the particle of each row of `inputs`, because captum
+        repeats the batch as a whole for one method, and every row for another.
         """
-        n, jets = len(batch.x), batch.num_graphs
+        n = len(batch.x)
+        jets = batch.num_graphs
 
         def response(inputs: Tensor, particle: Tensor) -> Tensor:
             rows = particle.argsort(stable=True).view(n, -1).t().flatten()
@@ -275,7 +290,7 @@ class _Cloud:
 def _jet_momenta(
     batch: Batch, before: Tensor, after: Tensor, jet: Tensor, copies: int
 ) -> Tensor | None:
-    """Stored momenta of the jets of several copies of a batch, which follow their particles."""
+    """Stored momenta of the jets in several copies of a batch, changed with their particles."""
     if "jet_p4" not in batch:
         return None
     stored = batch.jet_p4.repeat(copies, 1)
@@ -298,24 +313,27 @@ def _differentiate(
     size = max(1, batch_size // copies)
 
     def attributed(start: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Values, responses and those of the baseline, batch by batch."""
+        """Yield values, responses and responses of the baseline, batch by batch."""
+        done = 0
         for batch, extras in cloud.parts(size):
             inputs = (batch.x if space == "features" else batch.p4).detach()
-            respond, particle = cloud.respond(batch, extras, space), torch.arange(len(inputs))
-            begin, start = start[: len(inputs)], start[len(inputs) :]
+            respond = cloud.respond(batch, extras, space)
+            particle = torch.arange(len(inputs))
+            part = start[done : done + len(inputs)]
+            done += len(inputs)
             graph = record_graph(cloud.model, batch.x, batch.p4, batch.batch) if hold_graph else []
             with fixed_graph(cloud.model, graph) if graph else nullcontext():
-                values = compute(respond, inputs, particle, begin, scale)
+                values = compute(respond, inputs, particle, part, scale)
                 with torch.no_grad():
-                    yield values, respond(inputs, particle), respond(begin, particle)
+                    yield values, respond(inputs, particle), respond(part, particle)
 
     def is_complete(start: Tensor) -> bool:
-        """Whether the attributions of the first jets add up to a change of the response."""
+        """True if the attributions of the first batch add up to the change of its response."""
         values, response, before = (found.double() for found in next(attributed(start)))
         change = (response - before).abs().mean()
         gap = (response - before).sub(_per_jet(values.sum(1), cloud.data.ptr)).abs().mean()
-        # rounding to float32 changes a response of order one by 1e-6 or so
-        return bool(gap <= _GAP * change and change > 1e-4 * (1 + response.abs().mean()))
+        # rounding to float32 changes a response of order 1 by about 1e-6
+        return bool(gap <= _MAX_GAP * change and change > 1e-4 * (1 + response.abs().mean()))
 
     name, start = _baseline(cloud, method, space, baseline, is_complete)
     parts = []
@@ -326,11 +344,11 @@ def _differentiate(
     columns = cloud.features.names if space == "features" else MOMENTUM
     return Attribution(
         method,
-        _numpy([cloud.data.in_input_order(torch.cat(values))]),
+        as_array([cloud.data.in_input_order(torch.cat(values))]),
         columns,
         cloud.data.ptr.numpy(),
-        _numpy(responses),
-        _numpy(baselines) if method == "integrated_gradients" else None,
+        as_array(responses),
+        as_array(baselines) if method == "integrated_gradients" else None,
         name if method == "integrated_gradients" else None,
     )
 
@@ -348,7 +366,7 @@ def _baseline(
     baseline: str | Sequence[float],
     is_complete: Callable[[Tensor], bool],
 ) -> tuple[str, Tensor]:
-    """Name of the baseline, and the inputs (N, K) of all particles there."""
+    """Name of the baseline, and its inputs (N, K) for all particles."""
     if space == "features":
         return _feature_baseline(cloud.data.x, baseline)
     p4 = cloud.data.p4
@@ -356,8 +374,8 @@ def _baseline(
         return "zero", torch.zeros_like(p4)
     if cloud.space("auto") == "features":
         raise InputError(
-            "integrated gradients of a model that looks at features need respect_to='features':"
-            " particles without momentum have none"
+            "integrated gradients of a model that uses features need respect_to='features', "
+            "because a particle without momentum has no features"
         )
     known = {"zero": torch.zeros_like(p4), "axis": _collimated(p4, cloud.data.ptr)}
     if isinstance(baseline, str) and baseline not in ("auto", *known):
@@ -369,9 +387,9 @@ def _baseline(
         if is_complete(known[name]):
             return name, known[name]
     raise InputError(
-        f"integrated gradients from the baseline {' or '.join(names)} explain nothing of this "
-        f"model, or leave more than {_GAP:.0%} of the change of its response unexplained: it does not "
-        "change along the way, or jumps on it; take more steps, or occlusion, or saliency"
+        f"integrated gradients with the baseline {' or '.join(names)} leave out more than "
+        f"{_MAX_GAP:.0%} of the change of the response, or the response does not change at all: it "
+        "may be discontinuous; use more steps, or the method occlusion or saliency"
     )
 
 
@@ -393,7 +411,7 @@ def _given(baseline: Sequence[float], inputs: Tensor) -> Tensor:
 
 
 def _collimated(p4: Tensor, ptr: Tensor) -> Tensor:
-    """Particles (N, 4) of the same pT and mass, nearly along the axes of their jets."""
+    """Particles (N, 4) of the same pT and mass, almost parallel to the axes of their jets."""
     layout = RaggedLayout.from_ptr(ptr)
     particles = p4.double()
     axis = sum_pool(particles, layout)[layout.batch]
@@ -401,8 +419,8 @@ def _collimated(p4: Tensor, ptr: Tensor) -> Tensor:
     axis_eta = kinematics.finite_eta(axis)
     moved = kinematics.from_pt_eta_phi_mass(
         kinematics.pt(particles),
-        axis_eta + _COLLIMATED * (eta - axis_eta),
-        kinematics.phi(axis) + _COLLIMATED * kinematics.delta_phi(particles, axis),
+        axis_eta + _COLLIMATION * (eta - axis_eta),
+        kinematics.phi(axis) + _COLLIMATION * kinematics.delta_phi(particles, axis),
         kinematics.safe_sqrt(kinematics.mass2(particles)),
     )
     return moved.to(p4)
@@ -441,8 +459,9 @@ def _occlude(
 
 
 def _shortened(jets: FlatJets) -> FlatJets:
-    """For every particle its jet without it."""
-    counts, jet = jets.counts, np.repeat(np.arange(len(jets)), jets.counts)
+    """For every particle, the jet without it."""
+    counts = jets.counts
+    jet = np.repeat(np.arange(len(jets)), counts)
     left_out = np.repeat(np.arange(len(jet)), counts[jet])
     first = as_offsets(counts[jet])[:-1]
     row = jets.offsets[jet[left_out]] + np.arange(len(left_out)) - first[left_out]
@@ -467,19 +486,17 @@ def _responses(
     for batch in JetLoader(JetDataset(jets.to_awkward(), features), batch_size):
         found.append(log_odds(model(*batch_arguments(batch)), target))
         advance(batch.num_graphs)
-    return _numpy(found)
+    return as_array(found)
 
 
 def _chunks(sizes: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
-    """Runs of jets whose sizes add up to no more than `_OCCLUDED`, or a single jet."""
-    start, total = 0, 0
+    """Ranges of jets whose sizes add up to at most `_MAX_OCCLUDED_PARTICLES`, or single jets."""
+    start = 0
+    total = 0
     for i, size in enumerate(sizes.tolist()):
-        if i > start and total + size > _OCCLUDED:
+        if i > start and total + size > _MAX_OCCLUDED_PARTICLES:
             yield start, i
-            start, total = i, 0
+            start = i
+            total = 0
         total += size
     yield start, len(sizes)
-
-
-def _numpy(parts: Sequence[Tensor]) -> NDArray[np.floating]:
-    return torch.cat(list(parts)).detach().double().cpu().numpy()

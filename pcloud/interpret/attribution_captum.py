@@ -1,4 +1,4 @@
-"""The gradient methods, as captum computes them: the one place that imports it."""
+"""Gradient methods of captum. No other module imports it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,25 @@ Compute = Callable[..., Tensor]
 def captum_method(
     method: str, *, steps: int = 32, samples: int = 16, noise: float = 0.1, seed: int = 0
 ) -> tuple[Compute, int]:
-    """A gradient method, and how many copies of a batch it makes.
+    """Return a gradient method, and the number of copies of a batch that it makes.
 
-    The method is ``compute(response, inputs, index, baseline, scale) -> values``, all but the last
-    of the shape of `inputs`: ``response(inputs, index)`` gives one number per jet or image, `index`
-    says to what each row of the inputs belongs, and ``noise * scale`` is the width of the noise.
+    The method is a function ``compute(response, inputs, index, baseline, scale) -> values``, where
+    values and baseline have the shape of `inputs`. The function ``response(inputs, index)`` returns
+    one number for each jet or image. `index` is the particle or image of each row of the inputs,
+    and ``noise * scale`` is the width of the noise.
+
+    Parameters
+    ----------
+    method : str
+        ``"saliency"``, ``"integrated_gradients"`` or ``"smoothgrad"``.
+    steps : int
+        Number of steps of integrated gradients.
+    samples : int
+        Number of noisy copies for SmoothGrad.
+    noise : float
+        Width of the noise in units of `scale`.
+    seed : int
+        Seed of the noise.
 
     Raises
     ------
@@ -48,7 +62,7 @@ def captum_method(
     def smooth(
         response: Callable[..., Tensor], inputs: Tensor, index: Tensor, start: Tensor, scale: Tensor
     ) -> Tensor:
-        # captum takes one width for all inputs: in units of their own, it is the same for all
+        # captum takes one width for all inputs, which therefore are scaled by their own widths
         unit = torch.where(scale > 0, scale, 1.0)
 
         def in_units(scaled: Tensor, index: Tensor) -> Tensor:

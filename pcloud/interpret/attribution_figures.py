@@ -1,4 +1,4 @@
-"""Figures of attributions: on the jet, by feature, on average; attention against pair features."""
+"""Figures of attributions (jets, features, mean images, pixels) and of attention."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pcloud.evaluation.figures.style import (
     COLORS,
     INK,
     MUTED,
-    WIDTH,
     figure_style,
     line_styles,
+    new_figure,
 )
 
 __all__ = [
@@ -29,30 +29,29 @@ __all__ = [
 ]
 
 _DIVERGING = "RdBu_r"
-_LIMIT = 0.85  # of the plane in eta and phi
+_AXIS_LIMIT = 0.85  # half-width of the panels in delta eta and delta phi (rad)
 
 
 @figure_style()
 def jets_figure(jets: Sequence[Mapping[str, Any]], *, label: str, columns: int = 2) -> Figure:
-    """Particles of jets in the plane of eta and phi: area their pT, colour their attribution.
+    """Draw the particles of jets in the eta-phi plane: area by pT, colour by attribution.
 
     Parameters
     ----------
     jets : sequence of mapping
-        Each with ``deta``, ``dphi``, ``share`` and ``values`` of its particles and a ``title``;
-        and where wanted ``edges``, rows of (source, target, importance).
+        Jets, each with ``deta``, ``dphi``, ``share`` and ``values`` of its particles, a ``title``
+        and optionally ``edges``, rows of (source, target, importance).
     label : str
-        What the colour means.
+        Label of the colour scale.
     columns : int
-        Panels side by side.
+        Number of panels side by side.
 
     Returns
     -------
     Figure
     """
     rows = -(-len(jets) // columns)
-    figure = Figure(figsize=(WIDTH, 0.7 + 2.35 * rows))
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    figure, panels = new_figure(0.7 + 2.35 * rows, rows, columns)
     for axes in panels[len(jets) :]:
         axes.set_visible(False)
     values = np.concatenate([np.asarray(jet["values"], dtype=float) for jet in jets])
@@ -70,7 +69,8 @@ def jets_figure(jets: Sequence[Mapping[str, Any]], *, label: str, columns: int =
             linewidths=0.5,
             edgecolors=INK,
         )
-        axes.set(xlim=(-_LIMIT, _LIMIT), ylim=(-_LIMIT, _LIMIT), aspect="equal")
+        limits = (-_AXIS_LIMIT, _AXIS_LIMIT)
+        axes.set(xlim=limits, ylim=limits, aspect="equal")
         axes.set_title(jet["title"], fontsize=9.5, parse_math=False)
         axes.set_xticks([-0.5, 0, 0.5])
         axes.set_yticks([-0.5, 0, 0.5])
@@ -87,7 +87,8 @@ def _draw_edges(axes: Axes, jet: Mapping[str, Any]) -> None:
     if not len(edges):
         return
     at = np.stack([jet["deta"], jet["dphi"]], axis=1)
-    source, target = edges[:, 0].astype(int), edges[:, 1].astype(int)
+    source = edges[:, 0].astype(int)
+    target = edges[:, 1].astype(int)
     size = np.abs(edges[:, 2]) / np.abs(edges[:, 2]).max()
     colors = np.where(edges[:, 2] > 0, "#b2182b", "#2166ac")
     lines = LineCollection(
@@ -102,20 +103,19 @@ def _draw_edges(axes: Axes, jet: Mapping[str, Any]) -> None:
 
 @figure_style()
 def features_figure(shares: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Part of the mean absolute attribution that each feature has, method by method.
+    """Draw the share of each feature in the mean absolute attribution, for each method.
 
     Parameters
     ----------
     shares : mapping of str to mapping of str to float
-        For each method the shares of the features.
+        Shares of the features by method and feature.
 
     Returns
     -------
     Figure
     """
     names = list(next(iter(shares.values())))
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.42 * len(names)))
-    axes = figure.subplots()
+    figure, (axes,) = new_figure(0.9 + 0.42 * len(names))
     height = 0.8 / len(shares)
     for i, (method, values) in enumerate(shares.items()):
         at = np.arange(len(names)) + (i - (len(shares) - 1) / 2) * height
@@ -124,16 +124,28 @@ def features_figure(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("part of all attribution")
+    axes.set_xlabel("share of the mean absolute attribution")
     figure.legend(loc="outside upper center", ncols=len(shares), fontsize=10)
     return figure
 
 
 @figure_style()
 def images_figure(images: Mapping[str, ArrayLike], *, label: str, size: float = 0.8) -> Figure:
-    """Mean images side by side: of pT on a logarithmic scale, of signed values in two colours."""
-    figure = Figure(figsize=(WIDTH, 1.3 + 2.3 * -(-len(images) // 2)))
-    panels = list(figure.subplots(-(-len(images) // 2), 2, squeeze=False).flat)
+    """Draw mean images side by side on one colour scale.
+
+    The scale is logarithmic for positive values and linear with two colours for signed values.
+
+    Parameters
+    ----------
+    images : mapping of str to array_like, shape (pixels, pixels)
+        Images by title.
+    label : str
+        Label of the colour scale.
+    size : float
+        Half-width of the images in delta eta and delta phi (rad).
+    """
+    rows = -(-len(images) // 2)
+    figure, panels = new_figure(1.3 + 2.3 * rows, rows, 2)
     for axes in panels[len(images) :]:
         axes.set_visible(False)
     cells = {name: np.asarray(image, dtype=float) for name, image in images.items()}
@@ -141,9 +153,9 @@ def images_figure(images: Mapping[str, ArrayLike], *, label: str, size: float = 
     largest = max(np.abs(image).max() for image in cells.values()) or 1.0
     scale: dict[str, Any] = {"norm": "log", "cmap": "Blues", "vmin": largest / 1e4, "vmax": largest}
     if signed:
-        # the pixel on the axis, where the hardest particle is, must not fade all others
-        some = np.concatenate([np.abs(image[image != 0]) for image in cells.values()])
-        limit = float(np.quantile(some, 0.97))
+        # the pixel on the axis, with the particle of the highest pT, must not set the scale
+        nonzero = np.concatenate([np.abs(image[image != 0]) for image in cells.values()])
+        limit = float(np.quantile(nonzero, 0.97))
         scale = {"cmap": _DIVERGING, "vmin": -limit, "vmax": limit}
     for axes, (name, image) in zip(panels, cells.items(), strict=False):
         shown = image if signed else np.maximum(image, largest / 1e4)
@@ -160,57 +172,58 @@ def images_figure(images: Mapping[str, ArrayLike], *, label: str, size: float = 
 
 @figure_style()
 def attention_figure(profiles: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
-    """Attention relative to a uniform one against each pair feature, a line for each layer.
+    """Draw attention relative to uniform attention against each pair feature, layer by layer.
 
     Parameters
     ----------
     profiles : mapping of str to (edges, profile)
-        As from :meth:`pcloud.interpret.attention.AttentionMaps.profile`.
+        Results of :meth:`pcloud.interpret.attention.AttentionMaps.profile` by pair feature.
 
     Returns
     -------
     Figure
     """
-    figure = Figure(figsize=(WIDTH, 4.6))
-    panels = figure.subplots(2, 2, squeeze=False, sharey=True).flat
+    figure, panels = new_figure(4.6, 2, 2, sharey=True)
     for axes, (name, (edges, profile)) in zip(panels, profiles.items(), strict=False):
-        edges, profile = np.asarray(edges, dtype=float), np.asarray(profile, dtype=float)
-        middle = (edges[1:] + edges[:-1]) / 2
-        for i, (line, style) in enumerate(zip(profile, line_styles(len(profile)), strict=True)):
+        bins = np.asarray(edges, dtype=float)
+        layers = np.asarray(profile, dtype=float)
+        middle = (bins[1:] + bins[:-1]) / 2
+        for i, (line, style) in enumerate(zip(layers, line_styles(len(layers)), strict=True)):
             axes.plot(middle, line, label=f"layer {i + 1}", **{**style, "linewidth": 1.4})
         axes.axhline(1, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.set(xlabel=name, yscale="log")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
-    figure.supylabel("attention over uniform", fontsize=12)
+    figure.supylabel("attention relative to uniform", fontsize=12)
     return figure
 
 
 @figure_style()
 def heatmaps_figure(images: Sequence[Mapping[str, Any]], method: str, *, label: str) -> Figure:
-    """Images, and beside each what its pixels add to the response: red for the class, blue against.
+    """Draw images, each beside the contributions of its pixels to the response.
+
+    Contributions in favour of the class are red, those against it blue, on one scale. Grey levels
+    of the images are square roots of the pixels.
 
     Parameters
     ----------
     images : sequence of mapping
-        Each with a ``title``, an ``image`` (H, W) and, by method, the ``values`` (H, W).
+        Images, each with a ``title``, an ``image`` (H, W) and ``values`` (H, W) by method.
     method : str
-        Which of them.
+        Name of the method.
     label : str
-        What the colour means.
+        Label of the colour scale.
 
     Returns
     -------
     Figure
-        Grey levels grow with the root of the pixel; all colours are on one scale.
     """
     rows = -(-len(images) // 2)
-    figure = Figure(figsize=(WIDTH, 0.7 + 1.35 * rows))
-    panels = figure.subplots(rows, 4, squeeze=False).flat
+    figure, panels = new_figure(0.7 + 1.35 * rows, rows, 4)
     values = [np.asarray(image["values"][method], dtype=float) for image in images]
     largest = float(np.quantile(np.abs(np.stack(values)), 0.998)) or 1.0
-    for image, value in zip(images, values, strict=True):
-        left, right = next(panels), next(panels)
+    pairs = zip(panels[::2], panels[1::2], strict=True)
+    for image, value, (left, right) in zip(images, values, pairs, strict=False):
         grey = np.sqrt(np.maximum(np.asarray(image["image"], dtype=float), 0))
         left.imshow(grey, cmap="Greys", interpolation="nearest")
         left.set_title(image["title"], fontsize=8, loc="left", parse_math=False)

@@ -1,4 +1,4 @@
-"""Which pixels a decision of a network on images rests on."""
+"""Attribution to the pixels of images."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pcloud.errors import InputError, UnknownNameError
+from pcloud.errors import InputError
 from pcloud.images.image_set import as_floating, check_scale
-from pcloud.interpret.attribution import METHODS
 from pcloud.interpret.attribution_captum import captum_method
+from pcloud.interpret.methods import as_array, check_method, evaluation_mode
 from pcloud.interpret.response import CompletenessMixin, log_odds
 from pcloud.nn.numerics.derivatives import frozen
 from pcloud.run_files import Advance, ignore_progress
@@ -23,15 +23,15 @@ __all__ = ["ImageAttribution", "attribute_images"]
 
 @dataclass(frozen=True)
 class ImageAttribution(CompletenessMixin):
-    """What each pixel adds to the response of its image.
+    """Contributions of the pixels to the response of their images.
 
     Parameters
     ----------
     method : str
-        One of :data:`~pcloud.interpret.attribution.METHODS`.
+        Name of the method in :data:`~pcloud.interpret.methods.METHODS`.
     values : ndarray, shape (B, C, H, W)
-        Signed for integrated gradients and occlusion, where positive speaks for the class;
-        magnitudes of gradients for saliency and SmoothGrad.
+        Contribution of each pixel. For integrated gradients and occlusion it has a sign, positive
+        in favour of the class. For saliency and SmoothGrad it is the magnitude of the gradient.
     response : ndarray, shape (B,)
         Log-odds of the class.
     baseline : ndarray, shape (B,), optional
@@ -42,6 +42,11 @@ class ImageAttribution(CompletenessMixin):
     values: NDArray[np.floating]
     response: NDArray[np.floating]
     baseline: NDArray[np.floating] | None = None
+
+    def __repr__(self) -> str:
+        """Method, number and size of the images."""
+        number, _, height, width = self.values.shape
+        return f"ImageAttribution by {self.method} of {number:,} images of {height}x{width} pixels"
 
     @property
     def per_pixel(self) -> NDArray[np.floating]:
@@ -74,25 +79,26 @@ def attribute_images(
     Parameters
     ----------
     model : torch.nn.Module
-        ``model(images) -> logits (B, C)``; put into evaluation mode.
+        Network ``model(images) -> logits (B, C)``. It is used in evaluation mode.
     images : Tensor, shape (B, C, H, W)
-        As the network takes them: stored images, uint8 or float, for the ``run.model()`` of a run.
+        Inputs of the network: stored images, uint8 or float, for the ``run.model()`` of a run.
     method : str
-        ``"saliency"``, ``"smoothgrad"``, ``"integrated_gradients"`` as for
-        :func:`~pcloud.interpret.attribution.attribute`. ``"occlusion"``: the response of the image
-        less that of the image with a square of the baseline, shared by the pixels of the square.
+        ``"saliency"``, ``"smoothgrad"`` or ``"integrated_gradients"`` as for
+        :func:`~pcloud.interpret.attribution.attribute`; or ``"occlusion"``, the response of the
+        image minus that of the image with a square replaced by the baseline. This difference is
+        divided equally among the pixels of the square.
     target : int
-        The class.
+        Index of the class.
     baseline : Tensor, shape (C, H, W), optional
-        The image where integrated gradients begin, and what is behind an occluded square; by
-        default black.
+        Start of the path of integrated gradients, and content of an occluded square; by default
+        black.
     window : int
-        Pixels on a side of the square. Squares touch and do not overlap.
+        Side of the square in pixels. Squares are adjacent and do not overlap.
     steps, samples, noise, seed
         As for :func:`~pcloud.interpret.attribution.attribute`; the standard deviation is that of
         all pixels of a channel.
     batch_size : int
-        Images that pass the network at a time, noisy and scaled ones counted.
+        Number of images in a forward pass, including noisy and scaled copies.
     advance : callable
         Progress callback, called with the part of the whole work done.
 
@@ -105,13 +111,12 @@ def attribute_images(
     UnknownNameError
         If there is no such method.
     InputError
-        If the window is empty, or the baseline has another shape; if the images are integers, and
-        the network does not know their scale.
+        If the window is empty, or the baseline has another shape; or if the images are integers
+        and the network does not contain their scale.
     MissingExtraError
         If captum is not installed, for all methods but occlusion.
     """
-    if method not in METHODS:
-        raise UnknownNameError("attribution method", method, METHODS)
+    check_method(method)
     if window < 1:
         raise InputError(f"window must be at least 1 pixel, got {window}")
     check_scale(model, images)
@@ -121,31 +126,29 @@ def attribute_images(
         raise InputError(
             f"the baseline must have shape {(*images.shape[1:],)}, got {(*start.shape,)}"
         )
-    was_training = model.training
-    try:
-        with frozen(model.eval()):
-            if method == "occlusion":
-                return _occlude(model, images, target, start, window, batch_size, advance)
-            compute, copies = captum_method(
-                method, steps=steps, samples=samples, noise=noise, seed=seed
-            )
-            scale = images.std((0, 2, 3)).view(-1, 1, 1)
-            values, responses, baselines = [], [], []
+    with evaluation_mode(model), frozen(model):
+        if method == "occlusion":
+            return _occlude(model, images, target, start, window, batch_size, advance)
+        compute, copies = captum_method(
+            method, steps=steps, samples=samples, noise=noise, seed=seed
+        )
+        scale = images.std((0, 2, 3)).view(-1, 1, 1)
+        values = []
+        responses = []
+        baselines = []
 
-            def respond(inputs: Tensor, _: Tensor) -> Tensor:
-                return log_odds(model(inputs), target)
+        def respond(inputs: Tensor, _: Tensor) -> Tensor:
+            return log_odds(model(inputs), target)
 
-            for part in images.detach().split(max(1, batch_size // copies)):
-                index = torch.arange(len(part))
-                values.append(compute(respond, part, index, start.expand_as(part), scale))
-                with torch.no_grad():
-                    responses.append(respond(part, index))
-                    baselines.append(respond(start.unsqueeze(0), index).expand(len(part)))
-                advance(len(part) / len(images))
-    finally:
-        model.train(was_training)
-    path = _numpy(baselines) if method == "integrated_gradients" else None
-    return ImageAttribution(method, _numpy(values), _numpy(responses), path)
+        for part in images.detach().split(max(1, batch_size // copies)):
+            index = torch.arange(len(part))
+            values.append(compute(respond, part, index, start.expand_as(part), scale))
+            with torch.no_grad():
+                responses.append(respond(part, index))
+                baselines.append(respond(start.unsqueeze(0), index).expand(len(part)))
+            advance(len(part) / len(images))
+    at_baseline = as_array(baselines) if method == "integrated_gradients" else None
+    return ImageAttribution(method, as_array(values), as_array(responses), at_baseline)
 
 
 @torch.no_grad()
@@ -153,33 +156,30 @@ def _occlude(
     model: nn.Module,
     images: Tensor,
     target: int,
-    behind: Tensor,
+    baseline: Tensor,
     window: int,
     batch_size: int,
     advance: Advance,
 ) -> ImageAttribution:
-    values, responses = [], []
+    values = []
+    responses = []
     for part in images.split(batch_size):
         whole = log_odds(model(part), target)
         found = torch.zeros_like(part)
         squares = list(_squares(part.shape[2], part.shape[3], window))
         for rows, columns in squares:
             covered = part.clone()
-            covered[:, :, rows, columns] = behind[:, rows, columns]
+            covered[:, :, rows, columns] = baseline[:, rows, columns]
             change = whole - log_odds(model(covered), target)
             pixels = covered[0, :, rows, columns].numel()
             found[:, :, rows, columns] = (change / pixels).view(-1, 1, 1, 1)
             advance(len(part) / len(squares) / len(images))
         values.append(found)
         responses.append(whole)
-    return ImageAttribution("occlusion", _numpy(values), _numpy(responses))
+    return ImageAttribution("occlusion", as_array(values), as_array(responses))
 
 
 def _squares(height: int, width: int, window: int) -> Iterator[tuple[slice, slice]]:
     for row in range(0, height, window):
         for column in range(0, width, window):
             yield slice(row, row + window), slice(column, column + window)
-
-
-def _numpy(parts: list[Tensor]) -> NDArray[np.floating]:
-    return torch.cat(parts).detach().double().cpu().numpy()

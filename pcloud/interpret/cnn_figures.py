@@ -1,4 +1,4 @@
-"""Looking inside a CNN: its filters, what they answer to each class, and what it gets wrong."""
+"""Figures of a CNN: filters, activations by class, misclassified images, mean images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def convolutions(model: nn.Module) -> dict[str, nn.Conv2d | LiftingConv2d | GroupConv2d]:
-    """The convolutions of a network by their names, those of a run without the scale of inputs."""
+    """Convolutions of a network by name; for a network of a run without the prefix of its scale."""
     if isinstance(model, ScaledNetwork):
         model = model.network
     modules = dict(model.named_modules())
@@ -37,7 +37,7 @@ def convolutions(model: nn.Module) -> dict[str, nn.Conv2d | LiftingConv2d | Grou
 
 @figure_style()
 def filter_figure(model: nn.Module, layer: str | None = None, *, most: int = 32) -> Figure:
-    """The filters of a convolution, a row for each channel of its input or orientation.
+    """Draw the filters of a convolution, one row for each input channel or orientation.
 
     Parameters
     ----------
@@ -46,23 +46,23 @@ def filter_figure(model: nn.Module, layer: str | None = None, *, most: int = 32)
     layer : str, optional
         Name of a convolution; by default the first.
     most : int
-        Draw no more filters than that.
+        Maximum number of filters.
 
     Returns
     -------
     Figure
-        Blue is negative, red positive, on one scale for all.
+        Figure in which blue is negative and red is positive, on one scale for all filters.
 
     Raises
     ------
     UnknownNameError
         If there is no such convolution.
     InputError
-        If there is none at all.
+        If there are no convolutions.
     """
     known = convolutions(model)
     if not known:
-        raise InputError("this network has no convolution whose filters could be drawn")
+        raise InputError("this network has no convolutions")
     name = layer or next(iter(known))
     if name not in known:
         raise UnknownNameError("convolution", name, known)
@@ -77,35 +77,35 @@ def filter_figure(model: nn.Module, layer: str | None = None, *, most: int = 32)
     for i, axes in enumerate(panels):
         row, column = divmod(i, len(shown))
         _show(axes, shown[column, row].numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
-    figure.suptitle(f"filters of {name}", fontsize=11)
+    figure.suptitle(f"Filters of {name}", fontsize=11)
     return figure
 
 
 def class_activations(
     model: nn.Module, images: Tensor, labels: ArrayLike, *, batch_size: int = 128
 ) -> dict[str, NDArray[np.floating]]:
-    """Mean answer of each convolution to each class, after ReLU.
+    """Mean activation of each convolution for each class, after ReLU.
 
     Parameters
     ----------
     model : torch.nn.Module
         The network, in evaluation mode.
     images : Tensor, shape (B, C, H, W)
-        As the network takes them: stored images, uint8 or float, for the ``run.model()`` of a run.
+        Inputs of the network: stored images, uint8 or float, for the ``run.model()`` of a run.
     labels : array of int, shape (B,)
         True classes.
     batch_size : int
-        Images at a time.
+        Number of images in a forward pass.
 
     Returns
     -------
     dict of str to ndarray, shape (classes, channels)
-        By the names of the convolutions; mean over images, pixels and orientations.
+        Means over images, pixels and orientations, by the name of the convolution.
 
     Raises
     ------
     InputError
-        If the images are integers, and the network does not know their scale.
+        If the images are integers and the network does not contain their scale.
     """
     check_scale(model, images)
     truth = torch.as_tensor(np.asarray(labels))
@@ -114,9 +114,9 @@ def class_activations(
     sums: dict[str, Tensor] = {}
 
     def record(name: str, members: Tensor, maps: Tensor) -> None:
-        answers = maps.detach().relu().flatten(2).mean(-1).double().cpu()
-        total = sums.setdefault(name, torch.zeros(number, answers.shape[1], dtype=torch.float64))
-        total.index_add_(0, members, answers)
+        activations = maps.detach().relu().flatten(2).mean(-1).double().cpu()
+        zeros = torch.zeros(number, activations.shape[1], dtype=torch.float64)
+        sums.setdefault(name, zeros).index_add_(0, members, activations)
 
     for start in range(0, len(images), batch_size):
         members = truth[start : start + batch_size]
@@ -139,9 +139,16 @@ def class_activations(
 def activation_figure(
     activations: dict[str, NDArray[np.floating]], classes: Sequence[str]
 ) -> Figure:
-    """`class_activations` as a panel for each layer: classes down, channels across.
+    """Draw `class_activations`, one panel for each layer, with classes as rows.
 
-    Each channel is relative to its largest class.
+    The activation of each channel is relative to that of its class with the largest one.
+
+    Parameters
+    ----------
+    activations : dict of str to ndarray, shape (classes, channels)
+        Mean activations by the name of the convolution.
+    classes : sequence of str
+        Names of the classes.
     """
     figure, panels = new_figure(
         0.5 + len(activations) * (0.75 + 0.2 * len(classes)), rows=len(activations)
@@ -154,7 +161,7 @@ def activation_figure(
         axes.set_xticks([])
         axes.set_title(f"{name}: {values.shape[1]} channels", loc="left", fontsize=10)
         axes.grid(False)
-    panels[-1].set_xlabel("channel (mean answer, relative to its best class)")
+    panels[-1].set_xlabel("channel (mean activation relative to its largest class)")
     return figure
 
 
@@ -167,12 +174,14 @@ def misclassified_figure(
     *,
     most: int = 12,
 ) -> Figure:
-    """Images that a network gets wrong, the surest first, with the scores of both classes.
+    """Draw misclassified images with the scores of the predicted and of the true class.
+
+    Images with the highest score of the predicted class come first.
 
     Parameters
     ----------
     images : Tensor, shape (B, C, H, W)
-        As they are stored.
+        Stored images.
     labels : array of int, shape (B,)
         True classes.
     scores : ndarray, shape (B, C)
@@ -180,27 +189,27 @@ def misclassified_figure(
     classes : sequence of str
         Names of the classes.
     most : int
-        Draw no more than that.
+        Maximum number of images.
 
     Raises
     ------
     InputError
-        If all are right.
+        If all images are correctly classified.
     """
     truth = np.asarray(labels)
-    guess = scores.argmax(axis=1)
-    wrong = np.flatnonzero(guess != truth)
+    predicted = scores.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != truth)
     if len(wrong) == 0:
-        raise InputError(f"all {len(truth)} images are classified rightly")
-    wrong = wrong[np.argsort(-scores[wrong, guess[wrong]], kind="stable")][:most]
+        raise InputError(f"all {len(truth)} images are correctly classified")
+    wrong = wrong[np.argsort(-scores[wrong, predicted[wrong]], kind="stable")][:most]
     figure, panels = _tiles(-(-len(wrong) // 4), 4, title=0.42)
     for axes in panels[len(wrong) :]:
         axes.set_axis_off()
     for axes, i in zip(panels, wrong, strict=False):
         _show(axes, _picture(images[i]), cmap="gray")
-        said = f"{classes[guess[i]]} {scores[i, guess[i]]:.2f}"
-        true = f"is {classes[truth[i]]} {scores[i, truth[i]]:.2f}"
-        axes.set_title(f"{said}\n{true}", fontsize=7.5, parse_math=False)
+        first = f"{classes[predicted[i]]} {scores[i, predicted[i]]:.2f}"
+        second = f"true: {classes[truth[i]]} {scores[i, truth[i]]:.2f}"
+        axes.set_title(f"{first}\n{second}", fontsize=7.5, parse_math=False)
     return figure
 
 
@@ -208,18 +217,18 @@ def misclassified_figure(
 def average_image_figure(
     images: Tensor, labels: ArrayLike, classes: Sequence[str], *, channel: int = 0
 ) -> Figure:
-    """Mean image of each class, logarithmic, all on one scale of colours.
+    """Draw the mean image of each class on one logarithmic colour scale.
 
     Parameters
     ----------
     images : Tensor, shape (B, C, H, W)
-        Such as jet images.
+        Images, such as jet images.
     labels : array of int, shape (B,)
-        Classes.
+        Classes of the images.
     classes : sequence of str
         Names of the classes.
     channel : int
-        Which channel to draw.
+        Index of the channel to draw.
     """
     from matplotlib.colors import LogNorm
 
@@ -233,7 +242,7 @@ def average_image_figure(
         shown = np.ma.masked_less_equal(mean, 1e-5 * top)
         drawn = _show(axes, shown, cmap="viridis", norm=LogNorm(1e-5 * top, top))
         axes.set_title(name, fontsize=11, parse_math=False)
-    figure.colorbar(drawn, ax=panels, shrink=0.75, label="mean of the pixel")
+    figure.colorbar(drawn, ax=panels, shrink=0.75, label="mean value of the pixel")
     return figure
 
 
@@ -251,7 +260,7 @@ def _show(axes: Axes, values: Any, **options: Any) -> Any:
 
 
 def _picture(image: Tensor) -> NDArray[Any]:
-    """An image (C, H, W) as matplotlib draws it: grey, or colours between 0 and 1."""
+    """Image (C, H, W) in the form that matplotlib draws: grey, or colours between 0 and 1."""
     values = image.detach().cpu().numpy()
     if len(values) != 3:
         return values[0]

@@ -1,6 +1,6 @@
-"""The neighbour graph of ParticleNet from outside: held fast, and how much each edge matters.
+"""Neighbour graph of networks with EdgeConv: edge importance, and a fixed graph.
 
-Both work through forward hooks on the blocks, so that the network itself knows nothing of it.
+Both use forward hooks on the blocks and do not change the network.
 """
 
 from __future__ import annotations
@@ -23,19 +23,24 @@ __all__ = ["EdgeImportance", "edge_importance", "fixed_graph", "record_graph"]
 
 @dataclass(frozen=True)
 class EdgeImportance:
-    """How much each message of a block matters for a response.
+    """Importance of each message of a block for the response.
 
     Parameters
     ----------
     neighbors : Tensor, shape (N, k)
         Sources of the messages to each particle; `N` for a missing neighbour.
     importance : Tensor, shape (N, k)
-        Derivative of the response with respect to a factor on the message, at 1: to first order
-        what the message adds to the response. 0 where its neighbour is missing.
+        Derivative of the response with respect to a factor on the message, at 1. To first order
+        it is the contribution of the message to the response. It is 0 for a missing neighbour.
     """
 
     neighbors: Tensor
     importance: Tensor
+
+    def __repr__(self) -> str:
+        """Numbers of particles and neighbours."""
+        particles, k = self.importance.shape
+        return f"EdgeImportance of {k} messages to each of {particles:,} particles"
 
 
 def edge_importance(
@@ -44,24 +49,24 @@ def edge_importance(
     """Importance of all edges of the neighbour graph, block by block.
 
     Every message ``m_ij`` gets a factor ``w_ij``, and the importance is ``d(response)/d(w_ij)`` at
-    ``w_ij = 1``: gradient times message, summed over channels. It is the first step of the edge
-    masks that GNNExplainer learns, and exact in one backward pass.
+    ``w_ij = 1``: gradient times message, summed over channels. It is the first step of the
+    optimisation of edge masks in GNNExplainer, and needs one backward pass.
 
     Parameters
     ----------
     model : torch.nn.Module
-        With :class:`~pcloud.nn.graph.edge_conv.EdgeBlock` inside, such as ParticleNet; in evaluation
-        mode.
+        Network with :class:`~pcloud.nn.graph.edge_conv.EdgeBlock`, such as ParticleNet, in
+        evaluation mode.
     x, p4, batch : Tensor
-        As the model takes them.
+        Inputs of the model.
     target : int
         Class whose log-odds against all others is the response.
 
     Returns
     -------
     list of EdgeImportance
-        One for each block. The neighbours of later blocks depend on the features and are those of
-        the unchanged network.
+        Importance for each block. The neighbours of later blocks depend on the features and are
+        those of the original network.
 
     Raises
     ------
@@ -100,7 +105,7 @@ def edge_importance(
 
 @torch.no_grad()
 def record_graph(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> list[Tensor]:
-    """Neighbours ``(N, k)`` that each block of a network finds; none where it has no such blocks."""
+    """Record the neighbours ``(N, k)`` that each block finds; an empty list without such blocks."""
     found: list[Tensor] = []
 
     def record(block: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -113,10 +118,18 @@ def record_graph(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> list
 
 @contextmanager
 def fixed_graph(model: nn.Module, graph: Sequence[Tensor]) -> Iterator[None]:
-    """Context in which the blocks of a network use the neighbours of `graph`, whatever they see.
+    """Make the blocks of a network use the neighbours of `graph` for any input.
 
-    The network is then a continuous function of its features, which it is not while neighbours
-    change. It may be given several copies of the batch, one after the other.
+    The network is then a continuous function of its features. Otherwise it is discontinuous where
+    neighbours change. The batch may contain several copies of the original batch, one after the
+    other.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Network with EdgeConv blocks.
+    graph : sequence of Tensor, shape (N, k)
+        Neighbours of each block, as from :func:`record_graph`.
     """
     blocks = _blocks(model)
 
@@ -135,7 +148,7 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def _copies(neighbors: Tensor, size: int) -> Tensor:
-    """Neighbours in a batch of `size` particles that repeats that of `neighbors`."""
+    """Neighbours in a batch of `size` particles that repeats the batch of `neighbors`."""
     n, k = neighbors.shape
     shift = n * torch.arange(size // max(n, 1), device=neighbors.device).view(-1, 1, 1)
     return torch.where(neighbors < n, neighbors + shift, size).view(-1, k)

@@ -1,4 +1,4 @@
-"""Figures of Taylor coefficients: their ranking, their course, where in a plane they are large."""
+"""Figures of Taylor coefficients: ranking, development during the training, values in a plane."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 
 from pcloud.evaluation.figures.style import (
     COLORS,
-    WIDTH,
     figure_style,
     line_styles,
     new_figure,
@@ -24,11 +23,18 @@ __all__ = ["course_figure", "plane_figure", "ranking_figure"]
 
 @figure_style()
 def ranking_figure(coefficients: Mapping[str, Measured], *, most: int = 15) -> Figure:
-    """Mean absolute coefficients as bars, the largest on top, one colour for each order."""
+    """Draw mean absolute coefficients as bars, the largest on top, one colour for each order.
+
+    Parameters
+    ----------
+    coefficients : mapping of str to Measured
+        Coefficients by name, the largest first.
+    most : int
+        Maximum number of bars.
+    """
     names = list(coefficients)[:most]
     entries = [coefficients[name] for name in names]
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * len(names)))
-    axes = figure.subplots()
+    figure, (axes,) = new_figure(0.9 + 0.27 * len(names))
     for order, color in ((1, COLORS[0]), (2, COLORS[1])):
         at = [i for i, name in enumerate(names) if ("," in name) == (order == 2)]
         axes.barh(
@@ -49,7 +55,15 @@ def ranking_figure(coefficients: Mapping[str, Measured], *, most: int = 15) -> F
 
 @figure_style()
 def course_figure(course: Mapping[int, Mapping[str, Measured]], *, most: int = 6) -> Figure:
-    """Mean absolute coefficients against the epoch, those that are largest at the end."""
+    """Draw the coefficients that are largest after the last epoch against the epoch.
+
+    Parameters
+    ----------
+    course : mapping of int to mapping of str to Measured
+        Mean absolute coefficients by epoch and name.
+    most : int
+        Maximum number of coefficients.
+    """
     epochs = sorted(course)
     names = sorted(course[epochs[-1]], key=lambda name: -course[epochs[-1]][name].value)[:most]
     figure, (axes,) = new_figure(4.2)
@@ -78,24 +92,24 @@ def plane_figure(
     label: str,
     signed: bool = False,
 ) -> Figure:
-    """A coefficient in the plane of two inputs; empty cells are left white.
+    """Draw a coefficient in the plane of two inputs; empty cells are white.
 
     Parameters
     ----------
     values : array_like, shape (K, L)
-        As from :func:`~pcloud.interpret.mean_in_plane`.
+        Mean values, as from :func:`~pcloud.interpret.mean_in_plane`.
     edges : tuple of array_like, shapes (K + 1,) and (L + 1,)
-        Of the cells.
+        Edges of the cells.
     xlabel, ylabel, label : str
-        Names of the axes and of the coefficient.
+        Labels of the axes and of the colour scale.
     signed : bool
-        Whether the colours tell negative from positive values.
+        Use different colours for negative and positive values.
     """
     shown = np.ma.masked_invalid(np.asarray(values, dtype=float))
     figure, (axes,) = new_figure(3.9)
     limit = float(np.abs(shown).max())
     scale: Any = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    if not signed:  # a cell of a few jets may be far out
+    if not signed:  # a cell with few jets may be an outlier
         scale = {"cmap": "viridis", "vmin": 0, "vmax": float(np.quantile(shown.compressed(), 0.98))}
     x, y = (np.asarray(edge) for edge in edges)
     drawn = axes.pcolormesh(x, y, shown.T, rasterized=True, **scale)

@@ -1,16 +1,23 @@
-"""What jets look like in the plane of eta and phi: one by one, on average, and the worst ones."""
+"""Jets in the eta-phi plane: particles, mean images, and a choice of jets to draw."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from pcloud import kinematics
 from pcloud.io.jets import FlatJets
+from pcloud.nn.layout import RaggedLayout
+from pcloud.nn.pooling import sum_pool
 from pcloud.typing import Floats
 
 __all__ = ["Plane", "mean_image", "most_misclassified", "worst_and_typical"]
+
+_ETA_MAX = 20.0  # bound on pseudorapidities, which are infinite along the beam
+_MIN_PT = 1e-12  # GeV, for jets without transverse momentum
 
 
 @dataclass(frozen=True)
@@ -20,9 +27,9 @@ class Plane:
     Attributes
     ----------
     deta, dphi : ndarray, shape (N,)
-        Pseudorapidity and azimuth (rad) less those of the vector sum.
+        Pseudorapidity and azimuth (rad) relative to those of the vector sum.
     share : ndarray, shape (N,)
-        Part of the scalar sum of pT.
+        Fraction of the scalar sum of pT.
     """
 
     deta: Floats
@@ -31,36 +38,35 @@ class Plane:
 
     @classmethod
     def of(cls, jets: FlatJets) -> Plane:
-        """The particles of all jets."""
-        jet = np.repeat(np.arange(len(jets)), jets.counts)
-        _, px, py, pz = (component.astype(np.float64) for component in jets.p4)
-        x, y, z, total = (
-            np.bincount(jet, values, len(jets)) for values in (px, py, pz, np.hypot(px, py))
-        )
-        pt, axis_pt = np.maximum(np.hypot(px, py), 1e-12), np.maximum(np.hypot(x, y), 1e-12)
-        deta = np.arcsinh(pz / pt) - np.arcsinh(z / axis_pt)[jet]
-        angle = np.arctan2(py, px) - np.arctan2(y, x)[jet]
-        dphi = np.remainder(angle + np.pi, 2 * np.pi) - np.pi
-        return cls(deta, dphi, pt / np.maximum(total, 1e-12)[jet])
+        """Compute the positions of the particles of all jets."""
+        p4 = torch.from_numpy(np.stack(jets.p4, axis=-1).astype(np.float64))
+        layout = RaggedLayout.from_ptr(torch.from_numpy(np.array(jets.offsets)))
+        axis = sum_pool(p4, layout)[layout.batch]
+        eta, axis_eta = (kinematics.eta(p).clamp(-_ETA_MAX, _ETA_MAX) for p in (p4, axis))
+        dphi = kinematics.delta_phi(p4, axis)
+        pt = kinematics.pt(p4)
+        total = sum_pool(pt, layout)[layout.batch]
+        share = pt / total.clamp(min=_MIN_PT)
+        return cls((eta - axis_eta).numpy(), dphi.numpy(), share.numpy())
 
 
 def mean_image(
     plane: Plane, number: int, *, weights: Floats | None = None, pixels: int = 33, size: float = 0.8
 ) -> Floats:
-    """Mean over jets of what lies in each pixel, (pixels, pixels), phi along the first axis.
+    """Mean image of jets, (pixels, pixels), with phi along the first axis.
 
     Parameters
     ----------
     plane : Plane
         Particles of the jets.
     number : int
-        How many jets they are from.
+        Number of jets.
     weights : ndarray, shape (N,), optional
-        What is added up, such as an attribution; by default the share of pT.
+        Values that are summed in each pixel, such as an attribution; by default the share of pT.
     pixels : int
-        Along each side.
+        Number of pixels on each side.
     size : float
-        Half of the side.
+        Half-width of the image in delta eta and delta phi (rad).
     """
     edges = np.linspace(-size, size, pixels + 1)
     values = plane.share if weights is None else weights
@@ -71,16 +77,16 @@ def mean_image(
 def most_misclassified(
     labels: NDArray[np.integer], scores: Floats, number: int = 3
 ) -> dict[int, NDArray[np.integer]]:
-    """Jets of each class with the smallest probability of their class, the worst first.
+    """Indices of the jets with the smallest probability of their true class, for each class.
 
     Parameters
     ----------
     labels : ndarray of int, shape (B,)
-        True class.
+        True class of each jet.
     scores : ndarray, shape (B, C)
         Probability of each class.
     number : int
-        Jets of each class.
+        Number of jets of each class.
     """
     own = scores[np.arange(len(labels)), labels]
     found: dict[int, NDArray[np.integer]] = {}
@@ -93,7 +99,22 @@ def most_misclassified(
 def worst_and_typical(
     labels: NDArray[np.integer], scores: Floats, number: int = 2
 ) -> list[tuple[int, str]]:
-    """Jets to draw, and why: of each class the worst ones, and one of median probability."""
+    """Choose jets to draw: of each class those most misclassified and one of median probability.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (B,)
+        True class of each jet.
+    scores : ndarray, shape (B, C)
+        Probability of each class.
+    number : int
+        Number of most misclassified jets of each class.
+
+    Returns
+    -------
+    list of (int, str)
+        Index of each jet, and ``"worst"`` or ``"typical"``.
+    """
     chosen = []
     own = scores[np.arange(len(labels)), labels]
     for label, worst in most_misclassified(labels, scores, number).items():

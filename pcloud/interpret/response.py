@@ -1,4 +1,4 @@
-"""The number that is explained, one per jet or image, and how much of it an attribution covers."""
+"""Response of a network that is attributed, one number per jet or image, and its completeness."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["CompletenessMixin", "check_momenta", "log_odds", "sees_features"]
 
 
 def log_odds(logits: Tensor, target: int = 1) -> Tensor:
-    """Logarithm of p / (1 - p) of a class, (B,), from ``logits (B, C)``.
+    """Log-odds ``log(p / (1 - p))`` of a class, (B,), from ``logits (B, C)``.
 
-    Of two classes the difference of the logits. Unlike a logit it does not change when the network
-    adds the same number to all of them, and unlike a probability it does not saturate.
+    For two classes it is the difference of the logits. Unlike a logit it does not depend on a
+    constant added to all logits, and unlike a probability it does not saturate.
 
     Raises
     ------
@@ -26,13 +26,13 @@ def log_odds(logits: Tensor, target: int = 1) -> Tensor:
     """
     classes = logits.shape[1]
     if not 0 <= target < classes:
-        raise InputError(f"no class {target}: the network knows classes 0 to {classes - 1}")
+        raise InputError(f"no class {target}: the network has classes 0 to {classes - 1}")
     others = [c for c in range(classes) if c != target]
     return logits[:, target] - torch.logsumexp(logits[:, others], dim=1)
 
 
 def sees_features(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> bool:
-    """Whether the response depends on the features ``x (N, F)`` of the particles."""
+    """Return True if the response depends on the features ``x (N, F)`` of the particles."""
     x = x.detach().requires_grad_()
     out = model(x, p4, batch)
     if not out.requires_grad:
@@ -42,25 +42,26 @@ def sees_features(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> boo
 
 
 def check_momenta(model: nn.Module) -> None:
-    """Make sure that derivatives by momenta say how the response changes with them.
+    """Check that the response of a network is a continuous function of the momenta.
 
     Raises
     ------
     InputError
-        If the network makes images of jets: its response jumps where a particle passes from one
-        pixel to the next, and between the jumps it does not know where in the pixel a particle is.
+        If the network uses images of jets. Its response is discontinuous where a particle moves
+        from one pixel to the next, and does not depend on the position inside a pixel.
     """
     if any(isinstance(module, JetImages) for module in model.modules()):
         raise InputError(
-            "the response of a network on jet images jumps where a particle passes from one pixel "
-            "to the next, of which derivatives know nothing: explain it by the methods saliency, "
-            "integrated_gradients, smoothgrad or occlusion of pcloud explain, which attribute to "
-            "pixels, or from Python by pcloud.interpret.attribution_images.attribute_images"
+            "the response of a network on jet images is discontinuous where a particle moves from "
+            "one pixel to the next, so that derivatives by momenta are not meaningful: attribute "
+            "it to pixels, by pcloud explain with the methods saliency, integrated_gradients, "
+            "smoothgrad or occlusion, or from Python by "
+            "pcloud.interpret.attribution_images.attribute_images"
         )
 
 
 class CompletenessMixin:
-    """An attribution that adds up to a change of the response, if it has a baseline."""
+    """Completeness of an attribution: its sum is a change of the response if it has a baseline."""
 
     method: str
     response: NDArray[np.floating]
@@ -73,14 +74,14 @@ class CompletenessMixin:
 
     @property
     def gap(self) -> NDArray[np.floating]:
-        """Change of the response that integrated gradients do not account for, (B,).
+        """Change of the response minus the sum of the attributions, (B,).
 
-        Zero if they are complete.
+        It is zero if integrated gradients are complete.
 
         Raises
         ------
         InputError
-            For any other method, which promises nothing of the kind.
+            For other methods, which are not complete.
         """
         if self.baseline is None:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Taylor coefficients of a network's response: which inputs, and which pairs of them, it uses."""
+"""Taylor coefficients of the response of a network in its inputs and in pairs of inputs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = ["TaylorCoefficients", "mean_in_plane", "taylor_coefficients"]
 class TaylorCoefficients:
     """Coefficients of the expansion of a response around each jet of a sample.
 
-    ``f(x + d) = f(x) + sum_a t_a d_a + sum_(a <= b) t_ab d_a d_b + ...``: so ``t_aa`` is half of a
-    second derivative, and ``t_ab`` with a < b a whole one.
+    ``f(x + d) = f(x) + sum_a t_a d_a + sum_(a <= b) t_ab d_a d_b + ...``. Thus ``t_aa`` is half of
+    a second derivative, and ``t_ab`` with a < b is a mixed second derivative.
 
     Parameters
     ----------
@@ -34,11 +34,12 @@ class TaylorCoefficients:
     second : ndarray, shape (B, F, F), optional
         ``t_ab``, symmetric.
     same : ndarray, shape (B', F, F), optional
-        For clouds, of some jets: the part of ``t_ab`` of pairs of features on one particle.
+        For clouds: the part of ``t_ab`` from pairs of features of one particle, for some jets.
     rest : ndarray, shape (B', F, F), optional
-        For the same jets the part of pairs on two particles; both add up to `second`.
+        For the same jets, the part from pairs of features of two particles. Both add up to
+        `second`.
     alone : ndarray, shape (B, F), optional
-        For clouds: ``sum_p |df / dx_pa|``, a first order in which particles cannot cancel.
+        For clouds: ``sum_p |df / dx_pa|``, a first order in which particles do not cancel.
     """
 
     names: tuple[str, ...]
@@ -48,8 +49,16 @@ class TaylorCoefficients:
     rest: Floats | None = None
     alone: Floats | None = None
 
+    def __repr__(self) -> str:
+        """Number of jets, inputs and order."""
+        order = 1 if self.second is None else 2
+        return (
+            f"TaylorCoefficients to order {order} of {len(self.first):,} jets in "
+            f"{', '.join(self.names)}"
+        )
+
     def scaled(self, unit: ArrayLike) -> TaylorCoefficients:
-        """The same in units ``(F,)`` of the inputs, such as their standard deviations."""
+        """Convert to units ``(F,)`` of the inputs, such as their standard deviations."""
         u = np.asarray(unit, dtype=float)
         if u.shape != (len(self.names),):
             raise InputError(f"{len(self.names)} inputs need as many units, not {u.shape}")
@@ -68,21 +77,21 @@ class TaylorCoefficients:
         if len(at) != 2:
             raise InputError(f"name one input or two, not {len(at)}")
         if self.second is None:
-            raise InputError("the second order was not asked for")
+            raise InputError("the second order was not computed: use order=2")
         return self.second[:, at[0], at[1]]
 
     def mean_absolute(self, part: str = "all") -> dict[str, Measured]:
-        """Mean absolute value over the jets of every coefficient, largest first.
+        """Mean absolute value of every coefficient over the jets, largest first.
 
         Parameters
         ----------
         part : {"all", "same", "rest", "alone"}
-            All coefficients of both orders, or one of the parts that clouds have.
+            All coefficients of both orders, or one of the parts for clouds.
 
         Returns
         -------
         dict of str to Measured
-            By ``"a"`` or ``"a, b"``, with the standard error of a mean over jets.
+            Means with their standard errors, by ``"a"`` or ``"a, b"``.
         """
         found: dict[str, Measured] = {}
         single = {"all": self.first, "alone": self.alone}.get(part)
@@ -112,22 +121,23 @@ def taylor_coefficients(
 ) -> TaylorCoefficients:
     """Expand the response of a dense network, such as one on high-level features, around each jet.
 
-    The inputs should be standardised, or the result be :meth:`~TaylorCoefficients.scaled`: only
-    coefficients of the same unit compare.
+    The inputs should be standardised, or the result :meth:`~TaylorCoefficients.scaled`, because
+    only coefficients in the same unit can be compared.
 
     Parameters
     ----------
     response : callable
-        ``response(inputs (B, F)) -> (B,)``, such as the probability of a class. A jet's must not
-        depend on the others: a network with batch normalisation is in evaluation mode.
+        Function ``response(inputs (B, F)) -> (B,)``, such as the probability of a class. The
+        response of a jet must not depend on other jets; a network with batch normalisation must be
+        in evaluation mode.
     inputs : Tensor, shape (B, F)
         The sample.
     names : sequence of str, optional
         Names of the inputs; by default x1, x2, ...
     order : {1, 2}
-        Of the expansion.
+        Order of the expansion.
     chunk_size : int
-        Jets at a time.
+        Number of jets that are expanded at a time.
 
     Returns
     -------
@@ -140,8 +150,9 @@ def taylor_coefficients(
 
     Notes
     -----
-    A network of ReLUs is piecewise linear: what it has of second order comes from the softmax
-    alone, the kinks do not count. Smooth activations show more.
+    The logits of a network with ReLU activations are piecewise linear. Its second order is due to
+    the softmax alone, since the derivatives do not include the kinks. Smooth activations have a
+    second order of their own.
 
     References
     ----------
@@ -176,19 +187,19 @@ def taylor_coefficients(
 def mean_in_plane(
     x: Floats, y: Floats, values: Floats, edges: tuple[Floats, Floats]
 ) -> tuple[Floats, Floats]:
-    """Mean of `values` in the cells of the plane of two inputs, and the number in each.
+    """Mean of `values` and number of entries in the cells of the plane of two inputs.
 
     Parameters
     ----------
     x, y, values : ndarray, shape (B,)
-        Where, and what: for example two inputs and a coefficient.
+        Two inputs, and the values to average, such as a coefficient.
     edges : tuple of ndarray, shapes (K + 1,) and (L + 1,)
-        Of the cells.
+        Edges of the cells.
 
     Returns
     -------
     mean, number : ndarray, shape (K, L)
-        NaN for the mean of an empty cell.
+        Mean, which is NaN in an empty cell, and number of entries.
     """
     bins = [np.asarray(edge) for edge in edges]
     number = np.histogram2d(x, y, bins)[0]

@@ -1,4 +1,4 @@
-"""Taylor coefficients of networks on clouds: features of all particles, pairs on one and on two."""
+"""Taylor coefficients of networks on clouds, in features common to all particles of a jet."""
 
 from __future__ import annotations
 
@@ -19,34 +19,43 @@ from pcloud.interpret.taylor import TaylorCoefficients, halved
 from pcloud.nn.graph.coordinates import follow_particles
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import frozen, higher_derivatives
+from pcloud.nn.pooling import sum_pool
 from pcloud.run_files import Advance, ignore_progress
 
 __all__ = ["CloudTaylor", "cloud_taylor"]
 
+_ETA_MAX = 10.0  # bound on pseudorapidities, which are infinite along the beam
+
 MOMENTA = ("log_pt", "eta", "phi")
-"""What is varied in networks that see four-momenta alone."""
+"""Variables of networks that use only four-momenta."""
 
 
 @dataclass(frozen=True)
 class CloudTaylor:
-    """Coefficients of jets, and the gradients at their particles.
+    """Taylor coefficients of jets, and the gradients of their particles.
 
     Parameters
     ----------
     coefficients : TaylorCoefficients
-        In units of `unit`.
+        Coefficients in units of `unit`.
     gradients : ndarray, shape (N, F)
-        ``df / dx_pa`` of each particle, in these units.
+        Gradient ``df / dx_pa`` of each particle, in the same units.
     unit : ndarray, shape (F,)
         Standard deviation of each feature over the particles of the sample.
     jets : ndarray of int, shape (B,)
-        Which jets of the data set, in the order of the coefficients and gradients.
+        Indices of the jets in the data set, in the order of the coefficients and gradients.
     """
 
     coefficients: TaylorCoefficients
     gradients: NDArray[np.floating]
     unit: NDArray[np.floating]
     jets: NDArray[np.integer]
+
+    def __repr__(self) -> str:
+        """Coefficients, and the number of particles with gradients."""
+        return (
+            f"CloudTaylor with gradients of {len(self.gradients):,} particles: {self.coefficients}"
+        )
 
 
 def cloud_taylor(
@@ -63,55 +72,55 @@ def cloud_taylor(
 ) -> CloudTaylor:
     """Expand the probability of a class around each jet, in the features of its particles.
 
-    A jet with P particles has P F inputs ``x_pa``. Reported is the expansion in shifts common to
-    all its particles, ``x_pa + d_a``:
+    A jet with P particles has P F inputs ``x_pa``. We expand in shifts ``x_pa + d_a`` common to all
+    particles of a jet:
 
-    - first order: ``t_a = sum_p df / dx_pa``, and beside it `alone`, ``sum_p |df / dx_pa|``, in
-      which particles that pull in opposite directions do not cancel;
-    - second order: ``t_ab = sum_pq d2f / dx_pa dx_qb``, halved for a = b; for `pair_jets` jets it is
-      told apart into pairs on the same particle (p = q) and on two different ones.
+    - First order: ``t_a = sum_p df / dx_pa``, and `alone`, ``sum_p |df / dx_pa|``, in which
+      gradients of opposite signs do not cancel.
+    - Second order: ``t_ab = sum_pq d2f / dx_pa dx_qb``, halved for a = b. For `pair_jets` jets it is
+      divided into pairs on the same particle (p = q) and on two different particles.
 
-    Neighbours in a graph network are constants of the differentiation, as in training, and so are
-    the order of particles and the history of mergings where a network has them.
+    The neighbours in a graph network are constant in the differentiation, as in the training. So
+    are the order of the particles and the clustering history of networks that use them.
 
     Parameters
     ----------
     model : torch.nn.Module
-        ``model(x, p4, batch) -> logits (B, C)``, in evaluation mode.
+        Network ``model(x, p4, batch) -> logits (B, C)``, in evaluation mode.
     data : JetDataset
-        The jets, and the names of their features.
+        Jets with their features.
     target : int
         Class whose softmax probability is expanded.
     order : {1, 2}
-        Of the expansion.
+        Order of the expansion.
     jets : int, optional
-        How many, the first ones; by default all.
+        Number of jets to expand, the first ones of the data set; by default all.
     pair_jets : int
-        For how many of them, the first ones, to tell one-particle pairs from the others. It costs
-        P times as much as everything else.
+        Number of jets, the first ones, for which pairs on one particle are separated from pairs on
+        two. The time per jet is then P times as long.
     variables : {"features", "momenta"}
-        What is varied: the features `x`, four-momenta kept, or for a network that sees no features
-        log pT, eta and phi of each particle at constant mass.
+        Variables of the expansion: the features `x` at constant four-momenta; or, for a network
+        that does not use features, log pT, eta and phi of each particle at constant mass.
     batch_size : int
-        Jets at a time.
+        Number of jets in a forward pass.
     advance : callable
         Progress callback, called with the part of the whole work done.
 
     Returns
     -------
     CloudTaylor
-        In units of the standard deviation of each feature over the particles.
+        Coefficients in units of the standard deviation of each feature over the particles.
 
     Raises
     ------
     InputError
-        If the network does not depend on the variables, or cannot be differentiated twice; if
-        momenta are to be varied, and it sees features beside them, or jumps with them as networks
-        on jet images do.
+        If the network does not depend on the variables, or cannot be differentiated twice. For
+        momenta also if the network uses features, or if its response is discontinuous in the
+        momenta, as for networks on jet images.
 
     Notes
     -----
-    Two derivatives of a batch cost 1 + F backward passes through the first one.
+    The second order of a batch needs F backward passes through the graph of the first derivative.
 
     References
     ----------
@@ -143,48 +152,48 @@ def cloud_taylor(
 
 
 class _Expansion:
-    """The response of a batch and its gradient at every particle, in units of `unit`."""
+    """Response of a batch and its gradient for every particle, in units of `unit`."""
 
     def __init__(
         self, model: nn.Module, batch: Batch, target: int, variables: str, unit: Tensor
     ) -> None:
-        self.batch = batch.batch
         self.ptr = batch.ptr
+        self.layout = RaggedLayout.from_ptr(batch.ptr)
         self.unit = unit
-        # sums over particles cancel, as for a turn of the jet about the beam
+        # in double precision, because sums over particles may cancel, as for a rotated jet
         self.shift = torch.zeros(
             len(batch.batch), len(unit), dtype=torch.float64, requires_grad=True
         )
-        x, p4 = batch.x, batch.p4
+        x = batch.x
+        p4 = batch.p4
         if variables == "features":
             x = (x.double() + self.shift * unit.double()).to(x)
         else:
-            x = x.detach().requires_grad_()  # to know whether it is seen
-            p4 = _moved(p4.double(), self.shift * unit.double())
-        # in double precision: a float32 probability close to 1 has lost its derivatives
+            x = x.detach().requires_grad_()  # to detect a network that uses it
+            p4 = _shifted(p4.double(), self.shift * unit.double())
+        # in double precision: the derivatives of a float32 probability close to 1 are rounded to 0
         arguments = network_arguments(x, p4, batch.batch, _jet_momenta(batch, p4))
         response = model(*arguments).double().softmax(-1)[:, target]
         gradient, by_features = _gradients(response, self.shift, x)
         if variables == "momenta" and by_features is not None:
-            raise InputError("the network sees features beside momenta: vary the features")
+            raise InputError("the network uses features besides momenta: use variables='features'")
         if gradient is None:
             raise InputError(f"the network does not depend on the {variables} of its particles")
         self.gradient = gradient  # (N, F)
 
     def row(self, particles: Tensor, a: int) -> Tensor:
-        """``sum_p d2f / dx_pa dx_qb`` over some particles p, for each q and b, (N, F)."""
+        """Sum of ``d2f / dx_pa dx_qb`` over some particles p, for each q and b, (N, F)."""
         gradient = self.gradient[particles, a].sum()
         (row,) = torch.autograd.grad(gradient, self.shift, retain_graph=True)
         return row
 
     def per_jet(self, values: Tensor) -> Tensor:
         """Sums over the particles of each jet, (B, ...)."""
-        zeros = values.new_zeros(len(self.ptr) - 1, *values.shape[1:])
-        return zeros.index_add(0, self.batch, values)
+        return sum_pool(values, self.layout)
 
 
 def _jet_momenta(batch: Batch, p4: Tensor) -> Tensor | None:
-    """Stored momenta of the jets, which follow their particles."""
+    """Stored momenta of the jets, changed with their particles."""
     if "jet_p4" not in batch:
         return None
     layout = RaggedLayout.from_ptr(batch.ptr)
@@ -192,21 +201,21 @@ def _jet_momenta(batch: Batch, p4: Tensor) -> Tensor | None:
 
 
 def _gradients(response: Tensor, *inputs: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of the sum of `response`, None by what it does not depend on."""
-    if not response.requires_grad:  # the weights are held
+    """Gradients of the sum of `response`; None for an input on which it does not depend."""
+    if not response.requires_grad:  # the weights are frozen
         return (None,) * len(inputs)
     return torch.autograd.grad(response.sum(), inputs, create_graph=True, allow_unused=True)
 
 
 class _Parts:
-    """What the batches gave."""
+    """Results of the batches, concatenated."""
 
     def __init__(self) -> None:
         self._found: dict[str, list[Tensor]] = {}
         self._pair_jets: list[Tensor] = []
 
     def add(self, expansion: _Expansion, order: int) -> None:
-        """First and second order in common shifts."""
+        """Add the first and second order of a batch in common shifts."""
         gradient = expansion.gradient.detach()
         self._keep("gradients", gradient)
         self._keep("first", expansion.per_jet(gradient))
@@ -214,16 +223,17 @@ class _Parts:
         if order == 2:
             if _has_gaps(expansion.gradient):
                 raise InputError(
-                    "a layer of this network has a first derivative only (once_differentiable): "
-                    "ask for order 1"
+                    "a layer of this network has only a first derivative (once_differentiable): "
+                    "use order 1"
                 )
             everywhere = torch.arange(len(gradient))
             rows = (expansion.row(everywhere, a) for a in range(gradient.shape[1]))
             self._keep("second", torch.stack([expansion.per_jet(row) for row in rows], dim=1))
 
     def add_pairs(self, expansion: _Expansion, jets: Tensor) -> None:
-        """Second order of `jets`, pairs on the same particle and on different ones."""
-        count, features = expansion.ptr.diff(), expansion.gradient.shape[1]
+        """Add the second order of `jets` for pairs on the same particle and on different ones."""
+        count = expansion.ptr.diff()
+        features = expansion.gradient.shape[1]
         same = torch.zeros(len(count), features, features, dtype=torch.float64)
         total = torch.zeros_like(same)
         for position in range(int(count.max())):
@@ -238,11 +248,11 @@ class _Parts:
         self._keep("rest", total - same)
 
     def gradients(self) -> NDArray[np.floating]:
-        """Gradient at each particle, (N, F)."""
+        """Gradient of each particle, (N, F)."""
         return self._array("gradients")
 
     def coefficients(self, names: Sequence[str]) -> TaylorCoefficients:
-        """All jets together."""
+        """Coefficients of all jets."""
         arrays = {name: self._array(name) for name in self._found if name != "gradients"}
         for name in ("second", "same", "rest"):
             if name in arrays:
@@ -260,23 +270,25 @@ class _Parts:
 
 
 def _unit(data: JetDataset, jets: Tensor, variables: str) -> Tensor:
-    """Standard deviations over the particles; of eta and phi those about the jet axis."""
+    """Standard deviations over the particles; eta and phi are relative to the jet axis."""
     batch = collate(data, jets)
     if variables == "features":
         return batch.x.std(0)
-    total = batch.p4.new_zeros(len(jets), 4).index_add(0, batch.batch, batch.p4)[batch.batch]
+    layout = RaggedLayout.from_ptr(batch.ptr)
+    total = sum_pool(batch.p4, layout)[layout.batch]
     relative = (
         kinematics.pt(batch.p4).log(),
-        kinematics.eta(batch.p4).clamp(-10, 10) - kinematics.eta(total),
+        kinematics.eta(batch.p4).clamp(-_ETA_MAX, _ETA_MAX) - kinematics.eta(total),
         kinematics.delta_phi(batch.p4, total),
     )
     return torch.stack([value.std() for value in relative]).float()
 
 
-def _moved(p4: Tensor, shift: Tensor) -> Tensor:
-    """Momenta (N, 4) with log pT, eta and phi shifted by ``(N, 3)``, masses kept.
+def _shifted(p4: Tensor, shift: Tensor) -> Tensor:
+    """Momenta (N, 4) with log pT, eta and phi shifted by ``(N, 3)`` at constant mass.
 
-    ``E`` follows from the stored energy, so that no rounding of a mass enters.
+    The energy is computed from the stored energy and the change of the momentum, so that the
+    rounding error of a mass does not enter.
     """
     pt = kinematics.pt(p4)
     eta = torch.asinh(p4[:, 3] / pt) + shift[:, 1]
@@ -289,17 +301,18 @@ def _moved(p4: Tensor, shift: Tensor) -> Tensor:
 
 
 def _by_length(data: JetDataset, jets: Tensor, size: int = 16) -> Iterator[Tensor]:
-    """Batches of jets of similar length: each takes as many passes as its longest jet."""
+    """Yield batches of jets of similar length, since the longest jet sets the number of passes."""
     order = (data.ptr[jets + 1] - data.ptr[jets]).argsort(stable=True)
     return iter(jets[order].split(size)) if len(jets) else iter(())
 
 
 def _has_gaps(gradient: Tensor) -> bool:
-    """Whether a node of the graph stands for a derivative that does not exist.
+    """Return True if a node of the graph has no second derivative.
 
-    ``torch.autograd.grad`` would walk around it without a word.
+    ``torch.autograd.grad`` would omit its contribution without an error.
     """
-    seen, waiting = set(), [gradient.grad_fn]
+    seen = set()
+    waiting = [gradient.grad_fn]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:

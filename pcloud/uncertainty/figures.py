@@ -71,7 +71,7 @@ def keeping_figure(jets: Uncertainty, labels: NDArray[np.integer]) -> Figure:
         axes.fill_between(kept, low[shown], high[shown], color=color, alpha=0.15, linewidth=0)
     axes.axhline(correct.mean(), color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.set(xlabel="fraction of jets kept", ylabel="accuracy", xlim=(0, 1))
-    axes.legend(loc="upper right", labelcolor="linecolor")
+    axes.legend(loc="lower left", labelcolor="linecolor")
     return figure
 
 
@@ -118,7 +118,7 @@ def spread_figure(jets: Uncertainty, labels: NDArray[np.integer], classes: Seque
         )
     axes.set(xlabel="mean probability of the predicted class", ylabel="spread of its logit")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left", labelcolor="linecolor", handlelength=0.8)
+    figure.legend(loc="outside upper center", ncols=2, labelcolor="linecolor", handlelength=0.8)
     return figure
 
 

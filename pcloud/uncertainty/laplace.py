@@ -151,7 +151,8 @@ def softmax_hessian(features: Tensor, p: Tensor) -> Tensor:
     -------
     Tensor, shape (C K, C K)
     """
-    classes, width = p.shape[1], features.shape[1]
+    classes = p.shape[1]
+    width = features.shape[1]
     hessian = features.new_zeros(classes, width, classes, width)
     for c in range(classes):
         for d in range(c + 1):

@@ -29,6 +29,10 @@ def robustness() -> Robustness:
     return Robustness(number, Measured(50.0, 5.0, "counting"), [effect], 0.5, 2000)
 
 
+def test_scores_count_their_jets(sample):
+    assert repr(sample) == "Scores of 600 jets: 300 <qcd>, 300 top"
+
+
 def test_a_measured_number_shows_its_error_and_method():
     assert repr(Measured(0.9, 0.01, "DeLong")) == "Measured(0.900 ± 0.010, DeLong)"
     assert repr(Measured(0.9, 0.01)) == "Measured(0.900 ± 0.010)"

@@ -117,7 +117,7 @@ def test_other_jets_are_compared_without_pairing(jets):
     assert effect.auc_change.error == pytest.approx(np.hypot(found.auc.error, effect.auc.error))
 
 
-def test_the_table_is_kept_as_json(jets):
+def test_the_table_is_kept_as_json(jets, tmp_path):
     found = measure_robustness(by_mass, jets[:300], transformations={"energy_scale": [-0.02, 0.02]})
     path = tmp_path / "robustness.json"
     write_json(path, found.to_dict())

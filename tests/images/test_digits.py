@@ -40,7 +40,7 @@ def test_turned_digits_have_angles_of_their_own_and_come_again():
 
 def test_classes_are_balanced():
     assert balanced(DIGITS, 21).labels.bincount().tolist() == [10, 11]
-    with pytest.raises(InputError, match="class 1 has 14 images, 20 are wanted"):
+    with pytest.raises(InputError, match="class 1 has 14 images, 20 are required"):
         balanced(DIGITS, 40)
 
 

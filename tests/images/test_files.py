@@ -134,7 +134,7 @@ def test_classes_that_do_not_occur_are_left_out(tmp_path):
         ({"pictures": IMAGES}, r"no images: none of images, .*only \['pictures'\]"),
         ({"images": IMAGES, "labels": LABELS[:5]}, r"labels of shape \(5,\)"),
         ({"images": IMAGES, "labels": LABELS / 2}, "type float64"),
-        ({"images": IMAGES[0, 0]}, r"shape \(18,\), uint8, is no images"),
+        ({"images": IMAGES[0, 0]}, r"shape \(18,\), uint8, is not images"),
         ({"images": IMAGES, "labels": LABELS, "classes": ["one"]}, "labels 0 to 1 for 1 classes"),
     ],
 )
@@ -154,7 +154,7 @@ def test_damaged_files_are_refused(tmp_path):
         "a.npz": "not an npz file",
         "a.h5": "not an HDF5 file",
         "a-images-idx3-ubyte": "truncated",
-        "a.txt": "no file of images",
+        "a.txt": "not a file of images",
     }.items():
         (tmp_path / "a.txt").touch()
         with pytest.raises(InputError, match=message):

@@ -72,7 +72,7 @@ def test_the_surest_errors_come_first(images):
     figure = misclassified_figure(pictures, labels, scores, ["lying", "upright"], most=2)
     wrong = np.flatnonzero(labels == 1)
     titles = [axes.get_title() for axes in figure.axes[:2]]
-    assert titles[0].startswith(f"lying {sure[wrong[-1]]:.2f}\nis upright")
+    assert titles[0].startswith(f"lying {sure[wrong[-1]]:.2f}\ntrue: upright")
     assert titles[1].startswith(f"lying {sure[wrong[-2]]:.2f}")
 
 

@@ -117,5 +117,5 @@ def test_what_cannot_be_used_is_said():
         taylor_coefficients(lambda x: x[:, 0], x, order=3)
     with pytest.raises(InputError, match="2 names for 3 inputs"):
         taylor_coefficients(lambda x: x[:, 0], x, names=["a", "b"])
-    with pytest.raises(InputError, match="second order was not asked for"):
+    with pytest.raises(InputError, match="second order was not computed"):
         taylor_coefficients(lambda x: x[:, 0], x, order=1).of("x1", "x2")

@@ -98,12 +98,12 @@ def test_a_response_that_turns_with_the_jet_has_no_coefficient_in_phi(name, data
 
 
 def test_networks_on_jet_images_are_refused_and_not_said_to_ignore_angles(data):
-    with pytest.raises(InputError, match="passes from one pixel"):
+    with pytest.raises(InputError, match="moves from one pixel"):
         cloud_taylor(make_model("image_cnn", num_outputs=2), data, variables="momenta")
 
 
 def test_momenta_are_not_varied_behind_the_back_of_features(data):
-    with pytest.raises(InputError, match="sees features beside momenta"):
+    with pytest.raises(InputError, match="uses features besides momenta"):
         cloud_taylor(make_model("part", num_outputs=2), data, order=1, variables="momenta")
 
 
@@ -126,7 +126,7 @@ def test_a_layer_with_one_derivative_is_refused_not_skipped(data):
             return jets.index_add(0, batch, Once.apply(x.sin())[:, :2])
 
     assert cloud_taylor(Tagger(), data, order=1).coefficients.first.any()
-    with pytest.raises(InputError, match="first derivative only"):
+    with pytest.raises(InputError, match="only a first derivative"):
         cloud_taylor(Tagger(), data)
 
 

@@ -117,9 +117,10 @@ def _draw(axes: Axes, groups: list[Group], edges: NDArray[np.floating]) -> None:
 
 
 def _edges(scores: NDArray[np.floating], bins: int) -> NDArray[np.floating]:
-    low, high = scores.min(), scores.max()
+    low = scores.min()
+    high = scores.max()
     if low >= 0 and high <= 1:
-        low, high = 0, 1
+        return np.linspace(0, 1, bins + 1)
     return np.linspace(low, high if high > low else low + 1, bins + 1)
 
 

@@ -1,0 +1,46 @@
+"""Parts that the attribution of jets and that of images share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pcloud.errors import UnknownNameError
+
+__all__ = ["METHODS", "as_array", "check_method", "evaluation_mode"]
+
+METHODS = ("saliency", "integrated_gradients", "smoothgrad", "occlusion")
+"""Names of the attribution methods."""
+
+
+def check_method(method: str) -> None:
+    """Check that there is an attribution method of this name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none.
+    """
+    if method not in METHODS:
+        raise UnknownNameError("attribution method", method, METHODS)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode for the context, and restore its mode afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def as_array(parts: Sequence[Tensor]) -> NDArray[np.floating]:
+    """Concatenate the parts of several batches to an array in double precision."""
+    return torch.cat(list(parts)).detach().double().cpu().numpy()
