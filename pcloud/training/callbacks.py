@@ -1,4 +1,4 @@
-"""The Lightning callback that keeps a run: its position, its checkpoints, its log."""
+"""Lightning callback that saves a run: its progress, its checkpoints, its log."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ __all__ = ["RunCheckpoint"]
 
 
 class RunCheckpoint(L.Callback):
-    """Saves the run so that it can be killed at any moment, and takes it up again.
+    """Callback that saves a run, so that it can be killed at any moment, and restores it.
 
-    The state is saved between two steps and at the end of each epoch, after validation. The last
-    step of an epoch is saved with its end, so that a continued epoch always has a batch left.
+    The state is saved between two steps and at the end of each epoch, after validation. After the
+    last step of an epoch it is saved only at the end, so that a continued epoch has a batch left.
 
     Parameters
     ----------
     folder : Path
         Folder of the run.
     config : RunConfig
-        How often to save, what to monitor, when to stop.
+        Intervals of saving, monitored metric and patience.
     tagger : Tagger
         The network that is trained.
     fingerprint : dict
-        Of the training jets.
+        Fingerprint of the training jets.
     stop : StopRequest
         Set when the user asks to stop.
     """
@@ -59,16 +59,16 @@ class RunCheckpoint(L.Callback):
 
     @property
     def last(self) -> Path:
-        """The checkpoint from which the run continues."""
+        """Path of the checkpoint from which the run continues."""
         return checkpoint_path(self.folder, "last")
 
     def restore(self, checkpoint: dict[str, Any], module: TaggerModule, data: JetData) -> None:
-        """Take up a run where its last checkpoint left it.
+        """Restore a run from its last checkpoint.
 
         Raises
         ------
         InputError
-            If the training jets are not those of the beginning.
+            If the training jets differ from those of the start of the run.
         """
         run = checkpoint["run"]
         if run["fingerprint"] != self.fingerprint:
@@ -86,12 +86,12 @@ class RunCheckpoint(L.Callback):
     # Hooks of Lightning, in the order in which they are called
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
+        """Start measuring the time."""
         self._saved = self._tick = time.monotonic()
-        self._write_metrics()  # an epoch after the last checkpoint may have left its row
+        self._write_metrics()  # removes the row of an epoch after the last checkpoint
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        """Continue the random numbers, after all that Lightning did to set itself up."""
+        """Restore the random state, after Lightning has used random numbers for its setup."""
         if self._random is not None:
             restore_random_state(self._random)
             self._random = None
@@ -99,7 +99,7 @@ class RunCheckpoint(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
     ) -> None:
-        """Count the step; save if it is time."""
+        """Count the step; save the state if it is due."""
         state, config, data = self.state, self.config, _data(trainer)
         state.step += 1
         state.next_batch += 1
@@ -119,7 +119,7 @@ class RunCheckpoint(L.Callback):
         self._validation_began = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write down the epoch; save it; see whether it was the last one."""
+        """Log and save the epoch; stop if it was the last one."""
         module, data, state = _module(trainer), _data(trainer), self.state
         row = self._row(trainer, module)
         if not math.isfinite(row["train_loss"]):
@@ -162,7 +162,7 @@ class RunCheckpoint(L.Callback):
         return {name: values[name] for name in COLUMNS}
 
     def _elapsed(self) -> float:
-        """Seconds in the present epoch, until now."""
+        """Time in seconds spent in the current epoch."""
         now = time.monotonic()
         self.state.seconds += now - self._tick
         self._tick = now

@@ -1,4 +1,4 @@
-"""The loss of a score that is the same for all jets: what a network has to beat."""
+"""Loss of a constant score: the minimum that a network has to improve on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _TINY = 1e-12
 
 
 class NothingLearnedWarning(UserWarning):
-    """A finished training whose network is no better than a constant score."""
+    """A finished training whose network is not better than a constant score."""
 
 
 class ConstantScore:
-    """The best score that is the same for all jets: fractions of the classes in training.
+    """Best constant score: the fractions of the classes among the training jets.
 
     Parameters
     ----------
@@ -37,16 +37,16 @@ class ConstantScore:
         self.log_fractions = (counts / counts.sum()).clamp(min=_TINY).log()
 
     def loss(self, labels: Tensor) -> float:
-        """Mean loss on jets with these labels (B,)."""
+        """Mean loss of the constant score on jets with ``labels (B,)``."""
         weights = self.class_weights[labels]
         losses = -self.log_fractions[labels]
         return float((weights * losses).sum() / weights.sum())
 
     def gain(self, logits: Tensor, labels: Tensor) -> tuple[float, float]:
-        """Excess of this loss over that of ``logits (B, C)``, and its statistical error.
+        """Excess of the constant score's loss over that of ``logits (B, C)``, and its error.
 
-        The error is that of the difference on the same jets: near the constant score it is much
-        smaller than that of either loss.
+        The statistical error is that of the difference on the same jets, which near the constant
+        score is much smaller than that of either loss.
         """
         weights = self.class_weights[labels]
         losses = F.cross_entropy(logits.double(), labels, reduction="none")

@@ -1,4 +1,4 @@
-"""The jets of a run: read, split, thinned out and checked before any training starts."""
+"""Jets of a run: reading, splits, subsampling, and checks before any training starts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["TrainingData", "load_jets", "load_splits", "load_training_data"]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The jets that a training sees, as PyG data sets.
+    """Jets of a training as PyG data sets.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class TrainingData:
     classes : list of str
         Names of the classes.
     columns : list of str
-        What the training jets have in their file, used or not.
+        Columns of the training jets in their file, used or not.
     """
 
     train: Dataset
@@ -46,7 +46,7 @@ class TrainingData:
 
     @property
     def fingerprint(self) -> dict[str, int]:
-        """Numbers that change when the jets do: a continued run must see the same ones."""
+        """Numbers that identify the jets: a continued run must have the same ones."""
         return {
             "train_jets": len(self.train),
             "val_jets": len(self.val),
@@ -55,15 +55,15 @@ class TrainingData:
 
 
 def load_training_data(config: TrainConfig) -> TrainingData:
-    """Read the training and validation jets of a configuration and check that they can be used.
+    """Read and check the training and validation jets of a configuration.
 
     Raises
     ------
     InputError
         If the jets have no labels, only one class, or labels outside their classes, or lack a
-        column that the features need; or there are too few to split.
+        column that the features need, or are too few to split.
     FileNotFoundError
-        If a file is not there.
+        If a file does not exist.
     """
     train, val = load_splits(config, "train", "val")
     features = (
@@ -82,9 +82,9 @@ def load_training_data(config: TrainConfig) -> TrainingData:
 
 
 def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
-    """The jets of splits of a configuration, or images: ``"train"``, ``"val"`` or ``"test"``.
+    """Jets or images of splits of a configuration: ``"train"``, ``"val"`` or ``"test"``.
 
-    A split with no file of its own is a part of the training jets, drawn by `split_seed`.
+    A split without a file is a part of the training jets, drawn with `split_seed`.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
     inputs = config.inputs
     if model_kind(config.network.model) == "image":
         return list(load_image_splits(inputs, *splits))
-    whole = cache(lambda: load_jets(inputs.data, config))  # read once for all its parts
+    whole = cache(lambda: load_jets(inputs.data, config))  # read once for all parts
     jets = []
     for split in splits:
         limit = {"train": inputs.max_jets, "val": inputs.max_val_jets}.get(split)
@@ -118,18 +118,18 @@ def load_jets(
     split: str = "train",
     limit: int | None = None,
 ) -> Sample:
-    """The jets of a data set by name, or of files, with the options of a configuration.
+    """Jets of a data set by name, or of files, read with the options of a configuration.
 
     Parameters
     ----------
     source : str or sequence of str
         Name of a data set, or files.
     config : TrainConfig
-        How to read them; where its network takes images, they are images.
+        Configuration. For a network on images, images are read.
     split : str
         Split of the data set.
     limit : int, optional
-        Draw this many; of files no more are held in memory.
+        Maximum number of jets, drawn at random.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def load_jets(
 
 
 def _fractions(config: DataConfig) -> dict[str, float]:
-    """Which parts of the training jets become which split; only "train" where all are used."""
+    """Fractions of the training jets used for each split; only "train" where all are used."""
     if _is_dataset(config.data):
         return {"train": 1.0}
     parts = {"train": 1.0}
@@ -176,10 +176,10 @@ def _part(jets: ak.Array, fractions: dict[str, float], split: str, seed: int) ->
 
 
 def _draw(chunks: Iterable[ak.Array], number: int | None, seed: int) -> ak.Array:
-    """At most `number` jets of a stream, each with the same chance, in their order.
+    """Draw at most `number` jets of a stream with equal probabilities, in their order.
 
-    Every jet gets a random number and the smallest ones stay: the choice does not depend on the
-    chunks, and at most twice `number` jets and a chunk are held.
+    Each jet gets a random number, and the jets with the smallest numbers are kept: the sample does
+    not depend on the chunks, and at most twice `number` jets and one chunk are held in memory.
     """
     rng = np.random.default_rng(seed)
     kept: list[ak.Array] = []
@@ -203,7 +203,7 @@ def _smallest(
 
 
 def _is_dataset(source: str | Sequence[str]) -> bool:
-    """Whether a source names a data set; a name that is neither that nor a path is an error."""
+    """Return whether a source is the name of a data set; other names that are no paths raise."""
     if not isinstance(source, str):
         return False
     names = list_datasets()
@@ -220,7 +220,7 @@ def _features(config: DataConfig) -> FeatureSet:
 
 
 def _named(jets: Sample) -> list[str] | None:
-    """Names of the classes, where they are known."""
+    """Names of the classes, or None where they are not known."""
     names = jets.attrs.get("classes")
     return list(names) if names else None
 

@@ -1,4 +1,4 @@
-"""A penalty on scores that know the mass of the jet: distance correlation (DisCo)."""
+"""Penalty on the correlation of score and jet mass: distance correlation (DisCo)."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ __all__ = [
 _TINY = 1e-12
 
 _WARM_UP = 0.5
-"""Part of the run over which the weight grows from 0: a penalty at full weight on a score that has
-learned nothing yet holds it there."""
+"""Fraction of the run during which the weight grows from 0: with the full weight from the first
+step the score stays constant."""
 
 _SPREAD_FLOOR = 0.2
-"""Scores whose distance standard deviation is below this are penalised less, in proportion to it."""
+"""Distance standard deviation of the score below which the penalty decreases in proportion to it."""
 
 _MIN_BACKGROUND_JETS = 4
-"""Least number of jets for which the unbiased estimate exists."""
+"""Minimum number of jets for which the unbiased estimate exists."""
 
 _MAX_PAIRED_JETS = 4096
-"""Jets whose pairs are held at a time in validation: 64 MiB a matrix."""
+"""Number of jets whose pairs are held at a time in validation: 64 MiB per matrix."""
 
 _CHECKED_JETS = 10_000
-"""Background jets in which the variable is looked for more than one value."""
+"""Number of background jets for which the variable is checked to have more than one value."""
 
 
 def distance_correlation(
     x: Tensor, y: Tensor, weights: Tensor | None = None, *, unbiased: bool = False
 ) -> Tensor:
-    """Squared distance correlation of two samples of pairs, ().
+    """Squared distance correlation of paired samples, ().
 
     0 in the limit of many pairs if and only if `x` and `y` are independent, 1 if one is a linear
-    function of the other. Differentiable; B x B numbers are held.
+    function of the other. Differentiable; needs memory for B x B numbers.
 
     Parameters
     ----------
     x, y : Tensor, shape (B,)
         The pairs.
     weights : Tensor, shape (B,), optional
-        Numbers of the pairs, not negative: a pair of weight 2 is as if it were there twice, one
-        of weight 0 as if it were not there.
+        Multiplicities of the pairs, not negative: a pair of weight 2 counts as two equal pairs, a
+        pair of weight 0 is ignored.
     unbiased : bool
-        Estimator of the distance covariance and variances. The plain one is positive by chance
-        between independent pairs, about 1 / B for B of them; the unbiased one is 0 on average and
-        therefore negative at times. The latter needs four pairs and is 0 with fewer.
+        Use the unbiased estimator of the distance covariance and variances. The plain estimator
+        has an expectation of about 1 / B for B independent pairs; the unbiased one has an
+        expectation of 0 and may be negative. It needs four pairs and is 0 for fewer.
 
     Raises
     ------
     ValueError
-        If `x` and `y` are not vectors of one length.
+        If `x` and `y` are not vectors of equal length.
 
     References
     ----------
@@ -83,7 +83,7 @@ def _distance_covariances(
         enough = number >= _MIN_BACKGROUND_JETS
         number = number.clamp(min=_MIN_BACKGROUND_JETS)
         a, b = _centred_without_diagonal(x, w, number), _centred_without_diagonal(y, w, number)
-        # of a pair that is there w times, all but itself
+        # a pair of multiplicity w is combined with all pairs except itself
         pairs = (w.unsqueeze(1) * w - torch.diag(w)) * enough
         total = number * (number - 3)
     else:
@@ -96,7 +96,7 @@ def _distance_covariances(
 
 
 def _centred(values: Tensor, w: Tensor, number: Tensor) -> Tensor:
-    """Distances (B, B) less their means over rows and columns."""
+    """Distances (B, B) minus their means over rows and columns."""
     distance = (values.unsqueeze(1) - values).abs()
     rows = distance @ w / number
     return distance - rows.unsqueeze(1) - rows + w @ rows / number
@@ -112,24 +112,24 @@ def _centred_without_diagonal(values: Tensor, w: Tensor, number: Tensor) -> Tens
 class Decorrelation(nn.Module):
     """Penalty on the dependence of the score and a variable over background jets.
 
-    It is the squared distance correlation, estimated without bias, where scores are spread out:
+    For scores with a large spread it is the unbiased squared distance correlation:
 
         dCov²(s, v) / sqrt((dVar²(s) + 0.04) dVar²(v))
 
-    for score s and variable v. Distance correlation does not change with the scale of the score.
-    In its place alone, the first scores of a training, which hardly differ, are penalised as much
-    as the last ones, with gradients that grow as their spread falls, and the network stays at a
-    constant. The 0.04 in the variance of the score (a probability, whose distance variance is at
-    most 0.25) lets it begin.
+    for score s and variable v. The distance correlation alone does not depend on the scale of the
+    score: the first scores of a training, which hardly differ, would be penalised as much as the
+    last ones, with gradients that grow as their spread decreases, and the network would remain at
+    a constant score. The constant 0.04 beside the distance variance of the score (a probability,
+    whose distance variance is at most 0.25) avoids this.
 
     Parameters
     ----------
     variable : str
         Name in :data:`pcloud.observables.OBSERVABLES`.
     weight : float
-        Factor on it, beside the loss of the labels.
+        Weight of the penalty relative to the loss on the labels.
     background : int
-        Class over whose jets it is taken; the score is the probability of not being one.
+        Background class. The score is the probability of any other class.
 
     References
     ----------
@@ -145,27 +145,27 @@ class Decorrelation(nn.Module):
         self.variable, self.weight, self.background = variable, weight, background
 
     def weight_at(self, progress: float) -> float:
-        """Factor at a part of the run, from 0 to 1: it grows from 0 during the first half."""
+        """Weight at a progress between 0 and 1; it grows from 0 during the first half."""
         return self.weight * min(progress / _WARM_UP, 1.0)
 
     def forward(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Penalty (), without its factor, of the ``logits (B, C)`` of a batch with its layout."""
+        """Penalty (), without its weight, of the ``logits (B, C)`` of a batch that has a layout."""
         return self.penalty(logits, self.values(batch), batch.y)
 
     def values(self, batch: Batch) -> Tensor:
-        """Variable of each jet (B,)."""
+        """Variable of each jet, (B,)."""
         with _no_autocast(batch.p4):
             values = compute_observables(batch.p4, batch.layout, [self.variable])
         return values[:, 0].float()
 
     def penalty(self, logits: Tensor, values: Tensor, labels: Tensor) -> Tensor:
-        """Penalty (), without its factor, from logits (B, C), variable (B,) and labels (B,).
+        """Penalty (), without its weight, from logits (B, C), variable (B,) and labels (B,).
 
-        0 with less than four background jets.
+        0 for fewer than four background jets.
         """
         with _no_autocast(logits):
             score = 1 - logits.softmax(dim=-1)[:, self.background]
-            # as weights, so that nothing depends on a count that a GPU would have to tell first
+            # as weights: selecting the jets would wait for the GPU to count them
             jets = (labels == self.background).to(score)
             covariance, score_variance, variance = _distance_covariances(
                 score, values, jets, unbiased=True
@@ -174,7 +174,7 @@ class Decorrelation(nn.Module):
             return covariance / scale.clamp(min=_TINY).sqrt()
 
     def penalty_in_parts(self, logits: Tensor, values: Tensor, labels: Tensor) -> Tensor:
-        """The same of many jets, as mean of parts through all of them, whatever their order."""
+        """Mean penalty of interleaved parts of many jets, independent of their order."""
         background = (labels == self.background).nonzero().flatten()
         number = max(1, -(-len(background) // _MAX_PAIRED_JETS))
         parts = (background[first::number] for first in range(number))
@@ -182,14 +182,14 @@ class Decorrelation(nn.Module):
 
 
 def _no_autocast(tensor: Tensor) -> torch.autocast:
-    """Context with full precision: means of distances in bfloat16 would be wrong by percents."""
+    """Context without autocast: in bfloat16, means of distances are wrong by several percent."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 
 def check_decorrelation(
     decorrelation: Decorrelation, jets: JetDataset, val: JetDataset, batch_size: int, name: str
 ) -> None:
-    """Make sure that there are background jets, and a variable to decorrelate from.
+    """Check that there are background jets and that the variable varies among them.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def check_decorrelation(
     jets, val : JetDataset
         Training and validation jets.
     batch_size : int
-        Jets in a batch.
+        Number of jets per batch.
     name : str
         Name of the background class, for the message.
 

@@ -1,4 +1,4 @@
-"""Knowledge distillation: a small network learns the scores of a trained one beside the labels."""
+"""Knowledge distillation: a small network learns the labels and the scores of a trained one."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from pcloud.training.run_folder import RunFolder
 
 __all__ = ["Distillation", "Teacher"]
 
-_CHUNK = 5_000  # jets that the teacher scores again, at most, when it is interrupted
+_CHUNK = 5_000  # jets per file of logits; an interruption repeats at most one
 
 
 class Distillation(nn.Module):
-    """Loss of a student: agreement with the teacher, and with the labels.
+    """Loss of a student: agreement with the teacher and with the labels.
 
     ``weight T^2 KL(softmax(teacher / T) || softmax(student / T)) + (1 - weight) label loss``;
-    with the factor ``T^2`` the gradient has the same size at every temperature.
+    with the factor ``T^2`` the size of the gradient does not depend on the temperature.
 
     Parameters
     ----------
     weight : float
-        Part of the teacher, between 0 and 1.
+        Weight of the teacher, between 0 and 1.
     temperature : float
-        T: the higher it is, the more the ratios of small probabilities count.
+        Temperature T; the higher it is, the more the ratios of small probabilities matter.
 
     References
     ----------
@@ -62,14 +62,14 @@ class Distillation(nn.Module):
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained run that scores the training jets of another one, once.
+    """Trained run that scores the training jets of another one, once.
 
     Attributes
     ----------
     run : RunFolder
         The teacher.
     order : list of int
-        Where the student's classes are among the teacher's.
+        Index of each of the student's classes among those of the teacher.
     """
 
     run: RunFolder
@@ -77,7 +77,7 @@ class Teacher:
 
     @classmethod
     def of(cls, config: TrainConfig, jets: TrainingData) -> Teacher:
-        """The teacher that a configuration asks for, after a look at whether it can teach.
+        """Make the teacher of a configuration, and check that it fits the jets.
 
         Raises
         ------
@@ -109,21 +109,21 @@ class Teacher:
     def teach(
         self, config: TrainConfig, jets: TrainingData, folder: Path, console: Console
     ) -> None:
-        """Give the training jets the teacher's logits, from its own features, as ``teacher``.
+        """Add the logits of the teacher to the training jets, as ``teacher``.
 
-        Chunks of them are kept in `folder`: an interrupted run goes on, and a continued one reads
-        them. They are computed anew if they are of other jets or another teacher.
+        They are computed from the features of the teacher and stored in `folder` in chunks, which
+        a continued run reads. They are computed again for other jets or another teacher.
 
         Parameters
         ----------
         config : TrainConfig
-            How the jets are read.
+            Configuration of the student.
         jets : TrainingData
-            The jets as the student sees them.
+            Jets of the student.
         folder : Path
-            Where to keep the logits.
+            Folder of the logits.
         console : rich.console.Console
-            Where to show the progress.
+            Console for the progress.
         """
         assert isinstance(jets.train, JetDataset)
         number = len(jets.train)
@@ -140,7 +140,7 @@ class Teacher:
 
 
 class _Chunks:
-    """Rows of logits in files of a folder, each whole or absent."""
+    """Logits in files of a folder, each complete or absent."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.folder = folder
@@ -149,7 +149,7 @@ class _Chunks:
         ]
 
     def open(self, origin: dict[str, Any]) -> None:
-        """Begin, or go on with the files of the same `origin`."""
+        """Start, or continue with the files of the same `origin`."""
         about = self.folder / "origin.json"
         remedy = f"remove {self.folder}, and the teacher scores the jets again"
         if about.exists() and read_json(about, "origin of scores", remedy) == origin:

@@ -1,4 +1,4 @@
-"""Deep ensembles: the same training from several seeds, one run each in a folder of their own."""
+"""Deep ensembles: the same training with several seeds, each a run in its own folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["member_config", "train_ensemble"]
 
 
 def member_config(config: TrainConfig, member: int) -> TrainConfig:
-    """Configuration of a member, counted from 1: another seed and folder."""
+    """Configuration of a member, counted from 1, with its seed and folder."""
     out = str(member_path(Path(config.out), member))
     seed = config.run.seed + member - 1
     return config.with_options(out=out, seed=seed, ensemble=1, workers=1)
@@ -41,8 +41,8 @@ Train = Callable[..., Any]
 def train_ensemble(config: TrainConfig, train: Train, *, overwrite: bool, progress: bool) -> None:
     """Train the members that are not finished by `train`, `config.workers` at a time.
 
-    Each is a run of its own and continues as such after an interruption; members side by side
-    stop, with their state saved, when the process that started them ends in any way.
+    Each member is a run, which continues after an interruption. Members in worker processes stop,
+    with their state saved, when the process that started them ends in any way.
 
     References
     ----------
@@ -72,7 +72,7 @@ def train_ensemble(config: TrainConfig, train: Train, *, overwrite: bool, progre
 
 
 def _train_in_worker(train: Train, config: TrainConfig) -> list[Warning]:
-    """Train a member; return our warnings, for the process that started this one."""
+    """Train a member; return the warnings of pcloud to the process that started this one."""
     with warnings.catch_warnings(record=True) as found:
         train(config, progress=False)
     messages = [w.message for w in found if w.category.__module__.startswith("pcloud")]
@@ -101,14 +101,14 @@ def _start_worker(threads: int, parent: int) -> None:
 
 
 def _stop_with(parent: int) -> None:
-    """Ask this process to stop when its parent is gone, even by kill -9."""
+    """Stop this process when its parent has ended, even by kill -9."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _write_mean_metrics(folder: Path, members: list[TrainConfig]) -> None:
-    """``metrics.csv`` of the ensemble: means over the members that saw the epoch."""
+    """Write ``metrics.csv`` of the ensemble: means over the members that have the epoch."""
     epochs: dict[float, list[Row]] = {}
     for member in members:
         for row in History.read(member.out):

@@ -49,9 +49,9 @@ def describe_environment(seed: int) -> dict[str, Any]:
 def update_environment(
     folder: Path, seed: int, *, finished: bool, warnings: Sequence[str] = ()
 ) -> None:
-    """Write ``environment.json``, or bring it up to date when a run goes on or ends.
+    """Write ``environment.json``, or update it when a run continues or ends.
 
-    A run that has ended keeps what was written then, with the warnings that it ended with.
+    The file of a finished run is not changed; it contains the warnings of its end.
     """
     path = folder / ENVIRONMENT_FILE
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -101,7 +101,7 @@ def _torch_version() -> str:
 
 
 def _git_commit() -> str | None:
-    """Commit of the checkout that the package runs from, with a + where it has changed since."""
+    """Commit of the git checkout of the package, with a + where files have changed since."""
     if not _git("ls-files", "__init__.py"):
         return None  # installed, perhaps inside a checkout of something else
     return _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")

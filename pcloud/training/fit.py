@@ -1,4 +1,4 @@
-"""`train`: from a configuration to a run."""
+"""The function `train`: from a configuration to a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pcloud.training.distillation import Distillation, Teacher
 from pcloud.training.ensemble import train_ensemble
 from pcloud.training.environment import update_environment
 from pcloud.training.folder import clear, open_folder, write_config
-from pcloud.training.initial_state import InitialState, initialise, weights_to_begin_with
+from pcloud.training.initial_state import InitialState, initial_weights, initialise
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
@@ -46,7 +46,7 @@ __all__ = ["train"]
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
-_FEW_STEPS = 100  # of an optimizer, below which it is said that they are few
+_FEW_STEPS = 100  # optimizer steps below which a hint is printed
 
 
 @document_options
@@ -57,11 +57,11 @@ def train(
     progress: bool = True,
     **options: Any,
 ) -> Run:
-    """Train a tagger, or continue a training that was interrupted.
+    """Train a tagger, or continue an interrupted training.
 
-    A run interrupted at any moment continues from its folder when called with the same
-    configuration; with ``deterministic=True`` on a CPU it ends with the same weights, bit for
-    bit, as one never interrupted. A finished run is returned as it is.
+    A run interrupted at any moment continues from its folder when `train` is called with the same
+    configuration; with ``deterministic=True`` on a CPU its weights are then the same, bit for bit,
+    as without the interruption. A finished run is returned unchanged.
 
     Parameters
     ----------
@@ -121,15 +121,15 @@ def _check_before_loading(config: TrainConfig) -> None:
 def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bool) -> None:
     last = checkpoint_path(folder, "last")
     checkpoint = read_checkpoint(last) if last.exists() and not overwrite else None
-    weights = weights_to_begin_with(config, checkpoint)
+    weights = initial_weights(config, checkpoint)
     jets = load_training_data(config)
     teacher = Teacher.of(config, jets) if config.teacher else None
     _seed(config.seed)
-    beginning = initialise(config, jets, weights, checkpoint)
-    tagger = beginning.tagger
+    initial = initialise(config, jets, weights, checkpoint)
+    tagger = initial.tagger
     recipe = config.resolved_recipe()
     data = JetData(jets.train, jets.val, recipe, config.seed)
-    module = _module(config, jets, beginning, data.total_steps)
+    module = _module(config, jets, initial, data.total_steps)
     if overwrite:
         clear(folder)
     if teacher is not None:
@@ -141,9 +141,9 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
             keeper.restore(checkpoint, module, data)
         _announce(console, config, tagger, jets, data, keeper)
         write_config(folder, config)
-        if beginning.report is not None:
-            console.print(beginning.report, highlight=False)
-            beginning.report.write(folder / INITIAL_STATE_FILE)
+        if initial.report is not None:
+            console.print(initial.report, highlight=False)
+            initial.report.write(folder / INITIAL_STATE_FILE)
         update_environment(folder, config.seed, finished=False)
         bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, recipe.batch_size)
         trainer = _trainer(config, data.total_epochs - data.epoch, [keeper, bar])
@@ -161,18 +161,18 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
 
 
 def _module(
-    config: TrainConfig, jets: TrainingData, beginning: InitialState, total_steps: int
+    config: TrainConfig, jets: TrainingData, initial: InitialState, total_steps: int
 ) -> TaggerModule:
     distillation = Distillation(config.distill_weight, config.temperature)
     class_weights = _class_weights(config.class_weights, jets)
     assert jets.train.y is not None
     return TaggerModule(
-        beginning.tagger.model,
+        initial.tagger.model,
         config.resolved_recipe(),
         total_steps,
         nn.CrossEntropyLoss(class_weights),
-        head=beginning.head,
-        frozen=beginning.frozen,
+        head=initial.head,
+        frozen=initial.frozen,
         distillation=distillation if config.teacher else None,
         decorrelation=_decorrelation(config, jets),
         constant=ConstantScore(jets.train.y, len(jets.classes), class_weights),
@@ -198,9 +198,9 @@ def _decorrelation(config: TrainConfig, jets: TrainingData) -> Decorrelation | N
 def _trainer(
     config: TrainConfig, epochs: int, callbacks: list[L.Callback] | None = None
 ) -> L.Trainer:
-    """A Lightning trainer with nothing of its own on disk or terminal.
+    """Lightning trainer without output on disk or terminal, which `RunCheckpoint` does.
 
-    Its epochs count from where the run is continued: the run itself is kept by `RunKeeper`.
+    Its epochs are counted from where the run is continued.
     """
     try:
         return L.Trainer(
@@ -269,7 +269,9 @@ def _announce(
         f"recipe {config.recipe}: {steps} in {data.total_epochs} epochs",
     ]
     if data.total_steps < _FEW_STEPS:
-        lines.append("so few steps train little: a smaller batch_size or more epochs give more")
+        lines.append(
+            f"only {data.total_steps:,} steps: use a smaller --batch-size or more --epochs"
+        )
     if keeper.state.step:
         lines.append(f"continuing after step {keeper.state.step:,}")
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
@@ -301,7 +303,7 @@ def _nothing_learned(config: TrainConfig, keeper: RunCheckpoint, module: TaggerM
 
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Without Lightning's advertisements and remarks on what we chose on purpose."""
+    """Context without Lightning's advertisements and remarks on deliberate settings."""
     loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -317,7 +319,7 @@ def _quiet_lightning() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _restored_algorithms() -> Iterator[None]:
-    """Undo at the end what ``Trainer(deterministic=True)`` sets for the whole process."""
+    """Context that restores the settings of ``Trainer(deterministic=True)`` at its end."""
     before = torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
     try:

@@ -1,4 +1,4 @@
-"""Freezing parts of a network: weights that stay as they are, and all that goes with them."""
+"""Freezing of parts of a network: parameters that are not trained, and their statistics."""
 
 from __future__ import annotations
 
@@ -30,17 +30,16 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
     Returns
     -------
     list of torch.nn.Module
-        The modules without a parameter left to train. They are to stay in evaluation mode: a
-        frozen part computes as in a prediction, its batch normalisations with the statistics they
-        have, and without dropout. If they followed the new jets, the features behind frozen
-        weights would drift.
+        Modules without a trainable parameter, which must stay in evaluation mode: without dropout
+        and with the stored statistics of batch normalisations. With the statistics of new jets
+        the outputs of the frozen parts would drift.
 
     Raises
     ------
     UnknownNameError
-        If a pattern fits nothing.
+        If a pattern matches nothing.
     InputError
-        If nothing is left to train.
+        If no parameter is left to train.
     """
     parameters = dict(model.named_parameters())
     for pattern in patterns:

@@ -1,4 +1,4 @@
-"""The images of a run: read, split with the same mix of classes, thinned out."""
+"""Images of a run: reading, stratified splits and subsampling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["load_image_splits", "load_images", "stratified_parts"]
 
 
 def load_images(source: str | Sequence[str], split: str = "train") -> ImageSet:
-    """The images of a file, of its part `split` where it has parts.
+    """Images of a file, or of its part `split` where it has parts.
 
     Raises
     ------
@@ -35,10 +35,10 @@ def load_images(source: str | Sequence[str], split: str = "train") -> ImageSet:
 
 
 def load_image_splits(config: DataConfig, *splits: str) -> list[ImageSet]:
-    """The images of splits of a configuration: ``"train"``, ``"val"`` or ``"test"``.
+    """Images of splits of a configuration: ``"train"``, ``"val"`` or ``"test"``.
 
-    A split without a file of its own is the part of that name of the training file. Where that
-    has none, it is drawn from the training images by `split_seed`, as large a part of each class.
+    A split without a file is the part of that name of the training file. Where there is no such
+    part, the same fraction of each class is drawn from the training images with `split_seed`.
 
     Raises
     ------
@@ -72,16 +72,16 @@ def load_image_splits(config: DataConfig, *splits: str) -> list[ImageSet]:
 def stratified_parts(
     labels: NDArray[np.integer], fractions: Mapping[str, float], seed: int
 ) -> dict[str, NDArray[np.integer]]:
-    """Divide indices so that each part has the same mix of classes, up to one of each.
+    """Divide indices so that each part has the same fractions of classes, up to one of each.
 
     Parameters
     ----------
     labels : ndarray of int, shape (B,)
         True classes.
     fractions : mapping of str to float
-        Size of each part; they add up to 1.
+        Fraction of each part; their sum is 1.
     seed : int
-        Which go where.
+        Seed of the random division.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The network with which a run begins, or continues."""
+"""Initial network of a run, or that of a continued run."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from pcloud.training.statistics import recompute_batch_norm
 from pcloud.training.transfer import TransferReport, transfer
 from pcloud.training.weights import Weights, read_weights
 
-__all__ = ["InitialState", "initialise", "weights_to_begin_with"]
+__all__ = ["InitialState", "initial_weights", "initialise"]
 
 
 @dataclass(frozen=True)
 class InitialState:
-    """A network ready to be trained.
+    """Network at the start of a training.
 
     Attributes
     ----------
     tagger : Tagger
-        With random weights, or those of `init_from`.
+        Network with random weights, or with those of `init_from`.
     report : TransferReport, optional
-        What became of these.
+        Report on the transfer of the latter.
     head : sequence of str
-        Parameters with the learning rate of the head.
+        Names of the parameters of the head, which have a learning rate of their own.
     frozen : sequence of torch.nn.Module
-        Parts of the model to keep in evaluation mode.
+        Modules that stay in evaluation mode.
     """
 
     tagger: Tagger
@@ -45,8 +45,8 @@ class InitialState:
     frozen: Sequence[nn.Module]
 
 
-def weights_to_begin_with(config: TrainConfig, checkpoint: dict[str, Any] | None) -> Weights | None:
-    """The weights that a run asks for, unless it has a `checkpoint` of its own.
+def initial_weights(config: TrainConfig, checkpoint: dict[str, Any] | None) -> Weights | None:
+    """Weights that `init_from` names; None for a run that continues from a `checkpoint`.
 
     Raises as :func:`~pcloud.training.weights.read_weights`.
     """
@@ -63,14 +63,14 @@ def initialise(
 ) -> InitialState:
     """Build the network of a run.
 
-    Its options are those of the configuration, and for what that does not say those of the
-    weights. A run with a `checkpoint` keeps the options it began with; the weights in it are for
-    :class:`~pcloud.training.callbacks.RunCheckpoint` to restore.
+    Options of the model that are not in the configuration are those of the weights. A run with a
+    `checkpoint` has the options stored in it; its weights are restored by
+    :class:`~pcloud.training.callbacks.RunCheckpoint`.
 
     Raises
     ------
     InputError
-        If the weights do not fit, or there is nothing to freeze or no head where one is asked for.
+        If the weights do not fit, a pattern to freeze matches nothing, or the network has no head.
     """
     options = config.model_options
     if checkpoint is not None:
@@ -89,22 +89,22 @@ def initialise(
 
 
 _RESTATED = (
-    "{} batch normalisations: statistics of training jets in the place of those of padded jets, "
-    "scales and shifts to match"
+    "{} batch normalisations: statistics of padded jets replaced by those of training jets, "
+    "scales and shifts adjusted"
 )
-_JETS = 512  # whose statistics they are
-_BATCH = 64
+_NUM_JETS = 512  # for the statistics
+_BATCH_SIZE = 64
 
 
 def _restate(tagger: Tagger, jets: TrainingData) -> int:
-    """Make statistics that saw padding those of particles; the number of normalisations."""
+    """Recompute statistics of padded jets over real particles; return their number."""
     assert isinstance(jets.train, JetDataset), "official weights are of taggers"
-    loader = islice(JetLoader(jets.train, _BATCH, shuffle=True), _JETS // _BATCH)
+    loader = islice(JetLoader(jets.train, _BATCH_SIZE, shuffle=True), _NUM_JETS // _BATCH_SIZE)
     return recompute_batch_norm(tagger.model, ((b.x, b.p4, b.batch) for b in loader))
 
 
 def _head(tagger: Tagger, config: TrainConfig) -> list[str]:
-    """Parameters whose learning rate has a factor."""
+    """Names of the parameters whose learning rate has a factor."""
     if config.lr_head_factor == 1:
         return []
     head = list(class_axes(tagger.model, len(tagger.classes)))

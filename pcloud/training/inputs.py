@@ -1,4 +1,4 @@
-"""Jets or images: what a training takes of either, and how a network is called with it."""
+"""Jets or images: their data sets and loaders, and the arguments of a network."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ __all__ = [
 ]
 
 Sample: TypeAlias = ak.Array | ImageSet
-"""Jets or images as they are read."""
+"""Jets or images as read from a file."""
 
 Inputs: TypeAlias = FeatureSet | ImageFormat
-"""What a network sees of them."""
+"""Features of jets, or format of images."""
 
 Dataset: TypeAlias = JetDataset | ImageDataset
-"""Both together."""
+"""Data set of jets or images with their inputs."""
 
 
 def inputs_from_dict(values: dict[str, Any]) -> Inputs:
-    """Inverse of the method `to_dict` of either."""
+    """Make inputs from the values of their method `to_dict`."""
     return (ImageFormat if "images" in values else FeatureSet).from_dict(values)
 
 
 def make_dataset(sample: Sample, inputs: Inputs) -> Dataset:
-    """Samples as a network with these inputs sees them.
+    """Make a data set of a sample for a network with these inputs.
 
     Raises
     ------
     InputError
-        If they are images for a network on jets, the other way round, or of another size.
+        If the sample are images and the network takes jets, or the reverse, or if the images have
+        another size.
     """
     if isinstance(sample, ImageSet) and isinstance(inputs, ImageFormat):
         return ImageDataset(sample, inputs)
@@ -55,25 +56,25 @@ def make_dataset(sample: Sample, inputs: Inputs) -> Dataset:
 
 
 def make_loader(data: Dataset, *arguments: Any, **options: Any) -> JetLoader:
-    """Batches of either."""
+    """Make a loader of batches of jets or images."""
     kind: Any = ImageLoader if isinstance(data, ImageDataset) else JetLoader
     return kind(data, *arguments, **options)
 
 
 def network_inputs(batch: Any) -> tuple[Any, ...]:
-    """The arguments of a network for a batch of either."""
+    """Arguments of a network for a batch of jets or images."""
     if isinstance(batch, ImageBatch):
         return (batch.images,)
     return batch_arguments(batch)
 
 
 def check_columns(sample: Sample, inputs: Inputs, whose: str) -> None:
-    """Make sure that jets have what features need.
+    """Check that jets have the columns that the features need.
 
     Raises
     ------
     InputError
-        If a column is absent; the message names all that are.
+        If columns are missing; the message names all of them.
     """
     needed = (*inputs.columns, *inputs.jet_columns)
     available = available_columns(sample.fields)

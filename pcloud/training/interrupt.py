@@ -1,4 +1,4 @@
-"""Stopping a run from outside between two steps, with its state saved."""
+"""Interruption of a run by a signal, between two steps, with its state saved."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["Interrupted", "StopRequest"]
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; it can be continued."""
+    """The run was interrupted; it can be continued."""
 
 
 class StopRequest:
-    """True once the process was asked to stop, by Ctrl-C or SIGTERM, inside its ``with`` block.
+    """Context that is true once the process has received Ctrl-C or SIGTERM.
 
-    A second Ctrl-C stops at once, and the run continues from its last checkpoint. Outside of the
-    main thread, where Python delivers no signals, it is always false.
+    A second signal stops the run at once; it then continues from its last checkpoint. Outside the
+    main thread, where Python does not deliver signals, it is always false.
     """
 
     def __init__(self) -> None:

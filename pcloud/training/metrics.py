@@ -1,4 +1,4 @@
-"""What an epoch measures: loss, accuracy, area under the ROC curve."""
+"""Metrics of an epoch: loss, accuracy, area under the ROC curve."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["RunningMetrics", "mean_auc"]
 
 
 class RunningMetrics:
-    """Mean loss and accuracy of the batches so far, summed on the device without a look at them."""
+    """Mean loss and accuracy of the batches so far, summed on the device without waiting for it."""
 
     def __init__(self) -> None:
         self.jets = 0
@@ -24,7 +24,7 @@ class RunningMetrics:
 
     @torch.no_grad()
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count a batch: its mean loss, ``logits (B, C)`` and ``labels (B,)``."""
+        """Add a batch: its mean loss, ``logits (B, C)`` and ``labels (B,)``."""
         self.jets += len(labels)
         exact = torch.float32 if loss.device.type == "mps" else torch.float64
         self.loss = self.loss + loss.to(exact) * len(labels)
@@ -37,7 +37,7 @@ class RunningMetrics:
         return float(self.loss) / self.jets, float(self.correct) / self.jets
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums."""
+        """Return the sums."""
         return {"jets": self.jets, "loss": float(self.loss), "correct": int(self.correct)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -46,15 +46,15 @@ class RunningMetrics:
 
 
 def mean_auc(logits: Tensor, labels: Tensor) -> float:
-    """Area under the ROC curve; of more than two classes the mean of each against the rest.
+    """Area under the ROC curve; for more than two classes the mean of each against the rest.
 
-    A class that does not occur is left out of the mean. NaN with fewer than two classes or where
-    the network has diverged.
+    Classes that do not occur are left out of the mean. NaN for fewer than two classes or where the
+    network has diverged.
 
     Parameters
     ----------
     logits : Tensor, shape (B, C)
-        Scores of the classes, up to a softmax.
+        Logits of the classes.
     labels : Tensor, shape (B,)
         True classes.
     """

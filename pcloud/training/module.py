@@ -1,4 +1,4 @@
-"""The Lightning side of a training: what happens in a step, and in which order jets come."""
+"""Lightning modules of a training: the steps and the order of the jets."""
 
 from __future__ import annotations
 
@@ -37,28 +37,27 @@ class TaggerModule(L.LightningModule):
     model : torch.nn.Module
         ``model(x, p4, batch) -> logits (B, C)``.
     recipe : Recipe
-        Optimizer, schedule and their numbers.
+        Optimizer, schedule and their parameters.
     total_steps : int
-        Optimizer steps of the whole run, over which the schedule extends.
+        Number of optimizer steps of the whole run, the length of the schedule.
     loss : torch.nn.Module
         ``loss(logits, labels) -> ()``, a mean over jets.
     head : sequence of str
-        Parameters with the learning rate of the head.
+        Names of the parameters with the learning rate of the head.
     frozen : sequence of torch.nn.Module
-        Parts of the model that stay in evaluation mode.
+        Modules that stay in evaluation mode.
     distillation : Distillation, optional
-        What to minimise in the place of `loss` where batches have the logits of a teacher. The
-        metrics are of `loss` always.
+        Loss that replaces `loss` for batches with the logits of a teacher. Metrics use `loss`.
     decorrelation : Decorrelation, optional
-        What to add to it. The metrics contain it with its full weight from the first step on, so
-        that the best epoch is not one of its warm-up.
+        Penalty that is added to the loss. Metrics contain it with its full weight from the first
+        step, so that the best epoch is not one of its warm-up.
     constant : ConstantScore, optional
-        With what to compare the validation loss.
+        Constant score that the validation loss is compared with.
 
     Attributes
     ----------
     beats_constant : bool
-        Whether the loss of the last validation was below that of `constant`, beyond its error.
+        Whether the loss of the last validation was significantly below that of `constant`.
     constant_loss : float
         Loss of `constant` in the last validation.
     """
@@ -99,20 +98,20 @@ class TaggerModule(L.LightningModule):
         return self.model(*network_inputs(batch), **extra).float()
 
     def train(self, mode: bool = True) -> TaggerModule:
-        """Set the mode of all but the frozen parts."""
+        """Set the mode of all modules except the frozen ones."""
         super().train(mode)
         for part in self.frozen:
             part.eval()
         return self
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Lay the batch out while its lengths are still on the CPU: a GPU need not wait then."""
+        """Compute the layout while the lengths are on the CPU, so that the GPU does not wait."""
         if self._takes_layout or self.decorrelation is not None:
             batch.layout = RaggedLayout.from_ptr(batch.ptr)
         return batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch; its metrics are summed where they are."""
+        """Loss of a batch, whose metrics are added on the device."""
         logits = self(batch)
         loss = self.loss(logits, batch.y)
         penalty = None if self.decorrelation is None else self.decorrelation(logits, batch)
@@ -129,13 +128,13 @@ class TaggerModule(L.LightningModule):
         self.train_metrics.update(loss.detach(), logits.detach(), labels)
 
     def _progress(self) -> float:
-        """Part of the run that is over, where it was continued too."""
+        """Progress of the run between 0 and 1, including steps before an interruption."""
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
         return scheduler.last_epoch / max(self.total_steps - 1, 1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep the logits of a batch, and what the score shall not depend on."""
+        """Store the logits of a batch and the variable of the decorrelation."""
         held = [] if self.decorrelation is None else [self.decorrelation.values(batch)]
         self.val_outputs.append((self(batch), batch.y, *held))
 
@@ -164,7 +163,7 @@ class TaggerModule(L.LightningModule):
         return self.decorrelation.weight * float(penalty)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimizer and schedule, where the run was interrupted in the state of then."""
+        """Optimizer and schedule; those of a continued run in their saved state."""
         recipe = self.recipe
         lr_of = dict.fromkeys(self.head, recipe.lr * recipe.lr_head_factor)
         optimizer = build_optimizer(
@@ -181,7 +180,7 @@ class TaggerModule(L.LightningModule):
         }
 
     def lr_at(self, step: int) -> float:
-        """Learning rate of a step, counted from 0; that of the head differs by its factor."""
+        """Learning rate of a step, counted from 0, without the factor of the head."""
         return self.recipe.lr * self._lr_factor(step)
 
     def _lr_factor(self, step: int) -> float:
@@ -190,19 +189,19 @@ class TaggerModule(L.LightningModule):
 
 
 class JetData(L.LightningDataModule):
-    """Training batches from any position of the run on, and validation batches.
+    """Training batches from any position of the run, and validation batches.
 
-    Lightning asks for the training batches at every epoch and counts them from zero; which part
-    of which permutation they are is kept here. So a continued run needs no state of its loops.
+    Lightning asks for the training batches at every epoch and counts them from zero; their position
+    in the permutation is stored here. A continued run therefore needs no state of Lightning's loops.
 
     Parameters
     ----------
     train, val : JetDataset or ImageDataset
         The jets or images.
     recipe : Recipe
-        Size of the batches and length of the run.
+        Recipe, which sets the batch size and the length of the run.
     seed : int
-        Of the order of the jets.
+        Seed of the order of the jets.
     """
 
     def __init__(self, train: Dataset, val: Dataset, recipe: Recipe, seed: int) -> None:
@@ -220,11 +219,11 @@ class JetData(L.LightningDataModule):
         self.next_batch = 0
 
     def epoch_steps(self, epoch: int) -> int:
-        """Batches of an epoch; the last one may be cut short."""
+        """Number of batches of an epoch; the last epoch may be shorter."""
         return min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
 
     def train_dataloader(self) -> RestOfEpoch:
-        """The batches of the present epoch that have not been seen yet."""
+        """Remaining batches of the current epoch."""
         return RestOfEpoch(
             self.train_loader, self.epoch, self.next_batch, self.epoch_steps(self.epoch)
         )

@@ -1,4 +1,4 @@
-"""The progress of a training on the terminal: a bar within the epoch, a line for each epoch."""
+"""Progress of a training on the terminal: a bar over the steps, a line for each epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pcloud.training.callbacks import RunCheckpoint
 
 __all__ = ["ProgressBar"]
 
-_INTERVAL = 0.5  # seconds between looks at the loss, each of which makes a GPU finish its work
+_INTERVAL = 0.5  # seconds between readings of the loss, each of which waits for the GPU
 
 
 def can_move(console: Console) -> bool:
@@ -31,7 +31,7 @@ def can_move(console: Console) -> bool:
 
 
 class ProgressBar(L.Callback):
-    """Shows loss, validation AUC, rate and remaining time of the whole run.
+    """Callback that shows loss, validation AUC, rate and remaining time of the whole run.
 
     On a terminal, and in a notebook with ipywidgets, a bar moves over the steps of all epochs. A line
     is printed at the end of each epoch in any case.
@@ -39,13 +39,13 @@ class ProgressBar(L.Callback):
     Parameters
     ----------
     console : rich.console.Console
-        Where to.
+        Console to print on.
     keeper : RunCheckpoint
-        Knows where the run stands.
+        Callback that holds the state of the run.
     total_steps, total_epochs : int
         Length of the run.
     batch_size : int
-        Jets per step.
+        Number of jets per step.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class ProgressBar(L.Callback):
         )
 
     def on_train_start(self, *args: Any) -> None:
-        """Show the bar, where the run was interrupted from there on."""
+        """Show the bar; that of a continued run starts at its last step."""
         self._seen, self._tick = self.keeper.state.step, time.monotonic()
         history = self.keeper.state.history
         self._update(auc=f"{history[-1]['val_auc']:.4f}" if history else "-")
         self._bar.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
-        """Move the bar, twice a second at most."""
+        """Update the bar, at most twice a second."""
         passed = time.monotonic() - self._tick
         if self._bar.disable or passed < _INTERVAL:
             return
@@ -111,11 +111,11 @@ class ProgressBar(L.Callback):
         self._update(auc=f"{row['val_auc']:.4f}")
 
     def on_train_end(self, *args: Any) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
     def on_exception(self, *args: Any) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
     def _update(self, **fields: Any) -> None:

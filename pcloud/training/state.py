@@ -1,4 +1,4 @@
-"""Where a run stands: everything that the next step depends on."""
+"""State of a run: its progress and the random numbers."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ COLUMNS = (
     "jets_per_s",
     "seconds",
 )
-"""Columns of ``metrics.csv``, one row per epoch; the last two are the clock's."""
+"""Columns of ``metrics.csv``, one row per epoch; the last two depend on the machine."""
 
 
 @dataclass
 class RunState:
-    """Progress of a run, beside weights, optimizer and random numbers.
+    """Progress of a run, without weights, optimizer and random numbers.
 
     Attributes
     ----------
     epoch, next_batch : int
-        The batch that comes next.
+        Next batch.
     step : int
-        Optimizer steps done.
+        Number of optimizer steps done.
     seconds : float
-        Time spent in the present epoch, before interruptions too.
+        Time in seconds spent in the current epoch, including that before interruptions.
     history : list of dict
-        The metrics of each finished epoch.
+        Metrics of each finished epoch.
     merit : float or None
-        Best value of the monitored metric, the loss with a minus sign.
+        Best value of the monitored metric; the negative loss where that is monitored.
     best_epoch : int
         Epoch of the best value, counted from 1; 0 before the first.
     finished : bool
-        Whether the run came to its end.
+        Whether the run is finished.
     learned : bool
         Whether the network was better than a constant score after any epoch.
     """
@@ -61,11 +61,11 @@ class RunState:
     learned: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return asdict(self)
 
     def end_epoch(self, row: dict[str, float], monitor: str) -> bool:
-        """Add the metrics of the epoch and go to the next one; whether it is the best so far."""
+        """Add the metrics of the epoch; return whether it is the best so far."""
         self.history.append(row)
         self.epoch, self.next_batch, self.seconds = self.epoch + 1, 0, 0.0
         merit = -row[monitor] if monitor == "val_loss" else row[monitor]
@@ -93,10 +93,10 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Continue the random numbers from `state`.
+    """Restore the random state.
 
-    A run continued on a machine with other GPUs has no state for them and takes their present
-    one: it goes on well, not bit for bit.
+    A run continued on a machine with another number of GPUs keeps their current random states: the
+    result is then statistically equivalent, but not the same bit for bit.
     """
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) == torch.cuda.device_count():

@@ -1,4 +1,4 @@
-"""Statistics of batch normalisations, made those of other jets without a change of the network."""
+"""Statistics of batch normalisations, replaced without changing the function of the network."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _Norm = nn.modules.batchnorm._BatchNorm
 
 
 class _Moments:
-    """Number, mean and variance of the rows that a normalisation was given, by channel."""
+    """Number, mean and variance per channel of the inputs of a normalisation."""
 
     def __init__(self) -> None:
         self.number = 0
         self.mean = self.squares = torch.zeros((), dtype=torch.float64)
 
     def add(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """See the inputs of a normalisation, (rows, channels, ...)."""
+        """Add the inputs of a normalisation, (rows, channels, ...)."""
         x = inputs[0].detach().double().movedim(1, -1).flatten(0, -2)
         if not len(x):
             return
@@ -33,21 +33,21 @@ class _Moments:
 
 
 def recompute_batch_norm(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> int:
-    """Give the batch normalisations of `model` the statistics of `batches`.
+    """Recompute the statistics of the batch normalisations of `model` over `batches`.
 
-    Scales and shifts change along, so that in evaluation the network is the same function. In
-    training, which normalises with the statistics of the batch, it is now close to that function.
-    Without this a network whose statistics saw other inputs, such as the padded particles of the
-    official codes, is another one as soon as it is trained.
+    Scales and shifts are adjusted so that in evaluation mode the function of the network does not
+    change. In training mode, which normalises with the statistics of the batch, the network is
+    then close to that function. Without this, a network whose statistics are those of other
+    inputs, such as the padded particles of the official codes, changes with the first step.
 
-    A normalisation that is not called as a module stays as it is: LorentzNet's over pairs.
+    Normalisations that are not called as modules, such as LorentzNet's over pairs, are not changed.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Changed in place; left in evaluation mode.
+        The network, changed in place and left in evaluation mode.
     batches : iterable of tuple of Tensor
-        What the model takes, some hundred jets.
+        Arguments of the model, for a few hundred jets.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]
     moments = {norm: _Moments() for norm in norms}
     hooks = [norm.register_forward_pre_hook(m.add) for norm, m in moments.items()]
     try:
-        # With gradients enabled layers call their normalisations, and fold nothing.
+        # Without gradients, layers may fold their normalisations instead of calling them.
         for inputs in batches:
             with torch.enable_grad():
                 model.eval()(*inputs)

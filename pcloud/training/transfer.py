@@ -1,4 +1,4 @@
-"""Trained weights into a new network, whose inputs and classes may be others."""
+"""Transfer of trained weights to a network whose features and classes may differ."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ Outcome = Literal["loaded", "mapped", "reset", "skipped"]
 
 @dataclass(frozen=True)
 class Transfer:
-    """What became of a tensor.
+    """Outcome of the transfer of a tensor.
 
     Attributes
     ----------
     name : str
-        In the state dict.
+        Name in the state dict.
     outcome : {"loaded", "mapped", "reset", "skipped"}
-        Taken as it was; taken feature by feature or class by class; left as the new network
-        began; or not taken, because the new network has no such tensor.
+        Loaded unchanged; mapped by the names of features or classes; reset to the random initial
+        value; or skipped, because the new network has no such tensor.
     source_shape, shape : tuple of int, optional
-        In the weights, and in the new network; None where there is no such tensor.
+        Shapes in the weights and in the new network; None where there is no such tensor.
     note : str
-        What was mapped, or why it was not taken.
+        Kind of mapping, or reason of a reset.
     """
 
     name: str
@@ -53,16 +53,16 @@ class Transfer:
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What a network began with: every tensor of it and of the weights it was given.
+    """Report on a transfer: every tensor of the network and of the weights.
 
     Attributes
     ----------
     origin : str
-        Where the weights come from.
+        Origin of the weights.
     tensors : sequence of Transfer
-        In the order of the network.
+        Outcome of each tensor, in the order of the network.
     notes : sequence of str
-        What could not be checked.
+        Remarks, such as on what could not be checked.
     """
 
     origin: str
@@ -74,7 +74,7 @@ class TransferReport:
         return [tensor.name for tensor in self.tensors if tensor.outcome == outcome]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return dataclasses.asdict(self)
 
     def write(self, path: Path) -> None:
@@ -82,7 +82,7 @@ class TransferReport:
         write_json(path, self.to_dict())
 
     def __rich__(self) -> Group:
-        """How many tensors were loaded, and a row for each that was not simply that."""
+        """Numbers of tensors by outcome, and a row for each that was not loaded unchanged."""
         counts = Counter(tensor.outcome for tensor in self.tensors)
         total = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
         table = Table("tensor", "was", "is", "", "", box=None)
@@ -91,35 +91,34 @@ class TransferReport:
                 shapes = [_shape(tensor.source_shape), _shape(tensor.shape)]
                 table.add_row(tensor.name, *shapes, tensor.outcome, tensor.note)
         rows = [table] if table.row_count else []
-        return Group(f"begins with {self.origin}: {total} tensors", *rows, *self.notes)
+        return Group(f"initialised from {self.origin}: {total} tensors", *rows, *self.notes)
 
 
 def transfer(weights: Weights, tagger: Tagger, *, reset_head: bool = False) -> TransferReport:
-    """Give trained weights to a new network.
+    """Transfer trained weights to a new network.
 
-    Features and classes go by name: those that both know keep their weights, in any order. A
-    feature that is new begins with weight zero in the linear maps, so that at first the network
-    ignores it; a new class asks for a new head.
+    Features and classes are matched by name, in any order. A new feature has weight zero in the
+    linear maps, so that the network ignores it at first; a new class needs a new head.
 
     Parameters
     ----------
     weights : Weights
-        What is known.
+        The trained weights.
     tagger : Tagger
-        The new network with its random weights, which are replaced.
+        The new network, whose random weights are replaced.
     reset_head : bool
-        Whether what depends on the number of classes keeps its random weights.
+        Keep the random weights of the tensors that depend on the number of classes.
 
     Returns
     -------
     TransferReport
-        What was loaded, mapped, reset and skipped.
+        Outcome of each tensor.
 
     Raises
     ------
     InputError
         If the weights do not fit: other classes without `reset_head`, other widths or depths,
-        or a feature that was standardised in another way. The network is as it was then.
+        or a feature with another standardisation. The network is not changed then.
     """
     sizes = len(tagger.feature_set), len(tagger.classes), tagger.options
     head = class_axes(tagger.model, len(tagger.classes))
@@ -153,7 +152,7 @@ def _standardisation(inputs: Inputs | None) -> object:
 
 
 def _note_on_reference(weights: Weights, tagger: Tagger) -> str:
-    """The momentum that features are relative to, where it has changed."""
+    """Remark on the momentum that features are relative to, where it has changed."""
     named = {"stored": "the stored momentum of the jet", "particles": "the sum of its particles"}
     before, now = (
         named.get(getattr(inputs, "reference", ""), "")
@@ -165,24 +164,24 @@ def _note_on_reference(weights: Weights, tagger: Tagger) -> str:
 
 @dataclass(frozen=True)
 class _Order:
-    """Where the features, or classes, of a network are among those of the weights."""
+    """Positions of the features, or classes, of a network among those of the weights."""
 
     axes: dict[str, Axis]
-    """The tensors that depend on their number."""
+    """Tensors that depend on the number of features or classes."""
     old: int
-    """Their number in the weights."""
+    """Number of features or classes in the weights."""
     index: list[int | None] | None
-    """Of each new one its place among the old ones; None for a new one, and where names are not
+    """Position of each among those of the weights, None for a new one; None where names are not
     known."""
     note: str = ""
 
     @property
     def same(self) -> bool:
-        """Whether nothing changes."""
+        """True if the order does not change."""
         return self.index is None or self.index == list(range(self.old))
 
     def apply(self, name: str, value: Tensor, new: Tensor) -> Tensor | None:
-        """`value` in the new order; None where its parts cannot be told apart."""
+        """Return `value` in the new order; None where its parts cannot be identified."""
         axis = self.axes[name]
         if axis.others or value.shape[axis.dim] != axis.blocks * self.old:
             return None
@@ -197,7 +196,7 @@ class _Order:
 
 
 _Taken = tuple[Tensor, Outcome, str]
-"""The value of a tensor in the new network, what became of it, and why."""
+"""Value of a tensor in the new network, its outcome and a note."""
 
 
 def _carried_over(name: str, weights: Weights, new: Tensor, orders: Sequence[_Order]) -> _Taken:

@@ -1,4 +1,4 @@
-"""Weights to begin with: those of a run, of a checkpoint, or of the authors' own code."""
+"""Trained weights: of a run, of a checkpoint, or published by the authors of a model."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ __all__ = ["Weights", "read_weights"]
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of a trained network, with what is known about them.
+    """Weights of a trained network, with its inputs, classes and options where known.
 
     Attributes
     ----------
     origin : str
-        Where they come from, for people.
+        Description of the origin, for messages.
     name : str
-        Model in `pcloud.build_model`.
+        Name of the model in `pcloud.build_model`.
     options : dict
-        Its options there, beside inputs and classes.
+        Options of the model, without the numbers of inputs and classes.
     state : dict of str to Tensor
-        The weights.
+        State dict of the model.
     feature_set : FeatureSet or ImageFormat, optional
-        What its inputs are, where that is known.
+        Inputs, where known.
     classes : list of str, optional
-        What its outputs are, where that is known.
+        Names of the classes, where known.
     saw_padding : bool
-        Whether the statistics of its batch normalisations are those of padded jets.
+        Whether the statistics of the batch normalisations are those of padded jets.
     """
 
     origin: str
@@ -51,10 +51,10 @@ class Weights:
 
     @classmethod
     def of_tagger(cls, tagger: Tagger, origin: str) -> Weights:
-        """Those of a tagger of ours, which knows all of it."""
+        """Weights, features and options of a pcloud tagger."""
         options = dict(tagger.options)
         if isinstance(tagger.feature_set, ImageFormat):
-            options.pop("size", None)  # goes with the images, which may be of another one
+            options.pop("size", None)  # depends on the images, whose size may differ
         state = tagger.model.state_dict()
         return cls(origin, tagger.name, options, state, tagger.feature_set, tagger.classes)
 
@@ -62,22 +62,23 @@ class Weights:
 def read_weights(path: str | Path, model: str) -> Weights:
     """Read the best weights of a run, a checkpoint of a run (``.ckpt``), or an official file.
 
-    An official file does not name inputs and classes. Where it has as many inputs as an official
-    feature set it is taken to have these, and ten classes are those of JetClass.
+    An official file does not name inputs and classes. If the number of inputs is that of an
+    official feature set, the inputs are taken to be its features; ten classes are taken to be those
+    of JetClass.
 
     Parameters
     ----------
     path : path
-        Folder of the run, or the file.
+        Folder of the run, or file.
     model : str
-        The model whose authors wrote an official file.
+        Name of the model of an official file.
 
     Raises
     ------
     FileNotFoundError
-        If there is nothing at `path`.
+        If `path` does not exist.
     InputError
-        If there is something else.
+        If `path` is none of these.
     """
     path = Path(path)
     if path.is_dir():
