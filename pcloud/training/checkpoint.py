@@ -40,7 +40,7 @@ class Tagger:
     options : dict
         Its options there.
     feature_set : FeatureSet or ImageFormat
-        What ``x`` holds, or how images are seen.
+        Inputs of the network: features of particles, or the format of images.
     classes : list of str
         Names of the classes, in the order of the logits.
     """
@@ -93,7 +93,7 @@ class Tagger:
 
 
 def checkpoint_path(folder: Path, name: str) -> Path:
-    """Where a run keeps its checkpoint ``"best"`` or ``"last"``."""
+    """Path of the checkpoint ``"best"`` or ``"last"`` of a run."""
     return folder / CHECKPOINT_FOLDER / f"{name}.ckpt"
 
 
