@@ -16,10 +16,10 @@ from torch_geometric.data import Batch, Data, InMemoryDataset
 
 from pcloud.errors import InputError
 from pcloud.features import Feature, FeatureSet, feature_set
-from pcloud.html import html_table
 from pcloud.nn.layout import RaggedLayout
 from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
+from pcloud.tables import html_table
 
 _JET_TENSORS = ("y", "jet_p4")  # optional tensors with one row per jet
 _CHUNK_JETS = 20_000  # whose features are computed at a time: 30 MB of float64 per column

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from pcloud import kinematics
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.html import html_table
 from pcloud.nn.pooling import sum_by_index
+from pcloud.tables import html_table
 
 __all__ = [
     "FEATURE_SETS",

@@ -1,11 +1,11 @@
-"""Tables of text: rows of cells, the first row the header, as plain text and as HTML."""
+"""Tables as plain text, and results as HTML for notebooks, in which every text is escaped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
-__all__ = ["aligned", "html_table"]
+__all__ = ["aligned", "html_paragraph", "html_table", "html_text"]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -14,10 +14,37 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def html_table(rows: Sequence[Sequence[str]]) -> str:
-    """Table in HTML, for notebooks."""
+def html_table(rows: Sequence[Sequence[str]], *, caption: str = "") -> str:
+    """Return a table as HTML.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+        Cells as plain text. The first row is the header, the first column names the rows.
+    caption : str
+        Plain text above the table; none if empty.
+
+    Examples
+    --------
+    >>> html_table([["", "AUC"]])
+    '<table><thead><tr><th></th><th>AUC</th></tr></thead><tbody></tbody></table>'
+    """
     header, *body = rows
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in body]
-    inside = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{inside}</tbody></table>"
+    lines = "".join(
+        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        for name, *cells in body
+    )
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def html_text(text: str, *, title: str = "") -> str:
+    """Return plain text as HTML, with a `title` that is shown under the pointer."""
+    attribute = f' title="{escape(title)}"' if title else ""
+    return f"<span{attribute}>{escape(text)}</span>"
+
+
+def html_paragraph(text: str) -> str:
+    """Return plain text as an HTML paragraph."""
+    return f"<p>{escape(text)}</p>"

@@ -14,7 +14,7 @@ from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import signal_scores
 from pcloud.evaluation.working_points import efficiency_threshold
-from pcloud.html import html_table
+from pcloud.tables import html_table
 
 __all__ = ["Dependence", "dependence_of_scores", "measure_dependence"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pcloud.errors import InputError
-from pcloud.html import html_text
+from pcloud.tables import html_text
 from pcloud.typing import Floats
 
 CONFIDENCE = 0.95  # confidence level of limits

@@ -25,9 +25,9 @@ from pcloud.evaluation.tasks import (
     signal_and_background,
 )
 from pcloud.evaluation.working_points import efficiency_threshold
-from pcloud.html import html_table
 from pcloud.io.jets import FlatJets
 from pcloud.run_files import Advance, ignore_progress
+from pcloud.tables import html_table
 from pcloud.typing import Floats
 
 __all__ = ["Effect", "Robustness", "compare_scores", "measure_robustness"]

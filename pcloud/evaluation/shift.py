@@ -17,10 +17,10 @@ from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.shift_classifiers import Classifier, classifier_named
-from pcloud.html import html_table
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
 from pcloud.run_files import read_json, write_json
+from pcloud.tables import html_table
 from pcloud.typing import Floats
 
 __all__ = ["Difference", "ShiftTest", "compare_jets", "differences", "jet_columns", "summary"]

@@ -13,9 +13,8 @@ from rich.text import Text
 
 from pcloud.errors import UnknownNameError
 from pcloud.evaluation.measured import Measured, round_together
-from pcloud.html import html_paragraph, html_table
 from pcloud.run_files import METRICS_FILE, StoredResult
-from pcloud.tables import aligned
+from pcloud.tables import aligned, html_paragraph, html_table
 
 
 @dataclass(frozen=True)

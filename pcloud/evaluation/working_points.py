@@ -16,7 +16,7 @@ from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.roc_point import RocPoint
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import signal_scores
-from pcloud.html import html_table
+from pcloud.tables import html_table
 from pcloud.typing import Floats
 
 __all__ = [
