@@ -341,6 +341,7 @@ def test_dropped_jets_are_counted_in_one_line(capsys: pytest.CaptureFixture[str]
     rng = np.random.default_rng(0)
     X[:, :2] = rng.uniform(0.1, 0.5, (50, 2, 4))
     X[:, :2, 0] *= 100
+    X[:, :2, 3] = 211
     X[7, 0, 0] = np.nan
     np.savez("bad.npz", X=X, y=np.arange(50) % 2)
     words = [*TRAIN, "--data", "bad.npz"]

@@ -102,7 +102,7 @@ def test_a_metric_of_ones_own_has_the_error_of_its_spread(registries):
     assert entry.error == pytest.approx(variance**0.5, rel=0.2)
     alone = pcloud.evaluate(labels, scores, metrics=["mean score"], num_bootstrap=0)
     assert np.isnan(alone["mean score"].error)
-    assert list_metrics() == ["mean score"]
+    assert "mean score" in list_metrics()
     with pytest.raises(UnknownNameError, match="did you mean 'mean score'"):
         pcloud.evaluate(labels, scores, metrics=["mean_score"])
     with pytest.raises(ValueError, match="exists already"):

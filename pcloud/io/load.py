@@ -252,7 +252,7 @@ def _check_energyflow(table: Table) -> None:
     """
     rows = min(table.columns["X"][0] or 0, _NUM_DETECTION_JETS)
     values = np.asarray(table.read_columns(["X"], 0, rows)["X"], dtype=np.float64)
-    particles = values[values[..., 0] != 0]
+    particles = values[(values[..., 0] != 0) & np.isfinite(values).all(axis=-1)]
     phi = particles[:, 2]
     wrong = []
     if (particles[:, 0] < 0).any():
