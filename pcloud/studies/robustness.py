@@ -90,7 +90,7 @@ class StoredRobustness(StoredResult):
 
     def sculpting_rows(self) -> list[list[str]]:
         """A table of the mass sculpting, a row for each cut."""
-        rows = [[f"{self.signal} kept", f"{self.background} left", "distance", "of blind draws"]]
+        rows = [[f"{self.signal} kept", f"{self.background} left", "distance", "of random draws"]]
         for cut in self.sculpting:
             noise = str(cut.noise)
             rows.append([f"{cut.efficiency:g}", f"{cut.jets:,}", str(cut.distance), noise])
