@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import runpy
@@ -27,6 +28,20 @@ def _plain_formulas() -> Iterator[None]:
             if module.__name__.startswith("pcloud."):
                 patch.setattr(module, "kernel_allowed", lambda *tensors: False)
         yield
+
+
+@contextlib.contextmanager
+def only_transformations(*names: str) -> Iterator[None]:
+    """Leave only some transformations of jets to the studies, and put all back in their order."""
+    registry = importlib.import_module("pcloud.evaluation.robustness_transformations")
+    every = dict(registry.TRANSFORMATIONS)
+    for name in every.keys() - set(names):
+        del registry.TRANSFORMATIONS[name]
+    try:
+        yield
+    finally:
+        registry.TRANSFORMATIONS.clear()
+        registry.TRANSFORMATIONS.update(every)
 
 
 @pytest.fixture

@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 import pcloud
 from pcloud.cli import main
 from pcloud.errors import InputError, UnknownNameError, UnreadableFileWarning
-from pcloud.evaluation import read_metrics, robustness_transformations
+from pcloud.evaluation import read_metrics
 from pcloud.io import write_jets
 from pcloud.report import sections
 from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.training.history import History
 from pcloud.training.run_folder import RunFolder
+from tests.conftest import only_transformations
 from tests.training.conftest import TINY, make_jets
 
 STUDIES = {
@@ -59,10 +60,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> pcloud.Run:
     run.uncertainty(samples=5)
     run.explain("taylor", jets=20, pair_jets=1)
     run.explain("occlusion", jets=3)
-    changes = robustness_transformations.TRANSFORMATIONS
-    with pytest.MonkeyPatch.context() as patch:
-        for name in set(changes) - {"rotation"}:
-            patch.delitem(changes, name)
+    with only_transformations("rotation"):
         run.robustness(jets=50)
     options = {"classifier": "logistic", "permutations": 9}
     run.compare(str(folder / "a.parquet"), str(folder / "b.parquet"), **options)
@@ -102,13 +100,11 @@ def test_a_study_returns_what_its_file_holds(run):
 
 
 @pytest.mark.parametrize("study", ["taylor", "occlusion", "robustness", "uncertainty"])
-def test_progress_adds_up_to_the_whole_work(run, study, monkeypatch):
+def test_progress_adds_up_to_the_whole_work(run, study):
     parts: list[float] = []
     if study == "robustness":
-        changes = robustness_transformations.TRANSFORMATIONS
-        for name in set(changes) - {"rotation"}:
-            monkeypatch.delitem(changes, name)
-        run.robustness(jets=20, advance=parts.append)
+        with only_transformations("rotation"):
+            run.robustness(jets=20, advance=parts.append)
     elif study == "uncertainty":
         run.uncertainty(samples=2, jets=20, advance=parts.append)
     else:

@@ -7,8 +7,6 @@ import torch
 
 from pcloud.models import OneJet, build_model
 
-pytestmark = pytest.mark.rounding
-
 SMALL = {
     "particlenet_lite": {"widths": ((8, 8), (8,)), "head_widths": (8,)},
     "particlenet": {"widths": ((8, 8),), "head_widths": (8,)},

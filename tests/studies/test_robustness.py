@@ -7,17 +7,15 @@ import pytest
 import pcloud
 from pcloud.cli import main
 from pcloud.errors import InputError
-from pcloud.evaluation import robustness_transformations
 from pcloud.report import write_report
 from pcloud.studies.robustness import read_robustness, robustness_run
+from tests.conftest import only_transformations
 
 
 @pytest.fixture
-def few_changes(monkeypatch):
-    changes = robustness_transformations.TRANSFORMATIONS
-    kept = {name: changes[name] for name in ("rotation", "particle_loss")}
-    for name in set(changes) - set(kept):
-        monkeypatch.delitem(changes, name)
+def few_changes():
+    with only_transformations("rotation", "particle_loss"):
+        yield
 
 
 def test_the_command_leaves_tables_and_the_report_draws_them(options, few_changes, capsys):

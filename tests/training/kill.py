@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonargparse  # noqa: F401 (training imports both late; every fork would do it again)
+import pydantic  # noqa: F401 (training imports both late; every fork would do it again)
 import pytorch_optimizer  # noqa: F401
 import torch
 
