@@ -9,6 +9,7 @@ a value is checked against.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -457,8 +458,9 @@ def read_schema(schema: str | dict[str, Any] | None) -> str | dict[str, Any] | N
 
 def document_options(function: Function) -> Function:
     """Replace ``{options}`` in the docstring of a function by the options of a training run."""
-    text = parameters(*STAGES.values()).replace("\n", "\n    ")
-    function.__doc__ = (function.__doc__ or "").replace("{options}", text)
+    # From Python 3.13 on the compiler removes the indentation of docstrings: here, for all versions.
+    text = inspect.cleandoc(function.__doc__ or "")
+    function.__doc__ = text.replace("{options}", parameters(*STAGES.values()))
     return function
 
 
