@@ -18,6 +18,7 @@ from torch import Tensor
 from pcloud import kinematics
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.nn.pooling import sum_by_index
+from pcloud.plugins import is_same_function
 from pcloud.tables import html_table
 
 __all__ = [
@@ -153,19 +154,13 @@ def register_feature(
 
     def register(function: FeatureFunction) -> FeatureFunction:
         taken = name in _FROM_MOMENTA or name in _FROM_EXTRAS
-        if taken or _is_other(function, _REGISTERED.get(name, (function,))[0]):
+        if taken or not is_same_function(function, _REGISTERED.get(name, (function,))[0]):
             raise ValueError(f"a feature named {name!r} exists already")
         _REGISTERED[name] = (function, tuple(columns))
         _STANDARD[name] = Feature(name, **standardisation)  # type: ignore[arg-type]
         return function
 
     return register
-
-
-def _is_other(function: FeatureFunction, registered: FeatureFunction) -> bool:
-    """Return True unless both are the same function, perhaps of a file that was imported again."""
-    both = (function, registered)
-    return len({(f.__code__.co_filename, f.__qualname__) for f in both}) > 1
 
 
 def _function(name: str) -> FeatureFunction:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-__all__ = ["PluginWarning", "load_plugins"]
+__all__ = ["PluginWarning", "is_same_function", "load_plugins"]
 
 
 class PluginWarning(UserWarning):
     """A plug-in that cannot be imported; the message names its package and the reason."""
+
+
+def is_same_function(first: Callable[..., Any], second: Callable[..., Any]) -> bool:
+    """Return True for one function, perhaps of a file or notebook cell that was executed again."""
+    places = {(f.__code__.co_filename, f.__qualname__) for f in (first, second)}
+    return len(places) == 1
 
 
 @cache

@@ -120,8 +120,8 @@ class Run(RunFolder):
             Jets per batch.
         **options
             Options of :func:`pcloud.evaluate` (`efficiencies`, `signal`, `background`,
-            `num_bootstrap`, `seed`), and of reading files: `schema`, `data_root`, `on_bad_jet`,
-            `check_units`.
+            `num_bootstrap`, `seed`, `metrics`), and of reading files: `schema`, `data_root`,
+            `on_bad_jet`, `check_units`.
 
         Raises
         ------

@@ -13,6 +13,7 @@ from pcloud.evaluation.estimates import Metric
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Counts
 from pcloud.evaluation.scores import Scores
+from pcloud.plugins import is_same_function
 
 __all__ = ["CustomMetric", "MetricFunction", "list_metrics", "register_metric"]
 
@@ -47,9 +48,7 @@ def register_metric(name: str) -> Callable[[MetricFunction], MetricFunction]:
     """
 
     def register(function: MetricFunction) -> MetricFunction:
-        before = _REGISTERED.get(name, function)
-        places = {(f.__code__.co_filename, f.__qualname__) for f in (before, function)}
-        if len(places) > 1:
+        if not is_same_function(function, _REGISTERED.get(name, function)):
             raise ValueError(f"a metric named {name!r} exists already")
         _REGISTERED[name] = function
         return function

@@ -52,7 +52,7 @@ class Effect:
     auc_change : Measured
         Difference of the AUC to that on the unmodified jets.
     rejection_ratio : Measured or None
-        Rejection over that on the unmodified jets; None where no background passes.
+        Rejection over that on the unmodified jets; None where one of the two is a limit.
     efficiency, mistag_rate : Measured
         Fractions of signal and background that pass the threshold set on the *unmodified* jets.
         The error includes the error of the threshold, and the correlation where both samples
@@ -382,10 +382,10 @@ def _auc_change(before: _Point, after: _Point) -> Measured:
 
 def _rejection_ratio(before: _Point, after: _Point) -> Measured | None:
     """Ratio of the rejections of the same jets; its error is at least that of half a jet."""
+    if before.rejection.limit or after.rejection.limit:
+        return None
     old = before.background_efficiency
     new = after.background_efficiency
-    if old == 0 or new == 0:
-        return None
     influence = before.rejection_influence() / old - after.rejection_influence() / new
     passing = min(old, new) * len(before.ranking.background_jets)
     relative_error = math.hypot(counting_error(influence, before.sample.labels), 0.5 / passing)

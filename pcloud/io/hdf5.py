@@ -11,13 +11,13 @@ import numpy as np
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.files import input_errors
+from pcloud.io.hdf5_sources import check_sources, open_for_reading
 from pcloud.io.pandas_table import FixedFrame, TableFrame
 from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, aligned_ranges, column_names
 
 __all__ = ["PlainHDF5", "open_hdf5"]
 
-#: Chunk cache of HDF5. With the default of 1 MB, larger chunks are decompressed at every read.
-_CACHE_BYTES = 64 << 20
+_MAX_NAMES = 20_000  # names of a file, which links can multiply
 
 
 def open_hdf5(path: Path, tree: str | None) -> Table:
@@ -38,7 +38,7 @@ def open_hdf5(path: Path, tree: str | None) -> Table:
         If the file is damaged, or contains several frames and `tree` is not given.
     """
     with input_errors(path, "HDF5 file"):
-        file = _open(path)
+        file = open_for_reading(path)
     try:
         with input_errors(path, "HDF5 file"):
             group = _find_group(path, file, tree)
@@ -56,21 +56,6 @@ def open_hdf5(path: Path, tree: str | None) -> Table:
     return table
 
 
-def _open(path: Path) -> h5py.File:
-    """Open a file for reading.
-
-    The locks are those of the defaults of h5py, so that the same process can open the file a second
-    time in the usual way. Where these fail, it is opened without: network file systems often do not
-    support locks, and reading does not need them.
-    """
-    try:
-        return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
-    except OSError as error:
-        if "lock" not in str(error):
-            raise
-        return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
-
-
 def _find_group(path: Path, file: h5py.File, tree: str | None) -> h5py.Group:
     if tree is not None:
         group = file.get(tree)
@@ -86,24 +71,39 @@ def _find_group(path: Path, file: h5py.File, tree: str | None) -> h5py.Group:
     return file[frames[0]] if frames else file
 
 
-def _walk(
-    group: h5py.Group, prefix: str = "", parents: tuple[h5py.Group, ...] = ()
-) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | str]]:
+def _walk(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | str]]:
     """Yield the names and objects of a group and its subgroups, with soft and external links.
 
     The object of a link that leads nowhere is a text that says so. A group that contains itself by
     a link is not entered again.
+
+    Raises
+    ------
+    InputError
+        If links between groups give them more than 20 000 names.
     """
-    for key in group:
-        name = f"{prefix}{key}"
-        try:
-            node = group[key]
-        except (KeyError, OSError):
-            yield name, _describe_link(group.get(key, getlink=True))
+    open_groups = [("", group, iter(group))]  # from the outermost to the innermost
+    number = 0
+    while open_groups:
+        prefix, parent, keys = open_groups[-1]
+        key = next(keys, None)
+        if key is None:
+            open_groups.pop()
             continue
-        yield name, node
-        if isinstance(node, h5py.Group) and node not in (group, *parents):
-            yield from _walk(node, f"{name}/", (group, *parents))
+        number += 1
+        if number > _MAX_NAMES:
+            raise InputError(
+                f"{group.file.filename}: has more than {_MAX_NAMES} names; choose a group with "
+                "tree= in the schema"
+            )
+        try:
+            node = parent[key]
+        except (KeyError, OSError):
+            yield f"{prefix}{key}", _describe_link(parent.get(key, getlink=True))
+            continue
+        yield f"{prefix}{key}", node
+        if isinstance(node, h5py.Group) and all(node != outer for _, outer, _ in open_groups):
+            open_groups.append((f"{prefix}{key}/", node, iter(node)))
 
 
 def _describe_link(link: object) -> str:
@@ -173,7 +173,7 @@ class PlainHDF5(Table):
             dataset, field = self._places[name]
             key = f"{dataset.file.filename}:{dataset.name}"
             if key not in self._complete:
-                _check_sources(self.path, name, dataset)
+                check_sources(self.path, name, dataset)
                 self._complete.add(key)
             if key not in arrays:
                 with input_errors(self.path, f"data set {name!r}"):
@@ -197,58 +197,6 @@ class PlainHDF5(Table):
 
 def _type_name(dtype: np.dtype) -> str:
     return "text" if h5py.check_string_dtype(dtype) or dtype.kind == "S" else str(dtype)
-
-
-def _check_sources(path: Path, name: str, dataset: h5py.Dataset) -> None:
-    """Raise an error where HDF5 would return fill values in the place of data that are missing.
-
-    HDF5 reads zeros from a virtual data set whose source is missing or does not cover all rows, and
-    from an external file that is too short.
-    """
-    for source in dataset.virtual_sources() if dataset.is_virtual else ():
-        file = _source_file(dataset, source.file_name)
-        if file is None:
-            raise InputError(
-                f"{path}: data set {name!r} is virtual, and its source {source.file_name!r} does "
-                "not exist: HDF5 would read zeros"
-            )
-        if not _has_dataset(dataset, file, source.dset_name):
-            raise InputError(
-                f"{path}: data set {name!r} is virtual, and its source {source.file_name!r} has no "
-                f"data set {source.dset_name!r}: HDF5 would read zeros"
-            )
-    if dataset.is_virtual:
-        mapped = sum(source.vspace.get_select_npoints() for source in dataset.virtual_sources())
-        if mapped < dataset.size:
-            raise InputError(
-                f"{path}: data set {name!r} is virtual, and only {mapped} of its {dataset.size} "
-                "numbers have a source: HDF5 would read zeros"
-            )
-    for file_name, offset, size in dataset.external or ():
-        external = _source_file(dataset, file_name)
-        if external is None or (
-            size != h5py.h5f.UNLIMITED and external.stat().st_size < offset + size
-        ):
-            raise InputError(
-                f"{path}: the numbers of data set {name!r} are in the file {file_name!r}, which "
-                "does not exist or is too short"
-            )
-
-
-def _source_file(dataset: h5py.Dataset, name: str) -> Path | None:
-    """Find a source file as HDF5 does: beside the file of the data set, or where the user is."""
-    own = Path(dataset.file.filename)
-    if name == ".":
-        return own
-    candidates = [own.parent / name, Path(name)]
-    return next((file for file in candidates if file.is_file()), None)
-
-
-def _has_dataset(dataset: h5py.Dataset, file: Path, name: str) -> bool:
-    if file.samefile(dataset.file.filename):
-        return name in dataset.file
-    with _open(file) as source:
-        return name in source
 
 
 def _row_bytes(dataset: h5py.Dataset) -> int:

@@ -6,15 +6,15 @@ import importlib
 import warnings
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pcloud.errors import UnknownNameError
+from pcloud.plugins import PluginWarning, load_plugins
 
 if TYPE_CHECKING:
     from pcloud.training.run_folder import RunFolder
 
-__all__ = ["GROUP", "PluginWarning", "Study", "find_study", "further_studies", "list_studies"]
+__all__ = ["GROUP", "Study", "find_study", "further_studies", "list_studies"]
 
 GROUP = "pcloud.studies"
 """Group of the entry points with which other packages register studies."""
@@ -28,10 +28,6 @@ _STUDIES = {
     "attribution": "attribution:attribute_run",
     "taylor": "taylor:taylor_run",
 }
-
-
-class PluginWarning(UserWarning):
-    """An installed study that cannot be loaded."""
 
 
 class Study(Protocol):
@@ -69,16 +65,9 @@ def find_study(name: str) -> Callable[..., Any]:
 
 @cache
 def further_studies() -> dict[str, Study]:
-    """Studies of other packages by name; warns of one that cannot be loaded."""
-    found: dict[str, Study] = {}
-    for entry in entry_points(group=GROUP):
-        if entry.name in _STUDIES:
-            warnings.warn(f"{entry.value}: a study {entry.name!r} exists", PluginWarning, 2)
-            continue
-        try:
-            found[entry.name] = entry.load()
-        except Exception as error:  # code of others must not stop ours
-            reason = f"{type(error).__name__}: {error}"
-            message = f"the study {entry.name!r} of {entry.value} cannot be loaded ({reason})"
-            warnings.warn(message, PluginWarning, stacklevel=2)
-    return found
+    """Studies of other packages by name; a warning for a name that is one of ours."""
+    studies = dict(load_plugins(GROUP))
+    for name in studies.keys() & _STUDIES.keys():
+        warnings.warn(f"plug-in {name!r}: a study of this name exists", PluginWarning, stacklevel=2)
+        del studies[name]
+    return studies

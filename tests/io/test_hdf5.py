@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.io import JetSchema, iter_jets, read_jets
+from pcloud.io import JetSchema, hdf5, iter_jets, read_jets
 from tests.io.conftest import assert_same_jets, make_flat, padded
 
 X = {"E": "X[0]", "px": "X[1]", "py": "X[2]", "pz": "X[3]"}
@@ -217,8 +217,52 @@ def test_rows_without_a_source_are_refused(flat_file, tmp_path, flat):
     layout[:150] = h5py.VirtualSource("source.h5", "y", shape=(150,))
     with h5py.File(flat_file, "a") as file:
         file.create_virtual_dataset("label", layout)
-    with pytest.raises(InputError, match="only 150 of its 200 numbers have a source"):
+    with pytest.raises(InputError, match="50 of its 200 rows have no source, the first is row 150"):
         read_jets(flat_file, Y)
+
+
+def test_rows_mapped_twice_do_not_stand_for_rows_without_a_source(flat_file, tmp_path, flat):
+    write(tmp_path / "source.h5", y=flat.jet["label"])
+    layout = h5py.VirtualLayout(shape=(200,), dtype=flat.jet["label"].dtype)
+    source = h5py.VirtualSource("source.h5", "y", shape=(200,))
+    layout[:150] = source[:150]
+    layout[100:150] = source[150:]
+    with h5py.File(flat_file, "a") as file:
+        file.create_virtual_dataset("label", layout)
+    with pytest.raises(InputError, match="50 of its 200 rows have no source"):
+        read_jets(flat_file, Y)
+
+
+def test_a_source_that_has_become_shorter_is_refused(virtual_label, flat):
+    write(virtual_label.parent / "source.h5", y=flat.jet["label"][:120])
+    with pytest.raises(InputError, match=r"of shape \(120,\), which is shorter than the part"):
+        read_jets(virtual_label, Y)
+
+
+def test_a_source_that_is_virtual_itself_is_followed(virtual_label, tmp_path, flat):
+    label = flat.jet["label"]
+    write(tmp_path / "first.h5", y=label)
+    layout = h5py.VirtualLayout(shape=(len(flat),), dtype=label.dtype)
+    layout[:] = h5py.VirtualSource("first.h5", "y", shape=(len(flat),))
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file.create_virtual_dataset("y", layout)
+    assert_same_jets(read_jets(virtual_label, Y), flat)
+    (tmp_path / "first.h5").unlink()
+    with pytest.raises(InputError, match=r"its source 'first\.h5' does not exist"):
+        read_jets(virtual_label, Y)
+
+
+def test_links_that_multiply_names_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5, "_MAX_NAMES", 500)
+    path = tmp_path / "many.h5"
+    with h5py.File(path, "w") as file:
+        group = file
+        for _ in range(20):  # 2^20 names
+            inner = group.create_group("a")
+            group["b"] = inner
+            group = inner
+    with pytest.raises(InputError, match="more than 500 names"):
+        read_jets(path)
 
 
 def test_external_raw_files_must_be_there_and_whole(flat_file, tmp_path, flat):

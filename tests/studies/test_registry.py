@@ -9,11 +9,13 @@ from importlib.metadata import EntryPoint
 import pytest
 
 import pcloud
+from pcloud import plugins
 from pcloud.errors import UnknownNameError
+from pcloud.plugins import PluginWarning
 from pcloud.report import write_report
 from pcloud.report.blocks import Section, paragraph
 from pcloud.studies import registry
-from pcloud.studies.registry import PluginWarning, find_study, list_studies
+from pcloud.studies.registry import find_study, list_studies
 
 
 class CountStudy:
@@ -34,14 +36,17 @@ def entries(monkeypatch):
 
     def install(**studies: str) -> None:
         found = [EntryPoint(name, value, registry.GROUP) for name, value in studies.items()]
-        monkeypatch.setattr(registry, "entry_points", lambda group: found)
+        monkeypatch.setattr(plugins, "entry_points", lambda group: found)
 
     module = types.ModuleType("counting")
     module.study = CountStudy
     monkeypatch.setitem(sys.modules, "counting", module)
-    registry.further_studies.cache_clear()
+    caches = (plugins.load_plugins, registry.further_studies)
+    for cache in caches:
+        cache.cache_clear()
     yield install
-    registry.further_studies.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 def test_an_entry_point_registers_a_study_and_its_section(entries, options):
@@ -61,7 +66,7 @@ def test_a_study_that_cannot_be_loaded_is_warned_of(entries):
     broken, taken = (str(warning.message) for warning in caught)
     assert "'broken'" in broken
     assert "absent_package" in broken
-    assert "a study 'evaluate' exists" in taken
+    assert "'evaluate': a study of this name exists" in taken
 
 
 @pytest.mark.parametrize("name", registry._STUDIES)

@@ -1,0 +1,153 @@
+"""Checks of HDF5 data sets whose numbers are in other files.
+
+HDF5 returns fill values, mostly zeros, without an error for numbers that are not there: of a virtual
+data set whose source is missing, shorter than its mapping or maps only some rows, and of an external
+raw file that is too short. Labels would all be of class 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pcloud.errors import InputError
+
+__all__ = ["check_sources", "open_for_reading"]
+
+_MAX_DEPTH = 32  # virtual data sets whose sources are virtual
+_CACHE_BYTES = 64 << 20  # the default of HDF5, 1 MB, decompresses larger chunks at every read
+
+
+def open_for_reading(path: Path) -> h5py.File:
+    """Open a file for reading.
+
+    The locks are those of the defaults of h5py, so that the same process can open the file a second
+    time in the usual way. Where these fail, it is opened without: network file systems often do not
+    support locks, and reading does not need them.
+    """
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
+    except OSError as error:
+        if "lock" not in str(error):
+            raise
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
+
+
+def check_sources(path: Path, name: str, dataset: h5py.Dataset, depth: int = 0) -> None:
+    """Check that all numbers of a data set exist, in its own file or in others.
+
+    Parameters
+    ----------
+    path : Path
+        File that the user reads, for the message.
+    name : str
+        Name of the data set there, for the message.
+    dataset : h5py.Dataset
+        Data set, or a source of it.
+    depth : int
+        Number of virtual data sets that lead to this one.
+
+    Raises
+    ------
+    InputError
+        If a source is missing or incomplete.
+    """
+    if depth > _MAX_DEPTH:
+        raise InputError(f"{path}: data set {name!r} is virtual over more than {_MAX_DEPTH} levels")
+    if dataset.is_virtual:
+        _check_mapping(path, name, dataset)
+        for source in dataset.virtual_sources():
+            if "%b" not in source.file_name:  # a series of files, which ends with the first missing
+                _check_source(path, name, dataset, source, depth)
+    for file_name, offset, size in dataset.external or ():
+        file = _find(dataset, file_name)
+        is_limited = size != h5py.h5f.UNLIMITED
+        if file is None or (is_limited and file.stat().st_size < offset + size):
+            raise InputError(
+                f"{path}: the numbers of data set {name!r} are in the file {file_name!r}, which "
+                "does not exist or is too short"
+            )
+
+
+def _check_source(
+    path: Path, name: str, dataset: h5py.Dataset, source: h5py.VDSmap, depth: int
+) -> None:
+    what = f"{path}: data set {name!r} is virtual, and its source {source.file_name!r}"
+    file = _find(dataset, source.file_name)
+    if file is None:
+        raise InputError(f"{what} does not exist: HDF5 would read zeros")
+    with _opened(dataset, file) as contents:
+        origin = contents.get(source.dset_name)
+        if not isinstance(origin, h5py.Dataset):
+            raise InputError(f"{what} has no data set {source.dset_name!r}: HDF5 would read zeros")
+        if not _holds(origin, source):
+            raise InputError(
+                f"{what} has a data set {source.dset_name!r} of shape {origin.shape}, which is "
+                "shorter than the part of it that is used: HDF5 would read zeros"
+            )
+        check_sources(path, name, origin, depth + 1)
+
+
+def _holds(origin: h5py.Dataset, source: h5py.VDSmap) -> bool:
+    """Return True if a source data set has all numbers that are mapped from it."""
+    try:
+        if source.src_space.get_select_type() == h5py.h5s.SEL_ALL:
+            return source.vspace.get_select_npoints() <= origin.size
+        last = source.src_space.get_select_bounds()[1]
+    except RuntimeError:  # an unlimited selection grows with its source
+        return True
+    return len(last) == origin.ndim and bool(np.all(np.array(last) < origin.shape))
+
+
+def _check_mapping(path: Path, name: str, dataset: h5py.Dataset) -> None:
+    """Check that every row of a virtual data set has sources for all its numbers."""
+    rows = dataset.shape[0]
+    mapped = np.zeros(rows, dtype=np.int64)  # numbers with a source in each row
+    row_size = int(np.prod(dataset.shape[1:], dtype=np.int64))
+    for source in dataset.virtual_sources():
+        space = source.vspace
+        if space.get_select_type() == h5py.h5s.SEL_ALL:
+            return
+        if not space.is_regular_hyperslab():  # a selection of points or of several blocks
+            first, last = (bound[0] for bound in space.get_select_bounds())
+            mapped[first : last + 1] += space.get_select_npoints() // (last + 1 - first)
+            continue
+        start, stride, count, block = (np.array(n, dtype=object) for n in _clipped(space, rows))
+        starts = start[0] + stride[0] * np.arange(count[0])
+        inside = np.ravel(starts[:, None] + np.arange(block[0])).astype(np.int64)
+        mapped[inside[inside < rows]] += int(np.prod(count[1:] * block[1:]))
+    empty = np.flatnonzero(mapped < row_size)
+    if len(empty):
+        raise InputError(
+            f"{path}: data set {name!r} is virtual, and {len(empty)} of its {rows} rows have no "
+            f"source, the first is row {empty[0]}: HDF5 would read zeros"
+        )
+
+
+def _clipped(space: h5py.h5s.SpaceID, rows: int) -> tuple[list[int], ...]:
+    """Start, stride, count and block of a selection, which ends with the data set."""
+    start, stride, count, block = map(list, space.get_regular_hyperslab())
+    block[0] = min(block[0], rows)
+    count[0] = min(count[0], max(0, -(-(rows - start[0]) // stride[0])))
+    return start, stride, count, block
+
+
+def _find(dataset: h5py.Dataset, name: str) -> Path | None:
+    """Find a file as HDF5 does: beside the file of the data set, or where the user is."""
+    own = Path(dataset.file.filename)
+    if name == ".":
+        return own
+    return next((file for file in (own.parent / name, Path(name)) if file.is_file()), None)
+
+
+@contextlib.contextmanager
+def _opened(dataset: h5py.Dataset, file: Path) -> Iterator[h5py.File]:
+    if file.samefile(dataset.file.filename):
+        yield dataset.file
+        return
+    with open_for_reading(file) as source:
+        yield source
