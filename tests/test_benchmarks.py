@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -109,3 +110,20 @@ def test_coverage_of_rejections_is_printed_before_and_after(tmp_path, run_script
     found = json.loads((tmp_path / "rejection_coverage.json").read_text())
     assert len(found) == 8
     assert all(0 <= part <= 1 for row in found for part in (*row["before"], *row["after"]))
+
+
+@pytest.mark.usefixtures("small_sample", "fast_passes")
+def test_every_kernel_can_be_timed_against_its_formula(run_script):
+    tiny = ["--batch-size", "4", "--repeats", "1", "--kernels", "knn_by_sorting"]
+    printed = run_script("benchmarks/kernels.py", *tiny)
+    assert "| `knn_by_sorting` | `particlenet_lite` |" in printed
+    import kernels  # on the path of the script
+
+    timed = {f"pcloud.nn.{name}" for modules, _ in kernels.KERNELS.values() for name in modules}
+    importlib.import_module("pcloud.models")
+    gated = {
+        name
+        for name, module in sys.modules.items()
+        if name.startswith("pcloud.nn.") and hasattr(module, "kernel_allowed")
+    }
+    assert gated - timed == {"pcloud.nn.numerics.derivatives"}
