@@ -27,13 +27,9 @@ from pcloud.batch import batch_arguments
 KERNELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "edge_conv": (("graph.edge_conv",), ("particlenet", "particlenet_lite")),
     "knn_by_sorting": (("graph.knn",), ("particlenet", "particlenet_lite")),
-    "unordered_pairs": (("attention.unordered_pairs",), ("part",)),
     "pair_mlp": (("attention.pair_mlp",), ("part",)),
     "attention": (("attention.attention",), ("part",)),
-    "feed_forward": (("attention.feed_forward",), ("part",)),
-    "dropout": (("attention.dropout",), ("part",)),
     "pair_messages": (("pairs.messages", "pairs.messages_kernel"), ("lorentznet",)),
-    "pair_products": (("pairs.products",), ("lorentznet",)),
 }
 """Modules of pcloud.nn that ask whether the kernel is allowed, and networks that use it."""
 

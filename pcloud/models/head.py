@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
@@ -32,12 +32,7 @@ class Head(nn.Sequential):
         self.output = nn.Linear(width, num_outputs)
 
 
-def mlp_head(
-    widths: Sequence[int],
-    num_outputs: int,
-    dropout: float,
-    dropout_layer: Callable[[float], nn.Module] = nn.Dropout,
-) -> Head:
+def mlp_head(widths: Sequence[int], num_outputs: int, dropout: float) -> Head:
     """Head whose hidden layers are linear maps, each followed by ReLU and dropout.
 
     Parameters
@@ -48,12 +43,10 @@ def mlp_head(
         Number of outputs of the network.
     dropout : float
         Dropout probability.
-    dropout_layer : callable
-        Makes a dropout layer of this probability.
     """
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):
-        layers += [nn.Linear(a, b), nn.ReLU(), dropout_layer(dropout)]
+        layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(dropout)]
     return Head(layers, widths[-1], num_outputs)
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from pcloud.models.head import mlp_head
 from pcloud.models.registry import register_model
 from pcloud.nn.attention.attention import ClassAttention, SelfAttention, padding_bias
-from pcloud.nn.attention.dropout import Dropout
 from pcloud.nn.attention.feed_forward import FeedForward
 from pcloud.nn.attention.head_slots import HeadSlots
 from pcloud.nn.attention.pair_bias import PairBias
@@ -29,7 +28,7 @@ class ParticleBlock(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.attention = SelfAttention(width, num_heads, dropout)
         self.attention_norm = nn.LayerNorm(width)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.feed_forward = FeedForward(width, 4 * width, dropout)
         self.residual_scale = nn.Parameter(torch.ones(width))
 
@@ -122,7 +121,7 @@ class ParticleTransformer(nn.Module):
         )
         self.class_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02))
         self.norm = nn.LayerNorm(width)
-        self.head = mlp_head([width, *head_widths], num_outputs, dropout, Dropout)
+        self.head = mlp_head([width, *head_widths], num_outputs, dropout)
         for part in (self.embed, self.blocks, self.class_blocks, self.head):
             part.apply(_xavier)
         for depth, block in enumerate(blocks, 1):

@@ -9,7 +9,6 @@ multilayer perceptrons (``dense``).
 """
 
 from pcloud.nn.attention.attention import ClassAttention, SelfAttention, attend, padding_bias
-from pcloud.nn.attention.dropout import Dropout
 from pcloud.nn.attention.feed_forward import FeedForward
 from pcloud.nn.attention.head_slots import HeadSlots
 from pcloud.nn.attention.pair_bias import PairBias
@@ -32,7 +31,6 @@ from pcloud.nn.sequences import JetSequences, RaggedConv1d, by_pt, halved_sequen
 __all__ = [
     "ClassAttention",
     "DenseBlock",
-    "Dropout",
     "EdgeBlock",
     "EdgeConv",
     "EquivariantLinear",

@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from pcloud.errors import InputError
-from pcloud.nn.attention.dropout import Dropout
 
 __all__ = ["dropout_switched_on"]
 
@@ -48,10 +47,10 @@ def dropout_switched_on(model: nn.Module) -> Iterator[None]:
 
 def _rate(module: nn.Module) -> float:
     """Dropout probability of a module itself, without its submodules."""
-    if isinstance(module, _DropoutNd | Dropout):
+    if isinstance(module, _DropoutNd):
         return float(module.p)
     rate = getattr(module, "dropout", 0.0)
-    if isinstance(rate, _DropoutNd | Dropout):
+    if isinstance(rate, _DropoutNd):
         # the layer may apply this dropout itself; a layer with batch normalisation does not
         return 0.0 if _normalises(module) else float(rate.p)
     return float(rate) if isinstance(rate, int | float) and not _normalises(module) else 0.0

@@ -19,7 +19,6 @@ from torch.func import functional_call
 import pcloud
 from pcloud.images import build_network
 from pcloud.nn.attention.attention import SelfAttention
-from pcloud.nn.attention.dropout import Dropout
 from pcloud.nn.numerics.derivatives import higher_derivatives
 from tests.models.contract import FEWER_BLOCKS, make_jets
 
@@ -78,7 +77,7 @@ def largest(tensors: Iterable[Tensor]) -> float:
 
 def without_dropout(model: nn.Module) -> nn.Module:
     for module in model.modules():
-        if isinstance(module, nn.Dropout | Dropout):
+        if isinstance(module, nn.Dropout):
             module.p = 0.0
         if isinstance(module, SelfAttention):
             module.dropout = 0.0

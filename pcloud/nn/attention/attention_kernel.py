@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcloud.nn.attention.dropout import apply_mask_, random_mask_
 from pcloud.nn.attention.head_slots import HeadSlots
+from pcloud.nn.attention.random_mask import apply_mask_, random_mask_
 from pcloud.nn.numerics.derivatives import first_derivative
 from pcloud.nn.numerics.precision import at_least_float32, without_autocast
 

@@ -5,10 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcloud.nn.attention.dropout import Dropout
-from pcloud.nn.attention.feed_forward_kernel import feed_forward
-from pcloud.nn.numerics.derivatives import kernel_allowed
-
 __all__ = ["FeedForward"]
 
 
@@ -35,12 +31,9 @@ class FeedForward(nn.Module):
         self.expand = nn.Linear(channels, hidden)
         self.inner_norm = nn.LayerNorm(hidden)
         self.contract = nn.Linear(hidden, channels)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, C) from ``x (N, C)``."""
-        if x.device.type == "cpu" and kernel_allowed(x):
-            dropout = self.dropout.p if self.training else 0.0
-            return feed_forward(x, self.norm, self.expand, self.inner_norm, self.contract, dropout)
         x = self.dropout(F.gelu(self.expand(self.norm(x))))
         return self.dropout(self.contract(self.inner_norm(x)))

@@ -41,9 +41,6 @@ def test_every_two_slots_know_their_pair(counts):
         rows, columns = (block.index.unsqueeze(d).expand_as(index)[both] for d in (2, 1))
         assert torch.equal(pairs.first[index[both]], torch.maximum(rows, columns))
         assert torch.equal(pairs.second[index[both]], torch.minimum(rows, columns))
-    if m:
-        flat = torch.cat([index.flatten() for index in pairs.index])
-        assert torch.equal(flat[pairs.ordered], torch.arange(m).expand(2, m))
 
 
 def test_pairs_spread_to_both_orders_and_padding_to_minus_infinity():

@@ -11,7 +11,6 @@ from torch.autograd import forward_ad
 from pcloud.errors import InputError
 from pcloud.nn import EdgeBlock, RaggedLayout
 from pcloud.nn.attention.attention import SelfAttention, padding_bias
-from pcloud.nn.attention.feed_forward import FeedForward
 from pcloud.nn.attention.head_slots import HeadSlots
 from pcloud.nn.attention.pair_mlp import NormedMLP
 from pcloud.nn.numerics.derivatives import first_derivative, higher_derivatives, kernel_allowed
@@ -120,11 +119,6 @@ def edge_block(training):
     return block, lambda x: block(x, NEIGHBORS)
 
 
-def feed_forward(training):
-    layer = FeedForward(8, 16).double()
-    return layer, layer
-
-
 def normed_mlp(training):
     layer = NormedMLP([8, 6, 4]).double()
     return layer, lambda x: layer(x.detach())
@@ -137,8 +131,6 @@ def normed_mlp(training):
         (attention, True),
         (attention, False),
         (edge_block, True),
-        (feed_forward, True),
-        (feed_forward, False),
         (normed_mlp, True),
     ],
 )

@@ -1,4 +1,4 @@
-"""Dropout with fast random numbers on a CPU."""
+"""Random masks for dropout, with fast random numbers on a CPU."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from pcloud.nn.numerics.derivatives import kernel_allowed
-
-__all__ = ["Dropout", "apply_mask_", "bernoulli_mask", "random_mask_"]
+__all__ = ["apply_mask_", "bernoulli_mask", "random_mask_"]
 
 
 def bernoulli_mask(shape: Sequence[int], p: float) -> Tensor:
@@ -58,36 +55,3 @@ def apply_mask_(x: Tensor, mask: Tensor | None) -> Tensor:
     """Multiply `x` in place by `mask`, if there is one."""
     # The product with a tensor of type int8 would be ten times slower.
     return x if mask is None else x.mul_(mask.to(x.dtype))
-
-
-class Dropout(nn.Module):
-    """Dropout in training mode.
-
-    Parameters
-    ----------
-    p : float
-        Probability that an entry is set to 0; the others are multiplied by ``1 / (1 - p)``.
-
-    Raises
-    ------
-    ValueError
-        If `p` is not in [0, 1).
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, got {p}")
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply dropout to `x` of any shape."""
-        if not self.training or self.p == 0:
-            return x
-        if x.device.type != "cpu" or not kernel_allowed(x):
-            return F.dropout(x, self.p)
-        return x * bernoulli_mask(x.shape, self.p).to(x.dtype).div_(1 - self.p)
-
-    def extra_repr(self) -> str:
-        """Options shown when the module is printed."""
-        return f"p={self.p}"
