@@ -117,7 +117,7 @@ def attention_maps(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> At
             handle.remove()
     layout = slots[0].layout
     query, key = _pairs(layout)
-    features = interactions(p4, UnorderedPairs(query, key, (), query))
+    features = interactions(p4, UnorderedPairs(query, key, ()))
     return AttentionMaps(
         query, key, features, torch.stack(found), layout.counts[layout.batch[query]]
     )
