@@ -177,6 +177,10 @@ class JetDataset(InMemoryDataset):
         whole._describe_to_pyg()
         return whole
 
+    def to_bytes(self) -> bytes:
+        """Lengths and labels of the jets as bytes, for a checksum."""
+        return b"".join(t.numpy().tobytes() for t in (self.ptr, self.y) if t is not None)
+
     def in_order(self, values: Tensor) -> Tensor:
         """Rows ``values (N, ...)`` of the particles in canonical order, from those in input order."""
         return values if self.order is None else values.index_select(0, self.order)
