@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,7 @@ from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dat
 from pcloud.errors import UnknownNameError
 from pcloud.features import FeatureSet, feature_set
 from pcloud.io import count_jets, iter_jets, read_jets
-from pcloud.modality import (
-    DataOptions,
-    Indices,
-    Modality,
-    Source,
-    random_parts,
-    register_modality,
-)
+from pcloud.modality import DataOptions, Modality, Source, register_modality
 from pcloud.particle_types import available_columns
 
 __all__ = ["Clouds"]
@@ -65,14 +58,6 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         """Number of jets of files, and the jets in chunks."""
         number = count_jets(source, reading.get("schema"))
         return number, iter_jets(source, chunk_size=chunk_size, **reading)
-
-    def split(
-        self, sample: ak.Array, fractions: Mapping[str, float], seed: int
-    ) -> dict[str, Indices]:
-        """Divide jets at random."""
-        rng = np.random.default_rng(seed)
-        parts = random_parts(np.arange(len(sample)), fractions, rng)
-        return {name: np.sort(part) for name, part in parts}
 
     def subsample(self, sample: ak.Array, limit: int | None, seed: int) -> ak.Array:
         """Draw at most `limit` jets, as from their files in chunks."""

@@ -8,6 +8,7 @@ What comes after a model (training, run folder, studies, report) knows no kind o
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
@@ -120,7 +121,7 @@ class Dataset(Protocol):
         """Content that identifies the data, for a checksum."""
 
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Sample)
 I = TypeVar("I", bound=Inputs)  # noqa: E741
 D = TypeVar("D", bound=Dataset)
 
@@ -139,7 +140,7 @@ class Modality(Protocol[S, I, D]):
     noun : str
         Plural noun for messages, such as ``"jets"``.
     first_argument : str
-        Name of the first argument of a network, by which that of a ``file:Class`` is recognised.
+        Name of the first argument of a network, by which the kind of a ``file:Class`` is found.
     sample_type : type
         Class of the samples.
     has_momenta : bool
@@ -152,6 +153,7 @@ class Modality(Protocol[S, I, D]):
     sample_type: type
     has_momenta: bool = False
 
+    @abstractmethod
     def own_splits(self, source: Source) -> Sequence[str]:
         """Names of the splits that a source has itself; empty if they have to be drawn.
 
@@ -161,6 +163,7 @@ class Modality(Protocol[S, I, D]):
             If there is no such source.
         """
 
+    @abstractmethod
     def load(self, source: Source, split: str, options: DataOptions, limit: int | None = None) -> S:
         """Read a split of a source, or all of a source without splits.
 
@@ -176,21 +179,40 @@ class Modality(Protocol[S, I, D]):
             Maximum number of entries, drawn at random.
         """
 
+    @abstractmethod
     def stream(self, source: Source, *, chunk_size: int, **reading: Any) -> tuple[int, Iterable[S]]:
-        """Number of entries of files to predict, and the entries in chunks."""
+        """Number of entries of files to predict, and the entries in chunks.
+
+        Parameters
+        ----------
+        source : str or sequence of str
+            Files.
+        chunk_size : int
+            Number of entries per chunk.
+        **reading
+            `schema`, `on_bad_jet` and `check_units`, as for :func:`pcloud.read_jets`.
+        """
 
     def split(self, sample: S, fractions: Mapping[str, float], seed: int) -> dict[str, Indices]:
         """Indices of each part of a sample, sorted; the fractions have the sum 1."""
+        parts = random_parts(np.arange(len(sample)), fractions, np.random.default_rng(seed))
+        return {name: np.sort(part) for name, part in parts}
 
     def subsample(self, sample: S, limit: int | None, seed: int) -> S:
-        """Draw at most `limit` entries, in their order."""
+        """Draw at most `limit` entries at random, in their order."""
+        if limit is None or len(sample) <= limit:
+            return sample
+        return sample[np.sort(np.random.default_rng(seed).permutation(len(sample))[:limit])]
 
+    @abstractmethod
     def fit_inputs(self, sample: S, options: DataOptions) -> I:
         """Inputs that the options name, or that follow from the training sample."""
 
+    @abstractmethod
     def inputs_from_dict(self, values: dict[str, Any]) -> I:
         """Inverse of ``inputs.to_dict()``."""
 
+    @abstractmethod
     def dataset(self, sample: S, inputs: I) -> D:
         """Data set of a sample.
 
@@ -200,9 +222,11 @@ class Modality(Protocol[S, I, D]):
             If the sample does not fit the inputs.
         """
 
+    @abstractmethod
     def loader(self, data: D, batch_size: int = 512, **options: Any) -> JetLoader:
         """Loader of batches, with the options of :class:`pcloud.JetLoader`."""
 
+    @abstractmethod
     def arguments(self, batch: Any) -> tuple[Any, ...]:
         """Arguments of a network for a batch of the loader."""
 

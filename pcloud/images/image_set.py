@@ -271,7 +271,8 @@ class ImageLoader(JetLoader):
 
     data: ImageDataset  # type: ignore[assignment]
 
-    def _as_jets(self, data: Any) -> Any:
+    def as_dataset(self, data: Any) -> Any:
+        """Return the data set."""
         return data
 
     def collate(self, index: Tensor) -> ImageBatch:

@@ -66,12 +66,6 @@ class Images(Modality[ImageSet, ImageFormat, ImageDataset]):
             raise InputError("the training images have no labels")
         return stratified_parts(sample.labels.numpy(), fractions, seed)
 
-    def subsample(self, sample: ImageSet, limit: int | None, seed: int) -> ImageSet:
-        """Draw at most `limit` images."""
-        if limit is None or len(sample) <= limit:
-            return sample
-        return sample[np.sort(np.random.default_rng(seed).permutation(len(sample))[:limit])]
-
     def fit_inputs(self, sample: ImageSet, options: DataOptions) -> ImageFormat:
         """Size and scale of the training images."""
         return ImageFormat.fit(sample.images)
