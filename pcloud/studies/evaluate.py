@@ -12,9 +12,9 @@ import numpy as np
 from pcloud.errors import InputError
 from pcloud.evaluation import EvaluationTable, evaluate
 from pcloud.evaluation.scores import ScoresWriter
+from pcloud.modality import Sample
 from pcloud.run_files import EVALUATION_FOLDER, SCORES_FILE
 from pcloud.training.data import load_jets, load_splits
-from pcloud.training.inputs import Sample
 from pcloud.training.run_folder import RunFolder
 
 __all__ = ["evaluate_run", "evaluation_folder", "labels_of_run"]
