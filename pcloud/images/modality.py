@@ -61,10 +61,16 @@ class Images(Modality[ImageSet, ImageFormat, ImageDataset]):
     def split(
         self, sample: ImageSet, fractions: Mapping[str, float], seed: int
     ) -> dict[str, Indices]:
-        """Divide images at random into parts with the same fractions of classes."""
+        """Divide images at random into parts with the same fractions of classes, none empty."""
         if sample.labels is None:
             raise InputError("the training images have no labels")
-        return stratified_parts(sample.labels.numpy(), fractions, seed)
+        parts = stratified_parts(sample.labels.numpy(), fractions, seed)
+        for name, part in parts.items():
+            if len(part) == 0:
+                raise InputError(
+                    f"{len(sample)} images are too few to take {name} images from them"
+                )
+        return parts
 
     def fit_inputs(self, sample: ImageSet, options: DataOptions) -> ImageFormat:
         """Size and scale of the training images."""

@@ -63,6 +63,14 @@ def test_a_part_of_the_file_is_the_split_of_its_name(tmp_path):
     np.testing.assert_array_equal(test.images[:, 0], images[40:])
 
 
+def test_too_few_images_are_refused_before_a_training(tmp_path):
+    images, labels = bars(6)
+    np.savez(tmp_path / "a.npz", images=images, labels=labels)
+    config = TrainConfig(data=str(tmp_path / "a.npz"), model="cnn", out="x")
+    with pytest.raises(InputError, match="6 images are too few to take test images from them"):
+        load_splits(config, "train", "val")
+
+
 def test_a_network_learns_images(run, file):
     assert run.finished
     assert run.classes == ["lying", "upright"]
