@@ -45,6 +45,9 @@ class Run(RunFolder):
     ----------
     path : path
         Folder that training wrote.
+    trust_code : bool
+        Run Python code that the folder names as its model, even if it is not code that this user
+        has trained with.
 
     Raises
     ------

@@ -92,7 +92,7 @@ def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
         If the configuration has no such split.
     """
     inputs = config.inputs
-    if model_kind(config.network.model) == "image":
+    if _is_of_images(config):
         return list(load_image_splits(inputs, *splits))
     whole = cache(lambda: load_jets(inputs.data, config))  # read once for all parts
     jets = []
@@ -136,7 +136,7 @@ def load_jets(
     UnknownNameError
         If `source` is neither a data set nor a path.
     """
-    if model_kind(config.network.model) == "image":
+    if _is_of_images(config):
         return load_images(source, split)
     inputs = config.inputs
     schema = inputs.schema
@@ -212,6 +212,11 @@ def _is_dataset(source: str | Sequence[str]) -> bool:
     if any(c in source for c in "/\\.*?[") or Path(source).exists():
         return False
     raise UnknownNameError("data set or file", source, names)
+
+
+def _is_of_images(config: TrainConfig) -> bool:
+    with config.code_names():
+        return model_kind(config.network.model) == "image"
 
 
 def _features(config: DataConfig) -> FeatureSet:

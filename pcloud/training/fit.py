@@ -8,6 +8,7 @@ import random
 import signal
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 from pcloud.batch import JetDataset
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.images.image_set import ImageDataset
+from pcloud.models.registry import check_code
+from pcloud.models.trust import codes_used, remember_codes, trusting
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
 from pcloud.training.callbacks import RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
@@ -37,7 +40,7 @@ from pcloud.training.initial_state import InitialState, initial_weights, initial
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
-from pcloud.training.run_folder import is_finished
+from pcloud.training.run_folder import RunFolder, is_finished
 
 if TYPE_CHECKING:
     from pcloud.run import Run
@@ -55,6 +58,7 @@ def train(
     *,
     overwrite: bool = False,
     progress: bool = True,
+    trust_code: bool = False,
     **options: Any,
 ) -> Run:
     """Train a tagger, or continue an interrupted training.
@@ -71,6 +75,10 @@ def train(
         Start a new run in a folder that holds one.
     progress : bool, default True
         Show the progress on the terminal.
+    trust_code : bool, default False
+        Run Python code that a configuration file, the weights of `init_from` or the run of `teacher`
+        name as their model, even if it is not code that this user has trained with. Code that is
+        named in this call runs in any case.
     {options}
 
     Returns
@@ -93,11 +101,18 @@ def train(
     from pcloud.run import Run
 
     config = TrainConfig.from_dict(options) if config is None else config.with_options(**options)
+    config = config.trusting_code() if trust_code else config
     if config.ensemble > 1:
-        train_ensemble(config, train, overwrite=overwrite, progress=progress)
-        return Run(config.out)
+        with config.code_names():
+            check_code(config.model, config.model_options)  # raises before anything is written
+        train_member = partial(train, trust_code=trust_code)
+        train_ensemble(config, train_member, overwrite=overwrite, progress=progress)
+        return Run(config.out, trust_code=trust_code)
     console = Console(stderr=True, quiet=not progress)
-    with isolate_rng(), _quiet_lightning(), _restored_algorithms():
+    may_run = contextlib.ExitStack()
+    may_run.enter_context(trusting(trust_code))
+    may_run.enter_context(config.code_names())
+    with may_run, isolate_rng(), _quiet_lightning(), _restored_algorithms():
         _check_before_loading(config)
         with open_folder(config, overwrite=overwrite) as folder:
             if not overwrite and is_finished(folder):
@@ -106,7 +121,7 @@ def train(
                 console.print(said, highlight=False, soft_wrap=True)
             else:
                 _train(config, folder, console, overwrite=overwrite)
-    return Run(folder)
+    return Run(folder, trust_code=trust_code)
 
 
 def _check_before_loading(config: TrainConfig) -> None:
@@ -121,11 +136,15 @@ def _check_before_loading(config: TrainConfig) -> None:
 def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bool) -> None:
     last = checkpoint_path(folder, "last")
     checkpoint = read_checkpoint(last) if last.exists() and not overwrite else None
+    check_code(config.model, config.model_options)
     weights = initial_weights(config, checkpoint)
+    if config.teacher:
+        RunFolder(config.teacher).checksum()  # raises before a large file is read
     jets = load_training_data(config)
     teacher = Teacher.of(config, jets) if config.teacher else None
     _seed(config.seed)
-    initial = initialise(config, jets, weights, checkpoint)
+    with codes_used() as codes:
+        initial = initialise(config, jets, weights, checkpoint)
     tagger = initial.tagger
     recipe = config.resolved_recipe()
     data = JetData(jets.train, jets.val, recipe, config.seed)
@@ -145,6 +164,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
             console.print(initial.report, highlight=False)
             initial.report.write(folder / INITIAL_STATE_FILE)
         update_environment(folder, config.seed, finished=False)
+        remember_codes(codes)
         bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, recipe.batch_size)
         trainer = _trainer(config, data.total_epochs - data.epoch, [keeper, bar])
         try:
@@ -153,6 +173,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
             if stop.signal == signal.SIGTERM:
                 raise SystemExit(128 + signal.SIGTERM) from None
             raise KeyboardInterrupt from None
+    remember_codes(codes)  # with what it has imported since
     doubts = [] if keeper.state.learned else [_nothing_learned(config, keeper, module)]
     update_environment(folder, config.seed, finished=True, warnings=doubts)
     _conclude(console, config, keeper)
