@@ -33,7 +33,7 @@ def execute(options: Options) -> None:
     for row in rows:
         cells = dict(zip(header, row, strict=True))
         table.add_row(*(cells[name] for name in shown))
-    console().print(table, "parameters: with 7 inputs and 2 classes", highlight=False)
+    console().print(table, "parameters: with 7 inputs and 2 classes")
     say(f"on images: {', '.join(list_models('image'))}")
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
-from rich.console import Console
 from torch import Tensor, nn
 
 from pcloud.batch import JetDataset
@@ -26,6 +25,7 @@ from pcloud.images.image_set import ImageDataset
 from pcloud.models.registry import check_code
 from pcloud.models.trust import codes_used, remember_codes, trusting
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
+from pcloud.terminal import Terminal
 from pcloud.training.callbacks import RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig, document_options
@@ -108,7 +108,7 @@ def train(
         train_member = partial(train, trust_code=trust_code)
         train_ensemble(config, train_member, overwrite=overwrite, progress=progress)
         return Run(config.out, trust_code=trust_code)
-    console = Console(stderr=True, quiet=not progress)
+    console = Terminal(stderr=True, quiet=not progress)
     may_run = contextlib.ExitStack()
     may_run.enter_context(trusting(trust_code))
     may_run.enter_context(config.code_names())
@@ -118,7 +118,7 @@ def train(
             if not overwrite and is_finished(folder):
                 update_environment(folder, config.seed, finished=True)
                 said = f"{folder} is finished; --overwrite starts anew"
-                console.print(said, highlight=False, soft_wrap=True)
+                console.print(said, soft_wrap=True)
             else:
                 _train(config, folder, console, overwrite=overwrite)
     return Run(folder, trust_code=trust_code)
@@ -133,7 +133,7 @@ def _check_before_loading(config: TrainConfig) -> None:
         )
 
 
-def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bool) -> None:
+def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: bool) -> None:
     last = checkpoint_path(folder, "last")
     checkpoint = read_checkpoint(last) if last.exists() and not overwrite else None
     check_code(config.model, config.model_options)
@@ -161,7 +161,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
         _announce(console, config, tagger, jets, data, keeper)
         write_config(folder, config)
         if initial.report is not None:
-            console.print(initial.report, highlight=False)
+            console.print(initial.report)
             initial.report.write(folder / INITIAL_STATE_FILE)
         update_environment(folder, config.seed, finished=False)
         remember_codes(codes)
@@ -269,7 +269,7 @@ def _seed(seed: int) -> None:
 
 
 def _announce(
-    console: Console,
+    console: Terminal,
     config: TrainConfig,
     tagger: Tagger,
     jets: TrainingData,
@@ -295,15 +295,14 @@ def _announce(
         )
     if keeper.state.step:
         lines.append(f"continuing after step {keeper.state.step:,}")
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)
 
 
-def _conclude(console: Console, config: TrainConfig, keeper: RunCheckpoint) -> None:
+def _conclude(console: Terminal, config: TrainConfig, keeper: RunCheckpoint) -> None:
     best = keeper.state.history[keeper.state.best_epoch - 1]
     console.print(
         f"finished; best {config.monitor} {best[config.monitor]:.4f} in epoch "
         f"{keeper.state.best_epoch}: {keeper.last.with_name('best.ckpt')}",
-        highlight=False,
         soft_wrap=True,
     )
 
