@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from pcloud.run_files import (
     Advance,
     ignore_progress,
 )
+from pcloud.text import for_html, for_terminal
 from pcloud.training.environment import read_environment
 from pcloud.training.history import History
 from pcloud.training.run_folder import RunFolder
@@ -45,6 +45,9 @@ class Run(RunFolder):
     ----------
     path : path
         Folder that training wrote.
+    trust_code : bool
+        Run Python code that the folder names as its model, even if it is not code that this user
+        has trained with.
 
     Raises
     ------
@@ -62,11 +65,12 @@ class Run(RunFolder):
     """
 
     def __repr__(self) -> str:
-        return "\n  ".join([f"Run({str(self.path)!r})", *self._facts()])
+        facts = [for_terminal(fact) for fact in self._facts()]
+        return "\n  ".join([f"Run({str(self.path)!r})", *facts])
 
     def _repr_html_(self) -> str:
-        facts = "".join(f"<br>{escape(fact)}" for fact in self._facts())
-        return f"<div><strong>Run</strong> <code>{escape(str(self.path))}</code>{facts}</div>"
+        facts = "".join(f"<br>{for_html(fact)}" for fact in self._facts())
+        return f"<div><strong>Run</strong> <code>{for_html(str(self.path))}</code>{facts}</div>"
 
     def _facts(self) -> list[str]:
         """Model, data and progress, a line each; a file that cannot be read is named."""

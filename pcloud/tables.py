@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+
+from pcloud.text import for_html, for_terminal
 
 __all__ = ["aligned", "html_paragraph", "html_table", "html_text"]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Table in plain text, in columns of equal width."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    shown = [[for_terminal(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
 
 
 def html_table(rows: Sequence[Sequence[str]], *, caption: str = "") -> str:
@@ -30,10 +32,10 @@ def html_table(rows: Sequence[Sequence[str]], *, caption: str = "") -> str:
     '<table><thead><tr><th></th><th>AUC</th></tr></thead><tbody></tbody></table>'
     """
     header, *body = rows
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    title = f"<caption>{for_html(caption)}</caption>" if caption else ""
+    head = "".join(f"<th>{for_html(cell)}</th>" for cell in header)
     lines = "".join(
-        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        f"<tr><th>{for_html(name)}</th>{''.join(f'<td>{for_html(cell)}</td>' for cell in cells)}</tr>"
         for name, *cells in body
     )
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
@@ -41,10 +43,10 @@ def html_table(rows: Sequence[Sequence[str]], *, caption: str = "") -> str:
 
 def html_text(text: str, *, title: str = "") -> str:
     """Return plain text as HTML, with a `title` that is shown under the pointer."""
-    attribute = f' title="{escape(title)}"' if title else ""
-    return f"<span{attribute}>{escape(text)}</span>"
+    attribute = f' title="{for_html(title)}"' if title else ""
+    return f"<span{attribute}>{for_html(text)}</span>"
 
 
 def html_paragraph(text: str) -> str:
     """Return plain text as an HTML paragraph."""
-    return f"<p>{escape(text)}</p>"
+    return f"<p>{for_html(text)}</p>"

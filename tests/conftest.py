@@ -30,6 +30,15 @@ def _plain_formulas() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folder in which models that tests train with are remembered, apart from the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("state")
+        patch.setenv("PCLOUD_STATE", str(folder))
+        yield folder
+
+
 @contextlib.contextmanager
 def only_transformations(*names: str) -> Iterator[None]:
     """Leave only some transformations of jets to the studies, and put all back in their order."""

@@ -22,7 +22,7 @@ def execute(options: Options) -> None:
     """Fit the map to validation jets and print its effect on the scores of the test jets."""
     from pcloud.run import Run
 
-    run = Run(options["run"])
+    run = Run(options["run"], trust_code=options["trust_code"])
     from pcloud.evaluation import read_scores
     from pcloud.run_files import CALIBRATION_FILE, SCORES_FILE
 

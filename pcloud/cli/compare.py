@@ -8,13 +8,13 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from pcloud.cli.command import Argument, Command, Flag, Options
-from pcloud.cli.options import ReadingOptions, reading
+from pcloud.cli.options import ReadingOptions, TrustOption, reading
 from pcloud.cli.output import print_rows, say
 from pcloud.training.config import NumJets, Seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions:
+class CompareOptions(TrustOption):
     """Comparison."""
 
     first: Argument
@@ -39,11 +39,13 @@ class CompareOptions:
 def execute(options: Options) -> None:
     """Print how well the two samples are separated, and by which observables."""
     from pcloud.studies.compare import compare_files
+    from pcloud.training.run_folder import RunFolder
 
+    run = options["run"]
     found, files = compare_files(
         options["first"],
         options["second"],
-        run=options["run"],
+        run=None if run is None else RunFolder(run, trust_code=options["trust_code"]),
         out=options["out"],
         classifier=options["classifier"],
         max_jets=options["max_jets"],

@@ -16,7 +16,7 @@ def execute(options: Options) -> None:
     for name in list_datasets():
         info = dataset_info(name)
         table.add_row(name, ", ".join(info.splits), ", ".join(info.classes), info.description)
-    console().print(table, highlight=False)
+    console().print(table)
 
 
 COMMAND = Command("datasets", "List the data sets.", execute)

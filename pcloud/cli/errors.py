@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pcloud.errors import InputError, MissingExtraError
+from pcloud.text import for_terminal
 
 USER_ERRORS = (
     InputError,
@@ -24,7 +25,7 @@ USER_ERRORS = (
 
 def complain(line: str) -> int:
     """Print an error; return the exit code."""
-    sys.stderr.write(f"pcloud: error: {line}\n")
+    sys.stderr.write(f"pcloud: error: {for_terminal(line)}\n")
     return 2
 
 
@@ -41,7 +42,7 @@ def warnings_in_one_line() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
         if category.__module__.startswith("pcloud"):
-            sys.stderr.write(f"pcloud: warning: {' '.join(str(message).split())}\n")
+            sys.stderr.write(f"pcloud: warning: {for_terminal(' '.join(str(message).split()))}\n")
 
     with warnings.catch_warnings():
         warnings.showwarning = show  # type: ignore[assignment]

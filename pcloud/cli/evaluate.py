@@ -68,7 +68,7 @@ def execute(options: Options) -> None:
     """Print the table of metrics and write it to the folder of the run."""
     from pcloud.run import Run
 
-    run = Run(options["run"])
+    run = Run(options["run"], trust_code=options["trust_code"])
     if options["robustness"] and options["data"]:
         raise InputError("--robustness is about the run's own test jets: leave --data out")
     from pcloud.studies.evaluate import evaluation_folder

@@ -40,7 +40,7 @@ def execute(options: Options) -> None:
     """Explain the run by each of the methods."""
     from pcloud.run import Run
 
-    run = Run(options["run"])
+    run = Run(options["run"], trust_code=options["trust_code"])
     attribution = [method for method in options["method"] if method != "taylor"]
     if attribution:
         _explain_attribution(run, attribution, options)

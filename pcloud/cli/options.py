@@ -18,6 +18,15 @@ class RunArgument:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrustOption:
+    """Code."""
+
+    trust_code: Switch = False
+    """Run Python code that a run folder, checkpoint or configuration names as its model, even if you
+    have not trained with exactly this code. Read it first."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReadingOptions:
     """Reading of jets."""
 
@@ -33,7 +42,7 @@ class ReadingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointOption:
+class CheckpointOption(TrustOption):
     """Network."""
 
     checkpoint: Literal["best", "last"] = "best"

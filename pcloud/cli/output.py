@@ -8,20 +8,22 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pcloud.text import for_terminal
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from pcloud.terminal import Terminal
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> Terminal:
     """Console of standard output or standard error."""
-    from rich.console import Console
+    from pcloud.terminal import Terminal
 
-    return Console(stderr=stderr)
+    return Terminal(stderr=stderr)
 
 
 def say(line: str) -> None:
     """Print a line without wrapping it."""
-    console().print(line, soft_wrap=True, highlight=False)
+    console().print(for_terminal(line), soft_wrap=True)
 
 
 def print_rows(rows: list[list[str]]) -> None:
@@ -32,6 +34,7 @@ def print_rows(rows: list[list[str]]) -> None:
     """
     from rich.table import Table
 
+    rows = [[for_terminal(cell) for cell in row] for row in rows]
     out, header = console(), rows[0]
     if sum(max(map(len, column)) + 1 for column in zip(*rows, strict=True)) > out.width:
         header = [_narrow(name, cells) for name, *cells in zip(*rows, strict=True)]

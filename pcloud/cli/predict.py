@@ -34,7 +34,7 @@ def execute(options: Options) -> None:
     """Write the scores of all jets, one chunk at a time."""
     from pcloud.run import Run
 
-    run = Run(options["run"])
+    run = Run(options["run"], trust_code=options["trust_code"])
     with progress_bar("jets", 1, quiet=options["quiet"]) as advance:
         found = run.predict_file(
             options["file"],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pcloud.cli.command import Command, Options, Switch
-from pcloud.cli.options import ProgressOption
+from pcloud.cli.options import ProgressOption, TrustOption
 from pcloud.cli.parser import complete, option_names
 from pcloud.errors import UnknownNameError
 from pcloud.training.config import STAGES, TrainConfig
@@ -16,7 +16,7 @@ from pcloud.yaml_files import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(ProgressOption):
+class TrainOptions(ProgressOption, TrustOption):
     """Command."""
 
     config: str | None = None
@@ -30,12 +30,20 @@ def execute(options: Options) -> None:
     """Train a tagger, or continue its training."""
     command = {name: options.pop(name) for name in hints(TrainOptions) if name in options}
     command = complete([TrainOptions], command)
-    if command["config"] is not None:
-        options = overridden(read_options(command["config"]), options)
-    config = TrainConfig.from_dict(overridden({}, options))
+    path = command["config"]
+    if path is None:
+        config = TrainConfig.from_dict(overridden({}, options))
+    else:
+        complete_options = overridden({}, overridden(read_options(path), options))
+        config = TrainConfig.from_command(complete_options, path, options)
     from pcloud.training.fit import train
 
-    train(config, overwrite=command["overwrite"], progress=not command["quiet"])
+    train(
+        config,
+        overwrite=command["overwrite"],
+        progress=not command["quiet"],
+        trust_code=command["trust_code"],
+    )
 
 
 def read_options(path: str | Path) -> Options:

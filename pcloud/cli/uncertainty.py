@@ -34,7 +34,7 @@ def execute(options: Options) -> None:
     from pcloud.run import Run
     from pcloud.run_files import UNCERTAINTY_TABLE
 
-    run = Run(options.pop("run"))
+    run = Run(options.pop("run"), trust_code=options.pop("trust_code"))
     with progress_bar("uncertainty", 1, quiet=options.pop("quiet")) as advance:
         stored = run.uncertainty(**options, advance=advance)
     print_rows(stored.rows())

@@ -15,6 +15,7 @@ from pcloud.errors import UnknownNameError
 from pcloud.evaluation.measured import Measured, round_together
 from pcloud.run_files import METRICS_FILE, StoredResult
 from pcloud.tables import aligned, html_paragraph, html_table
+from pcloud.text import for_terminal
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class EvaluationTable(Mapping[str, Measured], StoredResult):
         """Number of jets, and the values of the whole sample."""
         jets = f" of {sum(self.counts):,} jets" if self.counts else ""
         overall = [f"{name} {entry}" for name, entry in self.entries.items() if not _part(name)]
-        return f"EvaluationTable{jets}: {', '.join(overall)}"
+        return for_terminal(f"EvaluationTable{jets}: {', '.join(overall)}")
 
     def _repr_html_(self) -> str:
         tables = [html_table(rows) for rows in (self.overall(), self.by_class()) if rows]
@@ -109,7 +110,7 @@ class EvaluationTable(Mapping[str, Measured], StoredResult):
 
     def __rich__(self) -> Group:
         tables = [_rich(rows) for rows in (self.overall(), self.by_class()) if rows]
-        return Group(*tables, *(Text(note, style="dim") for note in self.notes))
+        return Group(*tables, *(Text(for_terminal(note), style="dim") for note in self.notes))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
@@ -186,7 +187,7 @@ def _part(name: str) -> str:
 
 
 def _markdown(rows: list[list[str]]) -> str:
-    header, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    header, *body = [[for_terminal(cell).replace("|", "\\|") for cell in row] for row in rows]
     rule = ["---"] + ["---:"] * (len(header) - 1)
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *body])
 
@@ -195,7 +196,9 @@ def _rich(rows: list[list[str]]) -> Table:
     header, *body = rows
     table = Table(header_style="bold", box=None, pad_edge=False)
     for column, name in enumerate(header):
-        table.add_column(Text(name), justify="left" if column == 0 else "right", no_wrap=True)
+        table.add_column(
+            Text(for_terminal(name)), justify="left" if column == 0 else "right", no_wrap=True
+        )
     for row in body:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(for_terminal(cell)) for cell in row))
     return table

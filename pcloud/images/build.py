@@ -9,6 +9,7 @@ from torch import nn
 
 from pcloud.models.old_names import renamed_keyword
 from pcloud.models.registry import build_model, model_factory
+from pcloud.models.trust import user_names
 
 __all__ = ["build_network"]
 
@@ -37,7 +38,8 @@ def build_network(
     torch.nn.Module
         Network ``model(images) -> logits (B, C)`` with ``images (B, in_channels, H, W)``.
     """
-    return build_model(name, in_channels, num_outputs, **size_option(name, size) | options)
+    with user_names():
+        return build_model(name, in_channels, num_outputs, **size_option(name, size) | options)
 
 
 def size_option(name: str, size: tuple[int, int]) -> dict[str, Any]:

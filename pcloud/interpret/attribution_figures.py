@@ -19,6 +19,7 @@ from pcloud.evaluation.figures.style import (
     line_styles,
     new_figure,
 )
+from pcloud.text import for_figure
 
 __all__ = [
     "attention_figure",
@@ -71,7 +72,7 @@ def jets_figure(jets: Sequence[Mapping[str, Any]], *, label: str, columns: int =
         )
         limits = (-_AXIS_LIMIT, _AXIS_LIMIT)
         axes.set(xlim=limits, ylim=limits, aspect="equal")
-        axes.set_title(jet["title"], fontsize=9.5, parse_math=False)
+        axes.set_title(for_figure(jet["title"]), fontsize=9.5)
         axes.set_xticks([-0.5, 0, 0.5])
         axes.set_yticks([-0.5, 0, 0.5])
         axes.set(xlabel=r"$\Delta\eta$", ylabel=r"$\Delta\phi$ [rad]")
@@ -119,9 +120,9 @@ def features_figure(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     height = 0.8 / len(shares)
     for i, (method, values) in enumerate(shares.items()):
         at = np.arange(len(names)) + (i - (len(shares) - 1) / 2) * height
-        label = method.replace("_", " ")
+        label = for_figure(method.replace("_", " "))
         axes.barh(at, [values[n] for n in names], height * 0.9, color=COLORS[i], label=label)
-    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes.set_yticks(range(len(names)), [for_figure(name.replace("_", " ")) for name in names])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("share of the mean absolute attribution")
@@ -161,7 +162,7 @@ def images_figure(images: Mapping[str, ArrayLike], *, label: str, size: float = 
         shown = image if signed else np.maximum(image, largest / 1e4)
         edges = np.linspace(-size, size, len(image) + 1)
         mesh = axes.pcolormesh(edges, edges, shown, rasterized=True, **scale)
-        axes.set_title(name, fontsize=11, parse_math=False)
+        axes.set_title(for_figure(name), fontsize=11)
         axes.set_aspect("equal")
         axes.grid(visible=False)
         axes.set(xlabel=r"$\Delta\eta$", ylabel=r"$\Delta\phi$ [rad]")
@@ -226,7 +227,7 @@ def heatmaps_figure(images: Sequence[Mapping[str, Any]], method: str, *, label: 
     for image, value, (left, right) in zip(images, values, pairs, strict=False):
         grey = np.sqrt(np.maximum(np.asarray(image["image"], dtype=float), 0))
         left.imshow(grey, cmap="Greys", interpolation="nearest")
-        left.set_title(image["title"], fontsize=8, loc="left", parse_math=False)
+        left.set_title(for_figure(image["title"]), fontsize=8, loc="left")
         drawn = right.imshow(
             value, cmap=_DIVERGING, vmin=-largest, vmax=largest, interpolation="nearest"
         )

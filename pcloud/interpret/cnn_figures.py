@@ -16,6 +16,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.figures.style import WIDTH, figure_style, new_figure
 from pcloud.images.group_conv import GroupConv2d, LiftingConv2d
 from pcloud.images.image_set import ScaledNetwork, check_scale
+from pcloud.text import for_figure
 
 __all__ = [
     "activation_figure",
@@ -77,7 +78,7 @@ def filter_figure(model: nn.Module, layer: str | None = None, *, most: int = 32)
     for i, axes in enumerate(panels):
         row, column = divmod(i, len(shown))
         _show(axes, shown[column, row].numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
-    figure.suptitle(f"Filters of {name}", fontsize=11)
+    figure.suptitle(f"Filters of {for_figure(name)}", fontsize=11)
     return figure
 
 
@@ -157,9 +158,9 @@ def activation_figure(
         largest = values.max(axis=0, keepdims=True)
         share = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0)
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-        axes.set_yticks(range(len(classes)), classes, fontsize=9, parse_math=False)
+        axes.set_yticks(range(len(classes)), [for_figure(name) for name in classes], fontsize=9)
         axes.set_xticks([])
-        axes.set_title(f"{name}: {values.shape[1]} channels", loc="left", fontsize=10)
+        axes.set_title(f"{for_figure(name)}: {values.shape[1]} channels", loc="left", fontsize=10)
         axes.grid(False)
     panels[-1].set_xlabel("channel (mean activation relative to its largest class)")
     return figure
@@ -207,9 +208,9 @@ def misclassified_figure(
         axes.set_axis_off()
     for axes, i in zip(panels, wrong, strict=False):
         _show(axes, _picture(images[i]), cmap="gray")
-        first = f"{classes[predicted[i]]} {scores[i, predicted[i]]:.2f}"
-        second = f"true: {classes[truth[i]]} {scores[i, truth[i]]:.2f}"
-        axes.set_title(f"{first}\n{second}", fontsize=7.5, parse_math=False)
+        first = f"{for_figure(classes[predicted[i]])} {scores[i, predicted[i]]:.2f}"
+        second = f"true: {for_figure(classes[truth[i]])} {scores[i, truth[i]]:.2f}"
+        axes.set_title(f"{first}\n{second}", fontsize=7.5)
     return figure
 
 
@@ -241,7 +242,7 @@ def average_image_figure(
     for axes, mean, name in zip(panels, means, classes, strict=False):
         shown = np.ma.masked_less_equal(mean, 1e-5 * top)
         drawn = _show(axes, shown, cmap="viridis", norm=LogNorm(1e-5 * top, top))
-        axes.set_title(name, fontsize=11, parse_math=False)
+        axes.set_title(for_figure(name), fontsize=11)
     figure.colorbar(drawn, ax=panels, shrink=0.75, label="mean value of the pixel")
     return figure
 

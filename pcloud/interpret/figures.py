@@ -17,6 +17,7 @@ from pcloud.evaluation.figures.style import (
     new_figure,
 )
 from pcloud.evaluation.measured import Measured
+from pcloud.text import for_figure
 
 __all__ = ["course_figure", "plane_figure", "ranking_figure"]
 
@@ -120,4 +121,4 @@ def plane_figure(
 
 
 def _label(name: str) -> str:
-    return name.replace(", ", " \N{MULTIPLICATION SIGN} ").replace("_", " ")
+    return for_figure(name.replace(", ", " \N{MULTIPLICATION SIGN} ").replace("_", " "))

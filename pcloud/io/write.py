@@ -10,7 +10,6 @@ from typing import Protocol
 
 import awkward as ak
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pcloud.errors import InputError
@@ -18,6 +17,7 @@ from pcloud.io.check import describe, find_bad_jets
 from pcloud.io.files import Paths, expand_paths, new_file
 from pcloud.io.jets import FlatJets
 from pcloud.io.read import JetStream, SchemaLike
+from pcloud.terminal import Terminal
 
 __all__ = ["convert", "write_chunks", "write_jets"]
 
@@ -108,12 +108,12 @@ def convert(
         raise InputError(f"{target}: cannot be converted into itself")
     stream = JetStream(source, schema, on_bad_jet=on_bad_jet, check_units=check_units)
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         disable=not progress,
-        console=Console(stderr=True),
+        console=Terminal(stderr=True),
     )
     with bar:
         task = bar.add_task(f"{target.name}", total=stream.count())

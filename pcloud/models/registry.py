@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import inspect
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +13,9 @@ from typing import Any, TypeVar
 from torch import nn
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.models.code import ModelCode, read_code, run_code
 from pcloud.models.old_names import accept_old_names, current_options, renamed_keyword
+from pcloud.models.trust import allowed_modules, note_use, user_names
 from pcloud.plugins import load_plugins
 
 __all__ = [
@@ -164,15 +163,16 @@ def build_model(name: str, in_features: int, num_outputs: int = 2, **options: An
     InputError
         If the file cannot be found or imported, or the model rejects the value of an option.
     """
-    factory = model_factory(name)
-    options = current_options(name, options, warn=True)
-    _check_options(name, factory, options)
-    try:
-        return _without_layout(factory(in_features, num_outputs, **options))
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError) or not options:
-            raise
-        raise InputError(f"model {name!r} cannot be built with {options}: {error}") from error
+    with user_names():
+        factory = model_factory(name)
+        options = current_options(name, options, warn=True)
+        _check_options(name, factory, options)
+        try:
+            return _without_layout(factory(in_features, num_outputs, **options))
+        except (TypeError, ValueError) as error:
+            if isinstance(error, InputError) or not options:
+                raise
+            raise InputError(f"model {name!r} cannot be built with {options}: {error}") from error
 
 
 def _without_layout(model: nn.Module) -> nn.Module:
@@ -188,6 +188,19 @@ def model_factory(name: str) -> Callable[..., nn.Module]:
     return _from_file(name) if ":" in name else model_info(name).factory
 
 
+def check_code(name: str, options: Mapping[str, Any]) -> None:
+    """Import the Python code of a model, and of the network that it wraps.
+
+    Raises
+    ------
+    InputError
+        If it may not run, or cannot be imported.
+    """
+    for code in (name, options.get("network")):
+        if isinstance(code, str) and ":" in code:
+            model_factory(code)
+
+
 def _check_options(name: str, factory: Callable[..., nn.Module], options: dict[str, Any]) -> None:
     known = inspect.signature(factory).parameters
     if any(p.kind is p.VAR_KEYWORD for p in known.values()):
@@ -198,67 +211,41 @@ def _check_options(name: str, factory: Callable[..., nn.Module], options: dict[s
 
 
 def _from_file(name: str) -> Callable[..., nn.Module]:
-    module_name, _, class_name = name.rpartition(":")
-    module = _imported(name, module_name)
-    if not hasattr(module, class_name):
+    code = read_code(name)
+    module = _imported(code)
+    if not hasattr(module, code.class_name):
         known = _public_callables(module)
-        raise UnknownNameError("model", class_name, known, str(module.__file__))
-    factory = getattr(module, class_name)
+        raise UnknownNameError("model", code.class_name, known, str(code.path))
+    factory = getattr(module, code.class_name)
     if not callable(factory):
         raise InputError(
-            f"model {name!r}: {class_name} in {module.__file__} is no class or function"
+            f"model {name!r}: {code.class_name} in {code.path} is no class or function"
         )
+    note_use(code)
     return factory
 
 
-_FROM_FILES: dict[Path, tuple[bytes, ModuleType]] = {}
-"""Modules of files beside the user, by path, with the contents from which they were imported."""
+_FROM_FILES: dict[Path, tuple[ModelCode, ModuleType]] = {}
+"""Modules of files beside the user, by path, with the code as it was imported."""
 
 
-def _imported(name: str, module_name: str) -> ModuleType:
-    """Import the file or module of a ``file:Class``; once, unless the file has changed."""
-    file = module_name if module_name.endswith(".py") else f"{module_name}.py"
-    path = Path(file).absolute()
-    if not path.is_file() and (file == module_name or "/" in module_name):
-        raise InputError(f"model {name!r}: no file {file}")
-    try:
-        if path.is_file():
-            return _import_file(path)
-        if _is_installed(module_name):
-            return importlib.import_module(module_name)
-    except Exception as error:
-        where = file if path.is_file() else module_name
-        raise InputError(f"model {name!r}: importing {where} failed: {error!r}") from error
-    raise InputError(f"model {name!r}: no file {file} here and no module {module_name!r}")
-
-
-def _is_installed(module_name: str) -> bool:
-    try:
-        return importlib.util.find_spec(module_name) is not None
-    except ModuleNotFoundError:  # of the package that it is in
-        return False
-
-
-def _import_file(path: Path) -> ModuleType:
-    contents = path.read_bytes()
-    known, module = _FROM_FILES.get(path, (b"", None))
-    if module is not None and known == contents:
+def _imported(code: ModelCode) -> ModuleType:
+    """Import the module of a ``file:Class``, if it may run; once, unless the code has changed."""
+    allowed = allowed_modules(code)
+    known, module = _FROM_FILES.get(code.path, (None, None))
+    if known is not None and module is not None and known.content == code.content:
+        code.others = known.others
         return module
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    module_name = f"{path.stem}_{digest}"
-    for model in [n for n, info in _MODELS.items() if info.factory.__module__ == module_name]:
-        del _MODELS[model]  # of the file before it was changed
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses look there for the module of a class
+    if code.from_file:
+        for model in [n for n, info in _MODELS.items() if info.factory.__module__ == code.module]:
+            del _MODELS[model]  # of the file before it was changed
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]
+        module = run_code(code, allowed)
+    except InputError:
         raise
-    _FROM_FILES[path] = (contents, module)
+    except Exception as error:
+        raise InputError(f"model {code.name!r}: importing {code.path} failed: {error!r}") from error
+    _FROM_FILES[code.path] = (code, module)
     return module
 
 

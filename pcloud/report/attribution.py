@@ -16,6 +16,7 @@ from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.run_files import SHIFT_FOLDER
 from pcloud.studies.attribution import ClassAttribution, StoredAttribution
+from pcloud.text import for_figure
 
 __all__ = ["attribution", "shift"]
 
@@ -48,7 +49,7 @@ def _of_class(found: ClassAttribution, prefix: str, figures: FigureFolder) -> st
             f"{prefix}_jets",
             jets_figure(
                 [{**jet, "values": jet["values"][method]} for jet in found.drawn],
-                label=f"{method.replace('_', ' ')}: log-odds of {found.signal}",
+                label=for_figure(f"{method.replace('_', ' ')}: log-odds of {found.signal}"),
             ),
             f"The most misclassified jets and typical ones. Area: share of pT; colour: "
             f"contribution of a particle to the log-odds of {found.signal} (red positive, blue "
@@ -62,7 +63,9 @@ def _of_class(found: ClassAttribution, prefix: str, figures: FigureFolder) -> st
     if method in images:
         drawn += figures.add(
             f"{prefix}_mean",
-            images_figure(images[method], label=f"mean {method.replace('_', ' ')} in a pixel"),
+            images_figure(
+                images[method], label=for_figure(f"mean {method.replace('_', ' ')} in a pixel")
+            ),
             f"Mean attribution of the log-odds of {found.signal}, by the place in the jet.",
         )
     drawn += _more(found, prefix, figures)
@@ -72,7 +75,7 @@ def _of_class(found: ClassAttribution, prefix: str, figures: FigureFolder) -> st
 def _pixels(found: ClassAttribution, prefix: str, figures: FigureFolder) -> str:
     """Draw heatmaps of a network on images."""
     method = found.method
-    label = f"{method.replace('_', ' ')}: log-odds of {found.signal}"
+    label = for_figure(f"{method.replace('_', ' ')}: log-odds of {found.signal}")
     drawn = ""
     if found.heatmaps:
         drawn += figures.add(
@@ -106,7 +109,7 @@ def _more(found: ClassAttribution, prefix: str, figures: FigureFolder) -> str:
         ]
         drawn += figures.add(
             f"{prefix}_edges",
-            jets_figure(jets, label=method.replace("_", " ")),
+            jets_figure(jets, label=for_figure(method.replace("_", " "))),
             "The most important messages between neighbours in the first block: gradient times "
             "message, red for and blue against the class.",
         )

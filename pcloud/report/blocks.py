@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
+
+from pcloud.text import for_html
 
 __all__ = ["Section", "absent", "details", "paragraph", "subscripts", "table"]
 
@@ -26,13 +27,13 @@ class Section:
 
 def subscripts(text: str) -> str:
     """Plain text as HTML, with the indices of efficiencies set low."""
-    return escape(text).replace("εB", "ε<sub>B</sub>").replace("εS", "ε<sub>S</sub>")
+    return for_html(text).replace("εB", "ε<sub>B</sub>").replace("εS", "ε<sub>S</sub>")
 
 
 def paragraph(text: str, kind: str = "") -> str:
     """Paragraph of plain text."""
     attribute = f' class="{kind}"' if kind else ""
-    return f"<p{attribute}>{escape(text)}</p>"
+    return f"<p{attribute}>{for_html(text)}</p>"
 
 
 def absent(reason: str, consequence: str) -> str:
@@ -42,7 +43,7 @@ def absent(reason: str, consequence: str) -> str:
 
 def details(summary: str, body: str) -> str:
     """HTML that unfolds."""
-    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
+    return f"<details><summary>{for_html(summary)}</summary>{body}</details>"
 
 
 def table(rows: list[list[str]], header: bool = True) -> str:
@@ -53,7 +54,7 @@ def table(rows: list[list[str]], header: bool = True) -> str:
         head = f"<thead><tr>{head}</tr></thead>"
     body = "".join(
         f'<tr><th scope="row">{subscripts(row[0])}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "".join(f"<td>{for_html(cell)}</td>" for cell in row[1:])
         + "</tr>"
         for row in rows[1 if header else 0 :]
     )

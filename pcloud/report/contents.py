@@ -22,6 +22,7 @@ from pcloud.run_files import (
     StoredResult,
     file_errors,
 )
+from pcloud.text import for_terminal
 from pcloud.training.environment import read_environment
 from pcloud.training.history import History
 
@@ -140,7 +141,7 @@ def _readable(read: Callable[[Path], T], path: Path) -> T | None:
 
 
 def _warn(error: InputError) -> None:
-    message = f"{error}; the report leaves this out"
+    message = for_terminal(f"{error}; the report leaves this out")
     warnings.warn(message, UnreadableFileWarning, stacklevel=2)
 
 

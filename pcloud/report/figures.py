@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from html import escape
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from pcloud.evaluation.figures import figure_style, save_figure
 from pcloud.evaluation.figures.style import COLORS, GRID, INK, MUTED, PAPER
+from pcloud.text import for_html
 
 # Colours of the figures by the names that the page's style sheet gives them, so that they turn
 # with the page between light and dark.
@@ -30,7 +30,7 @@ class FigureFolder:
         save_figure(figure, self.path / name)
         figure.set_layout_engine("none")  # laid out once, which is half of the drawing
         drawing = inline_svg(figure, name, caption)
-        return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+        return f"<figure>{drawing}<figcaption>{for_html(caption)}</figcaption></figure>"
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:
@@ -56,5 +56,5 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     for color, variable in _VARIABLES.items():
         svg = svg.replace(color, f"var(--{variable})")
     width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
-    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
+    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{for_html(label)}">'
     return head + re.sub(r"\n\s*", "\n", svg[svg.index(">") + 1 :])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from importlib.resources import files
 from typing import Any
 
 from pcloud.report.blocks import Section
 from pcloud.report.contents import RunContents
 from pcloud.report.sections import test_jets
+from pcloud.text import for_html
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -40,19 +40,19 @@ def render(run: RunContents, sections: Sequence[Section]) -> str:
     """Page of a run; sections without a body are left out."""
     heading = _heading(run)
     shown = [
-        f"<section>\n<h2>{escape(section.title)}</h2>\n{section.body}\n</section>"
+        f"<section>\n<h2>{for_html(section.title)}</h2>\n{section.body}\n</section>"
         for section in sections
         if section.body
     ]
     version = run.environment.get("pcloud")
     return _PAGE.format(
-        title=escape(f"{heading} · pcloud"),
+        title=for_html(f"{heading} · pcloud"),
         style=files("pcloud.report").joinpath("page.css").read_text("utf-8"),
-        heading=escape(heading),
-        facts=" · ".join(f"<span>{escape(fact)}</span>" for fact in _facts(run)),
+        heading=for_html(heading),
+        facts=" · ".join(f"<span>{for_html(fact)}</span>" for fact in _facts(run)),
         sections="\n".join(shown),
-        version=escape(f" {version}" if version else ""),
-        folder=f"<code>{escape(str(run.path))}</code>",
+        version=for_html(f" {version}" if version else ""),
+        folder=f"<code>{for_html(str(run.path))}</code>",
     )
 
 

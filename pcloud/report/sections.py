@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from pcloud.report.robustness import robustness
 from pcloud.report.trust import calibration, taylor, uncertainty
 from pcloud.run_files import CONFIG_FILE, ENVIRONMENT_FILE, HISTORY_FILE, SCORES_FILE
 from pcloud.studies.registry import further_studies
+from pcloud.text import for_html
 
 
 def results(run: RunContents, figures: FigureFolder) -> Section:
@@ -158,8 +158,8 @@ def reproduction(run: RunContents, figures: FigureFolder) -> Section:
             f"pcloud evaluate {again}",
             f"pcloud report {again}",
         ]
-        body = f"<pre><code>{escape(chr(10).join(commands))}</code></pre>"
-        body += details("Configuration", f"<pre><code>{escape(run.config_text)}</code></pre>")
+        body = f"<pre><code>{for_html(chr(10).join(commands))}</code></pre>"
+        body += details("Configuration", f"<pre><code>{for_html(run.config_text)}</code></pre>")
     if run.environment:
         body += details("Environment", table(_flatten(run.environment), header=False))
     else:
@@ -204,8 +204,8 @@ def _tile(name: str, entry: Measured) -> str:
     if entry.bootstrap is not None:
         foot = f"bootstrap ± {str(Measured(entry.value, entry.bootstrap)).partition(' ± ')[2]}"
     return (
-        f"<div><dt>{subscripts(describe(name))}</dt><dd>{escape(value)}{small}"
-        f"<span>{escape(foot)}</span></dd></div>"
+        f"<div><dt>{subscripts(describe(name))}</dt><dd>{for_html(value)}{small}"
+        f"<span>{for_html(foot)}</span></dd></div>"
     )
 
 

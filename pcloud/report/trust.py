@@ -12,6 +12,7 @@ from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.studies.taylor import ClassExpansion, StoredTaylor
 from pcloud.studies.uncertainty import StoredUncertainty
+from pcloud.text import for_figure
 from pcloud.uncertainty.figures import band_figure, keeping_figure, samples_figure, spread_figure
 
 __all__ = ["calibration", "taylor", "uncertainty"]
@@ -132,7 +133,7 @@ def taylor(run: RunContents, figures: FigureFolder) -> Section:
                     (edges, edges),
                     xlabel=r"$\eta$ from the axis",
                     ylabel=r"$\phi$ from the axis",
-                    label=f"mean |∂f / ∂ {most.replace('_', ' ')}|",
+                    label=f"mean |∂f / ∂ {for_figure(most.replace('_', ' '))}|",
                 ),
                 f"Mean absolute response to {most} of a single particle, by its place in the jet.",
             )

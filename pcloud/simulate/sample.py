@@ -9,7 +9,6 @@ from pathlib import Path
 
 import awkward as ak
 import numpy as np
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,6 +26,7 @@ from pcloud.simulate.block import Settings
 from pcloud.simulate.detector import Detector
 from pcloud.simulate.recipe import CLASSES, PROCESSES
 from pcloud.simulate.workers import PartFiles, Task, make_blocks
+from pcloud.terminal import Terminal
 
 #: Number of blocks of each process whose jets are shuffled together: 20 000 jets, 20 MB.
 BLOCKS_PER_CHUNK = 40
@@ -224,7 +224,7 @@ def _bar(progress: bool) -> Progress:
         TextColumn("{task.fields[rate]:.0f} jets/s"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Terminal(stderr=True),
         disable=not progress,
     )
 

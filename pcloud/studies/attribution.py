@@ -206,6 +206,7 @@ def attribute_run(
     for method in methods:
         if method not in METHODS:
             raise UnknownNameError("attribution method", method, METHODS)
+    run.checksum(checkpoint)  # raises before a large file is read
     signals = explained_signals(run.classes, signal)
     (test,) = load_splits(run.config, "test")
     modality = run.modality

@@ -73,6 +73,8 @@ def compare_files(
     """
     trained = named_classifier(classifier)  # raises before large files are read
     tagger = RunFolder(run) if isinstance(run, str | Path) else run
+    if tagger is not None:
+        tagger.checksum()  # raises before large files are read, as below
     samples = [_drawn(read_jets(path, **reading), max_jets, seed) for path in (first, second)]
     found = compare_jets(
         *samples,

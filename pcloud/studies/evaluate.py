@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ def evaluate_run(
     run.checksum(checkpoint)  # raises before a large file is read
     if data is not None and "schema" not in reading:
         reading["schema"] = None
-    config = replace(run.config, **reading)
+    config = run.config.with_options(**reading)
     jets = load_splits(config, split)[0] if data is None else load_jets(data, config, split)
     if "label" not in jets.fields:
         raise InputError("these jets have no labels: pcloud predict scores them")

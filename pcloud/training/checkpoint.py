@@ -18,6 +18,7 @@ from pcloud.errors import InputError
 from pcloud.modality import Inputs, Modality, find_modality, modality_of_model
 from pcloud.models import build_model
 from pcloud.models.old_names import current_options
+from pcloud.models.trust import stored_names
 from pcloud.run_files import CHECKPOINT_FOLDER, write_atomic
 
 __all__ = ["Tagger", "checkpoint_path", "read_checkpoint", "write_checkpoint"]
@@ -75,17 +76,30 @@ class Tagger:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Tagger:
+    def from_dict(
+        cls, values: dict[str, Any], place: str | Path = "a checkpoint", *, trust_code: bool = False
+    ) -> Tagger:
         """The tagger that :meth:`to_dict` described.
+
+        Parameters
+        ----------
+        values : dict
+            Values and tensors.
+        place : str or path
+            Origin of the values, for messages.
+        trust_code : bool
+            Run Python code that the values name, even if it is not code of the user.
 
         Raises
         ------
         InputError
-            If the weights do not fit the model, as when its code has changed since.
+            If the weights do not fit the model, as when its code has changed since, or the model is
+            Python code that may not run.
         """
         name = values["name"]
-        features = modality_of_model(name).inputs_from_dict(values["features"])
-        tagger = cls.build(name, values["options"], features, values["classes"])
+        with stored_names(place, trust=trust_code):
+            features = modality_of_model(name).inputs_from_dict(values["features"])
+            tagger = cls.build(name, values["options"], features, values["classes"])
         try:
             tagger.model.load_state_dict(values["weights"])
         except RuntimeError as error:

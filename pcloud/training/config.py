@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -21,6 +22,7 @@ import yaml
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.models.trust import stored_names
 from pcloud.training.optimizers import OPTIMIZERS
 from pcloud.training.recipes import RECIPES, Recipe, default_recipe, get_recipe
 from pcloud.training.schedules import SCHEDULES
@@ -132,6 +134,10 @@ class ModelConfig:
     """Name of a model (see `pcloud models`), or your own class as my_file:MyTagger."""
     model_options: dict[str, Any] = field(default_factory=dict)
     """Options of the model, one by one (--model-options.dropout 0.2) or as a mapping."""
+
+    # Not options: texts that a file gave, perhaps names of code that is not the user's; the file.
+    _stored = frozenset[str]()
+    _place = "the configuration"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,6 +362,7 @@ class TrainConfig:
 
     def __init__(self, **options: Any) -> None:
         values: dict[str, Any] = {}
+        network = options.get("network", ModelConfig)
         for name in STAGES:
             if name in options:
                 values |= _values(options.pop(name))
@@ -385,6 +392,7 @@ class TrainConfig:
                 "decorrelate needs monitor val_loss, which contains the penalty: "
                 f"{self.run.monitor} is best before the penalty has its full weight"
             )
+        self._mark(network._stored - _names_of_code(options), network._place)
 
     def __getattr__(self, name: str) -> Any:
         stage = self.__dict__.get(_STAGE_OF.get(name, ""))
@@ -410,17 +418,60 @@ class TrainConfig:
     @classmethod
     def from_file(cls, path: str | Path, **options: Any) -> TrainConfig:
         """Read a YAML file, such as the ``config.yaml`` of a run; `options` override the file."""
-        return cls.from_dict(read_yaml(path) | options)
+        return cls.from_dict(read_yaml(path) | options)._with_names_of(path, options)
 
     def with_options(self, **options: Any) -> TrainConfig:
         """Return a copy with other values of some options."""
-        return type(self)(**self.to_dict() | options)
+        stages = {name: getattr(self, name) for name in STAGES}
+        return type(self)(**stages | options)
 
     @classmethod
     def from_run(cls, folder: Path) -> TrainConfig:
         """Read the ``config.yaml`` of a run, whose options may have the names of an earlier version."""
         options = read_yaml(folder / "config.yaml")
-        return cls.from_dict(_with_present_names(options, warn=False))
+        config = cls.from_dict(_with_present_names(options, warn=False))
+        return config._with_names_of(folder, {})
+
+    @classmethod
+    def from_command(
+        cls, options: Mapping[str, Any], path: str | Path, given: Mapping[str, Any]
+    ) -> TrainConfig:
+        """Make a configuration of the `options` of a file, some of them `given` by the user instead.
+
+        Parameters
+        ----------
+        options : mapping
+            All options.
+        path : str or path
+            The file.
+        given : mapping
+            Options that the user gave; those of mappings may be called ``model_options.network``.
+        """
+        return cls.from_dict(options)._with_names_of(path, given)
+
+    def code_names(self) -> AbstractContextManager[None]:
+        """Context in which the model of this configuration is built.
+
+        Python code that the user named may run in it; that named by a file only if the user has
+        trained with it. See :mod:`pcloud.models.trust`.
+        """
+        given = _names_of_code(_values(self.network)) - self.network._stored
+        return stored_names(self.network._place, given)
+
+    def trusting_code(self) -> TrainConfig:
+        """Return a copy whose Python code may run, whoever named it."""
+        copy = self.with_options()
+        copy._mark(frozenset(), self.network._place)
+        return copy
+
+    def _with_names_of(self, place: str | Path, given: Mapping[str, Any]) -> TrainConfig:
+        """Mark the names that are not `given` as those of a file at `place`; return itself."""
+        self._mark(_names_of_code(_values(self.network)) - _names_of_code(given), str(place))
+        return self
+
+    def _mark(self, stored: frozenset[str], place: str) -> None:
+        object.__setattr__(self.network, "_stored", stored)
+        object.__setattr__(self.network, "_place", place)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the names and values of all options, in the order of the stages."""
@@ -467,6 +518,24 @@ def document_options(function: Function) -> Function:
 
 def _values(stage: Any) -> dict[str, Any]:
     return {f.name: getattr(stage, f.name) for f in dataclasses.fields(stage)}
+
+
+def _names_of_code(options: Mapping[str, Any]) -> frozenset[str]:
+    """All texts in the options of the model, each of which may name code."""
+
+    def texts(value: Any) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            for item in value.values():
+                yield from texts(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                yield from texts(item)
+        elif isinstance(value, str | Path):
+            yield str(value)
+
+    names = ("model", "model_options")
+    given = {key: value for key, value in options.items() if key.partition(".")[0] in names}
+    return frozenset(texts(given))
 
 
 def _with_present_names(options: dict[str, Any], *, warn: bool) -> dict[str, Any]:

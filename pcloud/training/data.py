@@ -59,7 +59,7 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     FileNotFoundError
         If a file does not exist.
     """
-    modality = modality_of_model(config.model)
+    modality = _modality(config)
     train, val = load_splits(config, "train", "val")
     inputs = modality.fit_inputs(train, config.inputs)
     classes = _classes(train)
@@ -85,7 +85,7 @@ def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
     InputError
         If the configuration has no such split, or there are too few jets to be split.
     """
-    inputs, modality = config.inputs, modality_of_model(config.model)
+    inputs, modality = config.inputs, _modality(config)
     own = modality.own_splits(inputs.data)
     named = {"train": inputs.data, "val": inputs.val, "test": inputs.test}
     limits = {"train": inputs.max_jets, "val": inputs.max_val_jets}
@@ -131,7 +131,12 @@ def load_jets(
     UnknownNameError
         If `source` is neither a data set nor a path.
     """
-    return modality_of_model(config.model).load(source, split, config.inputs, limit)
+    return _modality(config).load(source, split, config.inputs, limit)
+
+
+def _modality(config: TrainConfig) -> Modality:
+    with config.code_names():
+        return modality_of_model(config.model)
 
 
 def _fractions(config: DataConfig, own: Sequence[str]) -> dict[str, float]:

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
+from pcloud.terminal import Terminal
 from pcloud.training.config import TrainConfig
 from pcloud.training.environment import update_environment
 from pcloud.training.folder import clear, open_folder, write_config
@@ -48,7 +48,7 @@ def train_ensemble(config: TrainConfig, train: Train, *, overwrite: bool, progre
     ----------
     Lakshminarayanan, Pritzel and Blundell, Deep Ensembles, https://arxiv.org/abs/1612.01474.
     """
-    console = Console(stderr=True, quiet=not progress)
+    console = Terminal(stderr=True, quiet=not progress)
     with open_folder(config, overwrite=overwrite) as folder:
         if overwrite:
             clear(folder)
@@ -59,11 +59,10 @@ def train_ensemble(config: TrainConfig, train: Train, *, overwrite: bool, progre
         done = len(members) - len(waiting)
         console.print(
             f"ensemble of {len(members)}, {done} finished, {config.workers} at a time",
-            highlight=False,
         )
         if config.workers == 1 or len(waiting) < 2:
             for member in waiting:
-                console.print(f"member {member.out}", highlight=False, soft_wrap=True)
+                console.print(f"member {member.out}", soft_wrap=True)
                 train(member, progress=progress)
         else:
             _side_by_side(train, waiting, min(config.workers, len(waiting)), console)
@@ -79,7 +78,9 @@ def _train_in_worker(train: Train, config: TrainConfig) -> list[Warning]:
     return [message for message in messages if isinstance(message, Warning)]
 
 
-def _side_by_side(train: Train, members: list[TrainConfig], workers: int, console: Console) -> None:
+def _side_by_side(
+    train: Train, members: list[TrainConfig], workers: int, console: Terminal
+) -> None:
     threads = max(1, torch.get_num_threads() // workers)
     pool = ProcessPoolExecutor(
         workers,
@@ -90,7 +91,7 @@ def _side_by_side(train: Train, members: list[TrainConfig], workers: int, consol
     with pool:
         results = pool.map(partial(_train_in_worker, train), members)
         for member, found in zip(members, results, strict=True):
-            console.print(f"finished {member.out}", highlight=False, soft_wrap=True)
+            console.print(f"finished {member.out}", soft_wrap=True)
             for warning in found:
                 warnings.warn(warning, stacklevel=5)
 

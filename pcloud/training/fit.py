@@ -8,6 +8,7 @@ import random
 import signal
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,12 +17,14 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
-from rich.console import Console
 from torch import Tensor, nn
 
 from pcloud.batch import JetDataset
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.models.registry import check_code
+from pcloud.models.trust import codes_used, remember_codes, trusting
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
+from pcloud.terminal import Terminal
 from pcloud.training.callbacks import RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig, document_options
@@ -36,7 +39,7 @@ from pcloud.training.initial_state import InitialState, initial_weights, initial
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
-from pcloud.training.run_folder import is_finished
+from pcloud.training.run_folder import RunFolder, is_finished
 
 if TYPE_CHECKING:
     from pcloud.run import Run
@@ -54,6 +57,7 @@ def train(
     *,
     overwrite: bool = False,
     progress: bool = True,
+    trust_code: bool = False,
     **options: Any,
 ) -> Run:
     """Train a tagger, or continue an interrupted training.
@@ -70,6 +74,10 @@ def train(
         Start a new run in a folder that holds one.
     progress : bool, default True
         Show the progress on the terminal.
+    trust_code : bool, default False
+        Run Python code that a configuration file, the weights of `init_from` or the run of `teacher`
+        name as their model, even if it is not code that this user has trained with. Code that is
+        named in this call runs in any case.
     {options}
 
     Returns
@@ -92,20 +100,27 @@ def train(
     from pcloud.run import Run
 
     config = TrainConfig.from_dict(options) if config is None else config.with_options(**options)
+    config = config.trusting_code() if trust_code else config
     if config.ensemble > 1:
-        train_ensemble(config, train, overwrite=overwrite, progress=progress)
-        return Run(config.out)
-    console = Console(stderr=True, quiet=not progress)
-    with isolate_rng(), _quiet_lightning(), _restored_algorithms():
+        with config.code_names():
+            check_code(config.model, config.model_options)  # raises before anything is written
+        train_member = partial(train, trust_code=trust_code)
+        train_ensemble(config, train_member, overwrite=overwrite, progress=progress)
+        return Run(config.out, trust_code=trust_code)
+    console = Terminal(stderr=True, quiet=not progress)
+    may_run = contextlib.ExitStack()
+    may_run.enter_context(trusting(trust_code))
+    may_run.enter_context(config.code_names())
+    with may_run, isolate_rng(), _quiet_lightning(), _restored_algorithms():
         _check_before_loading(config)
         with open_folder(config, overwrite=overwrite) as folder:
             if not overwrite and is_finished(folder):
                 update_environment(folder, config.seed, finished=True)
                 said = f"{folder} is finished; --overwrite starts anew"
-                console.print(said, highlight=False, soft_wrap=True)
+                console.print(said, soft_wrap=True)
             else:
                 _train(config, folder, console, overwrite=overwrite)
-    return Run(folder)
+    return Run(folder, trust_code=trust_code)
 
 
 def _check_before_loading(config: TrainConfig) -> None:
@@ -117,14 +132,18 @@ def _check_before_loading(config: TrainConfig) -> None:
         )
 
 
-def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bool) -> None:
+def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: bool) -> None:
     last = checkpoint_path(folder, "last")
     checkpoint = read_checkpoint(last) if last.exists() and not overwrite else None
+    check_code(config.model, config.model_options)
     weights = initial_weights(config, checkpoint)
+    if config.teacher:
+        RunFolder(config.teacher).checksum()  # raises before a large file is read
     jets = load_training_data(config)
     teacher = Teacher.of(config, jets) if config.teacher else None
     _seed(config.seed)
-    initial = initialise(config, jets, weights, checkpoint)
+    with codes_used() as codes:
+        initial = initialise(config, jets, weights, checkpoint)
     tagger = initial.tagger
     recipe = config.resolved_recipe()
     data = JetData(jets, recipe, config.seed)
@@ -141,9 +160,10 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
         _announce(console, config, tagger, jets, data, keeper)
         write_config(folder, config)
         if initial.report is not None:
-            console.print(initial.report, highlight=False)
+            console.print(initial.report)
             initial.report.write(folder / INITIAL_STATE_FILE)
         update_environment(folder, config.seed, finished=False)
+        remember_codes(codes)
         bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, recipe.batch_size)
         trainer = _trainer(config, data.total_epochs - data.epoch, [keeper, bar])
         try:
@@ -152,6 +172,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
             if stop.signal == signal.SIGTERM:
                 raise SystemExit(128 + signal.SIGTERM) from None
             raise KeyboardInterrupt from None
+    remember_codes(codes)  # with what it has imported since
     doubts = [] if keeper.state.learned else [_nothing_learned(config, keeper, module)]
     update_environment(folder, config.seed, finished=True, warnings=doubts)
     _conclude(console, config, keeper)
@@ -248,7 +269,7 @@ def _seed(seed: int) -> None:
 
 
 def _announce(
-    console: Console,
+    console: Terminal,
     config: TrainConfig,
     tagger: Tagger,
     jets: TrainingData,
@@ -274,15 +295,14 @@ def _announce(
         )
     if keeper.state.step:
         lines.append(f"continuing after step {keeper.state.step:,}")
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)
 
 
-def _conclude(console: Console, config: TrainConfig, keeper: RunCheckpoint) -> None:
+def _conclude(console: Terminal, config: TrainConfig, keeper: RunCheckpoint) -> None:
     best = keeper.state.history[keeper.state.best_epoch - 1]
     console.print(
         f"finished; best {config.monitor} {best[config.monitor]:.4f} in epoch "
         f"{keeper.state.best_epoch}: {keeper.last.with_name('best.ckpt')}",
-        highlight=False,
         soft_wrap=True,
     )
 

@@ -105,7 +105,6 @@ class ProgressBar(L.Callback):
             f"loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}  "
             f"acc {row['val_acc']:.4f}  AUC {row['val_auc']:.4f}  "
             f"{row['jets_per_s']:,.0f} jets/s  {row['seconds']:.0f} s{best}",
-            highlight=False,
             soft_wrap=True,
         )
         self._update(auc=f"{row['val_auc']:.4f}")

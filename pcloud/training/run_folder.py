@@ -36,6 +36,9 @@ class RunFolder:
     ----------
     path : path
         The folder.
+    trust_code : bool
+        Run Python code that the folder names as its model, even if it is not code that this user
+        has trained with.
 
     Raises
     ------
@@ -45,8 +48,9 @@ class RunFolder:
         If it is not the folder of a run.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
+    def __init__(self, path: str | PathLike[str], *, trust_code: bool = False) -> None:
         self.path = Path(path)
+        self.trust_code = trust_code
         if not self.path.is_dir():
             raise FileNotFoundError(f"no run at {self.path}: a run is a folder that training wrote")
         if not (self.path / CONFIG_FILE).is_file():
@@ -59,7 +63,8 @@ class RunFolder:
     @cached_property
     def config(self) -> TrainConfig:
         """Configuration of the run, recipe and defaults included."""
-        return TrainConfig.from_run(self.path)
+        config = TrainConfig.from_run(self.path)
+        return config.trusting_code() if self.trust_code else config
 
     @property
     def finished(self) -> bool:
@@ -72,7 +77,8 @@ class RunFolder:
         if self.config.ensemble == 1:
             return [self]
         paths = [member_path(self.path, i + 1) for i in range(self.config.ensemble)]
-        return [type(self)(path) for path in paths if (path / CONFIG_FILE).is_file()]
+        started = [path for path in paths if (path / CONFIG_FILE).is_file()]
+        return [type(self)(path, trust_code=self.trust_code) for path in started]
 
     @property
     def history(self) -> History:
@@ -128,7 +134,9 @@ class RunFolder:
                     f"end of an epoch; continue it with pcloud train --config "
                     f"{self.path / 'config.yaml'}"
                 )
-            self._taggers[checkpoint] = Tagger.from_dict(read_checkpoint(path)["tagger"])
+            self._taggers[checkpoint] = Tagger.from_dict(
+                read_checkpoint(path)["tagger"], path, trust_code=self.trust_code
+            )
         return self._taggers[checkpoint]
 
     def checksum(self, checkpoint: str = "best") -> int:

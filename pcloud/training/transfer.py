@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from pcloud.errors import InputError
 from pcloud.modality import Inputs
 from pcloud.models.axes import Axis, class_axes, feature_axes
 from pcloud.run_files import write_json
+from pcloud.text import for_terminal
 from pcloud.training.checkpoint import Tagger
 from pcloud.training.weights import Weights
 
@@ -87,9 +89,10 @@ class TransferReport:
         for tensor in self.tensors:
             if tensor.outcome != "loaded":
                 shapes = [_shape(tensor.source_shape), _shape(tensor.shape)]
-                table.add_row(tensor.name, *shapes, tensor.outcome, tensor.note)
+                table.add_row(*map(_cell, [tensor.name, *shapes, tensor.outcome, tensor.note]))
         rows = [table] if table.row_count else []
-        return Group(f"initialised from {self.origin}: {total} tensors", *rows, *self.notes)
+        said = f"initialised from {self.origin}: {total} tensors"
+        return Group(_cell(said), *rows, *map(_cell, self.notes))
 
 
 def transfer(weights: Weights, tagger: Tagger, *, reset_head: bool = False) -> TransferReport:
@@ -284,3 +287,7 @@ def _shape(shape: Tensor | tuple[int, ...] | None) -> str:
     if isinstance(shape, Tensor):
         shape = tuple(shape.shape)
     return "absent" if shape is None else " x ".join(map(str, shape)) or "a number"
+
+
+def _cell(text: str) -> Text:
+    return Text(for_terminal(text))

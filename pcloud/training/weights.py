@@ -85,7 +85,7 @@ def read_weights(path: str | Path, model: str) -> Weights:
         raise FileNotFoundError(f"no run and no weights at {path}")
     if path.suffix == ".ckpt":
         return Weights.of_tagger(
-            Tagger.from_dict(read_checkpoint(path)["tagger"]), f"the weights of {path}"
+            Tagger.from_dict(read_checkpoint(path)["tagger"], path), f"the weights of {path}"
         )
     return _official(path, model)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pcloud.evaluation.figures.roc import GRID
 from pcloud.evaluation.figures.style import COLORS, MUTED, figure_style, new_figure
 from pcloud.evaluation.measured import Measured, fraction_interval
+from pcloud.text import for_figure
 from pcloud.uncertainty.measures import Uncertainty
 
 __all__ = ["band_figure", "keeping_figure", "samples_figure", "spread_figure"]
@@ -41,7 +42,7 @@ def samples_figure(samples: Mapping[str, Mapping[str, Measured]]) -> Figure:
         axes.set_xlabel(title)
         axes.grid(axis="y", visible=False)
         axes.locator_params(axis="x", nbins=3)
-    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_yticks(range(len(names)), [for_figure(name) for name in names])
     panels[0].invert_yaxis()
     return figure
 
@@ -156,7 +157,7 @@ def band_figure(roc: Mapping[str, Sequence[float]], classes: Sequence[str]) -> F
         label="68 % of the predictive samples",
     )
     axes.plot(GRID, 1 / GRID, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    background, signal = (name.replace("$", r"\$") for name in classes)
+    background, signal = map(for_figure, classes)
     axes.set(
         yscale="log",
         xlim=(0, 1),

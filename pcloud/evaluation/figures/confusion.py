@@ -14,6 +14,7 @@ from pcloud.evaluation.figures.style import COLORS, INK, PAPER, figure_style, si
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
+from pcloud.text import for_figure
 
 Normalise = Literal["true", "predicted"]
 
@@ -95,8 +96,9 @@ def confusion_figure(
     axes.set(xlim=(0, number), ylim=(number, 0), xlabel="predicted class", ylabel="true class")
     axes.set_title(_TITLES[normalise], loc="left")
     middle = np.arange(number) + 0.5
-    axes.set_xticks(middle, sample.classes, parse_math=False)
-    axes.set_yticks(middle, sample.classes, parse_math=False)
+    names = [for_figure(name) for name in sample.classes]
+    axes.set_xticks(middle, names)
+    axes.set_yticks(middle, names)
     axes.tick_params(length=0)
     if number > 4:
         for name in axes.get_xticklabels():

@@ -13,6 +13,7 @@ from pcloud.evaluation.dependence import Dependence
 from pcloud.evaluation.figures.style import COLORS, MUTED, figure_style, new_figure
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.sculpting import Sculpting
+from pcloud.text import for_figure
 
 __all__ = ["dependence_figure", "sculpting_figure"]
 
@@ -41,9 +42,9 @@ def dependence_figure(found: Sequence[Dependence], *, signal: str, background: s
         left.set_ylim(0, 1.03)
         right.set_yscale("log")
         for axes in (left, right):
-            axes.set_xlabel(_TITLES.get(dependence.observable, dependence.observable), fontsize=11)
-    panels[0].set_title(f"efficiency of {signal}", fontsize=11, parse_math=False)
-    panels[1].set_title(f"mistag rate of {background}", fontsize=11, parse_math=False)
+            axes.set_xlabel(_title(dependence.observable), fontsize=11)
+    panels[0].set_title(f"efficiency of {for_figure(signal)}", fontsize=11)
+    panels[1].set_title(f"mistag rate of {for_figure(background)}", fontsize=11)
     return figure
 
 
@@ -97,7 +98,11 @@ def sculpting_figure(found: Sequence[Sculpting], *, background: str) -> Figure:
         axes.errorbar(at, after / cut.jets, error, fmt="none", color=color, lw=1)
     axes.set(xlabel="jet mass [GeV]", ylabel="fraction of jets in a bin", xlim=(0, edges[-1]))
     axes.set_ylim(bottom=0)
-    title = f"Mass of {background} before and after cuts"
-    axes.set_title(title, loc="left", fontsize=11, parse_math=False)
+    title = f"Mass of {for_figure(background)} before and after cuts"
+    axes.set_title(title, loc="left", fontsize=11)
     figure.legend(loc="outside lower center", fontsize=10)
     return figure
+
+
+def _title(observable: str) -> str:
+    return _TITLES.get(observable) or for_figure(observable)

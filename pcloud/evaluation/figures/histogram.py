@@ -21,6 +21,7 @@ from pcloud.evaluation.figures.style import (
 )
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
+from pcloud.text import for_figure
 
 Group = tuple[str, NDArray[np.floating], str]  # name, scores, colour
 
@@ -67,7 +68,7 @@ def score_figure(
         ]
         _draw(axes, groups, _edges(sample.discriminant(target), bins))
         axes.set_ylabel("fraction of jets in a bin")
-        axes.set_xlabel(f"score for {sample.classes[target]}", parse_math=False)
+        axes.set_xlabel(f"score for {for_figure(sample.classes[target])}")
         _add_legend(axes, groups)
         return figure
     if ax is not None:
@@ -77,7 +78,7 @@ def score_figure(
         groups = _one_against_all(sample, sample.index(signal))
         _draw(axes, groups, np.linspace(0, 1, bins + 1))
         axes.set_ylabel("fraction of jets in a bin")
-        axes.set_xlabel(f"probability of {groups[1][0]}", parse_math=False)
+        axes.set_xlabel(f"probability of {for_figure(groups[1][0])}")
         _add_legend(axes, groups)
         return figure
     rows = math.ceil(len(sample.classes) / 2)
@@ -86,7 +87,7 @@ def score_figure(
         axes.set_visible(False)
     for c, (name, axes) in enumerate(zip(sample.classes, panels, strict=False)):
         _draw(axes, _one_against_all(sample, c), np.linspace(0, 1, bins // 2 + 1))
-        axes.set_title(name, loc="left", color=COLORS[0], parse_math=False)
+        axes.set_title(for_figure(name), loc="left", color=COLORS[0])
         axes.label_outer()
     figure.supxlabel("probability of the class (grey: jets of other classes)", fontsize=12)
     figure.supylabel("fraction of jets in a bin", fontsize=12)
@@ -125,7 +126,7 @@ def _edges(scores: NDArray[np.floating], bins: int) -> NDArray[np.floating]:
 
 
 def _add_legend(axes: Axes, groups: list[Group]) -> None:
-    handles = [Patch(color=color, label=name) for name, _, color in groups]
+    handles = [Patch(color=color, label=for_figure(name)) for name, _, color in groups]
     axes.legend(
         handles=handles,
         loc="lower left",

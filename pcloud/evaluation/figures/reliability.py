@@ -18,6 +18,7 @@ from pcloud.evaluation.figures.style import (
     new_figure,
     single_axes,
 )
+from pcloud.text import for_figure
 
 __all__ = ["reliability_figure"]
 
@@ -67,13 +68,13 @@ def reliability_figure(
         shift = 0.004 * (2 * i - len(predictions) + 1)
         style: Any = {"color": color, "marker": "os^D"[i % 4], "markersize": 4.5, "linewidth": 1.4}
         diagram.errorbar(x + shift, y, error, linestyle="none", **style)
-        diagram.plot([], [], "o", color=color, label=name)
+        diagram.plot([], [], "o", color=color, label=for_figure(name))
         if ax is None:
             difference.errorbar(x + shift, y - x, error, linestyle="none", **style)
             edges = np.linspace(0, 1, bins + 1).tolist()
             counts.hist(predicted, edges, histtype="step", color=color, linewidth=1.6)
     diagram.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    target = classes[1].replace("$", r"\$")
+    target = for_figure(classes[1])
     if len(classes) == 2:
         diagram.set_ylabel(f"fraction of {target}")
         panels[-1].set_xlabel(f"predicted probability of {target}")

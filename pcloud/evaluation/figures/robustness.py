@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from pcloud.evaluation.figures.style import COLORS, INK, MUTED, figure_style, new_figure
 from pcloud.evaluation.robustness import Effect, Robustness
+from pcloud.text import for_figure
 
 __all__ = ["robustness_figure"]
 
@@ -38,7 +39,7 @@ def robustness_figure(found: Robustness) -> Figure:
         color = COLORS[i % len(COLORS)]
         rows = [(y, e) for y, e in zip(at, effects, strict=True) if e.name == name]
         area.annotate(
-            name.replace("_", " "),
+            for_figure(name.replace("_", " ")),
             (0, rows[0][0] - 0.95),
             (-46, 0),
             ("axes fraction", "data"),

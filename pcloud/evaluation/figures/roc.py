@@ -26,6 +26,7 @@ from pcloud.evaluation.resampling import bootstrap
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.table import EvaluationTable
 from pcloud.evaluation.tasks import Task, class_names, discrimination_tasks, signal_and_background
+from pcloud.text import for_figure
 
 Floats = NDArray[np.floating]
 
@@ -122,7 +123,7 @@ def roc_figure(
     curves = _Curves.of(tasks, sample, num_bootstrap, seed)
     # best first, as in the figure from top to bottom
     order = np.argsort(curves.values[:, np.searchsorted(GRID, 0.5)])
-    names = [_escape(tasks[i].signal) for i in order]
+    names = [for_figure(tasks[i].signal) for i in order]
     _draw(axes, names, _Curves(curves.values[order], curves.resampled[:, order]))
     if binary:
         table = evaluate_scores(
@@ -161,14 +162,14 @@ def _overlay(
         signal_and_background(sample, signal, background)  # refuses an unnamed signal
         task = discrimination_tasks(sample, signal, background)[-1]
         curves.append(_Curves.of([task], sample, num_bootstrap, seed))
-        names.append(f"{_escape(name)} (AUC {measured_area(task, sample.labels)})")
+        names.append(f"{for_figure(name)} (AUC {measured_area(task, sample.labels)})")
     together = _Curves(
         np.concatenate([c.values for c in curves]),
         np.concatenate([c.resampled for c in curves], axis=1),
     )
     if ax is None:
         figure, (axes, ratio) = new_figure(5.6, rows=2, sharex=True, height_ratios=[2.6, 1])
-        _draw_ratios(ratio, together, _escape(next(iter(taggers))))
+        _draw_ratios(ratio, together, for_figure(next(iter(taggers))))
     else:
         figure, axes = single_axes(ax)
     _draw(axes, names, together)
@@ -224,8 +225,8 @@ def _inverse(efficiency: Floats) -> Floats:
 
 
 def _label_axes(axes: Axes, signal: str, background: str) -> None:
-    axes.set_xlabel(rf"{_escape(signal)} efficiency $\varepsilon_S$")
-    axes.set_ylabel(rf"rejection of {_escape(background)}, $1/\varepsilon_B$")
+    axes.set_xlabel(rf"{for_figure(signal)} efficiency $\varepsilon_S$")
+    axes.set_ylabel(rf"rejection of {for_figure(background)}, $1/\varepsilon_B$")
 
 
 def _mark(axes: Axes, table: EvaluationTable, efficiencies: Sequence[float]) -> None:
@@ -263,7 +264,3 @@ def _bar(entry: Measured) -> tuple[float, float]:
     if entry.limit == "upper":
         return entry.value / 1.7, entry.value
     return entry.interval()
-
-
-def _escape(text: str) -> str:
-    return text.replace("$", r"\$")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pcloud.evaluation.figures.style import COLORS, MUTED, figure_style, new_figure
 from pcloud.evaluation.shift import Difference
+from pcloud.text import for_figure
 
 __all__ = ["distances_figure", "shift_figure"]
 
@@ -51,8 +52,10 @@ def shift_figure(
         edges = np.linspace(low, high, 26)
         for values, name, color in zip(columns, names, COLORS, strict=False):
             counts, _ = np.histogram(values, edges)
-            axes.stairs(counts / max(len(values), 1), edges, color=color, label=name, lw=1.6)
-        axes.set_xlabel(difference.observable.replace("_", " "), fontsize=11)
+            axes.stairs(
+                counts / max(len(values), 1), edges, color=color, label=for_figure(name), lw=1.6
+            )
+        axes.set_xlabel(for_figure(difference.observable.replace("_", " ")), fontsize=11)
         p = f"p = {difference.corrected:.1g}" if difference.corrected > 1e-4 else "p < 0.0001"
         axes.set_title(p, fontsize=10, loc="right")
         axes.tick_params(axis="y", labelleft=False)
@@ -74,7 +77,7 @@ def distances_figure(differences: Sequence[Difference], *, level: float = 0.01) 
     """
     figure, (axes,) = new_figure(0.9 + 0.27 * len(differences))
     colors = [COLORS[1] if d.corrected < level else MUTED for d in differences]
-    names = [d.observable.replace("_", " ") for d in differences]
+    names = [for_figure(d.observable.replace("_", " ")) for d in differences]
     axes.barh(range(len(names)), [d.distance for d in differences], 0.65, color=colors)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
