@@ -18,6 +18,7 @@ from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.shift_classifiers import Classifier, classifier_named
 from pcloud.io.jets import FlatJets
+from pcloud.keys import SPLIT_KEY
 from pcloud.observables import jet_observables
 from pcloud.run_files import read_json, write_json
 from pcloud.tables import html_table
@@ -263,7 +264,8 @@ def jet_columns(jets: ak.Array) -> dict[str, Floats]:
     for name, values in flat.particle.items():
         total = np.bincount(jet, values.astype(np.float64), len(flat))
         found[f"mean_{name}"] = total / counts
-    own = {name: v.astype(np.float64) for name, v in flat.jet.items() if name != "label"}
+    no_observables = ("label", SPLIT_KEY)
+    own = {name: v.astype(np.float64) for name, v in flat.jet.items() if name not in no_observables}
     found |= own
     return {name: values for name, values in found.items() if np.isfinite(values).all()}
 
