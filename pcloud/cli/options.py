@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pcloud.cli.command import Argument, Flag, Options, Switch
 from pcloud.training.config import BatchSize, NumJets, read_schema
+
+if TYPE_CHECKING:
+    from pcloud.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +18,22 @@ class RunArgument:
 
     run: Argument
     """Folder of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions(RunArgument):
+    """Run."""
+
+    out: Annotated[str | None, Flag(short="-o")] = None
+    """Folder for the results, by default that of the run. Results of other studies are looked for
+    there first."""
+
+
+def open_run(options: Options) -> Run:
+    """Open the run of a command, with the folder for its results."""
+    from pcloud.run import Run
+
+    return Run(options["run"]).writing_to(options["out"])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,8 @@ class ShiftTest:
         Number of jets of each sample.
     differences : list of Difference
         Observables, the most significant difference first.
+    inputs : dict, optional
+        Files and options, if they are known.
     """
 
     classifier: str
@@ -94,6 +96,7 @@ class ShiftTest:
     p_value: float
     jets: tuple[int, int]
     differences: list[Difference]
+    inputs: dict[str, Any] = field(default_factory=dict)
 
     def rows(self) -> list[list[str]]:
         """Rows of a table of the observables."""
@@ -133,7 +136,10 @@ class ShiftTest:
         differences = [Difference.from_dict(fields) for fields in values["differences"]]
         first, second = values["jets"]
         auc = Measured.from_dict(values["auc"])
-        return cls(values["classifier"], auc, values["p_value"], (first, second), differences)
+        inputs = values.get("inputs", {})
+        return cls(
+            values["classifier"], auc, values["p_value"], (first, second), differences, inputs
+        )
 
 
 def compare_jets(

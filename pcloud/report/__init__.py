@@ -13,7 +13,7 @@ from pcloud.run_files import FIGURE_FOLDER, REPORT_FILE, write_text
 __all__ = ["write_report"]
 
 
-def write_report(run: str | Path) -> Path:
+def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     """Write ``report.html`` and ``figures/`` of a run from the files in its folder.
 
     The page holds everything: it needs no other file and no network. Where something is absent,
@@ -25,6 +25,9 @@ def write_report(run: str | Path) -> Path:
     run : str or Path
         Folder with ``config.yaml``, ``metrics.csv``, ``metrics.json``, ``scores.parquet`` and
         ``environment.json``, or some of them.
+    out : path, optional
+        Folder for the page and the figures, by default that of the run. It is made if it does not
+        exist. Results of studies are looked for there first.
 
     Returns
     -------
@@ -38,9 +41,10 @@ def write_report(run: str | Path) -> Path:
     InputError
         If the folder holds none of these files.
     """
-    contents = RunContents.read(Path(run))
-    figures = FigureFolder(contents.path / FIGURE_FOLDER)
-    page = contents.path / REPORT_FILE
+    contents = RunContents.read(Path(run), None if out is None else Path(out))
+    contents.out.mkdir(parents=True, exist_ok=True)
+    figures = FigureFolder(contents.out / FIGURE_FOLDER)
+    page = contents.out / REPORT_FILE
     sections = [section(contents, figures) for section in all_sections()]
     write_text(page, render(contents, sections))
     return page

@@ -224,7 +224,7 @@ def attribute_run(
         for name in signals
     ]
     stored = StoredAttribution(classes)
-    stored.write(run.path)
+    stored.write(run.out)
     return stored
 
 

@@ -43,5 +43,5 @@ def calibrate_run(
     scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
     sample = Scores.from_arrays(np.asarray(jets.label), scores, run.classes)
     stored = StoredCalibration.fit(sample, method, checkpoint=checkpoint, checksum=checksum)
-    stored.write(run.path)
+    stored.write(run.out)
     return stored

@@ -191,7 +191,7 @@ def robustness_run(
     sculpting = sculpting_of_scores(sample, observables["mass"], seed=seed, **options)
     names = class_names(sample, signal, background)
     stored = StoredRobustness(robustness, dependence, sculpting, *names)
-    stored.write(run.path)
+    stored.write(run.out)
     return stored
 
 

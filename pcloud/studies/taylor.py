@@ -216,7 +216,7 @@ def taylor_run(
         course = taylor_course(run, data, order=2, jets=course_jets, **options)
         classes[name] = _class_expansion(expansion, data, course)
     stored = StoredTaylor(classes, len(data), checkpoint, variables)
-    stored.write(run.path)
+    stored.write(run.out)
     return stored
 
 

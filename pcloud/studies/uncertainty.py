@@ -210,7 +210,7 @@ def measure_uncertainty(
         _band(logits, labels) if len(run.classes) == 2 else None,
     )
     advance(1 / 3)
-    stored.write(run.path)
+    stored.write(run.out)
     return stored
 
 
