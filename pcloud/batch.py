@@ -177,6 +177,10 @@ class JetDataset(InMemoryDataset):
         whole._describe_to_pyg()
         return whole
 
+    def to_bytes(self) -> bytes:
+        """Lengths and labels of the jets as bytes, for a checksum."""
+        return b"".join(t.numpy().tobytes() for t in (self.ptr, self.y) if t is not None)
+
     def in_order(self, values: Tensor) -> Tensor:
         """Rows ``values (N, ...)`` of the particles in canonical order, from those in input order."""
         return values if self.order is None else values.index_select(0, self.order)
@@ -272,7 +276,7 @@ class JetLoader:
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        self.data = self._as_jets(data)
+        self.data = self.as_dataset(data)
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -282,12 +286,12 @@ class JetLoader:
         self._first = 0  # first batch of the next iteration: 0 unless continued
         self._next = 0  # next batch
 
-    def _as_jets(self, data: Any) -> JetDataset:
+    def as_dataset(self, data: Any) -> JetDataset:
         """Convert a `Subset` or `ConcatDataset` of jets to a :class:`JetDataset`."""
         if isinstance(data, Subset):
-            return self._as_jets(data.dataset)[list(data.indices)]
+            return self.as_dataset(data.dataset)[list(data.indices)]
         if isinstance(data, ConcatDataset):
-            return JetDataset.concatenate([self._as_jets(part) for part in data.datasets])
+            return JetDataset.concatenate([self.as_dataset(part) for part in data.datasets])
         if not isinstance(data, JetDataset):
             raise InputError(
                 f"JetLoader takes a JetDataset, or a Subset or ConcatDataset of some, not "

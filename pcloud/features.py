@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -229,6 +229,8 @@ class FeatureSet:
         If the reference is unknown.
     """
 
+    kind: ClassVar[str] = "cloud"
+
     features: tuple[Feature, ...]
     reference: str = "auto"
 
@@ -263,6 +265,11 @@ class FeatureSet:
     def names(self) -> tuple[str, ...]:
         """Names of the features, in the order of the columns."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def standardisation(self) -> tuple[Feature, ...]:
+        """The features, which set the standardisation of each input."""
+        return self.features
 
     @property
     def columns(self) -> tuple[str, ...]:

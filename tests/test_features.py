@@ -12,11 +12,11 @@ import vector
 
 import pcloud
 from pcloud import kinematics as kin
+from pcloud.batch import batch_arguments
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FEATURE_SETS, Feature, FeatureSet, feature_set
 from pcloud.nn.graph.coordinates import eta_phi
 from pcloud.observables import compute_observables
-from pcloud.training.inputs import network_inputs
 
 COMPONENTS = ("E", "px", "py", "pz")
 
@@ -190,7 +190,7 @@ def test_coordinates_and_observables_are_relative_to_the_stored_momentum():
     moved = ak.with_field(moved, ak.with_field(moved.jet_p4, -moved.jet_p4.px, "px"), "jet_p4")
     data = pcloud.JetDataset(moved)
     (batch,) = pcloud.JetLoader(data, 5)
-    _, p4, _, layout = network_inputs(batch)
+    _, p4, _, layout = batch_arguments(batch)
     axis = vector.Array(moved.jet_p4)
     counts = data.ptr.diff().numpy()
     particles = vector.Array(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -22,7 +23,8 @@ LAYERS = (
     ("features", "observables"),
     ("batch",),
     ("models",),
-    ("images",),
+    ("modality",),
+    ("clouds", "images"),
     ("evaluation",),
     ("uncertainty", "interpret"),
     ("objectives",),
@@ -123,3 +125,21 @@ def test_modules_import_each_other_in_no_circle(kinds):
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"circle: {' -> '.join(error.args[1])}")
+
+
+KIND = re.compile(r"\b((Jet|Image)(Set|Dataset|Loader|Batch|Format)|FeatureSet|Clouds|Images)\b")
+"""Classes of one kind of data."""
+
+
+def test_what_comes_after_a_model_asks_for_no_kind_of_data():
+    """It asks the modality of the model, so that a new kind is one class and one registration."""
+    wrong = []
+    for name in MODULES:
+        if name.partition(".")[0] not in ("training", "studies", "report", "run", "cli"):
+            continue
+        for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+            text = ast.unparse(node) if isinstance(node, ast.Call | ast.Compare) else ""
+            is_check = text.startswith(("isinstance(", "issubclass(")) and KIND.search(text)
+            if is_check or (isinstance(node, ast.Compare) and re.search(r"\.kind\b", text)):
+                wrong.append(f"{name}, line {node.lineno}: {text}")
+    assert not wrong, "\n".join(wrong)

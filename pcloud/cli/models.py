@@ -22,6 +22,7 @@ def execute(options: Options) -> None:
     from rich.table import Table
 
     from pcloud.cli.model_table import model_table, to_markdown
+    from pcloud.modality import find_modality, list_modalities
     from pcloud.models.registry import list_models
 
     if options["markdown"]:
@@ -34,7 +35,9 @@ def execute(options: Options) -> None:
         cells = dict(zip(header, row, strict=True))
         table.add_row(*(cells[name] for name in shown))
     console().print(table, "parameters: with 7 inputs and 2 classes", highlight=False)
-    say(f"on images: {', '.join(list_models('image'))}")
+    for kind in list_modalities():
+        if kind != "cloud":
+            say(f"on {find_modality(kind).noun}: {', '.join(list_models(kind))}")
 
 
 COMMAND = Command("models", "List the models.", execute, (ModelsOptions,))

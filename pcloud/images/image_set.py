@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -91,6 +91,8 @@ class ImageFormat:
         Scale of each channel.
     """
 
+    kind: ClassVar[str] = "image"
+
     channels: int
     height: int
     width: int
@@ -113,6 +115,12 @@ class ImageFormat:
         return ()
 
     jet_columns = columns
+    names = columns  # colours have no names
+
+    @property
+    def standardisation(self) -> ImageFormat:
+        """The format: images have their own units."""
+        return self
 
     def __call__(self, images: Tensor) -> Tensor:
         """Scale images (B, C, H, W) to the float32 inputs of a network."""
@@ -263,7 +271,8 @@ class ImageLoader(JetLoader):
 
     data: ImageDataset  # type: ignore[assignment]
 
-    def _as_jets(self, data: Any) -> Any:
+    def as_dataset(self, data: Any) -> Any:
+        """Return the data set."""
         return data
 
     def collate(self, index: Tensor) -> ImageBatch:

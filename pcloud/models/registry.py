@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -25,7 +25,6 @@ __all__ = [
     "list_models",
     "model_factory",
     "model_info",
-    "model_kind",
     "register_model",
 ]
 
@@ -52,8 +51,9 @@ class ModelInfo:
         Inputs that the model uses: the features `x`, the four-momenta `p4`, or both.
     symmetries : tuple of str
         Transformations of a jet under which its score is exactly invariant.
-    kind : {"cloud", "image"}
-        Kind of input: ``model(x, p4, batch)``, or ``model(images)`` with ``images (B, F, H, W)``.
+    kind : str
+        Kind of input, see :mod:`pcloud.modality`: ``"cloud"`` for ``model(x, p4, batch)``, or
+        ``"image"`` for ``model(images)`` with ``images (B, F, H, W)``.
     """
 
     name: str
@@ -63,7 +63,7 @@ class ModelInfo:
     use: str
     inputs: str = "x"
     symmetries: tuple[str, ...] = ("permutation",)
-    kind: Literal["cloud", "image"] = "cloud"
+    kind: str = "cloud"
 
     @property
     def summary(self) -> str:
@@ -83,7 +83,7 @@ def register_model(
     use: str,
     inputs: str = "x",
     symmetries: tuple[str, ...] = ("permutation",),
-    kind: Literal["cloud", "image"] = "cloud",
+    kind: str = "cloud",
 ) -> Callable[[Factory], Factory]:
     """Decorate a class or function so that `build_model` finds the model by `name`.
 
@@ -106,8 +106,8 @@ def register_model(
     return register
 
 
-def list_models(kind: Literal["cloud", "image"] = "cloud") -> list[str]:
-    """Return the names of all registered models: taggers of clouds, or networks on images."""
+def list_models(kind: str = "cloud") -> list[str]:
+    """Return the names of all registered models of a kind: taggers of clouds by default."""
     return sorted(name for name, info in _registered().items() if info.kind == kind)
 
 
@@ -186,15 +186,6 @@ def _without_layout(model: nn.Module) -> nn.Module:
 def model_factory(name: str) -> Callable[..., nn.Module]:
     """Return the class or function that builds a registered name or a ``file:Class``."""
     return _from_file(name) if ":" in name else model_info(name).factory
-
-
-def model_kind(name: str) -> Literal["cloud", "image"]:
-    """Return the kind of a model; that of a class from a file follows from its first input."""
-    if ":" not in name:
-        return model_info(name).kind
-    factory = _from_file(name)
-    inputs = list(inspect.signature(getattr(factory, "forward", factory)).parameters)
-    return "image" if inputs[:2] == ["self", "images"] else "cloud"
 
 
 def _check_options(name: str, factory: Callable[..., nn.Module], options: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from pcloud.interpret.attribution import METHODS, Attribution, attribute
 from pcloud.interpret.edges import edge_importance
 from pcloud.interpret.jets import Plane, mean_image, worst_and_typical
 from pcloud.io.jets import FlatJets
+from pcloud.modality import Inputs, Sample
 from pcloud.nn.attention.attention import SelfAttention
 from pcloud.nn.graph.edge_conv import EdgeBlock
 from pcloud.run_files import ATTRIBUTION_FILE, Advance, StoredResult, ignore_progress
@@ -26,7 +27,6 @@ from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.heatmaps import heatmaps, network_and_images
 from pcloud.studies.signals import explained_signals
 from pcloud.training.data import load_splits
-from pcloud.training.inputs import Inputs, Sample
 
 if TYPE_CHECKING:
     from pcloud.training.run_folder import RunFolder
@@ -208,6 +208,11 @@ def attribute_run(
             raise UnknownNameError("attribution method", method, METHODS)
     signals = explained_signals(run.classes, signal)
     (test,) = load_splits(run.config, "test")
+    modality = run.modality
+    if not modality.has_momenta and modality.pixels(test[:1], run.feature_set) is None:
+        raise InputError(
+            f"attribution is for networks on jets or images, and this one takes {modality.noun}"
+        )
     if jets is None:
         passes = sum(_passes(method, **options) for method in methods) * len(signals)
         jets = jets_within_budget(run, test, passes=passes, most=_JETS, checkpoint=checkpoint)
@@ -301,7 +306,7 @@ def _attribute_class(
             advance, **options,
         )  # fmt: skip
         return ClassAttribution(**about, **found)
-    features = cast(FeatureSet, explained.inputs)  # networks on images were handled above
+    features = cast(FeatureSet, explained.inputs)  # of data with momenta
     attributions = {
         method: attribute(
             explained.model,

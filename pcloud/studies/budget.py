@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pcloud.modality import Sample
 from pcloud.models.flops import count_flops
-from pcloud.training.inputs import Sample, make_dataset, make_loader, network_inputs
 
 if TYPE_CHECKING:
     from pcloud.training.run_folder import RunFolder
@@ -48,7 +48,9 @@ def jets_within_budget(
     most = min(most, len(sample))
     if most <= least:
         return most
-    few = make_dataset(sample[:_COUNTED], run.feature_set)
-    (batch,) = make_loader(few, _COUNTED)
-    operations = count_flops(run.network(checkpoint).cpu(), *network_inputs(batch)) / len(few)
+    modality = run.modality
+    few = modality.dataset(sample[:_COUNTED], run.feature_set)
+    (batch,) = modality.loader(few, _COUNTED)
+    arguments = modality.arguments(batch)
+    operations = count_flops(run.network(checkpoint).cpu(), *arguments) / len(few)
     return int(min(most, max(least, _OPERATIONS / max(operations * passes, 1.0))))

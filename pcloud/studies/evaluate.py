@@ -13,6 +13,7 @@ import numpy as np
 from pcloud.errors import InputError
 from pcloud.evaluation import EvaluationTable, evaluate
 from pcloud.evaluation.scores import ScoresWriter
+from pcloud.modality import Sample
 from pcloud.run_files import (
     EVALUATION_FILE,
     EVALUATION_FOLDER,
@@ -22,7 +23,6 @@ from pcloud.run_files import (
 )
 from pcloud.studies.names import absolute_sources, check_name, free_name, readable_name
 from pcloud.training.data import load_jets, load_splits
-from pcloud.training.inputs import Sample
 from pcloud.training.run_folder import RunFolder
 
 __all__ = ["evaluate_run", "evaluation_folder", "evaluation_inputs", "labels_of_run"]

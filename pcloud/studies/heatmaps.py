@@ -10,13 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pcloud.batch import JetDataset
-from pcloud.images.image_set import ImageFormat
 from pcloud.images.jet_taggers import JetImageTagger
 from pcloud.interpret.attribution_images import ImageAttribution, attribute_images
+from pcloud.modality import Inputs, Sample, find_modality
 from pcloud.nn.layout import RaggedLayout
 from pcloud.run_files import Advance
-from pcloud.training.inputs import Inputs, Sample
 
 __all__ = ["heatmaps", "network_and_images"]
 
@@ -32,11 +30,12 @@ def network_and_images(
     The network of a :class:`~pcloud.images.jet_taggers.JetImageTagger` is the part after the images
     are made.
     """
-    if isinstance(inputs, ImageFormat):
-        return model, inputs(sample.images)
+    modality = find_modality(inputs.kind)
+    if (pixels := modality.pixels(sample, inputs)) is not None:
+        return model, pixels
     if not isinstance(model, JetImageTagger):
         return None
-    data = JetDataset(sample, inputs)
+    data = modality.dataset(sample, inputs)
     images = model.images(data.x, data.p4, RaggedLayout.from_ptr(data.ptr))
     return model.network, images * model.images.pixels
 

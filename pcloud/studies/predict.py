@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pcloud.errors import InputError
 from pcloud.evaluation.scores import ScoresWriter
-from pcloud.images.image_set import ImageFormat
-from pcloud.io import count_jets, iter_jets
 from pcloud.io.files import check_new_file
 from pcloud.run_files import PREDICTIONS_FILE, Advance, ignore_progress
 from pcloud.studies.evaluate import labels_of_run
-from pcloud.training.image_splits import load_images
-from pcloud.training.inputs import Sample
 from pcloud.training.run_folder import RunFolder
 
 __all__ = ["Prediction", "predict_file"]
@@ -113,11 +109,16 @@ def predict_file(
     run.checksum(checkpoint)
     if calibrated:
         run.calibration(checkpoint)
-    total = _count(run, path, schema)
+    total, chunks = run.modality.stream(
+        path,
+        chunk_size=chunk_size,
+        schema=schema,
+        on_bad_jet=on_bad_jet,
+        check_units=check_units,
+    )
     number = 0
     with ScoresWriter(out, run.classes) as file:
-        reading = {"on_bad_jet": on_bad_jet, "check_units": check_units}
-        for jets in _chunks(run, path, chunk_size, schema=schema, **reading):
+        for jets in chunks:
             scores = run.predict(
                 jets, batch_size=batch_size, checkpoint=checkpoint, calibrated=calibrated
             )
@@ -125,19 +126,3 @@ def predict_file(
             number += len(jets)
             advance(len(jets) / max(total, 1))
     return Prediction(out, number, total - number)
-
-
-def _count(run: RunFolder, path: str | Sequence[str], schema: Any) -> int:
-    """Number of jets, or images, in files."""
-    if isinstance(run.feature_set, ImageFormat):
-        return len(load_images(path, "test"))
-    return count_jets(path, schema)
-
-
-def _chunks(
-    run: RunFolder, path: str | Sequence[str], chunk_size: int, **reading: Any
-) -> Iterator[Sample]:
-    if isinstance(run.feature_set, ImageFormat):
-        images = load_images(path, "test")
-        return (images[i : i + chunk_size] for i in range(0, len(images), chunk_size))
-    return iter_jets(path, chunk_size=chunk_size, **reading)

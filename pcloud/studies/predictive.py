@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.modality import Sample
 from pcloud.studies.budget import jets_within_budget
 from pcloud.training.data import load_splits
-from pcloud.training.inputs import Sample, make_dataset, make_loader, network_inputs
 from pcloud.uncertainty.dropout import dropout_switched_on
 from pcloud.uncertainty.laplace import LaplaceHead, softmax_hessian
 from pcloud.uncertainty.last_layer import HeadSplit
@@ -139,9 +139,10 @@ class _Batches:
 
     def __call__(self, jets: Sample) -> Iterator[tuple[tuple[Any, ...], Tensor | None]]:
         """Inputs of the network and labels, batch by batch."""
-        data = make_dataset(jets, self.run.feature_set)
-        for batch in make_loader(data, self.batch_size):
-            yield tuple(network_inputs(batch)), batch.y
+        modality = self.run.modality
+        data = modality.dataset(jets, self.run.feature_set)
+        for batch in modality.loader(data, self.batch_size):
+            yield modality.arguments(batch), batch.y
 
     def training_jets(self) -> Sample:
         """The jets that the run was trained on."""

@@ -18,7 +18,6 @@ from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.sculpting import Sculpting, sculpting_of_scores
 from pcloud.evaluation.tasks import check_signal_named, class_names, signal_scores
 from pcloud.evaluation.working_points import efficiency_threshold
-from pcloud.features import FeatureSet
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
 from pcloud.run_files import ROBUSTNESS_FILE, Advance, StoredResult, ignore_progress
@@ -151,8 +150,9 @@ def robustness_run(
     """
     if jets is not None and jets < 2:
         raise InputError(f"robustness needs at least 2 jets, got {jets}")
-    if not isinstance(run.tagger(checkpoint).feature_set, FeatureSet):
-        raise InputError("robustness is for networks on jets, and this one takes images")
+    modality = run.tagger(checkpoint).modality
+    if not modality.has_momenta:
+        raise InputError(f"robustness is for networks on jets, and this one takes {modality.noun}")
     check_signal_named(run.classes, signal)
     num_settings = 1 + len(_SIMULATIONS) if simulations else 0
     num_scorings = _num_scorings() + num_settings

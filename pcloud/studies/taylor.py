@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import awkward as ak
 import numpy as np
@@ -182,9 +182,13 @@ def taylor_run(
     UnknownNameError
         If there is no such class.
     """
-    features = run.tagger(checkpoint).feature_set
-    if not isinstance(features, FeatureSet):
-        raise InputError("Taylor coefficients are for networks on jets, and this one takes images")
+    tagger = run.tagger(checkpoint)
+    if not tagger.modality.has_momenta:
+        raise InputError(
+            "Taylor coefficients are for networks on jets, and this one takes "
+            f"{tagger.modality.noun}"
+        )
+    features = cast(FeatureSet, tagger.feature_set)  # of data with momenta
     signals = explained_signals(run.classes, signal)
     (loaded,) = load_splits(run.config, "test")
     test: ak.Array = loaded

@@ -16,7 +16,6 @@ from pcloud.evaluation.figures.roc import GRID
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.scores import PREFIX
-from pcloud.features import FeatureSet
 from pcloud.run_files import (
     UNCERTAINTY_FILE,
     UNCERTAINTY_TABLE,
@@ -251,7 +250,7 @@ def _samples(
         for name, chosen in groups.items()
         if chosen.sum() > 1
     }
-    if isinstance(run.feature_set, FeatureSet) and not run.feature_set.columns:
+    if run.modality.has_momenta and not run.feature_set.columns:
         for shift in SHIFTS:
             changed = predictions.uncertainty(shifted(some, shift, seed))
             means[shift] = {part: Measured.mean(getattr(changed, part)) for part in _PARTS}

@@ -15,12 +15,10 @@ import torch
 from torch import nn
 
 from pcloud.errors import InputError
-from pcloud.images.build import size_option
-from pcloud.images.image_set import ImageFormat
+from pcloud.modality import Inputs, Modality, find_modality, modality_of_model
 from pcloud.models import build_model
 from pcloud.models.old_names import current_options
 from pcloud.run_files import CHECKPOINT_FOLDER, write_atomic
-from pcloud.training.inputs import Inputs, inputs_from_dict
 
 __all__ = ["Tagger", "checkpoint_path", "read_checkpoint", "write_checkpoint"]
 
@@ -56,10 +54,14 @@ class Tagger:
         cls, name: str, options: dict[str, Any], feature_set: Inputs, classes: list[str]
     ) -> Tagger:
         """A tagger with random weights."""
-        if isinstance(feature_set, ImageFormat):
-            options = size_option(name, (feature_set.height, feature_set.width)) | options
+        options = find_modality(feature_set.kind).model_options(name, feature_set) | options
         model = build_model(name, in_features=len(feature_set), num_outputs=len(classes), **options)
         return cls(model, name, options, feature_set, classes)
+
+    @property
+    def modality(self) -> Modality:
+        """Kind of data that the network takes."""
+        return find_modality(self.feature_set.kind)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values and tensors, as in a checkpoint."""
@@ -81,8 +83,9 @@ class Tagger:
         InputError
             If the weights do not fit the model, as when its code has changed since.
         """
-        features = inputs_from_dict(values["features"])
-        tagger = cls.build(values["name"], values["options"], features, values["classes"])
+        name = values["name"]
+        features = modality_of_model(name).inputs_from_dict(values["features"])
+        tagger = cls.build(name, values["options"], features, values["classes"])
         try:
             tagger.model.load_state_dict(values["weights"])
         except RuntimeError as error:

@@ -44,9 +44,10 @@ Function = TypeVar("Function")
 
 
 def _models() -> list[str]:
+    from pcloud.modality import list_modalities
     from pcloud.models.registry import list_models
 
-    return [*list_models(), *list_models("image")]
+    return [name for kind in list_modalities() for name in list_models(kind)]
 
 
 def _feature_sets() -> Iterable[str]:

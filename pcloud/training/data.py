@@ -1,36 +1,29 @@
-"""Jets of a run: reading, splits, subsampling, and checks before any training starts."""
+"""Jets of a run: splits, and checks before any training starts."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
 
-import awkward as ak
 import numpy as np
 
-from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dataset
-from pcloud.errors import InputError, UnknownNameError
-from pcloud.features import FeatureSet, feature_set
-from pcloud.images.image_set import ImageDataset, ImageFormat, ImageSet
-from pcloud.io import iter_jets, read_jets
-from pcloud.models.registry import model_kind
+from pcloud.errors import InputError
+from pcloud.modality import Dataset, Inputs, Modality, Sample, Source, modality_of_model
 from pcloud.training.config import DataConfig, TrainConfig
-from pcloud.training.image_splits import load_image_splits, load_images
-from pcloud.training.inputs import Dataset, Inputs, Sample, check_columns, make_dataset
 
 __all__ = ["TrainingData", "load_jets", "load_splits", "load_training_data"]
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Jets of a training as PyG data sets.
+    """Jets of a training, or other data, as data sets.
 
     Attributes
     ----------
+    modality : Modality
+        Kind of data.
     train, val : JetDataset or ImageDataset
         The jets or images.
     classes : list of str
@@ -39,6 +32,7 @@ class TrainingData:
         Columns of the training jets in their file, used or not.
     """
 
+    modality: Modality
     train: Dataset
     val: Dataset
     classes: list[str]
@@ -50,7 +44,7 @@ class TrainingData:
         return {
             "train_jets": len(self.train),
             "val_jets": len(self.val),
-            "checksum": zlib.crc32(_bytes(self.val), zlib.crc32(_bytes(self.train))),
+            "checksum": zlib.crc32(self.val.to_bytes(), zlib.crc32(self.train.to_bytes())),
         }
 
 
@@ -65,55 +59,56 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     FileNotFoundError
         If a file does not exist.
     """
+    modality = modality_of_model(config.model)
     train, val = load_splits(config, "train", "val")
-    features = (
-        ImageFormat.fit(train.images) if isinstance(train, ImageSet) else _features(config.inputs)
-    )
+    inputs = modality.fit_inputs(train, config.inputs)
     classes = _classes(train)
     for name, jets in (("training", train), ("validation", val)):
-        _check_jets(name, jets, features, classes)
+        _check_jets(name, jets, modality, inputs, classes)
     if _named(val) not in (None, classes):
         raise InputError(
             f"the validation jets have the classes {', '.join(_named(val) or [])}, "
             f"the training jets {', '.join(classes)}"
         )
-    train_data, val_data = make_dataset(train, features), make_dataset(val, features)
-    return TrainingData(train_data, val_data, classes, train.fields)
+    train_data, val_data = (modality.dataset(jets, inputs) for jets in (train, val))
+    return TrainingData(modality, train_data, val_data, classes, train.fields)
 
 
 def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
     """Jets or images of splits of a configuration: ``"train"``, ``"val"`` or ``"test"``.
 
-    A split without a file is a part of the training jets, drawn with `split_seed`.
+    A split is what the configuration names for it, else the split of this name of the source of
+    the training jets, else a part of the training jets, drawn with `split_seed`.
 
     Raises
     ------
     InputError
-        If the configuration has no such split.
+        If the configuration has no such split, or there are too few jets to be split.
     """
-    inputs = config.inputs
-    if model_kind(config.network.model) == "image":
-        return list(load_image_splits(inputs, *splits))
+    inputs, modality = config.inputs, modality_of_model(config.model)
+    own = modality.own_splits(inputs.data)
+    named = {"train": inputs.data, "val": inputs.val, "test": inputs.test}
+    limits = {"train": inputs.max_jets, "val": inputs.max_val_jets}
+    fractions = _fractions(inputs, own)
     whole = cache(lambda: load_jets(inputs.data, config))  # read once for all parts
-    jets = []
+    found = []
     for split in splits:
-        limit = {"train": inputs.max_jets, "val": inputs.max_val_jets}.get(split)
-        source = inputs.data if split == "train" else getattr(inputs, split)
-        fractions = _fractions(inputs)
-        if source is None and _is_dataset(inputs.data):
+        limit = limits.get(split)
+        source = named.get(split)
+        if source is None and split in own:
             source = inputs.data
-        if source is None and split not in fractions:
-            raise InputError(f"the run has no {split} jets: name a file")
-        if source is None or (split == "train" and len(fractions) > 1):
-            part = _part(whole(), fractions, split, inputs.split_seed)
-            jets.append(_draw([part], limit, inputs.split_seed))
+        if len(fractions) > 1 and split in fractions:
+            part = _part(whole(), modality, fractions, split, inputs.split_seed)
+            found.append(modality.subsample(part, limit, inputs.split_seed))
+        elif source is not None:
+            found.append(load_jets(source, config, split, limit))
         else:
-            jets.append(load_jets(source, config, split, limit))
-    return jets
+            raise InputError(f"the run has no {split} {modality.noun}: name a file")
+    return found
 
 
 def load_jets(
-    source: str | Sequence[str],
+    source: Source,
     config: TrainConfig,
     split: str = "train",
     limit: int | None = None,
@@ -136,87 +131,28 @@ def load_jets(
     UnknownNameError
         If `source` is neither a data set nor a path.
     """
-    if model_kind(config.network.model) == "image":
-        return load_images(source, split)
-    inputs = config.inputs
-    schema = inputs.schema
-    if isinstance(source, str) and _is_dataset(source):
-        info = dataset_info(source)
-        if info.load is not None:
-            return _draw([load_dataset(source, split)], limit, inputs.split_seed)
-        source = [str(file) for file in dataset_files(source, split, inputs.data_root)]
-        schema = info.schema
-    options: dict[str, Any] = {"on_bad_jet": inputs.on_bad_jet, "check_units": inputs.check_units}
-    if limit is None:
-        return read_jets(source, schema, **options)
-    return _draw(iter_jets(source, schema, **options), limit, inputs.split_seed)
+    return modality_of_model(config.model).load(source, split, config.inputs, limit)
 
 
-def _fractions(config: DataConfig) -> dict[str, float]:
+def _fractions(config: DataConfig, own: Sequence[str]) -> dict[str, float]:
     """Fractions of the training jets used for each split; only "train" where all are used."""
-    if _is_dataset(config.data):
-        return {"train": 1.0}
     parts = {"train": 1.0}
-    if config.val is None:
+    if config.val is None and "val" not in own:
         parts["val"] = config.val_fraction
-    if config.val is None and config.test is None:
-        parts["test"] = config.test_fraction
+        if config.test is None and "test" not in own:
+            parts["test"] = config.test_fraction
     parts["train"] -= sum(parts.values()) - 1.0
     return parts
 
 
-def _part(jets: ak.Array, fractions: dict[str, float], split: str, seed: int) -> ak.Array:
-    order = np.random.default_rng(seed).permutation(len(jets))
-    bounds = np.rint(np.cumsum([0.0, *fractions.values()]) * len(jets)).astype(int)
-    i = list(fractions).index(split)
-    chosen = order[bounds[i] : bounds[i + 1]]
+def _part(
+    jets: Sample, modality: Modality, fractions: dict[str, float], split: str, seed: int
+) -> Sample:
+    chosen = modality.split(jets, fractions, seed)[split]
     if len(chosen) == 0:
-        raise InputError(f"{len(jets)} jets are too few to take {split} jets from them")
-    return jets[np.sort(chosen)]
-
-
-def _draw(chunks: Iterable[ak.Array], number: int | None, seed: int) -> ak.Array:
-    """Draw at most `number` jets of a stream with equal probabilities, in their order.
-
-    Each jet gets a random number, and the jets with the smallest numbers are kept: the sample does
-    not depend on the chunks, and at most twice `number` jets and one chunk are held in memory.
-    """
-    rng = np.random.default_rng(seed)
-    kept: list[ak.Array] = []
-    keys = np.empty(0)
-    for jets in chunks:
-        kept.append(jets)
-        keys = np.concatenate([keys, rng.random(len(jets))])
-        if number is not None and len(keys) > 2 * number:
-            kept, keys = _smallest(kept, keys, number)
-    if number is not None and len(keys) > number:
-        kept, keys = _smallest(kept, keys, number)
-    return kept[0] if len(kept) == 1 else ak.concatenate(kept)
-
-
-def _smallest(
-    parts: list[ak.Array], keys: np.ndarray, number: int
-) -> tuple[list[ak.Array], np.ndarray]:
-    chosen = np.sort(np.argpartition(keys, number)[:number])
-    jets = parts[0] if len(parts) == 1 else ak.concatenate(parts)
-    return [ak.to_packed(jets[chosen])], keys[chosen]
-
-
-def _is_dataset(source: str | Sequence[str]) -> bool:
-    """Return whether a source is the name of a data set; other names that are no paths raise."""
-    if not isinstance(source, str):
-        return False
-    names = list_datasets()
-    if source in names:
-        return True
-    if any(c in source for c in "/\\.*?[") or Path(source).exists():
-        return False
-    raise UnknownNameError("data set or file", source, names)
-
-
-def _features(config: DataConfig) -> FeatureSet:
-    names = config.features
-    return feature_set(names[0] if isinstance(names, list) and len(names) == 1 else names)
+        noun = modality.noun
+        raise InputError(f"{len(jets)} {noun} are too few to take {split} {noun} from them")
+    return jets[chosen]
 
 
 def _named(jets: Sample) -> list[str] | None:
@@ -231,10 +167,12 @@ def _classes(jets: Sample) -> list[str]:
     return _named(jets) or [str(i) for i in range(int(np.max(jets.label, initial=0)) + 1)]
 
 
-def _check_jets(name: str, jets: Sample, features: Inputs, classes: list[str]) -> None:
+def _check_jets(
+    name: str, jets: Sample, modality: Modality, inputs: Inputs, classes: list[str]
+) -> None:
     if len(jets) == 0:
         raise InputError(f"there are no {name} jets")
-    check_columns(jets, features, f"the {name} jets")
+    modality.check(jets, inputs, f"the {name} jets")
     if "label" not in jets.fields:
         raise InputError(f"the {name} jets have no labels")
     labels = np.asarray(jets.label)
@@ -249,9 +187,3 @@ def _check_jets(name: str, jets: Sample, features: Inputs, classes: list[str]) -
             f"all {len(labels)} {name} jets are {classes[labels[0]]!r}: "
             "learning to tell classes apart needs at least two"
         )
-
-
-def _bytes(data: Dataset) -> bytes:
-    if isinstance(data, ImageDataset):
-        return data.to_bytes()
-    return data.ptr.numpy().tobytes() + data.y.numpy().tobytes()  # type: ignore[union-attr]

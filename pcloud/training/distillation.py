@@ -14,10 +14,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcloud.batch import JetDataset
 from pcloud.errors import InputError
-from pcloud.features import FeatureSet
-from pcloud.particle_types import available_columns
 from pcloud.run_files import read_json, write_atomic, write_json
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_splits
@@ -87,8 +84,9 @@ class Teacher:
             If it has other classes, needs columns that the jets do not have, or is the run itself.
         """
         run = RunFolder(str(config.teacher))
-        if not isinstance(run.feature_set, FeatureSet) or not isinstance(jets.train, JetDataset):
-            raise InputError("a teacher is for taggers of jets, not of images")
+        for modality in (run.modality, jets.modality):
+            if not modality.has_momenta:
+                raise InputError(f"a teacher is for taggers of jets, not of {modality.noun}")
         if run.path.resolve() == Path(config.out).resolve():
             raise InputError(f"{run.path} cannot be its own teacher: take another folder")
         if sorted(run.classes) != sorted(jets.classes):
@@ -97,7 +95,7 @@ class Teacher:
                 f"the jets are of {', '.join(jets.classes)}: it can teach its own classes alone"
             )
         needed = (*run.feature_set.columns, *run.feature_set.jet_columns)
-        available = available_columns(jets.columns)
+        available = jets.modality.available_columns(jets.columns)
         missing = [name for name in needed if name not in available]
         if missing:
             raise InputError(
@@ -125,7 +123,6 @@ class Teacher:
         console : rich.console.Console
             Console for the progress.
         """
-        assert isinstance(jets.train, JetDataset)
         number = len(jets.train)
         chunks = _Chunks(folder, number)
         chunks.open({"teacher": self.run.checksum(), "order": self.order, **jets.fingerprint})

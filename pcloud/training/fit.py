@@ -9,7 +9,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning as L
 import numpy as np
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from pcloud.batch import JetDataset
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.images.image_set import ImageDataset
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
 from pcloud.training.callbacks import RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
@@ -128,7 +127,7 @@ def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bo
     initial = initialise(config, jets, weights, checkpoint)
     tagger = initial.tagger
     recipe = config.resolved_recipe()
-    data = JetData(jets.train, jets.val, recipe, config.seed)
+    data = JetData(jets, recipe, config.seed)
     module = _module(config, jets, initial, data.total_steps)
     if overwrite:
         clear(folder)
@@ -168,6 +167,7 @@ def _module(
     assert jets.train.y is not None
     return TaggerModule(
         initial.tagger.model,
+        jets.modality,
         config.resolved_recipe(),
         total_steps,
         nn.CrossEntropyLoss(class_weights),
@@ -182,16 +182,16 @@ def _module(
 def _decorrelation(config: TrainConfig, jets: TrainingData) -> Decorrelation | None:
     if config.decorrelate is None:
         return None
-    if isinstance(jets.train, ImageDataset):
-        raise InputError("decorrelate is for jets: images have no mass")
+    if not jets.modality.has_momenta:
+        raise InputError(f"decorrelate is for jets: {jets.modality.noun} have no mass")
     name = config.decorrelate_background or jets.classes[0]
     if name not in jets.classes:
         raise UnknownNameError("class", name, jets.classes)
     background = jets.classes.index(name)
     decorrelation = Decorrelation(config.decorrelate, config.decorrelate_weight, background)
-    assert isinstance(jets.val, JetDataset)
+    train, val = cast(JetDataset, jets.train), cast(JetDataset, jets.val)  # they have momenta
     batch_size = config.resolved_recipe().batch_size
-    check_decorrelation(decorrelation, jets.train, jets.val, batch_size, name)
+    check_decorrelation(decorrelation, train, val, batch_size, name)
     return decorrelation
 
 
@@ -259,7 +259,7 @@ def _announce(
     frozen = sum(p.numel() for p in tagger.model.parameters() if not p.requires_grad)
     counts = torch.bincount(jets.train.y, minlength=len(jets.classes)).tolist()  # type: ignore[arg-type]
     names = ", ".join(f"{n:,} {name}" for n, name in zip(counts, jets.classes, strict=True))
-    things = "images" if isinstance(jets.train, ImageDataset) else "jets"
+    things = jets.modality.noun
     steps = f"{data.total_steps:,} steps of {config.batch_size} {things}"
     lines = [
         f"{tagger.name}: {parameters:,} parameters"

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import nn
 
-from pcloud.batch import JetDataset, JetLoader
 from pcloud.errors import InputError
 from pcloud.models.axes import class_axes
 from pcloud.training.checkpoint import Tagger
@@ -98,9 +97,9 @@ _BATCH_SIZE = 64
 
 def _restate(tagger: Tagger, jets: TrainingData) -> int:
     """Recompute statistics of padded jets over real particles; return their number."""
-    assert isinstance(jets.train, JetDataset), "official weights are of taggers"
-    loader = islice(JetLoader(jets.train, _BATCH_SIZE, shuffle=True), _NUM_JETS // _BATCH_SIZE)
-    return recompute_batch_norm(tagger.model, ((b.x, b.p4, b.batch) for b in loader))
+    loader = jets.modality.loader(jets.train, _BATCH_SIZE, shuffle=True)
+    batches = islice(loader, _NUM_JETS // _BATCH_SIZE)
+    return recompute_batch_norm(tagger.model, ((b.x, b.p4, b.batch) for b in batches))
 
 
 def _head(tagger: Tagger, config: TrainConfig) -> list[str]:

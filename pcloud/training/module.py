@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from pcloud.batch import JetLoader
+from pcloud.modality import Modality
 from pcloud.nn.layout import RaggedLayout
 from pcloud.training.constant import ConstantScore
+from pcloud.training.data import TrainingData
 from pcloud.training.decorrelation import Decorrelation
 from pcloud.training.distillation import Distillation
-from pcloud.training.inputs import Dataset, make_loader, network_inputs
 from pcloud.training.metrics import RunningMetrics, mean_auc
 from pcloud.training.optimizers import build_optimizer
 from pcloud.training.recipes import Recipe
@@ -35,7 +36,9 @@ class TaggerModule(L.LightningModule):
     Parameters
     ----------
     model : torch.nn.Module
-        ``model(x, p4, batch) -> logits (B, C)``.
+        ``model(*arguments) -> logits (B, C)``.
+    modality : Modality
+        Kind of data, which knows the arguments of the model for a batch.
     recipe : Recipe
         Optimizer, schedule and their parameters.
     total_steps : int
@@ -65,6 +68,7 @@ class TaggerModule(L.LightningModule):
     def __init__(
         self,
         model: nn.Module,
+        modality: Modality,
         recipe: Recipe,
         total_steps: int,
         loss: nn.Module,
@@ -76,6 +80,7 @@ class TaggerModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
+        self.modality = modality
         self.head = head
         self.frozen = tuple(frozen)  # a list of modules beside the model would be a second copy
         self.recipe = recipe
@@ -95,7 +100,7 @@ class TaggerModule(L.LightningModule):
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
         extra = {"layout": batch.layout} if self._takes_layout else {}
-        return self.model(*network_inputs(batch), **extra).float()
+        return self.model(*self.modality.arguments(batch), **extra).float()
 
     def train(self, mode: bool = True) -> TaggerModule:
         """Set the mode of all modules except the frozen ones."""
@@ -196,22 +201,23 @@ class JetData(L.LightningDataModule):
 
     Parameters
     ----------
-    train, val : JetDataset or ImageDataset
-        The jets or images.
+    jets : TrainingData
+        Training and validation jets.
     recipe : Recipe
         Recipe, which sets the batch size and the length of the run.
     seed : int
         Seed of the order of the jets.
     """
 
-    def __init__(self, train: Dataset, val: Dataset, recipe: Recipe, seed: int) -> None:
+    def __init__(self, jets: TrainingData, recipe: Recipe, seed: int) -> None:
         super().__init__()
         size = recipe.batch_size
+        load = jets.modality.loader
         # a last batch of a few jets would weigh as much in the gradient as a full one
-        self.train_loader = make_loader(
-            train, size, shuffle=True, seed=seed, drop_last=len(train) >= size
+        self.train_loader = load(
+            jets.train, size, shuffle=True, seed=seed, drop_last=len(jets.train) >= size
         )
-        self.val_loader = make_loader(val, size)
+        self.val_loader = load(jets.val, size)
         self.steps_per_epoch = len(self.train_loader)
         self.total_steps = recipe.steps or recipe.epochs * self.steps_per_epoch
         self.total_epochs = math.ceil(self.total_steps / self.steps_per_epoch)

@@ -15,19 +15,11 @@ from torch import nn
 
 from pcloud.errors import InputError
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
-from pcloud.images.image_set import ImageFormat, ScaledNetwork
+from pcloud.modality import Inputs, Modality, Sample
 from pcloud.run_files import CALIBRATION_FILE, CHECKPOINT_FOLDER, CONFIG_FILE, MEMBER_FOLDER
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.history import History
-from pcloud.training.inputs import (
-    Inputs,
-    Sample,
-    check_columns,
-    make_dataset,
-    make_loader,
-    network_inputs,
-)
 
 __all__ = ["RunFolder", "is_finished", "member_path"]
 
@@ -130,6 +122,11 @@ class RunFolder:
         return self._first.tagger().feature_set
 
     @property
+    def modality(self) -> Modality:
+        """Kind of data that the network takes."""
+        return self._first.tagger().modality
+
+    @property
     def classes(self) -> list[str]:
         """Names of the classes, in the order of the scores."""
         return self._first.tagger().classes
@@ -185,8 +182,8 @@ class RunFolder:
         For images it takes stored images, as :meth:`predict` does: see
         :class:`~pcloud.images.ScaledNetwork`.
         """
-        inputs, network = self.tagger(checkpoint).feature_set, self.network(checkpoint)
-        return ScaledNetwork(network, inputs).eval() if isinstance(inputs, ImageFormat) else network
+        tagger, network = self.tagger(checkpoint), self.network(checkpoint)
+        return tagger.modality.stored_network(network, tagger.feature_set)
 
     def network(self, checkpoint: str = "best") -> nn.Module:
         """The trained network, in evaluation mode, for the batches of a loader.
@@ -214,7 +211,8 @@ class RunFolder:
         -------
         numpy.ndarray, shape (B, C), float64
         """
-        check_columns(jets, self.feature_set, "these jets")
+        modality, inputs = self.modality, self.feature_set
+        modality.check(jets, inputs, "these jets")
         if self.config.ensemble > 1:
             options: Any = {"batch_size": batch_size, "checkpoint": checkpoint, "device": device}
             logits = np.stack([member.logits(jets, **options) for member in self.members])
@@ -224,9 +222,9 @@ class RunFolder:
         model = self.network(checkpoint).to(device)
         parts = [np.empty((0, len(self.classes)))]
         for start in range(0, len(jets), _CHUNK):
-            data = make_dataset(jets[start : start + _CHUNK], self.feature_set)
-            for batch in make_loader(data, batch_size):
-                logits = model(*network_inputs(batch.to(device)))
+            data = modality.dataset(jets[start : start + _CHUNK], inputs)
+            for batch in modality.loader(data, batch_size):
+                logits = model(*modality.arguments(batch.to(device)))
                 parts.append(logits.double().cpu().numpy())
         return np.concatenate(parts)
 

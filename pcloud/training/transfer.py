@@ -14,12 +14,10 @@ from rich.table import Table
 from torch import Tensor
 
 from pcloud.errors import InputError
-from pcloud.features import FeatureSet
-from pcloud.images.image_set import ImageFormat
+from pcloud.modality import Inputs
 from pcloud.models.axes import Axis, class_axes, feature_axes
 from pcloud.run_files import write_json
 from pcloud.training.checkpoint import Tagger
-from pcloud.training.inputs import Inputs
 from pcloud.training.weights import Weights
 
 __all__ = ["Transfer", "TransferReport", "transfer"]
@@ -122,7 +120,8 @@ def transfer(weights: Weights, tagger: Tagger, *, reset_head: bool = False) -> T
     """
     sizes = len(tagger.feature_set), len(tagger.classes), tagger.options
     head = class_axes(tagger.model, len(tagger.classes))
-    same_inputs = _standardisation(weights.feature_set) == _standardisation(tagger.feature_set)
+    known = None if weights.feature_set is None else weights.feature_set.standardisation
+    same_inputs = known == tagger.feature_set.standardisation
     inputs = {} if same_inputs else feature_axes(tagger.name, *sizes)
     if reset_head and not head:
         raise InputError(
@@ -145,10 +144,6 @@ def transfer(weights: Weights, tagger: Tagger, *, reset_head: bool = False) -> T
     tensors += [_entry(name, weights.state[name], None, "skipped") for name in unused]
     notes = [_note_on_reference(weights, tagger), *(order.note for order in orders)]
     return TransferReport(weights.origin, tensors, [note for note in notes if note])
-
-
-def _standardisation(inputs: Inputs | None) -> object:
-    return inputs.features if isinstance(inputs, FeatureSet) else inputs
 
 
 def _note_on_reference(weights: Weights, tagger: Tagger) -> str:
@@ -218,16 +213,18 @@ _MISFIT = "does not fit"
 
 
 def _order_of_features(weights: Weights, features: Inputs, axes: dict[str, Axis]) -> _Order:
-    if isinstance(features, ImageFormat) or isinstance(weights.feature_set, ImageFormat):
-        return _Order(axes, 0, None)  # colours have no names, and the images their own units
+    if not features.names:
+        return _Order(axes, 0, None)
     if weights.feature_set is None:
         return _Order(axes, 0, None, "the weights do not name their inputs")
-    known = dict(zip(weights.feature_set.names, weights.feature_set.features, strict=True))
-    for feature in features.features:
-        before = known.get(feature.name, feature)
+    if not weights.feature_set.names:
+        return _Order(axes, 0, None)
+    known = _by_name(weights.feature_set)
+    for name, feature in _by_name(features).items():
+        before = known.get(name, feature)
         if before != feature:
             raise InputError(
-                f"feature {feature.name!r} was standardised as {before} in {weights.origin}, "
+                f"feature {name!r} was standardised as {before} in {weights.origin}, "
                 f"here as {feature}: its weights would mean something else"
             )
     names = list(known)
@@ -237,6 +234,10 @@ def _order_of_features(weights: Weights, features: Inputs, axes: dict[str, Axis]
     parts = [f"features new here: {', '.join(added)}"] if added else []
     parts += [f"features not used here: {', '.join(dropped)}"] if dropped else []
     return _Order(axes, len(names), index, "; ".join(parts))
+
+
+def _by_name(inputs: Inputs) -> dict[str, Any]:
+    return dict(zip(inputs.names, inputs.standardisation, strict=True))
 
 
 def _order_of_classes(weights: Weights, tagger: Tagger, axes: dict[str, Axis]) -> _Order:

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from pcloud.datasets import dataset_info
 from pcloud.features import FEATURE_SETS
-from pcloud.images.image_set import ImageFormat
+from pcloud.modality import Inputs
 from pcloud.models.official.load import read_official
 from pcloud.training.checkpoint import Tagger, read_checkpoint
-from pcloud.training.inputs import Inputs
 from pcloud.training.run_folder import RunFolder
 
 __all__ = ["Weights", "read_weights"]
@@ -52,9 +51,8 @@ class Weights:
     @classmethod
     def of_tagger(cls, tagger: Tagger, origin: str) -> Weights:
         """Weights, features and options of a pcloud tagger."""
-        options = dict(tagger.options)
-        if isinstance(tagger.feature_set, ImageFormat):
-            options.pop("size", None)  # depends on the images, whose size may differ
+        of_inputs = tagger.modality.model_options(tagger.name, tagger.feature_set)
+        options = {key: value for key, value in tagger.options.items() if key not in of_inputs}
         state = tagger.model.state_dict()
         return cls(origin, tagger.name, options, state, tagger.feature_set, tagger.classes)
 

@@ -18,12 +18,13 @@ from pcloud.images import (
     pixel_cloud,
     read_images,
 )
+from pcloud.images.modality import stratified_parts
 from pcloud.interpret.attribution_images import attribute_images
 from pcloud.interpret.cnn_figures import class_activations, filter_figure
 from pcloud.report import write_report
 from pcloud.studies.attribution import read_attribution
 from pcloud.training.config import TrainConfig
-from pcloud.training.image_splits import load_image_splits, stratified_parts
+from pcloud.training.data import load_splits
 from tests.images.made import bars
 
 
@@ -57,7 +58,7 @@ def test_a_part_of_the_file_is_the_split_of_its_name(tmp_path):
     parts = {"x_train": images[:40], "y_train": labels[:40], "x_test": images[40:]}
     np.savez(tmp_path / "a.npz", **parts, y_test=labels[40:])
     config = TrainConfig(data=str(tmp_path / "a.npz"), model="cnn", out="x", val_fraction=0.25)
-    train, val, test = load_image_splits(config, "train", "val", "test")
+    train, val, test = load_splits(config, "train", "val", "test")
     assert [len(train), len(val)] == [30, 10]
     np.testing.assert_array_equal(test.images[:, 0], images[40:])
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import pcloud
+from pcloud.batch import batch_arguments
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.training.inputs import network_inputs
 
 
 def weaver_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -143,7 +143,7 @@ def test_jetclass_files_give_the_inputs_and_scores_of_the_authors(reference_data
     (batch,) = pcloud.JetLoader(pcloud.JetDataset(jets, features), len(jets))
     np.testing.assert_allclose(batch.x, official[f"x_{features}"], atol=1e-5)
     weights = reference_data / f"particlenet_jetclass_{features}_official.pt"
-    logits = pcloud.load_official("particlenet", weights)(*network_inputs(batch))
+    logits = pcloud.load_official("particlenet", weights)(*batch_arguments(batch))
     np.testing.assert_allclose(logits, official[f"logits_{features}"], rtol=1e-4, atol=1e-4)
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from pcloud import JetDataset, JetLoader, Run, train
+from pcloud.clouds import Clouds
 from pcloud.errors import InputError
 from pcloud.evaluation import evaluate_scores_file, read_metrics, read_scores
 from pcloud.io import read_jets, write_jets
-from pcloud.studies import predict
 from pcloud.studies.evaluate import evaluate_run, evaluation_folder
 from pcloud.studies.predict import predict_file
 from pcloud.training import TrainConfig, run_folder
@@ -159,7 +159,7 @@ def test_the_output_of_a_prediction_is_checked_before_it_starts(
     def unexpected(*args: Any, **options: Any) -> Any:
         raise AssertionError("read jets in vain")
 
-    monkeypatch.setattr(predict, "iter_jets", unexpected)
+    monkeypatch.setattr(Clouds, "stream", unexpected)
     with pytest.raises(InputError, match=r"must end in \.parquet"):
         predict_file(trained, "jets.parquet", tmp_path / "scores.csv")
     with pytest.raises(FileNotFoundError, match="does not exist"):

@@ -88,10 +88,10 @@ def test_jets_are_drawn_at_random_whatever_the_chunks(
     assert ak.all(whole[order].p4.E == drawn.p4.E)  # in the order of the file
     assert drawn.attrs["classes"] == ["a", "b"]
 
-    from pcloud.training import data
+    from pcloud import clouds
 
-    chunks = data.iter_jets
-    monkeypatch.setattr(data, "iter_jets", lambda *a, **k: chunks(*a, **k, chunk_size=37))
+    chunks = clouds.iter_jets
+    monkeypatch.setattr(clouds, "iter_jets", lambda *a, **k: chunks(*a, **k, chunk_size=37))
     assert keys(load_jets(config.data, config, limit=number)) == keys(drawn)
 
 
@@ -136,9 +136,9 @@ def _changed(change: str) -> ak.Array:
 def test_jets_that_cannot_be_learned_from_are_refused(
     change: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pcloud.training import data
+    from pcloud import clouds
 
-    monkeypatch.setattr(data, "read_jets", lambda *args, **options: _changed(change))
+    monkeypatch.setattr(clouds, "read_jets", lambda *args, **options: _changed(change))
     with pytest.raises(InputError, match=message):
         load_training_data(configure(tmp_path))
 

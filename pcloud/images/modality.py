@@ -1,0 +1,138 @@
+"""Images as a kind of data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pcloud.errors import InputError
+from pcloud.images.build import size_option
+from pcloud.images.files import image_splits, read_images
+from pcloud.images.image_set import (
+    ImageBatch,
+    ImageDataset,
+    ImageFormat,
+    ImageLoader,
+    ImageSet,
+    ScaledNetwork,
+)
+from pcloud.modality import (
+    DataOptions,
+    Indices,
+    Modality,
+    Source,
+    random_parts,
+    register_modality,
+)
+
+__all__ = ["Images", "stratified_parts"]
+
+
+class Images(Modality[ImageSet, ImageFormat, ImageDataset]):
+    """Images of one file or folder, divided with the same fractions of each class."""
+
+    kind = "image"
+    noun = "images"
+    first_argument = "images"
+    sample_type = ImageSet
+
+    def own_splits(self, source: Source) -> list[str]:
+        """Splits that the file or folder contains."""
+        return image_splits(source if isinstance(source, str) else source[0])
+
+    def load(
+        self, source: Source, split: str, options: DataOptions, limit: int | None = None
+    ) -> ImageSet:
+        """Read the images of a file, or its split where it has splits."""
+        return self.subsample(_read(source, split), limit, options.split_seed)
+
+    def stream(
+        self, source: Source, *, chunk_size: int, **reading: Any
+    ) -> tuple[int, Iterable[ImageSet]]:
+        """Number of images of a file, or of its test split, and the images in chunks."""
+        images = _read(source, "test")
+        starts = range(0, len(images), chunk_size)
+        return len(images), (images[i : i + chunk_size] for i in starts)
+
+    def split(
+        self, sample: ImageSet, fractions: Mapping[str, float], seed: int
+    ) -> dict[str, Indices]:
+        """Divide images at random into parts with the same fractions of classes."""
+        if sample.labels is None:
+            raise InputError("the training images have no labels")
+        return stratified_parts(sample.labels.numpy(), fractions, seed)
+
+    def fit_inputs(self, sample: ImageSet, options: DataOptions) -> ImageFormat:
+        """Size and scale of the training images."""
+        return ImageFormat.fit(sample.images)
+
+    def inputs_from_dict(self, values: dict[str, Any]) -> ImageFormat:
+        """Inverse of ``image_format.to_dict()``."""
+        return ImageFormat.from_dict(values)
+
+    def dataset(self, sample: ImageSet, inputs: ImageFormat) -> ImageDataset:
+        """Images with their scale."""
+        return ImageDataset(sample, inputs)
+
+    def loader(self, data: ImageDataset, batch_size: int = 512, **options: Any) -> ImageLoader:
+        """Loader of scaled images."""
+        return ImageLoader(data, batch_size, **options)  # type: ignore[arg-type]
+
+    def arguments(self, batch: ImageBatch) -> tuple[Tensor]:
+        """Images (B, C, H, W)."""
+        return (batch.images,)
+
+    def model_options(self, name: str, inputs: ImageFormat) -> dict[str, Any]:
+        """Size of the images, for networks with an argument `size`."""
+        return size_option(name, (inputs.height, inputs.width))
+
+    def stored_network(self, network: nn.Module, inputs: ImageFormat) -> nn.Module:
+        """Network with the scale of its inputs."""
+        return ScaledNetwork(network, inputs).eval()
+
+    def pixels(self, sample: ImageSet, inputs: ImageFormat) -> Tensor:
+        """Scaled images."""
+        return inputs(sample.images)
+
+
+def stratified_parts(
+    labels: NDArray[np.integer], fractions: Mapping[str, float], seed: int
+) -> dict[str, Indices]:
+    """Divide indices so that each part has the same fractions of classes, up to one of each.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (B,)
+        True classes.
+    fractions : mapping of str to float
+        Fraction of each part; their sum is 1.
+    seed : int
+        Seed of the random division.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Sorted indices of each part.
+    """
+    rng = np.random.default_rng(seed)
+    parts: dict[str, list[Indices]] = {name: [] for name in fractions}
+    for label in np.unique(labels):
+        for name, part in random_parts(np.flatnonzero(labels == label), fractions, rng):
+            parts[name].append(part)
+    return {name: np.sort(np.concatenate(part)) for name, part in parts.items()}
+
+
+def _read(source: Source, split: str) -> ImageSet:
+    """Images of a file, or of its split where it has splits."""
+    if not isinstance(source, str):
+        if len(source) != 1:
+            raise InputError(f"images come from one file or folder, not {len(source)}")
+        source = source[0]
+    return read_images(source, split if image_splits(source) else None)
+
+
+register_modality(Images())

@@ -1,0 +1,340 @@
+"""The kinds of data, jets and images, behind one protocol.
+
+What comes after a model (training, run folder, studies, report) knows no kind of data: it asks the
+:class:`Modality` of the model. A kind is a class with this contract, registered by
+:func:`register_modality`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pcloud.batch import JetLoader
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.models.registry import model_factory, model_info
+from pcloud.plugins import load_plugins
+
+__all__ = [
+    "DataOptions",
+    "Dataset",
+    "Indices",
+    "Inputs",
+    "Modality",
+    "Sample",
+    "Source",
+    "find_modality",
+    "list_modalities",
+    "modality_of_model",
+    "random_parts",
+    "register_modality",
+]
+
+Indices = NDArray[np.integer]
+Source = str | Sequence[str]
+"""Name of a data set, or files."""
+
+Sample: TypeAlias = Any
+"""Jets, images or other data as read from a file: see :class:`Modality`."""
+
+
+class DataOptions(Protocol):
+    """Options of reading and drawing data, see :class:`pcloud.training.config.DataConfig`."""
+
+    @property
+    def features(self) -> Any:
+        """Name of a feature set, or names of features."""
+
+    @property
+    def schema(self) -> Any:
+        """Schema of the files; None to detect it."""
+
+    @property
+    def data_root(self) -> str | None:
+        """Folder of the public samples."""
+
+    @property
+    def on_bad_jet(self) -> str:
+        """Treatment of entries that cannot be used: ``"error"`` or ``"drop"``."""
+
+    @property
+    def check_units(self) -> bool:
+        """True to refuse files that are probably in another unit."""
+
+    @property
+    def split_seed(self) -> int:
+        """Seed of splits and subsamples."""
+
+
+class Inputs(Protocol):
+    """Inputs of a network with their standardisation, such as a feature set."""
+
+    kind: ClassVar[str]
+    """Name of the modality."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the inputs; empty if they have none."""
+
+    @property
+    def standardisation(self) -> Any:
+        """Standardisation of each input in the order of `names`; without names, of all inputs."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that the data must have."""
+
+    @property
+    def jet_columns(self) -> tuple[str, ...]:
+        """Columns with one row per entry that the data must have."""
+
+    def __len__(self) -> int:
+        """Number of input features of a network."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in a checkpoint."""
+
+
+class Dataset(Protocol):
+    """Entries in memory with the inputs of a network."""
+
+    y: Tensor | None
+    """Labels (B,)."""
+    teacher: Tensor | None
+    """Logits (B, C) of a teacher network for distillation."""
+
+    @property
+    def feature_set(self) -> Inputs:
+        """Inputs of a network."""
+
+    def __len__(self) -> int:
+        """Number of entries B."""
+
+    def to_bytes(self) -> bytes:
+        """Content that identifies the data, for a checksum."""
+
+
+S = TypeVar("S", bound=Sample)
+I = TypeVar("I", bound=Inputs)  # noqa: E741
+D = TypeVar("D", bound=Dataset)
+
+
+class Modality(Protocol[S, I, D]):
+    """A kind of data, from its files to the arguments of a network.
+
+    A *sample* is what is read from a file: it has a length, `fields`, `label` and `attrs`, and can
+    be indexed by slices and index arrays, as an array of jets. *Inputs* describe what a network
+    takes, and a *data set* is a sample with its inputs.
+
+    Attributes
+    ----------
+    kind : str
+        Name, the `kind` of :func:`pcloud.register_model`.
+    noun : str
+        Plural noun for messages, such as ``"jets"``.
+    first_argument : str
+        Name of the first argument of a network, by which the kind of a ``file:Class`` is found.
+    sample_type : type
+        Class of the samples.
+    has_momenta : bool
+        True if an entry is a set of four-momenta, which physics studies change.
+    """
+
+    kind: str
+    noun: str
+    first_argument: str
+    sample_type: type
+    has_momenta: bool = False
+
+    @abstractmethod
+    def own_splits(self, source: Source) -> Sequence[str]:
+        """Names of the splits that a source has itself; empty if they have to be drawn.
+
+        Raises
+        ------
+        UnknownNameError, FileNotFoundError
+            If there is no such source.
+        """
+
+    @abstractmethod
+    def load(self, source: Source, split: str, options: DataOptions, limit: int | None = None) -> S:
+        """Read a split of a source, or all of a source without splits.
+
+        Parameters
+        ----------
+        source : str or sequence of str
+            Name of a data set, or files.
+        split : str
+            Name of the split.
+        options : DataOptions
+            Options of reading.
+        limit : int, optional
+            Maximum number of entries, drawn at random.
+        """
+
+    @abstractmethod
+    def stream(self, source: Source, *, chunk_size: int, **reading: Any) -> tuple[int, Iterable[S]]:
+        """Number of entries of files to predict, and the entries in chunks.
+
+        Parameters
+        ----------
+        source : str or sequence of str
+            Files.
+        chunk_size : int
+            Number of entries per chunk.
+        **reading
+            `schema`, `on_bad_jet` and `check_units`, as for :func:`pcloud.read_jets`.
+        """
+
+    def split(self, sample: S, fractions: Mapping[str, float], seed: int) -> dict[str, Indices]:
+        """Indices of each part of a sample, sorted; the fractions have the sum 1."""
+        parts = random_parts(np.arange(len(sample)), fractions, np.random.default_rng(seed))
+        return {name: np.sort(part) for name, part in parts}
+
+    def subsample(self, sample: S, limit: int | None, seed: int) -> S:
+        """Draw at most `limit` entries at random, in their order."""
+        if limit is None or len(sample) <= limit:
+            return sample
+        return sample[np.sort(np.random.default_rng(seed).permutation(len(sample))[:limit])]
+
+    @abstractmethod
+    def fit_inputs(self, sample: S, options: DataOptions) -> I:
+        """Inputs that the options name, or that follow from the training sample."""
+
+    @abstractmethod
+    def inputs_from_dict(self, values: dict[str, Any]) -> I:
+        """Inverse of ``inputs.to_dict()``."""
+
+    @abstractmethod
+    def dataset(self, sample: S, inputs: I) -> D:
+        """Data set of a sample.
+
+        Raises
+        ------
+        InputError
+            If the sample does not fit the inputs.
+        """
+
+    @abstractmethod
+    def loader(self, data: D, batch_size: int = 512, **options: Any) -> JetLoader:
+        """Loader of batches, with the options of :class:`pcloud.JetLoader`."""
+
+    @abstractmethod
+    def arguments(self, batch: Any) -> tuple[Any, ...]:
+        """Arguments of a network for a batch of the loader."""
+
+    def available_columns(self, fields: Iterable[str]) -> Sequence[str]:
+        """Columns of data with these fields, including those that can be computed."""
+        return list(fields)
+
+    def model_options(self, name: str, inputs: I) -> dict[str, Any]:
+        """Options of a model that follow from its inputs."""
+        return {}
+
+    def stored_network(self, network: nn.Module, inputs: I) -> nn.Module:
+        """Network for entries as they are stored in files."""
+        return network
+
+    def pixels(self, sample: S, inputs: I) -> Tensor | None:
+        """Inputs (B, C, H, W) of a network as pixels; None if they are none."""
+        return None
+
+    def check(self, sample: Sample, inputs: I, whose: str) -> None:
+        """Check that a network can take a sample.
+
+        Parameters
+        ----------
+        sample : sample of any kind
+            The sample.
+        inputs : Inputs
+            Inputs of the network.
+        whose : str
+            Name of the sample in messages, such as ``"these jets"``.
+
+        Raises
+        ------
+        InputError
+            If columns are missing, all of which the message names, or the sample is of another kind.
+        """
+        available = self.available_columns(sample.fields)
+        needed = (*inputs.columns, *inputs.jet_columns)
+        if missing := [column for column in needed if column not in available]:
+            raise InputError(
+                f"the features need {', '.join(missing)}, which {whose} do not have; "
+                f"they have {', '.join(sample.fields)}"
+            )
+        if isinstance(sample, self.sample_type):
+            return
+        for other in _registry().values():
+            if isinstance(sample, other.sample_type):
+                raise InputError(f"this network takes {self.noun}, and these are {other.noun}")
+
+
+_REGISTERED: dict[str, Modality] = {}
+_HOMES = ("pcloud.clouds", "pcloud.images.modality")  # modules that register a modality on import
+
+
+def register_modality(modality: Modality) -> Modality:
+    """Register a kind of data under its name.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken.
+    """
+    if modality.kind in _REGISTERED:
+        raise ValueError(f"a modality named {modality.kind!r} exists already")
+    _REGISTERED[modality.kind] = modality
+    return modality
+
+
+def list_modalities() -> list[str]:
+    """Names of the kinds of data."""
+    return list(_registry())
+
+
+def find_modality(kind: str) -> Modality:
+    """Kind of data by its name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none of this name.
+    """
+    if kind not in _registry():
+        raise UnknownNameError("modality", kind, _registry())
+    return _registry()[kind]
+
+
+def modality_of_model(name: str) -> Modality:
+    """Kind of data of a model; that of a class from a file follows from its first argument."""
+    if ":" not in name:
+        return find_modality(model_info(name).kind)
+    factory = model_factory(name)
+    arguments = list(inspect.signature(getattr(factory, "forward", factory)).parameters)
+    for modality in _registry().values():
+        if arguments[:2] == ["self", modality.first_argument]:
+            return modality
+    return find_modality("cloud")
+
+
+def random_parts(
+    indices: Indices, fractions: Mapping[str, float], rng: np.random.Generator
+) -> Iterator[tuple[str, Indices]]:
+    """Divide indices (n,) at random into parts of the given fractions, whose sum is 1."""
+    bounds = np.rint(np.cumsum(list(fractions.values()))[:-1] * len(indices)).astype(int)
+    return zip(fractions, np.split(rng.permutation(indices), bounds), strict=True)
+
+
+def _registry() -> dict[str, Modality]:
+    for home in _HOMES:
+        import_module(home)
+    load_plugins("pcloud.models")  # a kind of data comes with its models
+    return _REGISTERED
