@@ -22,11 +22,11 @@ __all__ = [
     "SPLIT_KEY",
     "Fingerprint",
     "fingerprint_hashes",
-    "image_keys",
     "in_split",
     "jet_keys",
     "keys_of",
-    "pixel_hashes",
+    "labelled",
+    "row_keys",
     "shuffled",
     "smallest",
 ]
@@ -39,7 +39,7 @@ Keys = NDArray[np.uint64]
 _MOMENTUM = ("E", "px", "py", "pz")
 _MASK = 2**64 - 1
 _CHUNK_PARTICLES = 1 << 15  # hashes of a chunk stay in the second-level cache
-_CHUNK_PIXELS = 1 << 18
+_CHUNK_VALUES = 1 << 18
 
 
 def jet_keys(offsets: NDArray[np.int64], p4: Sequence[NDArray[np.floating]]) -> Keys:
@@ -76,35 +76,33 @@ def keys_of(jets: ak.Array) -> Keys:
     return jet_keys(_offsets(jets), _components(jets))
 
 
-def image_keys(images: NDArray[np.generic]) -> Keys:
-    """Keys of images, from their pixels.
+def row_keys(values: NDArray[np.generic]) -> Keys:
+    """Keys of images, rows of a table, or other arrays of one size.
 
     Parameters
     ----------
-    images : array, shape (B, C, H, W)
-        Pixels of any type.
+    values : array, shape (B, ...)
+        Numbers of any type, such as pixels, which are rounded to float32.
 
     Returns
     -------
     array, shape (B,), uint64
     """
-    return pixel_hashes(images)
-
-
-def pixel_hashes(images: NDArray[np.generic], labels: NDArray[np.integer] | None = None) -> Keys:
-    """Hashes of images with their labels, if given, for a fingerprint."""
-    size = max(1, int(np.prod(images.shape[1:])))
+    size = max(1, int(np.prod(values.shape[1:])))
     weights = _mix(np.arange(1, size + 1, dtype=np.uint64)) | np.uint64(1)
-    hashes = np.empty(len(images), dtype=np.uint64)
-    step = max(1, _CHUNK_PIXELS // size)
-    for start in range(0, len(images), step):
-        pixels = _bits(np.ascontiguousarray(images[start : start + step]).reshape(-1))
-        rows = _mix(pixels.reshape(-1, size) + weights)
-        rows *= weights  # an image and its reflection have other hashes
-        hashes[start : start + step] = rows.sum(axis=1, dtype=np.uint64)
-    if labels is not None:
-        hashes += _column_hashes("label", labels)
-    return _mix(hashes)
+    sums = np.empty(len(values), dtype=np.uint64)
+    step = max(1, _CHUNK_VALUES // size)
+    for start in range(0, len(values), step):
+        bits = _bits(np.ascontiguousarray(values[start : start + step]).reshape(-1))
+        hashes = _mix(bits.reshape(-1, size) + weights)
+        hashes *= weights
+        sums[start : start + step] = hashes.sum(axis=1, dtype=np.uint64)
+    return _mix(sums)
+
+
+def labelled(keys: Keys, labels: NDArray[np.integer]) -> Keys:
+    """Hashes of entries with their labels (B,), for a fingerprint, from their keys."""
+    return _mix(keys + _column_hashes("label", labels))
 
 
 def shuffled(keys: Keys, purpose: str, seed: int = 0) -> Keys:

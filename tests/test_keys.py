@@ -10,11 +10,11 @@ from pcloud.io.jets import FlatJets, as_offsets
 from pcloud.keys import (
     Fingerprint,
     fingerprint_hashes,
-    image_keys,
     in_split,
     jet_keys,
     keys_of,
-    pixel_hashes,
+    labelled,
+    row_keys,
     shuffled,
     smallest,
 )
@@ -157,12 +157,12 @@ def test_ties_at_the_end_of_a_draw_are_decided_by_other_numbers() -> None:
 
 def test_images_have_keys_of_their_pixels() -> None:
     images = np.random.default_rng(0).integers(0, 3, (3000, 1, 8, 8)).astype(np.uint8)
-    found = image_keys(images)
+    found = row_keys(images)
     assert len(np.unique(found)) == 3000
-    np.testing.assert_array_equal(image_keys(images.astype(np.float64)), found)
-    assert not (image_keys(images[..., ::-1]) == found).any()
+    np.testing.assert_array_equal(row_keys(images.astype(np.float64)), found)
+    assert not (row_keys(images[..., ::-1]) == found).any()
     labels = np.arange(3000) % 2
-    assert not (pixel_hashes(images, labels) == pixel_hashes(images, 1 - labels)).any()
+    assert not (labelled(found, labels) == labelled(found, 1 - labels)).any()
 
 
 def with_columns(jets: FlatJets) -> FlatJets:

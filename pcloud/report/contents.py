@@ -126,8 +126,12 @@ class RunContents:
 
     def result(self, kind: type[Result]) -> Result | None:
         """Result of a study; None if it was not done, or cannot be read, of which it warns."""
-        place = _place(kind.file, self.path, self.out)
+        place = self.place(kind.file)
         return _readable(kind.read, place.parent) if place.exists() else None
+
+    def place(self, name: str) -> Path:
+        """Path of a file, which may not exist."""
+        return _place(name, self.path, self.out)
 
     def files(self, pattern: str, read: Callable[[Path], T]) -> dict[Path, T]:
         """Results in all files that match a pattern; warns of files that cannot be read."""

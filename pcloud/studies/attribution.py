@@ -26,7 +26,7 @@ from pcloud.run_files import ATTRIBUTION_FILE, Advance, StoredResult, ignore_pro
 from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.heatmaps import heatmaps, network_and_images
 from pcloud.studies.signals import explained_signals
-from pcloud.training.data import load_splits
+from pcloud.training.run_sample import load_run_sample
 
 if TYPE_CHECKING:
     from pcloud.training.run_folder import RunFolder
@@ -207,7 +207,7 @@ def attribute_run(
         if method not in METHODS:
             raise UnknownNameError("attribution method", method, METHODS)
     signals = explained_signals(run.classes, signal)
-    (test,) = load_splits(run.config, "test")
+    test = load_run_sample(run, "test")
     modality = run.modality
     if not modality.has_momenta and modality.pixels(test[:1], run.feature_set) is None:
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from pcloud.run_files import (
     write_json,
 )
 from pcloud.studies.names import absolute_sources, check_name, free_name, readable_name
-from pcloud.training.data import load_jets, load_splits
+from pcloud.training.data import load_jets
 from pcloud.training.run_folder import RunFolder
+from pcloud.training.run_sample import fingerprint, load_run_sample, warn_of_training_jets
 
 __all__ = ["evaluate_run", "evaluation_folder", "evaluation_inputs", "labels_of_run"]
 
@@ -81,15 +82,18 @@ def evaluate_run(
     place: dict[str, Any] = {"split": split, "name": name, "checkpoint": checkpoint}
     folder = evaluation_folder(run, data, **place, **reading)
     config = replace(run.config, **reading)
-    jets = load_splits(config, split)[0] if data is None else load_jets(data, config, split)
+    jets = load_run_sample(run, split, config) if data is None else load_jets(data, config, split)
     if "label" not in jets.fields:
         raise InputError("these jets have no labels: pcloud predict scores them")
+    if data is not None or split == "test":
+        warn_of_training_jets(run, jets)
     labels = labels_of_run(jets, run.classes)
     scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
     table = evaluate(labels, scores, classes=run.classes, **(metrics or {}))
     folder.mkdir(parents=True, exist_ok=True)
     inputs = evaluation_inputs(data, split=split, checkpoint=checkpoint, **reading)
-    write_json(folder / EVALUATION_FILE, {"inputs": inputs})
+    found = asdict(fingerprint(run, jets, run.config))
+    write_json(folder / EVALUATION_FILE, {"inputs": inputs, "jets": found})
     with ScoresWriter(folder / SCORES_FILE, run.classes) as file:
         file.write(scores, labels)
     table.write(folder)

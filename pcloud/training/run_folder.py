@@ -168,6 +168,15 @@ class RunFolder:
             self._taggers[checkpoint] = Tagger.from_dict(read_checkpoint(path)["tagger"])
         return self._taggers[checkpoint]
 
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """Numbers that identify the jets of the training, from the last checkpoint.
+
+        Empty before the first checkpoint.
+        """
+        path = self._first.checkpoint("last")
+        return read_checkpoint(path)["run"].get("fingerprint", {}) if path.exists() else {}
+
     def checksum(self, checkpoint: str = "best") -> int:
         """Number that changes when the weights of a checkpoint do."""
         checksum = 0
