@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 import pcloud
+from pcloud.keys import row_keys
 from pcloud.modality import Modality, register_modality
 
 
@@ -102,6 +103,10 @@ class Tables(Modality):
     def load(self, source, split, options, limit=None):
         """Read a table."""
         return self.subsample(read_table(source), limit, options.split_seed)
+
+    def keys(self, sample):
+        """Hash of each row, by which it belongs to a split."""
+        return row_keys(sample.rows.numpy())
 
     def stream(self, source, *, chunk_size, **reading):
         """Number of rows to predict, and the rows in chunks."""

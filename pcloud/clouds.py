@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dat
 from pcloud.errors import UnknownNameError
 from pcloud.features import FeatureSet, feature_set
 from pcloud.io import count_jets, iter_jets, read_jets
+from pcloud.keys import Keys, fingerprint_hashes, keys_of
 from pcloud.modality import DataOptions, Modality, Source, register_modality
 from pcloud.particle_types import available_columns
 
@@ -37,20 +38,49 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         self, source: Source, split: str, options: DataOptions, limit: int | None = None
     ) -> ak.Array:
         """Read the jets of a data set by name, or of files."""
-        schema = options.schema
-        if isinstance(source, str) and _is_dataset(source):
-            info = dataset_info(source)
-            if info.load is not None:
-                return self.subsample(load_dataset(source, split), limit, options.split_seed)
-            source = [str(file) for file in dataset_files(source, split, options.data_root)]
-            schema = info.schema
-        reading: dict[str, Any] = {
-            "on_bad_jet": options.on_bad_jet,
-            "check_units": options.check_units,
-        }
+        files, schema = self._files(source, split, options)
+        if files is None:
+            assert isinstance(source, str)
+            return self.subsample(load_dataset(source, split), limit, options.split_seed)
         if limit is None:
-            return read_jets(source, schema, **reading)
-        return _draw(iter_jets(source, schema, **reading), limit, options.split_seed)
+            return read_jets(files, schema, **_reading(options))
+        jets = iter_jets(files, schema, keys=False, **_reading(options))
+        return _draw(jets, limit, options.split_seed)
+
+    def _files(self, source: Source, split: str, options: DataOptions) -> tuple[Source | None, Any]:
+        """Files of a source and their schema; None for a data set that is no file of jets."""
+        if not isinstance(source, str) or not _is_dataset(source):
+            return source, options.schema
+        info = dataset_info(source)
+        if info.load is not None:
+            return None, None
+        files = dataset_files(source, split, options.data_root)
+        return [str(file) for file in files], info.schema
+
+    def chunks(self, source: Source, split: str, options: DataOptions) -> Iterable[ak.Array]:
+        """Read the jets of a data set or of files in chunks, with their keys."""
+        files, schema = self._files(source, split, options)
+        if files is None:
+            return [self.load(source, split, options)]
+        return iter_jets(files, schema, keys=True, **_reading(options))
+
+    def concatenate(self, parts: Sequence[ak.Array]) -> ak.Array:
+        """Concatenate jets, without the memory of jets that were left out of a part."""
+        return ak.to_packed(parts[0] if len(parts) == 1 else ak.concatenate(parts))
+
+    def keys(self, sample: ak.Array) -> Keys:
+        """Keys from the momenta, or from the column ``split_key``."""
+        return keys_of(sample)
+
+    def hashes(self, sample: ak.Array, columns: Sequence[str] = ()) -> Keys:
+        """Hashes of momenta, labels and columns."""
+        return fingerprint_hashes(sample, columns)
+
+    def used_columns(self, options: DataOptions) -> Sequence[str]:
+        """Columns of the features, and the PDG codes where these may follow from them."""
+        features = self._features(options)
+        used = {*features.columns, *features.jet_columns}
+        return sorted(used | {"pid"} if used & set(available_columns(["pid"])) else used)
 
     def stream(
         self, source: Source, *, chunk_size: int, **reading: Any
@@ -65,6 +95,9 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
 
     def fit_inputs(self, sample: ak.Array, options: DataOptions) -> FeatureSet:
         """Feature set that the options name."""
+        return self._features(options)
+
+    def _features(self, options: DataOptions) -> FeatureSet:
         names = options.features
         return feature_set(names[0] if isinstance(names, list) and len(names) == 1 else names)
 
@@ -87,6 +120,10 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
     def available_columns(self, fields: Iterable[str]) -> list[str]:
         """Columns of jets, including particle types from PDG codes."""
         return available_columns(fields)
+
+
+def _reading(options: DataOptions) -> dict[str, Any]:
+    return {"on_bad_jet": options.on_bad_jet, "check_units": options.check_units}
 
 
 def _draw(chunks: Iterable[ak.Array], number: int | None, seed: int) -> ak.Array:

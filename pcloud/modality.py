@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pcloud.batch import JetLoader
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.keys import Keys, labelled
 from pcloud.models.registry import model_factory, model_info
 from pcloud.plugins import load_plugins
 
@@ -67,6 +68,10 @@ class DataOptions(Protocol):
     @property
     def check_units(self) -> bool:
         """True to refuse files that are probably in another unit."""
+
+    @property
+    def split(self) -> str:
+        """Method of splits and subsamples: ``"key"`` or ``"permutation"``."""
 
     @property
     def split_seed(self) -> int:
@@ -176,7 +181,7 @@ class Modality(Protocol[S, I, D]):
         options : DataOptions
             Options of reading.
         limit : int, optional
-            Maximum number of entries, drawn at random.
+            Maximum number of entries, drawn by :meth:`subsample`.
         """
 
     @abstractmethod
@@ -193,13 +198,51 @@ class Modality(Protocol[S, I, D]):
             `schema`, `on_bad_jet` and `check_units`, as for :func:`pcloud.read_jets`.
         """
 
+    def chunks(self, source: Source, split: str, options: DataOptions) -> Iterable[S]:
+        """Read a split of a source, or all of a source without splits, in chunks.
+
+        Parameters are those of :meth:`load`.
+        """
+        yield self.load(source, split, options)
+
+    def concatenate(self, parts: Sequence[S]) -> S:
+        """Concatenate parts of chunks; needed where :meth:`chunks` gives several.
+
+        Raises
+        ------
+        InputError
+            If there are several parts and the kind of data has no way to concatenate them.
+        """
+        if len(parts) != 1:
+            raise InputError(f"{self.noun} that are read in chunks cannot be concatenated")
+        return parts[0]
+
+    @abstractmethod
+    def keys(self, sample: S) -> Keys:
+        """Key (B,) of each entry, a hash of its content that decides its split.
+
+        :func:`pcloud.keys.row_keys` gives the keys of arrays.
+        """
+
+    def hashes(self, sample: S, columns: Sequence[str] = ()) -> Keys:
+        """Hash (B,) of each entry with its label and some columns, for a fingerprint."""
+        keys = self.keys(sample)
+        return labelled(keys, np.asarray(sample.label)) if "label" in sample.fields else keys
+
+    def used_columns(self, options: DataOptions) -> Sequence[str]:
+        """Names of the columns that the inputs use besides what the key is made of."""
+        return ()
+
     def split(self, sample: S, fractions: Mapping[str, float], seed: int) -> dict[str, Indices]:
-        """Indices of each part of a sample, sorted; the fractions have the sum 1."""
+        """Indices of each part of a sample, sorted, in the runs before splits by keys.
+
+        The fractions have the sum 1.
+        """
         parts = random_parts(np.arange(len(sample)), fractions, np.random.default_rng(seed))
         return {name: np.sort(part) for name, part in parts}
 
     def subsample(self, sample: S, limit: int | None, seed: int) -> S:
-        """Draw at most `limit` entries at random, in their order."""
+        """Draw at most `limit` entries, in their order, in the runs before draws by keys."""
         if limit is None or len(sample) <= limit:
             return sample
         return sample[np.sort(np.random.default_rng(seed).permutation(len(sample))[:limit])]

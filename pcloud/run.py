@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pcloud.errors import InputError
 from pcloud.run_files import (
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pcloud.studies.uncertainty import StoredUncertainty
 
 __all__ = ["Run"]
+
+Out: TypeAlias = "str | Path | None"
+"""Folder for results; None for the folder of the run."""
 
 _READING = ("schema", "data_root", "on_bad_jet", "check_units")
 
@@ -103,12 +106,14 @@ class Run(RunFolder):
         name: str | None = None,
         checkpoint: str = "best",
         batch_size: int = 512,
+        out: Out = None,
         **options: Any,
     ) -> EvaluationTable:
         """Score labelled jets and measure the performance on them.
 
         Writes ``scores.parquet`` and ``metrics.json``: for the test jets of the run into its
-        folder, for other jets into ``evaluations/<name>`` there.
+        folder, for other jets into ``evaluations/<name>`` there. Results of other inputs are never
+        replaced.
 
         Parameters
         ----------
@@ -122,6 +127,8 @@ class Run(RunFolder):
             ``"best"`` or ``"last"``.
         batch_size : int
             Jets per batch.
+        out : path, optional
+            Folder for the results, by default that of the run.
         **options
             Options of :func:`pcloud.evaluate` (`efficiencies`, `signal`, `background`,
             `num_bootstrap`, `seed`, `metrics`), and of reading files: `schema`, `data_root`,
@@ -136,7 +143,7 @@ class Run(RunFolder):
 
         reading = {key: options.pop(key) for key in _READING if key in options}
         return evaluate_run(
-            self,
+            self.writing_to(out),
             data,
             split=split,
             name=name,
@@ -161,7 +168,8 @@ class Run(RunFolder):
         path : str or sequence of str
             Files of jets.
         out : path
-            Parquet file to write: ``score_<class>`` for each class, ``label`` if known.
+            Parquet file to write: ``score_<class>`` for each class, ``label`` if known. In a
+            folder, the file ``predictions.parquet``.
         advance : callable
             Progress callback, called with the part of the whole work done.
         **options
@@ -173,7 +181,12 @@ class Run(RunFolder):
         return predict_file(self, path, out, advance=advance, **options)
 
     def calibrate(
-        self, method: str = "temperature", *, checkpoint: str = "best", batch_size: int = 512
+        self,
+        method: str = "temperature",
+        *,
+        checkpoint: str = "best",
+        batch_size: int = 512,
+        out: Out = None,
     ) -> StoredCalibration:
         """Fit calibration maps, thresholds and conformal sets on the validation jets.
 
@@ -187,10 +200,13 @@ class Run(RunFolder):
             ``"best"`` or ``"last"``.
         batch_size : int
             Jets per batch.
+        out : path, optional
+            Folder for the result, by default that of the run.
         """
         from pcloud.studies.calibrate import calibrate_run
 
-        return calibrate_run(self, method, checkpoint=checkpoint, batch_size=batch_size)
+        run = self.writing_to(out)
+        return calibrate_run(run, method, checkpoint=checkpoint, batch_size=batch_size)
 
     def uncertainty(
         self,
@@ -201,6 +217,7 @@ class Run(RunFolder):
         checkpoint: str = "best",
         batch_size: int = 512,
         seed: int = 0,
+        out: Out = None,
         advance: Advance = ignore_progress,
     ) -> StoredUncertainty:
         """Estimate the uncertainty of the scores of the test jets, and of modified test jets.
@@ -222,13 +239,15 @@ class Run(RunFolder):
             Jets per batch.
         seed : int
             Seed of the random draws.
+        out : path, optional
+            Folder for the result, by default that of the run.
         advance : callable
             Progress callback, called with the part of the whole work done.
         """
         from pcloud.studies.uncertainty import measure_uncertainty
 
         return measure_uncertainty(
-            self,
+            self.writing_to(out),
             method,
             samples=samples,
             jets=jets,
@@ -245,6 +264,7 @@ class Run(RunFolder):
         signal: str | None = None,
         jets: int | None = None,
         checkpoint: str = "best",
+        out: Out = None,
         advance: Advance = ignore_progress,
         **options: Any,
     ) -> StoredTaylor | StoredAttribution:
@@ -264,6 +284,8 @@ class Run(RunFolder):
             or as many as the network passes in some minutes.
         checkpoint : str
             ``"best"`` or ``"last"``.
+        out : path, optional
+            Folder for the result, by default that of the run.
         advance : callable
             Progress callback, called with the part of the whole work done.
         **options
@@ -282,22 +304,26 @@ class Run(RunFolder):
         if methods == ["taylor"]:
             from pcloud.studies.taylor import taylor_run
 
-            return taylor_run(self, **options)
+            return taylor_run(self.writing_to(out), **options)
         if "taylor" in methods:
             raise InputError(
                 "taylor and attribution are two results: explain by one after the other"
             )
         from pcloud.studies.attribution import attribute_run
 
-        return attribute_run(self, methods, **options)
+        return attribute_run(self.writing_to(out), methods, **options)
 
-    def robustness(self, *, advance: Advance = ignore_progress, **options: Any) -> StoredRobustness:
+    def robustness(
+        self, *, out: Out = None, advance: Advance = ignore_progress, **options: Any
+    ) -> StoredRobustness:
         """Measure the robustness to modified jets, dependence on kinematics, mass sculpting.
 
         Writes ``robustness.json``.
 
         Parameters
         ----------
+        out : path, optional
+            Folder for the result, by default that of the run.
         advance : callable
             Progress callback, called with the part of the whole work done.
         **options
@@ -306,9 +332,9 @@ class Run(RunFolder):
         """
         from pcloud.studies.robustness import robustness_run
 
-        return robustness_run(self, advance=advance, **options)
+        return robustness_run(self.writing_to(out), advance=advance, **options)
 
-    def compare(self, first: str, second: str, **options: Any) -> ShiftTest:
+    def compare(self, first: str, second: str, *, out: Out = None, **options: Any) -> ShiftTest:
         """Test if the jets of two files differ, in observables and in the scores of this run.
 
         Writes ``shift/<first>_<second>.json`` and ``.png``.
@@ -317,16 +343,20 @@ class Run(RunFolder):
         ----------
         first, second : str
             Files of jets.
+        out : path, optional
+            Folder in whose folder ``shift`` the result is written, by default that of the run.
         **options
             Options of :func:`pcloud.studies.compare.compare_files`: `classifier`, `max_jets`,
             `permutations`, `seed`, and those of :func:`pcloud.read_jets`.
         """
         from pcloud.studies.compare import compare_files
 
-        return compare_files(first, second, run=self, **options)[0]
+        return compare_files(first, second, run=self.writing_to(out), **options)[0]
 
     def study(self, name: str, **options: Any) -> Any:
         """Do a study by its name, such as one of another package; return its result.
+
+        ``run.writing_to(folder).study(name)`` writes the result into another folder.
 
         Parameters
         ----------
@@ -344,11 +374,18 @@ class Run(RunFolder):
 
         return find_study(name)(self, **options)
 
-    def report(self) -> Path:
-        """Write ``report.html`` and ``figures/`` from the files in the folder; return the page."""
+    def report(self, out: Out = None) -> Path:
+        """Write ``report.html`` and ``figures/`` from the files in the folder; return the page.
+
+        Parameters
+        ----------
+        out : path, optional
+            Folder for the page and the figures, by default that of the run. Results of studies are
+            looked for there first.
+        """
         from pcloud.report import write_report
 
-        return write_report(self.path)
+        return write_report(self.path, self.writing_to(out).out)
 
     def plot_history(self) -> Figure:
         """Figure of loss, accuracy, AUC and learning rate against the epoch."""
@@ -373,7 +410,7 @@ class Run(RunFolder):
         from pcloud.evaluation import read_scores
         from pcloud.evaluation.figures import roc_figure
 
-        path = self.path / SCORES_FILE
+        path = self.stored(SCORES_FILE)
         if not path.exists():
             raise InputError(
                 f"{self.path} has no {SCORES_FILE}: run.evaluate() scores the test jets"

@@ -38,6 +38,8 @@ INITIAL_STATE_FILE = "init.json"
 HISTORY_FILE = "metrics.csv"
 SCORES_FILE = "scores.parquet"
 METRICS_FILE = "metrics.json"
+EVALUATION_FILE = "evaluation.json"
+PREDICTIONS_FILE = "predictions.parquet"
 CALIBRATION_FILE = "calibration.json"
 UNCERTAINTY_FILE = "uncertainty.json"
 UNCERTAINTY_TABLE = "uncertainty.parquet"
@@ -53,6 +55,8 @@ FILES = (
     HISTORY_FILE,
     SCORES_FILE,
     METRICS_FILE,
+    EVALUATION_FILE,
+    PREDICTIONS_FILE,
     CALIBRATION_FILE,
     UNCERTAINTY_FILE,
     UNCERTAINTY_TABLE,

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pcloud.cli.command import Command, Options
-from pcloud.cli.options import NetworkOptions, RunArgument
+from pcloud.cli.options import NetworkOptions, ResultOptions, open_run
 from pcloud.cli.output import print_rows, say
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateOptions(RunArgument):
+class CalibrateOptions(ResultOptions):
     """Calibration."""
 
     method: Literal["temperature", "vector", "isotonic"] = "temperature"
@@ -20,17 +20,16 @@ class CalibrateOptions(RunArgument):
 
 def execute(options: Options) -> None:
     """Fit the map to validation jets and print its effect on the scores of the test jets."""
-    from pcloud.run import Run
-
-    run = Run(options["run"], trust_code=options["trust_code"])
+    run = open_run(options)
     from pcloud.evaluation import read_scores
     from pcloud.run_files import CALIBRATION_FILE, SCORES_FILE
 
     network = {name: options[name] for name in ("checkpoint", "batch_size")}
     stored = run.calibrate(options["method"], **network)
     say(f"fitted on {stored.jets:,} validation jets: {stored.map.describe()}")
-    if (run.path / SCORES_FILE).exists():
-        sample = read_scores(run.path / SCORES_FILE)
+    scores = run.stored(SCORES_FILE)
+    if scores.exists():
+        sample = read_scores(scores)
         for rows in (
             stored.comparison(sample),
             stored.thresholds(sample),
@@ -40,7 +39,7 @@ def execute(options: Options) -> None:
         say(f"measured on {len(sample.labels):,} test jets")
     else:
         say(f"pcloud evaluate {run.path} scores the test jets, on which to measure it")
-    say(f"written to {run.path / CALIBRATION_FILE}")
+    say(f"written to {run.out / CALIBRATION_FILE}")
 
 
 COMMAND = Command("calibrate", "Calibrate scores.", execute, (CalibrateOptions, NetworkOptions))

@@ -33,7 +33,7 @@ class CompareOptions(TrustOption):
     run: str | None = None
     """Folder of a run, whose scores are compared too and whose report shows the result."""
     out: Annotated[str | None, Flag(short="-o")] = None
-    """Folder for the result as JSON and figure."""
+    """Folder for the result as JSON and figure, with --run for its folder shift."""
 
 
 def execute(options: Options) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
 from pcloud.cli.command import Command, Options, Switch
-from pcloud.cli.options import NetworkOptions, ReadingOptions, RunArgument, reading
+from pcloud.cli.options import NetworkOptions, ReadingOptions, ResultOptions, open_run, reading
 from pcloud.cli.output import console, print_rows, progress_bar, say
 from pcloud.errors import InputError
 from pcloud.training.config import Fraction, NumJets, Seed
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(RunArgument):
+class EvaluateOptions(ResultOptions):
     """Jets."""
 
     data: list[str] | None = None
@@ -28,7 +29,8 @@ class EvaluateOptions(RunArgument):
     split: str = "test"
     """Split of the data of the run, or of the data set."""
     name: str | None = None
-    """Name of the evaluation; by default that of the first file."""
+    """Name of the evaluation in the folder evaluations/; by default that of the first file. A name
+    that holds the results of other jets is refused."""
     data_root: str | None = None
     """Folder of the public data sets."""
 
@@ -66,9 +68,7 @@ class RobustnessOptions:
 
 def execute(options: Options) -> None:
     """Print the table of metrics and write it to the folder of the run."""
-    from pcloud.run import Run
-
-    run = Run(options["run"], trust_code=options["trust_code"])
+    run = open_run(options)
     if options["robustness"] and options["data"]:
         raise InputError("--robustness is about the run's own test jets: leave --data out")
     from pcloud.studies.evaluate import evaluation_folder
@@ -79,11 +79,11 @@ def execute(options: Options) -> None:
     data = options["data"]
     if data and len(data) == 1:
         data = data[0]
-    place = {"split": options["split"], "name": options["name"]}
+    place = {name: options[name] for name in ("split", "name", "checkpoint")}
+    folder = evaluation_folder(run, data, **place, **how)
     table = run.evaluate(
         data,
         **place,
-        checkpoint=options["checkpoint"],
         batch_size=options["batch_size"],
         efficiencies=options["efficiencies"],
         signal=options["signal"],
@@ -93,27 +93,27 @@ def execute(options: Options) -> None:
         **how,
     )
     console().print(table)
-    say(f"written to {evaluation_folder(run, data, **place)}")
+    say(f"written to {folder}")
     if not run.finished:
         say("the training of this run is not finished")
     if options["robustness"]:
-        _evaluate_robustness(run, options)
+        _evaluate_robustness(run, folder, options)
 
 
-def _evaluate_robustness(run: Run, options: Options) -> None:
+def _evaluate_robustness(run: Run, folder: Path, options: Options) -> None:
     from pcloud.evaluation import read_scores
     from pcloud.run_files import ROBUSTNESS_FILE, SCORES_FILE
 
     names = ("signal", "background", "checkpoint", "batch_size", "simulations", "seed")
     chosen = {name: options[name] for name in names}
-    if options["split"] == "test" and options["name"] is None:  # just scored
-        chosen["scores"] = read_scores(run.path / SCORES_FILE).values
+    if options["split"] == "test":  # just scored
+        chosen["scores"] = read_scores(folder / SCORES_FILE).values
     chosen["workers"] = os.cpu_count() or 1
     with progress_bar("modifications", 1) as advance:
         stored = run.robustness(jets=options["robustness_jets"], advance=advance, **chosen)
     print_rows(stored.rows())
     print_rows(stored.sculpting_rows())
-    say(f"written to {run.path / ROBUSTNESS_FILE}")
+    say(f"written to {run.out / ROBUSTNESS_FILE}")
 
 
 COMMAND = Command(

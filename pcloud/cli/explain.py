@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Le
 
 from pcloud.cli.command import Command, Options
-from pcloud.cli.options import CheckpointOption, ProgressOption, RunArgument
+from pcloud.cli.options import CheckpointOption, ProgressOption, ResultOptions, open_run
 from pcloud.cli.output import print_rows, progress_bar, say
 from pcloud.training.config import NumJets
 
@@ -20,7 +20,7 @@ Method = Literal["taylor", "saliency", "integrated_gradients", "smoothgrad", "oc
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainOptions(ProgressOption, CheckpointOption, RunArgument):
+class ExplainOptions(ProgressOption, CheckpointOption, ResultOptions):
     """Explanation."""
 
     method: list[Method] = field(default_factory=lambda: ["taylor"])
@@ -38,9 +38,7 @@ class ExplainOptions(ProgressOption, CheckpointOption, RunArgument):
 
 def execute(options: Options) -> None:
     """Explain the run by each of the methods."""
-    from pcloud.run import Run
-
-    run = Run(options["run"], trust_code=options["trust_code"])
+    run = open_run(options)
     attribution = [method for method in options["method"] if method != "taylor"]
     if attribution:
         _explain_attribution(run, attribution, options)
@@ -63,7 +61,7 @@ def _explain_attribution(run: Run, methods: list[str], options: Options) -> None
                 f"integrated gradients leave {path['gap']:.2g} of a change of the log-odds of "
                 f"{path['change']:.2f} unexplained"
             )
-    say(f"{stored.classes[0].jets:,} test jets; written to {run.path / stored.file}")
+    say(f"{stored.classes[0].jets:,} test jets; written to {run.out / stored.file}")
 
 
 def _explain_taylor(run: Run, options: Options) -> None:
@@ -74,7 +72,7 @@ def _explain_taylor(run: Run, options: Options) -> None:
         stored = taylor_run(run, **shared, pair_jets=pair_jets, advance=advance)
     for name in stored.classes:
         print_rows(stored.class_rows(name))
-    say(f"{stored.jets:,} test jets; written to {run.path / stored.file}")
+    say(f"{stored.jets:,} test jets; written to {run.out / stored.file}")
 
 
 def _shared(options: Options) -> Options:

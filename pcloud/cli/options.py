@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pcloud.cli.command import Argument, Flag, Options, Switch
 from pcloud.training.config import BatchSize, NumJets, read_schema
+
+if TYPE_CHECKING:
+    from pcloud.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,22 @@ class TrustOption:
     trust_code: Switch = False
     """Run Python code that a run folder, checkpoint or configuration names as its model, even if you
     have not trained with exactly this code. Read it first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions(RunArgument):
+    """Run."""
+
+    out: Annotated[str | None, Flag(short="-o")] = None
+    """Folder for the results, by default that of the run. Results of other studies are looked for
+    there first."""
+
+
+def open_run(options: Options) -> Run:
+    """Open the run of a command, with the folder for its results."""
+    from pcloud.run import Run
+
+    return Run(options["run"], trust_code=options["trust_code"]).writing_to(options["out"])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,8 @@ class PredictOptions(ProgressOption, ChunkOption, OverwriteOption, RunArgument):
     file: Argument
     """File of jets, or a glob; labels are not needed."""
     out: Annotated[str, Flag(short="-o")] = "scores.parquet"
-    """Parquet file to write."""
+    """Parquet file to write, or a folder for predictions.parquet, whose calibration goes before that
+    of the run."""
     calibrated: Switch = False
     """Write calibrated probabilities; needs pcloud calibrate first."""
 
@@ -48,7 +49,7 @@ def execute(options: Options) -> None:
             **reading(options),
         )
     dropped = f", {found.dropped:,} dropped" if found.dropped else ""
-    say(f"scores of {found.jets:,} jets{dropped}: {options['out']}")
+    say(f"scores of {found.jets:,} jets{dropped}: {found.path}")
 
 
 COMMAND = Command(

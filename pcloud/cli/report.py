@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pcloud.cli.command import Command, Options
-from pcloud.cli.options import RunArgument
+from pcloud.cli.options import ResultOptions
 from pcloud.cli.output import say
 
 
@@ -11,7 +11,7 @@ def execute(options: Options) -> None:
     """Write the report and print its path."""
     from pcloud.report import write_report
 
-    say(str(write_report(options["run"])))
+    say(str(write_report(options["run"], options["out"])))
 
 
-COMMAND = Command("report", "Write the report of a run, with figures.", execute, (RunArgument,))
+COMMAND = Command("report", "Write the report of a run, with figures.", execute, (ResultOptions,))

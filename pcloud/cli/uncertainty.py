@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from pcloud.cli.command import Command, Options
-from pcloud.cli.options import NetworkOptions, ProgressOption, RunArgument
+from pcloud.cli.options import NetworkOptions, ProgressOption, ResultOptions, open_run
 from pcloud.cli.output import print_rows, progress_bar, say
 from pcloud.training.config import NumJets, Seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class UncertaintyOptions(ProgressOption, RunArgument):
+class UncertaintyOptions(ProgressOption, ResultOptions):
     """Uncertainty."""
 
     method: Literal["ensemble", "dropout", "laplace", "variational"] | None = None
@@ -31,12 +31,14 @@ class UncertaintyOptions(ProgressOption, RunArgument):
 
 def execute(options: Options) -> None:
     """Estimate, write a row for each test jet, and print the summary."""
-    from pcloud.run import Run
     from pcloud.run_files import UNCERTAINTY_TABLE
 
-    run = Run(options.pop("run"), trust_code=options.pop("trust_code"))
-    with progress_bar("uncertainty", 1, quiet=options.pop("quiet")) as advance:
-        stored = run.uncertainty(**options, advance=advance)
+    run = open_run(options)
+    chosen = {
+        name: options[name] for name in options.keys() - {"run", "out", "quiet", "trust_code"}
+    }
+    with progress_bar("uncertainty", 1, quiet=options["quiet"]) as advance:
+        stored = run.uncertainty(**chosen, advance=advance)
     print_rows(stored.rows())
     facts = ", ".join(
         f"{name.replace('_', ' ')} {value:.3g}"
@@ -45,7 +47,7 @@ def execute(options: Options) -> None:
         for name, value in stored.facts.items()
     )
     say(f"{facts}; entropies in nats")
-    table = run.path / UNCERTAINTY_TABLE
+    table = run.out / UNCERTAINTY_TABLE
     say(f"written to {table}, a row for each of {len(stored.labels):,} test jets")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.shift_classifiers import Classifier, classifier_named
 from pcloud.io.jets import FlatJets
+from pcloud.keys import SPLIT_KEY
 from pcloud.observables import jet_observables
 from pcloud.run_files import read_json, write_json
 from pcloud.tables import html_table
@@ -86,6 +87,8 @@ class ShiftTest:
         Number of jets of each sample.
     differences : list of Difference
         Observables, the most significant difference first.
+    inputs : dict, optional
+        Files and options, if they are known.
     """
 
     classifier: str
@@ -93,6 +96,7 @@ class ShiftTest:
     p_value: float
     jets: tuple[int, int]
     differences: list[Difference]
+    inputs: dict[str, Any] = field(default_factory=dict)
 
     def rows(self) -> list[list[str]]:
         """Rows of a table of the observables."""
@@ -132,7 +136,10 @@ class ShiftTest:
         differences = [Difference.from_dict(fields) for fields in values["differences"]]
         first, second = values["jets"]
         auc = Measured.from_dict(values["auc"])
-        return cls(values["classifier"], auc, values["p_value"], (first, second), differences)
+        inputs = values.get("inputs", {})
+        return cls(
+            values["classifier"], auc, values["p_value"], (first, second), differences, inputs
+        )
 
 
 def compare_jets(
@@ -263,7 +270,8 @@ def jet_columns(jets: ak.Array) -> dict[str, Floats]:
     for name, values in flat.particle.items():
         total = np.bincount(jet, values.astype(np.float64), len(flat))
         found[f"mean_{name}"] = total / counts
-    own = {name: v.astype(np.float64) for name, v in flat.jet.items() if name != "label"}
+    no_observables = ("label", SPLIT_KEY)
+    own = {name: v.astype(np.float64) for name, v in flat.jet.items() if name not in no_observables}
     found |= own
     return {name: values for name, values in found.items() if np.isfinite(values).all()}
 

@@ -20,6 +20,7 @@ from pcloud.images.image_set import (
     ImageSet,
     ScaledNetwork,
 )
+from pcloud.keys import Keys, row_keys
 from pcloud.modality import (
     DataOptions,
     Indices,
@@ -50,6 +51,10 @@ class Images(Modality[ImageSet, ImageFormat, ImageDataset]):
         """Read the images of a file, or its split where it has splits."""
         return self.subsample(_read(source, split), limit, options.split_seed)
 
+    def keys(self, sample: ImageSet) -> Keys:
+        """Keys from the pixels."""
+        return row_keys(sample.images.numpy())
+
     def stream(
         self, source: Source, *, chunk_size: int, **reading: Any
     ) -> tuple[int, Iterable[ImageSet]]:
@@ -61,7 +66,10 @@ class Images(Modality[ImageSet, ImageFormat, ImageDataset]):
     def split(
         self, sample: ImageSet, fractions: Mapping[str, float], seed: int
     ) -> dict[str, Indices]:
-        """Divide images at random into parts with the same fractions of classes, none empty."""
+        """Divide images at random into parts with the same fractions of classes, none empty.
+
+        So were the images of runs divided before splits by keys.
+        """
         if sample.labels is None:
             raise InputError("the training images have no labels")
         parts = stratified_parts(sample.labels.numpy(), fractions, seed)

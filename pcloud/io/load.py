@@ -24,6 +24,7 @@ from pcloud.io.momentum import four_momenta
 from pcloud.io.schema import GEV_EXTRAS, SCHEMAS, UNITS, JetSchema
 from pcloud.io.source_columns import SourceColumn, describe_shape, find, locate
 from pcloud.io.table import Table
+from pcloud.keys import SPLIT_KEY
 from pcloud.particle_types import decode_remapped
 
 __all__ = ["JetReader", "detect_schema"]
@@ -50,6 +51,8 @@ class JetReader:
         Names of the classes from the schema, else from the file.
     names : tuple of two sets of str
         Names of the columns per particle and per jet.
+    has_keys : bool
+        True if the file has the keys of the jets, ``split_key``, which is not among the names.
     num_jets : int
         Number of jets, including bad ones.
 
@@ -67,13 +70,16 @@ class JetReader:
         self._p4 = {name: locate(table, column) for name, column in schema.p4.items()}
         self._particle = self._present(schema.particle)
         self._jet = self._present(schema.jet)
+        if SPLIT_KEY not in self._jet and (stored := find(table, SPLIT_KEY)):
+            self._jet[SPLIT_KEY] = stored
         self._jet_p4 = self._locate_jet_momentum()
         self._label = self._locate_label()
         self._layout = self._make_layout()
         self.classes = schema.classes or table.classes
         self.num_jets = self._layout.num_jets
         optional = ["jet_p4"] * bool(self._jet_p4) + ["label"] * bool(self._label)
-        self.names = (set(self._particle), {*self._jet, *optional})
+        self.names = (set(self._particle), {*self._jet, *optional} - {SPLIT_KEY})
+        self.has_keys = SPLIT_KEY in self._jet
         self._references = {
             name: place.reference for name, place in {**self._p4, **self._particle}.items()
         }
@@ -136,6 +142,8 @@ class JetReader:
             if name in columns:
                 values = decode_remapped(columns[name]) if name == "pid" else columns[name]
                 columns[name] = values.astype(dtype, copy=False)
+        if SPLIT_KEY in jets.jet:
+            jets.jet[SPLIT_KEY] = self._keys(jets.jet.pop(SPLIT_KEY))  # the last
         return jets, {reason: start + index for reason, index in bad.items()}
 
     def _load(self, start: int, stop: int) -> tuple[FlatJets, np.ndarray | None]:
@@ -158,6 +166,15 @@ class JetReader:
         if is_negative is not None and not is_negative.any():
             is_negative = None
         return FlatJets(offsets, four_momenta(momentum, unit), particle, jet), is_negative
+
+    def _keys(self, values: np.ndarray) -> np.ndarray:
+        if values.dtype.kind not in "iu":
+            place = self._jet[SPLIT_KEY]
+            raise InputError(
+                f"{self.table.path}: {self.table.noun} {place.reference!r} holds keys of jets and "
+                f"must be whole numbers, got {values.dtype}"
+            )
+        return values.astype(np.uint64, copy=False)
 
     def _present(self, columns: dict[str, str]) -> dict[str, SourceColumn]:
         return {

@@ -24,6 +24,7 @@ from pcloud.io.table import (
     aligned_ranges,
     column_names,
 )
+from pcloud.keys import SPLIT_KEY
 
 __all__ = ["NpzFile", "NpzWriter"]
 
@@ -187,7 +188,11 @@ class NpzFile(Table):
             particle={
                 n.removeprefix(_PARTICLE): n for n in self.columns if n.startswith(_PARTICLE)
             },
-            jet={n.removeprefix(_JET): n for n in self.columns if n.startswith(_JET)},
+            jet={
+                n.removeprefix(_JET): n
+                for n in self.columns
+                if n.startswith(_JET) or n == SPLIT_KEY
+            },
             label="label" if "label" in self.columns else None,
             classes=self.classes,
             offsets="offsets",
@@ -235,7 +240,7 @@ class NpzWriter:
         columns = {"p4": np.stack(jets.p4, axis=-1), "offsets": jets.offsets[1:]}
         columns |= {_PARTICLE + name: values for name, values in jets.particle.items()}
         for name, values in jets.jet.items():
-            columns[name if name == "label" else _JET + name] = values
+            columns[name if name in ("label", SPLIT_KEY) else _JET + name] = values
         return columns
 
     def write(self, jets: FlatJets) -> None:

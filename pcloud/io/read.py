@@ -18,6 +18,7 @@ from pcloud.io.jets import FlatJets
 from pcloud.io.load import JetReader, detect_schema
 from pcloud.io.schema import SCHEMAS, JetSchema, as_schema
 from pcloud.io.table import Table
+from pcloud.keys import SPLIT_KEY, jet_keys
 
 __all__ = ["JetStream", "count_jets", "iter_jets", "read_jets"]
 
@@ -59,7 +60,7 @@ def read_jets(
     -------
     awkward.Array
         Records with ``p4`` (``var * Momentum4D[E, px, py, pz]``, GeV), the extra columns, and
-        ``label`` (int64) if the file has it. ``attrs["classes"]`` contains the names of the classes
+        ``label`` (int64) and ``split_key`` (uint64, see :mod:`pcloud.keys`) if the file has them. ``attrs["classes"]`` contains the names of the classes
         if they are known. Momenta are float64 if they are stored in float64, else float32.
 
     Raises
@@ -86,6 +87,7 @@ def iter_jets(
     stop: int | None = None,
     on_bad_jet: str = "error",
     check_units: bool = True,
+    keys: bool | None = None,
 ) -> Iterator[ak.Array]:
     """Read jets in chunks; the memory does not depend on the size of the files.
 
@@ -95,6 +97,9 @@ def iter_jets(
         As for `read_jets`.
     chunk_size : int
         Number of jets per chunk; the last chunk can be smaller.
+    keys : bool, optional
+        If True, all jets have the column ``split_key``, which is computed where a file does not
+        have it. If False, none have it. By default it depends on the first file.
 
     Returns
     -------
@@ -106,7 +111,7 @@ def iter_jets(
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`; errors in later parts of a file are raised when they are read.
     """
-    stream = JetStream(path, schema, start, stop, on_bad_jet, check_units)
+    stream = JetStream(path, schema, start, stop, on_bad_jet, check_units, keys)
     return (jets.to_awkward(stream.classes) for jets in stream.chunks(chunk_size))
 
 
@@ -138,6 +143,9 @@ class JetStream:
     ----------
     path, schema, start, stop, on_bad_jet, check_units
         As for `read_jets`.
+    keys : bool, optional
+        If True, all jets have the column ``split_key``, which is computed where a file does not
+        have it. If False, none have it. By default it depends on the first file.
 
     Attributes
     ----------
@@ -157,6 +165,7 @@ class JetStream:
         stop: int | None = None,
         on_bad_jet: str = "error",
         check_units: bool = True,
+        keys: bool | None = None,
     ) -> None:
         if on_bad_jet not in ("error", "drop"):
             raise UnknownNameError("value of on_bad_jet", str(on_bad_jet), ("error", "drop"))
@@ -171,7 +180,8 @@ class JetStream:
         with closing(self._open(self._files[0])) as reader:
             self._names = reader.names
             self.classes = reader.classes
-            self.empty = reader.empty()
+            self._keys = reader.has_keys if keys is None else keys
+            self.empty = self._with_keys(reader.empty())
             last = reader.num_jets * len(self._files)
         self.expected = max(0, (last if stop is None else min(stop, last)) - start)
 
@@ -243,6 +253,14 @@ class JetStream:
                 f"{self._files[0]} {', '.join(self.classes) or 'none'}"
             )
 
+    def _with_keys(self, jets: FlatJets) -> FlatJets:
+        """Add the keys of the jets, or remove them, so that they are as in all other files."""
+        if not self._keys:
+            jets.jet.pop(SPLIT_KEY, None)
+        elif SPLIT_KEY not in jets.jet:
+            jets.jet[SPLIT_KEY] = jet_keys(jets.offsets, jets.p4)
+        return jets
+
     def _good(self, reader: JetReader, start: int, stop: int) -> Iterator[FlatJets]:
         """Good jets of one file; a single warning at the end counts the omitted jets."""
         dropped: dict[str, int] = {}
@@ -255,7 +273,7 @@ class JetStream:
             for reason, index in bad.items():
                 dropped[reason] = dropped.get(reason, 0) + len(index)
             num_good += len(jets)
-            yield jets
+            yield self._with_keys(jets)
         if dropped:
             reasons = "; ".join(f"{reason} ({n} jets)" for reason, n in dropped.items())
             warnings.warn(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from pcloud.io.check import describe, find_bad_jets
 from pcloud.io.files import Paths, expand_paths, new_file
 from pcloud.io.jets import FlatJets
 from pcloud.io.read import JetStream, SchemaLike
+from pcloud.keys import SPLIT_KEY, jet_keys
 from pcloud.terminal import Terminal
 
 __all__ = ["convert", "write_chunks", "write_jets"]
@@ -39,7 +41,8 @@ def write_jets(jets: ak.Array, path: str | os.PathLike[str], *, overwrite: bool 
         Jets as from `read_jets`. ``attrs["classes"]`` is stored if it exists.
     path : str or Path
         File with the suffix ``.parquet`` (ragged, preferred), ``.npz`` (flat arrays
-        and offsets), or ``.h5``. The last is the Landscape layout in the format of pandas: padded to
+        and offsets), or ``.h5``. The first two also get the column ``split_key``, by which jets
+        stay in their split (see :mod:`pcloud.keys`), unless the jets have it. The last is the Landscape layout in the format of pandas: padded to
         200 particles, with at most two classes and no extra columns except the true momentum. A
         warning names the columns that are omitted.
     overwrite : bool
@@ -106,7 +109,8 @@ def convert(
     target = Path(target)
     if any(target.exists() and file.samefile(target) for file in expand_paths(source)):
         raise InputError(f"{target}: cannot be converted into itself")
-    stream = JetStream(source, schema, on_bad_jet=on_bad_jet, check_units=check_units)
+    keys = True if _writer_class(target)[1] else None
+    stream = JetStream(source, schema, on_bad_jet=on_bad_jet, check_units=check_units, keys=keys)
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -156,13 +160,14 @@ def write_chunks(
     FileExistsError, InputError
         As from `write_jets`, or if the columns differ between chunks.
     """
-    make = _writer_class(path)
+    make, holds_columns = _writer_class(path)
     writer: _Writer | None = None
     types: dict[str, np.dtype] = {}
     total = 0
     with new_file(path, overwrite) as part:
         try:
-            for jets in chunks:
+            for chunk in chunks:
+                jets = _with_keys(chunk) if holds_columns else _without_own_keys(chunk)
                 if writer is None:
                     writer = make(part, jets, classes)
                     types = _types(jets)
@@ -185,6 +190,24 @@ def write_chunks(
     return total
 
 
+def _with_keys(jets: FlatJets) -> FlatJets:
+    """Jets with the column ``split_key``, computed unless they have it."""
+    if SPLIT_KEY not in jets.jet:
+        return replace(jets, jet=jets.jet | {SPLIT_KEY: jet_keys(jets.offsets, jets.p4)})
+    keys = jets.jet[SPLIT_KEY]
+    if keys.dtype.kind not in "iu":
+        raise InputError(f"column {SPLIT_KEY!r} holds keys of jets, not {keys.dtype}")
+    return replace(jets, jet=jets.jet | {SPLIT_KEY: keys.astype(np.uint64, copy=False)})
+
+
+def _without_own_keys(jets: FlatJets) -> FlatJets:
+    """Jets without the column ``split_key`` if it is what their momenta give again."""
+    keys = jets.jet.get(SPLIT_KEY)
+    if keys is None or not np.array_equal(keys, jet_keys(jets.offsets, jets.p4)):
+        return jets
+    return replace(jets, jet={n: values for n, values in jets.jet.items() if n != SPLIT_KEY})
+
+
 def _types(jets: FlatJets) -> dict[str, np.dtype]:
     columns = {"p4": jets.p4[0], **jets.particle, **jets.jet}
     return {name: values.dtype for name, values in columns.items()}
@@ -198,18 +221,21 @@ def _warn_left_out(path: Path, names: Iterable[str]) -> None:
         )
 
 
-def _writer_class(path: Path) -> Callable[[Path, FlatJets, tuple[str, ...]], _Writer]:
+def _writer_class(
+    path: Path,
+) -> tuple[Callable[[Path, FlatJets, tuple[str, ...]], _Writer], bool]:
+    """Class of the writer of a format, and True if the format holds any columns."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         from pcloud.io.parquet import ParquetWriter
 
-        return ParquetWriter
+        return ParquetWriter, True
     if suffix == ".npz":
         from pcloud.io.npz import NpzWriter
 
-        return NpzWriter
+        return NpzWriter, True
     if suffix in (".h5", ".hdf5"):
         from pcloud.io.pandas_table import LandscapeWriter
 
-        return LandscapeWriter
+        return LandscapeWriter, False
     raise InputError(f"{path}: jets are written to .parquet, .npz or .h5, not {suffix!r}")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pcloud.errors import InputError
 from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.report.page import render
 from pcloud.report.sections import all_sections
-from pcloud.run_files import FIGURE_FOLDER, REPORT_FILE, write_text
+from pcloud.run_files import EVALUATION_FILE, FIGURE_FOLDER, REPORT_FILE, write_text
+from pcloud.training.fingerprint import stored_fingerprints
+from pcloud.training.run_folder import RunFolder
+from pcloud.training.run_sample import evaluated_jets, warn_of_changes
 
 __all__ = ["write_report"]
 
 
-def write_report(run: str | Path) -> Path:
+def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     """Write ``report.html`` and ``figures/`` of a run from the files in its folder.
 
     The page holds everything: it needs no other file and no network. Where something is absent,
@@ -25,6 +29,9 @@ def write_report(run: str | Path) -> Path:
     run : str or Path
         Folder with ``config.yaml``, ``metrics.csv``, ``metrics.json``, ``scores.parquet`` and
         ``environment.json``, or some of them.
+    out : path, optional
+        Folder for the page and the figures, by default that of the run. It is made if it does not
+        exist. Results of studies are looked for there first.
 
     Returns
     -------
@@ -38,9 +45,23 @@ def write_report(run: str | Path) -> Path:
     InputError
         If the folder holds none of these files.
     """
-    contents = RunContents.read(Path(run))
-    figures = FigureFolder(contents.path / FIGURE_FOLDER)
-    page = contents.path / REPORT_FILE
+    contents = RunContents.read(Path(run), None if out is None else Path(out))
+    _warn_of_other_jets(contents)
+    contents.out.mkdir(parents=True, exist_ok=True)
+    figures = FigureFolder(contents.out / FIGURE_FOLDER)
+    page = contents.out / REPORT_FILE
     sections = [section(contents, figures) for section in all_sections()]
     write_text(page, render(contents, sections))
     return page
+
+
+def _warn_of_other_jets(contents: RunContents) -> None:
+    """Warn of results on jets that are not those of the training."""
+    try:
+        stored = stored_fingerprints(RunFolder(contents.path).fingerprint)
+    except (FileNotFoundError, InputError):  # a folder with results alone, or damaged
+        return
+    place = contents.place(EVALUATION_FILE)
+    evaluated = evaluated_jets(place)
+    if evaluated is not None and "test" in stored:
+        warn_of_changes(f"jets evaluated in {place}", "training", stored["test"], evaluated)

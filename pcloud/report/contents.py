@@ -43,6 +43,8 @@ class RunContents:
     ----------
     path : Path
         The folder.
+    out : Path
+        Folder of the page, whose results of studies go before those of `path`.
     config : dict
         The configuration; empty if there is none.
     config_text : str
@@ -62,6 +64,7 @@ class RunContents:
     """
 
     path: Path
+    out: Path
     config: dict[str, Any] = field(default_factory=dict)
     config_text: str = ""
     history: History = field(default_factory=History)
@@ -72,8 +75,8 @@ class RunContents:
     missing: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> RunContents:
-        """Read a folder. Files that are absent, or cannot be read, leave their part empty.
+    def read(cls, path: Path, out: Path | None = None) -> RunContents:
+        """Read a folder, and results in `out` in their place. Files that are absent, or cannot be read, leave their part empty.
 
         Warns of each file that cannot be read.
 
@@ -86,7 +89,9 @@ class RunContents:
         """
         if not path.is_dir():
             raise FileNotFoundError(f"no folder {path}")
-        missing = {name: "was not found" for name in MAIN_FILES if not (path / name).exists()}
+        out = path if out is None else out
+        places = {name: _place(name, path, out) for name in MAIN_FILES}
+        missing = {name: "was not found" for name in MAIN_FILES if not places[name].exists()}
         if len(missing) == len(MAIN_FILES):
             raise InputError(f"{path} holds no run: none of {', '.join(MAIN_FILES)} is there")
 
@@ -100,15 +105,16 @@ class RunContents:
                 _warn(error)
                 return None
 
-        scores = main_file(SCORES_FILE, lambda: read_scores(path / SCORES_FILE))
-        table = main_file(METRICS_FILE, lambda: read_metrics(path))
+        scores = main_file(SCORES_FILE, lambda: read_scores(places[SCORES_FILE]))
+        table = main_file(METRICS_FILE, lambda: read_metrics(places[METRICS_FILE].parent))
         if table is None and scores is not None:
             table = evaluate(scores.labels, scores.values, classes=scores.classes)
         text, config = main_file(CONFIG_FILE, lambda: _read_config(path)) or ("", {})
-        evaluations = sorted(path.glob(f"{EVALUATION_FOLDER}/*/{METRICS_FILE}"))
+        evaluations = _matching(f"{EVALUATION_FOLDER}/*/{METRICS_FILE}", path, out)
         others = {file.parent.name: _readable(read_metrics, file.parent) for file in evaluations}
         return cls(
             path=path,
+            out=out,
             config=config,
             config_text=text,
             history=main_file(HISTORY_FILE, lambda: History.read(path)) or History(),
@@ -121,14 +127,30 @@ class RunContents:
 
     def result(self, kind: type[Result]) -> Result | None:
         """Result of a study; None if it was not done, or cannot be read, of which it warns."""
-        if not (self.path / kind.file).exists():
-            return None
-        return _readable(kind.read, self.path)
+        place = self.place(kind.file)
+        return _readable(kind.read, place.parent) if place.exists() else None
+
+    def place(self, name: str) -> Path:
+        """Path of a file, which may not exist."""
+        return _place(name, self.path, self.out)
 
     def files(self, pattern: str, read: Callable[[Path], T]) -> dict[Path, T]:
         """Results in all files that match a pattern; warns of files that cannot be read."""
-        found = {file: _readable(read, file) for file in sorted(self.path.glob(pattern))}
+        files = _matching(pattern, self.path, self.out)
+        found = {file: _readable(read, file) for file in files}
         return {file: value for file, value in found.items() if value is not None}
+
+
+def _place(name: str, path: Path, out: Path) -> Path:
+    """Path of a file: in `out` if it is there, else in `path`."""
+    return out / name if (out / name).exists() else path / name
+
+
+def _matching(pattern: str, path: Path, out: Path) -> list[Path]:
+    """Files that match a pattern, those in `out` in the place of those in `path`."""
+    found = {file.relative_to(path): file for file in path.glob(pattern)}
+    found |= {file.relative_to(out): file for file in out.glob(pattern)}
+    return [found[name] for name in sorted(found)]
 
 
 def _readable(read: Callable[[Path], T], path: Path) -> T | None:

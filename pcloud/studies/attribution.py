@@ -26,7 +26,7 @@ from pcloud.run_files import ATTRIBUTION_FILE, Advance, StoredResult, ignore_pro
 from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.heatmaps import heatmaps, network_and_images
 from pcloud.studies.signals import explained_signals
-from pcloud.training.data import load_splits
+from pcloud.training.run_sample import load_run_sample
 
 if TYPE_CHECKING:
     from pcloud.training.run_folder import RunFolder
@@ -208,7 +208,7 @@ def attribute_run(
             raise UnknownNameError("attribution method", method, METHODS)
     run.checksum(checkpoint)  # raises before a large file is read
     signals = explained_signals(run.classes, signal)
-    (test,) = load_splits(run.config, "test")
+    test = load_run_sample(run, "test")
     modality = run.modality
     if not modality.has_momenta and modality.pixels(test[:1], run.feature_set) is None:
         raise InputError(
@@ -230,7 +230,7 @@ def attribute_run(
         for name in signals
     ]
     stored = StoredAttribution(classes)
-    stored.write(run.path)
+    stored.write(run.out)
     return stored
 
 

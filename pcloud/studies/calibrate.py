@@ -6,8 +6,8 @@ import numpy as np
 
 from pcloud.evaluation.calibration_file import StoredCalibration
 from pcloud.evaluation.scores import Scores
-from pcloud.training.data import load_splits
 from pcloud.training.run_folder import RunFolder
+from pcloud.training.run_sample import load_run_sample
 
 __all__ = ["calibrate_run"]
 
@@ -39,9 +39,9 @@ def calibrate_run(
         If there is no such method.
     """
     checksum = run.checksum(checkpoint)  # raises before a large file is read
-    (jets,) = load_splits(run.config, "val")
+    jets = load_run_sample(run, "val")
     scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
     sample = Scores.from_arrays(np.asarray(jets.label), scores, run.classes)
     stored = StoredCalibration.fit(sample, method, checkpoint=checkpoint, checksum=checksum)
-    stored.write(run.path)
+    stored.write(run.out)
     return stored

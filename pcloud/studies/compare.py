@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from pcloud.batch import JetDataset, JetLoader
-from pcloud.errors import UnknownNameError
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.figures import save_figure
 from pcloud.evaluation.figures.shift import shift_figure
 from pcloud.evaluation.shift import ShiftTest, compare_jets, jet_columns
@@ -21,6 +22,7 @@ from pcloud.evaluation.shift_classifiers import CLASSIFIERS, Booleans, Classifie
 from pcloud.io import read_jets
 from pcloud.models import build_model, list_models
 from pcloud.run_files import SHIFT_FOLDER
+from pcloud.studies.names import absolute_sources, free_name, readable_name
 from pcloud.training.run_folder import RunFolder
 
 __all__ = ["compare_files", "named_classifier", "network_classifier"]
@@ -45,10 +47,12 @@ def compare_files(
     first, second : str
         The files.
     run : RunFolder or path, optional
-        A run: the log-odds of its classes are observables too, and the result is written into its
-        folder ``shift``, from which its report shows it.
+        A run: the log-odds of its classes are observables too, and the result is written into the
+        folder ``shift`` of its results, from which its report shows it.
     out : path, optional
-        Further folder for the result, ``<first>_<second>.json`` and ``.png``.
+        Folder for the result, ``<first>_<second>.json`` and ``.png``, by default that of the run;
+        with a run they are in its folder ``shift``. Where this name is
+        taken by a comparison of other files, a digest of the inputs is appended.
     max_jets : int
         Largest number of jets of each file, drawn at random.
     classifier : str
@@ -83,18 +87,37 @@ def compare_files(
         permutations=permutations,
         seed=seed,
     )
-    found = replace(found, classifier=classifier)
-    name = f"{Path(first).stem}_{Path(second).stem}"
+    inputs = {
+        "files": absolute_sources([first, second]),
+        "classifier": classifier,
+        "max_jets": max_jets,
+        "reading": {key: str(value) for key, value in reading.items()},
+    }
+    found = replace(found, classifier=classifier, inputs=inputs)
+    stem = f"{readable_name(first)}_{readable_name(second)}"
     folders = [Path(out)] if out is not None else []
-    folders += [] if tagger is None else [tagger.path / SHIFT_FOLDER]
+    if tagger is not None:
+        folders = [tagger.writing_to(out).out / SHIFT_FOLDER]
     files = []
     columns = [jet_columns(jets) for jets in samples]
     shown = [d for d in found.differences if all(d.observable in c for c in columns)]
     for folder in folders:
+        name = free_name(stem, inputs, partial(_stored_inputs, folder))
         files.append(found.write(folder / f"{name}.json"))
         names = (Path(first).stem, Path(second).stem)
         files += save_figure(shift_figure(*columns, shown, names=names), folder / name)
     return found, files
+
+
+def _stored_inputs(folder: Path, name: str) -> dict[str, Any] | None:
+    """Inputs of the comparison with a name, empty if not known; None if there is none."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    try:
+        return ShiftTest.read(path).inputs
+    except InputError:
+        return {}
 
 
 def _drawn(jets: ak.Array, number: int, seed: int) -> ak.Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,19 @@ from pcloud.errors import InputError
 from pcloud.evaluation import EvaluationTable, evaluate
 from pcloud.evaluation.scores import ScoresWriter
 from pcloud.modality import Sample
-from pcloud.run_files import EVALUATION_FOLDER, SCORES_FILE
-from pcloud.training.data import load_jets, load_splits
+from pcloud.run_files import (
+    EVALUATION_FILE,
+    EVALUATION_FOLDER,
+    SCORES_FILE,
+    read_json,
+    write_json,
+)
+from pcloud.studies.names import absolute_sources, check_name, free_name, readable_name
+from pcloud.training.data import load_jets
 from pcloud.training.run_folder import RunFolder
+from pcloud.training.run_sample import fingerprint, load_run_sample, warn_of_training_jets
 
-__all__ = ["evaluate_run", "evaluation_folder", "labels_of_run"]
+__all__ = ["evaluate_run", "evaluation_folder", "evaluation_inputs", "labels_of_run"]
 
 
 def evaluate_run(
@@ -32,8 +42,9 @@ def evaluate_run(
 ) -> EvaluationTable:
     """Score labelled jets and measure the performance of the tagger on them.
 
-    Writes ``scores.parquet`` and ``metrics.json``: for the test jets of the run into its folder,
-    for other jets into ``evaluations/<name>`` there, see :func:`evaluation_folder`.
+    Writes ``scores.parquet``, ``metrics.json`` and ``evaluation.json``, which identifies the jets:
+    for the test jets of the run into its folder, for other jets, or the weights of the last epoch,
+    into ``evaluations/<name>`` there, see :func:`evaluation_folder`.
 
     Parameters
     ----------
@@ -68,15 +79,21 @@ def evaluate_run(
     run.checksum(checkpoint)  # raises before a large file is read
     if data is not None and "schema" not in reading:
         reading["schema"] = None
+    place: dict[str, Any] = {"split": split, "name": name, "checkpoint": checkpoint}
+    folder = evaluation_folder(run, data, **place, **reading)
     config = run.config.with_options(**reading)
-    jets = load_splits(config, split)[0] if data is None else load_jets(data, config, split)
+    jets = load_run_sample(run, split, config) if data is None else load_jets(data, config, split)
     if "label" not in jets.fields:
         raise InputError("these jets have no labels: pcloud predict scores them")
+    if data is not None or split == "test":
+        warn_of_training_jets(run, jets)
     labels = labels_of_run(jets, run.classes)
     scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
     table = evaluate(labels, scores, classes=run.classes, **(metrics or {}))
-    folder = evaluation_folder(run, data, split=split, name=name)
     folder.mkdir(parents=True, exist_ok=True)
+    inputs = evaluation_inputs(data, split=split, checkpoint=checkpoint, **reading)
+    found = asdict(fingerprint(run, jets, run.config))
+    write_json(folder / EVALUATION_FILE, {"inputs": inputs, "jets": found})
     with ScoresWriter(folder / SCORES_FILE, run.classes) as file:
         file.write(scores, labels)
     table.write(folder)
@@ -89,14 +106,61 @@ def evaluation_folder(
     *,
     split: str = "test",
     name: str | None = None,
+    checkpoint: str = "best",
+    **reading: Any,
 ) -> Path:
-    """Folder into which :func:`evaluate_run` writes, with the same arguments."""
-    if data is None and split == "test" and name is None:
-        return run.path
-    if name is None:
-        first = data if isinstance(data, str) or data is None else data[0]
-        name = split if first is None else Path(first).stem
-    return run.path / EVALUATION_FOLDER / name
+    """Folder into which :func:`evaluate_run` writes, with the same arguments.
+
+    It never holds the results of other inputs: if the name is taken by an evaluation of other files,
+    of another split or of other weights, a digest of the inputs is appended to it.
+
+    Raises
+    ------
+    InputError
+        If a given name is a path, contains characters of glob patterns, or is that of an evaluation
+        with other inputs.
+    """
+    if data is None and (split, name, checkpoint) == ("test", None, "best"):
+        return run.out
+    folder = run.out / EVALUATION_FOLDER
+    inputs = evaluation_inputs(data, split=split, checkpoint=checkpoint, **reading)
+    suffix = "" if checkpoint == "best" else f"-{checkpoint}"
+    wanted = f"{split if data is None else readable_name(data)}{suffix}"
+    chosen = free_name(
+        wanted if name is None else check_name(name),
+        inputs,
+        lambda known: _stored_inputs(folder / known),
+        is_given=name is not None,
+    )
+    return folder / chosen
+
+
+def evaluation_inputs(
+    data: str | Sequence[str] | None, *, split: str, checkpoint: str, **reading: Any
+) -> dict[str, Any]:
+    """Plain values that identify the inputs of an evaluation: files, split, weights, reading."""
+    inputs = {
+        "data": None if data is None else absolute_sources(data),
+        "split": split,
+        "checkpoint": checkpoint,
+        "reading": {name: value for name, value in reading.items() if value is not None},
+    }
+    return json.loads(json.dumps(inputs, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return value.to_dict() if hasattr(value, "to_dict") else str(value)
+
+
+def _stored_inputs(folder: Path) -> dict[str, Any] | None:
+    """Inputs of the evaluation in a folder, empty if not known; None if there is no evaluation."""
+    if not folder.exists():
+        return None
+    try:
+        inputs = read_json(folder / EVALUATION_FILE, "inputs", "", lambda values: values["inputs"])
+    except (FileNotFoundError, InputError):  # of an earlier version, or damaged
+        return {}
+    return inputs if isinstance(inputs, dict) else {}
 
 
 def labels_of_run(jets: Sample, classes: list[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 from pcloud.errors import InputError
 from pcloud.evaluation.scores import ScoresWriter
 from pcloud.io.files import check_new_file
-from pcloud.run_files import Advance, ignore_progress
+from pcloud.run_files import PREDICTIONS_FILE, Advance, ignore_progress
 from pcloud.studies.evaluate import labels_of_run
 from pcloud.training.run_folder import RunFolder
 
@@ -70,7 +70,8 @@ def predict_file(
         Files of jets; for a network on images one file of images, whose test split is scored if
         it has splits.
     out : path
-        Parquet file to write: ``score_<class>`` for each class, ``label`` if known.
+        Parquet file to write: ``score_<class>`` for each class, ``label`` if known; or a folder,
+        for its file ``predictions.parquet``, whose calibration goes before that of the run.
     overwrite : bool
         Whether `out` may exist.
     schema, on_bad_jet, check_units
@@ -99,6 +100,9 @@ def predict_file(
         If its folder does not exist, or there is no such file of jets.
     """
     out = Path(out)
+    if out.is_dir():
+        run = run.writing_to(out)
+        out = out / PREDICTIONS_FILE
     if out.suffix != ".parquet":
         raise InputError(f"scores are written as Parquet: {out} must end in .parquet")
     check_new_file(out, overwrite)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.modality import Sample
 from pcloud.studies.budget import jets_within_budget
-from pcloud.training.data import load_splits
+from pcloud.training.run_sample import load_run_sample
 from pcloud.uncertainty.dropout import dropout_switched_on
 from pcloud.uncertainty.laplace import LaplaceHead, softmax_hessian
 from pcloud.uncertainty.last_layer import HeadSplit
@@ -146,7 +146,7 @@ class _Batches:
 
     def training_jets(self) -> Sample:
         """The jets that the run was trained on."""
-        return load_splits(self.run.config, "train")[0]
+        return load_run_sample(self.run, "train")
 
 
 def _of_dropout(batches: _Batches, samples: int, seed: int) -> PredictiveSamples:

@@ -22,8 +22,8 @@ from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
 from pcloud.run_files import ROBUSTNESS_FILE, Advance, StoredResult, ignore_progress
 from pcloud.studies.budget import jets_within_budget
-from pcloud.training.data import load_splits
 from pcloud.training.run_folder import RunFolder
+from pcloud.training.run_sample import load_run_sample
 
 __all__ = ["StoredRobustness", "read_robustness", "robustness_run"]
 
@@ -158,7 +158,7 @@ def robustness_run(
     num_scorings = _num_scorings() + num_settings
     part = 1 / (num_scorings + num_settings)  # of the whole work, for a scoring or a simulation
     others = _simulated(run, simulations, seed, workers, lambda: advance(part))
-    (test,) = load_splits(run.config, "test")
+    test = load_run_sample(run, "test")
     options: dict[str, Any] = {"signal": signal, "background": background}
 
     def predict(some: ak.Array) -> np.ndarray:
@@ -191,7 +191,7 @@ def robustness_run(
     sculpting = sculpting_of_scores(sample, observables["mass"], seed=seed, **options)
     names = class_names(sample, signal, background)
     stored = StoredRobustness(robustness, dependence, sculpting, *names)
-    stored.write(run.path)
+    stored.write(run.out)
     return stored
 
 

@@ -25,7 +25,7 @@ from pcloud.run_files import TAYLOR_FILE, Advance, StoredResult, ignore_progress
 from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.signals import explained_signals
 from pcloud.studies.stored_mean import stored_mean
-from pcloud.training.data import load_splits
+from pcloud.training.run_sample import load_run_sample
 
 if TYPE_CHECKING:
     from pcloud.training.run_folder import RunFolder
@@ -190,7 +190,7 @@ def taylor_run(
         )
     features = cast(FeatureSet, tagger.feature_set)  # of data with momenta
     signals = explained_signals(run.classes, signal)
-    (loaded,) = load_splits(run.config, "test")
+    loaded = load_run_sample(run, "test")
     test: ak.Array = loaded
     variables = _variables(run.model(checkpoint), test, features)
     if variables == "momenta":
@@ -220,7 +220,7 @@ def taylor_run(
         course = taylor_course(run, data, order=2, jets=course_jets, **options)
         classes[name] = _class_expansion(expansion, data, course)
     stored = StoredTaylor(classes, len(data), checkpoint, variables)
-    stored.write(run.path)
+    stored.write(run.out)
     return stored
 
 

@@ -29,7 +29,7 @@ from pcloud.run_files import (
 from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.predictive import PredictiveSamples, default_method, predictive_samples
 from pcloud.studies.stored_mean import stored_mean
-from pcloud.training.data import load_splits
+from pcloud.training.run_sample import load_run_sample
 from pcloud.typing import Floats
 from pcloud.uncertainty.measures import Uncertainty
 from pcloud.uncertainty.shifts import SHIFTS, shifted
@@ -183,7 +183,7 @@ def measure_uncertainty(
         Progress callback, called with the part of the whole work done.
     """
     run.checksum(checkpoint)
-    (test,) = load_splits(run.config, "test")
+    test = load_run_sample(run, "test")
     network = run.members[0] if run.config.ensemble > 1 else run
     passes = {"ensemble": len(run.members), "dropout": samples}.get(
         method or default_method(run), 1
@@ -209,7 +209,7 @@ def measure_uncertainty(
         _band(logits, labels) if len(run.classes) == 2 else None,
     )
     advance(1 / 3)
-    stored.write(run.path)
+    stored.write(run.out)
     return stored
 
 

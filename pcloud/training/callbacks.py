@@ -12,6 +12,7 @@ import lightning as L
 from pcloud.errors import InputError
 from pcloud.training.checkpoint import Tagger, checkpoint_path, write_checkpoint
 from pcloud.training.config import RunConfig
+from pcloud.training.fingerprint import JetsOfRun
 from pcloud.training.history import History
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.metrics import RunningMetrics
@@ -35,8 +36,8 @@ class RunCheckpoint(L.Callback):
         Intervals of saving, monitored metric and patience.
     tagger : Tagger
         The network that is trained.
-    fingerprint : dict
-        Fingerprint of the training jets.
+    jets : JetsOfRun
+        Fingerprints of the jets.
     stop : StopRequest
         Set when the user asks to stop.
     """
@@ -46,13 +47,13 @@ class RunCheckpoint(L.Callback):
         folder: Path,
         config: RunConfig,
         tagger: Tagger,
-        fingerprint: dict[str, int],
+        jets: JetsOfRun,
         stop: StopRequest,
     ) -> None:
         self.folder = folder
         self.config = config
         self.tagger = tagger
-        self.fingerprint = fingerprint
+        self.jets = jets
         self.stop = stop
         self.state = RunState()
         self._random: dict[str, Any] | None = None
@@ -71,11 +72,7 @@ class RunCheckpoint(L.Callback):
             If the training jets differ from those of the start of the run.
         """
         run = checkpoint["run"]
-        if run["fingerprint"] != self.fingerprint:
-            raise InputError(
-                f"{self.folder} cannot be continued: its jets are not those it began with "
-                f"(then {run['fingerprint']}, now {self.fingerprint}); --overwrite starts anew"
-            )
+        self.jets.check(run["fingerprint"], self.folder)
         self.state = RunState(**run["state"])
         self.tagger.model.load_state_dict(checkpoint["tagger"]["weights"])
         module.resume_from = run
@@ -179,7 +176,7 @@ class RunCheckpoint(L.Callback):
                 "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
                 "train_metrics": module.train_metrics.state_dict(),
                 "random": random_state(),
-                "fingerprint": self.fingerprint,
+                "fingerprint": self.jets.to_dict(),
             },
         }
         write_checkpoint(content, self.last)

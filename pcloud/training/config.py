@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -103,6 +104,10 @@ class DataConfig:
     test_fraction: Fraction = 0.1
     """Fraction of the training jets used for testing when there is neither a validation nor a test
     file."""
+    split: Literal["key", "permutation"] = "key"
+    """Method of the random splits: key takes jets by a hash of their content, so that no jet moves
+    when files are added, renamed or reordered; permutation is that of runs before, which are
+    continued with it."""
     split_seed: Seed = 0
     """Seed of the random splits. Runs with the same value share their test jets, whatever their
     `seed`."""
@@ -317,6 +322,9 @@ _WITHOUT_EFFECT = (
 )
 
 
+_PATHS = ("data", "val", "test", "data_root", "init_from", "teacher", "out")
+
+
 @dataclass(frozen=True, init=False)
 class TrainConfig:
     """Complete configuration of a training run, with the values of the recipe filled in.
@@ -427,9 +435,16 @@ class TrainConfig:
 
     @classmethod
     def from_run(cls, folder: Path) -> TrainConfig:
-        """Read the ``config.yaml`` of a run, whose options may have the names of an earlier version."""
-        options = read_yaml(folder / "config.yaml")
-        config = cls.from_dict(_with_present_names(options, warn=False))
+        """Read the ``config.yaml`` of a run, whose options may have the names of an earlier version.
+
+        Relative paths are relative to the file. A run before splits by keys has no option `split`:
+        its splits are permutations, and its relative paths are relative to the current folder.
+        """
+        options = _with_present_names(read_yaml(folder / "config.yaml"), warn=False)
+        if "split" in options:
+            config = cls.from_dict(options).with_absolute_paths(folder)
+        else:
+            config = cls.from_dict(options | {"split": "permutation"})
         return config._with_names_of(folder, {})
 
     @classmethod
@@ -473,6 +488,17 @@ class TrainConfig:
         object.__setattr__(self.network, "_stored", stored)
         object.__setattr__(self.network, "_place", place)
 
+    def with_absolute_paths(self, folder: str | Path = "") -> TrainConfig:
+        """Return a copy with absolute paths of files and folders, as written to ``config.yaml``.
+
+        Parameters
+        ----------
+        folder : path
+            Folder to which relative paths are relative, by default the current one.
+        """
+        values = {name: getattr(self, name) for name in _PATHS}
+        return self.with_options(**{n: _absolute(v, folder) for n, v in values.items()})
+
     def to_dict(self) -> dict[str, Any]:
         """Return the names and values of all options, in the order of the stages."""
         return {name: getattr(self, name) for name in _STAGE_OF}
@@ -514,6 +540,18 @@ def document_options(function: Function) -> Function:
     text = inspect.cleandoc(function.__doc__ or "")
     function.__doc__ = text.replace("{options}", parameters(*STAGES.values()))
     return function
+
+
+def _absolute(value: Any, folder: str | Path) -> Any:
+    """Return paths as absolute ones; None and the names of data sets stay."""
+    from pcloud.datasets import list_datasets
+
+    if isinstance(value, list):
+        return [_absolute(item, folder) for item in value]
+    if value is None or value in list_datasets():
+        return value
+    path = Path(folder, Path(value).expanduser())
+    return os.path.abspath(path)  # noqa: PTH100 (resolve() would follow links that users may move)
 
 
 def _values(stage: Any) -> dict[str, Any]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from pcloud.errors import InputError
+from pcloud.keys import SPLIT_KEY, Fingerprint
 from pcloud.modality import Dataset, Inputs, Modality, Sample, Source, modality_of_model
 from pcloud.training.config import DataConfig, TrainConfig
+from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
+from pcloud.training.fingerprint import JetsOfRun
+from pcloud.training.splits import HashCollector, SampleCollector, collect
 
 __all__ = ["TrainingData", "load_jets", "load_splits", "load_training_data"]
 
@@ -30,6 +32,8 @@ class TrainingData:
         Names of the classes.
     columns : list of str
         Columns of the training jets in their file, used or not.
+    identity : JetsOfRun
+        Fingerprints of the jets, which a continued run must find again.
     """
 
     modality: Modality
@@ -37,15 +41,7 @@ class TrainingData:
     val: Dataset
     classes: list[str]
     columns: list[str]
-
-    @property
-    def fingerprint(self) -> dict[str, int]:
-        """Numbers that identify the jets: a continued run must have the same ones."""
-        return {
-            "train_jets": len(self.train),
-            "val_jets": len(self.val),
-            "checksum": zlib.crc32(self.val.to_bytes(), zlib.crc32(self.train.to_bytes())),
-        }
+    identity: JetsOfRun
 
 
 def load_training_data(config: TrainConfig) -> TrainingData:
@@ -60,18 +56,46 @@ def load_training_data(config: TrainConfig) -> TrainingData:
         If a file does not exist.
     """
     modality = _modality(config)
-    train, val = load_splits(config, "train", "val")
+    warn_of_repeated_files(config.inputs)
+    train, val, test = _training_samples(config, modality)
     inputs = modality.fit_inputs(train, config.inputs)
     classes = _classes(train)
     for name, jets in (("training", train), ("validation", val)):
         _check_jets(name, jets, modality, inputs, classes)
+        warn_of_classes(np.asarray(jets.label), classes, f"{name} {modality.noun}")
     if _named(val) not in (None, classes):
         raise InputError(
             f"the validation jets have the classes {', '.join(_named(val) or [])}, "
             f"the training jets {', '.join(classes)}"
         )
+    columns = modality.used_columns(config.inputs)
+    keys = [modality.keys(jets) for jets in (train, val)]
+    labels = [np.asarray(jets.label) for jets in (train, val)]
+    warn_of_repetitions(keys, labels, modality.noun)
+    prints = {
+        name: Fingerprint.of(modality.hashes(jets, columns))
+        for name, jets in (("train", train), ("val", val))
+    }
+    if test is not None:
+        prints["test"] = Fingerprint.of(test.hashes)
     train_data, val_data = (modality.dataset(jets, inputs) for jets in (train, val))
-    return TrainingData(modality, train_data, val_data, classes, train.fields)
+    identity = JetsOfRun.of(prints, keys[0], train_data, val_data)
+    fields = [name for name in train.fields if name != SPLIT_KEY]
+    return TrainingData(modality, train_data, val_data, classes, fields, identity)
+
+
+def _training_samples(
+    config: TrainConfig, modality: Modality
+) -> tuple[Sample, Sample, HashCollector | None]:
+    """Training and validation jets, and hashes of the test jets if these are drawn from them."""
+    fractions = _fractions(config.inputs, modality.own_splits(config.data))
+    if config.inputs.split != "key" or "test" not in fractions:
+        train, val = load_splits(config, "train", "val")
+        return train, val, None
+    columns = modality.used_columns(config.inputs)
+    test = HashCollector(modality, "test", fractions, config.split_seed, columns)
+    train, val = _drawn(config, modality, fractions, ("train", "val"), test)
+    return train, val, test
 
 
 def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
@@ -88,20 +112,18 @@ def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
     inputs, modality = config.inputs, _modality(config)
     own = modality.own_splits(inputs.data)
     named = {"train": inputs.data, "val": inputs.val, "test": inputs.test}
-    limits = {"train": inputs.max_jets, "val": inputs.max_val_jets}
     fractions = _fractions(inputs, own)
-    whole = cache(lambda: load_jets(inputs.data, config))  # read once for all parts
+    drawn = [name for name in splits if len(fractions) > 1 and name in fractions]
+    parts = dict(zip(drawn, _drawn(config, modality, fractions, drawn), strict=True))
     found = []
     for split in splits:
-        limit = limits.get(split)
         source = named.get(split)
         if source is None and split in own:
             source = inputs.data
-        if len(fractions) > 1 and split in fractions:
-            part = _part(whole(), modality, fractions, split, inputs.split_seed)
-            found.append(modality.subsample(part, limit, inputs.split_seed))
+        if split in parts:
+            found.append(parts[split])
         elif source is not None:
-            found.append(load_jets(source, config, split, limit))
+            found.append(load_jets(source, config, split, _limits(inputs).get(split)))
         else:
             raise InputError(f"the run has no {split} {modality.noun}: name a file")
     return found
@@ -131,12 +153,22 @@ def load_jets(
     UnknownNameError
         If `source` is neither a data set nor a path.
     """
-    return _modality(config).load(source, split, config.inputs, limit)
+    modality, inputs = _modality(config), config.inputs
+    if limit is None or inputs.split != "key":
+        return modality.load(source, split, inputs, limit)
+    sample = SampleCollector(modality, split, {"train": 1.0}, limit, inputs.split_seed)
+    collect(modality, modality.chunks(source, split, inputs), [sample])
+    return sample.sample()
 
 
 def _modality(config: TrainConfig) -> Modality:
     with config.code_names():
         return modality_of_model(config.model)
+
+
+def _limits(config: DataConfig) -> dict[str, int | None]:
+    """Maximum number of jets of each split."""
+    return {"train": config.max_jets, "val": config.max_val_jets}
 
 
 def _fractions(config: DataConfig, own: Sequence[str]) -> dict[str, float]:
@@ -150,14 +182,47 @@ def _fractions(config: DataConfig, own: Sequence[str]) -> dict[str, float]:
     return parts
 
 
-def _part(
-    jets: Sample, modality: Modality, fractions: dict[str, float], split: str, seed: int
-) -> Sample:
-    chosen = modality.split(jets, fractions, seed)[split]
-    if len(chosen) == 0:
-        noun = modality.noun
-        raise InputError(f"{len(jets)} {noun} are too few to take {split} {noun} from them")
-    return jets[chosen]
+def _drawn(
+    config: TrainConfig,
+    modality: Modality,
+    fractions: dict[str, float],
+    splits: Sequence[str],
+    *others: HashCollector,
+) -> list[Sample]:
+    """Jets of splits that are drawn from the training jets, which are read once."""
+    inputs = config.inputs
+    if not splits:
+        return []
+    if inputs.split != "key":
+        return _permuted(config, modality, fractions, splits)
+    limits = _limits(inputs)
+    parts = [
+        SampleCollector(modality, split, fractions, limits.get(split), inputs.split_seed)
+        for split in splits
+    ]
+    chunks = modality.chunks(inputs.data, "train", inputs)
+    number = collect(modality, chunks, [*parts, *others])
+    samples = [part.sample() for part in parts]
+    for split, sample in zip(splits, samples, strict=True):
+        if len(sample) == 0:
+            noun = modality.noun
+            raise InputError(f"{number} {noun} are too few to take {split} {noun} from them")
+    return samples
+
+
+def _permuted(
+    config: TrainConfig, modality: Modality, fractions: dict[str, float], splits: Sequence[str]
+) -> list[Sample]:
+    """Parts of a permutation of the training jets, as in runs before splits by keys."""
+    seed = config.inputs.split_seed
+    whole = modality.load(config.inputs.data, "train", config.inputs)
+    parts = modality.split(whole, fractions, seed)
+    for split in splits:
+        if len(parts[split]) == 0:
+            noun = modality.noun
+            raise InputError(f"{len(whole)} {noun} are too few to take {split} {noun} from them")
+    limits = _limits(config.inputs)
+    return [modality.subsample(whole[parts[s]], limits.get(s), seed) for s in splits]
 
 
 def _named(jets: Sample) -> list[str] | None:

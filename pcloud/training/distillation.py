@@ -125,7 +125,7 @@ class Teacher:
         """
         number = len(jets.train)
         chunks = _Chunks(folder, number)
-        chunks.open({"teacher": self.run.checksum(), "order": self.order, **jets.fingerprint})
+        chunks.open({"teacher": self.run.checksum(), "order": self.order, **jets.identity.plain()})
         if chunks.missing():
             (raw,) = load_splits(config, "train")
             with Progress(console=console, transient=True) as progress:

@@ -34,7 +34,7 @@ from pcloud.training.decorrelation import Decorrelation, check_decorrelation
 from pcloud.training.distillation import Distillation, Teacher
 from pcloud.training.ensemble import train_ensemble
 from pcloud.training.environment import update_environment
-from pcloud.training.folder import clear, open_folder, write_config
+from pcloud.training.folder import clear, open_folder, with_method_of_split, write_config
 from pcloud.training.initial_state import InitialState, initial_weights, initialise
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.module import JetData, TaggerModule
@@ -101,6 +101,8 @@ def train(
 
     config = TrainConfig.from_dict(options) if config is None else config.with_options(**options)
     config = config.trusting_code() if trust_code else config
+    if not overwrite:
+        config = with_method_of_split(config)
     if config.ensemble > 1:
         with config.code_names():
             check_code(config.model, config.model_options)  # raises before anything is written
@@ -154,7 +156,7 @@ def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: b
         with isolate_rng():
             teacher.teach(config, jets, folder / TEACHER_FOLDER, console)
     with StopRequest() as stop:
-        keeper = RunCheckpoint(folder, config.run, tagger, jets.fingerprint, stop)
+        keeper = RunCheckpoint(folder, config.run, tagger, jets.identity, stop)
         if checkpoint is not None:
             keeper.restore(checkpoint, module, data)
         _announce(console, config, tagger, jets, data, keeper)

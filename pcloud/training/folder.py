@@ -12,7 +12,7 @@ from pcloud.errors import InputError
 from pcloud.run_files import CONFIG_FILE, FILES, FOLDERS, write_text
 from pcloud.training.config import TrainConfig
 
-__all__ = ["clear", "open_folder", "write_config"]
+__all__ = ["clear", "open_folder", "with_method_of_split", "write_config"]
 
 
 @contextlib.contextmanager
@@ -47,15 +47,24 @@ def open_folder(config: TrainConfig, *, overwrite: bool = False) -> Iterator[Pat
 
 
 def write_config(path: Path, config: TrainConfig) -> None:
-    """Write ``config.yaml`` into the folder of a run."""
-    write_text(path / CONFIG_FILE, config.to_yaml())
+    """Write ``config.yaml`` with absolute paths into the folder of a run."""
+    write_text(path / CONFIG_FILE, config.with_absolute_paths().to_yaml())
+
+
+def with_method_of_split(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with the method of splits of the run in its folder, if there is one."""
+    path = Path(config.out)
+    if not (path / CONFIG_FILE).exists():
+        return config
+    return config.with_options(split=TrainConfig.from_run(path).inputs.split)
 
 
 def _check_same_run(path: Path, config: TrainConfig) -> None:
     file = path / CONFIG_FILE
     if not file.exists():
         return
-    before = TrainConfig.from_run(path)
+    before = TrainConfig.from_run(path).with_absolute_paths()
+    config = config.with_absolute_paths()
     changes = [
         f"{name} {getattr(before, name)!r} is now {getattr(config, name)!r}"
         for name in before.differences(config)

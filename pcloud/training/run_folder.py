@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zlib
 from functools import cached_property
 from os import PathLike
@@ -15,7 +16,7 @@ from torch import nn
 from pcloud.errors import InputError
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
 from pcloud.modality import Inputs, Modality, Sample
-from pcloud.run_files import CHECKPOINT_FOLDER, CONFIG_FILE, MEMBER_FOLDER
+from pcloud.run_files import CALIBRATION_FILE, CHECKPOINT_FOLDER, CONFIG_FILE, MEMBER_FOLDER
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.history import History
@@ -40,6 +41,11 @@ class RunFolder:
         Run Python code that the folder names as its model, even if it is not code that this user
         has trained with.
 
+    Attributes
+    ----------
+    out : Path
+        Folder into which studies write their results, see :meth:`writing_to`.
+
     Raises
     ------
     FileNotFoundError
@@ -55,7 +61,38 @@ class RunFolder:
             raise FileNotFoundError(f"no run at {self.path}: a run is a folder that training wrote")
         if not (self.path / CONFIG_FILE).is_file():
             raise InputError(f"{self.path} is not the folder of a run: it has no {CONFIG_FILE}")
+        self.out = self.path
         self._taggers: dict[str, Tagger] = {}
+
+    def writing_to(self: AnyRun, out: str | PathLike[str] | None) -> AnyRun:
+        """Return this run with another folder for the results of studies.
+
+        Results are looked for there first, and then in the folder of the run.
+
+        Parameters
+        ----------
+        out : path, optional
+            Folder, which is made if it does not exist. None for the folder of the run.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be made.
+        """
+        if out is None:
+            return self
+        run = copy.copy(self)
+        run.out = Path(out)
+        try:
+            run.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the folder {out}: {error.strerror}") from error
+        return run
+
+    def stored(self, name: str) -> Path:
+        """Path of a result: in the folder for results, or else in that of the run."""
+        path = self.out / name
+        return path if path.exists() else self.path / name
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
@@ -138,6 +175,15 @@ class RunFolder:
                 read_checkpoint(path)["tagger"], path, trust_code=self.trust_code
             )
         return self._taggers[checkpoint]
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """Numbers that identify the jets of the training, from the last checkpoint.
+
+        Empty before the first checkpoint.
+        """
+        path = self._first.checkpoint("last")
+        return read_checkpoint(path)["run"].get("fingerprint", {}) if path.exists() else {}
 
     def checksum(self, checkpoint: str = "best") -> int:
         """Number that changes when the weights of a checkpoint do."""
@@ -249,7 +295,7 @@ class RunFolder:
         InputError
             If the run is not calibrated, or with other weights.
         """
-        stored = read_calibration(self.path)
+        stored = read_calibration(self.stored(CALIBRATION_FILE).parent)
         if (stored.checkpoint, stored.checksum) != (checkpoint, self.checksum(checkpoint)):
             raise InputError(
                 f"{self.path} was calibrated with other weights than those of its checkpoint "

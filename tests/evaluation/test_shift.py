@@ -11,7 +11,7 @@ import pcloud
 from pcloud.cli import main
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.robustness_transformations import transform
-from pcloud.evaluation.shift import ShiftTest, compare_jets, differences
+from pcloud.evaluation.shift import ShiftTest, compare_jets, differences, jet_columns
 from pcloud.io import write_jets
 from pcloud.io.jets import FlatJets
 from pcloud.studies.compare import network_classifier
@@ -98,3 +98,8 @@ def test_what_cannot_be_compared_is_said(jets, tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(InputError, match="no comparison"):
         ShiftTest.read(tmp_path / "x.json")
+
+
+def test_keys_of_jets_are_no_observables(jets):
+    keyed = ak.with_field(jets[:40], np.arange(40, dtype=np.uint64), "split_key")
+    assert jet_columns(keyed).keys() == jet_columns(jets[:40]).keys()

@@ -19,7 +19,7 @@ def jets():
 def test_awkward_reads_what_is_written(tmp_path, jets):
     write_jets(jets, tmp_path / "a.parquet")
     found = ak.from_parquet(tmp_path / "a.parquet")
-    assert set(found.fields) == set(jets.fields)
+    assert set(found.fields) == {*jets.fields, "split_key"}
     assert ak.array_equal(found.p4.px, jets.p4.px, dtype_exact=True)
     assert ak.array_equal(found.charge, jets.charge)
     np.testing.assert_array_equal(found.label, jets.label)

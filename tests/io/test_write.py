@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import awkward as ak
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pcloud.errors import InputError
-from pcloud.io import BadJetWarning, FlatJets, convert, parquet, read_jets, write_jets
+from pcloud.io import BadJetWarning, FlatJets, convert, iter_jets, parquet, read_jets, write_jets
 from pcloud.io.jets import as_offsets
-from tests.io.conftest import assert_same_jets, landscape_frame, make_flat, names_in
+from pcloud.keys import keys_of
+from tests.io.conftest import MakeJets, assert_same_jets, landscape_frame, make_flat, names_in
 
 ROUND_TRIP = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -156,3 +161,69 @@ def test_types_that_change_between_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="the types of the columns differ"):
         convert(tmp_path / "?.npz", tmp_path / "out.parquet", chunk_size=50)
     assert names_in(tmp_path) == ["a.npz", "b.npz"]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_files_have_the_keys_of_their_jets(
+    suffix: str, make_jets: MakeJets, tmp_path: Path
+) -> None:
+    jets = make_jets(dtype=np.float64)
+    write_jets(jets, tmp_path / f"a{suffix}")
+    back = read_jets(tmp_path / f"a{suffix}")
+    assert back.split_key.type.content.primitive == "uint64"
+    np.testing.assert_array_equal(back.split_key, keys_of(jets))
+
+
+def test_conversion_keeps_the_keys_of_the_source(make_jets: MakeJets, tmp_path: Path) -> None:
+    """Momenta of another unit or precision would have other keys."""
+    jets = make_jets()
+    jets["split_key"] = np.arange(len(jets), dtype=np.int64)[::-1] - 3
+    write_jets(jets, tmp_path / "a.parquet")
+    convert(tmp_path / "a.parquet", tmp_path / "b.npz")
+    convert(tmp_path / "b.npz", tmp_path / "c.parquet")
+    keys = np.asarray(read_jets(tmp_path / "c.parquet").split_key)
+    assert keys.dtype == np.uint64
+    np.testing.assert_array_equal(keys.astype(np.int64), jets.split_key)
+    with pytest.warns(UserWarning, match="no column for split_key"):
+        convert(tmp_path / "c.parquet", tmp_path / "d.h5")
+
+
+def test_keys_that_momenta_give_again_are_left_out_without_a_warning(
+    make_jets: MakeJets, tmp_path: Path
+) -> None:
+    write_jets(make_jets(), tmp_path / "a.parquet")
+    convert(tmp_path / "a.parquet", tmp_path / "b.h5")
+    np.testing.assert_array_equal(
+        keys_of(read_jets(tmp_path / "b.h5")), read_jets(tmp_path / "a.parquet").split_key
+    )
+
+
+def test_files_with_and_without_keys_are_read_together(make_jets: MakeJets, tmp_path: Path) -> None:
+    for name, suffix in (("a", ".h5"), ("b", ".parquet")):
+        write_jets(make_jets(), tmp_path / f"{name}{suffix}")
+    files = [tmp_path / "a.h5", tmp_path / "b.parquet"]
+    assert "split_key" not in read_jets(files).fields
+    assert "split_key" in read_jets(files[::-1]).fields
+    for order in (files, files[::-1]):
+        (chunk,) = iter_jets(order, keys=True)
+        assert len(np.unique(chunk.split_key)) == len(chunk) / 2
+        (without,) = iter_jets(order, keys=False)
+        assert "split_key" not in without.fields
+
+
+def test_keys_that_are_no_integers_are_refused(make_jets: MakeJets, tmp_path: Path) -> None:
+    jets = make_jets()
+    jets["split_key"] = np.linspace(0, 1, len(jets))
+    with pytest.raises(InputError, match="holds keys of jets, not float64"):
+        write_jets(jets, tmp_path / "a.parquet")
+    table = pq.read_table(_written(make_jets(), tmp_path / "b.parquet"))
+    keys = pa.array(np.linspace(0, 1, len(table)))
+    place = table.column_names.index("split_key")
+    pq.write_table(table.set_column(place, "split_key", keys), tmp_path / "c.parquet")
+    with pytest.raises(InputError, match="must be whole numbers"):
+        read_jets(tmp_path / "c.parquet")
+
+
+def _written(jets: ak.Array, path: Path) -> Path:
+    write_jets(jets, path)
+    return path
