@@ -7,7 +7,7 @@ from pathlib import Path
 from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.report.page import render
-from pcloud.report.sections import all_sections
+from pcloud.report.sections import all_sections, drawn_section
 from pcloud.run_files import FIGURE_FOLDER, REPORT_FILE, write_text
 
 __all__ = ["write_report"]
@@ -41,6 +41,6 @@ def write_report(run: str | Path) -> Path:
     contents = RunContents.read(Path(run))
     figures = FigureFolder(contents.path / FIGURE_FOLDER)
     page = contents.path / REPORT_FILE
-    sections = [section(contents, figures) for section in all_sections()]
+    sections = [drawn_section(section, contents, figures) for section in all_sections()]
     write_text(page, render(contents, sections))
     return page

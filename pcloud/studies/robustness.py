@@ -22,9 +22,11 @@ from pcloud.features import FeatureSet
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
 from pcloud.run_files import ROBUSTNESS_FILE, Advance, StoredResult, ignore_progress
+from pcloud.stored_values import Name
 from pcloud.studies.budget import jets_within_budget
 from pcloud.training.data import load_splits
 from pcloud.training.run_folder import RunFolder
+from pcloud.validation import checked
 
 __all__ = ["StoredRobustness", "read_robustness", "robustness_run"]
 
@@ -60,8 +62,8 @@ class StoredRobustness(StoredResult):
     robustness: Robustness
     dependence: list[Dependence]
     sculpting: list[Sculpting]
-    signal: str
-    background: str
+    signal: Name
+    background: Name
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -76,13 +78,7 @@ class StoredRobustness(StoredResult):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StoredRobustness:
         """Inverse of `to_dict`."""
-        return cls(
-            Robustness.from_dict(values["robustness"]),
-            [Dependence.from_dict(d) for d in values["dependence"]],
-            [Sculpting.from_dict(s) for s in values["sculpting"]],
-            values["signal"],
-            values["background"],
-        )
+        return checked(cls, values)
 
     def rows(self) -> list[list[str]]:
         """Table of the changes of the jets, a row for each."""

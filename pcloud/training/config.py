@@ -8,10 +8,11 @@ a value is checked against.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -21,6 +22,8 @@ import yaml
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.run_files import CONFIG_FILE
+from pcloud.stored_values import PlainOptions
 from pcloud.training.optimizers import OPTIMIZERS
 from pcloud.training.recipes import RECIPES, Recipe, default_recipe, get_recipe
 from pcloud.training.schedules import SCHEDULES
@@ -129,7 +132,7 @@ class ModelConfig:
 
     model: ModelName
     """Name of a model (see `pcloud models`), or your own class as my_file:MyTagger."""
-    model_options: dict[str, Any] = field(default_factory=dict)
+    model_options: PlainOptions = field(default_factory=dict)
     """Options of the model, one by one (--model-options.dropout 0.2) or as a mapping."""
 
 
@@ -409,7 +412,9 @@ class TrainConfig:
     @classmethod
     def from_file(cls, path: str | Path, **options: Any) -> TrainConfig:
         """Read a YAML file, such as the ``config.yaml`` of a run; `options` override the file."""
-        return cls.from_dict(read_yaml(path) | options)
+        values = read_yaml(path) | options
+        with _file_named(path):
+            return cls.from_dict(values)
 
     def with_options(self, **options: Any) -> TrainConfig:
         """Return a copy with other values of some options."""
@@ -418,8 +423,10 @@ class TrainConfig:
     @classmethod
     def from_run(cls, folder: Path) -> TrainConfig:
         """Read the ``config.yaml`` of a run, whose options may have the names of an earlier version."""
-        options = read_yaml(folder / "config.yaml")
-        return cls.from_dict(_with_present_names(options, warn=False))
+        path = folder / CONFIG_FILE
+        options = read_yaml(path)
+        with _file_named(path):
+            return cls.from_dict(_with_present_names(options, warn=False))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the names and values of all options, in the order of the stages."""
@@ -462,6 +469,15 @@ def document_options(function: Function) -> Function:
     text = inspect.cleandoc(function.__doc__ or "")
     function.__doc__ = text.replace("{options}", parameters(*STAGES.values()))
     return function
+
+
+@contextlib.contextmanager
+def _file_named(path: str | Path) -> Iterator[None]:
+    """Context that puts the name of a file before the message of an error about its options."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _values(stage: Any) -> dict[str, Any]:

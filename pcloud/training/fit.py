@@ -120,7 +120,7 @@ def _check_before_loading(config: TrainConfig) -> None:
 
 def _train(config: TrainConfig, folder: Path, console: Console, *, overwrite: bool) -> None:
     last = checkpoint_path(folder, "last")
-    checkpoint = read_checkpoint(last) if last.exists() and not overwrite else None
+    checkpoint = read_checkpoint(last, resumable=True) if last.exists() and not overwrite else None
     weights = initial_weights(config, checkpoint)
     jets = load_training_data(config)
     teacher = Teacher.of(config, jets) if config.teacher else None
