@@ -40,12 +40,28 @@ from matplotlib.figure import Figure
 
 import pcloud
 from pcloud.cli.errors import USER_ERRORS, message
+from pcloud.evaluation import EvaluationTable, read_scores
+from pcloud.evaluation.calibration_file import StoredCalibration
 from pcloud.evaluation.shift import ShiftTest
 from pcloud.report import attribution, contents, page, robustness, sections, trust
 from pcloud.report.figures import inline_svg
+from pcloud.studies.attribution import StoredAttribution
+from pcloud.studies.robustness import StoredRobustness
+from pcloud.studies.taylor import StoredTaylor
+from pcloud.studies.uncertainty import StoredUncertainty
 from pcloud.training import callbacks
+from pcloud.training.checkpoint import (
+    Tagger,
+    checkpoint_errors,
+    checkpoint_path,
+    read_checkpoint,
+    read_tagger,
+)
+from pcloud.training.environment import read_environment
+from pcloud.training.history import History
+from pcloud.training.state import check_random_state
 
-_SECONDS = 20.0  # limit per case
+_SECONDS = 60.0  # limit per case
 _GIGABYTES = 4.0  # limit of the memory of a case, beyond that of the process before it
 _JETS = 240
 _OPTIONS: dict[str, Any] = {
@@ -56,7 +72,7 @@ _OPTIONS: dict[str, Any] = {
 }
 _MODEL_OPTIONS: dict[str, dict[str, Any]] = {  # of small networks
     "part": {"embed_widths": [8], "num_heads": 2, "num_layers": 1, "pair_widths": [4]},
-    "pfn": {"widths": [8]},
+    "pfn": {"phi_widths": [8], "head_widths": [8]},
 }
 
 
@@ -166,6 +182,34 @@ def _resume(folder: Path) -> None:
 
 def _evaluate(folder: Path) -> None:
     pcloud.Run(folder).evaluate(num_bootstrap=0)
+
+
+def _last_checkpoint(folder: Path) -> None:
+    path = checkpoint_path(folder, "last")
+    content = read_checkpoint(path, resumable=True)
+    with checkpoint_errors(path):
+        Tagger.from_dict(content["tagger"])
+        check_random_state(content["run"]["random"])
+
+
+def _quick_readers() -> dict[str, list[Reader]]:
+    """Readers of each file of a run that draw and score nothing."""
+    return {
+        "config.yaml": [pcloud.training.TrainConfig.from_run],
+        "metrics.csv": [History.read],
+        "metrics.json": [EvaluationTable.read],
+        "scores.parquet": [lambda folder: read_scores(folder / "scores.parquet")],
+        "calibration.json": [StoredCalibration.read],
+        "uncertainty.json": [StoredUncertainty.read],
+        "uncertainty.parquet": [StoredUncertainty.read],
+        "taylor.json": [StoredTaylor.read],
+        "attribution.json": [StoredAttribution.read],
+        "robustness.json": [StoredRobustness.read],
+        "shift/jets_jets.json": [lambda folder: ShiftTest.read(folder / "shift/jets_jets.json")],
+        "environment.json": [read_environment],
+        "checkpoints/best.ckpt": [lambda folder: read_tagger(checkpoint_path(folder, "best"))],
+        "checkpoints/last.ckpt": [_last_checkpoint],
+    }
 
 
 def _shift(folder: Path) -> None:
@@ -390,6 +434,7 @@ def changed_run_files(
     num_bytes: int = 0,
     files: list[str] | None = None,
     isolated: bool = False,
+    quick: bool = False,
 ) -> Found:
     """Change files of the run that :func:`make_run` made, and read them.
 
@@ -407,9 +452,11 @@ def changed_run_files(
         Files to change; by default all.
     isolated : bool
         Whether cases are executed in forked processes, with a limit of the memory.
+    quick : bool
+        Whether the files are only read, without figures, scores and trainings.
     """
     jets = pcloud.read_jets(folder / "jets.parquet")[:20]
-    readers = _readers(jets)
+    readers = _quick_readers() if quick else _readers(jets)
     present = [f for f in files or readers if (_inputs(folder, f) / f).exists()]
     rng = np.random.default_rng(seed)
     by_file = {file: _value_cases(_inputs(folder, file), file) for file in present}

@@ -375,7 +375,7 @@ class FeatureSet:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureSet:
         """Feature set from :meth:`to_dict`; without a reference (older versions): the particles."""
-        found = checked(_StoredFeatures, values, "features")
+        found = checked(_StoredFeatures, values)
         return cls(found["features"], found.get("reference", "particles"))
 
 

@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.run_files import SCORES_FILE, atomic_path, file_errors
+from pcloud.stored_values import Names
+from pcloud.validation import checked
 
 PREFIX = "score_"
 
@@ -190,7 +192,7 @@ def read_scores(path: str | Path) -> Scores:
 
 def _class_names(path: Path, stored: bytes) -> list[str]:
     with file_errors(path, "names of classes", "write it anew with pcloud evaluate"):
-        return json.loads(stored)
+        return checked(Names, json.loads(stored))
 
 
 def read_parquet(path: Path) -> pa.Table:

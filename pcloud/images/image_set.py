@@ -158,10 +158,10 @@ class ImageFormat:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ImageFormat:
         """Inverse of `to_dict`."""
-        found = checked(_StoredFormat, values, "features")
+        found = checked(_StoredFormat, values)
         channels, height, width = found["images"]
         if len(found["scale"]) != channels:
-            raise InputError(f"features.scale: not one for each of {channels} channels")
+            raise InputError(f"scale: not one for each of {channels} channels")
         return cls(channels, height, width, found["scale"])
 
 
