@@ -7,6 +7,7 @@ so that a process killed at any moment leaves the old file or the new one.
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import math
 import os
@@ -27,10 +28,14 @@ __all__ = [
     "file_errors",
     "ignore_progress",
     "read_json",
+    "read_text",
     "write_atomic",
     "write_json",
     "write_text",
 ]
+
+_MAX_REASON = 300  # characters of the reason in an error message
+_MAX_BYTES = 2**30  # of a file of results; the largest of ours have some MB
 
 CONFIG_FILE = "config.yaml"
 ENVIRONMENT_FILE = "environment.json"
@@ -176,14 +181,26 @@ def read_json(
     FileNotFoundError
         If there is no such file.
     InputError
-        If it is not JSON, or `parse` cannot convert it.
+        If it is not JSON, is larger than 1 GiB, or `parse` cannot convert it.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no file {path}: {remedy}")
     with file_errors(path, what, remedy):
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return parse(values)
+        return parse(json.loads(read_text(path)))
+
+
+def read_text(path: Path) -> str:
+    """Text of a file of results, in UTF-8.
+
+    Raises
+    ------
+    InputError
+        If the file is larger than 1 GiB.
+    """
+    if path.stat().st_size > _MAX_BYTES:
+        raise InputError(f"it has {path.stat().st_size:,} bytes, more than {_MAX_BYTES:,}")
+    return path.read_text(encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -197,7 +214,9 @@ def file_errors(path: str | Path, what: str, remedy: str) -> Iterator[None]:
         TypeError,
         AttributeError,
         ArithmeticError,
-        RecursionError,
+        RuntimeError,  # RecursionError and NotImplementedError of pyarrow too
+        MemoryError,
+        csv.Error,
         OSError,
     ) as error:
         raise InputError(f"{path} holds no {what} ({_reason(error)}): {remedy}") from None
@@ -274,4 +293,6 @@ def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, KeyError) and not isinstance(error, InputError):
         text = f"no {text}"
-    return text or type(error).__name__
+    return (text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}...") or type(
+        error
+    ).__name__

@@ -53,7 +53,8 @@ def parse_yaml(text: str) -> Any:
         raise InputError(f"longer than {_MAX_CHARACTERS:,} characters")
     try:
         return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number or date out of range
+    # ValueError: a number or date out of range; the others come from broken tags and keys
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise InputError(" ".join(str(error).split())) from error
 
 

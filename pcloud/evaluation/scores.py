@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.run_files import SCORES_FILE, atomic_path, file_errors
+from pcloud.stored_values import Names
+from pcloud.validation import checked
 
 PREFIX = "score_"
 
@@ -167,7 +169,7 @@ def read_scores(path: str | Path) -> Scores:
         If the file is not such a table, or has no labels.
     """
     path = Path(path)
-    table = _read_table(path)
+    table = read_parquet(path)
     names = [name.removeprefix(PREFIX) for name in table.column_names if name.startswith(PREFIX)]
     if not names:
         raise InputError(
@@ -181,27 +183,39 @@ def read_scores(path: str | Path) -> Scores:
         raise InputError(f"{path} has no column label: scores of unlabelled jets have no metrics")
     if table["label"].null_count:
         raise InputError(f"{path}: {table['label'].null_count} jets have no label")
-    values = np.stack([table[PREFIX + name].to_numpy() for name in names], axis=1)
     try:
+        values = np.stack([table[PREFIX + name].to_numpy() for name in names], axis=1)
         return Scores.from_arrays(table["label"].to_numpy(), values, names)
-    except InputError as error:
+    except (ValueError, TypeError, pa.ArrowException) as error:
         raise InputError(f"{path}: {error}") from None
 
 
 def _class_names(path: Path, stored: bytes) -> list[str]:
     with file_errors(path, "names of classes", "write it anew with pcloud evaluate"):
-        return json.loads(stored)
+        return checked(Names, json.loads(stored))
 
 
-def _read_table(path: Path) -> pa.Table:
+def read_parquet(path: Path) -> pa.Table:
+    """Table of a Parquet file of a run, whose columns have different names.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        If there is no such file.
+    InputError
+        If it is no Parquet file, or is damaged.
+    """
     if not path.exists():
         raise FileNotFoundError(f"no file {path}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give its {SCORES_FILE}")
     try:
-        return pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise InputError(f"{path} is not a Parquet file, or is truncated: {error}") from None
+    if len(set(table.column_names)) < table.num_columns:
+        raise InputError(f"{path} has several columns of one name: {table.column_names}")
+    return table
 
 
 def _check_values(values: ArrayLike) -> NDArray[np.floating]:

@@ -21,8 +21,10 @@ from pcloud.io.jets import FlatJets
 from pcloud.keys import SPLIT_KEY
 from pcloud.observables import jet_observables
 from pcloud.run_files import read_json, write_json
+from pcloud.stored_values import Count, Fraction, Text
 from pcloud.tables import html_table
 from pcloud.typing import Floats
+from pcloud.validation import checked
 
 __all__ = ["Difference", "ShiftTest", "compare_jets", "differences", "jet_columns", "summary"]
 
@@ -49,18 +51,17 @@ class Difference:
         P-value after the correction of Holm for the number of observables.
     """
 
-    observable: str
+    observable: Text
     first: Measured
     second: Measured
-    distance: float
-    p_value: float
-    corrected: float
+    distance: Fraction
+    p_value: Fraction
+    corrected: Fraction
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Difference:
         """Inverse of `dataclasses.asdict`."""
-        means = {name: Measured.from_dict(fields[name]) for name in ("first", "second")}
-        return cls(**(fields | means))
+        return checked(cls, fields)
 
     def __repr__(self) -> str:
         """Observable, means and p-value."""
@@ -91,10 +92,10 @@ class ShiftTest:
         Files and options, if they are known.
     """
 
-    classifier: str
+    classifier: Text
     auc: Measured
-    p_value: float
-    jets: tuple[int, int]
+    p_value: Fraction
+    jets: tuple[Count, Count]
     differences: list[Difference]
     inputs: dict[str, Any] = field(default_factory=dict)
 
@@ -133,13 +134,7 @@ class ShiftTest:
 
     @classmethod
     def _from_dict(cls, values: dict[str, Any]) -> ShiftTest:
-        differences = [Difference.from_dict(fields) for fields in values["differences"]]
-        first, second = values["jets"]
-        auc = Measured.from_dict(values["auc"])
-        inputs = values.get("inputs", {})
-        return cls(
-            values["classifier"], auc, values["p_value"], (first, second), differences, inputs
-        )
+        return checked(cls, values)
 
 
 def compare_jets(

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from torch import nn
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.models.code import ModelCode, read_code, run_code
 from pcloud.models.old_names import accept_old_names, current_options, renamed_keyword
+from pcloud.models.size import limited_size
 from pcloud.models.trust import allowed_modules, note_use, user_names
 from pcloud.plugins import load_plugins
+from pcloud.validation import fits
 
 __all__ = [
     "ModelInfo",
@@ -168,8 +171,18 @@ def build_model(name: str, in_features: int, num_outputs: int = 2, **options: An
         options = current_options(name, options, warn=True)
         _check_options(name, factory, options)
         try:
-            return _without_layout(factory(in_features, num_outputs, **options))
-        except (TypeError, ValueError) as error:
+            with limited_size():
+                return _without_layout(factory(in_features, num_outputs, **options))
+        except (
+            TypeError,
+            ValueError,
+            AttributeError,
+            ArithmeticError,
+            AssertionError,
+            LookupError,
+            MemoryError,
+            RuntimeError,
+        ) as error:
             if isinstance(error, InputError) or not options:
                 raise
             raise InputError(f"model {name!r} cannot be built with {options}: {error}") from error
@@ -208,6 +221,18 @@ def _check_options(name: str, factory: Callable[..., nn.Module], options: dict[s
     for option in options:
         if option not in known:
             raise UnknownNameError(f"option of model {name!r}", option, list(known)[2:])
+    try:
+        types = get_type_hints(
+            getattr(factory, "__init__", factory) if inspect.isclass(factory) else factory
+        )
+    except (NameError, TypeError, AttributeError):  # of a model of the user's own
+        return
+    for option, value in options.items():
+        if option in types and not fits(types[option], value):
+            raise InputError(
+                f"model {name!r}: {option} cannot be {reprlib.repr(value)}, expected "
+                f"{str(known[option].annotation).removeprefix('typing.')}"
+            )
 
 
 def _from_file(name: str) -> Callable[..., nn.Module]:

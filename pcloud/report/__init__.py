@@ -8,7 +8,7 @@ from pcloud.errors import InputError
 from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.report.page import render
-from pcloud.report.sections import all_sections
+from pcloud.report.sections import all_sections, drawn_section
 from pcloud.run_files import EVALUATION_FILE, FIGURE_FOLDER, REPORT_FILE, write_text
 from pcloud.training.fingerprint import stored_fingerprints
 from pcloud.training.run_folder import RunFolder
@@ -50,7 +50,7 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     contents.out.mkdir(parents=True, exist_ok=True)
     figures = FigureFolder(contents.out / FIGURE_FOLDER)
     page = contents.out / REPORT_FILE
-    sections = [section(contents, figures) for section in all_sections()]
+    sections = [drawn_section(section, contents, figures) for section in all_sections()]
     write_text(page, render(contents, sections))
     return page
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from pcloud.errors import UnreadableFileWarning
 from pcloud.evaluation import EvaluationTable, Measured
 from pcloud.evaluation.figures import (
     confusion_figure,
@@ -184,6 +186,27 @@ SECTIONS: Sequence[MakeSection] = (
     reproduction,
 )
 """Sections of the page, in their order; a section without a body is left out."""
+
+
+def drawn_section(make: MakeSection, run: RunContents, figures: FigureFolder) -> Section:
+    """Make a section; if the values in the files cannot be drawn, warn and leave it out."""
+    try:
+        return make(run, figures)
+    except (
+        ValueError,  # InputError too
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        MemoryError,
+    ) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        warnings.warn(
+            f"{run.path}: its files have values that the section {make.__name__!r} cannot show "
+            f"({reason[:300]}); the report leaves this out",
+            UnreadableFileWarning,
+            stacklevel=2,
+        )
+        return Section("", "")
 
 
 def all_sections() -> list[MakeSection]:

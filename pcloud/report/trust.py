@@ -17,6 +17,8 @@ from pcloud.uncertainty.figures import band_figure, keeping_figure, samples_figu
 
 __all__ = ["calibration", "taylor", "uncertainty"]
 
+_MAX_BOOTSTRAP = 1000  # resamplings of the report, whatever an evaluation has had
+
 
 def calibration(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the reliability diagram, and give the calibration fitted on the validation jets."""
@@ -40,7 +42,7 @@ def calibration(run: RunContents, figures: FigureFolder) -> Section:
         advice = f"pcloud calibrate {run.path} fits a calibration on the validation jets."
         return Section(title, body + paragraph(advice, "note"))
     settings = {} if run.table is None else run.table.settings
-    number = max(int(settings.get("num_bootstrap") or 0), 20)
+    number = min(max(settings.get("num_bootstrap") or 0, 20), _MAX_BOOTSTRAP)
     return Section(
         title,
         body

@@ -136,7 +136,7 @@ def _check_before_loading(config: TrainConfig) -> None:
 
 def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: bool) -> None:
     last = checkpoint_path(folder, "last")
-    checkpoint = read_checkpoint(last) if last.exists() and not overwrite else None
+    checkpoint = read_checkpoint(last, resumable=True) if last.exists() and not overwrite else None
     check_code(config.model, config.model_options)
     weights = initial_weights(config, checkpoint)
     if config.teacher:

@@ -17,7 +17,7 @@ from pcloud.errors import InputError
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
 from pcloud.modality import Inputs, Modality, Sample
 from pcloud.run_files import CALIBRATION_FILE, CHECKPOINT_FOLDER, CONFIG_FILE, MEMBER_FOLDER
-from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
+from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint, read_tagger
 from pcloud.training.config import TrainConfig
 from pcloud.training.history import History
 
@@ -147,7 +147,8 @@ class RunFolder:
     def kept_epochs(self) -> list[int]:
         """Epochs whose weights were stored, as checkpoints ``"epoch_1"``, ``"epoch_2"``, ..."""
         found = (self.path / CHECKPOINT_FOLDER).glob("epoch_*.ckpt")
-        return sorted(int(path.stem.removeprefix("epoch_")) for path in found)
+        numbers = [path.stem.removeprefix("epoch_") for path in found]
+        return sorted(int(number) for number in numbers if number.isdecimal())
 
     def checkpoint(self, name: str = "best") -> Path:
         """Path of a checkpoint: ``"best"`` in the monitored metric, or ``"last"``."""
@@ -171,9 +172,7 @@ class RunFolder:
                     f"end of an epoch; continue it with pcloud train --config "
                     f"{self.path / 'config.yaml'}"
                 )
-            self._taggers[checkpoint] = Tagger.from_dict(
-                read_checkpoint(path)["tagger"], path, trust_code=self.trust_code
-            )
+            self._taggers[checkpoint] = read_tagger(path, trust_code=self.trust_code)
         return self._taggers[checkpoint]
 
     @cached_property
@@ -312,4 +311,4 @@ def member_path(folder: Path, member: int) -> Path:
 def is_finished(folder: Path) -> bool:
     """True if a folder holds a training that came to its end."""
     path = checkpoint_path(folder, "last")
-    return path.exists() and bool(read_checkpoint(path)["run"]["state"]["finished"])
+    return path.exists() and bool(read_checkpoint(path, resumable=True)["run"]["state"]["finished"])
