@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
+from torch.nn.parameter import is_lazy
 
 from pcloud.errors import InputError
 
@@ -41,7 +42,7 @@ def limited_size(max_numbers: int = _MAX_NUMBERS, max_parts: int = _MAX_PARTS) -
     def count(owner: nn.Module, name: str, part: Any) -> None:
         nonlocal numbers, parts
         parts += 1
-        if isinstance(part, Tensor) and not isinstance(part, nn.parameter.UninitializedTensorMixin):
+        if isinstance(part, Tensor) and not is_lazy(part):
             numbers += part.numel()
         if numbers > max_numbers or parts > max_parts:
             limit = f"{max_numbers:,} numbers" if numbers > max_numbers else f"{max_parts:,} parts"
