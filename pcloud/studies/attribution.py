@@ -171,7 +171,7 @@ class ClassAttribution:
                     raise InputError(f"{name}.{i}: no value of {self.method} for each pixel")
         if self.edges is not None and len(self.edges) != len(self.drawn):
             raise InputError("edges: not those of each drawn jet")
-        for i, (edges, jet) in enumerate(zip(self.edges or [], self.drawn, strict=True)):
+        for i, (edges, jet) in enumerate(zip(self.edges or [], self.drawn, strict=False)):
             ends = np.array(edges, dtype=float).reshape(len(edges), -1)
             particles = len(jet["deta"])
             if len(ends) and (ends.shape[1] != 3 or not _are_indices(ends[:, :2], particles)):
