@@ -20,6 +20,7 @@ from pcloud.nn.layout import RaggedLayout
 from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
 from pcloud.tables import html_table
+from pcloud.words import number_of
 
 _JET_TENSORS = ("y", "jet_p4")  # optional tensors with one row per jet
 _CHUNK_JETS = 20_000  # whose features are computed at a time: 30 MB of float64 per column
@@ -304,7 +305,7 @@ class JetLoader:
         order = f"shuffled with seed {self.seed}" if self.shuffle else "in the order of the data"
         position = f"epoch {self.epoch}, batch {self._next}"
         return (
-            f"JetLoader({len(self):,} batches of {self.batch_size} jets out of "
+            f"JetLoader({len(self):,} batches of {number_of(self.batch_size, 'jet')} out of "
             f"{len(self.data):,}, {order}; at {position})"
         )
 

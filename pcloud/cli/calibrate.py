@@ -8,6 +8,7 @@ from typing import Literal
 from pcloud.cli.command import Command, Options
 from pcloud.cli.options import NetworkOptions, RunArgument
 from pcloud.cli.output import print_rows, say
+from pcloud.words import number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ def execute(options: Options) -> None:
 
     network = {name: options[name] for name in ("checkpoint", "batch_size")}
     stored = run.calibrate(options["method"], **network)
-    say(f"fitted on {stored.jets:,} validation jets: {stored.map.describe()}")
+    say(f"fitted on {number_of(stored.jets, 'validation jet')}: {stored.map.describe()}")
     if (run.path / SCORES_FILE).exists():
         sample = read_scores(run.path / SCORES_FILE)
         for rows in (
@@ -37,7 +38,7 @@ def execute(options: Options) -> None:
             stored.coverage(sample),
         ):
             print_rows(rows)
-        say(f"measured on {len(sample.labels):,} test jets")
+        say(f"measured on {number_of(len(sample.labels), 'test jet')}")
     else:
         say(f"pcloud evaluate {run.path} scores the test jets, on which to measure it")
     say(f"written to {run.path / CALIBRATION_FILE}")

@@ -15,6 +15,7 @@ from pcloud.cli.options import (
 )
 from pcloud.cli.output import say, shows_progress
 from pcloud.training.config import NumJets
+from pcloud.words import number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ def execute(options: Options) -> None:
         progress=shows_progress(quiet=options["quiet"]),
         **reading(options),
     )
-    say(f"{number:,} jets: {options['output']}")
+    say(f"{number_of(number, 'jet')}: {options['output']}")
 
 
 COMMAND = Command("convert", "Convert a file of jets.", execute, (ConvertOptions, ReadingOptions))

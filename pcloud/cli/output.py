@@ -8,20 +8,42 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pcloud.tables import print_wide
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.table import Column
 
 
 def console(*, stderr: bool = False) -> Console:
     """Console of standard output or standard error."""
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    class PipeConsole(Console):
+        """Console that leaves it to `main` to end a command whose reader has ended."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return PipeConsole(stderr=stderr)
 
 
 def say(line: str) -> None:
     """Print a line without wrapping it."""
     console().print(line, soft_wrap=True, highlight=False)
+
+
+def print_whole(content: RenderableType, out: Console | None = None) -> None:
+    """Print tables that are wider than the terminal in longer lines, instead of cutting them."""
+    out = console() if out is None else out
+    print_wide(out, content)
+
+
+def columns(*names: str) -> list[Column]:
+    """Columns of a table whose cells are neither wrapped nor cut."""
+    from rich.table import Column
+
+    return [Column(name, no_wrap=True) for name in names]
 
 
 def print_rows(rows: list[list[str]]) -> None:
@@ -40,8 +62,7 @@ def print_rows(rows: list[list[str]]) -> None:
         table.add_column(name, no_wrap=True)
     for row in rows[1:]:
         table.add_row(*row)
-    out.width = max(out.width, out.measure(table, options=out.options.update(width=1000)).maximum)
-    out.print(table)
+    print_whole(table, out)
     out.print()
 
 

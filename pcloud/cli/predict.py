@@ -16,6 +16,7 @@ from pcloud.cli.options import (
     reading,
 )
 from pcloud.cli.output import progress_bar, say
+from pcloud.words import number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ def execute(options: Options) -> None:
             **reading(options),
         )
     dropped = f", {found.dropped:,} dropped" if found.dropped else ""
-    say(f"scores of {found.jets:,} jets{dropped}: {options['out']}")
+    say(f"scores of {number_of(found.jets, 'jet')}{dropped}: {options['out']}")
 
 
 COMMAND = Command(

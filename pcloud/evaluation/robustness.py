@@ -29,6 +29,7 @@ from pcloud.io.jets import FlatJets
 from pcloud.run_files import Advance, ignore_progress
 from pcloud.tables import html_table
 from pcloud.typing import Floats
+from pcloud.words import number_of
 
 __all__ = ["Effect", "Robustness", "compare_scores", "measure_robustness"]
 
@@ -125,7 +126,7 @@ class Robustness:
     def __repr__(self) -> str:
         """Number of jets and of modifications, AUC and rejection."""
         return (
-            f"Robustness of a tagger on {self.jets:,} jets to {len(self.effects)} modifications: "
+            f"Robustness of a tagger on {number_of(self.jets, 'jet')} to {number_of(len(self.effects), 'modification')}: "
             f"AUC {self.auc}, rejection {self.rejection} at signal efficiency "
             f"{self.efficiency:g} on unmodified jets"
         )

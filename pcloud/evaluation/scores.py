@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.run_files import SCORES_FILE, atomic_path, file_errors
+from pcloud.words import number_of
 
 PREFIX = "score_"
 
@@ -59,7 +61,7 @@ class Scores:
     def __repr__(self) -> str:
         """Number of jets of each class."""
         jets = ", ".join(f"{n:,} {c}" for n, c in zip(self.counts, self.classes, strict=True))
-        return f"Scores of {len(self.labels):,} jets: {jets}"
+        return f"Scores of {number_of(len(self.labels), 'jet')}: {jets}"
 
     @property
     def counts(self) -> NDArray[np.integer]:
@@ -147,11 +149,12 @@ class ScoresWriter:
         self._writer.write_table(table)
 
     def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
-        if self._writer is None and kind is None:
-            self.write(np.empty((0, len(self.classes))), None)
-        if self._writer is not None:
-            self._writer.close()
-        self._file.__exit__(kind, *error)
+        with contextlib.ExitStack() as stack:  # which removes the file if closing fails
+            stack.push(self._file)
+            if self._writer is None and kind is None:
+                self.write(np.empty((0, len(self.classes))), None)
+            if self._writer is not None:
+                self._writer.close()
 
 
 def read_scores(path: str | Path) -> Scores:
@@ -236,7 +239,9 @@ def _check_classes(classes: Sequence[str] | None, number: int) -> tuple[str, ...
         return two if number == 2 else tuple(f"class {i}" for i in range(number))
     names = tuple(str(name) for name in classes)
     if len(names) != number:
-        raise InputError(f"{len(names)} class names {names} for scores of {number} classes")
+        raise InputError(
+            f"{number_of(len(names), 'class name')} {names} for scores of {number_of(number, 'class', 'classes')}"
+        )
     if len(set(names)) < len(names):
         raise InputError(f"class names {names} repeat")
     return names

@@ -15,6 +15,7 @@ from pcloud.errors import UnknownNameError
 from pcloud.evaluation.measured import Measured, round_together
 from pcloud.run_files import METRICS_FILE, StoredResult
 from pcloud.tables import aligned, html_paragraph, html_table
+from pcloud.words import number_of
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class EvaluationTable(Mapping[str, Measured], StoredResult):
 
     def __repr__(self) -> str:
         """Number of jets, and the values of the whole sample."""
-        jets = f" of {sum(self.counts):,} jets" if self.counts else ""
+        jets = f" of {number_of(sum(self.counts), 'jet')}" if self.counts else ""
         overall = [f"{name} {entry}" for name, entry in self.entries.items() if not _part(name)]
         return f"EvaluationTable{jets}: {', '.join(overall)}"
 

@@ -29,6 +29,7 @@ from pcloud.nn.numerics.derivatives import frozen
 from pcloud.nn.pooling import sum_pool
 from pcloud.particle_types import with_particle_types
 from pcloud.run_files import Advance, ignore_progress
+from pcloud.words import number_of
 
 __all__ = ["METHODS", "Attribution", "attribute"]
 
@@ -74,8 +75,8 @@ class Attribution(CompletenessMixin):
     def __repr__(self) -> str:
         """Method, numbers of jets and particles, and columns."""
         return (
-            f"Attribution by {self.method} of {len(self.response):,} jets with "
-            f"{len(self.values):,} particles to {', '.join(self.columns)}"
+            f"Attribution by {self.method} of {number_of(len(self.response), 'jet')} with "
+            f"{number_of(len(self.values), 'particle')} to {', '.join(self.columns)}"
         )
 
     @property
@@ -406,7 +407,9 @@ def _feature_baseline(x: Tensor, baseline: str | Sequence[float]) -> tuple[str, 
 def _given(baseline: Sequence[float], inputs: Tensor) -> Tensor:
     values = torch.as_tensor(baseline, dtype=inputs.dtype)
     if values.shape != inputs.shape[1:]:
-        raise InputError(f"the baseline must have {inputs.shape[1]} numbers, got {values.numel()}")
+        raise InputError(
+            f"the baseline must have {number_of(inputs.shape[1], 'number')}, got {values.numel()}"
+        )
     return values.expand_as(inputs)
 
 

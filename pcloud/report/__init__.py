@@ -8,7 +8,7 @@ from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.report.page import render
 from pcloud.report.sections import all_sections
-from pcloud.run_files import FIGURE_FOLDER, REPORT_FILE, write_text
+from pcloud.run_files import FIGURE_FOLDER, REPORT_FILE, check_writable, write_text
 
 __all__ = ["write_report"]
 
@@ -36,9 +36,10 @@ def write_report(run: str | Path) -> Path:
     FileNotFoundError
         If there is no such folder.
     InputError
-        If the folder holds none of these files.
+        If the folder holds none of these files, or cannot be written to.
     """
     contents = RunContents.read(Path(run))
+    check_writable(contents.path)
     figures = FigureFolder(contents.path / FIGURE_FOLDER)
     page = contents.path / REPORT_FILE
     sections = [section(contents, figures) for section in all_sections()]

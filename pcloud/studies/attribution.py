@@ -14,6 +14,8 @@ from torch import nn
 from pcloud.batch import JetDataset, collate
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FeatureSet
+from pcloud.images.image_set import ImageFormat
+from pcloud.images.jet_taggers import JetImageTagger
 from pcloud.interpret.attention import PAIR_FEATURES, attention_maps
 from pcloud.interpret.attribution import METHODS, Attribution, attribute
 from pcloud.interpret.edges import edge_importance
@@ -21,7 +23,13 @@ from pcloud.interpret.jets import Plane, mean_image, worst_and_typical
 from pcloud.io.jets import FlatJets
 from pcloud.nn.attention.attention import SelfAttention
 from pcloud.nn.graph.edge_conv import EdgeBlock
-from pcloud.run_files import ATTRIBUTION_FILE, Advance, StoredResult, ignore_progress
+from pcloud.run_files import (
+    ATTRIBUTION_FILE,
+    Advance,
+    StoredResult,
+    check_writable,
+    ignore_progress,
+)
 from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.heatmaps import heatmaps, network_and_images
 from pcloud.studies.signals import explained_signals
@@ -207,6 +215,7 @@ def attribute_run(
         if method not in METHODS:
             raise UnknownNameError("attribution method", method, METHODS)
     signals = explained_signals(run.classes, signal)
+    check_writable(run.path)
     (test,) = load_splits(run.config, "test")
     if jets is None:
         passes = sum(_passes(method, **options) for method in methods) * len(signals)
@@ -226,6 +235,16 @@ def attribute_run(
     stored = StoredAttribution(classes)
     stored.write(run.path)
     return stored
+
+
+def default_method(run: RunFolder, checkpoint: str = "best") -> str:
+    """Name of the method that explains a run by default, which needs no optional package.
+
+    Taylor coefficients, or occlusion for a network on images, whether of files or of jets.
+    """
+    tagger = run.tagger(checkpoint)
+    on_images = isinstance(tagger.feature_set, ImageFormat)
+    return "occlusion" if on_images or isinstance(tagger.model, JetImageTagger) else "taylor"
 
 
 def read_attribution(folder: str | Path) -> StoredAttribution:

@@ -12,7 +12,7 @@ import numpy as np
 from pcloud.errors import InputError
 from pcloud.evaluation import EvaluationTable, evaluate
 from pcloud.evaluation.scores import ScoresWriter
-from pcloud.run_files import EVALUATION_FOLDER, SCORES_FILE
+from pcloud.run_files import EVALUATION_FOLDER, SCORES_FILE, check_writable, make_folder
 from pcloud.training.data import load_jets, load_splits
 from pcloud.training.inputs import Sample
 from pcloud.training.run_folder import RunFolder
@@ -64,9 +64,12 @@ def evaluate_run(
     Raises
     ------
     InputError
-        If the jets do not fit the run: no labels, other classes, absent columns.
+        If the jets do not fit the run: no labels, other classes, absent columns; or the folder of
+        the run cannot be written to.
     """
     run.checksum(checkpoint)  # raises before a large file is read
+    folder = evaluation_folder(run, data, split=split, name=name)
+    check_writable(run.path, "--out FOLDER writes elsewhere")
     if data is not None and "schema" not in reading:
         reading["schema"] = None
     config = replace(run.config, **reading)
@@ -76,8 +79,7 @@ def evaluate_run(
     labels = labels_of_run(jets, run.classes)
     scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
     table = evaluate(labels, scores, classes=run.classes, **(metrics or {}))
-    folder = evaluation_folder(run, data, split=split, name=name)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with ScoresWriter(folder / SCORES_FILE, run.classes) as file:
         file.write(scores, labels)
     table.write(folder)

@@ -21,7 +21,13 @@ from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.features import FeatureSet
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
-from pcloud.run_files import ROBUSTNESS_FILE, Advance, StoredResult, ignore_progress
+from pcloud.run_files import (
+    ROBUSTNESS_FILE,
+    Advance,
+    StoredResult,
+    check_writable,
+    ignore_progress,
+)
 from pcloud.studies.budget import jets_within_budget
 from pcloud.training.data import load_splits
 from pcloud.training.run_folder import RunFolder
@@ -154,6 +160,7 @@ def robustness_run(
     if not isinstance(run.tagger(checkpoint).feature_set, FeatureSet):
         raise InputError("robustness is for networks on jets, and this one takes images")
     check_signal_named(run.classes, signal)
+    check_writable(run.path)
     num_settings = 1 + len(_SIMULATIONS) if simulations else 0
     num_scorings = _num_scorings() + num_settings
     part = 1 / (num_scorings + num_settings)  # of the whole work, for a scoring or a simulation

@@ -21,7 +21,13 @@ from pcloud.features import FeatureSet
 from pcloud.interpret.response import check_momenta, sees_features
 from pcloud.interpret.taylor import mean_in_plane
 from pcloud.interpret.taylor_cloud import CloudTaylor, cloud_taylor
-from pcloud.run_files import TAYLOR_FILE, Advance, StoredResult, ignore_progress
+from pcloud.run_files import (
+    TAYLOR_FILE,
+    Advance,
+    StoredResult,
+    check_writable,
+    ignore_progress,
+)
 from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.signals import explained_signals
 from pcloud.studies.stored_mean import stored_mean
@@ -184,8 +190,12 @@ def taylor_run(
     """
     features = run.tagger(checkpoint).feature_set
     if not isinstance(features, FeatureSet):
-        raise InputError("Taylor coefficients are for networks on jets, and this one takes images")
+        raise InputError(
+            "Taylor coefficients are for networks on jets, and this one takes images: "
+            f"pcloud explain {run.path} --method occlusion draws heatmaps"
+        )
     signals = explained_signals(run.classes, signal)
+    check_writable(run.path)
     (loaded,) = load_splits(run.config, "test")
     test: ak.Array = loaded
     variables = _variables(run.model(checkpoint), test, features)

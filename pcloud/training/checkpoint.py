@@ -19,7 +19,7 @@ from pcloud.images.build import size_option
 from pcloud.images.image_set import ImageFormat
 from pcloud.models import build_model
 from pcloud.models.old_names import current_options
-from pcloud.run_files import CHECKPOINT_FOLDER, write_atomic
+from pcloud.run_files import CHECKPOINT_FOLDER, make_folder, write_atomic
 from pcloud.training.inputs import Inputs, inputs_from_dict
 
 __all__ = ["Tagger", "checkpoint_path", "read_checkpoint", "write_checkpoint"]
@@ -99,7 +99,7 @@ def checkpoint_path(folder: Path, name: str) -> Path:
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:
     """Write a dictionary of plain values and tensors atomically."""
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     write_atomic(path, lambda file: torch.save(content, file))
 
 

@@ -18,7 +18,7 @@ from pcloud.batch import JetDataset
 from pcloud.errors import InputError
 from pcloud.features import FeatureSet
 from pcloud.particle_types import available_columns
-from pcloud.run_files import read_json, write_atomic, write_json
+from pcloud.run_files import make_folder, read_json, write_atomic, write_json
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_splits
 from pcloud.training.run_folder import RunFolder
@@ -155,7 +155,7 @@ class _Chunks:
         if about.exists() and read_json(about, "origin of scores", remedy) == origin:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        make_folder(self.folder)
         write_json(about, origin)
 
     def missing(self) -> list[slice]:
