@@ -91,7 +91,9 @@ class JetDataset(InMemoryDataset):
         p4.add_(0.0)  # -0.0 becomes 0.0: the azimuths of (-1, -0.0) and (-1, 0.0) differ
         jets = with_particle_types(jets, self.feature_set.columns)
         wanted = {*self.feature_set.columns, "deta", "dphi"}
-        extras = {name: _flat(jets[name]) for name in jets.fields if name in wanted}
+        extras = {
+            name: _particle_column(jets, name, counts) for name in jets.fields if name in wanted
+        }
         self.order = canonical_order(p4, self.ptr, list(extras.values()))
         self.p4 = self.in_order(p4)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
@@ -210,6 +212,29 @@ class JetDataset(InMemoryDataset):
 
 def _flat(column: ak.Array) -> Tensor:
     return torch.from_numpy(np.array(ak.flatten(column, axis=1)))
+
+
+def _particle_column(jets: ak.Array, name: str, counts: np.ndarray) -> Tensor:
+    """Values (N,) of a column per particle; those of a column per jet are repeated.
+
+    Raises
+    ------
+    InputError
+        If the column holds no numbers, not one for each particle or jet, or is the label.
+    """
+    if name == "label":
+        raise InputError("the label is the true class, and cannot be a feature")
+    column = jets[name]
+    try:
+        if column.ndim == 1:
+            values = np.repeat(ak.to_numpy(column, allow_missing=False), counts)
+        else:
+            values = ak.to_numpy(ak.flatten(column, axis=1), allow_missing=False)
+    except (TypeError, ValueError):
+        values = np.empty(0, dtype=object)
+    if values.ndim != 1 or values.dtype.kind not in "biuf" or len(values) != counts.sum():
+        raise InputError(f"column {name!r} does not hold one number for each particle or jet")
+    return torch.from_numpy(np.array(values))
 
 
 def _jet_p4(jets: ak.Array) -> Tensor:

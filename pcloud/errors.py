@@ -36,7 +36,7 @@ class UnknownNameError(InputError, KeyError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
-        known = sorted(known)
+        known = sorted(set(known) - {name})
         place = f" in {where}" if where else ""
         if near := nearest(name, known):
             hint = f"did you mean {near!r}?"

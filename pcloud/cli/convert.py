@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pcloud.cli.command import Argument, Command, Options
+from pcloud.cli.command import Arguments, Command, Options
 from pcloud.cli.options import (
     ChunkOption,
     OutputArgument,
@@ -22,8 +22,8 @@ from pcloud.words import number_of
 class InputArgument:
     """Input."""
 
-    input: Argument
-    """File of jets, or a glob."""
+    input: Arguments
+    """Files of jets, or globs; several become one file."""
 
 
 @dataclass(frozen=True, kw_only=True)

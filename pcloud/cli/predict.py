@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pcloud.cli.command import Argument, Command, Flag, Options, Switch
+from pcloud.cli.command import Arguments, Command, Flag, Options, Switch
 from pcloud.cli.options import (
     ChunkOption,
     NetworkOptions,
@@ -23,8 +23,8 @@ from pcloud.words import number_of
 class PredictOptions(ProgressOption, ChunkOption, OverwriteOption, RunArgument):
     """Prediction."""
 
-    file: Argument
-    """File of jets, or a glob; labels are not needed."""
+    file: Arguments
+    """Files of jets, or globs; labels are not needed. The scores are in the order of the files."""
     out: Annotated[str, Flag(short="-o")] = "scores.parquet"
     """Parquet file to write."""
     calibrated: Switch = False

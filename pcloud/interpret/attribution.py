@@ -236,7 +236,7 @@ class _Cloud:
         self.model = model
         self.target = target
         self.data = JetDataset(jets.to_awkward(), features)
-        columns = {k: torch.from_numpy(np.array(jets.particle[k])) for k in features.columns}
+        columns = {k: torch.from_numpy(_particle_column(jets, k)) for k in features.columns}
         self.extras = {name: self.data.in_order(values) for name, values in columns.items()}
         self.features = self.data.feature_set
 
@@ -286,6 +286,13 @@ class _Cloud:
             return log_odds(self.model(*network_arguments(x, inputs, jet, jet_p4)), self.target)
 
         return response
+
+
+def _particle_column(jets: FlatJets, name: str) -> NDArray[Any]:
+    """Values (N,) of a column per particle; those of a column per jet are repeated."""
+    if name in jets.particle:
+        return np.array(jets.particle[name])
+    return np.repeat(jets.jet[name], jets.counts)
 
 
 def _jet_momenta(

@@ -39,7 +39,7 @@ def write_report(run: str | Path) -> Path:
         If the folder holds none of these files, or cannot be written to.
     """
     contents = RunContents.read(Path(run))
-    check_writable(contents.path)
+    check_writable(contents.path, "--out FOLDER writes elsewhere")
     figures = FigureFolder(contents.path / FIGURE_FOLDER)
     page = contents.path / REPORT_FILE
     sections = [section(contents, figures) for section in all_sections()]

@@ -27,7 +27,6 @@ from pcloud.run_files import (
     ATTRIBUTION_FILE,
     Advance,
     StoredResult,
-    check_writable,
     ignore_progress,
 )
 from pcloud.studies.budget import jets_within_budget
@@ -215,7 +214,7 @@ def attribute_run(
         if method not in METHODS:
             raise UnknownNameError("attribution method", method, METHODS)
     signals = explained_signals(run.classes, signal)
-    check_writable(run.path)
+    run.check_writable()
     (test,) = load_splits(run.config, "test")
     if jets is None:
         passes = sum(_passes(method, **options) for method in methods) * len(signals)

@@ -6,7 +6,6 @@ import numpy as np
 
 from pcloud.evaluation.calibration_file import StoredCalibration
 from pcloud.evaluation.scores import Scores
-from pcloud.run_files import check_writable
 from pcloud.training.data import load_splits
 from pcloud.training.run_folder import RunFolder
 
@@ -40,7 +39,7 @@ def calibrate_run(
         If there is no such method.
     """
     checksum = run.checksum(checkpoint)  # raises before a large file is read
-    check_writable(run.path)
+    run.check_writable()
     (jets,) = load_splits(run.config, "val")
     scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
     sample = Scores.from_arrays(np.asarray(jets.label), scores, run.classes)

@@ -81,7 +81,8 @@ def compare_files(
         check_writable(out)
     if tagger is not None:
         folders.append(tagger.path / SHIFT_FOLDER)
-        check_writable(tagger.path)
+        if out is None:
+            tagger.check_writable()
     samples = [_drawn(read_jets(path, **reading), max_jets, seed) for path in (first, second)]
     found = compare_jets(
         *samples,

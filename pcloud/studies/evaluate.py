@@ -12,7 +12,7 @@ import numpy as np
 from pcloud.errors import InputError
 from pcloud.evaluation import EvaluationTable, evaluate
 from pcloud.evaluation.scores import ScoresWriter
-from pcloud.run_files import EVALUATION_FOLDER, SCORES_FILE, check_writable, make_folder
+from pcloud.run_files import EVALUATION_FOLDER, SCORES_FILE, make_folder
 from pcloud.training.data import load_jets, load_splits
 from pcloud.training.inputs import Sample
 from pcloud.training.run_folder import RunFolder
@@ -69,14 +69,14 @@ def evaluate_run(
     """
     run.checksum(checkpoint)  # raises before a large file is read
     folder = evaluation_folder(run, data, split=split, name=name)
-    check_writable(run.path, "--out FOLDER writes elsewhere")
+    run.check_writable()
     if data is not None and "schema" not in reading:
         reading["schema"] = None
     config = replace(run.config, **reading)
     jets = load_splits(config, split)[0] if data is None else load_jets(data, config, split)
     if "label" not in jets.fields:
-        raise InputError("these jets have no labels: pcloud predict scores them")
-    labels = labels_of_run(jets, run.classes)
+        raise InputError(f"{_source(data)} have no labels: pcloud predict scores them")
+    labels = labels_of_run(jets, run.classes, _source(data))
     scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
     table = evaluate(labels, scores, classes=run.classes, **(metrics or {}))
     make_folder(folder)
@@ -102,8 +102,24 @@ def evaluation_folder(
     return run.path / EVALUATION_FOLDER / name
 
 
-def labels_of_run(jets: Sample, classes: list[str]) -> np.ndarray:
+def _source(data: str | Sequence[str] | None) -> str:
+    """Jets of an evaluation, for messages."""
+    if data is None:
+        return "the jets of the run"
+    return f"the jets of {data if isinstance(data, str) else ', '.join(data)}"
+
+
+def labels_of_run(jets: Sample, classes: list[str], whose: str = "these jets") -> np.ndarray:
     """Labels (B,) in the numbering of a run: by the names of the classes, if the jets name them.
+
+    Parameters
+    ----------
+    jets : awkward.Array or ImageSet
+        Labelled jets.
+    classes : list of str
+        Classes of the run.
+    whose : str
+        Name of the jets for the error message.
 
     Raises
     ------
@@ -117,7 +133,7 @@ def labels_of_run(jets: Sample, classes: list[str]) -> np.ndarray:
     absent = [known[i] for i in np.unique(labels) if known[i] not in classes]
     if absent:
         raise InputError(
-            f"these jets have the classes {', '.join(known)}, the run knows "
+            f"{whose} have the classes {', '.join(known)}, the run knows "
             f"{', '.join(classes)}: it cannot be evaluated on {', '.join(absent)}"
         )
     return np.array([classes.index(n) if n in classes else -1 for n in known])[labels]

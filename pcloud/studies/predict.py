@@ -71,8 +71,8 @@ def predict_file(
     run : RunFolder
         The trained tagger.
     path : str or sequence of str
-        Files of jets; for a network on images one file of images, whose test split is scored if
-        it has splits.
+        Files of jets; for a network on images files of images, of which the test split is scored
+        if they have splits.
     out : path
         Parquet file to write: ``score_<class>`` for each class, ``label`` if known.
     overwrite : bool
@@ -110,6 +110,7 @@ def predict_file(
     if calibrated:
         run.calibration(checkpoint)
     total = _count(run, path, schema)
+    whose = f"the jets of {path if isinstance(path, str) else ', '.join(path)}"
     number = 0
     with ScoresWriter(out, run.classes) as file:
         reading = {"on_bad_jet": on_bad_jet, "check_units": check_units}
@@ -117,7 +118,9 @@ def predict_file(
             scores = run.predict(
                 jets, batch_size=batch_size, checkpoint=checkpoint, calibrated=calibrated
             )
-            file.write(scores, labels_of_run(jets, run.classes) if "label" in jets.fields else None)
+            file.write(
+                scores, labels_of_run(jets, run.classes, whose) if "label" in jets.fields else None
+            )
             number += len(jets)
             advance(len(jets) / max(total, 1))
     return Prediction(out, number, total - number)
@@ -126,14 +129,24 @@ def predict_file(
 def _count(run: RunFolder, path: str | Sequence[str], schema: Any) -> int:
     """Number of jets, or images, in files."""
     if isinstance(run.feature_set, ImageFormat):
-        return len(load_images(path, "test"))
+        return sum(len(load_images(file, "test")) for file in _image_files(path))
     return count_jets(path, schema)
+
+
+def _image_files(path: str | Sequence[str]) -> list[str]:
+    return [path] if isinstance(path, str) else list(path)
+
+
+def _image_chunks(files: list[str], chunk_size: int) -> Iterator[Sample]:
+    for file in files:
+        images = load_images(file, "test")
+        for start in range(0, len(images), chunk_size):
+            yield images[start : start + chunk_size]
 
 
 def _chunks(
     run: RunFolder, path: str | Sequence[str], chunk_size: int, **reading: Any
 ) -> Iterator[Sample]:
     if isinstance(run.feature_set, ImageFormat):
-        images = load_images(path, "test")
-        return (images[i : i + chunk_size] for i in range(0, len(images), chunk_size))
+        return _image_chunks(_image_files(path), chunk_size)
     return iter_jets(path, chunk_size=chunk_size, **reading)

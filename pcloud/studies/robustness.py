@@ -25,7 +25,6 @@ from pcloud.run_files import (
     ROBUSTNESS_FILE,
     Advance,
     StoredResult,
-    check_writable,
     ignore_progress,
 )
 from pcloud.studies.budget import jets_within_budget
@@ -160,7 +159,7 @@ def robustness_run(
     if not isinstance(run.tagger(checkpoint).feature_set, FeatureSet):
         raise InputError("robustness is for networks on jets, and this one takes images")
     check_signal_named(run.classes, signal)
-    check_writable(run.path)
+    run.check_writable()
     num_settings = 1 + len(_SIMULATIONS) if simulations else 0
     num_scorings = _num_scorings() + num_settings
     part = 1 / (num_scorings + num_settings)  # of the whole work, for a scoring or a simulation

@@ -25,7 +25,6 @@ from pcloud.run_files import (
     TAYLOR_FILE,
     Advance,
     StoredResult,
-    check_writable,
     ignore_progress,
 )
 from pcloud.studies.budget import jets_within_budget
@@ -195,7 +194,7 @@ def taylor_run(
             f"pcloud explain {run.path} --method occlusion draws heatmaps"
         )
     signals = explained_signals(run.classes, signal)
-    check_writable(run.path)
+    run.check_writable()
     (loaded,) = load_splits(run.config, "test")
     test: ak.Array = loaded
     variables = _variables(run.model(checkpoint), test, features)

@@ -22,7 +22,6 @@ from pcloud.run_files import (
     UNCERTAINTY_TABLE,
     Advance,
     StoredResult,
-    check_writable,
     file_errors,
     ignore_progress,
     read_json,
@@ -185,7 +184,7 @@ def measure_uncertainty(
         Progress callback, called with the part of the whole work done.
     """
     run.checksum(checkpoint)
-    check_writable(run.path)
+    run.check_writable()
     (test,) = load_splits(run.config, "test")
     network = run.members[0] if run.config.ensemble > 1 else run
     passes = {"ensemble": len(run.members), "dropout": samples}.get(

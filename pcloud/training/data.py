@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -69,9 +70,13 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     features = (
         ImageFormat.fit(train.images) if isinstance(train, ImageSet) else _features(config.inputs)
     )
-    classes = _classes(train)
+    inputs = config.inputs
+    sources = {"training": inputs.data, "validation": inputs.val or inputs.data}
+    with _named_source(sources["training"]):
+        classes = _classes(train)
     for name, jets in (("training", train), ("validation", val)):
-        _check_jets(name, jets, features, classes)
+        with _named_source(sources[name]):
+            _check_jets(name, jets, features, classes)
     if _named(val) not in (None, classes):
         raise InputError(
             f"the validation jets have the classes {', '.join(_named(val) or [])}, "
@@ -229,6 +234,16 @@ def _classes(jets: Sample) -> list[str]:
     if "label" not in jets.fields:
         raise InputError("the training jets have no labels")
     return _named(jets) or [str(i) for i in range(int(np.max(jets.label, initial=0)) + 1)]
+
+
+@contextlib.contextmanager
+def _named_source(source: str | Sequence[str]) -> Iterator[None]:
+    """Name the file, or the first of several, in the input errors inside."""
+    try:
+        yield
+    except InputError as error:
+        first = source if isinstance(source, str) else source[0]
+        raise InputError(f"{first}: {error}") from error
 
 
 def _check_jets(name: str, jets: Sample, features: Inputs, classes: list[str]) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from pcloud.errors import InputError
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
 from pcloud.images.image_set import ImageFormat, ScaledNetwork
-from pcloud.run_files import CHECKPOINT_FOLDER, CONFIG_FILE, MEMBER_FOLDER
+from pcloud.run_files import CHECKPOINT_FOLDER, CONFIG_FILE, MEMBER_FOLDER, check_writable
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig
 from pcloud.training.history import History
@@ -133,6 +133,16 @@ class RunFolder:
                 )
             self._taggers[checkpoint] = Tagger.from_dict(read_checkpoint(path)["tagger"])
         return self._taggers[checkpoint]
+
+    def check_writable(self) -> None:
+        """Check before long work that a study can write its result.
+
+        Raises
+        ------
+        CannotWriteError
+            If not, such as in a run of somebody else.
+        """
+        check_writable(getattr(self, "out", self.path), "--out FOLDER writes elsewhere")
 
     def checksum(self, checkpoint: str = "best") -> int:
         """Number that changes when the weights of a checkpoint do."""
