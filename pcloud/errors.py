@@ -98,11 +98,16 @@ class CannotWriteError(InputError, OSError):
     """
 
     def __init__(self, path: object, reason: str, remedy: str = "") -> None:
+        self.causes = (str(path), reason, remedy)
         self.message = f"cannot write {path}: {reason}{'; ' if remedy else ''}{remedy}"
         super().__init__(self.message)
 
     def __str__(self) -> str:
         return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From a worker process, the arguments come back."""
+        return type(self), self.causes
 
 
 def is_out_of_memory(error: BaseException) -> bool:

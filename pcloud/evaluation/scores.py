@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -148,13 +148,24 @@ class ScoresWriter:
             self._writer = pq.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)
 
-    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
-        with contextlib.ExitStack() as stack:  # which removes the file if closing fails
-            stack.push(self._file)
-            if self._writer is None and kind is None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        failure: Exception | None = None
+        try:
+            if self._writer is None and error is None:
                 self.write(np.empty((0, len(self.classes))), None)
             if self._writer is not None:
                 self._writer.close()
+        except Exception as closing:  # a full disk
+            failure = closing
+        cause = error or failure
+        self._file.__exit__(type(cause) if cause else None, cause, trace)
+        if failure is not None and error is None:
+            raise failure
 
 
 def read_scores(path: str | Path) -> Scores:

@@ -173,12 +173,13 @@ def build_model(name: str, in_features: int, num_outputs: int = 2, **options: An
     _check_numbers(in_features, num_outputs)
     _check_options(name, factory, options)
     try:
-        return _without_layout(factory(in_features, num_outputs, **options))
+        model = factory(in_features, num_outputs, **options)
     except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
         if isinstance(error, InputError) or is_out_of_memory(error) or not options:
             raise
         reason = " ".join(str(error).split())
         raise InputError(f"model {name!r} cannot be built with {options}: {reason}") from error
+    return _for_one_jet(model) if ":" in name else _without_layout(model)
 
 
 def _without_layout(model: nn.Module) -> nn.Module:
@@ -188,6 +189,24 @@ def _without_layout(model: nn.Module) -> nn.Module:
         hook = functools.partial(_leave_layout_out, names)
         model.register_forward_pre_hook(hook, with_kwargs=True)
     return model
+
+
+def _for_one_jet(model: nn.Module) -> nn.Module:
+    """Let a model of the user accept ``batch=None`` for one jet, and a layout that it does not take."""
+    names = list(inspect.signature(model.forward).parameters)
+    if names[:2] == ["x", "p4"] and len(names) > 3 and "layout" in names:
+        model.register_forward_pre_hook(functools.partial(_fill_batch, names), with_kwargs=True)
+        return model
+    return _without_layout(model)
+
+
+def _fill_batch(
+    names: list[str], model: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    given = dict(zip(names, inputs, strict=False)) | options
+    if given.get(names[2]) is None:
+        given[names[2]] = as_layout(None, given.get("layout"), given["x"]).batch
+    return (), given
 
 
 def _leave_layout_out(
