@@ -189,6 +189,17 @@ def test_tables_of_models_and_data_sets(capsys: pytest.CaptureFixture[str]) -> N
     assert "simulated" in capsys.readouterr().out
 
 
+def test_several_files_are_scored_and_converted_in_their_order(capsys) -> None:
+    write_jets(make_jets(60, seed=3), "other.npz")
+    assert main([*TRAIN[:-4], "--epochs", "1", "-q"]) == 0
+    assert main(["convert", "jets.parquet", "other.npz", "all.parquet"]) == 0
+    assert main(["predict", "run", "jets.parquet", "other.npz", "-o", "two.parquet", "-q"]) == 0
+    assert main(["predict", "run", "all.parquet", "-o", "one.parquet", "-q"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("360 jets") == 3
+    assert pq.read_table("two.parquet").equals(pq.read_table("one.parquet"))
+
+
 # Interruption
 
 
