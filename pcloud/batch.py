@@ -20,6 +20,7 @@ from pcloud.nn.layout import RaggedLayout
 from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
 from pcloud.tables import html_table
+from pcloud.words import number_of
 
 _JET_TENSORS = ("y", "jet_p4")  # optional tensors with one row per jet
 _CHUNK_JETS = 20_000  # whose features are computed at a time: 30 MB of float64 per column
@@ -90,7 +91,9 @@ class JetDataset(InMemoryDataset):
         p4.add_(0.0)  # -0.0 becomes 0.0: the azimuths of (-1, -0.0) and (-1, 0.0) differ
         jets = with_particle_types(jets, self.feature_set.columns)
         wanted = {*self.feature_set.columns, "deta", "dphi"}
-        extras = {name: _flat(jets[name]) for name in jets.fields if name in wanted}
+        extras = {
+            name: _particle_column(jets, name, counts) for name in jets.fields if name in wanted
+        }
         self.order = canonical_order(p4, self.ptr, list(extras.values()))
         self.p4 = self.in_order(p4)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
@@ -215,6 +218,29 @@ def _flat(column: ak.Array) -> Tensor:
     return torch.from_numpy(np.array(ak.flatten(column, axis=1)))
 
 
+def _particle_column(jets: ak.Array, name: str, counts: np.ndarray) -> Tensor:
+    """Values (N,) of a column per particle; those of a column per jet are repeated.
+
+    Raises
+    ------
+    InputError
+        If the column holds no numbers, not one for each particle or jet, or is the label.
+    """
+    if name == "label":
+        raise InputError("the label is the true class, and cannot be a feature")
+    column = jets[name]
+    try:
+        if column.ndim == 1:
+            values = np.repeat(ak.to_numpy(column, allow_missing=False), counts)
+        else:
+            values = ak.to_numpy(ak.flatten(column, axis=1), allow_missing=False)
+    except (TypeError, ValueError):
+        values = np.empty(0, dtype=object)
+    if values.ndim != 1 or values.dtype.kind not in "biuf" or len(values) != counts.sum():
+        raise InputError(f"column {name!r} does not hold one number for each particle or jet")
+    return torch.from_numpy(np.array(values))
+
+
 def _jet_p4(jets: ak.Array) -> Tensor:
     columns = [np.asarray(jets.jet_p4[name]) for name in ("E", "px", "py", "pz")]
     return torch.from_numpy(np.stack(columns, axis=-1))
@@ -308,7 +334,7 @@ class JetLoader:
         order = f"shuffled with seed {self.seed}" if self.shuffle else "in the order of the data"
         position = f"epoch {self.epoch}, batch {self._next}"
         return (
-            f"JetLoader({len(self):,} batches of {self.batch_size} jets out of "
+            f"JetLoader({len(self):,} batches of {number_of(self.batch_size, 'jet')} out of "
             f"{len(self.data):,}, {order}; at {position})"
         )
 

@@ -361,9 +361,9 @@ class FeatureSet:
             )
         for column in self.columns:
             if column not in extras:
-                raise UnknownNameError(
-                    "feature or column", column, {*list_features(), *extras}, "these jets"
-                )
+                usable = [name for name in list_features() if extras.keys() >= {*_columns(name)}]
+                known = {*usable, *extras}
+                raise UnknownNameError("feature or column", column, known, "these jets")
         if num_jets is None:
             num_jets = int(batch.max()) + 1 if len(batch) else 0
         momenta = p4.double()

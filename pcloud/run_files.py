@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import math
 import os
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TypeVar
 
-from pcloud.errors import InputError
+from pcloud.errors import CannotWriteError, InputError
 from pcloud.tables import aligned, html_table
 
 __all__ = [
@@ -25,11 +27,14 @@ __all__ = [
     "Advance",
     "StoredResult",
     "atomic_path",
+    "check_writable",
     "file_errors",
     "ignore_progress",
+    "make_folder",
     "read_json",
     "read_text",
     "write_atomic",
+    "write_errors",
     "write_json",
     "write_text",
 ]
@@ -114,17 +119,111 @@ def atomic_path(path: str | Path, suffix: str = "new") -> Iterator[Path]:
     ------
     Path
         Where to write the content.
+
+    Raises
+    ------
+    CannotWriteError
+        If the disk is full, or the folder cannot be written to.
     """
     path = Path(path)
     new = path.with_name(f".{path.name}.{suffix}")
+    with write_errors(path):
+        try:
+            yield new
+            with new.open("rb+") as file:
+                os.fsync(file.fileno())
+            new.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise
+
+
+TEMPORARY_PREFIX = ".pcloud-"
+"""Beginning of the names of temporary folders."""
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+"""Numbers of errors that only writing can have."""
+
+
+@contextlib.contextmanager
+def write_errors(path: str | Path, remedy: str = "") -> Iterator[None]:
+    """Turn the errors of a full disk or a folder without permission into a CannotWriteError.
+
+    Parameters
+    ----------
+    path : path
+        File or folder that is written.
+    remedy : str
+        Advice for the error message.
+
+    Raises
+    ------
+    CannotWriteError
+        If an error inside, or one of its causes, is that of a full disk, a read-only file system
+        or a quota; or if `path` cannot be made.
+    """
     try:
-        yield new
-        with new.open("rb+") as file:
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
+        yield
+    except CannotWriteError:
         raise
+    except Exception as error:
+        if reason := _write_failure(error, Path(path)):
+            raise CannotWriteError(path, reason, remedy) from error
+        raise
+
+
+def _write_failure(error: BaseException | None, path: Path) -> str:
+    """Reason for which `path` cannot be written, or "" for an error of another kind.
+
+    torch raises an error about the position in the file, from that of the system.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            is_written = _is_written(error.filename, path) and error.errno != errno.ENOENT
+            if error.errno in _DISK_ERRORS or is_written:
+                return os.strerror(error.errno)
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _is_written(name: Any, path: Path) -> bool:
+    """True for the name of `path`, of a folder around it, or of a temporary file for it."""
+    if not isinstance(name, str):
+        return False
+    file = Path(name)
+    temporary = file.name.startswith((f".{path.name}.", TEMPORARY_PREFIX))
+    return file == path or file in path.parents or (temporary and file.parent == path.parent)
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, and those around it, unless it exists; return its path.
+
+    Raises
+    ------
+    CannotWriteError
+        If it cannot be made.
+    """
+    path = Path(path)
+    with write_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def check_writable(folder: str | Path, remedy: str = "") -> None:
+    """Check before long work that files can be written into a folder that exists.
+
+    Raises
+    ------
+    CannotWriteError
+        If not, such as on a read-only file system.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise CannotWriteError(f"to {folder}", reason, remedy) from error
 
 
 def write_atomic(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:

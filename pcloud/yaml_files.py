@@ -75,6 +75,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is not YAML: {error}") from error
     except InputError as error:
         raise InputError(f"{path} is not YAML: {error}") from error
+    except ValueError as error:
+        raise InputError(f"not a path: {str(path)!r}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} does not hold names and values")
     return content

@@ -31,6 +31,7 @@ from pcloud.stored_values import Count, Float, Fraction, Text
 from pcloud.tables import html_table
 from pcloud.typing import Floats
 from pcloud.validation import checked
+from pcloud.words import number_of
 
 __all__ = ["Effect", "Robustness", "compare_scores", "measure_robustness"]
 
@@ -124,7 +125,7 @@ class Robustness:
     def __repr__(self) -> str:
         """Number of jets and of modifications, AUC and rejection."""
         return (
-            f"Robustness of a tagger on {self.jets:,} jets to {len(self.effects)} modifications: "
+            f"Robustness of a tagger on {number_of(self.jets, 'jet')} to {number_of(len(self.effects), 'modification')}: "
             f"AUC {self.auc}, rejection {self.rejection} at signal efficiency "
             f"{self.efficiency:g} on unmodified jets"
         )

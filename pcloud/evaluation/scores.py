@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.run_files import SCORES_FILE, atomic_path, file_errors
 from pcloud.stored_values import Names
 from pcloud.validation import checked
+from pcloud.words import number_of
 
 PREFIX = "score_"
 
@@ -61,7 +63,7 @@ class Scores:
     def __repr__(self) -> str:
         """Number of jets of each class."""
         jets = ", ".join(f"{n:,} {c}" for n, c in zip(self.counts, self.classes, strict=True))
-        return f"Scores of {len(self.labels):,} jets: {jets}"
+        return f"Scores of {number_of(len(self.labels), 'jet')}: {jets}"
 
     @property
     def counts(self) -> NDArray[np.integer]:
@@ -148,12 +150,24 @@ class ScoresWriter:
             self._writer = pq.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)
 
-    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
-        if self._writer is None and kind is None:
-            self.write(np.empty((0, len(self.classes))), None)
-        if self._writer is not None:
-            self._writer.close()
-        self._file.__exit__(kind, *error)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        failure: Exception | None = None
+        try:
+            if self._writer is None and error is None:
+                self.write(np.empty((0, len(self.classes))), None)
+            if self._writer is not None:
+                self._writer.close()
+        except Exception as closing:  # a full disk
+            failure = closing
+        cause = error or failure
+        self._file.__exit__(type(cause) if cause else None, cause, trace)
+        if failure is not None and error is None:
+            raise failure
 
 
 def read_scores(path: str | Path) -> Scores:
@@ -250,7 +264,9 @@ def _check_classes(classes: Sequence[str] | None, number: int) -> tuple[str, ...
         return two if number == 2 else tuple(f"class {i}" for i in range(number))
     names = tuple(str(name) for name in classes)
     if len(names) != number:
-        raise InputError(f"{len(names)} class names {names} for scores of {number} classes")
+        raise InputError(
+            f"{number_of(len(names), 'class name')} {names} for scores of {number_of(number, 'class', 'classes')}"
+        )
     if len(set(names)) < len(names):
         raise InputError(f"class names {names} repeat")
     return names

@@ -21,6 +21,7 @@ from pcloud.stored_values import Text as StoredText
 from pcloud.tables import aligned, html_paragraph, html_table
 from pcloud.text import for_terminal
 from pcloud.validation import checked
+from pcloud.words import number_of
 
 
 class Settings(TypedDict, total=False):
@@ -126,7 +127,7 @@ class EvaluationTable(Mapping[str, Measured], StoredResult):
 
     def __repr__(self) -> str:
         """Number of jets, and the values of the whole sample."""
-        jets = f" of {sum(self.counts):,} jets" if self.counts else ""
+        jets = f" of {number_of(sum(self.counts), 'jet')}" if self.counts else ""
         overall = [f"{name} {entry}" for name, entry in self.entries.items() if not _part(name)]
         return for_terminal(f"EvaluationTable{jets}: {', '.join(overall)}")
 

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from pcloud.batch import JetLoader
 from pcloud.errors import InputError
 from pcloud.validation import checked
+from pcloud.words import number_of
 
 __all__ = [
     "ImageBatch",
@@ -56,7 +57,9 @@ class ImageSet:
         """Number, size and classes of the images."""
         number, channels, height, width = self.images.shape
         classes = f" of classes {', '.join(self.classes)}" if self.classes else ""
-        return f"ImageSet of {number:,} images, {channels}x{height}x{width} pixels{classes}"
+        return (
+            f"ImageSet of {number_of(number, 'image')}, {channels}x{height}x{width} pixels{classes}"
+        )
 
     def __getitem__(self, index: Any) -> ImageSet:
         labels = None if self.labels is None else self.labels[index]

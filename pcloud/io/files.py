@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pcloud.errors import InputError
-from pcloud.run_files import atomic_path
+from pcloud.run_files import atomic_path, check_writable
 
 __all__ = [
     "SUFFIXES",
@@ -165,6 +165,8 @@ def check_new_file(path: Path, overwrite: bool) -> None:
         If the folder of `path` does not exist.
     IsADirectoryError
         If `path` is a folder.
+    CannotWriteError
+        If no file can be made in the folder of `path`.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder, not a file to write")
@@ -172,6 +174,7 @@ def check_new_file(path: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{path}: exists already; overwrite=True (--overwrite) replaces it")
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.absolute().parent} does not exist")
+    check_writable(path.parent)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import zipfile
@@ -25,6 +26,7 @@ from pcloud.io.table import (
     column_names,
 )
 from pcloud.keys import SPLIT_KEY
+from pcloud.run_files import TEMPORARY_PREFIX
 
 __all__ = ["NpzFile", "NpzWriter"]
 
@@ -226,7 +228,7 @@ class NpzWriter:
     def __init__(self, path: Path, jets: FlatJets, classes: tuple[str, ...]) -> None:
         self._path = path
         self._classes = classes
-        self._folder = tempfile.TemporaryDirectory(prefix=".pcloud-", dir=path.parent)
+        self._folder = tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=path.parent)
         self._types = {name: values.dtype for name, values in self._columns(jets).items()}
         self._files = {
             name: (Path(self._folder.name) / str(i)).open("wb")
@@ -255,7 +257,8 @@ class NpzWriter:
     def discard(self) -> None:
         """Remove the temporary files without writing the file."""
         for file in self._files.values():
-            file.close()
+            with contextlib.suppress(OSError):  # of bytes that did not fit on the disk
+                file.close()
         self._folder.cleanup()
 
     def close(self) -> None:

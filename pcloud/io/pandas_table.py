@@ -237,7 +237,8 @@ class LandscapeWriter:
             if name not in self._truth and name not in self._integers
         ]
         self._path = path
-        self._file = h5py.File(path, "w")
+        self._output = _Output(path, "w+b")
+        self._file = h5py.File(self._output, "w")
         self._rows = self._create()
 
     def _create(self) -> h5py.Dataset:
@@ -308,14 +309,52 @@ class LandscapeWriter:
         self._rows.resize((done + num_jets,))
         self._rows[done:] = rows
         self._rows.attrs["NROWS"] = np.int64(done + num_jets)
+        self._output.check()
 
     def discard(self) -> None:
         """Close the unfinished file."""
         self._file.close()
+        self._output.close()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self.discard()
+        self._output.check()
+
+
+class _Output(io.FileIO):
+    """File in which writing never fails at once: errors are raised by `check`.
+
+    After a failure, nothing is written any more. The HDF5 library cannot close a file whose last
+    bytes cannot be written, such as on a full disk: the process crashes when it ends.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all bytes, unless writing failed before."""
+        view = memoryview(data).cast("B")
+        try:
+            done = 0
+            while self.error is None and done < len(view):
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the size, unless writing failed before."""
+        try:
+            if self.error is None:
+                return super().truncate(size)
+        except OSError as error:
+            self.error = error
+        return size or 0
+
+    def check(self) -> None:
+        """Raise the error of the first write that failed."""
+        if self.error is not None:
+            raise self.error
 
 
 def _set_attributes(node: h5py.Group | h5py.Dataset, **attributes: Any) -> None:

@@ -28,6 +28,7 @@ from pcloud.report.trust import calibration, taylor, uncertainty
 from pcloud.run_files import CONFIG_FILE, ENVIRONMENT_FILE, HISTORY_FILE, SCORES_FILE
 from pcloud.studies.registry import further_studies
 from pcloud.text import for_html
+from pcloud.words import number_of
 
 
 def results(run: RunContents, figures: FigureFolder) -> Section:
@@ -217,7 +218,7 @@ def all_sections() -> list[MakeSection]:
 
 def test_jets(table: EvaluationTable) -> str:
     """Number of test jets, for a headline."""
-    return f"{sum(table.counts):,} test jets"
+    return f"{number_of(sum(table.counts), 'test jet')}"
 
 
 def _tile(name: str, entry: Measured) -> str:
@@ -235,7 +236,7 @@ def _tile(name: str, entry: Measured) -> str:
 def _training_words(run: RunContents) -> str:
     curves = run.history.curves()
     epochs = max(len(curve[0]) for curve in curves.values())
-    words = f"{epochs} epoch{'s' if epochs > 1 else ''}"
+    words = number_of(epochs, "epoch")
     if "seconds" in curves:
         words += f" in {_duration(float(np.sum(curves['seconds'][1])))}"
     if "val_loss" in curves:

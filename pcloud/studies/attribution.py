@@ -16,6 +16,8 @@ from typing_extensions import TypedDict
 from pcloud.batch import JetDataset, collate
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FeatureSet
+from pcloud.images.image_set import ImageFormat
+from pcloud.images.jet_taggers import JetImageTagger
 from pcloud.interpret.attention import PAIR_FEATURES, attention_maps
 from pcloud.interpret.attribution import METHODS, Attribution, attribute
 from pcloud.interpret.edges import edge_importance
@@ -278,6 +280,7 @@ def attribute_run(
             raise UnknownNameError("attribution method", method, METHODS)
     run.checksum(checkpoint)  # raises before a large file is read
     signals = explained_signals(run.classes, signal)
+    run.check_writable()
     test = load_run_sample(run, "test")
     modality = run.modality
     if not modality.has_momenta and modality.pixels(test[:1], run.feature_set) is None:
@@ -302,6 +305,16 @@ def attribute_run(
     stored = StoredAttribution(classes)
     stored.write(run.out)
     return stored
+
+
+def default_method(run: RunFolder, checkpoint: str = "best") -> str:
+    """Name of the method that explains a run by default, which needs no optional package.
+
+    Taylor coefficients, or occlusion for a network on images, whether of files or of jets.
+    """
+    tagger = run.tagger(checkpoint)
+    on_images = isinstance(tagger.feature_set, ImageFormat)
+    return "occlusion" if on_images or isinstance(tagger.model, JetImageTagger) else "taylor"
 
 
 def read_attribution(folder: str | Path) -> StoredAttribution:

@@ -18,6 +18,7 @@ from pcloud.run_files import (
     EVALUATION_FILE,
     EVALUATION_FOLDER,
     SCORES_FILE,
+    make_folder,
     read_json,
     write_json,
 )
@@ -74,9 +75,12 @@ def evaluate_run(
     Raises
     ------
     InputError
-        If the jets do not fit the run: no labels, other classes, absent columns.
+        If the jets do not fit the run: no labels, other classes, absent columns; or the folder of
+        the run cannot be written to.
     """
     run.checksum(checkpoint)  # raises before a large file is read
+    folder = evaluation_folder(run, data, split=split, name=name)
+    run.check_writable()
     if data is not None and "schema" not in reading:
         reading["schema"] = None
     place: dict[str, Any] = {"split": split, "name": name, "checkpoint": checkpoint}
@@ -84,13 +88,13 @@ def evaluate_run(
     config = run.config.with_options(**reading)
     jets = load_run_sample(run, split, config) if data is None else load_jets(data, config, split)
     if "label" not in jets.fields:
-        raise InputError("these jets have no labels: pcloud predict scores them")
+        raise InputError(f"{_source(data)} have no labels: pcloud predict scores them")
     if data is not None or split == "test":
         warn_of_training_jets(run, jets)
-    labels = labels_of_run(jets, run.classes)
+    labels = labels_of_run(jets, run.classes, _source(data))
     scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
     table = evaluate(labels, scores, classes=run.classes, **(metrics or {}))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     inputs = evaluation_inputs(data, split=split, checkpoint=checkpoint, **reading)
     found = asdict(fingerprint(run, jets, run.config))
     write_json(folder / EVALUATION_FILE, {"inputs": inputs, "jets": found})
@@ -163,8 +167,24 @@ def _stored_inputs(folder: Path) -> dict[str, Any] | None:
     return inputs if isinstance(inputs, dict) else {}
 
 
-def labels_of_run(jets: Sample, classes: list[str]) -> np.ndarray:
+def _source(data: str | Sequence[str] | None) -> str:
+    """Jets of an evaluation, for messages."""
+    if data is None:
+        return "the jets of the run"
+    return f"the jets of {data if isinstance(data, str) else ', '.join(data)}"
+
+
+def labels_of_run(jets: Sample, classes: list[str], whose: str = "these jets") -> np.ndarray:
     """Labels (B,) in the numbering of a run: by the names of the classes, if the jets name them.
+
+    Parameters
+    ----------
+    jets : awkward.Array or ImageSet
+        Labelled jets.
+    classes : list of str
+        Classes of the run.
+    whose : str
+        Name of the jets for the error message.
 
     Raises
     ------
@@ -178,7 +198,7 @@ def labels_of_run(jets: Sample, classes: list[str]) -> np.ndarray:
     absent = [known[i] for i in np.unique(labels) if known[i] not in classes]
     if absent:
         raise InputError(
-            f"these jets have the classes {', '.join(known)}, the run knows "
+            f"{whose} have the classes {', '.join(known)}, the run knows "
             f"{', '.join(classes)}: it cannot be evaluated on {', '.join(absent)}"
         )
     return np.array([classes.index(n) if n in classes else -1 for n in known])[labels]

@@ -150,6 +150,7 @@ def robustness_run(
     if not modality.has_momenta:
         raise InputError(f"robustness is for networks on jets, and this one takes {modality.noun}")
     check_signal_named(run.classes, signal)
+    run.check_writable()
     num_settings = 1 + len(_SIMULATIONS) if simulations else 0
     num_scorings = _num_scorings() + num_settings
     part = 1 / (num_scorings + num_settings)  # of the whole work, for a scoring or a simulation

@@ -226,10 +226,11 @@ def taylor_run(
     if not tagger.modality.has_momenta:
         raise InputError(
             "Taylor coefficients are for networks on jets, and this one takes "
-            f"{tagger.modality.noun}"
+            f"{tagger.modality.noun}: pcloud explain {run.path} --method occlusion draws heatmaps"
         )
     features = cast(FeatureSet, tagger.feature_set)  # of data with momenta
     signals = explained_signals(run.classes, signal)
+    run.check_writable()
     loaded = load_run_sample(run, "test")
     test: ak.Array = loaded
     variables = _variables(run.model(checkpoint), test, features)

@@ -234,6 +234,7 @@ def measure_uncertainty(
         Progress callback, called with the part of the whole work done.
     """
     run.checksum(checkpoint)
+    run.check_writable()
     test = load_run_sample(run, "test")
     network = run.members[0] if run.config.ensemble > 1 else run
     passes = {"ensemble": len(run.members), "dropout": samples}.get(

@@ -22,7 +22,7 @@ from pcloud.models import build_model
 from pcloud.models.old_names import current_options
 from pcloud.models.size import limited_size
 from pcloud.models.trust import stored_names
-from pcloud.run_files import CHECKPOINT_FOLDER, write_atomic
+from pcloud.run_files import CHECKPOINT_FOLDER, make_folder, write_atomic
 from pcloud.stored_values import KEEP_UNKNOWN, Count, Name, Names, PlainOptions, tensor
 from pcloud.training.state import RandomState, RunState
 from pcloud.training.tensor_file import read_tensors
@@ -203,7 +203,7 @@ def checkpoint_path(folder: Path, name: str) -> Path:
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:
     """Write a dictionary of plain values and tensors atomically."""
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     write_atomic(path, lambda file: torch.save(content, file))
 
 

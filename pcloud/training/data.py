@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,9 +60,12 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     warn_of_repeated_files(config.inputs)
     train, val, test = _training_samples(config, modality)
     inputs = modality.fit_inputs(train, config.inputs)
-    classes = _classes(train)
+    sources = {"training": config.data, "validation": config.val or config.data}
+    with _named_source(sources["training"]):
+        classes = _classes(train)
     for name, jets in (("training", train), ("validation", val)):
-        _check_jets(name, jets, modality, inputs, classes)
+        with _named_source(sources[name]):
+            _check_jets(name, jets, modality, inputs, classes)
         warn_of_classes(np.asarray(jets.label), classes, f"{name} {modality.noun}")
     if _named(val) not in (None, classes):
         raise InputError(
@@ -235,6 +239,16 @@ def _classes(jets: Sample) -> list[str]:
     if "label" not in jets.fields:
         raise InputError("the training jets have no labels")
     return _named(jets) or [str(i) for i in range(int(np.max(jets.label, initial=0)) + 1)]
+
+
+@contextlib.contextmanager
+def _named_source(source: Source) -> Iterator[None]:
+    """Name the file, or the first of several, in the input errors inside."""
+    try:
+        yield
+    except InputError as error:
+        first = source if isinstance(source, str) else source[0]
+        raise InputError(f"{first}: {error}") from error
 
 
 def _check_jets(

@@ -16,7 +16,13 @@ from torch import nn
 from pcloud.errors import InputError
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
 from pcloud.modality import Inputs, Modality, Sample
-from pcloud.run_files import CALIBRATION_FILE, CHECKPOINT_FOLDER, CONFIG_FILE, MEMBER_FOLDER
+from pcloud.run_files import (
+    CALIBRATION_FILE,
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    MEMBER_FOLDER,
+    check_writable,
+)
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint, read_tagger
 from pcloud.training.config import TrainConfig
 from pcloud.training.history import History
@@ -183,6 +189,16 @@ class RunFolder:
         """
         path = self._first.checkpoint("last")
         return read_checkpoint(path)["run"].get("fingerprint", {}) if path.exists() else {}
+
+    def check_writable(self) -> None:
+        """Check before long work that a study can write its result.
+
+        Raises
+        ------
+        CannotWriteError
+            If not, such as in a run of somebody else.
+        """
+        check_writable(self.out, "--out FOLDER writes elsewhere")
 
     def checksum(self, checkpoint: str = "best") -> int:
         """Number that changes when the weights of a checkpoint do."""
