@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 import zlib
 from functools import cached_property
 from os import PathLike
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pcloud.errors import InputError
+from pcloud.errors import InputError, UnreadableFileWarning
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
 from pcloud.modality import Inputs, Modality, Sample
 from pcloud.run_files import (
@@ -185,10 +186,15 @@ class RunFolder:
     def fingerprint(self) -> dict[str, Any]:
         """Numbers that identify the jets of the training, from the last checkpoint.
 
-        Empty before the first checkpoint.
+        Empty before the first checkpoint, and with a warning if that cannot be read.
         """
         path = self._first.checkpoint("last")
-        return read_checkpoint(path)["run"].get("fingerprint", {}) if path.exists() else {}
+        try:
+            return read_checkpoint(path)["run"].get("fingerprint", {}) if path.exists() else {}
+        except InputError as error:
+            text = f"{error}; the jets of this run cannot be compared with those of its training"
+            warnings.warn(text, UnreadableFileWarning, stacklevel=4)
+            return {}
 
     def check_writable(self) -> None:
         """Check before long work that a study can write its result.

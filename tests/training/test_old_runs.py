@@ -20,6 +20,7 @@ from pcloud.training.weights import read_weights
 
 OLD = {"phi": [8, 8], "f": [6]}
 NEW = {"phi_widths": [8, 8], "head_widths": [6]}
+OLD_FINGERPRINT = {"train_jets": 400, "val_jets": 50, "checksum": 1886713262}
 OLD_WEIGHTS = {"head.0.": "f.0.", "head.output.": "classify."}
 
 
@@ -28,9 +29,12 @@ def make_old(run: Path, old: Path) -> Run:
     shutil.copytree(run, old)
     config = yaml.safe_load((old / "config.yaml").read_text())
     config |= {"model_options": OLD, "out": str(old)}
+    del config["split"]
     (old / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     for path in (old / "checkpoints").glob("*.ckpt"):
         content = torch.load(path, weights_only=True)
+        if "run" in content:
+            content["run"]["fingerprint"] = OLD_FINGERPRINT
         tagger = content["tagger"]
         tagger["options"] = OLD
         for new, name in OLD_WEIGHTS.items():
@@ -49,7 +53,8 @@ def make_old(run: Path, old: Path) -> Run:
 
 @pytest.fixture
 def pfn_options(options: dict[str, Any]) -> dict[str, Any]:
-    return options | {"model": "pfn", "model_options": NEW, "epochs": 1, "progress": False}
+    old = {"split": "permutation"}
+    return options | old | {"model": "pfn", "model_options": NEW, "epochs": 1, "progress": False}
 
 
 @pytest.fixture
