@@ -363,7 +363,9 @@ def _problem(error: ValidationError, values: Any, place: str) -> str:
     if problem["type"] == "missing":
         reason = "is missing"
     elif not isinstance(cause, ValueError):
-        reason = f"{_SHORT.repr(problem['input'])} cannot be used; {_expected(problem['msg'])}"
+        given = " ".join(_SHORT.repr(problem["input"]).split())
+        given = f"{given[:80]}..." if len(given) > 80 else given
+        reason = f"{given} cannot be used; {_expected(problem['msg'])}"
     return f"{text}: {reason}" if text else reason
 
 
