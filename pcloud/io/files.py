@@ -136,6 +136,10 @@ def _hdf5_after_user_block(path: Path) -> bool:
 def input_errors(path: Path, what: str) -> Iterator[None]:
     """Context that converts errors of third-party readers to an `InputError` of one line.
 
+    Libraries raise almost any exception if the content of a file is damaged. Only what reads the
+    content of a file stands in such a context, and the exception remains the cause of the error.
+    Warnings that are errors by a filter stay what they are.
+
     Parameters
     ----------
     path : Path
@@ -145,7 +149,7 @@ def input_errors(path: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, FileNotFoundError, PermissionError):
+    except (InputError, FileNotFoundError, PermissionError, Warning):
         raise
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__

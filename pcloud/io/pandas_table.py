@@ -20,6 +20,7 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.io.files import input_errors
+from pcloud.io.hdf5_sources import check_storage
 from pcloud.io.jets import FlatJets
 from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, aligned_ranges
 
@@ -57,6 +58,7 @@ class TableFrame(Table):
         self._group = group
         with input_errors(path, "pandas table"):
             self._rows = group["table"]
+            check_storage(path, "table", self._rows)
             self._places = self._find_columns()
             self._step = _aligned_step(self._rows)
         self.columns = {name: (len(self._rows),) for name in self._places}
@@ -155,6 +157,7 @@ class FixedFrame(Table):
         with input_errors(path, "pandas frame"):
             for i in range(int(group.attrs["nblocks"])):
                 values = group[f"block{i}_values"]
+                check_storage(path, f"block{i}_values", values)
                 for j, name in enumerate(group[f"block{i}_items"][:]):
                     self._places[name.decode() if isinstance(name, bytes) else str(name)] = (
                         values,
