@@ -1,6 +1,7 @@
 """Damaged files and killed commands: errors, tracebacks, hangs, memory and wrong numbers.
 
-    python benchmarks/faults.py [--files 100000] [--kills 0] [--seed 0] [--workers 1] [--out FOLDER]
+    python benchmarks/faults.py [--files 100000] [--minutes M] [--run-files N] [--kills N]
+                                [--seed 0] [--workers 1] [--out FOLDER]
     python benchmarks/faults.py --case "RNTuple, zlib" 17
 
 Three campaigns:
@@ -17,7 +18,7 @@ For each format, the table has the number of files that were refused with an `In
 the numbers of the good file, and read with other numbers (which only a checksum can detect), and the
 faults: other numbers although the format has checksums, any other exception, more than 10 s, more
 than 256 MiB, and crashes of a C library, such as HDF5. The exit status is 1 if there are faults other
-than crashes. ``--out`` writes every fault to ``faults.json``; ``--case`` reads one changed file in
+than crashes. ``--out`` writes the counts and every fault to ``faults.json``; ``--case`` reads one changed file in
 this process and shows its error with the traceback.
 """
 
@@ -28,11 +29,10 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import math
 import os
-import random
 import re
 import resource
-import shutil
 import signal
 import sys
 import tempfile
@@ -48,11 +48,12 @@ from pathlib import Path
 from typing import Any
 
 import faults_files
+import faults_kills
 import numpy as np
 
 MAX_MIB = 256
 _ADDRESS_SPACE = 3 << 30  # bytes that a child can allocate beyond its size at the start
-_BLOCK_CASES = 300  # files per child process
+_BLOCK_CASES = 200  # files per child process
 _SILENT_SECONDS = 60  # after which a child that reports nothing is killed
 
 #: Imported before the children are forked, which all need them.
@@ -104,12 +105,18 @@ class Child:
     heard: float
 
 
-def campaign(names: list[str], number: int, seed: int, workers: int) -> dict[str, Tally]:
-    """Read `number` changed files of each format in child processes."""
+def campaign(
+    names: list[str], number: int, seed: int, workers: int, seconds: float = math.inf
+) -> dict[str, Tally]:
+    """Read `number` changed files of each format in child processes.
+
+    After `seconds`, no further child is started, so that fewer files are read.
+    """
+    end = time.monotonic() + seconds
     waiting = [
         (name, start, min(start + _BLOCK_CASES, number))
-        for name in names
         for start in range(0, number, _BLOCK_CASES)
+        for name in names
     ]
     waiting.reverse()
     for module in _LATE_IMPORTS:
@@ -117,6 +124,8 @@ def campaign(names: list[str], number: int, seed: int, workers: int) -> dict[str
     tallies = {name: Tally() for name in names}
     children: list[Child] = []
     while waiting or children:
+        if time.monotonic() > end:
+            waiting.clear()
         while waiting and len(children) < workers:
             children.append(_start(*waiting.pop(), seed))
         ready = wait([child.said for child in children], timeout=5)
@@ -278,6 +287,7 @@ def main() -> int:
     parser.add_argument("--run-files", type=int, default=0, help="number of changed files of runs")
     parser.add_argument("--kills", type=int, default=0, help="number of kills of each command")
     parser.add_argument("--seed", type=int, default=0, help="seed of the changes")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="limit of the time")
     parser.add_argument("--workers", type=int, default=1, help="number of child processes")
     parser.add_argument("--case", nargs=2, metavar=("FORMAT", "NUMBER"), help="show one file")
     parser.add_argument("--out", type=Path, help="folder for the list of faults")
@@ -287,16 +297,23 @@ def main() -> int:
         return 0
     began = time.monotonic()
     number = -(-options.files // len(options.formats))
-    tallies = campaign(options.formats, number, options.seed, options.workers)
-    print(f"{number} changed files of each format, seed {options.seed}", end=", ")
+    limits = (options.seed, options.workers, 60 * options.minutes)
+    tallies = campaign(options.formats, number, *limits)
+    print(f"up to {number} changed files of each format, seed {options.seed}", end=", ")
     print(f"{time.monotonic() - began:.0f} s\n")
     print(table(tallies))
-    faults = {name: tally.faults for name, tally in tallies.items() if tally.faults}
+    faults = [fault for tally in tallies.values() for fault in tally.faults]
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         path = options.out / "faults.json"
-        path.write_text(json.dumps(faults, indent=2) + "\n", encoding="utf-8")
-    bad = sum(fault["kind"] != "crash" for found in faults.values() for fault in found)
+        contents = {n: vars(t) | {"counts": dict(t.counts)} for n, t in tallies.items()}
+        path.write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
+    bad = sum(fault["kind"] != "crash" for fault in faults)
+    if options.kills:
+        kills = faults_kills.kill_commands(options.kills, options.seed)
+        print(f"\n{options.kills} kills of each command\n\n{faults_kills.table(kills)}")
+        print(*(f"{name}: {k.message}" for name, k in kills.items() if k.message), sep="\n")
+        bad += sum(found.faults for found in kills.values())
     if options.run_files:
         bad += run_files_campaign(options.run_files, options.seed)
     return int(bad > 0)

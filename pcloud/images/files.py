@@ -37,6 +37,8 @@ _MAX_PICTURE_BYTES = 64 << 20
 _MAX_RATIO = 200
 _MAX_PIXEL_BYTES = 4
 
+_BLOCK_BYTES = 1 << 20
+
 _GALAXY10_SDSS = (
     "disk, face-on, no spiral",
     "smooth, completely round",
@@ -276,11 +278,21 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
             raise InputError(f"{path} is not an idx file of bytes")
         shape = np.frombuffer(file.read(4 * head[3]), ">u4", head[3]).tolist()
         size = math.prod(shape)
-        values = file.read(size + 1)  # the end of a gzip file has its checksum
-        if len(values) != size:
-            found = f"{len(values)} values" if len(values) < size else "more than that"
-            raise InputError(f"{path} is truncated: {found} of {size}")
+        values = _read_up_to(file, size + 1)  # the end of a gzip file has its checksum
+        if len(values) < size:
+            raise InputError(f"{path} is truncated: {len(values)} values of {size}")
+        if len(values) > size:
+            raise InputError(f"{path} has more values than the {size} of its shape")
         return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _read_up_to(file: IO[bytes], size: int) -> bytes:
+    """Read at most `size` bytes without reserving memory for them."""
+    blocks = []
+    while size > 0 and (block := file.read(min(size, _BLOCK_BYTES))):
+        blocks.append(block)
+        size -= len(block)
+    return b"".join(blocks)
 
 
 def _opened(path: Path) -> IO[bytes]:

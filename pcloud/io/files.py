@@ -138,7 +138,8 @@ def input_errors(path: Path, what: str) -> Iterator[None]:
 
     Libraries raise almost any exception if the content of a file is damaged. Only what reads the
     content of a file stands in such a context, and the exception remains the cause of the error.
-    Warnings that are errors by a filter stay what they are.
+    Warnings that are errors by a filter stay what they are. An `InputError` without the name of the
+    file gets it.
 
     Parameters
     ----------
@@ -149,7 +150,9 @@ def input_errors(path: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, FileNotFoundError, PermissionError, Warning):
+    except (InputError, FileNotFoundError, PermissionError, Warning) as error:
+        if type(error) is InputError and str(path) not in str(error):
+            raise InputError(f"{path}: {error}") from error
         raise
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,13 @@ class FixedFrame(Table):
 def _unpickle(attribute: Any) -> Any:
     if not isinstance(attribute, bytes):
         raise InputError("the names of the columns are not in the format of pandas")
-    return _Names(io.BytesIO(bytes(attribute)), encoding="latin1").load()
+    pickled = bytes(attribute)
+    # The unpickler reserves memory for the numbers of objects and the sizes that it finds.
+    for code, argument, _ in pickletools.genops(pickled):
+        is_place = code.name.endswith(("PUT", "GET"))
+        if code.name == "BYTEARRAY8" or (is_place and int(argument) > len(pickled)):
+            raise InputError("the names of the columns are damaged")
+    return _Names(io.BytesIO(pickled), encoding="latin1").load()
 
 
 def _aligned_step(rows: h5py.Dataset) -> int:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from pcloud.errors import InputError, UnreadableFileWarning
 from pcloud.evaluation import EvaluationTable, Scores, evaluate, read_metrics, read_scores
 from pcloud.run_files import (
@@ -24,6 +22,7 @@ from pcloud.run_files import (
 )
 from pcloud.training.environment import read_environment
 from pcloud.training.history import History
+from pcloud.yaml_files import parse_yaml
 
 __all__ = ["MAIN_FILES", "RunContents"]
 
@@ -150,7 +149,7 @@ def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
     with file_errors(file, "configuration", "restore it, or train the run again"):
         text = file.read_text("utf-8")
         try:
-            config = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            config = parse_yaml(text)
+        except InputError as error:
             raise InputError(f"not YAML: {error}") from None
     return text, config if isinstance(config, dict) else {}
