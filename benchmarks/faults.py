@@ -268,14 +268,22 @@ def table(tallies: dict[str, Tally]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def run_files_campaign(number: int, seed: int) -> int:
-    """Read `number` changed files of runs, where the script for them exists; number of faults."""
+def change_run_files(number: int, seed: int) -> int:
+    """Change values and bytes of files of runs, where the script for it exists; number of faults."""
     if importlib.util.find_spec("faults_run_files") is None:
-        print("faults_run_files.py is not there: no files of runs are changed")
+        print("\nfaults_run_files.py is not there: no files of runs are changed")
         return 0
-    import faults_run_files
-
-    return faults_run_files.campaign(number, seed)
+    run_files = importlib.import_module("faults_run_files")
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        folder = Path(name).resolve()
+        run_files.make_run(folder)
+        found = run_files.changed_run_files(
+            folder, seed, number, num_bytes=number // 3, isolated=True
+        )
+    print(f"\n{found.counts.total()} changed files of runs:", end=" ")
+    print("; ".join(f"{outcome} {n}" for outcome, n in sorted(found.counts.items())))
+    print(*found.faults, sep="\n")
+    return sum(found.counts[kind] for kind in ("traceback", "hang", "crash"))
 
 
 def main() -> int:
@@ -315,7 +323,7 @@ def main() -> int:
         print(*(f"{name}: {k.message}" for name, k in kills.items() if k.message), sep="\n")
         bad += sum(found.faults for found in kills.values())
     if options.run_files:
-        bad += run_files_campaign(options.run_files, options.seed)
+        bad += change_run_files(options.run_files, options.seed)
     return int(bad > 0)
 
 

@@ -32,7 +32,7 @@ COMMANDS: dict[str, list[str]] = {
     "predict": ["predict", "run", "jets.parquet", "--overwrite", "--quiet"],
     "calibrate": ["calibrate", "run"],
     "uncertainty": ["uncertainty", "run", "--quiet"],
-    "explain": ["explain", "run", "--quiet"],
+    "explain": ["explain", "run", "--jets", "20", "--quiet"],
     "report": ["report", "run"],
     "compare": ["compare", "jets.parquet", "jets.parquet"],
     "convert": ["convert", "jets.parquet", "jets.npz", "--overwrite", "--quiet"],
