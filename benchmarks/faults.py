@@ -1,7 +1,7 @@
 """Damaged files and killed commands: errors, tracebacks, hangs, memory and wrong numbers.
 
-    python benchmarks/faults.py [--files 100000] [--minutes M] [--run-files N] [--kills N]
-                                [--seed 0] [--workers 1] [--out FOLDER]
+    python benchmarks/faults.py [--files 100000] [--jets 24] [--minutes M] [--run-files N]
+                                [--kills N] [--seed 0] [--workers 1] [--out FOLDER]
     python benchmarks/faults.py --case "RNTuple, zlib" 17
 
 Three campaigns:
@@ -39,7 +39,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -49,7 +49,6 @@ from typing import Any
 
 import faults_files
 import faults_kills
-import numpy as np
 
 MAX_MIB = 256
 _ADDRESS_SPACE = 3 << 30  # bytes that a child can allocate beyond its size at the start
@@ -291,6 +290,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--files", type=int, default=100_000, help="number of changed files")
+    parser.add_argument("--jets", type=int, default=faults_files.NUM_JETS, help="jets per file")
     parser.add_argument("--formats", nargs="+", default=list(faults_files.FORMATS), help="formats")
     parser.add_argument("--run-files", type=int, default=0, help="number of changed files of runs")
     parser.add_argument("--kills", type=int, default=0, help="number of kills of each command")
@@ -300,6 +300,7 @@ def main() -> int:
     parser.add_argument("--case", nargs=2, metavar=("FORMAT", "NUMBER"), help="show one file")
     parser.add_argument("--out", type=Path, help="folder for the list of faults")
     options = parser.parse_args()
+    faults_files.NUM_JETS = options.jets
     if options.case:
         show_case(options.case[0], int(options.case[1]), options.seed)
         return 0

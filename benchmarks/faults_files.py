@@ -172,6 +172,26 @@ def write_padded(path: Path) -> None:
         file.create_dataset("y", data=ak.to_numpy(jets().label), **options)
 
 
+def write_virtual(path: Path) -> None:
+    """Write a virtual data set of two files with half of the jets each."""
+    import h5py
+
+    half = NUM_JETS // 2
+    columns = {"X": padded(), "y": ak.to_numpy(jets().label)}
+    for i in range(2):
+        with h5py.File(path.with_name(f"source{i}.h5"), "w") as file:
+            for name, values in columns.items():
+                file[name] = values[i * half : (i + 1) * half]
+    with h5py.File(path, "w") as file:
+        for name, values in columns.items():
+            layout = h5py.VirtualLayout((2 * half, *values.shape[1:]), values.dtype)
+            for i in range(2):
+                shape = (half, *values.shape[1:])
+                source = h5py.VirtualSource(f"source{i}.h5", name, shape)
+                layout[i * half : (i + 1) * half] = source
+            file.create_virtual_dataset(name, layout)
+
+
 def write_flat(path: Path) -> None:
     """Write flat arrays with offsets, or with the numbers of particles."""
     import h5py
@@ -212,7 +232,9 @@ def write_root(path: Path) -> None:
     kind, _, name = path.stem.partition("_")
     algorithms = {"zlib": uproot.ZLIB, "lzma": uproot.LZMA, "lz4": uproot.LZ4, "zstd": uproot.ZSTD}
     branches = jetclass()
-    with uproot.recreate(path, compression=algorithms[name](4) if name in algorithms else None) as f:
+    with uproot.recreate(
+        path, compression=algorithms[name](4) if name in algorithms else None
+    ) as f:
         if kind == "rntuple":
             ntuple = f.mkrntuple("tree", {n: column[:16] for n, column in branches.items()})
             ntuple.extend({n: column[16:] for n, column in branches.items()})
@@ -233,7 +255,7 @@ def write_lists(path: Path) -> None:
     sample = jets()
     columns = {name: sample.p4[name].to_list() for name in sample.p4.fields}
     table = pa.table(columns | {"label": sample.label.to_list()})
-    pq.write_table(table, path, row_group_size=10, compression="snappy")
+    pq.write_table(table, path, row_group_size=max(10, NUM_JETS // 4), compression="snappy")
 
 
 def write_energyflow(path: Path) -> None:
@@ -320,7 +342,9 @@ def read_image_file(path: Path) -> Values:
 
 FORMATS: dict[str, Format] = {
     "Parquet, pcloud": Format("ours.parquet", write_ours, reader(None), True),
-    "Parquet, pyarrow": Format("pyarrow.parquet", write_lists, reader(replace(FLAT, offsets=None)), False),
+    "Parquet, pyarrow": Format(
+        "pyarrow.parquet", write_lists, reader(replace(FLAT, offsets=None)), False
+    ),
     "Parquet, awkward": Format("awkward.parquet", write_lists, reader(None), False),
     "npz, pcloud": Format("ours.npz", write_ours, reader(None), True),
     "npz, EnergyFlow": Format("energyflow.npz", write_energyflow, reader(None), True),
@@ -330,6 +354,7 @@ FORMATS: dict[str, Format] = {
     "HDF5, padded": Format("padded.h5", write_padded, reader(PADDED), False),
     "HDF5, gzip": Format("chunks.h5", write_padded, reader(PADDED), False),
     "HDF5, fletcher32": Format("chunks_checksums.h5", write_padded, reader(PADDED), True),
+    "HDF5, virtual": Format("virtual.h5", write_virtual, reader(PADDED), False),
     "HDF5, offsets": Format("offsets.h5", write_flat, reader(FLAT), False),
     "HDF5, counts": Format("counts.h5", write_flat, reader(COUNTS), False),
     "HDF5, compound": Format("tracks.h5", write_tracks, reader(TRACKS), False),

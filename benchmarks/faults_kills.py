@@ -57,7 +57,9 @@ class Kills:
         return self.errors + self.tracebacks + self.hangs + self.left_files
 
 
-def kill_commands(number: int, seed: int, names: Sequence[str] = tuple(COMMANDS)) -> dict[str, Kills]:
+def kill_commands(
+    number: int, seed: int, names: Sequence[str] = tuple(COMMANDS)
+) -> dict[str, Kills]:
     """Kill each command `number` times at random moments and start it again."""
     for module in ("pytorch_optimizer", "pydantic", "pcloud.training.fit", "pcloud.studies"):
         importlib.import_module(module)  # which every child would do again

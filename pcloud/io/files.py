@@ -155,7 +155,9 @@ def input_errors(path: Path, what: str) -> Iterator[None]:
             raise InputError(f"{path}: {error}") from error
         raise
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        reason = str(error).strip().split("\n")[0][:200]
+        if not isinstance(error, (OSError, ValueError, RuntimeError)) or not reason:
+            reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
         raise InputError(
             f"{path}: cannot read the {what}, is the file damaged or truncated? ({reason})"
         ) from error

@@ -147,6 +147,12 @@ def _holds(origin: h5py.Dataset, source: h5py.VDSmap) -> bool:
 def _check_mapping(path: Path, name: str, dataset: h5py.Dataset) -> None:
     """Check that every row of a virtual data set has sources for all its numbers."""
     rows = dataset.shape[0]
+    num_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if num_bytes > _UNWRITTEN_BYTES and _num_mapped(dataset) < math.prod(dataset.shape):
+        raise InputError(
+            f"{path}: data set {name!r} of shape {dataset.shape} is virtual, and some of its rows "
+            "have no source: HDF5 would read zeros"
+        )
     mapped = np.zeros(rows, dtype=np.int64)  # numbers with a source in each row
     row_size = int(np.prod(dataset.shape[1:], dtype=np.int64))
     for source in dataset.virtual_sources():
@@ -167,6 +173,21 @@ def _check_mapping(path: Path, name: str, dataset: h5py.Dataset) -> None:
             f"{path}: data set {name!r} is virtual, and {len(empty)} of its {rows} rows have no "
             f"source, the first is row {empty[0]}: HDF5 would read zeros"
         )
+
+
+def _num_mapped(dataset: h5py.Dataset) -> int:
+    """Upper limit of the number of elements of a virtual data set that have a source."""
+    number = 0
+    for source in dataset.virtual_sources():
+        space = source.vspace
+        if space.get_select_type() == h5py.h5s.SEL_ALL:
+            return math.prod(dataset.shape)
+        if space.is_regular_hyperslab():
+            _, _, count, block = _clipped(space, dataset.shape[0])
+            number += math.prod(count) * math.prod(block)
+        else:
+            number += space.get_select_npoints()
+    return number
 
 
 def _clipped(space: h5py.h5s.SpaceID, rows: int) -> tuple[list[int], ...]:

@@ -116,9 +116,7 @@ def check_pages(
                 _check_column(ntuple, column, pages_of[column].pages)
 
 
-def _check_column(
-    ntuple: Model_ROOT_3a3a_RNTuple, column: int, pages: Iterable[MetaData]
-) -> None:
+def _check_column(ntuple: Model_ROOT_3a3a_RNTuple, column: int, pages: Iterable[MetaData]) -> None:
     for page in pages:
         if not page.has_checksum:
             continue

@@ -232,7 +232,7 @@ def test_idx_files_of_a_false_size_are_refused(tmp_path, end):
     for shape in ((12, 18, 17), (2**32 - 1, 2**32 - 1, 2**32 - 1), (2**31, 2**31, 4), (0, 0, 0)):
         raw = bytes([0, 0, 8, 3]) + np.array(shape, ">u4").tobytes() + IMAGES.tobytes()
         path.write_bytes(gzip.compress(raw) if end else raw)
-        with pytest.raises(InputError, match="truncated: .* values of|has more values"):
+        with pytest.raises(InputError, match=r"truncated: .* values of|has more values"):
             read_images(path)
     path.write_bytes(path.read_bytes()[:9])
     with pytest.raises(InputError, match="cannot read the idx file"):

@@ -347,3 +347,14 @@ def test_no_more_jets_are_expected_than_the_file_has_bytes(tmp_path):
     schema = JetSchema({"E": "X[0]", "px": "X[1]", "py": "X[2]", "pz": "X[3]"})
     size = (tmp_path / "a.h5").stat().st_size
     assert JetStream(tmp_path / "a.h5", schema).expected == size < 500_000
+
+
+def test_a_virtual_data_set_of_a_false_size_takes_no_memory(tmp_path):
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file["X"] = np.ones((10, 3, 4), dtype=np.float32)
+    layout = h5py.VirtualLayout((10**9, 3, 4), np.float32)
+    layout[:10] = h5py.VirtualSource(tmp_path / "source.h5", "X", (10, 3, 4))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_virtual_dataset("X", layout)
+    with pytest.raises(InputError, match=r"a\.h5: .*'X' of shape .* is virtual, and some"):
+        read_jets(tmp_path / "a.h5", JetSchema(X))
