@@ -214,7 +214,11 @@ class _GrowingColumn:
         size = self._size + len(values)
         dtype = np.result_type(self._memory, values) if self._size else values.dtype
         if size > len(self._memory) or dtype != self._memory.dtype:
-            memory = np.empty(max(size, room, len(self._memory) * 3 // 2), dtype)
+            least = max(size, len(self._memory) * 3 // 2)
+            try:
+                memory = np.empty(max(least, room), dtype)
+            except MemoryError:  # `room` comes from numbers of the file, which can be false
+                memory = np.empty(least, dtype)
             memory[: self._size] = self.values
             self._memory = memory
         self._memory[self._size : size] = values

@@ -192,7 +192,7 @@ def _unpickle(attribute: Any) -> Any:
     # The unpickler reserves memory for the numbers of objects and the sizes that it finds.
     for code, argument, _ in pickletools.genops(pickled):
         is_place = code.name.endswith(("PUT", "GET"))
-        if code.name == "BYTEARRAY8" or (is_place and int(argument) > len(pickled)):
+        if code.name == "BYTEARRAY8" or (is_place and int(argument or 0) > len(pickled)):
             raise InputError("the names of the columns are damaged")
     return _Names(io.BytesIO(pickled), encoding="latin1").load()
 
