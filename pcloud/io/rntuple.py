@@ -70,7 +70,7 @@ def _check_envelope(
 def _is_right(content: np.ndarray, stored: np.ndarray) -> bool:
     """Compare the checksum of `content` with the one that the last 8 bytes of `stored` are."""
     checksum = int.from_bytes(stored[-_CHECKSUM_BYTES:].tobytes(), "little")
-    return xxhash.xxh3_64_intdigest(memoryview(np.ascontiguousarray(content))) == checksum
+    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(content).data) == checksum
 
 
 def form_columns(forms: Iterable[ak.forms.Form]) -> set[int]:
