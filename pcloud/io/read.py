@@ -174,8 +174,6 @@ class JetStream:
             with input_errors(self._files[0], "jets"):
                 self.empty = reader.empty()
             last = reader.num_jets * len(self._files)
-        # Memory is reserved for them. A jet takes more than a byte, so a false number is no harm.
-        last = min(last, sum(file.stat().st_size for file in self._files))
         self.expected = max(0, (last if stop is None else min(stop, last)) - start)
 
     def count(self) -> int:

@@ -7,7 +7,6 @@ import pytest
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io import JetSchema, hdf5, iter_jets, read_jets
-from pcloud.io.read import JetStream
 from tests.io.conftest import assert_same_jets, make_flat, padded
 
 X = {"E": "X[0]", "px": "X[1]", "py": "X[2]", "pz": "X[3]"}
@@ -339,14 +338,6 @@ def test_padding_that_was_never_written_is_read_as_zeros(tmp_path):
         data[:, :3, 0] = 2
     schema = JetSchema({"E": "X[0]", "px": "X[1]", "py": "X[2]", "pz": "X[3]"})
     assert ak.all(ak.num(read_jets(tmp_path / "a.h5", schema, stop=100).p4) == 3)
-
-
-def test_no_more_jets_are_expected_than_the_file_has_bytes(tmp_path):
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_dataset("X", (500_000, 1, 4), np.float32, chunks=(1000, 1, 4))
-    schema = JetSchema({"E": "X[0]", "px": "X[1]", "py": "X[2]", "pz": "X[3]"})
-    size = (tmp_path / "a.h5").stat().st_size
-    assert JetStream(tmp_path / "a.h5", schema).expected == size < 500_000
 
 
 def test_a_virtual_data_set_of_a_false_size_takes_no_memory(tmp_path):
