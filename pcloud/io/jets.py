@@ -19,6 +19,10 @@ MOMENTUM = ("E", "px", "py", "pz")
 #: Columns of the stored four-momentum of a jet; in awkward jets the record ``jet_p4``.
 JET_MOMENTUM = tuple(f"jet_p4_{name}" for name in MOMENTUM)
 
+#: Largest ratio of the memory reserved for a column to its present size. The first jets of a file can
+#: be unlike the others.
+_MAX_GROWTH = 100
+
 vector.register_awkward()
 
 
@@ -212,6 +216,7 @@ class _GrowingColumn:
     def append(self, values: np.ndarray, room: int) -> None:
         """Append a copy of `values`; memory is reserved for at least `room` values."""
         size = self._size + len(values)
+        room = min(room, _MAX_GROWTH * size)
         dtype = np.result_type(self._memory, values) if self._size else values.dtype
         if size > len(self._memory) or dtype != self._memory.dtype:
             memory = np.empty(max(size, room, len(self._memory) * 3 // 2), dtype)

@@ -28,7 +28,7 @@ from pcloud.io.table import (
 from pcloud.keys import SPLIT_KEY
 from pcloud.run_files import TEMPORARY_PREFIX
 
-__all__ = ["NpzFile", "NpzWriter"]
+__all__ = ["NpzFile", "NpzWriter", "read_member"]
 
 _PARTICLE = "particle."  # prefixes of the names of extra columns
 _JET = "jet."
@@ -124,6 +124,23 @@ class _Array:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+
+def read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """Array of an npz file, whose size and checksum are compared.
+
+    Raises
+    ------
+    InputError
+        If the array contains pickled objects, or its size is wrong.
+    """
+    array = _Array(path, archive, info)
+    try:
+        if not array.shape:
+            raise InputError(f"{path}: {info.filename} is a single number, not an array")
+        return array.read(0, array.shape[0])
+    finally:
+        array.close()
 
 
 class NpzFile(Table):

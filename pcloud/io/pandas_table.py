@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.io.files import input_errors
+from pcloud.io.hdf5_sources import check_storage
 from pcloud.io.jets import FlatJets
 from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, aligned_ranges
 
@@ -57,6 +59,7 @@ class TableFrame(Table):
         self._group = group
         with input_errors(path, "pandas table"):
             self._rows = group["table"]
+            check_storage(path, "table", self._rows)
             self._places = self._find_columns()
             self._step = _aligned_step(self._rows)
         self.columns = {name: (len(self._rows),) for name in self._places}
@@ -155,6 +158,7 @@ class FixedFrame(Table):
         with input_errors(path, "pandas frame"):
             for i in range(int(group.attrs["nblocks"])):
                 values = group[f"block{i}_values"]
+                check_storage(path, f"block{i}_values", values)
                 for j, name in enumerate(group[f"block{i}_items"][:]):
                     self._places[name.decode() if isinstance(name, bytes) else str(name)] = (
                         values,
@@ -184,7 +188,13 @@ class FixedFrame(Table):
 def _unpickle(attribute: Any) -> Any:
     if not isinstance(attribute, bytes):
         raise InputError("the names of the columns are not in the format of pandas")
-    return _Names(io.BytesIO(bytes(attribute)), encoding="latin1").load()
+    pickled = bytes(attribute)
+    # The unpickler reserves memory for the numbers of objects and the sizes that it finds.
+    for code, argument, _ in pickletools.genops(pickled):
+        is_place = code.name.endswith(("PUT", "GET"))
+        if code.name == "BYTEARRAY8" or (is_place and int(argument or 0) > len(pickled)):
+            raise InputError("the names of the columns are damaged")
+    return _Names(io.BytesIO(pickled), encoding="latin1").load()
 
 
 def _aligned_step(rows: h5py.Dataset) -> int:
