@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.run_files import SCORES_FILE, atomic_path, file_errors
+from pcloud.text import for_terminal
 
 PREFIX = "score_"
 
@@ -59,7 +60,7 @@ class Scores:
     def __repr__(self) -> str:
         """Number of jets of each class."""
         jets = ", ".join(f"{n:,} {c}" for n, c in zip(self.counts, self.classes, strict=True))
-        return f"Scores of {len(self.labels):,} jets: {jets}"
+        return for_terminal(f"Scores of {len(self.labels):,} jets: {jets}")
 
     @property
     def counts(self) -> NDArray[np.integer]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pcloud.batch import JetLoader
 from pcloud.errors import InputError
+from pcloud.text import for_terminal
 
 __all__ = [
     "ImageBatch",
@@ -53,7 +54,8 @@ class ImageSet:
         """Number, size and classes of the images."""
         number, channels, height, width = self.images.shape
         classes = f" of classes {', '.join(self.classes)}" if self.classes else ""
-        return f"ImageSet of {number:,} images, {channels}x{height}x{width} pixels{classes}"
+        size = f"{channels}x{height}x{width}"
+        return for_terminal(f"ImageSet of {number:,} images, {size} pixels{classes}")
 
     def __getitem__(self, index: Any) -> ImageSet:
         labels = None if self.labels is None else self.labels[index]
