@@ -20,6 +20,7 @@ from pcloud.nn.layout import RaggedLayout
 from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
 from pcloud.tables import html_table
+from pcloud.text import for_terminal
 from pcloud.words import number_of
 
 _JET_TENSORS = ("y", "jet_p4")  # optional tensors with one row per jet
@@ -110,7 +111,9 @@ class JetDataset(InMemoryDataset):
                 self.slices[name] = torch.arange(len(self.ptr))
 
     def __repr__(self) -> str:
-        return "\n  ".join(["JetDataset", *(f"{name}: {value}" for name, value in self._summary())])
+        return "\n  ".join(
+            ["JetDataset", *(for_terminal(f"{name}: {value}") for name, value in self._summary())]
+        )
 
     def _repr_html_(self) -> str:
         return html_table([["JetDataset", ""], *map(list, self._summary())])

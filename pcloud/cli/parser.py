@@ -173,7 +173,9 @@ def _value(hint: Any, words: Any) -> Any:
 
 def _one_list(hint: Any, words: list[str]) -> Any:
     if len(words) == 1 and words[0].startswith("["):
-        return _one_value({list}, words[0])
+        values = _one_value({list}, words[0])
+        if isinstance(values, list):  # not a file whose name begins like a list
+            return values
     (element,) = (get_args(part)[0] for part in _parts(hint) if get_origin(part) is list)
     return [_one_value(accepted_types(element), word) for word in words]
 

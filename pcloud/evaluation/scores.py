@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.run_files import SCORES_FILE, atomic_path, file_errors
 from pcloud.stored_values import Names
+from pcloud.text import for_terminal
 from pcloud.validation import checked
 from pcloud.words import number_of
 
@@ -63,7 +64,7 @@ class Scores:
     def __repr__(self) -> str:
         """Number of jets of each class."""
         jets = ", ".join(f"{n:,} {c}" for n, c in zip(self.counts, self.classes, strict=True))
-        return f"Scores of {number_of(len(self.labels), 'jet')}: {jets}"
+        return for_terminal(f"Scores of {number_of(len(self.labels), 'jet')}: {jets}")
 
     @property
     def counts(self) -> NDArray[np.integer]:

@@ -119,11 +119,11 @@ class EvaluationTable(Mapping[str, Measured], StoredResult):
     def to_markdown(self) -> str:
         """Tables in Markdown, followed by the notes."""
         blocks = [_markdown(rows) for rows in (self.overall(), self.by_class()) if rows]
-        return "\n\n".join([*blocks, *self.notes])
+        return "\n\n".join([*blocks, *map(for_terminal, self.notes)])
 
     def __str__(self) -> str:
         blocks = [aligned(rows) for rows in (self.overall(), self.by_class()) if rows]
-        return "\n\n".join([*blocks, "\n".join(self.notes)]).rstrip()
+        return "\n\n".join([*blocks, "\n".join(map(for_terminal, self.notes))]).rstrip()
 
     def __repr__(self) -> str:
         """Number of jets, and the values of the whole sample."""

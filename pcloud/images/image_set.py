@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 
 from pcloud.batch import JetLoader
 from pcloud.errors import InputError
+from pcloud.text import for_terminal
 from pcloud.validation import checked
 from pcloud.words import number_of
 
@@ -57,9 +58,9 @@ class ImageSet:
         """Number, size and classes of the images."""
         number, channels, height, width = self.images.shape
         classes = f" of classes {', '.join(self.classes)}" if self.classes else ""
-        return (
-            f"ImageSet of {number_of(number, 'image')}, {channels}x{height}x{width} pixels{classes}"
-        )
+        size = f"{channels}x{height}x{width}"
+        images = number_of(number, "image")
+        return for_terminal(f"ImageSet of {images}, {size} pixels{classes}")
 
     def __getitem__(self, index: Any) -> ImageSet:
         labels = None if self.labels is None else self.labels[index]
