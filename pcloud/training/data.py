@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pcloud.errors import InputError
-from pcloud.keys import SPLIT_KEY, Fingerprint
+from pcloud.keys import SPLIT_KEY
 from pcloud.modality import Dataset, Inputs, Modality, Sample, Source, modality_of_model
 from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
@@ -66,24 +66,22 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     for name, jets in (("training", train), ("validation", val)):
         with _named_source(sources[name]):
             _check_jets(name, jets, modality, inputs, classes)
-        warn_of_classes(np.asarray(jets.label), classes, f"{name} {modality.noun}")
     if _named(val) not in (None, classes):
         raise InputError(
             f"the validation jets have the classes {', '.join(_named(val) or [])}, "
             f"the training jets {', '.join(classes)}"
         )
-    columns = modality.used_columns(config.inputs)
     keys = [modality.keys(jets) for jets in (train, val)]
     labels = [np.asarray(jets.label) for jets in (train, val)]
+    for name, values in zip(("training", "validation"), labels, strict=True):
+        warn_of_classes(values, classes, f"{name} {modality.noun}")
     warn_of_repetitions(keys, labels, modality.noun)
-    prints = {
-        name: Fingerprint.of(modality.hashes(jets, columns))
-        for name, jets in (("train", train), ("val", val))
-    }
+    columns = modality.used_columns(config.inputs)
+    hashes = {"train": modality.hashes(train, columns), "val": modality.hashes(val, columns)}
     if test is not None:
-        prints["test"] = Fingerprint.of(test.hashes)
+        hashes["test"] = test.hashes
     train_data, val_data = (modality.dataset(jets, inputs) for jets in (train, val))
-    identity = JetsOfRun.of(prints, keys[0], train_data, val_data)
+    identity = JetsOfRun.of(hashes, keys[0], train_data, val_data)
     fields = [name for name in train.fields if name != SPLIT_KEY]
     return TrainingData(modality, train_data, val_data, classes, fields, identity)
 
