@@ -21,7 +21,9 @@ import yaml
 from pcloud import Run, write_jets
 from pcloud.cli import build_parser, main
 from pcloud.cli.output import print_rows
+from pcloud.training.data import load_splits
 from pcloud.training.module import TaggerModule
+from pcloud.training.run_sample import OtherJetsWarning
 from tests.training.conftest import TINY, make_jets
 
 COMMANDS = (
@@ -105,7 +107,8 @@ def test_nothing_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_from_jets_to_a_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(TRAIN) == 0
     said = capsys.readouterr()
-    assert "240 training jets" in said.err
+    (train_jets,) = load_splits(Run("run").config, "train")
+    assert f"{len(train_jets)} training jets" in said.err
     assert "finished; best val_loss" in said.err
     assert said.out == ""
 
@@ -154,7 +157,7 @@ def test_several_files_and_features_are_lists() -> None:
     words[2:4] = ["jets.parquet", "more.parquet"]
     assert main(words) == 0
     config = Run("run").config
-    assert config.data == ["jets.parquet", "more.parquet"]
+    assert config.data == [str(Path(name).absolute()) for name in ("jets.parquet", "more.parquet")]
     assert config.features == ["log_pt", "deta"]
     assert config.class_weights == [1.0, 2.0]
     assert Run("run").feature_set.names == ("log_pt", "deta")
@@ -172,7 +175,8 @@ def test_a_schema_of_ones_own_is_a_yaml_file() -> None:
     words = [*TRAIN, "-q", "--schema", "schema.yaml"]
     words[2] = "mine.npz"
     assert main(words) == 0
-    assert main(["evaluate", "run", "--data", "mine.npz", "--schema", "schema.yaml"]) == 0
+    with pytest.warns(OtherJetsWarning, match="of these 200 jets are training jets of run"):
+        assert main(["evaluate", "run", "--data", "mine.npz", "--schema", "schema.yaml"]) == 0
     assert main(["convert", "mine.npz", "ours.parquet", "--schema", "schema.yaml", "-q"]) == 0
 
 
