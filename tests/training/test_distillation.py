@@ -111,6 +111,7 @@ def test_a_student_of_the_teacher_alone_learns_its_scores_and_not_the_labels(
         "epochs": 20,
         "batch_size": 20,
         "lr": 1e-2,
+        "val_fraction": 0.25,
     }
     student = train(**flags, teacher=teacher.path, distill_weight=1.0, progress=False)
     test = make_jets(500, seed=1)
