@@ -7,6 +7,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import warnings
 from argparse import ArgumentParser, _SubParsersAction
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ def test_several_files_and_features_are_lists() -> None:
     assert Run("run").feature_set.names == ("log_pt", "deta")
 
 
-def test_a_schema_of_ones_own_is_a_yaml_file() -> None:
+def test_a_schema_of_ones_own_is_a_yaml_file(capsys: pytest.CaptureFixture[str]) -> None:
     jets = make_jets(200)
     arrays = {
         f"my_{k}": np.nan_to_num(np.ma.filled(ak.to_numpy(ak.pad_none(jets.p4[k], 20)), 0))
@@ -175,8 +176,10 @@ def test_a_schema_of_ones_own_is_a_yaml_file() -> None:
     words = [*TRAIN, "-q", "--schema", "schema.yaml"]
     words[2] = "mine.npz"
     assert main(words) == 0
-    with pytest.warns(OtherJetsWarning, match="of these 200 jets are training jets of run"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", OtherJetsWarning)
         assert main(["evaluate", "run", "--data", "mine.npz", "--schema", "schema.yaml"]) == 0
+    assert "of these 200 jets are training jets of run, too" in capsys.readouterr().err
     assert main(["convert", "mine.npz", "ours.parquet", "--schema", "schema.yaml", "-q"]) == 0
 
 
