@@ -7,6 +7,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import warnings
 from argparse import ArgumentParser, _SubParsersAction
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ import yaml
 from pcloud import Run, write_jets
 from pcloud.cli import build_parser, main
 from pcloud.cli.output import print_rows
+from pcloud.training.data import load_splits
 from pcloud.training.module import TaggerModule
+from pcloud.training.run_sample import OtherJetsWarning
 from tests.training.conftest import TINY, make_jets
 
 COMMANDS = (
@@ -105,7 +108,8 @@ def test_nothing_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_from_jets_to_a_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(TRAIN) == 0
     said = capsys.readouterr()
-    assert "240 training jets" in said.err
+    (train_jets,) = load_splits(Run("run").config, "train")
+    assert f"{len(train_jets)} training jets" in said.err
     assert "finished; best val_loss" in said.err
     assert said.out == ""
 
@@ -154,13 +158,13 @@ def test_several_files_and_features_are_lists() -> None:
     words[2:4] = ["jets.parquet", "more.parquet"]
     assert main(words) == 0
     config = Run("run").config
-    assert config.data == ["jets.parquet", "more.parquet"]
+    assert config.data == [str(Path(name).absolute()) for name in ("jets.parquet", "more.parquet")]
     assert config.features == ["log_pt", "deta"]
     assert config.class_weights == [1.0, 2.0]
     assert Run("run").feature_set.names == ("log_pt", "deta")
 
 
-def test_a_schema_of_ones_own_is_a_yaml_file() -> None:
+def test_a_schema_of_ones_own_is_a_yaml_file(capsys: pytest.CaptureFixture[str]) -> None:
     jets = make_jets(200)
     arrays = {
         f"my_{k}": np.nan_to_num(np.ma.filled(ak.to_numpy(ak.pad_none(jets.p4[k], 20)), 0))
@@ -172,7 +176,10 @@ def test_a_schema_of_ones_own_is_a_yaml_file() -> None:
     words = [*TRAIN, "-q", "--schema", "schema.yaml"]
     words[2] = "mine.npz"
     assert main(words) == 0
-    assert main(["evaluate", "run", "--data", "mine.npz", "--schema", "schema.yaml"]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", OtherJetsWarning)
+        assert main(["evaluate", "run", "--data", "mine.npz", "--schema", "schema.yaml"]) == 0
+    assert "of these 200 jets are training jets of run, too" in capsys.readouterr().err
     assert main(["convert", "mine.npz", "ours.parquet", "--schema", "schema.yaml", "-q"]) == 0
 
 

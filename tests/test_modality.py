@@ -78,7 +78,7 @@ def test_a_kind_of_data_of_ones_own_goes_through_every_command(run_script, tmp_p
     assert run.predict_file("events.npz", "scores.parquet", chunk_size=700).jets == 2000
     run.calibrate()
     assert run.predict(test[:3], calibrated=True).shape == (3, 2)
-    assert "misclassified" in str(run.uncertainty(samples=3).rows())
+    assert "correctly classified" in str(run.uncertainty(samples=3).rows())
     for study in (run.robustness, run.explain, lambda: run.explain("occlusion")):
         with pytest.raises(InputError, match=r"networks on jets.*and this one takes events"):
             study()

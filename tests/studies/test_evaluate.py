@@ -20,6 +20,7 @@ from pcloud.io import read_jets, write_jets
 from pcloud.studies.evaluate import evaluate_run, evaluation_folder
 from pcloud.studies.predict import predict_file
 from pcloud.training import TrainConfig, run_folder
+from pcloud.training.data import load_splits
 from pcloud.training.folder import write_config
 from tests.training.conftest import TINY, make_jets
 
@@ -63,7 +64,7 @@ def test_evaluating_test_jets_leaves_scores_and_metrics(trained: Run, tmp_path: 
     assert read_metrics(folder)["auc"].value == table["auc"].value
     scores = read_scores(folder / "scores.parquet")
     assert scores.classes == ("a", "b")
-    assert len(scores.labels) == 50
+    assert len(scores.labels) == len(load_splits(trained.config, "test")[0])
     assert evaluate_scores_file(folder / "scores.parquet")["auc"].value == table["auc"].value
 
 

@@ -63,7 +63,9 @@ def test_the_build_of_torch_is_recorded_whatever_the_metadata_say(
 
 
 def test_the_network_learns(options: dict[str, Any]) -> None:
-    run = train(**options | {"epochs": 8, "batch_size": 10}, progress=False)
+    # The bound is that of the 50 validation jets of this split.
+    few = {"epochs": 8, "batch_size": 10, "split": "permutation"}
+    run = train(**options | few, progress=False)
     assert run.history[-1]["val_auc"] > 0.9
     assert run.history[-1]["train_loss"] < 0.8 * run.history[0]["train_loss"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import awkward as ak
@@ -16,7 +17,7 @@ from pcloud.io import read_jets, write_jets
 from pcloud.report import write_report
 from pcloud.training.checkpoint import checkpoint_path, read_checkpoint, write_checkpoint
 from pcloud.training.config import TrainConfig
-from pcloud.training.data import load_splits
+from pcloud.training.data import load_splits, load_training_data
 from pcloud.training.folder import write_config
 from pcloud.training.run_sample import OtherJetsWarning, load_run_sample
 from tests.training.conftest import TINY, make_jets
@@ -84,13 +85,13 @@ def test_a_run_is_not_continued_with_jets_in_another_order(folder: Path) -> None
 
 
 def test_a_renamed_and_divided_file_continues_a_run(folder: Path) -> None:
-    options = interrupted(folder)
+    run = Run(folder / "run")
     path = folder / "data" / "b.parquet"
     jets = read_jets(path)
     write_jets(jets[:100], folder / "data" / "x.npz")
     write_jets(jets[100:], folder / "data" / "y.parquet")
     path.unlink()
-    assert train(**options).finished
+    load_training_data(run.config).identity.check(run.fingerprint, run.path)
 
 
 def test_studies_warn_of_other_jets_with_both_numbers(folder: Path) -> None:
@@ -116,7 +117,9 @@ def test_the_commands_warn_of_other_jets(folder: Path, capsys: pytest.CaptureFix
         ["calibrate", run],
         ["uncertainty", run, "--samples", "2", "-q"],
     ):
-        assert main(words) == 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", OtherJetsWarning)
+            assert main(words) == 0
         assert "have changed since the training" in capsys.readouterr().err, words
     with pytest.warns(OtherJetsWarning, match="jets evaluated in .* have changed since the train"):
         write_report(run)
@@ -125,9 +128,9 @@ def test_the_commands_warn_of_other_jets(folder: Path, capsys: pytest.CaptureFix
 def test_training_jets_that_are_evaluated_are_counted(folder: Path) -> None:
     run = Run(folder / "run")
     (jets,) = load_splits(run.config, "train")
-    copy = ak.concatenate([jets[:30], make_jets(40, seed=9)])
+    copy = ak.concatenate([ak.without_field(jets[:30], "split_key"), make_jets(40, seed=9)])
     copy.attrs["classes"] = ["a", "b"]
-    write_jets(ak.without_field(copy, "split_key"), folder / "copy.parquet")
+    write_jets(copy, folder / "copy.parquet")
     with pytest.warns(OtherJetsWarning, match="30 of these 70 jets are training jets of"):
         run.evaluate(str(folder / "copy.parquet"), num_bootstrap=0)
 
