@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import awkward as ak
 import numpy as np
 import uproot
 from uproot.models.RNTuple import Model_ROOT_3a3a_RNTuple, RField
+from uproot.reading import ReadOnlyKey
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.files import input_errors
@@ -19,6 +21,11 @@ __all__ = ["RootTree"]
 
 _MIN_RANGE_ROWS = 5_000  # jets read at a time
 _MAX_RANGE_ROWS = 25_000
+
+# What is larger, and this much larger than its compressed form, is damaged. The largest ratio of zlib
+# is 1032; baskets usually have less than 1 MiB.
+_MAX_BASKET_BYTES = 64 << 20
+_MAX_RATIO = 1100
 
 
 class RootTree(Table):
@@ -53,7 +60,9 @@ class RootTree(Table):
                     f"{self._file.file.fEND} bytes"
                 )
             with input_errors(path, "ROOT file"):
-                self._tree = self._file[self._choose(tree)]
+                name = self._choose(tree)
+                _check_size(self._file.key(name))
+                self._tree = self._file[name]
                 self._is_rntuple = isinstance(self._tree, Model_ROOT_3a3a_RNTuple)
                 if self._is_rntuple:
                     check_envelopes(self._tree)
@@ -110,6 +119,8 @@ class RootTree(Table):
         columns = {}
         for name in names:
             with input_errors(self.path, f"branch {name!r}"):
+                if not self._is_rntuple:
+                    _check_baskets(self._tree[name], start, stop)
                 array = self._tree[name].array(entry_start=start, entry_stop=stop)
                 columns[name] = _to_numpy(array)
         return columns
@@ -125,6 +136,26 @@ class RootTree(Table):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _check_baskets(branch: uproot.TBranch, start: int, stop: int) -> None:
+    """Check the sizes of the baskets of the rows `start` to `stop`, which have no checksum.
+
+    Raises
+    ------
+    InputError
+        If no compression could make a basket so small.
+    """
+    for i, (first, last) in enumerate(itertools.pairwise(branch.entry_offsets)):
+        if first < stop and last > start and i < branch._num_normal_baskets:
+            _check_size(branch.basket_key(i))
+
+
+def _check_size(key: ReadOnlyKey) -> None:
+    size = key.data_uncompressed_bytes
+    stored = key.data_compressed_bytes
+    if size > _MAX_BASKET_BYTES and size > _MAX_RATIO * stored:
+        raise InputError(f"{size:,} bytes are said to be compressed to {stored:,}")
 
 
 def _form(branch: uproot.TBranch | RField) -> ak.forms.Form | None:

@@ -209,3 +209,15 @@ def test_a_false_number_of_entries_is_refused(tmp_path, flat):
         path.write_bytes(data[:place] + (10**9).to_bytes(8, "big") + data[place + 8 :])
         with contextlib.suppress(InputError):  # the numbers of entries of other branches
             assert len(read_jets(path)) == 100
+
+
+def test_a_false_size_of_a_basket_takes_no_memory(tmp_path, flat):
+    branches, _ = jetclass_branches(flat)
+    path = write(tmp_path / "a.root", {"tree": branches})
+    with uproot.open(path) as file:
+        position = int(file["tree"]["part_energy"].member("fBasketSeek")[0])
+    data = path.read_bytes()
+    size = position + 6  # after the numbers of bytes and the version
+    path.write_bytes(data[:size] + (2**30).to_bytes(4, "big") + data[size + 4 :])
+    with pytest.raises(InputError, match=r"a\.root: 1,073,741,824 bytes are said to be compressed"):
+        read_jets(path)
