@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from pcloud.errors import InputError
 from pcloud.evaluation import EvaluationTable, evaluate
 from pcloud.evaluation.scores import ScoresWriter
 from pcloud.run_files import EVALUATION_FOLDER, SCORES_FILE
-from pcloud.training.data import load_jets, load_splits
+from pcloud.training.config import TrainConfig
+from pcloud.training.data import iter_source, iter_split
 from pcloud.training.inputs import Sample
-from pcloud.training.run_folder import RunFolder
+from pcloud.training.run_folder import SCORED_JETS, RunFolder
 
 __all__ = ["evaluate_run", "evaluation_folder", "labels_of_run"]
 
@@ -33,7 +35,7 @@ def evaluate_run(
 ) -> EvaluationTable:
     """Score labelled jets and measure the performance of the tagger on them.
 
-    Writes ``scores.parquet`` and ``metrics.json``: for the test jets of the run into its folder,
+    The jets are read in chunks, of which only labels and scores are kept. Writes ``scores.parquet`` and ``metrics.json``: for the test jets of the run into its folder,
     for other jets into ``evaluations/<name>`` there, see :func:`evaluation_folder`.
 
     Parameters
@@ -70,11 +72,12 @@ def evaluate_run(
     if data is not None and "schema" not in reading:
         reading["schema"] = None
     config = replace(run.config, **reading)
-    jets = load_splits(config, split)[0] if data is None else load_jets(data, config, split)
-    if "label" not in jets.fields:
-        raise InputError("these jets have no labels: pcloud predict scores them")
-    labels = labels_of_run(jets, run.classes)
-    scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
+    labels, scores = _score(
+        run,
+        partial(_chunks, run, config, data, split),
+        batch_size=batch_size,
+        checkpoint=checkpoint,
+    )
     table = evaluate(labels, scores, classes=run.classes, **(metrics or {}))
     folder = evaluation_folder(run, data, split=split, name=name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +85,46 @@ def evaluate_run(
         file.write(scores, labels)
     table.write(folder)
     return table
+
+
+def _chunks(
+    run: RunFolder, config: TrainConfig, data: str | Sequence[str] | None, split: str
+) -> Iterator[Sample]:
+    if data is None:
+        return iter_split(config, split, SCORED_JETS, run.feature_set)
+    return iter_source(data, config, split, SCORED_JETS, run.feature_set)
+
+
+def _score(
+    run: RunFolder, chunks: Callable[[], Iterator[Sample]], **options: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (B,) and scores (B, C) of all jets of the chunks."""
+    labels: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
+    for jets in chunks():
+        if not labels:
+            _check_labels(jets, chunks, run.classes)
+        labels.append(labels_of_run(jets, run.classes))
+        scores.append(run.predict(jets, **options))
+        del jets  # before the next chunk is read
+    return np.concatenate(labels), np.concatenate(scores)
+
+
+def _check_labels(
+    first: Sample, chunks: Callable[[], Iterator[Sample]], classes: list[str]
+) -> None:
+    """Check the labels before any jet is scored; the files are read only where it is necessary.
+
+    Raises
+    ------
+    InputError
+        If there are no labels, or jets of a class that the run does not know.
+    """
+    if "label" not in first.fields:
+        raise InputError("these jets have no labels: pcloud predict scores them")
+    if set(first.attrs.get("classes") or ()) - set(classes):
+        for jets in chunks():
+            labels_of_run(jets, classes)
 
 
 def evaluation_folder(

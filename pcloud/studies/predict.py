@@ -15,7 +15,7 @@ from pcloud.io.files import check_new_file
 from pcloud.run_files import Advance, ignore_progress
 from pcloud.studies.evaluate import labels_of_run
 from pcloud.training.image_splits import load_images
-from pcloud.training.inputs import Sample
+from pcloud.training.inputs import Sample, columns_to_read
 from pcloud.training.run_folder import RunFolder
 
 __all__ = ["Prediction", "predict_file"]
@@ -120,6 +120,7 @@ def predict_file(
             file.write(scores, labels_of_run(jets, run.classes) if "label" in jets.fields else None)
             number += len(jets)
             advance(len(jets) / max(total, 1))
+            del jets  # before the next chunk is read
     return Prediction(out, number, total - number)
 
 
@@ -136,4 +137,5 @@ def _chunks(
     if isinstance(run.feature_set, ImageFormat):
         images = load_images(path, "test")
         return (images[i : i + chunk_size] for i in range(0, len(images), chunk_size))
-    return iter_jets(path, chunk_size=chunk_size, **reading)
+    columns = columns_to_read(run.feature_set, path, reading["schema"])
+    return iter_jets(path, chunk_size=chunk_size, columns=columns, **reading)

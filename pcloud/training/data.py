@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 import awkward as ak
 import numpy as np
@@ -16,13 +16,31 @@ from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dat
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FeatureSet, feature_set
 from pcloud.images.image_set import ImageDataset, ImageFormat, ImageSet
-from pcloud.io import iter_jets, read_jets
+from pcloud.io import BadJetWarning, FlatJets
+from pcloud.io.jets import GrowingJets
+from pcloud.io.read import COLUMNS, JetStream, rechunk
 from pcloud.models.registry import model_kind
 from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.image_splits import load_image_splits, load_images
-from pcloud.training.inputs import Dataset, Inputs, Sample, check_columns, make_dataset
+from pcloud.training.inputs import (
+    Dataset,
+    Inputs,
+    Sample,
+    check_columns,
+    columns_to_read,
+    make_dataset,
+)
 
-__all__ = ["TrainingData", "load_jets", "load_splits", "load_training_data"]
+__all__ = [
+    "TrainingData",
+    "iter_source",
+    "iter_split",
+    "load_jets",
+    "load_splits",
+    "load_training_data",
+]
+
+_PARTICLE_BYTES = 24  # of a data set per particle in addition to the features: momentum, order
 
 
 @dataclass(frozen=True)
@@ -65,7 +83,8 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     FileNotFoundError
         If a file does not exist.
     """
-    train, val = load_splits(config, "train", "val")
+    particle_bytes = _PARTICLE_BYTES + 4 * len(_features(config.inputs))
+    train, val = load_splits(config, "train", "val", bytes_per_particle=particle_bytes)
     features = (
         ImageFormat.fit(train.images) if isinstance(train, ImageSet) else _features(config.inputs)
     )
@@ -78,13 +97,31 @@ def load_training_data(config: TrainConfig) -> TrainingData:
             f"the training jets {', '.join(classes)}"
         )
     train_data, val_data = make_dataset(train, features), make_dataset(val, features)
-    return TrainingData(train_data, val_data, classes, train.fields)
+    columns = train.attrs.get(COLUMNS, train.fields)
+    return TrainingData(train_data, val_data, classes, columns)
 
 
-def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
+def load_splits(
+    config: TrainConfig,
+    *splits: str,
+    features: Inputs | None = None,
+    bytes_per_particle: float = 0.0,
+) -> list[Sample]:
     """Jets or images of splits of a configuration: ``"train"``, ``"val"`` or ``"test"``.
 
-    A split without a file is a part of the training jets, drawn with `split_seed`.
+    A split without a file is a part of the training jets, drawn with `split_seed`. Files of jets are
+    read piece by piece, and only jets of the splits are held.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Configuration.
+    *splits : str
+        Names of the splits.
+    features : FeatureSet, optional
+        Features whose columns are read from files; by default those of the configuration.
+    bytes_per_particle : float
+        Memory that each particle will need in addition, for the check of the free memory.
 
     Raises
     ------
@@ -94,22 +131,57 @@ def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
     inputs = config.inputs
     if model_kind(config.network.model) == "image":
         return list(load_image_splits(inputs, *splits))
-    whole = cache(lambda: load_jets(inputs.data, config))  # read once for all parts
-    jets = []
-    for split in splits:
-        limit = {"train": inputs.max_jets, "val": inputs.max_val_jets}.get(split)
-        source = inputs.data if split == "train" else getattr(inputs, split)
-        fractions = _fractions(inputs)
-        if source is None and _is_dataset(inputs.data):
-            source = inputs.data
-        if source is None and split not in fractions:
-            raise InputError(f"the run has no {split} jets: name a file")
-        if source is None or (split == "train" and len(fractions) > 1):
-            part = _part(whole(), fractions, split, inputs.split_seed)
-            jets.append(_draw([part], limit, inputs.split_seed))
-        else:
-            jets.append(load_jets(source, config, split, limit))
-    return jets
+    sources = {split: _source(inputs, split) for split in splits}
+    parts = [split for split, source in sources.items() if source is None]
+    jets = _load_parts(config, parts, features, bytes_per_particle) if parts else {}
+    for split, source in sources.items():
+        if source is not None:
+            jets[split] = load_jets(
+                source,
+                config,
+                split,
+                _limit(inputs, split),
+                features=features,
+                bytes_per_particle=bytes_per_particle,
+            )
+    return [jets[split] for split in splits]
+
+
+def iter_split(
+    config: TrainConfig, split: str, chunk_size: int, features: Inputs | None = None
+) -> Iterator[Sample]:
+    """Jets or images of one split in chunks of `chunk_size`.
+
+    They are those of :func:`load_splits`, in the same order; fewer of them are in memory.
+
+    Raises
+    ------
+    InputError
+        If the configuration has no such split.
+    """
+    inputs = config.inputs
+    if model_kind(config.network.model) == "image" or _limit(inputs, split) is not None:
+        return _slices(load_splits(config, split, features=features)[0], chunk_size)
+    source = _source(inputs, split)
+    if source is not None:
+        return iter_source(source, config, split, chunk_size, features)
+    stream = _stream(inputs.data, config, features=features)
+    parts = _iter_parts(stream, stream.pieces(), inputs, [split])
+    return stream.awkward_chunks(rechunk((part for (part,) in parts), chunk_size))
+
+
+def iter_source(
+    source: str | Sequence[str],
+    config: TrainConfig,
+    split: str,
+    chunk_size: int,
+    features: Inputs | None = None,
+) -> Iterator[Sample]:
+    """Jets or images of :func:`load_jets` in chunks of `chunk_size`."""
+    if model_kind(config.network.model) == "image" or _is_function(source):
+        return _slices(load_jets(source, config, split), chunk_size)
+    stream = _stream(source, config, split, features)
+    return stream.awkward_chunks(stream.chunks(chunk_size))
 
 
 def load_jets(
@@ -117,6 +189,9 @@ def load_jets(
     config: TrainConfig,
     split: str = "train",
     limit: int | None = None,
+    *,
+    features: Inputs | None = None,
+    bytes_per_particle: float = 0.0,
 ) -> Sample:
     """Jets of a data set by name, or of files, read with the options of a configuration.
 
@@ -130,6 +205,8 @@ def load_jets(
         Split of the data set.
     limit : int, optional
         Maximum number of jets, drawn at random.
+    features, bytes_per_particle
+        As for :func:`load_splits`.
 
     Raises
     ------
@@ -138,18 +215,55 @@ def load_jets(
     """
     if model_kind(config.network.model) == "image":
         return load_images(source, split)
+    seed = config.inputs.split_seed
+    if _is_function(source):
+        jets = load_dataset(source, split)
+        if limit is None or len(jets) <= limit:
+            return jets
+        return ak.to_packed(jets[_smallest(np.random.default_rng(seed).random(len(jets)), limit)])
+    stream = _stream(source, config, split, features)
+    draw = _Draw(stream, limit, seed)
+    share = 1.0 if limit is None else 0.0
+    for piece in stream.affordable_pieces(share, bytes_per_particle):
+        draw.add(piece)
+        del piece
+    return draw.jets()
+
+
+def _stream(
+    source: str | Sequence[str],
+    config: TrainConfig,
+    split: str = "train",
+    features: Inputs | None = None,
+) -> JetStream:
+    """Jets of files, or of a data set of files, with the columns that the features need."""
     inputs = config.inputs
     schema = inputs.schema
     if isinstance(source, str) and _is_dataset(source):
-        info = dataset_info(source)
-        if info.load is not None:
-            return _draw([load_dataset(source, split)], limit, inputs.split_seed)
+        schema = dataset_info(source).schema
         source = [str(file) for file in dataset_files(source, split, inputs.data_root)]
-        schema = info.schema
-    options: dict[str, Any] = {"on_bad_jet": inputs.on_bad_jet, "check_units": inputs.check_units}
-    if limit is None:
-        return read_jets(source, schema, **options)
-    return _draw(iter_jets(source, schema, **options), limit, inputs.split_seed)
+    return JetStream(
+        source,
+        schema,
+        on_bad_jet=inputs.on_bad_jet,
+        check_units=inputs.check_units,
+        columns=columns_to_read(features or _features(inputs), source, schema),
+    )
+
+
+def _source(config: DataConfig, split: str) -> str | list[str] | None:
+    """Files or data set of a split; None if it is a part of the training jets."""
+    source = config.data if split == "train" else getattr(config, split)
+    if source is None and _is_dataset(config.data):
+        return config.data
+    fractions = _fractions(config)
+    if source is None and split not in fractions:
+        raise InputError(f"the run has no {split} jets: name a file")
+    return None if split == "train" and len(fractions) > 1 else source
+
+
+def _limit(config: DataConfig, split: str) -> int | None:
+    return {"train": config.max_jets, "val": config.max_val_jets}.get(split)
 
 
 def _fractions(config: DataConfig) -> dict[str, float]:
@@ -165,41 +279,131 @@ def _fractions(config: DataConfig) -> dict[str, float]:
     return parts
 
 
-def _part(jets: ak.Array, fractions: dict[str, float], split: str, seed: int) -> ak.Array:
-    order = np.random.default_rng(seed).permutation(len(jets))
-    bounds = np.rint(np.cumsum([0.0, *fractions.values()]) * len(jets)).astype(int)
-    i = list(fractions).index(split)
-    chosen = order[bounds[i] : bounds[i + 1]]
-    if len(chosen) == 0:
-        raise InputError(f"{len(jets)} jets are too few to take {split} jets from them")
-    return jets[np.sort(chosen)]
+def _load_parts(
+    config: TrainConfig,
+    splits: Sequence[str],
+    features: Inputs | None,
+    bytes_per_particle: float,
+) -> dict[str, Sample]:
+    """Jets of splits that are parts of the training jets, which are read once for all of them."""
+    inputs = config.inputs
+    stream = _stream(inputs.data, config, features=features)
+    draws = {
+        split: _Draw(stream, _limit(inputs, split), inputs.split_seed, _fractions(inputs)[split])
+        for split in splits
+    }
+    share = sum(draw.share for draw in draws.values() if draw.number is None)
+    pieces = stream.affordable_pieces(share, bytes_per_particle)
+    for parts in _iter_parts(stream, pieces, inputs, splits):
+        for draw, part in zip(draws.values(), parts, strict=True):
+            draw.add(part)
+        del parts, part
+    return {split: draw.jets() for split, draw in draws.items()}
 
 
-def _draw(chunks: Iterable[ak.Array], number: int | None, seed: int) -> ak.Array:
-    """Draw at most `number` jets of a stream with equal probabilities, in their order.
+def _iter_parts(
+    stream: JetStream, pieces: Iterable[FlatJets], config: DataConfig, splits: Sequence[str]
+) -> Iterator[list[FlatJets]]:
+    """Jets of each of some splits in each piece of the training jets."""
+    split_of_jet = _split_of_jet(_count_good(stream, config), config, splits)
+    first = 0
+    for piece in pieces:
+        number = split_of_jet[first : first + len(piece)]
+        yield [piece.select(number == i) for i in range(len(splits))]
+        first += len(piece)
+        del piece
+
+
+def _split_of_jet(num_jets: int, config: DataConfig, splits: Sequence[str]) -> np.ndarray:
+    """Index in `splits` of the split of each jet (B,), -1 for the other jets."""
+    fractions = _fractions(config)
+    order = np.random.default_rng(config.split_seed).permutation(num_jets)
+    bounds = np.rint(np.cumsum([0.0, *fractions.values()]) * num_jets).astype(int)
+    result = np.full(num_jets, -1, dtype=np.int8)
+    for i, split in enumerate(splits):
+        part = list(fractions).index(split)
+        chosen = order[bounds[part] : bounds[part + 1]]
+        if len(chosen) == 0:
+            raise InputError(f"{num_jets} jets are too few to take {split} jets from them")
+        result[chosen] = i
+    return result
+
+
+def _count_good(stream: JetStream, config: DataConfig) -> int:
+    """Number of jets that are not bad; if bad ones are dropped, the files are read for it."""
+    if config.on_bad_jet == "error":
+        return stream.num_jets
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BadJetWarning)  # the second reading warns
+        return sum(len(piece) for piece in stream.pieces())
+
+
+class _Draw:
+    """Random sample of at most `number` jets of a stream, of equal probabilities and in their order.
 
     Each jet gets a random number, and the jets with the smallest numbers are kept: the sample does
-    not depend on the chunks, and at most twice `number` jets and one chunk are held in memory.
+    not depend on the pieces, and at most twice `number` jets and one piece are held in memory.
+
+    Parameters
+    ----------
+    stream : JetStream
+        Stream from which the jets come.
+    number : int or None
+        Maximum number of jets; None for all.
+    seed : int
+        Seed of the random numbers.
+    share : float
+        Expected fraction of the jets of the stream, for which memory is reserved.
     """
-    rng = np.random.default_rng(seed)
-    kept: list[ak.Array] = []
-    keys = np.empty(0)
-    for jets in chunks:
-        kept.append(jets)
-        keys = np.concatenate([keys, rng.random(len(jets))])
-        if number is not None and len(keys) > 2 * number:
-            kept, keys = _smallest(kept, keys, number)
-    if number is not None and len(keys) > number:
-        kept, keys = _smallest(kept, keys, number)
-    return kept[0] if len(kept) == 1 else ak.concatenate(kept)
+
+    def __init__(
+        self, stream: JetStream, number: int | None, seed: int, share: float = 1.0
+    ) -> None:
+        self.number = number
+        self.share = share
+        self._stream = stream
+        self._rng = np.random.default_rng(seed)
+        self._keys = np.empty(0)
+        self._reserve = round(share * stream.num_jets) if number is None else 2 * number
+        self._clear()
+
+    def _clear(self) -> None:
+        self._kept = GrowingJets(self._reserve)
+        self._kept.append(self._stream.empty)
+
+    def add(self, jets: FlatJets) -> None:
+        """Offer more jets."""
+        self._kept.append(jets)
+        if self.number is None:
+            return
+        self._keys = np.concatenate([self._keys, self._rng.random(len(jets))])
+        if len(self._keys) > 2 * self.number:
+            self._reduce()
+
+    def _reduce(self) -> None:
+        assert self.number is not None
+        chosen = _smallest(self._keys, self.number)
+        keep = np.zeros(len(self._keys), dtype=bool)
+        keep[chosen] = True
+        jets = self._kept.finish().select(keep)
+        self._clear()
+        self._kept.append(jets)
+        self._keys = self._keys[chosen]
+
+    def jets(self) -> ak.Array:
+        """Jets of the sample."""
+        if self.number is not None and len(self._keys) > self.number:
+            self._reduce()
+        return self._stream.to_awkward(self._kept.finish())
 
 
-def _smallest(
-    parts: list[ak.Array], keys: np.ndarray, number: int
-) -> tuple[list[ak.Array], np.ndarray]:
-    chosen = np.sort(np.argpartition(keys, number)[:number])
-    jets = parts[0] if len(parts) == 1 else ak.concatenate(parts)
-    return [ak.to_packed(jets[chosen])], keys[chosen]
+def _smallest(keys: np.ndarray, number: int) -> np.ndarray:
+    """Sorted positions of the `number` smallest of the `keys`."""
+    return np.sort(np.argpartition(keys, number)[:number])
+
+
+def _slices(sample: Sample, size: int) -> Iterator[Sample]:
+    return (sample[start : start + size] for start in range(0, len(sample), size))
 
 
 def _is_dataset(source: str | Sequence[str]) -> bool:
@@ -212,6 +416,11 @@ def _is_dataset(source: str | Sequence[str]) -> bool:
     if any(c in source for c in "/\\.*?[") or Path(source).exists():
         return False
     raise UnknownNameError("data set or file", source, names)
+
+
+def _is_function(source: str | Sequence[str]) -> TypeGuard[str]:
+    """Return whether a source is a data set that is made by a function, not read from files."""
+    return isinstance(source, str) and _is_dataset(source) and dataset_info(source).load is not None
 
 
 def _features(config: DataConfig) -> FeatureSet:

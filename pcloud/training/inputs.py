@@ -10,13 +10,16 @@ from pcloud.batch import JetDataset, JetLoader, batch_arguments
 from pcloud.errors import InputError
 from pcloud.features import FeatureSet
 from pcloud.images.image_set import ImageBatch, ImageDataset, ImageFormat, ImageLoader, ImageSet
-from pcloud.particle_types import available_columns
+from pcloud.io.files import Paths
+from pcloud.io.read import COLUMNS, SchemaLike, column_names
+from pcloud.particle_types import PARTICLE_TYPES, available_columns
 
 __all__ = [
     "Dataset",
     "Inputs",
     "Sample",
     "check_columns",
+    "columns_to_read",
     "inputs_from_dict",
     "make_dataset",
     "make_loader",
@@ -31,6 +34,16 @@ Inputs: TypeAlias = FeatureSet | ImageFormat
 
 Dataset: TypeAlias = JetDataset | ImageDataset
 """Data set of jets or images with their inputs."""
+
+
+def columns_to_read(inputs: Inputs, path: Paths, schema: SchemaLike) -> list[str]:
+    """Extra columns of a file that a network with these inputs uses.
+
+    Stored angles take the place of computed ones, and particle types are computed from ``pid``.
+    """
+    types = ["pid"] if set(inputs.columns) & set(PARTICLE_TYPES) else []
+    needed = {*inputs.columns, "deta", "dphi", *types}
+    return [name for name in column_names(path, schema) if name in needed]
 
 
 def inputs_from_dict(values: dict[str, Any]) -> Inputs:
@@ -82,5 +95,5 @@ def check_columns(sample: Sample, inputs: Inputs, whose: str) -> None:
     if missing:
         raise InputError(
             f"the features need {', '.join(missing)}, which {whose} do not have; "
-            f"they have {', '.join(sample.fields)}"
+            f"they have {', '.join(sample.attrs.get(COLUMNS, sample.fields))}"
         )

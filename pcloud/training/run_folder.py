@@ -28,11 +28,12 @@ from pcloud.training.inputs import (
     network_inputs,
 )
 
-__all__ = ["RunFolder", "is_finished", "member_path"]
+__all__ = ["SCORED_JETS", "RunFolder", "is_finished", "member_path"]
 
 AnyRun = TypeVar("AnyRun", bound="RunFolder")
 
-_CHUNK = 50_000  # jets whose features are held at a time while predicting
+SCORED_JETS = 50_000
+"""Number of jets whose features are held at a time while predicting."""
 
 
 class RunFolder:
@@ -186,8 +187,8 @@ class RunFolder:
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = self.network(checkpoint).to(device)
         parts = [np.empty((0, len(self.classes)))]
-        for start in range(0, len(jets), _CHUNK):
-            data = make_dataset(jets[start : start + _CHUNK], self.feature_set)
+        for start in range(0, len(jets), SCORED_JETS):
+            data = make_dataset(jets[start : start + SCORED_JETS], self.feature_set)
             for batch in make_loader(data, batch_size):
                 logits = model(*network_inputs(batch.to(device)))
                 parts.append(logits.double().cpu().numpy())

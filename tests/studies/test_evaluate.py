@@ -48,7 +48,7 @@ def test_scores_do_not_depend_on_batches_or_chunks(
     jets = make_jets(100, seed=5)
     expected = trained.predict(jets)
     assert trained.predict(jets, batch_size=7) == pytest.approx(expected, rel=1e-5)
-    monkeypatch.setattr(run_folder, "_CHUNK", 13)
+    monkeypatch.setattr(run_folder, "SCORED_JETS", 13)
     assert trained.predict(jets) == pytest.approx(expected, rel=1e-5)
     assert trained.predict(jets[:0]).shape == (0, 2)
 

@@ -12,6 +12,7 @@ import pytest
 from pcloud.datasets import load_dataset
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io import write_jets
+from pcloud.io.read import JetStream, rechunk
 from pcloud.training import TrainConfig
 from pcloud.training.data import load_jets, load_splits, load_training_data
 from tests.training.conftest import make_jets
@@ -88,10 +89,8 @@ def test_jets_are_drawn_at_random_whatever_the_chunks(
     assert ak.all(whole[order].p4.E == drawn.p4.E)  # in the order of the file
     assert drawn.attrs["classes"] == ["a", "b"]
 
-    from pcloud.training import data
-
-    chunks = data.iter_jets
-    monkeypatch.setattr(data, "iter_jets", lambda *a, **k: chunks(*a, **k, chunk_size=37))
+    pieces = JetStream.pieces
+    monkeypatch.setattr(JetStream, "pieces", lambda stream: rechunk(pieces(stream), 37))
     assert keys(load_jets(config.data, config, limit=number)) == keys(drawn)
 
 
@@ -138,7 +137,7 @@ def test_jets_that_cannot_be_learned_from_are_refused(
 ) -> None:
     from pcloud.training import data
 
-    monkeypatch.setattr(data, "read_jets", lambda *args, **options: _changed(change))
+    monkeypatch.setattr(data, "load_splits", lambda *args, **options: [_changed(change)] * 2)
     with pytest.raises(InputError, match=message):
         load_training_data(configure(tmp_path))
 
