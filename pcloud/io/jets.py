@@ -29,7 +29,7 @@ JET_MOMENTUM = tuple(f"jet_p4_{name}" for name in MOMENTUM)
 
 #: Largest ratio of the memory reserved for a column to its present size. The first jets of a file can
 #: be unlike the others.
-_MAX_GROWTH = 16
+_MAX_GROWTH = 100
 
 vector.register_awkward()
 
