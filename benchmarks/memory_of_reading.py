@@ -31,77 +31,84 @@ from typing import Any
 import numpy as np
 
 REPOSITORY = Path(__file__).parents[1]
-NEEDED = "kin"
-TASKS: dict[str, Callable[[Path], object]] = {}
+FEATURES = "kin"
+
+Work = Callable[[], object]
+TASKS: dict[str, Callable[[Path], Work]] = {}
+"""Functions that prepare a measurement with the files of a folder, and return what is measured."""
 
 
-def task(function: Callable[[Path], object]) -> Callable[[Path], object]:
-    """Register a measurement, which gets the folder of the files."""
+def task(function: Callable[[Path], Work]) -> Callable[[Path], Work]:
+    """Add a measurement to `TASKS`."""
     TASKS[function.__name__] = function
     return function
 
 
 @task
-def read_jets(folder: Path) -> object:
+def read_jets(folder: Path) -> Work:
     import pcloud
 
-    return pcloud.read_jets(folder / "jets.parquet")
+    return lambda: pcloud.read_jets(folder / "jets.parquet")
 
 
 @task
-def read_many_files(folder: Path) -> object:
+def read_many_files(folder: Path) -> Work:
     import pcloud
 
-    return pcloud.read_jets(folder / "many")
+    return lambda: pcloud.read_jets(folder / "many")
 
 
 @task
-def iter_jets(folder: Path) -> object:
+def iter_jets(folder: Path) -> Work:
     import pcloud
 
     size = json.loads((folder / "about.json").read_text())["jets"] // 4
-    for jets in pcloud.iter_jets(folder / "jets.parquet", chunk_size=size):
-        del jets
-    return None
+
+    def work() -> None:
+        for jets in pcloud.iter_jets(folder / "jets.parquet", chunk_size=size):
+            del jets
+
+    return work
 
 
 @task
-def jet_dataset(folder: Path) -> object:
+def jet_dataset(folder: Path) -> Work:
     import pcloud
 
     jets = pcloud.read_jets(folder / "jets.parquet")
-    start = time.process_time()
-    data = pcloud.JetDataset(jets, NEEDED)
-    return data, time.perf_counter() - start
+    return lambda: pcloud.JetDataset(jets, FEATURES)
 
 
 @task
-def train_start(folder: Path) -> object:
-    return _load_training_data(folder / "jets.parquet")
+def train_start(folder: Path) -> Work:
+    return lambda: _load_training_data(folder / "jets.parquet")
 
 
 @task
-def train_start_jetclass(folder: Path) -> object:
-    return _load_training_data(folder / "jetclass.parquet")
+def train_start_jetclass(folder: Path) -> Work:
+    return lambda: _load_training_data(folder / "jetclass.parquet")
 
 
 @task
-def max_jets(folder: Path) -> object:
-    return _load_training_data(folder / "jets.parquet", max_jets=1000, max_val_jets=1000)
+def max_jets(folder: Path) -> Work:
+    few = {"max_jets": 1000, "max_val_jets": 1000}
+    return lambda: _load_training_data(folder / "jets.parquet", **few)
 
 
 @task
-def evaluate(folder: Path) -> object:
+def evaluate(folder: Path) -> Work:
     from pcloud import Run
 
-    return Run(folder / "run").evaluate(str(folder / "jets.parquet"), num_bootstrap=0)
+    run = Run(folder / "run")
+    return lambda: run.evaluate(str(folder / "jets.parquet"), num_bootstrap=1)
 
 
 def _load_training_data(path: Path, **options: Any) -> object:
     from pcloud.training import TrainConfig
     from pcloud.training.data import load_training_data
 
-    return load_training_data(TrainConfig.from_dict({"data": str(path), "model": "pfn", **options}))
+    options |= {"data": str(path), "model": "pfn", "features": FEATURES, "out": "unused"}
+    return load_training_data(TrainConfig.from_dict(options))
 
 
 def write_files(folder: Path, num_jets: int) -> None:
@@ -177,19 +184,19 @@ def measure(name: str, folder: Path) -> None:
     from pcloud.training import data  # noqa: F401
 
     torch.set_num_threads(os.cpu_count() or 1)
-    pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:10], NEEDED)  # imports
+    pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:10], FEATURES)  # imports
     pcloud.read_jets(folder / "jets.parquet", stop=1)
+    work = TASKS[name](folder)
     before = reset_peak()
     start = time.process_time()
-    result = TASKS[name](folder)
+    result = work()
     seconds = time.process_time() - start
-    if isinstance(result, tuple):
-        _, seconds = result
+    del result
     print(json.dumps({"bytes": peak() - before, "seconds": seconds}))
 
 
 def steps(model: str, batch_size: int, kept: bool) -> None:
-    """Train on batches of different jets, print the median time of a step and the peak memory."""
+    """Train on batches of different jets, print the median CPU time of a step and the peak memory."""
     import torch
 
     import pcloud
@@ -197,7 +204,7 @@ def steps(model: str, batch_size: int, kept: bool) -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     if kept and not pcloud.keep_memory():
         raise SystemExit("memory cannot be retained on this system")
-    data = pcloud.JetDataset(pcloud.load_dataset("simulated", "train")[: 12 * batch_size], NEEDED)
+    data = pcloud.JetDataset(pcloud.load_dataset("simulated", "train")[: 12 * batch_size], FEATURES)
     torch.manual_seed(0)
     network = pcloud.build_model(model, in_features=data.x.shape[1])
     optimizer = torch.optim.AdamW(network.parameters())
@@ -206,13 +213,13 @@ def steps(model: str, batch_size: int, kept: bool) -> None:
     begin = time.perf_counter()
     while time.perf_counter() - begin < STEP_SECONDS or len(times) < 4:
         for batch in loader:
-            start = time.perf_counter()
+            start = time.process_time()
             logits = network(batch.x, batch.p4, batch.batch)
             loss = torch.nn.functional.cross_entropy(logits, batch.y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
             if time.perf_counter() - begin > STEP_SECONDS and len(times) >= 4:
                 break
     print(json.dumps({"bytes": peak(), "seconds": statistics.median(times[2:])}))

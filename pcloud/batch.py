@@ -22,7 +22,7 @@ from pcloud.particle_types import with_particle_types
 from pcloud.tables import html_table
 
 _JET_TENSORS = ("y", "jet_p4")  # optional tensors with one row per jet
-_CHUNK_JETS = 20_000  # sorted and turned into features at a time: 8 MB of float64 per column
+_CHUNK_JETS = 5_000  # sorted and turned into features at a time: 2 MB of float64 per column
 
 __all__ = ["JetDataset", "JetLoader", "batch_arguments", "collate", "network_arguments"]
 
