@@ -11,13 +11,25 @@ import vector
 
 from pcloud.errors import InputError, UnknownNameError
 
-__all__ = ["JET_MOMENTUM", "MOMENTUM", "FlatJets", "as_offsets", "momenta", "offsets"]
+__all__ = [
+    "JET_MOMENTUM",
+    "MOMENTUM",
+    "FlatJets",
+    "GrowingJets",
+    "as_offsets",
+    "momenta",
+    "offsets",
+]
 
 #: Components of a four-momentum, in the order used everywhere in this package.
 MOMENTUM = ("E", "px", "py", "pz")
 
 #: Columns of the stored four-momentum of a jet; in awkward jets the record ``jet_p4``.
 JET_MOMENTUM = tuple(f"jet_p4_{name}" for name in MOMENTUM)
+
+#: Largest ratio of the memory reserved for a column to its present size. The first jets of a file can
+#: be unlike the others.
+_MAX_GROWTH = 100
 
 vector.register_awkward()
 
@@ -109,21 +121,15 @@ class FlatJets:
         FlatJets
             Copy of all jets.
         """
-        counts = _GrowingColumn()
-        columns: dict[tuple[str, str], _GrowingColumn] = {}
+        jets = GrowingJets(num_jets)
         for part in parts:
-            counts.append(part.counts, num_jets)
-            num_particles = int(part.offsets[-1] / max(1, len(part)) * num_jets * 1.05)
-            for key, values in part._columns():
-                room = num_jets if key[0] == "jet" else num_particles
-                columns.setdefault(key, _GrowingColumn()).append(values, room)
-        jets = FlatJets(as_offsets(counts.values), ())
-        for (kind, name), column in columns.items():
-            if kind == "p4":
-                jets.p4 = (*jets.p4, column.values)
-            else:
-                getattr(jets, kind)[name] = column.values
-        return jets
+            jets.append(part)
+        return jets.finish()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all columns in bytes."""
+        return self.offsets.nbytes + sum(values.nbytes for _, values in self._columns())
 
     def _columns(self) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
         yield from ((("p4", name), c) for name, c in zip(MOMENTUM, self.p4, strict=True))
@@ -198,6 +204,43 @@ def _jet_momentum(jet_p4: ak.Array) -> dict[str, np.ndarray]:
     return {column: _numbers(jet_p4[name], f"jet_p4.{name}") for column, name in columns}
 
 
+class GrowingJets:
+    """Jets to which others with the same columns can be appended.
+
+    Parameters
+    ----------
+    num_jets : int
+        Approximate number of jets, for which memory is reserved.
+    """
+
+    def __init__(self, num_jets: int = 0) -> None:
+        self._num_jets = num_jets
+        self._counts = _GrowingColumn()
+        self._columns: dict[tuple[str, str], _GrowingColumn] = {}
+
+    def __len__(self) -> int:
+        return len(self._counts.values)
+
+    def append(self, jets: FlatJets) -> None:
+        """Append a copy of `jets`."""
+        num_jets = self._num_jets
+        self._counts.append(jets.counts, num_jets)
+        num_particles = int(jets.offsets[-1] / max(1, len(jets)) * num_jets * 1.05)
+        for key, values in jets._columns():
+            room = num_jets if key[0] == "jet" else num_particles
+            self._columns.setdefault(key, _GrowingColumn()).append(values, room)
+
+    def finish(self) -> FlatJets:
+        """All jets, in writeable arrays; nothing can be appended afterwards."""
+        jets = FlatJets(as_offsets(self._counts.values), ())
+        for (kind, name), column in self._columns.items():
+            if kind == "p4":
+                jets.p4 = (*jets.p4, column.values)
+            else:
+                getattr(jets, kind)[name] = column.values
+        return jets
+
+
 class _GrowingColumn:
     """Array to which values can be appended."""
 
@@ -212,6 +255,7 @@ class _GrowingColumn:
     def append(self, values: np.ndarray, room: int) -> None:
         """Append a copy of `values`; memory is reserved for at least `room` values."""
         size = self._size + len(values)
+        room = min(room, _MAX_GROWTH * size)
         dtype = np.result_type(self._memory, values) if self._size else values.dtype
         if size > len(self._memory) or dtype != self._memory.dtype:
             memory = np.empty(max(size, room, len(self._memory) * 3 // 2), dtype)
