@@ -106,7 +106,7 @@ def train_and_measure(name: str, seed: int, images: Path, options: argparse.Name
     if name in AVERAGED:
         averaged = RotationAverage(run.model(), 4)
         measured.append(measure(f"{name}, 4 orientations averaged", averaged, run, train, test))
-    (folder / "benchmark.json").write_text(json.dumps(measured, indent=1))
+    (folder / "benchmark.json").write_text(json.dumps(measured, indent=1), encoding="utf-8")
 
 
 def measure(
@@ -144,7 +144,11 @@ def measure(
 
 def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
     """Measurements of each network, in the order of `NETWORKS`."""
-    found = [m for file in out.glob("*/benchmark.json") for m in json.loads(file.read_text())]
+    found = [
+        m
+        for file in out.glob("*/benchmark.json")
+        for m in json.loads(file.read_text(encoding="utf-8"))
+    ]
     order = [n for name in NETWORKS for n in (name, f"{name}, 4 orientations averaged")]
     return {
         name: sorted((m for m in found if m["name"] == name), key=lambda m: m["seed"])

@@ -183,7 +183,9 @@ def report(name: str, result: dict[str, float]) -> None:
 
 def machine() -> dict[str, object]:
     """Describe the machine and the versions of the libraries."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else []
+    lines = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if os.name == "posix" else []
+    )
     model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
     block = np.ones(1 << 25)
     copy = measure(lambda: block.copy(), 2 * block.nbytes, 5)
@@ -212,7 +214,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pcloud-io-") as folder:
         results = run(Path(folder), options.jets, options.repeats)
     if options.json:
-        options.json.write_text(json.dumps({"machine": about, "results": results}, indent=2))
+        options.json.write_text(
+            json.dumps({"machine": about, "results": results}, indent=2), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -178,10 +178,10 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "scaling.json"
-    curves = json.loads(path.read_text()) if path.exists() else {}
+    curves = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for kind, found in run(options).items():
         curves.setdefault(kind, {}).update(found)
-    path.write_text(json.dumps(curves, indent=1))
+    path.write_text(json.dumps(curves, indent=1), encoding="utf-8")
     draw(curves, options.out)
 
 

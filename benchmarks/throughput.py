@@ -307,15 +307,15 @@ class Results:
         self.tables: dict[str, list[dict[str, Any]]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            self.tables = json.loads(self.path.read_text())["tables"]
+            self.tables = json.loads(self.path.read_text(encoding="utf-8"))["tables"]
 
     def add(self, table: str, row: dict[str, Any]) -> None:
         """Add `row` to `table`, and write the files."""
         rows = self.tables.setdefault(table, [])
         rows[:] = [r for r in rows if r["setting"] != row["setting"]] + [row]
         everything = {"environment": describe_environment(seed=0), "tables": self.tables}
-        self.path.write_text(json.dumps(everything, indent=1))
-        self.path.with_suffix(".md").write_text(markdown(self.tables))
+        self.path.write_text(json.dumps(everything, indent=1), encoding="utf-8")
+        self.path.with_suffix(".md").write_text(markdown(self.tables), encoding="utf-8")
         print(json.dumps(row), flush=True)
 
 

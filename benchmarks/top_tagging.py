@@ -115,7 +115,7 @@ class Results:
         """
         if not path.exists():
             return cls(path, settings)
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         for name, value in settings.items():
             if content["settings"].get(name) != value:
                 raise InputError(
@@ -132,7 +132,7 @@ class Results:
         """Write the file."""
         models = {name: entry.to_dict() for name, entry in self.entries.items()}
         content = {"settings": self.settings, "models": models}
-        self.path.write_text(json.dumps(content, indent=1) + "\n")
+        self.path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     def ranked(self) -> dict[str, Entry]:
         """Models with metrics, in order of increasing AUC."""
@@ -284,7 +284,9 @@ def write_results(results: Results, options: argparse.Namespace, test: ak.Array)
     header, *body = rows(found, published=full and len(test) == LANDSCAPE_TEST_JETS)
     lines = [header, ["---"] * len(header), *body]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    (options.out / "top_tagging.md").write_text(f"{table}\n\n{caption(options, test)}\n")
+    (options.out / "top_tagging.md").write_text(
+        f"{table}\n\n{caption(options, test)}\n", encoding="utf-8"
+    )
     draw(found, options.out / "top_tagging.png")
 
 
@@ -379,7 +381,7 @@ def main() -> None:
     for name, cost in Timer(options.rate_jets).costs(new, options.repeats).items():
         results.of(name).cost = cost
     write_results(results, options, test)
-    print((options.out / "top_tagging.md").read_text())
+    print((options.out / "top_tagging.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

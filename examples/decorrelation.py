@@ -63,7 +63,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     file = options.out / "results.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     test = pcloud.load_dataset("simulated", "test")[: options.test_jets]
     mass = jet_observables(FlatJets.from_awkward(test), ["mass"])["mass"]
     todo = [(w, s) for s in options.seeds for w in options.weights if name(w, s) not in results]
@@ -71,7 +71,7 @@ def main() -> None:
         run = train(options, weight, seed)
         scores = run.predict(test)
         results[name(weight, seed)] = measure(np.asarray(test.label), scores, mass, run.classes)
-        file.write_text(json.dumps(results, indent=2) + "\n")
+        file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         print(f"weight {weight:g}, seed {seed}: {said(results[name(weight, seed)])}")
     draw(options, results)
     print(f"figure: {options.out / 'decorrelation.png'}")

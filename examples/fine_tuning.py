@@ -50,14 +50,14 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     file = options.out / "results.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     test = pcloud.load_dataset("simulated", "test")[: options.test_jets]
     todo = [training for training in trainings(options) if training[0] not in results]
     for name, settings in todo[: options.max_runs]:
         run = pcloud.train(out=options.out / name, **settings)
         table = pcloud.evaluate(test.label, run.predict(test), classes=run.classes, num_bootstrap=0)
         results[name] = {metric: table[metric].to_dict() for metric in METRICS}
-        file.write_text(json.dumps(results, indent=2) + "\n")
+        file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         print(f"{name}: AUC {table['auc']}, 1/εB at εS = 0.5 {table['rejection@0.5']}")
     draw(options, results)
     print(f"figure: {options.out / 'fine_tuning.png'}")

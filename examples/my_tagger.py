@@ -9,7 +9,7 @@ of logits per jet. Keyword arguments of the class are options on the command lin
 
 from torch import Tensor, nn
 
-from pcloud.nn import RaggedLayout, knn, mean_pool
+from pcloud.nn import RaggedLayout, as_layout, knn, mean_pool
 from pcloud.nn.graph.coordinates import eta_phi
 
 
@@ -37,10 +37,10 @@ class MyTagger(nn.Module):
         self.head = nn.Linear(width, num_outputs)
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self, x: Tensor, p4: Tensor, batch: Tensor | None, layout: RaggedLayout | None = None
     ) -> Tensor:
         """Logits (B, C)."""
-        layout = layout or RaggedLayout.from_batch(batch)
+        layout = as_layout(batch, layout, x)
         neighbors = knn(eta_phi(p4, layout), layout, self.k)  # (N, k), N where there is none
         x = self.embed(x)
         for own, near in zip(self.own, self.near, strict=True):

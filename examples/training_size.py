@@ -50,13 +50,13 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     file = options.out / "results.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     todo = [(n, s) for s in options.seeds for n in options.jets if name(n, s) not in results]
     for jets, seed in todo[: options.max_runs]:
         run = train(options, jets, seed)
         samples = run.uncertainty("laplace", jets=options.test_jets).samples
         results[name(jets, seed)] = {s: samples[s]["epistemic"].to_dict() for s in SAMPLES}
-        file.write_text(json.dumps(results, indent=2) + "\n")
+        file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     draw(options, results)
     print(f"figure: {options.out / 'training_size.png'}")
     print(markdown(options, results))

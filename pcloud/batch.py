@@ -20,6 +20,8 @@ from pcloud.nn.layout import RaggedLayout
 from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
 from pcloud.tables import html_table
+from pcloud.text import for_terminal
+from pcloud.words import number_of
 
 _JET_TENSORS = ("y", "jet_p4")  # optional tensors with one row per jet
 _CHUNK_JETS = 5_000  # sorted and turned into features at a time: 2 MB of float64 per column
@@ -89,7 +91,7 @@ class JetDataset(InMemoryDataset):
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
         self.order: Tensor | None = None
         self.x = torch.empty(int(self.ptr[-1]), len(self.feature_set))
-        for first in range(0, len(jets), _CHUNK_JETS):
+        for first in range(0, max(1, len(jets)), _CHUNK_JETS):
             self._fill(jets[first : first + _CHUNK_JETS], first)
         self._describe_to_pyg()
 
@@ -103,7 +105,9 @@ class JetDataset(InMemoryDataset):
                 self.slices[name] = torch.arange(len(self.ptr))
 
     def __repr__(self) -> str:
-        return "\n  ".join(["JetDataset", *(f"{name}: {value}" for name, value in self._summary())])
+        return "\n  ".join(
+            ["JetDataset", *(for_terminal(f"{name}: {value}") for name, value in self._summary())]
+        )
 
     def _repr_html_(self) -> str:
         return html_table([["JetDataset", ""], *map(list, self._summary())])
@@ -206,7 +210,10 @@ class JetDataset(InMemoryDataset):
         p4.add_(0.0)  # -0.0 becomes 0.0: the azimuths of (-1, -0.0) and (-1, 0.0) differ
         jets = with_particle_types(jets, self.feature_set.columns)
         wanted = {*self.feature_set.columns, "deta", "dphi"}
-        extras = {name: _flat(jets[name]) for name in jets.fields if name in wanted}
+        counts = ptr.diff().numpy()
+        extras = {
+            name: _particle_column(jets, name, counts) for name in jets.fields if name in wanted
+        }
         order = canonical_order(p4, ptr, list(extras.values()))
         if order is not None:
             p4 = p4.index_select(0, order)
@@ -224,6 +231,29 @@ class JetDataset(InMemoryDataset):
 
 def _flat(column: ak.Array) -> Tensor:
     return torch.from_numpy(np.array(ak.flatten(column, axis=1)))
+
+
+def _particle_column(jets: ak.Array, name: str, counts: np.ndarray) -> Tensor:
+    """Values (N,) of a column per particle; those of a column per jet are repeated.
+
+    Raises
+    ------
+    InputError
+        If the column holds no numbers, not one for each particle or jet, or is the label.
+    """
+    if name == "label":
+        raise InputError("the label is the true class, and cannot be a feature")
+    column = jets[name]
+    try:
+        if column.ndim == 1:
+            values = np.repeat(ak.to_numpy(column, allow_missing=False), counts)
+        else:
+            values = ak.to_numpy(ak.flatten(column, axis=1), allow_missing=False)
+    except (TypeError, ValueError):
+        values = np.empty(0, dtype=object)
+    if values.ndim != 1 or values.dtype.kind not in "biuf" or len(values) != counts.sum():
+        raise InputError(f"column {name!r} does not hold one number for each particle or jet")
+    return torch.from_numpy(np.array(values))
 
 
 def _jet_p4(jets: ak.Array) -> Tensor:
@@ -319,7 +349,7 @@ class JetLoader:
         order = f"shuffled with seed {self.seed}" if self.shuffle else "in the order of the data"
         position = f"epoch {self.epoch}, batch {self._next}"
         return (
-            f"JetLoader({len(self):,} batches of {self.batch_size} jets out of "
+            f"JetLoader({len(self):,} batches of {number_of(self.batch_size, 'jet')} out of "
             f"{len(self.data):,}, {order}; at {position})"
         )
 

@@ -7,11 +7,17 @@ of this package and is shown with its traceback.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
     """Error in the input of the user; the message says what is wrong and what to do."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From a worker process, only class and message come back."""
+        return _with_message, (type(self), str(self))
 
 
 class UnknownNameError(InputError, KeyError):
@@ -30,7 +36,7 @@ class UnknownNameError(InputError, KeyError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
-        known = sorted(known)
+        known = sorted(set(known) - {name})
         place = f" in {where}" if where else ""
         if near := nearest(name, known):
             hint = f"did you mean {near!r}?"
@@ -43,6 +49,13 @@ class UnknownNameError(InputError, KeyError):
 
     def __str__(self) -> str:
         return self.message  # KeyError would print the repr
+
+
+def _with_message(kind: type[Exception], message: str) -> Exception:
+    error = kind.__new__(kind, message)
+    error.__dict__["message"] = message
+    error.args = (message,)
+    return error
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -58,6 +71,10 @@ class MissingExtraError(ImportError):
     def __init__(self, doing: str, packages: str, extra: str) -> None:
         super().__init__(f"{doing} needs {packages}: pip install 'pcloud-hep[{extra}]'")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From a worker process, only class and message come back."""
+        return _with_message, (type(self), str(self))
+
 
 class OldNameWarning(DeprecationWarning):
     """Something is used under a name that it had in an earlier version."""
@@ -65,3 +82,47 @@ class OldNameWarning(DeprecationWarning):
 
 class UnreadableFileWarning(UserWarning):
     """A file that cannot be read and is left out; the message says what to do about it."""
+
+
+class CannotWriteError(InputError, OSError):
+    """Error for a file or folder that cannot be written; the message says why.
+
+    Parameters
+    ----------
+    path : path
+        File or folder.
+    reason : str
+        Reason given by the system, such as ``"No space left on device"``.
+    remedy : str
+        Advice, such as an option that writes elsewhere.
+    """
+
+    def __init__(self, path: object, reason: str, remedy: str = "") -> None:
+        self.causes = (str(path), reason, remedy)
+        self.message = f"cannot write {path}: {reason}{'; ' if remedy else ''}{remedy}"
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From a worker process, the arguments come back."""
+        return type(self), self.causes
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True for an error of an allocator, of Python, numpy, Arrow, torch or CUDA."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator:",  # not enough memory
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "bad_alloc",
+)
+"""Parts of messages of torch, whose errors of the CPU allocator are of no class of their own."""

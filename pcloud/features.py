@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Interval, Len
 from torch import Tensor
+from typing_extensions import NotRequired, TypedDict
 
 from pcloud import kinematics
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.nn.pooling import sum_by_index
 from pcloud.plugins import is_same_function
+from pcloud.stored_values import Name
 from pcloud.tables import html_table
+from pcloud.validation import checked
 
 __all__ = [
     "FEATURE_SETS",
@@ -177,6 +181,9 @@ def _columns(name: str) -> tuple[str, ...]:
     return () if name in _FROM_MOMENTA else (_COLUMN.get(name, name),)
 
 
+_Number = Annotated[float, Interval(ge=-1e30, le=1e30)]
+
+
 @dataclass(frozen=True)
 class Feature:
     """One input: ``clip((value - shift) * scale, low, high)``.
@@ -192,11 +199,11 @@ class Feature:
         Bounds of the standardised value; None for no clipping.
     """
 
-    name: str
-    shift: float = 0.0
-    scale: float = 1.0
-    low: float | None = None
-    high: float | None = None
+    name: Name
+    shift: _Number = 0.0
+    scale: _Number = 1.0
+    low: _Number | None = None
+    high: _Number | None = None
 
     def __post_init__(self) -> None:
         if self.scale == 0:
@@ -206,6 +213,13 @@ class Feature:
         """Standardised values (N,)."""
         value = (_function(self.name)(particles) - self.shift) * self.scale
         return value if self.low is None and self.high is None else value.clamp(self.low, self.high)
+
+
+class _StoredFeatures(TypedDict):
+    """Plain values of a feature set; those of older versions have no reference."""
+
+    features: Annotated[tuple[Feature, ...], Len(1, 10_000)]
+    reference: NotRequired[Name]
 
 
 @dataclass(frozen=True, repr=False)
@@ -347,9 +361,9 @@ class FeatureSet:
             )
         for column in self.columns:
             if column not in extras:
-                raise UnknownNameError(
-                    "feature or column", column, {*list_features(), *extras}, "these jets"
-                )
+                usable = [name for name in list_features() if extras.keys() >= {*_columns(name)}]
+                known = {*usable, *extras}
+                raise UnknownNameError("feature or column", column, known, "these jets")
         if num_jets is None:
             num_jets = int(batch.max()) + 1 if len(batch) else 0
         momenta = p4.double()
@@ -368,8 +382,8 @@ class FeatureSet:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureSet:
         """Feature set from :meth:`to_dict`; without a reference (older versions): the particles."""
-        features = tuple(Feature(**feature) for feature in values["features"])
-        return cls(features, values.get("reference", "particles"))
+        found = checked(_StoredFeatures, values)
+        return cls(found["features"], found.get("reference", "particles"))
 
 
 _STANDARD = {

@@ -17,6 +17,7 @@ from pcloud.text import for_html, for_terminal
 from pcloud.training.environment import read_environment
 from pcloud.training.history import History
 from pcloud.training.run_folder import RunFolder
+from pcloud.words import number_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -259,7 +260,7 @@ class Run(RunFolder):
 
     def explain(
         self,
-        method: str | Sequence[str] = "taylor",
+        method: str | Sequence[str] | None = None,
         *,
         signal: str | None = None,
         jets: int | None = None,
@@ -274,9 +275,10 @@ class Run(RunFolder):
 
         Parameters
         ----------
-        method : str or sequence of str
+        method : str or sequence of str, optional
             ``"taylor"``, or one or several of ``"saliency"``, ``"integrated_gradients"``,
-            ``"smoothgrad"`` and ``"occlusion"``. All of these but occlusion need captum.
+            ``"smoothgrad"`` and ``"occlusion"``. All of these but occlusion need captum. By default
+            ``"taylor"``, or ``"occlusion"`` for a network on images.
         signal : str, optional
             Class to explain; by default the second of two, or each in turn.
         jets : int, optional
@@ -299,6 +301,9 @@ class Run(RunFolder):
         UnknownNameError
             If there is no such method or class.
         """
+        from pcloud.studies.attribution import default_method
+
+        method = method or default_method(self, checkpoint)
         methods = [method] if isinstance(method, str) else list(method)
         options |= {"signal": signal, "jets": jets, "checkpoint": checkpoint, "advance": advance}
         if methods == ["taylor"]:
@@ -423,8 +428,7 @@ def _progress(history: History, finished: bool, monitor: str) -> str:
     state = "finished" if finished else "not finished"
     if not len(history):
         return f"no epoch is finished, training {state}"
-    number = len(history)
-    text = f"{number} epoch{'s' if number > 1 else ''}, {state}"
+    text = f"{number_of(len(history), 'epoch')}, {state}"
     if monitor not in history.columns:
         return text
     values = history.column(monitor)

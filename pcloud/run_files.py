@@ -7,15 +7,18 @@ so that a process killed at any moment leaves the old file or the new one.
 from __future__ import annotations
 
 import contextlib
+import csv
+import errno
 import json
 import math
 import os
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TypeVar
 
-from pcloud.errors import InputError
+from pcloud.errors import CannotWriteError, InputError
 from pcloud.tables import aligned, html_table
 
 __all__ = [
@@ -24,13 +27,20 @@ __all__ = [
     "Advance",
     "StoredResult",
     "atomic_path",
+    "check_writable",
     "file_errors",
     "ignore_progress",
+    "make_folder",
     "read_json",
+    "read_text",
     "write_atomic",
+    "write_errors",
     "write_json",
     "write_text",
 ]
+
+_MAX_REASON = 300  # characters of the reason in an error message
+_MAX_BYTES = 2**30  # of a file of results; the largest of ours have some MB
 
 CONFIG_FILE = "config.yaml"
 ENVIRONMENT_FILE = "environment.json"
@@ -109,17 +119,111 @@ def atomic_path(path: str | Path, suffix: str = "new") -> Iterator[Path]:
     ------
     Path
         Where to write the content.
+
+    Raises
+    ------
+    CannotWriteError
+        If the disk is full, or the folder cannot be written to.
     """
     path = Path(path)
     new = path.with_name(f".{path.name}.{suffix}")
+    with write_errors(path):
+        try:
+            yield new
+            with new.open("rb+") as file:
+                os.fsync(file.fileno())
+            new.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise
+
+
+TEMPORARY_PREFIX = ".pcloud-"
+"""Beginning of the names of temporary folders."""
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+"""Numbers of errors that only writing can have."""
+
+
+@contextlib.contextmanager
+def write_errors(path: str | Path, remedy: str = "") -> Iterator[None]:
+    """Turn the errors of a full disk or a folder without permission into a CannotWriteError.
+
+    Parameters
+    ----------
+    path : path
+        File or folder that is written.
+    remedy : str
+        Advice for the error message.
+
+    Raises
+    ------
+    CannotWriteError
+        If an error inside, or one of its causes, is that of a full disk, a read-only file system
+        or a quota; or if `path` cannot be made.
+    """
     try:
-        yield new
-        with new.open("rb+") as file:
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
+        yield
+    except CannotWriteError:
         raise
+    except Exception as error:
+        if reason := _write_failure(error, Path(path)):
+            raise CannotWriteError(path, reason, remedy) from error
+        raise
+
+
+def _write_failure(error: BaseException | None, path: Path) -> str:
+    """Reason for which `path` cannot be written, or "" for an error of another kind.
+
+    torch raises an error about the position in the file, from that of the system.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            is_written = _is_written(error.filename, path) and error.errno != errno.ENOENT
+            if error.errno in _DISK_ERRORS or is_written:
+                return os.strerror(error.errno)
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _is_written(name: Any, path: Path) -> bool:
+    """True for the name of `path`, of a folder around it, or of a temporary file for it."""
+    if not isinstance(name, str):
+        return False
+    file = Path(name)
+    temporary = file.name.startswith((f".{path.name}.", TEMPORARY_PREFIX))
+    return file == path or file in path.parents or (temporary and file.parent == path.parent)
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, and those around it, unless it exists; return its path.
+
+    Raises
+    ------
+    CannotWriteError
+        If it cannot be made.
+    """
+    path = Path(path)
+    with write_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def check_writable(folder: str | Path, remedy: str = "") -> None:
+    """Check before long work that files can be written into a folder that exists.
+
+    Raises
+    ------
+    CannotWriteError
+        If not, such as on a read-only file system.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise CannotWriteError(f"to {folder}", reason, remedy) from error
 
 
 def write_atomic(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -176,14 +280,26 @@ def read_json(
     FileNotFoundError
         If there is no such file.
     InputError
-        If it is not JSON, or `parse` cannot convert it.
+        If it is not JSON, is larger than 1 GiB, or `parse` cannot convert it.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no file {path}: {remedy}")
     with file_errors(path, what, remedy):
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return parse(values)
+        return parse(json.loads(read_text(path)))
+
+
+def read_text(path: Path) -> str:
+    """Text of a file of results, in UTF-8.
+
+    Raises
+    ------
+    InputError
+        If the file is larger than 1 GiB.
+    """
+    if path.stat().st_size > _MAX_BYTES:
+        raise InputError(f"it has {path.stat().st_size:,} bytes, more than {_MAX_BYTES:,}")
+    return path.read_text(encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -197,7 +313,9 @@ def file_errors(path: str | Path, what: str, remedy: str) -> Iterator[None]:
         TypeError,
         AttributeError,
         ArithmeticError,
-        RecursionError,
+        RuntimeError,  # RecursionError and NotImplementedError of pyarrow too
+        MemoryError,
+        csv.Error,
         OSError,
     ) as error:
         raise InputError(f"{path} holds no {what} ({_reason(error)}): {remedy}") from None
@@ -274,4 +392,6 @@ def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, KeyError) and not isinstance(error, InputError):
         text = f"no {text}"
-    return text or type(error).__name__
+    return (text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}...") or type(
+        error
+    ).__name__

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pcloud.text import for_html, for_terminal
 
-__all__ = ["aligned", "html_paragraph", "html_table", "html_text"]
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+__all__ = ["aligned", "html_paragraph", "html_table", "html_text", "print_wide"]
+
+_UNLIMITED_WIDTH = 10_000  # characters
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -14,6 +20,16 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     shown = [[for_terminal(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
+
+
+def print_wide(console: Console, content: RenderableType) -> None:
+    """Print content that is wider than the terminal, such as a table, in longer lines.
+
+    A log file has 80 columns, and numbers would be cut.
+    """
+    unlimited = console.options.update(width=_UNLIMITED_WIDTH)
+    console.width = max(console.width, console.measure(content, options=unlimited).maximum)
+    console.print(content, highlight=False)
 
 
 def html_table(rows: Sequence[Sequence[str]], *, caption: str = "") -> str:

@@ -12,6 +12,7 @@ import dataclasses
 import inspect
 import itertools
 import math
+import reprlib
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,11 +39,15 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 __all__ = [
+    "Checked",
     "Choice",
+    "Converted",
     "accepted_types",
+    "checked",
     "choices",
     "default",
     "descriptions",
+    "fits",
     "flag",
     "hints",
     "metadata",
@@ -95,6 +100,92 @@ class Choice:
         from pydantic_core import core_schema
 
         return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Function that converts or checks a value; part of the type of a field.
+
+    Attributes
+    ----------
+    function : callable
+        Function of the value; it raises a ValueError for a value that cannot be used.
+    after : bool
+        Whether the value has the type of the field before the function is called, rather than after.
+    """
+
+    function: Callable[[Any], Any]
+    after: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        if self.after:
+            return core_schema.no_info_after_validator_function(self.function, handler(source))
+        return core_schema.no_info_before_validator_function(self.function, handler(source))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Function that takes the place of all other checks of a type, which pydantic may not know.
+
+    Attributes
+    ----------
+    function : callable
+        Function of the value; it returns the value to use, or raises a ValueError.
+    """
+
+    function: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(self.function)
+
+
+def checked(kind: Any, values: Any, place: str = "") -> Any:
+    """Convert plain values, as from a file, to a type, and check them.
+
+    Parameters
+    ----------
+    kind : type
+        Dataclass, `TypedDict` or other type, whose parts may have bounds.
+    values : any
+        Plain values: numbers, strings, None, lists, dictionaries, and tensors where `kind` has them.
+    place : str
+        Name of the values in their file, for the error message.
+
+    Raises
+    ------
+    InputError
+        If a value is absent, has the wrong type or is out of its bounds; the message begins with
+        its place, such as ``metrics.auc.error``.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_python(values)
+    except ValidationError as error:
+        raise InputError(_problem(error, values, place)) from None
+
+
+def fits(kind: Any, value: Any) -> bool:
+    """Return whether a value can be one of a type; True for types that cannot be checked.
+
+    Strings are no numbers here, as they are nowhere in Python.
+    """
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+    from pydantic.errors import PydanticSchemaGenerationError
+
+    try:
+        adapter = TypeAdapter(kind, config={"arbitrary_types_allowed": True})
+    except (PydanticUserError, PydanticSchemaGenerationError):
+        return True
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return not isinstance(value, str) or bool(accepted_types(kind) - {int, float, bool, NoneType})
 
 
 def validate(options: type[T], values: Mapping[str, Any]) -> T:
@@ -259,6 +350,39 @@ def _adapter(options: type) -> TypeAdapter:
     return TypeAdapter(options)
 
 
+def _problem(error: ValidationError, values: Any, place: str) -> str:
+    """Place and reason of the first problem that pydantic found, at the deepest place."""
+    problems = error.errors(include_url=False)
+    places = [(list(_place(values, p["loc"])), p) for p in problems]
+    keys, problem = max(places, key=lambda place: len(place[0]))
+    if problem["type"] == "missing":
+        keys.append(problem["loc"][-1])
+    text = ".".join(_brief(key) for key in ([place] if place else []) + keys)
+    cause = problem.get("ctx", {}).get("error")
+    reason = str(cause) if isinstance(cause, ValueError) else problem["msg"]
+    if problem["type"] == "missing":
+        reason = "is missing"
+    elif not isinstance(cause, ValueError):
+        given = " ".join(_SHORT.repr(problem["input"]).split())
+        given = f"{given[:80]}..." if len(given) > 80 else given
+        reason = f"{given} cannot be used; {_expected(problem['msg'])}"
+    return f"{text}: {reason}" if text else reason
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
+def _brief(key: Any) -> str:
+    """Name of a field; one that is no name, or a long one, in short."""
+    return key if isinstance(key, str) and key.isprintable() and len(key) < 60 else _SHORT.repr(key)
+
+
+def _expected(text: str) -> str:
+    return f"expected {text.removeprefix('Input should be ').partition(',')[0]}"
+
+
 def _in_one_line(
     error: ValidationError, values: Mapping[str, Any], types: Mapping[str, Any]
 ) -> InputError:
@@ -290,7 +414,7 @@ def _wrong_type(name: str, value: Any, hint: Any) -> InputError:
 
 
 def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
+    text = " ".join((value if isinstance(value, str) else _SHORT.repr(value)).split())
     return f"{text[:80] + '...' if len(text) > 80 else text!r} cannot be used"
 
 
@@ -298,7 +422,7 @@ def _place(values: Any, location: Iterable[Any]) -> Iterator[Any]:
     """Keys to a value; pydantic's names of the members of a union are left out."""
     for key in location:
         if (isinstance(values, Mapping) and key in values) or (
-            isinstance(values, list) and isinstance(key, int)
+            isinstance(values, list | tuple) and isinstance(key, int) and key < len(values)
         ):
             yield key
             values = values[key]

@@ -53,7 +53,8 @@ def parse_yaml(text: str) -> Any:
         raise InputError(f"longer than {_MAX_CHARACTERS:,} characters")
     try:
         return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number or date out of range
+    # ValueError: a number or date out of range; the others come from broken tags and keys
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise InputError(" ".join(str(error).split())) from error
 
 
@@ -74,6 +75,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is not YAML: {error}") from error
     except InputError as error:
         raise InputError(f"{path} is not YAML: {error}") from error
+    except ValueError as error:
+        raise InputError(f"not a path: {str(path)!r}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} does not hold names and values")
     return content

@@ -14,6 +14,7 @@ from torch.utils.data import ConcatDataset, random_split
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
+import pcloud
 from pcloud.batch import JetDataset, JetLoader
 from pcloud.errors import InputError, UnknownNameError
 
@@ -268,3 +269,33 @@ def test_a_data_set_needs_little_more_memory_than_it_holds():
     command = [sys.executable, "-c", _MEMORY, "20000"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert float(done.stdout) < 80
+
+
+def test_a_column_per_jet_is_a_feature_of_each_of_its_particles():
+    jets = pcloud.load_dataset("simulated", "test")[:20]
+    total = np.asarray(ak.sum(jets.p4.px, axis=1)) / 100
+    jets = ak.with_field(jets, total, "recoil")
+    by_hand = ak.with_field(jets, ak.broadcast_arrays(total, jets.p4.px)[0], "recoil")
+    data, expected = (JetDataset(j, ["log_pt", "recoil"]) for j in (jets, by_hand))
+    assert torch.equal(data.x, expected.x)
+    assert torch.equal(
+        data.x[:, 1], torch.from_numpy(total).float().repeat_interleave(data.ptr.diff())
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("label", lambda jets: jets.label),
+        ("words", lambda jets: ["word"] * len(jets)),
+        ("p4", lambda jets: jets.p4),
+        ("others", lambda jets: [[1.0]] * len(jets)),
+        ("missing", lambda jets: [None, *range(len(jets) - 1)]),
+    ],
+)
+def test_columns_that_are_no_features_are_an_error_of_one_line(column, values):
+    jets = pcloud.load_dataset("simulated", "test")[:5]
+    if column not in jets.fields:
+        jets = ak.with_field(jets, ak.Array(values(jets)), column)
+    with pytest.raises(InputError, match=r"cannot be a feature|does not hold one number"):
+        JetDataset(jets, ["log_pt", column])

@@ -189,6 +189,17 @@ def test_tables_of_models_and_data_sets(capsys: pytest.CaptureFixture[str]) -> N
     assert "simulated" in capsys.readouterr().out
 
 
+def test_several_files_are_scored_and_converted_in_their_order(capsys) -> None:
+    write_jets(make_jets(60, seed=3), "other.npz")
+    assert main([*TRAIN[:-4], "--epochs", "1", "-q"]) == 0
+    assert main(["convert", "jets.parquet", "other.npz", "all.parquet"]) == 0
+    assert main(["predict", "run", "jets.parquet", "other.npz", "-o", "two.parquet", "-q"]) == 0
+    assert main(["predict", "run", "all.parquet", "-o", "one.parquet", "-q"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("360 jets") == 3
+    assert pq.read_table("two.parquet").equals(pq.read_table("one.parquet"))
+
+
 # Interruption
 
 
@@ -368,3 +379,58 @@ def test_the_package_run_as_a_program_ends_with_the_exit_code_of_the_command(mon
     with pytest.raises(SystemExit) as stop:
         runpy.run_module("pcloud", run_name="__main__")
     assert stop.value.code == 2
+
+
+# Arguments of the wrong kind
+
+
+@pytest.fixture(scope="module")
+def odd_places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with an empty folder and file, a file of jets, and a run that has not been trained."""
+    folder = tmp_path_factory.mktemp("odd")
+    write_jets(make_jets(40), folder / "jets.parquet")
+    (folder / "empty").mkdir()
+    (folder / "nothing").write_bytes(b"")
+    (folder / "nothing.parquet").write_bytes(b"")
+    (folder / "untrained").mkdir()
+    config = {"data": "jets.parquet", "model": "pfn", "out": "untrained"}
+    (folder / "untrained" / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+PLACES = ["absent", "empty", "nothing", "nothing.parquet", "untrained", "jets.parquet/a", "a\0b"]
+_ON_RUNS = ("evaluate", "calibrate", "uncertainty", "explain")
+WRONG = [
+    *([command, place] for command in _ON_RUNS for place in [*PLACES, "jets.parquet"]),
+    *(["predict", place, "jets.parquet"] for place in [*PLACES, "jets.parquet"]),
+    *(["report", place] for place in PLACES if place != "untrained"),
+    ["report", "jets.parquet"],
+    *(["train", "--data", place, *WITHOUT_DATA] for place in PLACES),
+    *(["train", "--config", place] for place in [*PLACES, "jets.parquet"]),
+    *([*TRAIN[:-2], "--schema", place] for place in [*PLACES, "jets.parquet"]),
+    *(["convert", place, "out.npz"] for place in PLACES),
+    *(["convert", "jets.parquet", place] for place in PLACES),
+    *(["compare", place, "jets.parquet"] for place in PLACES),
+    *(["compare", "jets.parquet", "jets.parquet", "--run", place] for place in PLACES),
+    ["compare", "jets.parquet", "jets.parquet", "--out", "nothing"],
+    ["convert", "jets.parquet", "absent/out.npz"],
+    ["train", "--data", "jets.parquet", "--model", "pfn", "--out", "nothing"],
+    ["train", "--data", "jets.parquet", "--model", "empty:A", "--out", "new"],
+    ["train", "--data", "jets.parquet", "--model", "jets.parquet:A", "--out", "new"],
+]
+
+
+@pytest.mark.parametrize("words", WRONG, ids=[" ".join(words)[-60:] for words in WRONG])
+def test_an_argument_of_the_wrong_kind_is_one_line_and_exit_code_2(
+    words: list[str],
+    odd_places: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(odd_places)
+    before = sorted(odd_places.rglob("*"))
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("pcloud: error: ")
+    assert said.count("\n") == 1
+    assert sorted(odd_places.rglob("*")) == before

@@ -116,3 +116,18 @@ def test_fine_tuning_against_from_scratch_becomes_a_figure_and_goes_on(tmp_path,
     assert printed.count("finished; best") == 4 - 1
     assert "| 50 | fine-tuned | 2 | 0." in printed
     assert (tmp_path / "runs" / "fine_tuning" / "fine_tuning.png").stat().st_size > 20_000
+
+
+SCRIPTS = [
+    str(path.relative_to(EXAMPLES.parent))
+    for folder in (EXAMPLES, EXAMPLES.parent / "benchmarks")
+    for path in sorted(folder.glob("*.py"))
+    if "argparse" in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_explains_its_options(script, run_script):
+    printed = run_script(script, "--help")
+    assert printed.startswith("usage:")
+    assert "show this help message" in printed

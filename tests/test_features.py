@@ -205,3 +205,11 @@ def test_coordinates_and_observables_are_relative_to_the_stored_momentum():
     pt, eta = compute_observables(p4, layout, ["pt", "eta"]).T
     np.testing.assert_allclose(pt, axis.pt, rtol=1e-6)
     np.testing.assert_allclose(eta, axis.eta, atol=1e-6)
+
+
+def test_a_name_is_not_suggested_for_itself():
+    p4 = torch.rand(3, 4)
+    with pytest.raises(UnknownNameError) as caught:
+        feature_set(["charge"])(p4, torch.zeros(3, dtype=torch.long))
+    assert "did you mean 'charge'" not in str(caught.value)
+    assert "no model named 'a'; known: none" in str(UnknownNameError("model", "a", ["a"]))

@@ -1,12 +1,25 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 
-from pcloud.errors import InputError
-from pcloud.run_files import FILES, atomic_path, read_json, write_atomic, write_json, write_text
+from pcloud.errors import CannotWriteError, InputError
+from pcloud.run_files import (
+    FILES,
+    atomic_path,
+    check_writable,
+    make_folder,
+    read_json,
+    write_atomic,
+    write_errors,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_is_old_or_new_and_never_half(tmp_path):
@@ -72,3 +85,48 @@ def test_an_absent_file_is_said_to_be_absent(tmp_path):
 
 def test_names_of_files_are_different():
     assert len(set(FILES)) == len(FILES)
+
+
+# Full disks and folders without permission
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, number):
+    def fail(file):
+        file.write(b"half")
+        try:
+            raise OSError(number, os.strerror(number))
+        except OSError as cause:
+            raise RuntimeError("unexpected pos 704 vs 598") from cause  # as torch does
+
+    with pytest.raises(CannotWriteError) as caught:
+        write_atomic(tmp_path / "last.ckpt", fail)
+    assert str(caught.value) == f"cannot write {tmp_path / 'last.ckpt'}: {os.strerror(number)}"
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_reading_stays_what_it_is(tmp_path):
+    with pytest.raises(PermissionError), write_errors(tmp_path / "out.parquet"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "in.parquet"))
+    with pytest.raises(KeyError), write_errors(tmp_path / "out.parquet"):
+        raise KeyError("jets")
+
+
+def test_what_is_a_file_is_no_folder(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(CannotWriteError, match=r"cannot write .*a/b: Not a directory"):
+        make_folder(tmp_path / "a" / "b")
+
+
+def test_a_folder_without_permission_is_refused_before_long_work(tmp_path, monkeypatch):
+    check_writable(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+    def fail(**options):
+        raise OSError(errno.EROFS, "Read-only file system", "x")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", fail)
+    expected = "cannot write to run: Read-only file system; --out FOLDER writes elsewhere"
+    with pytest.raises(CannotWriteError) as caught:
+        check_writable(Path("run"), "--out FOLDER writes elsewhere")
+    assert str(caught.value) == expected

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import pcloud
 from pcloud.errors import InputError
 from pcloud.yaml_files import parse_yaml, read_yaml
 
@@ -51,3 +53,13 @@ def test_a_text_is_parsed_with_the_same_limits():
     assert parse_yaml("[1, {a: b}]") == [1, {"a": "b"}]
     with pytest.raises(InputError, match="alias"):
         parse_yaml("[&a 1, *a]")
+
+
+def test_no_other_module_parses_yaml():
+    package = Path(pcloud.__file__).parent
+    parsers = {
+        file.relative_to(package).as_posix()
+        for file in package.rglob("*.py")
+        if re.search(r"yaml\.\w*load|SafeLoader", file.read_text(encoding="utf-8"))
+    }
+    assert parsers == {"yaml_files.py"}

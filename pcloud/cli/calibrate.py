@@ -8,6 +8,7 @@ from typing import Literal
 from pcloud.cli.command import Command, Options
 from pcloud.cli.options import NetworkOptions, ResultOptions, open_run
 from pcloud.cli.output import print_rows, say
+from pcloud.words import number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ def execute(options: Options) -> None:
 
     network = {name: options[name] for name in ("checkpoint", "batch_size")}
     stored = run.calibrate(options["method"], **network)
-    say(f"fitted on {stored.jets:,} validation jets: {stored.map.describe()}")
+    say(f"fitted on {number_of(stored.jets, 'validation jet')}: {stored.map.describe()}")
     scores = run.stored(SCORES_FILE)
     if scores.exists():
         sample = read_scores(scores)
@@ -36,7 +37,7 @@ def execute(options: Options) -> None:
             stored.coverage(sample),
         ):
             print_rows(rows)
-        say(f"measured on {len(sample.labels):,} test jets")
+        say(f"measured on {number_of(len(sample.labels), 'test jet')}")
     else:
         say(f"pcloud evaluate {run.path} scores the test jets, on which to measure it")
     say(f"written to {run.out / CALIBRATION_FILE}")

@@ -30,6 +30,7 @@ class Flag:
 
 
 Argument = Annotated[str, Flag(positional=True)]
+Arguments = Annotated[list[str], Flag(positional=True)]
 Switch = Annotated[bool, Flag(switch=True)]
 
 

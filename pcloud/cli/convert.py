@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pcloud.cli.command import Argument, Command, Options
+from pcloud.cli.command import Arguments, Command, Options
 from pcloud.cli.options import (
     ChunkOption,
     OutputArgument,
@@ -15,14 +15,15 @@ from pcloud.cli.options import (
 )
 from pcloud.cli.output import say, shows_progress
 from pcloud.training.config import NumJets
+from pcloud.words import number_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputArgument:
     """Input."""
 
-    input: Argument
-    """File of jets, or a glob."""
+    input: Arguments
+    """Files of jets, or globs; several become one file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ def execute(options: Options) -> None:
         progress=shows_progress(quiet=options["quiet"]),
         **reading(options),
     )
-    say(f"{number:,} jets: {options['output']}")
+    say(f"{number_of(number, 'jet')}: {options['output']}")
 
 
 COMMAND = Command("convert", "Convert a file of jets.", execute, (ConvertOptions, ReadingOptions))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pcloud.cli.command import Command, Options
-from pcloud.cli.output import console
+from pcloud.cli.output import columns, print_whole
 
 
 def execute(options: Options) -> None:
@@ -12,11 +12,11 @@ def execute(options: Options) -> None:
 
     from pcloud.datasets import dataset_info, list_datasets
 
-    table = Table("data set", "splits", "classes", "", box=None)
+    table = Table(*columns("data set", "splits", "classes", ""), box=None)
     for name in list_datasets():
         info = dataset_info(name)
         table.add_row(name, ", ".join(info.splits), ", ".join(info.classes), info.description)
-    console().print(table)
+    print_whole(table)
 
 
 COMMAND = Command("datasets", "List the data sets.", execute)

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Ge, Le
 
 from pcloud.cli.command import Command, Options, Switch
-from pcloud.cli.options import NetworkOptions, ReadingOptions, ResultOptions, open_run, reading
-from pcloud.cli.output import console, print_rows, progress_bar, say
+from pcloud.cli.options import (
+    NetworkOptions,
+    ReadingOptions,
+    ResultOptions,
+    open_run,
+    reading,
+)
+from pcloud.cli.output import print_rows, print_whole, progress_bar, say
 from pcloud.errors import InputError
 from pcloud.training.config import Fraction, NumJets, Seed
 
@@ -92,7 +98,7 @@ def execute(options: Options) -> None:
         seed=options["seed"],
         **how,
     )
-    console().print(table)
+    print_whole(table)
     say(f"written to {folder}")
     if not run.finished:
         say("the training of this run is not finished")

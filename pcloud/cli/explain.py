@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le
@@ -11,6 +11,7 @@ from pcloud.cli.command import Command, Options
 from pcloud.cli.options import CheckpointOption, ProgressOption, ResultOptions, open_run
 from pcloud.cli.output import print_rows, progress_bar, say
 from pcloud.training.config import NumJets
+from pcloud.words import number_of
 
 if TYPE_CHECKING:
     from pcloud.run import Run
@@ -23,9 +24,10 @@ Method = Literal["taylor", "saliency", "integrated_gradients", "smoothgrad", "oc
 class ExplainOptions(ProgressOption, CheckpointOption, ResultOptions):
     """Explanation."""
 
-    method: list[Method] = field(default_factory=lambda: ["taylor"])
+    method: list[Method] | None = None
     """taylor for the coefficients of the response; the others for attributions to particles and
-    features, drawn on jets. All but taylor and occlusion need captum."""
+    features, or to pixels, drawn on jets or images. All but taylor and occlusion need captum. By
+    default taylor, or occlusion for a network on images."""
     jets: NumJets | None = None
     """Number of test jets; by default 2000 for taylor and 200 for the others, or as many as the
     network processes in a few minutes."""
@@ -38,11 +40,14 @@ class ExplainOptions(ProgressOption, CheckpointOption, ResultOptions):
 
 def execute(options: Options) -> None:
     """Explain the run by each of the methods."""
+    from pcloud.studies.attribution import default_method
+
     run = open_run(options)
-    attribution = [method for method in options["method"] if method != "taylor"]
+    methods = options["method"] or [default_method(run, options["checkpoint"])]
+    attribution = [method for method in methods if method != "taylor"]
     if attribution:
         _explain_attribution(run, attribution, options)
-    if "taylor" in options["method"]:
+    if "taylor" in methods:
         _explain_taylor(run, options)
 
 
@@ -61,7 +66,7 @@ def _explain_attribution(run: Run, methods: list[str], options: Options) -> None
                 f"integrated gradients leave {path['gap']:.2g} of a change of the log-odds of "
                 f"{path['change']:.2f} unexplained"
             )
-    say(f"{stored.classes[0].jets:,} test jets; written to {run.out / stored.file}")
+    say(f"{number_of(stored.classes[0].jets, 'test jet')}; written to {run.out / stored.file}")
 
 
 def _explain_taylor(run: Run, options: Options) -> None:
@@ -72,7 +77,7 @@ def _explain_taylor(run: Run, options: Options) -> None:
         stored = taylor_run(run, **shared, pair_jets=pair_jets, advance=advance)
     for name in stored.classes:
         print_rows(stored.class_rows(name))
-    say(f"{stored.jets:,} test jets; written to {run.out / stored.file}")
+    say(f"{number_of(stored.jets, 'test jet')}; written to {run.out / stored.file}")
 
 
 def _shared(options: Options) -> Options:

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from pcloud.cli.command import Command, Options, Switch
-from pcloud.cli.output import console, say
+from pcloud.cli.output import columns, print_whole, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,12 @@ def execute(options: Options) -> None:
         return
     shown = ("model", "paper", "year", "parameters", "good for")
     header, *rows = model_table()
-    table = Table(*shown, box=None)
+    table = Table(*columns(*shown), box=None)
     for row in rows:
         cells = dict(zip(header, row, strict=True))
         table.add_row(*(cells[name] for name in shown))
-    console().print(table, "parameters: with 7 inputs and 2 classes", highlight=False)
+    print_whole(table)
+    say("parameters: with 7 inputs and 2 classes")
     for kind in list_modalities():
         if kind != "cloud":
             say(f"on {find_modality(kind).noun}: {', '.join(list_models(kind))}")

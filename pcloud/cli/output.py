@@ -8,9 +8,13 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pcloud.tables import print_wide
 from pcloud.text import for_terminal
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Column
+
     from pcloud.terminal import Terminal
 
 
@@ -18,12 +22,31 @@ def console(*, stderr: bool = False) -> Terminal:
     """Console of standard output or standard error."""
     from pcloud.terminal import Terminal
 
-    return Terminal(stderr=stderr)
+    class PipeTerminal(Terminal):
+        """Terminal that leaves it to `main` to end a command whose reader has ended."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return PipeTerminal(stderr=stderr)
 
 
 def say(line: str) -> None:
     """Print a line without wrapping it."""
     console().print(for_terminal(line), soft_wrap=True)
+
+
+def print_whole(content: RenderableType, out: Console | None = None) -> None:
+    """Print tables that are wider than the terminal in longer lines, instead of cutting them."""
+    out = console() if out is None else out
+    print_wide(out, content)
+
+
+def columns(*names: str) -> list[Column]:
+    """Columns of a table whose cells are neither wrapped nor cut."""
+    from rich.table import Column
+
+    return [Column(name, no_wrap=True) for name in names]
 
 
 def print_rows(rows: list[list[str]]) -> None:
@@ -43,8 +66,7 @@ def print_rows(rows: list[list[str]]) -> None:
         table.add_column(name, no_wrap=True)
     for row in rows[1:]:
         table.add_row(*row)
-    out.width = max(out.width, out.measure(table, options=out.options.update(width=1000)).maximum)
-    out.print(table)
+    print_whole(table, out)
     out.print()
 
 

@@ -56,7 +56,7 @@ class Parser(ArgumentParser):
 def usage(command: Command) -> str:
     """Line of usage of a command: its positional arguments, and that there are options."""
     names = [
-        f.name.upper()
+        f"{f.name.upper()}{' ...' if list in accepted_types(hints(stage)[f.name]) else ''}"
         for stage in command.stages
         for f in dataclasses.fields(stage)
         if _form(hints(stage)[f.name]).positional
@@ -78,7 +78,7 @@ def add_fields(parser: ArgumentParser, options: type) -> None:
         text = helps.get(name, "") + _choices_text(hint) + _default_text(defaults[name])
         settings: dict[str, Any] = {"help": text.replace("%", "%%")}
         if form.positional:
-            parser.add_argument(name, **settings)
+            parser.add_argument(name, nargs=_number_of_words(hint), metavar=name, **settings)
             continue
         if form.switch:
             settings["action"] = "store_true"
@@ -164,6 +164,8 @@ def _value(hint: Any, words: Any) -> Any:
     if words is True:
         return True
     types = accepted_types(hint)
+    if _form(hint).positional:
+        return words
     if isinstance(words, list) and (len(words) > 1 or types <= {list, NoneType}):
         return _one_list(hint, words)
     return _one_value(types, words[0] if isinstance(words, list) else words)
@@ -171,7 +173,9 @@ def _value(hint: Any, words: Any) -> Any:
 
 def _one_list(hint: Any, words: list[str]) -> Any:
     if len(words) == 1 and words[0].startswith("["):
-        return _one_value({list}, words[0])
+        values = _one_value({list}, words[0])
+        if isinstance(values, list):  # not a file whose name begins like a list
+            return values
     (element,) = (get_args(part)[0] for part in _parts(hint) if get_origin(part) is list)
     return [_one_value(accepted_types(element), word) for word in words]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pcloud.cli.command import Argument, Command, Flag, Options, Switch
+from pcloud.cli.command import Arguments, Command, Flag, Options, Switch
 from pcloud.cli.options import (
     ChunkOption,
     NetworkOptions,
@@ -16,14 +16,15 @@ from pcloud.cli.options import (
     reading,
 )
 from pcloud.cli.output import progress_bar, say
+from pcloud.words import number_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(ProgressOption, ChunkOption, OverwriteOption, RunArgument):
     """Prediction."""
 
-    file: Argument
-    """File of jets, or a glob; labels are not needed."""
+    file: Arguments
+    """Files of jets, or globs; labels are not needed. The scores are in the order of the files."""
     out: Annotated[str, Flag(short="-o")] = "scores.parquet"
     """Parquet file to write, or a folder for predictions.parquet, whose calibration goes before that
     of the run."""
@@ -49,7 +50,7 @@ def execute(options: Options) -> None:
             **reading(options),
         )
     dropped = f", {found.dropped:,} dropped" if found.dropped else ""
-    say(f"scores of {found.jets:,} jets{dropped}: {found.path}")
+    say(f"scores of {number_of(found.jets, 'jet')}{dropped}: {found.path}")
 
 
 COMMAND = Command(

@@ -21,40 +21,70 @@ from pcloud.cli import (
     uncertainty,
 )
 from pcloud.cli.command import Command, Options
-from pcloud.cli.errors import USER_ERRORS, complain, message, warnings_in_one_line
+from pcloud.cli.errors import complain, message, warnings_in_one_line
 from pcloud.cli.parser import Parser, add_fields, complete, given_values, option_names, usage
+from pcloud.cli.streams import any_encoding, discard_output, flush_output, write_error
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.validation import hints
 
 _FILES = (
     *(train, evaluate, predict, calibrate, uncertainty, explain, report),
     *(compare, convert, simulate, models, datasets),
 )
+_INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
+_BROKEN_PIPE = 141
 _COMMANDS = {file.COMMAND.name: file.COMMAND for file in _FILES}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
-    0: done; 2: an input error, reported in one line; 130: interrupted by Ctrl-C.
+    0: done; 2: an error of the input or of the system, such as a full disk or too little memory,
+    reported in one line; 130: interrupted by Ctrl-C; 141: the reader of the output has ended.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments:
-        build_parser().print_help()
-        return 0
-    try:
-        command, options = parse(arguments)
-        if command.complete:
-            options = complete(command.stages, options)
-        pcloud.keep_memory()
-        with warnings_in_one_line():
-            command.execute(options)
-    except USER_ERRORS as error:
-        return complain(message(error))
-    except KeyboardInterrupt:
-        again = "; the same command continues it" if arguments[0] == "train" else ""
-        sys.stderr.write(f"pcloud: interrupted{again}\n")
-        return 130
+    with any_encoding():
+        try:
+            _run(arguments)
+        except BrokenPipeError:
+            discard_output()
+            return _BROKEN_PIPE
+        except KeyboardInterrupt:
+            again = "; the same command continues it" if arguments[:1] == ["train"] else ""
+            write_error(f"pcloud: interrupted{again}")
+            return _INTERRUPTED
+        except Exception as error:
+            line = message(error, _options_of(arguments))
+            if line is None:
+                raise
+            try:
+                flush_output()
+            except OSError:  # the output itself cannot be written
+                discard_output()
+            return complain(line)
     return 0
+
+
+def _run(arguments: list[str]) -> None:
+    try:
+        command, options = parse(arguments or ["--help"])
+    except SystemExit:  # of --help and --version
+        flush_output()
+        if arguments:
+            raise
+        return
+    if command.complete:
+        options = complete(command.stages, options)
+    pcloud.keep_memory()
+    with warnings_in_one_line():
+        command.execute(options)
+    flush_output()
+
+
+def _options_of(arguments: list[str]) -> list[str]:
+    """Names of the options of the command that is called."""
+    command = _COMMANDS.get(arguments[0]) if arguments else None
+    return [name for stage in command.stages for name in hints(stage)] if command else []
 
 
 def parse(arguments: Sequence[str]) -> tuple[Command, Options]:

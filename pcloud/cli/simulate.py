@@ -11,6 +11,7 @@ from pcloud.cli.command import Command, Flag, Options, Switch
 from pcloud.cli.options import OutputArgument, OverwriteOption, ProgressOption
 from pcloud.cli.output import say, shows_progress
 from pcloud.training.config import NumJets
+from pcloud.words import number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def execute(options: Options) -> None:
         progress=shows_progress(quiet=options["quiet"]),
         overwrite=options["overwrite"],
     )
-    say(f"{options['jets']:,} jets: {path}")
+    say(f"{number_of(options['jets'], 'jet')}: {path}")
 
 
 COMMAND = Command("simulate", "Simulate top and QCD jets.", execute, (SimulateOptions,))

@@ -11,6 +11,7 @@ from pcloud.cli.command import Command, Options
 from pcloud.cli.options import NetworkOptions, ProgressOption, ResultOptions, open_run
 from pcloud.cli.output import print_rows, progress_bar, say
 from pcloud.training.config import NumJets, Seed
+from pcloud.words import number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ def execute(options: Options) -> None:
     )
     say(f"{facts}; entropies in nats")
     table = run.out / UNCERTAINTY_TABLE
-    say(f"written to {table}, a row for each of {len(stored.labels):,} test jets")
+    say(f"written to {table}, a row for each of {number_of(len(stored.labels), 'test jet')}")
 
 
 COMMAND = Command(

@@ -54,7 +54,9 @@ def dataset_info(name: str) -> DatasetInfo:
     return _registry()[name]
 
 
-def dataset_files(name: str, split: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
+def dataset_files(
+    name: str, split: str = "train", root: str | os.PathLike[str] | None = None
+) -> list[Path]:
     """Files of a sample, for `pcloud.iter_jets` or `pcloud.io.convert`.
 
     Parameters
@@ -93,7 +95,7 @@ def dataset_files(name: str, split: str, root: str | os.PathLike[str] | None = N
 
 def load_dataset(
     name: str,
-    split: str,
+    split: str = "train",
     root: str | os.PathLike[str] | None = None,
     *,
     start: int = 0,
@@ -104,7 +106,7 @@ def load_dataset(
     Parameters
     ----------
     name, split, root
-        As for `dataset_files`. ``"simulated"`` is part of the package and needs no `root`.
+        As for `dataset_files`; by default the training split. ``"simulated"`` is part of the package and needs no `root`.
     start, stop : int
         Range of jets; the default is all jets.
 

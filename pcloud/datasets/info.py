@@ -125,7 +125,8 @@ class DatasetInfo:
             matches = [_matches(root / folder, pattern) for pattern in part.files]
             if all(matches):
                 return [file for files in matches for file in files]
-        missing = f"no {part.files[0]} in {root / self.folders[0]}"
+        places = [f"{root}/{folder}".rstrip("/") for folder in reversed(self.folders)]
+        missing = f"no {part.files[0]} in {' or '.join(places)}"
         if not part.downloads:
             raise FileNotFoundError(missing + (f": get it from {self.url}" if self.url else ""))
         wanted = ", ".join(download.name for download in part.downloads[:3])

@@ -20,6 +20,7 @@ from pcloud.evaluation.resampling import bootstrap, counting_error
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.table import EvaluationTable
 from pcloud.typing import Floats
+from pcloud.words import number_of
 
 __all__ = [
     "Reliability",
@@ -231,7 +232,7 @@ def calibration_of_scores(
         **by_class,
     }
     note = (
-        f"{len(p):,} jets, {bins} bins. A perfectly calibrated tagger with these scores would "
+        f"{number_of(len(p), 'jet')}, {number_of(bins, 'bin')}. A perfectly calibrated tagger with these scores would "
         f"have an ECE of {perfect}, because the ECE is biased upwards. Only a clearly larger ECE "
         "is a sign of miscalibration. The RMS calibration error is its size without this bias."
     )

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pcloud.errors import InputError
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.calibration import calibration_of_scores, probabilities
 from pcloud.evaluation.calibration_maps import (
     CALIBRATIONS,
     CalibrationMap,
+    Isotonic,
+    Scaling,
     calibration_from_dict,
     calibration_map_of_scores,
 )
@@ -24,10 +26,25 @@ from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.table import describe
 from pcloud.evaluation.working_points import WorkingPoint, working_points_of_scores
 from pcloud.run_files import CALIBRATION_FILE, StoredResult
+from pcloud.stored_values import Count, Integer, Name
+from pcloud.validation import Checked, checked
 
 __all__ = ["StoredCalibration", "read_calibration"]
 
 _ALPHAS = (0.1, 0.05, 0.01)
+
+
+def _map(values: Any) -> CalibrationMap:
+    return values if isinstance(values, CalibrationMap) else calibration_from_dict(values)
+
+
+def _numbers_of_classes(fitted: CalibrationMap) -> Sequence[int]:
+    """Numbers of classes that a map fits; any for a map that is not of this package."""
+    if isinstance(fitted, Scaling):
+        return [len(fitted.weights)]
+    if isinstance(fitted, Isotonic):
+        return [2] if len(fitted.knots) == 1 else [len(fitted.knots)]
+    return range(10_000)
 
 
 @dataclass(frozen=True)
@@ -59,14 +76,27 @@ class StoredCalibration(StoredResult):
     command = "pcloud calibrate"
     indent = 2
 
-    method: str
-    maps: dict[str, CalibrationMap]
-    points: dict[str, list[WorkingPoint]]
+    method: Name
+    maps: dict[Name, Annotated[CalibrationMap, Checked(_map)]]
+    points: dict[Name, list[WorkingPoint]]
     sets: Sequence[ConformalSets]
-    classes: Sequence[str]
-    jets: int
-    checkpoint: str
-    checksum: int
+    classes: Sequence[Name]
+    jets: Count
+    checkpoint: Name
+    checksum: Integer
+
+    def __post_init__(self) -> None:
+        number = len(self.classes)
+        if self.method not in self.maps:
+            raise UnknownNameError("map", self.method, self.maps)
+        for name, fitted in self.maps.items():
+            if number not in _numbers_of_classes(fitted):
+                raise InputError(f"maps.{name}: not for {number} classes")
+        for name in self.points:
+            if name not in self.classes:
+                raise UnknownNameError("class", name, self.classes)
+        if any(len(sets.cuts) != number for sets in self.sets):
+            raise InputError(f"sets: not one cut for each of {number} classes")
 
     @classmethod
     def fit(
@@ -103,12 +133,7 @@ class StoredCalibration(StoredResult):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StoredCalibration:
         """Inverse of `to_dict`."""
-        objects = {
-            "maps": {k: calibration_from_dict(v) for k, v in values["maps"].items()},
-            "points": {k: [_point(p) for p in v] for k, v in values["points"].items()},
-            "sets": [ConformalSets(s["alpha"], tuple(s["cuts"])) for s in values["sets"]],
-        }
-        return cls(**{**values, **objects})
+        return checked(cls, values)
 
     def rows(self) -> list[list[str]]:
         """Rows with each map and its parameters."""
@@ -185,11 +210,6 @@ def read_calibration(folder: str | Path) -> StoredCalibration:
     if not path.exists():
         raise InputError(f"{folder} has no {CALIBRATION_FILE}: pcloud calibrate {folder} makes it")
     return StoredCalibration.read(folder)
-
-
-def _point(values: dict[str, Any]) -> WorkingPoint:
-    name, *rest = (values[key] for key in ("name", "threshold", "efficiency", "mistag_rate"))
-    return WorkingPoint(name, *(Measured.from_dict(fields) for fields in rest))
 
 
 def _fraction(passed: NDArray[np.bool_]) -> Measured:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Interval, Len
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp, softmax
 
@@ -15,7 +16,9 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.calibration import probabilities
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
+from pcloud.stored_values import Float, Fraction
 from pcloud.typing import Floats
+from pcloud.validation import checked
 
 __all__ = [
     "CALIBRATIONS",
@@ -53,6 +56,10 @@ class CalibrationMap(ABC):
         return {"kind": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
 
 
+_Weight = Annotated[float, Interval(ge=-1e9, le=1e9)]
+_Knots = Annotated[tuple[Fraction, ...], Len(1, 10**7)]
+
+
 @dataclass(frozen=True)
 class Scaling(CalibrationMap):
     """``softmax(weights log p + biases)``: temperature and vector scaling.
@@ -67,9 +74,13 @@ class Scaling(CalibrationMap):
         Standard errors of the weights, from the curvature of the likelihood.
     """
 
-    weights: tuple[float, ...]
-    biases: tuple[float, ...]
-    errors: tuple[float, ...]
+    weights: tuple[_Weight, ...]
+    biases: tuple[_Weight, ...]
+    errors: tuple[Float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.weights or {len(self.biases), len(self.errors)} != {len(self.weights)}:
+            raise InputError("weights, biases and errors must be one number per class each")
 
     def __call__(self, p: Floats) -> Floats:
         """Calibrated probabilities (B, C)."""
@@ -98,7 +109,12 @@ class Isotonic(CalibrationMap):
         two classes, or one pair for each class.
     """
 
-    knots: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
+    knots: Annotated[tuple[tuple[_Knots, _Knots], ...], Len(1, 10_000)]
+
+    def __post_init__(self) -> None:
+        for before, after in self.knots:
+            if len(before) != len(after) or np.any(np.diff(before) < 0):
+                raise InputError("knots must be increasing, with one value after the map for each")
 
     def __call__(self, p: Floats) -> Floats:
         """Calibrated probabilities (B, C)."""
@@ -250,14 +266,10 @@ def calibration_from_dict(values: dict[str, Any]) -> CalibrationMap:
         If the kind of map is unknown.
     """
     kinds = {"Scaling": Scaling, "Isotonic": Isotonic}
-    fields = {name: _tuples(value) for name, value in values.items() if name != "kind"}
-    if values.get("kind") not in kinds:
-        raise InputError(f"no calibration of kind {values.get('kind')!r}")
-    return kinds[values["kind"]](**fields)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+    kind = values.get("kind") if isinstance(values, dict) else values
+    if not isinstance(kind, str) or kind not in kinds:
+        raise InputError(f"no calibration of kind {kind!r}")
+    return checked(kinds[kind], values)
 
 
 def _log(p: Floats) -> Floats:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError
 from pcloud.evaluation.calibration import probabilities
 from pcloud.evaluation.scores import Scores
+from pcloud.stored_values import Fraction
 
 __all__ = ["ConformalSets", "conformal_sets_of_scores", "fit_conformal"]
 
@@ -27,8 +30,8 @@ class ConformalSets:
         jets for this `alpha`.
     """
 
-    alpha: float
-    cuts: tuple[float, ...]
+    alpha: Annotated[float, Interval(gt=0, lt=1)]
+    cuts: tuple[Fraction, ...]
 
     def __call__(self, scores: ArrayLike) -> NDArray[np.bool_]:
         """Mask (B, C) of the classes in the set of each jet, from probabilities (B, C).

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Interval, Len
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError
@@ -14,9 +15,14 @@ from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import signal_scores
 from pcloud.evaluation.working_points import efficiency_threshold
+from pcloud.stored_values import Text
 from pcloud.tables import html_table
+from pcloud.validation import checked
 
 __all__ = ["Dependence", "dependence_of_scores", "measure_dependence"]
+
+
+_Edge = Annotated[float, Interval(ge=-1e100, le=1e100)]
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,14 @@ class Dependence:
         in a bin without such jets, and a limit where none or all of them pass.
     """
 
-    observable: str
-    edges: Sequence[float]
+    observable: Text
+    edges: Annotated[Sequence[_Edge], Len(2, 10_000)]
     signal: Sequence[Measured | None]
     background: Sequence[Measured | None]
+
+    def __post_init__(self) -> None:
+        if {len(self.signal), len(self.background)} != {len(self.edges) - 1}:
+            raise InputError("signal and background must be one rate for each bin")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
@@ -68,11 +78,7 @@ class Dependence:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Dependence:
         """Inverse of `to_dict`."""
-        rates = {
-            name: [None if m is None else Measured.from_dict(m) for m in fields[name]]
-            for name in ("signal", "background")
-        }
-        return cls(fields["observable"], fields["edges"], **rates)
+        return checked(cls, fields)
 
 
 def measure_dependence(

@@ -6,14 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import ArrayLike
 
 from pcloud.errors import InputError
+from pcloud.stored_values import Count, Float, Text
 from pcloud.tables import html_text
 from pcloud.typing import Floats
+from pcloud.validation import checked
 
 CONFIDENCE = 0.95  # confidence level of limits
 ONE_SIGMA = math.erf(math.sqrt(0.5))  # 0.683, confidence level of `Measured.low` and `.high`
@@ -22,6 +25,10 @@ _BETA_SHIFT = 0.2  # 0 is Clopper and Pearson, 1/2 is Jeffreys
 _ROUNDING = 1e-14  # relative rounding error of floating-point sums
 _MAX_SIDE_RATIO = 1.25  # largest ratio of the two sides of an interval printed with one error
 _MAX_DECIMALS = 6  # largest number of decimals printed without an exponent
+
+
+_NonNegative = Annotated[float, Interval(ge=0, le=1e15)]
+_Float = Annotated[float, Interval(ge=-1e100, le=1e100)]
 
 
 @dataclass(frozen=True)
@@ -55,17 +62,17 @@ class Measured:
         Degrees of freedom of Student's t, for a mean of few values.
     """
 
-    value: float
-    error: float
-    method: str = ""
-    bootstrap: float | None = None
+    value: Float
+    error: Float
+    method: Text = ""
+    bootstrap: _Float | None = None
     limit: Literal["lower", "upper"] | None = None
-    low: float = math.nan
-    high: float = math.nan
-    low95: float | None = None
-    high95: float | None = None
-    counts: tuple[float, float] | None = None
-    degrees: int | None = None
+    low: Float = math.nan
+    high: Float = math.nan
+    low95: _Float | None = None
+    high95: _Float | None = None
+    counts: tuple[_NonNegative, _NonNegative] | None = None
+    degrees: Count | None = None
 
     def __post_init__(self) -> None:
         low, high = self.low, self.high
@@ -273,15 +280,14 @@ class Measured:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Measured:
-        """Inverse of `to_dict`, also for older files without an interval."""
-        values = dict(fields)
-        for name in ("value", "error", "low", "high"):
-            if values.get(name) is None:
-                values[name] = math.nan
-        if values.get("counts") is not None:
-            passed, total = values["counts"]
-            values["counts"] = (passed, total)
-        return cls(**values)
+        """Inverse of `to_dict`, also for older files without an interval.
+
+        Raises
+        ------
+        InputError
+            If a value is absent, or is none that `to_dict` gives.
+        """
+        return checked(cls, fields)
 
 
 def fraction_interval(

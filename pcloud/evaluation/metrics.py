@@ -19,6 +19,7 @@ from pcloud.evaluation.resampling import bootstrap, counting_error
 from pcloud.evaluation.scores import Scores, read_scores
 from pcloud.evaluation.table import EvaluationTable, describe
 from pcloud.evaluation.tasks import Task, binary_signal, discrimination_tasks
+from pcloud.words import number_of
 
 
 def evaluate(
@@ -249,7 +250,9 @@ def _missing_intervals(table: EvaluationTable) -> list[str]:
 
 def _notes(sample: Scores, table: EvaluationTable) -> list[str]:
     jets = ", ".join(f"{n:,} {name}" for name, n in zip(sample.classes, table.counts, strict=True))
-    notes = [f"{len(sample.labels):,} jets: {jets}. Errors are those of this test sample."]
+    notes = [
+        f"{number_of(len(sample.labels), 'jet')}: {jets}. Errors are those of this test sample."
+    ]
     if any(entry.limit for entry in table.values()):
         notes.append(f"> and < are limits at {CONFIDENCE:.0%} confidence.")
     notes += _missing_intervals(table)

@@ -27,8 +27,11 @@ from pcloud.evaluation.tasks import (
 from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.io.jets import FlatJets
 from pcloud.run_files import Advance, ignore_progress
+from pcloud.stored_values import Count, Float, Fraction, Text
 from pcloud.tables import html_table
 from pcloud.typing import Floats
+from pcloud.validation import checked
+from pcloud.words import number_of
 
 __all__ = ["Effect", "Robustness", "compare_scores", "measure_robustness"]
 
@@ -61,8 +64,8 @@ class Effect:
         Mean absolute change of the log-odds of a jet; None for jets of another simulation.
     """
 
-    name: str
-    strength: float | None
+    name: Text
+    strength: Float | None
     auc: Measured
     rejection: Measured
     auc_change: Measured
@@ -86,10 +89,7 @@ class Effect:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Effect:
         """Inverse of `to_dict`."""
-        plain: dict[str, Any] = {
-            k: Measured.from_dict(v) if isinstance(v, dict) else v for k, v in fields.items()
-        }
-        return cls(**plain)
+        return checked(cls, fields)
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class Robustness:
     auc: Measured
     rejection: Measured
     effects: Sequence[Effect]
-    efficiency: float
-    jets: int
+    efficiency: Fraction
+    jets: Count
 
     def rows(self) -> list[list[str]]:
         """Rows of a table, one for each modification."""
@@ -125,7 +125,7 @@ class Robustness:
     def __repr__(self) -> str:
         """Number of jets and of modifications, AUC and rejection."""
         return (
-            f"Robustness of a tagger on {self.jets:,} jets to {len(self.effects)} modifications: "
+            f"Robustness of a tagger on {number_of(self.jets, 'jet')} to {number_of(len(self.effects), 'modification')}: "
             f"AUC {self.auc}, rejection {self.rejection} at signal efficiency "
             f"{self.efficiency:g} on unmodified jets"
         )
@@ -146,9 +146,7 @@ class Robustness:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Robustness:
         """Inverse of `to_dict`."""
-        effects = [Effect.from_dict(effect) for effect in fields["effects"]]
-        both = {name: Measured.from_dict(fields[name]) for name in ("auc", "rejection")}
-        return cls(**{**fields, **both, "effects": effects})
+        return checked(cls, fields)
 
 
 def measure_robustness(

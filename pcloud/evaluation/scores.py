@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.run_files import SCORES_FILE, atomic_path, file_errors
+from pcloud.stored_values import Names
+from pcloud.text import for_terminal
+from pcloud.validation import checked
+from pcloud.words import number_of
 
 PREFIX = "score_"
 
@@ -59,7 +64,7 @@ class Scores:
     def __repr__(self) -> str:
         """Number of jets of each class."""
         jets = ", ".join(f"{n:,} {c}" for n, c in zip(self.counts, self.classes, strict=True))
-        return f"Scores of {len(self.labels):,} jets: {jets}"
+        return for_terminal(f"Scores of {number_of(len(self.labels), 'jet')}: {jets}")
 
     @property
     def counts(self) -> NDArray[np.integer]:
@@ -146,12 +151,24 @@ class ScoresWriter:
             self._writer = pq.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)
 
-    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
-        if self._writer is None and kind is None:
-            self.write(np.empty((0, len(self.classes))), None)
-        if self._writer is not None:
-            self._writer.close()
-        self._file.__exit__(kind, *error)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        failure: Exception | None = None
+        try:
+            if self._writer is None and error is None:
+                self.write(np.empty((0, len(self.classes))), None)
+            if self._writer is not None:
+                self._writer.close()
+        except Exception as closing:  # a full disk
+            failure = closing
+        cause = error or failure
+        self._file.__exit__(type(cause) if cause else None, cause, trace)
+        if failure is not None and error is None:
+            raise failure
 
 
 def read_scores(path: str | Path) -> Scores:
@@ -167,7 +184,7 @@ def read_scores(path: str | Path) -> Scores:
         If the file is not such a table, or has no labels.
     """
     path = Path(path)
-    table = _read_table(path)
+    table = read_parquet(path)
     names = [name.removeprefix(PREFIX) for name in table.column_names if name.startswith(PREFIX)]
     if not names:
         raise InputError(
@@ -181,27 +198,39 @@ def read_scores(path: str | Path) -> Scores:
         raise InputError(f"{path} has no column label: scores of unlabelled jets have no metrics")
     if table["label"].null_count:
         raise InputError(f"{path}: {table['label'].null_count} jets have no label")
-    values = np.stack([table[PREFIX + name].to_numpy() for name in names], axis=1)
     try:
+        values = np.stack([table[PREFIX + name].to_numpy() for name in names], axis=1)
         return Scores.from_arrays(table["label"].to_numpy(), values, names)
-    except InputError as error:
+    except (ValueError, TypeError, pa.ArrowException) as error:
         raise InputError(f"{path}: {error}") from None
 
 
 def _class_names(path: Path, stored: bytes) -> list[str]:
     with file_errors(path, "names of classes", "write it anew with pcloud evaluate"):
-        return json.loads(stored)
+        return checked(Names, json.loads(stored))
 
 
-def _read_table(path: Path) -> pa.Table:
+def read_parquet(path: Path) -> pa.Table:
+    """Table of a Parquet file of a run, whose columns have different names.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        If there is no such file.
+    InputError
+        If it is no Parquet file, or is damaged.
+    """
     if not path.exists():
         raise FileNotFoundError(f"no file {path}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give its {SCORES_FILE}")
     try:
-        return pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise InputError(f"{path} is not a Parquet file, or is truncated: {error}") from None
+    if len(set(table.column_names)) < table.num_columns:
+        raise InputError(f"{path} has several columns of one name: {table.column_names}")
+    return table
 
 
 def _check_values(values: ArrayLike) -> NDArray[np.floating]:
@@ -236,7 +265,9 @@ def _check_classes(classes: Sequence[str] | None, number: int) -> tuple[str, ...
         return two if number == 2 else tuple(f"class {i}" for i in range(number))
     names = tuple(str(name) for name in classes)
     if len(names) != number:
-        raise InputError(f"{len(names)} class names {names} for scores of {number} classes")
+        raise InputError(
+            f"{number_of(len(names), 'class name')} {names} for scores of {number_of(number, 'class', 'classes')}"
+        )
     if len(set(names)) < len(names):
         raise InputError(f"class names {names} repeat")
     return names

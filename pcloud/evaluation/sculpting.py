@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Interval, Len
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError
@@ -15,8 +16,13 @@ from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import signal_scores
 from pcloud.evaluation.working_points import efficiency_threshold
+from pcloud.stored_values import Count, Fraction
+from pcloud.validation import checked
 
 __all__ = ["Sculpting", "measure_sculpting", "sculpting_of_scores"]
+
+
+_Edge = Annotated[float, Interval(ge=0, le=1e12)]  # GeV
 
 
 @dataclass(frozen=True)
@@ -41,14 +47,21 @@ class Sculpting:
         Number in each bin of background jets, of background jets that pass, and of signal jets.
     """
 
-    efficiency: float
-    jets: int
+    efficiency: Fraction
+    jets: Count
     distance: Measured
     noise: Measured
-    edges: Sequence[float]
-    before: Sequence[int]
-    after: Sequence[int]
-    signal: Sequence[int]
+    edges: Annotated[Sequence[_Edge], Len(2, 10_000)]
+    before: Sequence[Count]
+    after: Sequence[Count]
+    signal: Sequence[Count]
+
+    def __post_init__(self) -> None:
+        if np.any(np.diff(self.edges) <= 0):
+            raise InputError("edges must be increasing")
+        for name in ("before", "after", "signal"):
+            if len(getattr(self, name)) != len(self.edges) - 1:
+                raise InputError(f"{name} must be one number for each bin")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
@@ -65,8 +78,7 @@ class Sculpting:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Sculpting:
         """Inverse of `to_dict`."""
-        both = {name: Measured.from_dict(fields[name]) for name in ("distance", "noise")}
-        return cls(**{**fields, **both})
+        return checked(cls, fields)
 
 
 def measure_sculpting(

@@ -20,9 +20,12 @@ from pcloud.evaluation.shift_classifiers import Classifier, classifier_named
 from pcloud.io.jets import FlatJets
 from pcloud.keys import SPLIT_KEY
 from pcloud.observables import jet_observables
-from pcloud.run_files import read_json, write_json
+from pcloud.run_files import make_folder, read_json, write_json
+from pcloud.stored_values import Count, Fraction, Text
 from pcloud.tables import html_table
 from pcloud.typing import Floats
+from pcloud.validation import checked
+from pcloud.words import number_of
 
 __all__ = ["Difference", "ShiftTest", "compare_jets", "differences", "jet_columns", "summary"]
 
@@ -49,18 +52,17 @@ class Difference:
         P-value after the correction of Holm for the number of observables.
     """
 
-    observable: str
+    observable: Text
     first: Measured
     second: Measured
-    distance: float
-    p_value: float
-    corrected: float
+    distance: Fraction
+    p_value: Fraction
+    corrected: Fraction
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Difference:
         """Inverse of `dataclasses.asdict`."""
-        means = {name: Measured.from_dict(fields[name]) for name in ("first", "second")}
-        return cls(**(fields | means))
+        return checked(cls, fields)
 
     def __repr__(self) -> str:
         """Observable, means and p-value."""
@@ -91,10 +93,10 @@ class ShiftTest:
         Files and options, if they are known.
     """
 
-    classifier: str
+    classifier: Text
     auc: Measured
-    p_value: float
-    jets: tuple[int, int]
+    p_value: Fraction
+    jets: tuple[Count, Count]
     differences: list[Difference]
     inputs: dict[str, Any] = field(default_factory=dict)
 
@@ -108,14 +110,16 @@ class ShiftTest:
 
     def __repr__(self) -> str:
         """Numbers of jets, and the result in a sentence."""
-        return f"ShiftTest of {self.jets[0]:,} and {self.jets[1]:,} jets. {summary(self)}"
+        return (
+            f"ShiftTest of {self.jets[0]:,} and {number_of(self.jets[1], 'jet')}. {summary(self)}"
+        )
 
     def _repr_html_(self) -> str:
         return html_table(self.rows(), caption=repr(self))
 
     def write(self, path: Path) -> Path:
         """Write as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_json(path, asdict(self))
         return path
 
@@ -133,13 +137,7 @@ class ShiftTest:
 
     @classmethod
     def _from_dict(cls, values: dict[str, Any]) -> ShiftTest:
-        differences = [Difference.from_dict(fields) for fields in values["differences"]]
-        first, second = values["jets"]
-        auc = Measured.from_dict(values["auc"])
-        inputs = values.get("inputs", {})
-        return cls(
-            values["classifier"], auc, values["p_value"], (first, second), differences, inputs
-        )
+        return checked(cls, values)
 
 
 def compare_jets(
@@ -191,7 +189,7 @@ def compare_jets(
     for name, jets in (("first", first), ("second", second)):
         if len(jets) < _MIN_JETS:
             raise InputError(
-                f"the {name} sample has {len(jets)} jets, a comparison needs {_MIN_JETS}"
+                f"the {name} sample has {number_of(len(jets), 'jet')}, a comparison needs {_MIN_JETS}"
             )
     if permutations < 1:
         raise InputError(f"permutations must be at least 1, got {permutations}")

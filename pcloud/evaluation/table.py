@@ -5,17 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Interval, Len
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import TypedDict
 
-from pcloud.errors import UnknownNameError
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.measured import Measured, round_together
 from pcloud.run_files import METRICS_FILE, StoredResult
+from pcloud.stored_values import KEEP_UNKNOWN, Count, Integer, Name, Names
+from pcloud.stored_values import Text as StoredText
 from pcloud.tables import aligned, html_paragraph, html_table
 from pcloud.text import for_terminal
+from pcloud.validation import checked
+from pcloud.words import number_of
+
+
+class Settings(TypedDict, total=False):
+    """Options of an evaluation that the report uses; a file may hold further ones."""
+
+    __pydantic_config__ = KEEP_UNKNOWN  # type: ignore[misc]
+
+    signal: Name | Integer | None
+    background: Name | Integer | None
+    efficiencies: Annotated[list[Annotated[float, Interval(gt=0, lt=1)]], Len(1, 1000)]
+    num_bootstrap: Annotated[int, Interval(ge=0, le=10**6)] | None
+    bins: Annotated[int, Interval(ge=1, le=10**6)]
+    seed: Integer
+
+
+class _File(TypedDict, total=False):
+    """Contents of ``metrics.json`` but the metrics."""
+
+    classes: Names | Annotated[list[Name], Len(0, 0)]
+    counts: list[Count]
+    settings: Settings
+    notes: list[StoredText]
 
 
 @dataclass(frozen=True)
@@ -91,15 +119,15 @@ class EvaluationTable(Mapping[str, Measured], StoredResult):
     def to_markdown(self) -> str:
         """Tables in Markdown, followed by the notes."""
         blocks = [_markdown(rows) for rows in (self.overall(), self.by_class()) if rows]
-        return "\n\n".join([*blocks, *self.notes])
+        return "\n\n".join([*blocks, *map(for_terminal, self.notes)])
 
     def __str__(self) -> str:
         blocks = [aligned(rows) for rows in (self.overall(), self.by_class()) if rows]
-        return "\n\n".join([*blocks, "\n".join(self.notes)]).rstrip()
+        return "\n\n".join([*blocks, "\n".join(map(for_terminal, self.notes))]).rstrip()
 
     def __repr__(self) -> str:
         """Number of jets, and the values of the whole sample."""
-        jets = f" of {sum(self.counts):,} jets" if self.counts else ""
+        jets = f" of {number_of(sum(self.counts), 'jet')}" if self.counts else ""
         overall = [f"{name} {entry}" for name, entry in self.entries.items() if not _part(name)]
         return for_terminal(f"EvaluationTable{jets}: {', '.join(overall)}")
 
@@ -125,12 +153,12 @@ class EvaluationTable(Mapping[str, Measured], StoredResult):
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> EvaluationTable:
         """Inverse of `to_dict`."""
-        metrics = {
-            _OLD_NAMES.get(name, name): Measured.from_dict(entry)
-            for name, entry in fields["metrics"].items()
-        }
-        rest = {name: value for name, value in fields.items() if name != "metrics"}
-        return cls(entries=metrics, **rest)
+        rest = checked(_File, fields)
+        metrics = checked(dict[Name, Measured], fields["metrics"], "metrics")
+        classes = rest.get("classes", [])
+        if len(rest.get("counts", classes)) != len(classes):
+            raise InputError(f"counts: not one for each of the classes {', '.join(classes)}")
+        return cls(entries={_OLD_NAMES.get(k, k): entry for k, entry in metrics.items()}, **rest)
 
 
 def write_metrics(run: str | Path, table: EvaluationTable) -> Path:

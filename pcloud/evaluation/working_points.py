@@ -16,6 +16,7 @@ from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.roc_point import RocPoint
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import signal_scores
+from pcloud.stored_values import Text
 from pcloud.tables import html_table
 from pcloud.typing import Floats
 
@@ -45,7 +46,7 @@ class WorkingPoint:
         A fraction is a limit where too few jets pass or fail.
     """
 
-    name: str
+    name: Text
     threshold: Measured
     efficiency: Measured
     mistag_rate: Measured

@@ -10,6 +10,7 @@ from pcloud.errors import InputError
 from pcloud.images.layers import PLAIN, Layers, group_layers
 from pcloud.models.head import Head
 from pcloud.models.registry import register_model
+from pcloud.models.sequence_options import sides
 
 __all__ = ["Dense", "rotated_dense"]
 
@@ -55,11 +56,12 @@ class Dense(nn.Module):
         layers: Layers = PLAIN,
     ) -> None:
         super().__init__()
-        if size[0] != size[1]:
-            raise InputError(f"this network takes square images, not {size[0]}x{size[1]}")
+        height, breadth = sides("size", size)
+        if height != breadth:
+            raise InputError(f"this network takes square images, not {height}x{breadth}")
         orientations = 1 if invariant else layers.order
         self.hidden = nn.Sequential(
-            layers.lift(in_channels, width, size[0]),
+            layers.lift(in_channels, width, height),
             nn.ReLU(),
             layers.pool() if invariant else nn.Identity(),
             nn.Flatten(),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from pcloud.errors import InputError
 from pcloud.images.image_set import ImageSet
 from pcloud.io.files import input_errors
+from pcloud.io.npz import read_member
 
 __all__ = ["image_splits", "read_images"]
 
@@ -28,6 +30,14 @@ _LABELS = ("labels", "label", "y", "ans", "target")
 _SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test", "t10k")}
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+# A picture that is larger and this much larger than its file is refused. No compression of
+# photographs comes near it.
+_MAX_PICTURE_BYTES = 64 << 20
+_MAX_RATIO = 200
+_MAX_PIXEL_BYTES = 4
+
+_BLOCK_BYTES = 1 << 20
 
 _GALAXY10_SDSS = (
     "disk, face-on, no spiral",
@@ -101,16 +111,18 @@ def read_images(path: str | PathLike[str], split: str | None = None) -> ImageSet
         split = "train"
     if split is not None and splits and split not in splits:
         raise InputError(f"{path} has no split {split!r}, only {', '.join(splits)}")
-    images, labels, names = _reader(path)(path, split if splits else None)
-    tensor = _channels_first(images, path)
-    if labels is None:
-        return ImageSet(tensor)
-    if labels.shape != (len(tensor),) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"{path}: labels of shape {labels.shape} and type {labels.dtype} are not the class "
-            f"numbers of {len(tensor)} images"
-        )
-    return ImageSet(tensor, *_present(labels, names, path))
+    read = _reader(path)
+    with input_errors(path, "images"):
+        images, labels, names = read(path, split if splits else None)
+        tensor = _channels_first(images, path)
+        if labels is None:
+            return ImageSet(tensor)
+        if labels.shape != (len(tensor),) or labels.dtype.kind not in "iu":
+            raise InputError(
+                f"{path}: labels of shape {labels.shape} and type {labels.dtype} are not the class "
+                f"numbers of {len(tensor)} images"
+            )
+        return ImageSet(tensor, *_present(labels, names, path))
 
 
 def image_splits(path: str | PathLike[str]) -> list[str]:
@@ -153,18 +165,36 @@ def _reader(path: Path) -> Callable[[Path, str | None], Arrays]:
     )
 
 
+class _NpzArrays(Mapping[str, "NDArray[Any]"]):
+    """Arrays of an npz file, read on access."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self._path = path
+        self._archive = archive
+        self._members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return read_member(self._path, self._archive, self._members[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+
 @contextmanager
 def _npz(path: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
     """Open an npz file whose arrays are read on access.
 
-    The file is opened here, because `numpy.load` does not close a damaged file.
+    The file is opened here, because `zipfile` does not close a damaged file.
     """
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise InputError(f"{path} is not an npz file, or it is truncated")
         file.seek(0)
-        with input_errors(path, "npz file"), np.load(file, allow_pickle=False) as arrays:
-            yield arrays
+        with input_errors(path, "npz file"), zipfile.ZipFile(file) as archive:
+            yield _NpzArrays(path, archive)
 
 
 def _read_npz(path: Path, split: str | None) -> Arrays:
@@ -175,18 +205,24 @@ def _read_npz(path: Path, split: str | None) -> Arrays:
 
 
 def _read_hdf5(path: Path, split: str | None) -> Arrays:
-    import h5py
+    from pcloud.io.hdf5_sources import check_sources, check_storage, open_for_reading
+
+    def read(dataset: Any) -> NDArray[Any]:
+        check_sources(path, dataset.name, dataset)
+        check_storage(path, dataset.name, dataset)
+        return dataset[()]
 
     try:
-        with h5py.File(path, "r") as file:
-            images = _pick(file, _IMAGES, path)
-            labels = _pick(file, _LABELS)
-            names = _names(file)
-            if names is None and "ans" in file:
-                names = _galaxy10_names(images.shape, file["ans"][()])
-            return images[()], None if labels is None else labels[()], names
+        file = open_for_reading(path)
     except OSError as error:
         raise InputError(f"{path} is not an HDF5 file: {error}") from error
+    with file, input_errors(path, "HDF5 file"):
+        images = _pick(file, _IMAGES, path)
+        labels = _pick(file, _LABELS)
+        names = _names(file)
+        if names is None and "ans" in file:
+            names = _galaxy10_names(images.shape, read(file["ans"]))
+        return read(images), None if labels is None else read(labels), names
 
 
 def _galaxy10_names(shape: tuple[int, ...], labels: NDArray[Any]) -> list[str] | None:
@@ -236,19 +272,31 @@ def _read_idx_pair(path: Path, split: str | None) -> Arrays:
 
 def _read_idx(path: Path) -> NDArray[np.uint8]:
     """Read an idx file: bytes 0, 0, 8 (uint8), number of axes, big-endian lengths, values."""
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise InputError(f"{path} is not a gzip file: {error}") from error
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
-        raise InputError(f"{path} is not an idx file of bytes")
-    shape = np.frombuffer(raw, ">u4", raw[3], offset=4).astype(int)
-    values = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
-    if len(values) != shape.prod():
-        raise InputError(f"{path} is truncated: {len(values)} values of {shape.prod()}")
-    return values.reshape(shape)
+    with input_errors(path, "idx file"), _opened(path) as file:
+        head = file.read(4)
+        if len(head) < 4 or head[:3] != b"\0\0\x08":
+            raise InputError(f"{path} is not an idx file of bytes")
+        shape = np.frombuffer(file.read(4 * head[3]), ">u4", head[3]).tolist()
+        size = math.prod(shape)
+        values = _read_up_to(file, size + 1)  # the end of a gzip file has its checksum
+        if len(values) < size:
+            raise InputError(f"{path} is truncated: {len(values)} values of {size}")
+        if len(values) > size:
+            raise InputError(f"{path} has more values than the {size} of its shape")
+        return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _read_up_to(file: IO[bytes], size: int) -> bytes:
+    """Read at most `size` bytes without reserving memory for them."""
+    blocks = []
+    while size > 0 and (block := file.read(min(size, _BLOCK_BYTES))):
+        blocks.append(block)
+        size -= len(block)
+    return b"".join(blocks)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def _read_folder(path: Path, split: str | None) -> Arrays:
@@ -261,18 +309,12 @@ def _read_folder(path: Path, split: str | None) -> Arrays:
 
 
 def _read_pictures(path: Path) -> Arrays:
-    from PIL import Image, UnidentifiedImageError
-
     folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
-    images = []
+    images: list[NDArray[Any]] = []
     labels = []
     for label, folder in enumerate(folders or [path]):
         for file in _pictures(folder):
-            try:
-                with Image.open(file) as picture:
-                    images.append(_pixels(picture))
-            except (UnidentifiedImageError, OSError) as error:
-                raise InputError(f"{file} is not a picture: {error}") from error
+            images.append(_read_picture(file))
             labels.append(label)
             (shape, kind), first = ((i.shape, i.dtype.name) for i in (images[-1], images[0]))
             if (shape, kind) != first:
@@ -284,6 +326,32 @@ def _read_pictures(path: Path) -> Arrays:
         raise InputError(f"{path} holds no pictures ({', '.join(_PICTURES)})")
     names = [folder.name for folder in folders]
     return np.stack(images), np.array(labels) if folders else None, names or None
+
+
+def _read_picture(file: Path) -> NDArray[Any]:
+    """Pixels of a picture whose size is credible, with the checksums of PNG.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    from PIL import Image
+
+    with input_errors(file, "picture"):
+        with Image.open(file) as picture:
+            num_bytes = math.prod(picture.size) * _MAX_PIXEL_BYTES
+            size = file.stat().st_size
+            if num_bytes > _MAX_PICTURE_BYTES and num_bytes > _MAX_RATIO * size:
+                raise InputError(
+                    f"{file}: {picture.width} x {picture.height} pixels in {size:,} bytes: is the "
+                    "file damaged?"
+                )
+            if picture.format != "PNG":
+                return _pixels(picture)
+            picture.verify()  # compares the checksums, which loading does not
+        with Image.open(file) as picture:
+            return _pixels(picture)
 
 
 def _pixels(picture: Any) -> NDArray[Any]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from pcloud.batch import JetLoader
 from pcloud.errors import InputError
+from pcloud.text import for_terminal
+from pcloud.validation import checked
+from pcloud.words import number_of
 
 __all__ = [
     "ImageBatch",
@@ -53,7 +58,9 @@ class ImageSet:
         """Number, size and classes of the images."""
         number, channels, height, width = self.images.shape
         classes = f" of classes {', '.join(self.classes)}" if self.classes else ""
-        return f"ImageSet of {number:,} images, {channels}x{height}x{width} pixels{classes}"
+        size = f"{channels}x{height}x{width}"
+        images = number_of(number, "image")
+        return for_terminal(f"ImageSet of {images}, {size} pixels{classes}")
 
     def __getitem__(self, index: Any) -> ImageSet:
         labels = None if self.labels is None else self.labels[index]
@@ -73,6 +80,16 @@ class ImageSet:
     def attrs(self) -> dict[str, Any]:
         """Names of the classes, if they are known."""
         return {} if self.classes is None else {"classes": list(self.classes)}
+
+
+_Size = Annotated[int, Interval(ge=1, le=10**5)]
+
+
+class _StoredFormat(TypedDict):
+    """Plain values of an image format."""
+
+    images: tuple[_Size, _Size, _Size]
+    scale: tuple[Annotated[float, Interval(gt=0, le=1e30)], ...]
 
 
 @dataclass(frozen=True)
@@ -153,8 +170,11 @@ class ImageFormat:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ImageFormat:
         """Inverse of `to_dict`."""
-        channels, height, width = values["images"]
-        return cls(channels, height, width, tuple(values["scale"]))
+        found = checked(_StoredFormat, values)
+        channels, height, width = found["images"]
+        if len(found["scale"]) != channels:
+            raise InputError(f"scale: not one for each of {channels} channels")
+        return cls(channels, height, width, found["scale"])
 
 
 class ScaledNetwork(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pcloud import kinematics
 from pcloud.errors import UnknownNameError
+from pcloud.models.sequence_options import names
 from pcloud.nn.graph.coordinates import eta_phi
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.pooling import sum_pool
@@ -149,12 +150,12 @@ class JetImages(nn.Module):
         charge: int | None = None,
     ) -> None:
         super().__init__()
-        for name in channels:
+        self.channels = names("channels", channels)
+        for name in self.channels:
             if name not in _CHANNELS:
                 raise UnknownNameError("channel of jet images", name, _CHANNELS)
-        if charge is None and {"charged", "neutral"} & set(channels):
+        if charge is None and {"charged", "neutral"} & set(self.channels):
             raise ValueError("the channels charged and neutral need `charge`, the column of `x`")
-        self.channels = tuple(channels)
         self.pixels = pixels
         self.half_width = half_width
         self.steps = tuple(steps)

@@ -38,10 +38,14 @@ class JetImageTagger(nn.Module):
         self.network = network
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``p4 (N, 4)`` in GeV; only the charge is used of `x`."""
-        layout = as_layout(batch, layout)
+        layout = as_layout(batch, layout, p4)
         with without_autocast(p4):  # bfloat16 would move particles to wrong pixels
             images = self.images(x, p4, layout) * self.images.pixels
         return self.network(images.to(_dtype(self.network)))

@@ -58,10 +58,15 @@ class Images(Modality[ImageSet, ImageFormat, ImageDataset]):
     def stream(
         self, source: Source, *, chunk_size: int, inputs: ImageFormat, **reading: Any
     ) -> tuple[int, Iterable[ImageSet]]:
-        """Number of images of a file, or of its test split, and the images in chunks."""
-        images = _read(source, "test")
-        starts = range(0, len(images), chunk_size)
-        return len(images), (images[i : i + chunk_size] for i in starts)
+        """Number of images of files, or of their test splits, and the images in chunks."""
+        files = [source] if isinstance(source, str) else list(source)
+        samples = (_read(file, "test") for file in files)
+        chunks = (
+            images[start : start + chunk_size]
+            for images in samples
+            for start in range(0, len(images), chunk_size)
+        )
+        return sum(len(_read(file, "test")) for file in files), chunks
 
     def split(
         self, sample: ImageSet, fractions: Mapping[str, float], seed: int

@@ -14,6 +14,7 @@ from pcloud.errors import InputError
 from pcloud.images.layers import PLAIN, Layers, group_layers
 from pcloud.models.old_names import accept_old_names
 from pcloud.models.registry import register_model
+from pcloud.models.sequence_options import layer_widths
 
 __all__ = ["BasicBlock", "Bottleneck", "ResNet", "group_resnet34", "load_pretrained", "resnet34"]
 
@@ -146,6 +147,7 @@ class ResNet(nn.Module):
         layers: Layers = PLAIN,
     ) -> None:
         super().__init__()
+        num_blocks = layer_widths("num_blocks", num_blocks)
         self.conv1 = layers.lift(in_channels, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = layers.norm(width)
         self.relu = nn.ReLU()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from pcloud.errors import InputError
 from pcloud.images.layers import PLAIN, Layers, group_layers
 from pcloud.models.head import Head
 from pcloud.models.registry import register_model
+from pcloud.models.sequence_options import layer_widths, sides
 
 __all__ = ["SmallCNN", "group_cnn"]
 
@@ -21,8 +22,12 @@ __all__ = ["SmallCNN", "group_cnn"]
 class SmallCNN(nn.Module):
     """Convolutions with ReLU and pooling, then an MLP; by default with two layers each.
 
-    The first hidden layer on the flattened maps is written as an equivalent convolution with
+    The first hidden layer on all pixels of the maps is computed as an equivalent convolution with
     filters as large as the maps. It can therefore have orientations, too.
+
+    The first two convolutions have no padding. A further one is padded by two pixels where nothing
+    would be left of its maps otherwise, and maps of one pixel are not pooled, so that there may be
+    any number of convolutions.
 
     Parameters
     ----------
@@ -48,8 +53,8 @@ class SmallCNN(nn.Module):
     Raises
     ------
     InputError
-        If there is no convolution or no hidden layer, or if the images are too small or not
-        square.
+        If there is no convolution or no hidden layer, or if the images are not square or too small
+        for the first two convolutions.
 
     References
     ----------
@@ -71,21 +76,19 @@ class SmallCNN(nn.Module):
         layers: Layers = PLAIN,
     ) -> None:
         super().__init__()
-        for option, value in (("widths", widths), ("head_widths", head_widths)):
-            if not value:
-                raise InputError(f"{option} needs at least one width, such as [16]")
+        widths = layer_widths("widths", widths, required=True)
+        head_widths = layer_widths("head_widths", head_widths, required=True)
+        plan = _plan(sides("size", size), len(widths), pooled=pooling != "none")
         norm = layers.norm if batch_norm else _nothing
         pool = {"max": layers.max_pool, "average": layers.average_pool, "none": _nothing}[pooling]
-        convolutions = [layers.lift(in_channels, widths[0], 5)]
-        convolutions += [layers.conv(a, b, 5) for a, b in itertools.pairwise(widths)]
-        parts = [
-            (convolution, norm(width), nn.ReLU(), pool(2, 2))
-            for convolution, width in zip(convolutions, widths, strict=True)
-        ]
-        self.features = nn.Sequential(*itertools.chain.from_iterable(parts))
-        side = _side(self.features, in_channels, size)
+        parts: list[nn.Module] = []
+        for i, (before, width) in enumerate(itertools.pairwise([in_channels, *widths])):
+            convolve = layers.conv if i else layers.lift
+            parts += [convolve(before, width, 5, padding=plan.paddings[i]), norm(width), nn.ReLU()]
+            parts += [pool(2, 2) if plan.pooled[i] else nn.Identity()]
+        self.features = nn.Sequential(*parts)
         self.drop = nn.Dropout(dropout)
-        first_hidden = layers.conv(widths[-1], head_widths[0], side)
+        first_hidden = layers.full(widths[-1], head_widths[0], plan.side)
         self.hidden = nn.Sequential(first_hidden, nn.ReLU(), layers.pool())
         further = [(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(head_widths)]
         hidden = [nn.Flatten(), nn.Dropout(dropout), *itertools.chain.from_iterable(further)]
@@ -132,15 +135,41 @@ def _nothing(*_: int) -> nn.Module:
     return nn.Identity()
 
 
-def _side(features: nn.Module, in_channels: int, size: tuple[int, int]) -> int:
-    """Side of the last feature maps in pixels, which must be square."""
-    try:
-        with torch.no_grad():
-            height, width = features.eval()(torch.zeros(1, in_channels, *size)).shape[-2:]
-    except RuntimeError as error:
-        raise InputError(f"images of {size[0]}x{size[1]} are too small for this CNN") from error
-    finally:
-        features.train()
-    if height != width:
+@dataclass(frozen=True)
+class _Plan:
+    """Padding of each convolution, whether its maps are pooled, and the side of the last maps."""
+
+    paddings: list[int]
+    pooled: list[bool]
+    side: int
+
+
+def _plan(size: tuple[int, int], number: int, *, pooled: bool) -> _Plan:
+    """Choose padding and pooling so that any number of 5x5 convolutions fits the images.
+
+    The first two convolutions are never padded. A further one is padded where nothing would be left
+    of its maps without, and maps of one pixel are not pooled.
+
+    Raises
+    ------
+    InputError
+        If the images are too small for the first two convolutions, or not square.
+    """
+    sides = list(size)
+    plan = _Plan([], [], 0)
+    for i in range(number):
+        least = 6 if pooled else 5
+        padding = 2 if i >= 2 and min(sides) < least else 0
+        sides = [side - 4 + 2 * padding for side in sides]
+        plan.paddings.append(padding)
+        plan.pooled.append(pooled and (min(sides) > 1 or not padding))
+        if plan.pooled[-1]:
+            sides = [side // 2 for side in sides]
+        if min(sides) < 1:
+            raise InputError(
+                f"images of {size[0]}x{size[1]} are too small for this CNN: two convolutions need "
+                "16x16 pixels with pooling and 9x9 without, one needs 6x6 and 5x5"
+            )
+    if sides[0] != sides[1]:
         raise InputError(f"this CNN takes square images, not {size[0]}x{size[1]}")
-    return height
+    return replace(plan, side=sides[0])

@@ -29,6 +29,7 @@ from pcloud.nn.numerics.derivatives import frozen
 from pcloud.nn.pooling import sum_pool
 from pcloud.particle_types import with_particle_types
 from pcloud.run_files import Advance, ignore_progress
+from pcloud.words import number_of
 
 __all__ = ["METHODS", "Attribution", "attribute"]
 
@@ -74,8 +75,8 @@ class Attribution(CompletenessMixin):
     def __repr__(self) -> str:
         """Method, numbers of jets and particles, and columns."""
         return (
-            f"Attribution by {self.method} of {len(self.response):,} jets with "
-            f"{len(self.values):,} particles to {', '.join(self.columns)}"
+            f"Attribution by {self.method} of {number_of(len(self.response), 'jet')} with "
+            f"{number_of(len(self.values), 'particle')} to {', '.join(self.columns)}"
         )
 
     @property
@@ -235,7 +236,7 @@ class _Cloud:
         self.model = model
         self.target = target
         self.data = JetDataset(jets.to_awkward(), features)
-        columns = {k: torch.from_numpy(np.array(jets.particle[k])) for k in features.columns}
+        columns = {k: torch.from_numpy(_particle_column(jets, k)) for k in features.columns}
         self.extras = {name: self.data.in_order(values) for name, values in columns.items()}
         self.features = self.data.feature_set
 
@@ -285,6 +286,13 @@ class _Cloud:
             return log_odds(self.model(*network_arguments(x, inputs, jet, jet_p4)), self.target)
 
         return response
+
+
+def _particle_column(jets: FlatJets, name: str) -> NDArray[Any]:
+    """Values (N,) of a column per particle; those of a column per jet are repeated."""
+    if name in jets.particle:
+        return np.array(jets.particle[name])
+    return np.repeat(jets.jet[name], jets.counts)
 
 
 def _jet_momenta(
@@ -406,7 +414,9 @@ def _feature_baseline(x: Tensor, baseline: str | Sequence[float]) -> tuple[str, 
 def _given(baseline: Sequence[float], inputs: Tensor) -> Tensor:
     values = torch.as_tensor(baseline, dtype=inputs.dtype)
     if values.shape != inputs.shape[1:]:
-        raise InputError(f"the baseline must have {inputs.shape[1]} numbers, got {values.numel()}")
+        raise InputError(
+            f"the baseline must have {number_of(inputs.shape[1], 'number')}, got {values.numel()}"
+        )
     return values.expand_as(inputs)
 
 

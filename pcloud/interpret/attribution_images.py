@@ -17,6 +17,7 @@ from pcloud.interpret.methods import as_array, check_method, evaluation_mode
 from pcloud.interpret.response import CompletenessMixin, log_odds
 from pcloud.nn.numerics.derivatives import frozen
 from pcloud.run_files import Advance, ignore_progress
+from pcloud.words import number_of
 
 __all__ = ["ImageAttribution", "attribute_images"]
 
@@ -46,7 +47,7 @@ class ImageAttribution(CompletenessMixin):
     def __repr__(self) -> str:
         """Method, number and size of the images."""
         number, _, height, width = self.values.shape
-        return f"ImageAttribution by {self.method} of {number:,} images of {height}x{width} pixels"
+        return f"ImageAttribution by {self.method} of {number_of(number, 'image')} of {height}x{width} pixels"
 
     @property
     def per_pixel(self) -> NDArray[np.floating]:

@@ -16,6 +16,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.figures.style import WIDTH, figure_style, new_figure
 from pcloud.images.group_conv import GroupConv2d, LiftingConv2d
 from pcloud.images.image_set import ScaledNetwork, check_scale
+from pcloud.images.layers import MapLinear
 from pcloud.text import for_figure
 
 __all__ = [
@@ -27,13 +28,15 @@ __all__ = [
 ]
 
 
-def convolutions(model: nn.Module) -> dict[str, nn.Conv2d | LiftingConv2d | GroupConv2d]:
+Convolution = nn.Conv2d | MapLinear | LiftingConv2d | GroupConv2d
+
+
+def convolutions(model: nn.Module) -> dict[str, Convolution]:
     """Convolutions of a network by name; for a network of a run without the prefix of its scale."""
     if isinstance(model, ScaledNetwork):
         model = model.network
     modules = dict(model.named_modules())
-    kinds = (nn.Conv2d, LiftingConv2d, GroupConv2d)
-    return {name: layer for name, layer in modules.items() if isinstance(layer, kinds)}
+    return {name: layer for name, layer in modules.items() if isinstance(layer, Convolution)}
 
 
 @figure_style()

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from pcloud.errors import InputError
 from pcloud.interpret.response import log_odds
 from pcloud.nn.graph.edge_conv import EdgeBlock, EdgeConv
+from pcloud.words import number_of
 
 __all__ = ["EdgeImportance", "edge_importance", "fixed_graph", "record_graph"]
 
@@ -40,7 +41,7 @@ class EdgeImportance:
     def __repr__(self) -> str:
         """Numbers of particles and neighbours."""
         particles, k = self.importance.shape
-        return f"EdgeImportance of {k} messages to each of {particles:,} particles"
+        return f"EdgeImportance of {k} messages to each of {number_of(particles, 'particle')}"
 
 
 def edge_importance(

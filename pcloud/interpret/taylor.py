@@ -14,6 +14,7 @@ from torch.func import hessian, jacrev, vmap
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.measured import Measured
 from pcloud.typing import Floats
+from pcloud.words import number_of
 
 __all__ = ["TaylorCoefficients", "mean_in_plane", "taylor_coefficients"]
 
@@ -53,7 +54,7 @@ class TaylorCoefficients:
         """Number of jets, inputs and order."""
         order = 1 if self.second is None else 2
         return (
-            f"TaylorCoefficients to order {order} of {len(self.first):,} jets in "
+            f"TaylorCoefficients to order {order} of {number_of(len(self.first), 'jet')} in "
             f"{', '.join(self.names)}"
         )
 
@@ -172,7 +173,9 @@ def taylor_coefficients(
         raise InputError(f"inputs must have shape (B, F), not {tuple(inputs.shape)}")
     labels = tuple(names or (f"x{i + 1}" for i in range(inputs.shape[1])))
     if len(labels) != inputs.shape[1]:
-        raise InputError(f"{len(labels)} names for {inputs.shape[1]} inputs")
+        raise InputError(
+            f"{number_of(len(labels), 'name')} for {number_of(inputs.shape[1], 'input')}"
+        )
 
     def of_one(x: Tensor) -> Tensor:
         return response(x.unsqueeze(0)).squeeze(0)

@@ -21,6 +21,7 @@ from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import frozen, higher_derivatives
 from pcloud.nn.pooling import sum_pool
 from pcloud.run_files import Advance, ignore_progress
+from pcloud.words import number_of
 
 __all__ = ["CloudTaylor", "cloud_taylor"]
 
@@ -53,9 +54,7 @@ class CloudTaylor:
 
     def __repr__(self) -> str:
         """Coefficients, and the number of particles with gradients."""
-        return (
-            f"CloudTaylor with gradients of {len(self.gradients):,} particles: {self.coefficients}"
-        )
+        return f"CloudTaylor with gradients of {number_of(len(self.gradients), 'particle')}: {self.coefficients}"
 
 
 def cloud_taylor(

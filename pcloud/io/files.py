@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pcloud.errors import InputError
-from pcloud.run_files import atomic_path
+from pcloud.run_files import atomic_path, check_writable
 
 __all__ = [
     "SUFFIXES",
@@ -136,6 +136,11 @@ def _hdf5_after_user_block(path: Path) -> bool:
 def input_errors(path: Path, what: str) -> Iterator[None]:
     """Context that converts errors of third-party readers to an `InputError` of one line.
 
+    Libraries raise almost any exception if the content of a file is damaged. Only what reads the
+    content of a file stands in such a context, and the exception remains the cause of the error.
+    Warnings that are errors by a filter stay what they are. An `InputError` without the name of the
+    file gets it.
+
     Parameters
     ----------
     path : Path
@@ -145,10 +150,14 @@ def input_errors(path: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, FileNotFoundError, PermissionError):
+    except (InputError, FileNotFoundError, PermissionError, Warning) as error:
+        if type(error) is InputError and str(path) not in str(error):
+            raise InputError(f"{path}: {error}") from error
         raise
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        reason = str(error).strip().split("\n")[0][:200]
+        if not isinstance(error, (OSError, ValueError, RuntimeError)) or not reason:
+            reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
         raise InputError(
             f"{path}: cannot read the {what}, is the file damaged or truncated? ({reason})"
         ) from error
@@ -165,6 +174,8 @@ def check_new_file(path: Path, overwrite: bool) -> None:
         If the folder of `path` does not exist.
     IsADirectoryError
         If `path` is a folder.
+    CannotWriteError
+        If no file can be made in the folder of `path`.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder, not a file to write")
@@ -172,6 +183,7 @@ def check_new_file(path: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{path}: exists already; overwrite=True (--overwrite) replaces it")
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.absolute().parent} does not exist")
+    check_writable(path.parent)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, aligned_ranges, 
 
 __all__ = ["PlainHDF5", "open_hdf5"]
 
+_MAX_PIECE_BYTES = 64 << 20  # read at a time, even if a chunk is larger
 _MAX_NAMES = 20_000  # names of a file, which links can multiply
 
 
@@ -173,7 +174,8 @@ class PlainHDF5(Table):
             dataset, field = self._places[name]
             key = f"{dataset.file.filename}:{dataset.name}"
             if key not in self._complete:
-                check_sources(self.path, name, dataset)
+                with input_errors(self.path, f"data set {name!r}"):
+                    check_sources(self.path, name, dataset)
                 self._complete.add(key)
             if key not in arrays:
                 with input_errors(self.path, f"data set {name!r}"):
@@ -187,8 +189,9 @@ class PlainHDF5(Table):
         datasets = {self._places[name][0] for name in column_names(sources)}
         largest = max(datasets, key=_row_bytes)
         chunk = largest.chunks[0] if largest.chunks else 1
-        rows = PIECE_BYTES / (max(1, _row_bytes(largest)) * chunk)
-        return aligned_ranges(start, stop, chunk * max(1, round(rows)))
+        row_bytes = max(1, _row_bytes(largest))
+        rows = chunk * max(1, round(PIECE_BYTES / (row_bytes * chunk)))
+        return aligned_ranges(start, stop, max(1, min(rows, _MAX_PIECE_BYTES // row_bytes)))
 
     def close(self) -> None:
         """Close the file."""

@@ -8,6 +8,7 @@ raw file that is too short. Labels would all be of class 0.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import numpy as np
 
 from pcloud.errors import InputError
 
-__all__ = ["check_sources", "open_for_reading"]
+__all__ = ["check_sources", "check_storage", "open_for_reading"]
 
 _MAX_DEPTH = 32  # virtual data sets whose sources are virtual
+_UNWRITTEN_BYTES = 64 << 20  # that a data set of any size may have
+_PADDING = 50  # size of the empty slots of jets, relative to the others
 _CACHE_BYTES = 64 << 20  # the default of HDF5, 1 MB, decompresses larger chunks at every read
 
 
@@ -35,6 +38,43 @@ def open_for_reading(path: Path) -> h5py.File:
         if "lock" not in str(error):
             raise
         return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
+
+
+def check_storage(path: Path, name: str, dataset: h5py.Dataset, unwritten: float = 0.0) -> None:
+    """Check that the shape of a data set is not much larger than what is stored of it.
+
+    The shape has no checksum. HDF5 reads fill values where nothing was written, so that a shape with
+    a changed number takes any amount of memory and time.
+
+    Parameters
+    ----------
+    path : Path
+        File that the user reads, for the message.
+    name : str
+        Name of the data set there, for the message.
+    dataset : h5py.Dataset
+        Data set.
+    unwritten : float
+        Allowed size of what was never written, relative to what was; 64 MiB are always allowed.
+
+    Raises
+    ------
+    InputError
+        If more was never written.
+    """
+    num_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if num_bytes <= _UNWRITTEN_BYTES or dataset.is_virtual or dataset.external:
+        return
+    if dataset.chunks is None:
+        stored = dataset.id.get_storage_size()
+    else:
+        chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+        stored = dataset.id.get_num_chunks() * chunk_bytes
+    if num_bytes > _UNWRITTEN_BYTES + (1 + unwritten) * stored:
+        raise InputError(
+            f"{path}: data set {name!r} of shape {dataset.shape} has {num_bytes:,} bytes, but only "
+            f"{stored:,} were written: is the file damaged?"
+        )
 
 
 def check_sources(path: Path, name: str, dataset: h5py.Dataset, depth: int = 0) -> None:
@@ -58,6 +98,7 @@ def check_sources(path: Path, name: str, dataset: h5py.Dataset, depth: int = 0) 
     """
     if depth > _MAX_DEPTH:
         raise InputError(f"{path}: data set {name!r} is virtual over more than {_MAX_DEPTH} levels")
+    check_storage(path, name, dataset, _PADDING)
     if dataset.is_virtual:
         _check_mapping(path, name, dataset)
         for source in dataset.virtual_sources():
@@ -106,6 +147,12 @@ def _holds(origin: h5py.Dataset, source: h5py.VDSmap) -> bool:
 def _check_mapping(path: Path, name: str, dataset: h5py.Dataset) -> None:
     """Check that every row of a virtual data set has sources for all its numbers."""
     rows = dataset.shape[0]
+    num_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if num_bytes > _UNWRITTEN_BYTES and _num_mapped(dataset) < math.prod(dataset.shape):
+        raise InputError(
+            f"{path}: data set {name!r} of shape {dataset.shape} is virtual, and some of its rows "
+            "have no source: HDF5 would read zeros"
+        )
     mapped = np.zeros(rows, dtype=np.int64)  # numbers with a source in each row
     row_size = int(np.prod(dataset.shape[1:], dtype=np.int64))
     for source in dataset.virtual_sources():
@@ -126,6 +173,21 @@ def _check_mapping(path: Path, name: str, dataset: h5py.Dataset) -> None:
             f"{path}: data set {name!r} is virtual, and {len(empty)} of its {rows} rows have no "
             f"source, the first is row {empty[0]}: HDF5 would read zeros"
         )
+
+
+def _num_mapped(dataset: h5py.Dataset) -> int:
+    """Upper limit of the number of elements of a virtual data set that have a source."""
+    number = 0
+    for source in dataset.virtual_sources():
+        space = source.vspace
+        if space.get_select_type() == h5py.h5s.SEL_ALL:
+            return math.prod(dataset.shape)
+        if space.is_regular_hyperslab():
+            _, _, count, block = _clipped(space, dataset.shape[0])
+            number += math.prod(count) * math.prod(block)
+        else:
+            number += space.get_select_npoints()
+    return number
 
 
 def _clipped(space: h5py.h5s.SpaceID, rows: int) -> tuple[list[int], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import zipfile
@@ -25,8 +26,9 @@ from pcloud.io.table import (
     column_names,
 )
 from pcloud.keys import SPLIT_KEY
+from pcloud.run_files import TEMPORARY_PREFIX
 
-__all__ = ["NpzFile", "NpzWriter"]
+__all__ = ["NpzFile", "NpzWriter", "read_member"]
 
 _PARTICLE = "particle."  # prefixes of the names of extra columns
 _JET = "jet."
@@ -122,6 +124,23 @@ class _Array:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+
+def read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """Array of an npz file, whose size and checksum are compared.
+
+    Raises
+    ------
+    InputError
+        If the array contains pickled objects, or its size is wrong.
+    """
+    array = _Array(path, archive, info)
+    try:
+        if not array.shape:
+            raise InputError(f"{path}: {info.filename} is a single number, not an array")
+        return array.read(0, array.shape[0])
+    finally:
+        array.close()
 
 
 class NpzFile(Table):
@@ -226,7 +245,7 @@ class NpzWriter:
     def __init__(self, path: Path, jets: FlatJets, classes: tuple[str, ...]) -> None:
         self._path = path
         self._classes = classes
-        self._folder = tempfile.TemporaryDirectory(prefix=".pcloud-", dir=path.parent)
+        self._folder = tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=path.parent)
         self._types = {name: values.dtype for name, values in self._columns(jets).items()}
         self._files = {
             name: (Path(self._folder.name) / str(i)).open("wb")
@@ -255,7 +274,8 @@ class NpzWriter:
     def discard(self) -> None:
         """Remove the temporary files without writing the file."""
         for file in self._files.values():
-            file.close()
+            with contextlib.suppress(OSError):  # of bytes that did not fit on the disk
+                file.close()
         self._folder.cleanup()
 
     def close(self) -> None:

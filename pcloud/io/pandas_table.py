@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.io.files import input_errors
+from pcloud.io.hdf5_sources import check_storage
 from pcloud.io.jets import FlatJets
 from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, aligned_ranges
 
@@ -57,6 +59,7 @@ class TableFrame(Table):
         self._group = group
         with input_errors(path, "pandas table"):
             self._rows = group["table"]
+            check_storage(path, "table", self._rows)
             self._places = self._find_columns()
             self._step = _aligned_step(self._rows)
         self.columns = {name: (len(self._rows),) for name in self._places}
@@ -155,6 +158,7 @@ class FixedFrame(Table):
         with input_errors(path, "pandas frame"):
             for i in range(int(group.attrs["nblocks"])):
                 values = group[f"block{i}_values"]
+                check_storage(path, f"block{i}_values", values)
                 for j, name in enumerate(group[f"block{i}_items"][:]):
                     self._places[name.decode() if isinstance(name, bytes) else str(name)] = (
                         values,
@@ -184,7 +188,13 @@ class FixedFrame(Table):
 def _unpickle(attribute: Any) -> Any:
     if not isinstance(attribute, bytes):
         raise InputError("the names of the columns are not in the format of pandas")
-    return _Names(io.BytesIO(bytes(attribute)), encoding="latin1").load()
+    pickled = bytes(attribute)
+    # The unpickler reserves memory for the numbers of objects and the sizes that it finds.
+    for code, argument, _ in pickletools.genops(pickled):
+        is_place = code.name.endswith(("PUT", "GET"))
+        if code.name == "BYTEARRAY8" or (is_place and int(argument or 0) > len(pickled)):
+            raise InputError("the names of the columns are damaged")
+    return _Names(io.BytesIO(pickled), encoding="latin1").load()
 
 
 def _aligned_step(rows: h5py.Dataset) -> int:
@@ -237,7 +247,8 @@ class LandscapeWriter:
             if name not in self._truth and name not in self._integers
         ]
         self._path = path
-        self._file = h5py.File(path, "w")
+        self._output = _Output(path, "w+b")
+        self._file = h5py.File(self._output, "w")
         self._rows = self._create()
 
     def _create(self) -> h5py.Dataset:
@@ -308,14 +319,52 @@ class LandscapeWriter:
         self._rows.resize((done + num_jets,))
         self._rows[done:] = rows
         self._rows.attrs["NROWS"] = np.int64(done + num_jets)
+        self._output.check()
 
     def discard(self) -> None:
         """Close the unfinished file."""
         self._file.close()
+        self._output.close()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self.discard()
+        self._output.check()
+
+
+class _Output(io.FileIO):
+    """File in which writing never fails at once: errors are raised by `check`.
+
+    After a failure, nothing is written any more. The HDF5 library cannot close a file whose last
+    bytes cannot be written, such as on a full disk: the process crashes when it ends.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all bytes, unless writing failed before."""
+        view = memoryview(data).cast("B")
+        try:
+            done = 0
+            while self.error is None and done < len(view):
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the size, unless writing failed before."""
+        try:
+            if self.error is None:
+                return super().truncate(size)
+        except OSError as error:
+            self.error = error
+        return size or 0
+
+    def check(self) -> None:
+        """Raise the error of the first write that failed."""
+        if self.error is not None:
+            raise self.error
 
 
 def _set_attributes(node: h5py.Group | h5py.Dataset, **attributes: Any) -> None:

@@ -14,7 +14,7 @@ import awkward as ak
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.check import BadJetWarning, check_units
-from pcloud.io.files import Paths, expand_paths, sniff
+from pcloud.io.files import Paths, expand_paths, input_errors, sniff
 from pcloud.io.jets import FlatJets, GrowingJets
 from pcloud.io.load import JetReader, detect_schema
 from pcloud.io.schema import SCHEMAS, JetSchema, as_schema
@@ -227,8 +227,9 @@ class JetStream:
                     raise UnknownNameError("column", name, reader.available, where)
             self._names = reader.names
             self.classes = reader.classes
-            self._keys = reader.has_keys if keys is None else keys
-            self.empty = self._with_keys(reader.empty())
+            with input_errors(self._files[0], "jets"):
+                self._keys = reader.has_keys if keys is None else keys
+                self.empty = self._with_keys(reader.empty())
 
     @cached_property
     def num_jets(self) -> int:
@@ -297,7 +298,8 @@ class JetStream:
                 self._check_agreement(reader)
                 first = max(0, self._start - done)
                 last = reader.num_jets if self._stop is None else self._stop - done
-                yield from self._good(reader, first, min(last, reader.num_jets))
+                with input_errors(file, "jets"):
+                    yield from self._good(reader, first, min(last, reader.num_jets))
                 done += reader.num_jets
         if done == 0:
             raise InputError(f"{self._files[0]}: contains no jets")
@@ -332,12 +334,13 @@ class JetStream:
             del records  # before the next chunk is read
 
     def _open(self, file: Path) -> JetReader:
-        table = open_table(file, self._schema.tree if self._schema else None)
-        try:
-            return JetReader(table, self._schema_of(table), self._columns)
-        except BaseException:
-            table.close()
-            raise
+        with input_errors(file, "jets"):
+            table = open_table(file, self._schema.tree if self._schema else None)
+            try:
+                return JetReader(table, self._schema_of(table), self._columns)
+            except BaseException:
+                table.close()
+                raise
 
     def _schema_of(self, table: Table) -> JetSchema:
         if self._schema is None:

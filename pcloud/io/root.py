@@ -12,6 +12,7 @@ from uproot.models.RNTuple import Model_ROOT_3a3a_RNTuple, RField
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.files import input_errors
+from pcloud.io.rntuple import check_envelopes, check_pages, form_columns
 from pcloud.io.table import Ragged, Shape, Source, Table
 
 __all__ = ["RootTree"]
@@ -53,6 +54,9 @@ class RootTree(Table):
                 )
             with input_errors(path, "ROOT file"):
                 self._tree = self._file[self._choose(tree)]
+                self._is_rntuple = isinstance(self._tree, Model_ROOT_3a3a_RNTuple)
+                if self._is_rntuple:
+                    check_envelopes(self._tree)
                 rows = int(self._tree.num_entries)
                 self._forms: dict[str, ak.forms.Form] = {}
                 for name, branch in self._tree.items(recursive=True):
@@ -99,6 +103,10 @@ class RootTree(Table):
         if start == stop:  # uproot would decompress a basket without need
             empty = {name: self._forms[name].length_zero_array() for name in names}
             return {name: _to_numpy(array) for name, array in empty.items()}
+        if self._is_rntuple:
+            with input_errors(self.path, "RNTuple"):
+                forms = [self._forms[name] for name in names]
+                check_pages(self._tree, form_columns(forms), start, stop)
         columns = {}
         for name in names:
             with input_errors(self.path, f"branch {name!r}"):

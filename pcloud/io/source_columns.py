@@ -106,10 +106,24 @@ def _refuse_gap(table: Table, column: Column) -> None:
 def read(
     table: Table, places: Iterable[SourceColumn], start: int, stop: int
 ) -> dict[SourceColumn, np.ndarray | Ragged]:
-    """Rows `start` to `stop` of some columns; the arrays are valid until the next call."""
+    """Rows `start` to `stop` of some columns; the arrays are valid until the next call.
+
+    Raises
+    ------
+    InputError
+        If the file has fewer rows than it says.
+    """
     places = list(places)
     sources = list(dict.fromkeys(place.source for place in places))
     columns = table.read(sources, start, stop) if sources else {}
+    for source, values in columns.items():
+        found = len(values.offsets) - 1 if isinstance(values, Ragged) else len(values)
+        if found != stop - start:
+            name = source if isinstance(source, str) else source[0]
+            raise InputError(
+                f"{table.path}: {table.noun} {name!r} has {found} of the rows {start} to {stop}: is "
+                "the file damaged or truncated?"
+            )
     return {place: _pick(columns[place.source], place.index) for place in places}
 
 

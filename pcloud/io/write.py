@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -185,7 +186,8 @@ def write_chunks(
             writer.close()
         except BaseException:
             if writer is not None:
-                writer.discard()
+                with contextlib.suppress(OSError):  # of bytes that did not fit on the disk
+                    writer.discard()
             raise
     return total
 

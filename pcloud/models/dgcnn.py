@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pcloud.models.head import Head
 from pcloud.models.registry import register_model
+from pcloud.models.sequence_options import layer_widths
 from pcloud.nn.graph.coordinates import Coordinates, coordinates_named, eta_phi
 from pcloud.nn.graph.edge_conv import EdgeConv
 from pcloud.nn.graph.knn import knn
@@ -69,6 +70,8 @@ class DGCNN(nn.Module):
         backend: str = "torch",
     ) -> None:
         super().__init__()
+        widths = layer_widths("widths", widths, required=True)
+        head_widths = layer_widths("head_widths", head_widths)
         self.k = k
         self.backend = backend
         self.coordinates = coordinates_named(coordinates)
@@ -83,10 +86,14 @@ class DGCNN(nn.Module):
         self.head = _head([2 * embed_width, *head_widths], num_outputs, dropout)
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV or positions, ``batch (N,)``."""
-        layout = as_layout(batch, layout)
+        layout = as_layout(batch, layout, p4)
         pos = self.coordinates(p4, layout)
         levels = []
         for conv in self.convs:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pcloud import kinematics
 from pcloud.models.head import Head
 from pcloud.models.registry import register_model
+from pcloud.models.sequence_options import layer_widths
 from pcloud.nn.dense import dense_layers, he_uniform_
 from pcloud.nn.graph.coordinates import eta_phi
 from pcloud.nn.layout import RaggedLayout, as_layout
@@ -60,16 +61,21 @@ class EFN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.phi = dense_layers([2, *phi_widths])
-        hidden = dense_layers([phi_widths[-1], *head_widths], dropout)
-        self.head = Head(hidden, head_widths[-1], num_outputs)
+        phi = [2, *layer_widths("phi_widths", phi_widths)]
+        head = [phi[-1], *layer_widths("head_widths", head_widths)]
+        self.phi = dense_layers(phi)
+        self.head = Head(dense_layers(head, dropout), head[-1], num_outputs)
         he_uniform_(self)
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``p4 (N, 4)`` in GeV and ``batch (N,)``; `x` is not used."""
-        layout = as_layout(batch, layout)
+        layout = as_layout(batch, layout, p4)
         z, angles = self.fractions_and_angles(p4, layout)
         return self.head(sum_pool(z * self.phi(angles), layout))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pcloud.errors import UnknownNameError
 from pcloud.models.head import Head
 from pcloud.models.registry import register_model
+from pcloud.models.sequence_options import layer_widths, names
 from pcloud.nn.dense import dense_layers
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.numerics.precision import without_autocast
@@ -60,22 +61,26 @@ class HighLevelTagger(nn.Module):
         radius: float = 0.8,
     ) -> None:
         super().__init__()
-        for name in observables:
+        self.observables = names("observables", observables)
+        for name in self.observables:
             if name not in OBSERVABLES:
                 raise UnknownNameError("observable", name, OBSERVABLES)
-        self.observables = tuple(observables)
         self.radius = radius
         self.norm = nn.BatchNorm1d(len(self.observables), affine=False)
-        widths = [len(self.observables), *widths]
+        widths = [len(self.observables), *layer_widths("widths", widths)]
         self.head = Head(dense_layers(widths, dropout), widths[-1], num_outputs)
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``p4 (N, 4)`` in GeV and ``batch (N,)``; `x` is not used."""
         with without_autocast(p4):
             values = compute_observables(
-                p4, as_layout(batch, layout), self.observables, radius=self.radius
+                p4, as_layout(batch, layout, p4), self.observables, radius=self.radius
             )
         return self.head(self.norm(values.to(self.head.output.weight.dtype)))
 

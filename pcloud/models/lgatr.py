@@ -116,10 +116,14 @@ class LGATr(nn.Module):
         self.head = MultivectorHead(take_output_layer(self.net))
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        tokens, scalars, nodes = self.tokens(x, p4, as_layout(batch, layout))
+        tokens, scalars, nodes = self.tokens(x, p4, as_layout(batch, layout, x))
         dtype = self.net.linear_in.weight.dtype
         tokens, scalars = tokens.to(dtype).unsqueeze(1), scalars.to(dtype)
         tokens, scalars = attend_within(self.net, tokens, scalars, nodes, self.num_heads)

@@ -89,10 +89,14 @@ class LGATrSlim(nn.Module):
         self.head = ScalarHead(take_output_layer(self.net))
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        tokens, scalars, nodes = self.tokens(x, p4, as_layout(batch, layout))
+        tokens, scalars, nodes = self.tokens(x, p4, as_layout(batch, layout, x))
         dtype = self.net.linear_in.weight_v.dtype
         vectors, scalars = tokens[:, None, 1:5].to(dtype), scalars.to(dtype)
         vectors, scalars = attend_within(self.net, vectors, scalars, nodes, self.num_heads)

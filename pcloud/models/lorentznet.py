@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from pcloud.errors import UnknownNameError
 from pcloud.models.head import mlp_head
 from pcloud.models.registry import register_model
+from pcloud.models.sequence_options import four_momenta
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.lorentz.minkowski import (
     BEAMS,
@@ -104,7 +105,7 @@ class LorentzNet(nn.Module):
         self.mass = mass_treatment(mass)
         self.use_features = scalars == "features"
         num_scalars = 2 + in_features * self.use_features
-        references = torch.tensor(beams, dtype=torch.float64).reshape(-1, 4)
+        references = torch.tensor(four_momenta("beams", beams), dtype=torch.float64).reshape(-1, 4)
         self.register_buffer("beams", references, persistent=False)
         self.embed = nn.Linear(num_scalars, width)
         self.blocks = nn.ModuleList(
@@ -114,10 +115,14 @@ class LorentzNet(nn.Module):
         self.head = mlp_head([width, width], num_outputs, dropout)
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        p4, scalars, nodes = self.with_beams(x, p4, as_layout(batch, layout))
+        p4, scalars, nodes = self.with_beams(x, p4, as_layout(batch, layout, p4))
         pairs = PairBlocks.of(nodes)
         h = self.embed(scalars)
         for block in self.blocks:

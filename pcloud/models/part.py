@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pcloud.models.head import mlp_head
 from pcloud.models.registry import register_model
+from pcloud.models.sequence_options import layer_widths
 from pcloud.nn.attention.attention import ClassAttention, SelfAttention, padding_bias
 from pcloud.nn.attention.feed_forward import FeedForward
 from pcloud.nn.attention.head_slots import HeadSlots
@@ -110,6 +111,10 @@ class ParticleTransformer(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        embed_widths = layer_widths("embed_widths", embed_widths, required=True)
+        head_widths = layer_widths("head_widths", head_widths)
+        if pair_widths is not None:
+            pair_widths = layer_widths("pair_widths", pair_widths)
         width = embed_widths[-1]
         self.num_heads = num_heads
         self.embed = _embedding([in_features, *embed_widths])
@@ -128,10 +133,14 @@ class ParticleTransformer(nn.Module):
             block.shrink((2 * depth) ** -0.5)
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        slots = HeadSlots.of(as_layout(batch, layout), self.num_heads)
+        slots = HeadSlots.of(as_layout(batch, layout, x), self.num_heads)
         layout = slots.layout
         x = self.embed(x)
         bias = self.pair_bias(p4, layout) if self.pair_bias else padding_bias(x, layout)

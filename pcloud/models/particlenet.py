@@ -7,13 +7,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pcloud.errors import InputError
 from pcloud.models.head import mlp_head
 from pcloud.models.registry import register_model
+from pcloud.models.sequence_options import layer_widths, nested_widths
 from pcloud.nn.graph.coordinates import Coordinates, coordinates_named, eta_phi
 from pcloud.nn.graph.edge_conv import EdgeBlock
 from pcloud.nn.graph.knn import knn
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.pooling import mean_pool
+from pcloud.words import number_of
 
 __all__ = ["ParticleNet", "particlenet_lite"]
 
@@ -67,9 +70,13 @@ class ParticleNet(nn.Module):
         backend: str = "torch",
     ) -> None:
         super().__init__()
-        self.k = [k] * len(widths) if isinstance(k, int) else list(k)
+        widths = nested_widths("widths", widths)
+        head_widths = layer_widths("head_widths", head_widths)
+        self.k = [k] * len(widths) if isinstance(k, int) else layer_widths("k", k)
         if len(self.k) != len(widths):
-            raise ValueError(f"k has {len(self.k)} values for {len(widths)} blocks")
+            raise InputError(
+                f"k has {number_of(len(self.k), 'value')} for {number_of(len(widths), 'block')}"
+            )
         in_widths = [in_features, *(block[-1] for block in widths)]
         self.coordinates = coordinates_named(coordinates)
         self.backend = backend
@@ -78,10 +85,14 @@ class ParticleNet(nn.Module):
         self.head = mlp_head([in_widths[-1], *head_widths], num_outputs, dropout)
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV or positions, ``batch (N,)``."""
-        layout = as_layout(batch, layout)
+        layout = as_layout(batch, layout, p4)
         pos = self.coordinates(p4, layout)
         x = self.norm(x)
         for k, conv in zip(self.k, self.convs, strict=True):

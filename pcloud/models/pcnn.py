@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from pcloud.models.head import mlp_head
 from pcloud.models.registry import register_model
+from pcloud.models.sequence_options import layer_widths, nested_widths
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.sequences import JetSequences, RaggedConv1d, by_pt, centres, halved_sequences
 
@@ -59,6 +60,8 @@ class PCNN(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
+        stage_widths = nested_widths("stage_widths", stage_widths)
+        head_widths = layer_widths("head_widths", head_widths)
         self.norm = nn.BatchNorm1d(in_features)
         self.conv = RaggedConv1d(in_features, width)
         self.conv_norm = nn.BatchNorm1d(width)
@@ -74,10 +77,14 @@ class PCNN(nn.Module):
         self.head = mlp_head([widths[-1], *head_widths], num_outputs, dropout)
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        layout = as_layout(batch, layout)
+        layout = as_layout(batch, layout, x)
         resolutions = halved_sequences(layout, self.levels[-1])
         source = resolutions[0]
         x = self.norm(x[by_pt(p4, layout)])

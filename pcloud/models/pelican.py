@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from pcloud import kinematics as kin
 from pcloud.models.head import Head
 from pcloud.models.registry import register_model
+from pcloud.models.sequence_options import four_momenta
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.lorentz.minkowski import BEAMS, MassTreatment, mass_treatment, with_references
 from pcloud.nn.pairs.equivariant import (
@@ -92,7 +93,7 @@ class PELICAN(nn.Module):
         if width <= _LABEL_CHANNELS:
             raise ValueError(f"width must be above {_LABEL_CHANNELS}, got {width}")
         self.mass = mass_treatment(mass)
-        references = torch.tensor(beams, dtype=torch.float64).reshape(-1, 4)
+        references = torch.tensor(four_momenta("beams", beams), dtype=torch.float64).reshape(-1, 4)
         self.register_buffer("beams", references, persistent=False)
         self.encode = ProductEncoding(width - _LABEL_CHANNELS)
         self.labels = nn.Linear(4, _LABEL_CHANNELS)
@@ -103,10 +104,14 @@ class PELICAN(nn.Module):
         self.head = Head([nn.LeakyReLU(), nn.Dropout(dropout)], width, num_outputs)
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        p4, is_beam, nodes = self.with_beams(p4, as_layout(batch, layout))
+        p4, is_beam, nodes = self.with_beams(p4, as_layout(batch, layout, p4))
         pairs = Pairs.of(nodes)
         h = self.embed(p4, is_beam, pairs)
         for block in self.blocks:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pcloud.models.head import Head
 from pcloud.models.registry import register_model
+from pcloud.models.sequence_options import layer_widths
 from pcloud.nn.dense import dense_layers
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.pooling import sum_pool
@@ -49,12 +50,17 @@ class PFN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.phi = dense_layers([in_features, *phi_widths])
-        hidden = dense_layers([phi_widths[-1], *head_widths], dropout)
-        self.head = Head(hidden, head_widths[-1], num_outputs)
+        phi = [in_features, *layer_widths("phi_widths", phi_widths)]
+        head = [phi[-1], *layer_widths("head_widths", head_widths)]
+        self.phi = dense_layers(phi)
+        self.head = Head(dense_layers(head, dropout), head[-1], num_outputs)
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)`` and ``batch (N,)``; `p4` is not used."""
-        return self.head(sum_pool(self.phi(x), as_layout(batch, layout)))
+        return self.head(sum_pool(self.phi(x), as_layout(batch, layout, x)))

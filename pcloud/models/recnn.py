@@ -122,10 +122,14 @@ class RecNN(nn.Module):
         he_uniform_(self)
 
     def forward(
-        self, x: Tensor, p4: Tensor, batch: Tensor, layout: RaggedLayout | None = None
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``p4 (N, 4)`` in GeV and ``batch (N,)``; `x` is not used."""
-        layout = as_layout(batch, layout)
+        layout = as_layout(batch, layout, p4)
         trees = clustering_trees(p4, layout, self.algorithm)
         nodes = node_features(trees.momenta(p4.double()), jet_momenta(p4, layout)[trees.batch])
         with without_autocast(p4):  # rounding errors would add up over the levels of the tree

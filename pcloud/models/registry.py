@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import operator
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from torch import nn
 
-from pcloud.errors import InputError, UnknownNameError
+from pcloud.errors import InputError, UnknownNameError, is_out_of_memory
 from pcloud.models.code import ModelCode, read_code, run_code
 from pcloud.models.old_names import accept_old_names, current_options, renamed_keyword
+from pcloud.models.size import limited_size
 from pcloud.models.trust import allowed_modules, note_use, user_names
+from pcloud.nn.layout import as_layout
 from pcloud.plugins import load_plugins
+from pcloud.validation import fits
 
 __all__ = [
     "ModelInfo",
@@ -152,7 +158,7 @@ def build_model(name: str, in_features: int, num_outputs: int = 2, **options: An
     -------
     torch.nn.Module
         ``model(x, p4, batch) -> logits (B, C)`` with ``x (N, F)``, ``p4 (N, 4)`` in GeV and
-        ``batch (N,)``; the optional fourth argument `layout` is a precomputed
+        ``batch (N,)``, where None stands for one jet of all particles; the optional fourth argument `layout` is a precomputed
         :class:`~pcloud.nn.RaggedLayout`, which also carries the stored momenta of the jets. A model
         of your own need not have it.
 
@@ -161,26 +167,69 @@ def build_model(name: str, in_features: int, num_outputs: int = 2, **options: An
     UnknownNameError
         If there is no such model or option, or no such class in the file.
     InputError
-        If the file cannot be found or imported, or the model rejects the value of an option.
+        If the file cannot be found or imported, a necessary option is missing (`size` of networks
+        on images), or the model rejects the value of an option.
     """
     with user_names():
         factory = model_factory(name)
         options = current_options(name, options, warn=True)
+        _check_numbers(in_features, num_outputs)
         _check_options(name, factory, options)
         try:
-            return _without_layout(factory(in_features, num_outputs, **options))
-        except (TypeError, ValueError) as error:
-            if isinstance(error, InputError) or not options:
+            with limited_size():
+                model = factory(in_features, num_outputs, **options)
+        except (
+            TypeError,
+            ValueError,
+            AttributeError,
+            ArithmeticError,
+            AssertionError,
+            LookupError,
+            MemoryError,
+            RuntimeError,
+        ) as error:
+            if isinstance(error, InputError) or is_out_of_memory(error) or not options:
                 raise
-            raise InputError(f"model {name!r} cannot be built with {options}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise InputError(f"model {name!r} cannot be built with {options}: {reason}") from error
+        return _for_one_jet(model) if ":" in name else _without_layout(model)
 
 
 def _without_layout(model: nn.Module) -> nn.Module:
-    """Drop the layout before `forward` of a model that does not take one."""
-    parameters = inspect.signature(model.forward).parameters
-    if len(parameters) == 3 and list(parameters)[:2] == ["x", "p4"]:
-        model.register_forward_pre_hook(lambda module, inputs: inputs[:3])
+    """Let a model that takes no layout accept one, and ``batch=None`` for one jet."""
+    names = list(inspect.signature(model.forward).parameters)
+    if len(names) == 3 and names[:2] == ["x", "p4"]:
+        hook = functools.partial(_leave_layout_out, names)
+        model.register_forward_pre_hook(hook, with_kwargs=True)
     return model
+
+
+def _for_one_jet(model: nn.Module) -> nn.Module:
+    """Let a model of the user accept ``batch=None`` for one jet, and a layout that it does not take."""
+    names = list(inspect.signature(model.forward).parameters)
+    if names[:2] == ["x", "p4"] and len(names) > 3 and "layout" in names:
+        model.register_forward_pre_hook(functools.partial(_fill_batch, names), with_kwargs=True)
+        return model
+    return _without_layout(model)
+
+
+def _fill_batch(
+    names: list[str], model: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    given = dict(zip(names, inputs, strict=False)) | options
+    if given.get(names[2]) is None:
+        given[names[2]] = as_layout(None, given.get("layout"), given["x"]).batch
+    return (), given
+
+
+def _leave_layout_out(
+    names: list[str], model: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    given = dict(zip([*names, "layout"], inputs, strict=False)) | options
+    layout = given.pop("layout", None)
+    if given.get(names[2]) is None:
+        given[names[2]] = as_layout(None, layout, given["x"]).batch
+    return tuple(given.pop(name) for name in names), given
 
 
 def model_factory(name: str) -> Callable[..., nn.Module]:
@@ -201,13 +250,41 @@ def check_code(name: str, options: Mapping[str, Any]) -> None:
             model_factory(code)
 
 
+def _check_numbers(in_features: int, num_outputs: int) -> None:
+    """Check the numbers of features and outputs, of which torch says only that a size is wrong."""
+    for option, number, least in (("in_features", in_features, 0), ("num_outputs", num_outputs, 1)):
+        try:
+            fits = operator.index(number) >= least and not isinstance(number, bool)
+        except TypeError:
+            fits = False
+        if not fits:
+            raise InputError(f"{option} must be an integer of at least {least}, got {number!r}")
+
+
 def _check_options(name: str, factory: Callable[..., nn.Module], options: dict[str, Any]) -> None:
     known = inspect.signature(factory).parameters
+    for option, parameter in list(known.items())[2:]:
+        named = parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if named and parameter.default is parameter.empty and option not in options:
+            example = ", such as size=(28, 28)" if option == "size" else ""
+            raise InputError(f"model {name!r} needs the option {option}{example}")
     if any(p.kind is p.VAR_KEYWORD for p in known.values()):
         return  # passed on to another model, which checks them
     for option in options:
         if option not in known:
             raise UnknownNameError(f"option of model {name!r}", option, list(known)[2:])
+    try:
+        types = get_type_hints(
+            getattr(factory, "__init__", factory) if inspect.isclass(factory) else factory
+        )
+    except (NameError, TypeError, AttributeError):  # of a model of the user's own
+        return
+    for option, value in options.items():
+        if option in types and not fits(types[option], value):
+            raise InputError(
+                f"model {name!r}: {option} cannot be {reprlib.repr(value)}, expected "
+                f"{str(known[option].annotation).removeprefix('typing.')}"
+            )
 
 
 def _from_file(name: str) -> Callable[..., nn.Module]:

@@ -261,6 +261,20 @@ def _similar(
         start = end
 
 
-def as_layout(batch: Tensor, layout: RaggedLayout | None) -> RaggedLayout:
-    """`layout` if given, else the layout of ``batch (N,)``."""
-    return RaggedLayout.from_batch(batch) if layout is None else layout
+def as_layout(batch: Tensor | None, layout: RaggedLayout | None, particles: Tensor) -> RaggedLayout:
+    """`layout` if given, else the layout of ``batch (N,)``; None is one jet of all `particles`.
+
+    Parameters
+    ----------
+    batch : Tensor, shape (N,), or None
+        Jet of each particle, sorted. Without it and without `layout`, all particles are one jet.
+    layout : RaggedLayout, optional
+        Layout of the batch.
+    particles : Tensor, shape (N, ...)
+        Features or momenta of the particles.
+    """
+    if layout is not None:
+        return layout
+    if batch is None:
+        return RaggedLayout.from_ptr(torch.tensor([0, len(particles)])).to(particles.device)
+    return RaggedLayout.from_batch(batch)

@@ -8,8 +8,15 @@ from pcloud.errors import InputError
 from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.report.page import render
-from pcloud.report.sections import all_sections
-from pcloud.run_files import EVALUATION_FILE, FIGURE_FOLDER, REPORT_FILE, write_text
+from pcloud.report.sections import all_sections, drawn_section
+from pcloud.run_files import (
+    EVALUATION_FILE,
+    FIGURE_FOLDER,
+    REPORT_FILE,
+    check_writable,
+    make_folder,
+    write_text,
+)
 from pcloud.training.fingerprint import stored_fingerprints
 from pcloud.training.run_folder import RunFolder
 from pcloud.training.run_sample import evaluated_jets, warn_of_changes
@@ -43,14 +50,15 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     FileNotFoundError
         If there is no such folder.
     InputError
-        If the folder holds none of these files.
+        If the folder holds none of these files, or cannot be written to.
     """
     contents = RunContents.read(Path(run), None if out is None else Path(out))
     _warn_of_other_jets(contents)
-    contents.out.mkdir(parents=True, exist_ok=True)
+    make_folder(contents.out)
+    check_writable(contents.out, "--out FOLDER writes elsewhere")
     figures = FigureFolder(contents.out / FIGURE_FOLDER)
     page = contents.out / REPORT_FILE
-    sections = [section(contents, figures) for section in all_sections()]
+    sections = [drawn_section(section, contents, figures) for section in all_sections()]
     write_text(page, render(contents, sections))
     return page
 

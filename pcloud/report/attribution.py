@@ -17,6 +17,7 @@ from pcloud.report.figures import FigureFolder
 from pcloud.run_files import SHIFT_FOLDER
 from pcloud.studies.attribution import ClassAttribution, StoredAttribution
 from pcloud.text import for_figure
+from pcloud.words import number_of
 
 __all__ = ["attribution", "shift"]
 
@@ -125,7 +126,7 @@ def _more(found: ClassAttribution, prefix: str, figures: FigureFolder) -> str:
 
 def _words(found: ClassAttribution) -> str:
     what = "pixels" if found.heatmaps is not None else "particles"
-    words = f"The log-odds of {found.signal}, attributed to the {what} of {found.jets:,} test jets."
+    words = f"The log-odds of {found.signal}, attributed to the {what} of {number_of(found.jets, 'test jet')}."
     path = found.integrated_gradients
     start = "the mean particle"
     if found.heatmaps is not None:
@@ -148,7 +149,7 @@ def shift(run: RunContents, figures: FigureFolder) -> Section:
     files = run.files(f"{SHIFT_FOLDER}/*.json", ShiftTest.read)
     body = ""
     for i, (file, found) in enumerate(files.items()):
-        number = f"{found.jets[0]:,} and {found.jets[1]:,} jets"
+        number = f"{found.jets[0]:,} and {number_of(found.jets[1], 'jet')}"
         drawn = figures.add(
             f"shift_{i}",
             distances_figure(found.differences),

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from pcloud.errors import InputError, UnreadableFileWarning
 from pcloud.evaluation import EvaluationTable, Scores, evaluate, read_metrics, read_scores
 from pcloud.run_files import (
@@ -21,10 +19,12 @@ from pcloud.run_files import (
     SCORES_FILE,
     StoredResult,
     file_errors,
+    read_text,
 )
 from pcloud.text import for_terminal
 from pcloud.training.environment import read_environment
 from pcloud.training.history import History
+from pcloud.yaml_files import parse_yaml
 
 __all__ = ["MAIN_FILES", "RunContents"]
 
@@ -171,9 +171,9 @@ def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
     """Text of ``config.yaml`` and its values."""
     file = path / CONFIG_FILE
     with file_errors(file, "configuration", "restore it, or train the run again"):
-        text = file.read_text("utf-8")
+        text = read_text(file)
         try:
-            config = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            config = parse_yaml(text)
+        except InputError as error:
             raise InputError(f"not YAML: {error}") from None
     return text, config if isinstance(config, dict) else {}

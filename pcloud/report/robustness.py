@@ -8,6 +8,7 @@ from pcloud.report.blocks import Section, details, paragraph, table
 from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.studies.robustness import StoredRobustness
+from pcloud.words import number_of
 
 __all__ = ["robustness"]
 
@@ -20,7 +21,7 @@ def robustness(run: RunContents, figures: FigureFolder) -> Section:
         return Section(title, "")
     found = stored.robustness
     body = paragraph(
-        f"The same {found.jets:,} test jets, modified and scored again. Errors are those of the "
+        f"The same {number_of(found.jets, 'test jet')}, modified and scored again. Errors are those of the "
         "change on the same jets, which are much smaller than those of the numbers themselves."
     )
     drawn = figures.add(

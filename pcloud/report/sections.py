@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from pcloud.errors import UnreadableFileWarning
 from pcloud.evaluation import EvaluationTable, Measured
 from pcloud.evaluation.figures import (
     confusion_figure,
@@ -26,6 +28,7 @@ from pcloud.report.trust import calibration, taylor, uncertainty
 from pcloud.run_files import CONFIG_FILE, ENVIRONMENT_FILE, HISTORY_FILE, SCORES_FILE
 from pcloud.studies.registry import further_studies
 from pcloud.text import for_html
+from pcloud.words import number_of
 
 
 def results(run: RunContents, figures: FigureFolder) -> Section:
@@ -186,6 +189,27 @@ SECTIONS: Sequence[MakeSection] = (
 """Sections of the page, in their order; a section without a body is left out."""
 
 
+def drawn_section(make: MakeSection, run: RunContents, figures: FigureFolder) -> Section:
+    """Make a section; if the values in the files cannot be drawn, warn and leave it out."""
+    try:
+        return make(run, figures)
+    except (
+        ValueError,  # InputError too
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        MemoryError,
+    ) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        warnings.warn(
+            f"{run.path}: its files have values that the section {make.__name__!r} cannot show "
+            f"({reason[:300]}); the report leaves this out",
+            UnreadableFileWarning,
+            stacklevel=2,
+        )
+        return Section("", "")
+
+
 def all_sections() -> list[MakeSection]:
     """Sections of pcloud and, before the last one, those of installed studies."""
     further = [study.section for study in further_studies().values() if hasattr(study, "section")]
@@ -194,7 +218,7 @@ def all_sections() -> list[MakeSection]:
 
 def test_jets(table: EvaluationTable) -> str:
     """Number of test jets, for a headline."""
-    return f"{sum(table.counts):,} test jets"
+    return f"{number_of(sum(table.counts), 'test jet')}"
 
 
 def _tile(name: str, entry: Measured) -> str:
@@ -212,7 +236,7 @@ def _tile(name: str, entry: Measured) -> str:
 def _training_words(run: RunContents) -> str:
     curves = run.history.curves()
     epochs = max(len(curve[0]) for curve in curves.values())
-    words = f"{epochs} epoch{'s' if epochs > 1 else ''}"
+    words = number_of(epochs, "epoch")
     if "seconds" in curves:
         words += f" in {_duration(float(np.sum(curves['seconds'][1])))}"
     if "val_loss" in curves:

@@ -14,8 +14,11 @@ from pcloud.studies.taylor import ClassExpansion, StoredTaylor
 from pcloud.studies.uncertainty import StoredUncertainty
 from pcloud.text import for_figure
 from pcloud.uncertainty.figures import band_figure, keeping_figure, samples_figure, spread_figure
+from pcloud.words import number_of
 
 __all__ = ["calibration", "taylor", "uncertainty"]
+
+_MAX_BOOTSTRAP = 1000  # resamplings of the report, whatever an evaluation has had
 
 
 def calibration(run: RunContents, figures: FigureFolder) -> Section:
@@ -40,12 +43,12 @@ def calibration(run: RunContents, figures: FigureFolder) -> Section:
         advice = f"pcloud calibrate {run.path} fits a calibration on the validation jets."
         return Section(title, body + paragraph(advice, "note"))
     settings = {} if run.table is None else run.table.settings
-    number = max(int(settings.get("num_bootstrap") or 0), 20)
+    number = min(max(settings.get("num_bootstrap") or 0, 20), _MAX_BOOTSTRAP)
     return Section(
         title,
         body
         + paragraph(
-            f"Three maps were fitted to {stored.jets:,} validation jets; pcloud predict "
+            f"Three maps were fitted to {number_of(stored.jets, 'validation jet')}; pcloud predict "
             f"--calibrated uses {stored.method} scaling ({stored.map.describe()}). On the test "
             "jets they perform as follows. The expected calibration error (ECE) is biased upwards by "
             "counting noise; the value of a perfectly calibrated tagger with the same scores stands "
@@ -157,5 +160,5 @@ def _parts(expansion: ClassExpansion) -> str:
         same, rest = (expansion.parts[part] for part in ("same", "rest"))
         rows = [["second order", "on the same particle", "on two particles"]]
         rows += [[name, str(same[name]), str(entry)] for name, entry in rest.items()]
-        tables += paragraph(f"For {expansion.pair_jets} jets:") + table(rows)
+        tables += paragraph(f"For {number_of(expansion.pair_jets, 'jet')}:") + table(rows)
     return details("Coefficients by part", tables)

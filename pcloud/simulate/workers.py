@@ -17,7 +17,7 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.io.jets import FlatJets
-from pcloud.run_files import read_json, write_atomic, write_json
+from pcloud.run_files import make_folder, read_json, write_atomic, write_json
 from pcloud.simulate.block import Settings, make_block
 
 #: Process and number of a block.
@@ -50,7 +50,7 @@ class PartFiles:
                 f"{folder}: contains blocks of an interrupted run with other settings (see "
                 "settings.json there); repeat that run, or remove the folder"
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_json(file, note, indent=1)
 
     def __contains__(self, task: Task) -> bool:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 import torch
+from annotated_types import Len
 from torch import nn
+from typing_extensions import TypedDict
 
 from pcloud.batch import JetDataset, collate
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FeatureSet
+from pcloud.images.image_set import ImageFormat
+from pcloud.images.jet_taggers import JetImageTagger
 from pcloud.interpret.attention import PAIR_FEATURES, attention_maps
 from pcloud.interpret.attribution import METHODS, Attribution, attribute
 from pcloud.interpret.edges import edge_importance
@@ -23,10 +27,12 @@ from pcloud.modality import Inputs, Sample
 from pcloud.nn.attention.attention import SelfAttention
 from pcloud.nn.graph.edge_conv import EdgeBlock
 from pcloud.run_files import ATTRIBUTION_FILE, Advance, StoredResult, ignore_progress
+from pcloud.stored_values import KEEP_UNKNOWN, Count, Float, Grid, Name, Numbers, Text
 from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.heatmaps import heatmaps, network_and_images
 from pcloud.studies.signals import explained_signals
 from pcloud.training.run_sample import load_run_sample
+from pcloud.validation import checked
 
 if TYPE_CHECKING:
     from pcloud.training.run_folder import RunFolder
@@ -39,6 +45,42 @@ _DRAWN_EDGES = 60  # the most important edges of a jet
 _ATTENTION_JETS = 100  # whose attention is averaged
 
 _BEST_FIRST = ("integrated_gradients", "occlusion", "smoothgrad", "saliency")
+
+
+class _Method(TypedDict, total=False):
+    """Averages of the attributions of one method."""
+
+    __pydantic_config__ = KEEP_UNKNOWN  # type: ignore[misc]
+
+    shares: dict[Name, Float]
+    gap: Float
+    start: Text | None
+    change: Float
+
+
+class _DrawnJet(TypedDict):
+    """A jet to draw."""
+
+    __pydantic_config__ = KEEP_UNKNOWN  # type: ignore[misc]
+
+    title: Text
+    deta: Numbers
+    dphi: Numbers
+    share: Numbers
+    values: dict[Name, Numbers]
+
+
+class _Heatmap(TypedDict):
+    """An image to draw."""
+
+    title: Text
+    image: Grid
+    values: dict[Name, Grid]
+
+
+def _are_indices(values: np.ndarray, number: int) -> bool:
+    """True if all values are integers from 0 to `number` - 1."""
+    return bool(np.isin(values, np.arange(number)).all())
 
 
 @dataclass(frozen=True)
@@ -69,16 +111,16 @@ class ClassAttribution:
         Mean attention against each feature of a pair of particles; for transformers.
     """
 
-    signal: str
-    jets: int
-    checkpoint: str
-    methods: dict[str, dict[str, Any]]
-    drawn: list[dict[str, Any]]
-    images: dict[str, dict[str, Any]] | None = None
-    heatmaps: list[dict[str, Any]] | None = None
-    mean_heatmaps: list[dict[str, Any]] | None = None
-    edges: list[Any] | None = None
-    attention: dict[str, Any] | None = None
+    signal: Name
+    jets: Count
+    checkpoint: Name
+    methods: dict[Name, _Method]
+    drawn: Annotated[list[_DrawnJet], Len(0, 1000)]
+    images: dict[Name, dict[Name, Grid]] | None = None
+    heatmaps: Annotated[list[_Heatmap], Len(0, 1000)] | None = None
+    mean_heatmaps: Annotated[list[_Heatmap], Len(1, 1000)] | None = None
+    edges: list[Grid] | None = None
+    attention: dict[Name, tuple[Numbers, Grid]] | None = None
 
     @property
     def method(self) -> str:
@@ -86,7 +128,7 @@ class ClassAttribution:
         return next(name for name in _BEST_FIRST if name in self.methods)
 
     @property
-    def integrated_gradients(self) -> dict[str, Any] | None:
+    def integrated_gradients(self) -> _Method | None:
         """Change, start and gap of integrated gradients, if they are among the methods."""
         return self.methods.get("integrated_gradients")
 
@@ -103,13 +145,42 @@ class ClassAttribution:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClassAttribution:
         """Inverse of `to_dict`."""
-        known = {field.name for field in fields(cls)}
-        found = cls(**{name: value for name, value in values.items() if name in known})
+        found = checked(cls, values)
         if not set(_BEST_FIRST) & set(found.methods):
             raise InputError("no method")
         if found.images is None and found.mean_heatmaps is None:
             raise InputError("no images")
+        found._check_shapes()
         return found
+
+    def _check_shapes(self) -> None:
+        """Check that what is drawn together has the same methods, features and shapes."""
+        features = {tuple(shares) for shares in self.shares.values()}
+        if len(features) > 1:
+            raise InputError("methods: shares of different features")
+        for i, jet in enumerate(self.drawn):
+            lengths = {len(jet[name]) for name in ("deta", "dphi", "share")}
+            lengths |= {len(jet["values"].get(method, ())) for method in [self.method]}
+            if len(lengths) > 1:
+                raise InputError(f"drawn.{i}: not one value per particle")
+        for name, images in (self.images or {}).items():
+            shapes = {np.shape(image) for image in images.values()}
+            if len(shapes) > 1 or any(rows != columns for rows, columns in shapes):
+                raise InputError(f"images.{name}: not square images of one size")
+        for name in ("heatmaps", "mean_heatmaps"):
+            for i, entry in enumerate(getattr(self, name) or []):
+                if np.shape(entry["values"].get(self.method)) != np.shape(entry["image"]):
+                    raise InputError(f"{name}.{i}: no value of {self.method} for each pixel")
+        if self.edges is not None and len(self.edges) != len(self.drawn):
+            raise InputError("edges: not those of each drawn jet")
+        for i, (edges, jet) in enumerate(zip(self.edges or [], self.drawn, strict=False)):
+            ends = np.array(edges, dtype=float).reshape(len(edges), -1)
+            particles = len(jet["deta"])
+            if len(ends) and (ends.shape[1] != 3 or not _are_indices(ends[:, :2], particles)):
+                raise InputError(f"edges.{i}: not source, target and importance")
+        for name, (bins, profile) in (self.attention or {}).items():
+            if np.shape(profile)[-1] != len(bins) - 1:
+                raise InputError(f"attention.{name}: not one value per bin")
 
     def rows(self) -> list[list[str]]:
         """Table of the share of each feature, a column for each method; empty without features."""
@@ -145,10 +216,11 @@ class StoredAttribution(StoredResult):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StoredAttribution:
         """Inverse of `to_dict`."""
-        classes = list(values["classes"].values()) if "classes" in values else [values]
+        classes = checked(dict[str, Any], values).get("classes", {"": values})
         if not classes:
             raise InputError("no class")
-        return cls([ClassAttribution.from_dict(found) for found in classes])
+        named = checked(dict[str, Any], classes, "classes")
+        return cls([ClassAttribution.from_dict(found) for found in named.values()])
 
     def rows(self) -> list[list[str]]:
         """Table of the share of each feature in the attribution of each class."""
@@ -208,6 +280,7 @@ def attribute_run(
             raise UnknownNameError("attribution method", method, METHODS)
     run.checksum(checkpoint)  # raises before a large file is read
     signals = explained_signals(run.classes, signal)
+    run.check_writable()
     test = load_run_sample(run, "test")
     modality = run.modality
     if not modality.has_momenta and modality.pixels(test[:1], run.feature_set) is None:
@@ -232,6 +305,16 @@ def attribute_run(
     stored = StoredAttribution(classes)
     stored.write(run.out)
     return stored
+
+
+def default_method(run: RunFolder, checkpoint: str = "best") -> str:
+    """Name of the method that explains a run by default, which needs no optional package.
+
+    Taylor coefficients, or occlusion for a network on images, whether of files or of jets.
+    """
+    tagger = run.tagger(checkpoint)
+    on_images = isinstance(tagger.feature_set, ImageFormat)
+    return "occlusion" if on_images or isinstance(tagger.model, JetImageTagger) else "taylor"
 
 
 def read_attribution(folder: str | Path) -> StoredAttribution:
@@ -324,17 +407,15 @@ def _attribute_class(
     plane = Plane.of(flat)
     first = {method: a.first(explained.number) for method, a in attributions.items()}
     own_places = [place for place, _, _ in drawn]
+    drawn_jets: list[Any] = [
+        {"index": index, **_drawn(place, why, flat, plane, attributions, classes, labels, scores)}
+        for place, index, why in drawn
+    ]
     return ClassAttribution(
         **about,
         methods={method: _summary(a) for method, a in first.items()},
         images=_images(flat, labels[: explained.number], classes, first),
-        drawn=[
-            {
-                "index": index,
-                **_drawn(place, why, flat, plane, attributions, classes, labels, scores),
-            }
-            for place, index, why in drawn
-        ],
+        drawn=drawn_jets,
         **_inside(explained, features, target, own_places),
     )
 
@@ -346,10 +427,10 @@ def _passes(method: str, *, steps: int = 32, samples: int = 16, **options: Any) 
     return 3 * copies[method] if method in copies else particles
 
 
-def _summary(found: Attribution) -> dict[str, Any]:
+def _summary(found: Attribution) -> _Method:
     size = np.nanmean(np.abs(found.values), axis=0)
     shares = dict(zip(found.columns, (size / max(size.sum(), 1e-300)).tolist(), strict=True))
-    summary: dict[str, Any] = {"shares": shares}
+    summary: _Method = {"shares": shares}
     if found.baseline is not None:
         summary["gap"] = float(np.abs(found.gap).mean())
         summary["start"] = found.start

@@ -39,6 +39,7 @@ def calibrate_run(
         If there is no such method.
     """
     checksum = run.checksum(checkpoint)  # raises before a large file is read
+    run.check_writable()
     jets = load_run_sample(run, "val")
     scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
     sample = Scores.from_arrays(np.asarray(jets.label), scores, run.classes)

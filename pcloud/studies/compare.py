@@ -21,7 +21,7 @@ from pcloud.evaluation.shift import ShiftTest, compare_jets, jet_columns
 from pcloud.evaluation.shift_classifiers import CLASSIFIERS, Booleans, Classifier
 from pcloud.io import read_jets
 from pcloud.models import build_model, list_models
-from pcloud.run_files import SHIFT_FOLDER
+from pcloud.run_files import SHIFT_FOLDER, check_writable, make_folder
 from pcloud.studies.names import absolute_sources, free_name, readable_name
 from pcloud.training.run_folder import RunFolder
 
@@ -74,11 +74,20 @@ def compare_files(
     ------
     UnknownNameError
         If there is no such classifier.
+    InputError
+        If the folders cannot be written to.
     """
     trained = named_classifier(classifier)  # raises before large files are read
     tagger = RunFolder(run) if isinstance(run, str | Path) else run
+    folders = []
+    if out is not None:
+        folders.append(make_folder(out))
+        check_writable(out)
     if tagger is not None:
+        tagger = tagger.writing_to(out)
         tagger.checksum()  # raises before large files are read, as below
+        tagger.check_writable()
+        folders = [tagger.out / SHIFT_FOLDER]
     samples = [_drawn(read_jets(path, **reading), max_jets, seed) for path in (first, second)]
     found = compare_jets(
         *samples,
@@ -95,9 +104,6 @@ def compare_files(
     }
     found = replace(found, classifier=classifier, inputs=inputs)
     stem = f"{readable_name(first)}_{readable_name(second)}"
-    folders = [Path(out)] if out is not None else []
-    if tagger is not None:
-        folders = [tagger.writing_to(out).out / SHIFT_FOLDER]
     files = []
     columns = [jet_columns(jets) for jets in samples]
     shown = [d for d in found.differences if all(d.observable in c for c in columns)]

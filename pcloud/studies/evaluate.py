@@ -19,6 +19,7 @@ from pcloud.run_files import (
     EVALUATION_FILE,
     EVALUATION_FOLDER,
     SCORES_FILE,
+    make_folder,
     read_json,
     write_json,
 )
@@ -77,9 +78,11 @@ def evaluate_run(
     Raises
     ------
     InputError
-        If the jets do not fit the run: no labels, other classes, absent columns.
+        If the jets do not fit the run: no labels, other classes, absent columns; or the folder of
+        the run cannot be written to.
     """
     run.checksum(checkpoint)  # raises before a large file is read
+    run.check_writable()
     if data is not None and "schema" not in reading:
         reading["schema"] = None
     place: dict[str, Any] = {"split": split, "name": name, "checkpoint": checkpoint}
@@ -88,13 +91,13 @@ def evaluate_run(
     chunks = partial(_chunks, run, config, data, split)
     identity = SampleIdentity(run)
     options: dict[str, Any] = {"batch_size": batch_size, "checkpoint": checkpoint}
-    labels, scores = _score(run, chunks, identity, **options)
+    labels, scores = _score(run, chunks, identity, _source(data), **options)
     if data is None:
         identity.warn_of_changed_split(split)
     if data is not None or split == "test":
         identity.warn_of_training_jets()
     table = evaluate(labels, scores, classes=run.classes, **(metrics or {}))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     inputs = evaluation_inputs(data, split=split, checkpoint=checkpoint, **reading)
     found = {"inputs": inputs, "jets": asdict(identity.fingerprint)}
     write_json(folder / EVALUATION_FILE, found)
@@ -116,6 +119,7 @@ def _score(
     run: RunFolder,
     chunks: Callable[[], Iterator[Sample]],
     identity: SampleIdentity,
+    whose: str,
     **options: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels (B,) and scores (B, C) of all jets of the chunks, of which `identity` takes note."""
@@ -123,8 +127,8 @@ def _score(
     scores: list[np.ndarray] = []
     for jets in chunks():
         if not labels:
-            _check_labels(jets, chunks, run.classes)
-        labels.append(labels_of_run(jets, run.classes))
+            _check_labels(jets, chunks, run.classes, whose)
+        labels.append(labels_of_run(jets, run.classes, whose))
         scores.append(run.predict(jets, **options))
         identity.add(jets)
         del jets  # before the next chunk is read
@@ -132,7 +136,7 @@ def _score(
 
 
 def _check_labels(
-    first: Sample, chunks: Callable[[], Iterator[Sample]], classes: list[str]
+    first: Sample, chunks: Callable[[], Iterator[Sample]], classes: list[str], whose: str
 ) -> None:
     """Check the labels before any jet is scored; the files are read only where it is necessary.
 
@@ -142,10 +146,10 @@ def _check_labels(
         If there are no labels, or jets of a class that the run does not know.
     """
     if "label" not in first.fields:
-        raise InputError("these jets have no labels: pcloud predict scores them")
+        raise InputError(f"{whose} have no labels: pcloud predict scores them")
     if set(first.attrs.get("classes") or ()) - set(classes):
         for jets in chunks():
-            labels_of_run(jets, classes)
+            labels_of_run(jets, classes, whose)
 
 
 def evaluation_folder(
@@ -211,8 +215,24 @@ def _stored_inputs(folder: Path) -> dict[str, Any] | None:
     return inputs if isinstance(inputs, dict) else {}
 
 
-def labels_of_run(jets: Sample, classes: list[str]) -> np.ndarray:
+def _source(data: str | Sequence[str] | None) -> str:
+    """Jets of an evaluation, for messages."""
+    if data is None:
+        return "the jets of the run"
+    return f"the jets of {data if isinstance(data, str) else ', '.join(data)}"
+
+
+def labels_of_run(jets: Sample, classes: list[str], whose: str = "these jets") -> np.ndarray:
     """Labels (B,) in the numbering of a run: by the names of the classes, if the jets name them.
+
+    Parameters
+    ----------
+    jets : awkward.Array or ImageSet
+        Labelled jets.
+    classes : list of str
+        Classes of the run.
+    whose : str
+        Name of the jets for the error message.
 
     Raises
     ------
@@ -226,7 +246,7 @@ def labels_of_run(jets: Sample, classes: list[str]) -> np.ndarray:
     absent = [known[i] for i in np.unique(labels) if known[i] not in classes]
     if absent:
         raise InputError(
-            f"these jets have the classes {', '.join(known)}, the run knows "
+            f"{whose} have the classes {', '.join(known)}, the run knows "
             f"{', '.join(classes)}: it cannot be evaluated on {', '.join(absent)}"
         )
     return np.array([classes.index(n) if n in classes else -1 for n in known])[labels]

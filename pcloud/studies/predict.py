@@ -67,8 +67,8 @@ def predict_file(
     run : RunFolder
         The trained tagger.
     path : str or sequence of str
-        Files of jets; for a network on images one file of images, whose test split is scored if
-        it has splits.
+        Files of jets; for a network on images files of images, of which the test split is scored
+        if they have splits.
     out : path
         Parquet file to write: ``score_<class>`` for each class, ``label`` if known; or a folder,
         for its file ``predictions.parquet``, whose calibration goes before that of the run.
@@ -109,6 +109,7 @@ def predict_file(
     run.checksum(checkpoint)
     if calibrated:
         run.calibration(checkpoint)
+    whose = f"the jets of {path if isinstance(path, str) else ', '.join(path)}"
     total, chunks = run.modality.stream(
         path,
         chunk_size=chunk_size,
@@ -123,7 +124,9 @@ def predict_file(
             scores = run.predict(
                 jets, batch_size=batch_size, checkpoint=checkpoint, calibrated=calibrated
             )
-            file.write(scores, labels_of_run(jets, run.classes) if "label" in jets.fields else None)
+            file.write(
+                scores, labels_of_run(jets, run.classes, whose) if "label" in jets.fields else None
+            )
             number += len(jets)
             advance(len(jets) / max(total, 1))
             del jets  # before the next chunk is read

@@ -21,9 +21,11 @@ from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.io.jets import FlatJets
 from pcloud.observables import jet_observables
 from pcloud.run_files import ROBUSTNESS_FILE, Advance, StoredResult, ignore_progress
+from pcloud.stored_values import Name
 from pcloud.studies.budget import jets_within_budget
 from pcloud.training.run_folder import RunFolder
 from pcloud.training.run_sample import load_run_sample
+from pcloud.validation import checked
 
 __all__ = ["StoredRobustness", "read_robustness", "robustness_run"]
 
@@ -59,8 +61,8 @@ class StoredRobustness(StoredResult):
     robustness: Robustness
     dependence: list[Dependence]
     sculpting: list[Sculpting]
-    signal: str
-    background: str
+    signal: Name
+    background: Name
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -75,13 +77,7 @@ class StoredRobustness(StoredResult):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StoredRobustness:
         """Inverse of `to_dict`."""
-        return cls(
-            Robustness.from_dict(values["robustness"]),
-            [Dependence.from_dict(d) for d in values["dependence"]],
-            [Sculpting.from_dict(s) for s in values["sculpting"]],
-            values["signal"],
-            values["background"],
-        )
+        return checked(cls, values)
 
     def rows(self) -> list[list[str]]:
         """Table of the changes of the jets, a row for each."""
@@ -154,6 +150,7 @@ def robustness_run(
     if not modality.has_momenta:
         raise InputError(f"robustness is for networks on jets, and this one takes {modality.noun}")
     check_signal_named(run.classes, signal)
+    run.check_writable()
     num_settings = 1 + len(_SIMULATIONS) if simulations else 0
     num_scorings = _num_scorings() + num_settings
     part = 1 / (num_scorings + num_settings)  # of the whole work, for a scoring or a simulation

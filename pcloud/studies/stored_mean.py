@@ -9,9 +9,11 @@ from pcloud.evaluation.measured import Measured
 __all__ = ["stored_mean"]
 
 
-def stored_mean(entry: dict[str, Any] | list[float]) -> Measured:
+def stored_mean(entry: Any) -> Measured:
     """Mean from a result file, where older files hold the list of value and error."""
+    if isinstance(entry, Measured):
+        return entry
     if isinstance(entry, list):
-        value, error = entry
-        return Measured(value, error, "mean over jets")
+        names = ("value", "error")[: len(entry)]
+        entry = {**dict(zip(names, entry, strict=False)), "method": "mean over jets"}
     return Measured.from_dict(entry)

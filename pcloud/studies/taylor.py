@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import awkward as ak
 import numpy as np
 import torch
+from annotated_types import Interval, Len
 from numpy.typing import NDArray
 from torch import nn
+from typing_extensions import NotRequired, TypedDict
 
 from pcloud import kinematics
 from pcloud.batch import JetDataset, collate
@@ -22,10 +24,12 @@ from pcloud.interpret.response import check_momenta, sees_features
 from pcloud.interpret.taylor import mean_in_plane
 from pcloud.interpret.taylor_cloud import CloudTaylor, cloud_taylor
 from pcloud.run_files import TAYLOR_FILE, Advance, StoredResult, ignore_progress
+from pcloud.stored_values import Count, Name, NumberArray
 from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.signals import explained_signals
 from pcloud.studies.stored_mean import stored_mean
 from pcloud.training.run_sample import load_run_sample
+from pcloud.validation import Checked, Converted, checked
 
 if TYPE_CHECKING:
     from pcloud.training.run_folder import RunFolder
@@ -36,6 +40,32 @@ _PLANE = np.linspace(-0.8, 0.8, 33)  # of the map, in eta and phi about the jet 
 _JETS, _PAIR_JETS, _COURSE_JETS = 2000, 20, 300
 
 Coefficients = dict[str, Measured]
+_StoredCoefficients = dict[Name, Annotated[Measured, Converted(stored_mean)]]
+
+
+class _Parts(TypedDict):
+    """Coefficients by part in ``taylor.json``."""
+
+    all: _StoredCoefficients
+    alone: _StoredCoefficients
+    same: NotRequired[_StoredCoefficients]
+    rest: NotRequired[_StoredCoefficients]
+
+
+class _Map(TypedDict):
+    """Map in ``taylor.json``."""
+
+    input: Name
+    values: NumberArray
+
+
+class _Expansion(TypedDict):
+    """Expansion of a class in ``taylor.json``."""
+
+    parts: _Parts
+    course: dict[Annotated[int, Interval(ge=0, le=10**6)], _StoredCoefficients]
+    pair_jets: Count
+    map: _Map
 
 
 @dataclass(frozen=True)
@@ -78,15 +108,27 @@ class ClassExpansion:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClassExpansion:
         """Inverse of `to_dict`."""
-        return cls(
-            {part: _measured(values["parts"][part]) for part in _part_names(values["parts"])},
-            {int(epoch): _measured(found) for epoch, found in values["course"].items()},
-            int(values["pair_jets"]),
-            str(values["map"]["input"]),
-            np.array(values["map"]["values"], dtype=float).reshape(
-                len(values["map"]["values"]), -1
-            ),
-        )
+        return cls._of(checked(_Expansion, values))
+
+    @classmethod
+    def _of(cls, found: _Expansion) -> ClassExpansion:
+        """Make the expansion of checked values."""
+        known: dict[str, Coefficients] = {**found["parts"]}  # type: ignore[dict-item]
+        parts = {name: known[name] for name in _part_names(known)}
+        most = found["map"]["input"]
+        if not parts["alone"] or parts["alone"].keys() - parts["all"].keys():
+            raise InputError("parts: the coefficients of alone are not among those of all")
+        if "same" in parts and parts["rest"].keys() - parts["same"].keys():
+            raise InputError("parts: the coefficients of rest are not those of same")
+        last = max(found["course"], default=0)
+        for epoch, coefficients in found["course"].items():
+            if found["course"][last].keys() - coefficients.keys():
+                raise InputError(f"course: epoch {epoch} does not have all coefficients")
+        return cls(parts, found["course"], found["pair_jets"], most, found["map"]["values"])
+
+
+def _expansion(values: Any) -> ClassExpansion:
+    return values if isinstance(values, ClassExpansion) else ClassExpansion.from_dict(values)
 
 
 @dataclass(frozen=True)
@@ -109,10 +151,10 @@ class StoredTaylor(StoredResult):
     what = "Taylor coefficients"
     command = "pcloud explain"
 
-    classes: dict[str, ClassExpansion]
-    jets: int
-    checkpoint: str = "best"
-    variables: str = "features"
+    classes: Annotated[dict[Name, Annotated[ClassExpansion, Checked(_expansion)]], Len(1)]
+    jets: Count
+    checkpoint: Name = "best"
+    variables: Name = "features"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -126,9 +168,7 @@ class StoredTaylor(StoredResult):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StoredTaylor:
         """Inverse of `to_dict`."""
-        classes = {name: ClassExpansion.from_dict(v) for name, v in values["classes"].items()}
-        about = {name: str(values[name]) for name in ("checkpoint", "variables") if name in values}
-        return cls(classes, int(values["jets"]), **about)
+        return checked(cls, values)
 
     def class_rows(self, name: str, number: int = 15) -> list[list[str]]:
         """Table of the largest coefficients of a class."""
@@ -186,10 +226,11 @@ def taylor_run(
     if not tagger.modality.has_momenta:
         raise InputError(
             "Taylor coefficients are for networks on jets, and this one takes "
-            f"{tagger.modality.noun}"
+            f"{tagger.modality.noun}: pcloud explain {run.path} --method occlusion draws heatmaps"
         )
     features = cast(FeatureSet, tagger.feature_set)  # of data with momenta
     signals = explained_signals(run.classes, signal)
+    run.check_writable()
     loaded = load_run_sample(run, "test")
     test: ak.Array = loaded
     variables = _variables(run.model(checkpoint), test, features)

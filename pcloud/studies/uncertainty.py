@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from annotated_types import Len
 from numpy.typing import NDArray
+from typing_extensions import Required, TypedDict
 
+from pcloud.errors import InputError
 from pcloud.evaluation.figures.roc import GRID
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
-from pcloud.evaluation.scores import PREFIX
+from pcloud.evaluation.scores import PREFIX, read_parquet
 from pcloud.run_files import (
     UNCERTAINTY_FILE,
     UNCERTAINTY_TABLE,
@@ -26,6 +29,7 @@ from pcloud.run_files import (
     read_json,
     write_atomic,
 )
+from pcloud.stored_values import KEEP_UNKNOWN, Count, Float, Fraction, Name, Names
 from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.predictive import PredictiveSamples, default_method, predictive_samples
 from pcloud.studies.stored_mean import stored_mean
@@ -33,6 +37,7 @@ from pcloud.training.run_sample import load_run_sample
 from pcloud.typing import Floats
 from pcloud.uncertainty.measures import Uncertainty
 from pcloud.uncertainty.shifts import SHIFTS, shifted
+from pcloud.validation import Converted, checked
 
 if TYPE_CHECKING:
     from pcloud.training.run_folder import RunFolder
@@ -52,6 +57,51 @@ _SOURCES = {
     "variational": "{samples} draws of the last layer's weights from independent Gaussians, "
     "trained on {training_jets} training jets",
 }
+
+
+class _Facts(TypedDict, total=False):
+    """Facts about the predictive samples that the table and the report use."""
+
+    __pydantic_config__ = KEEP_UNKNOWN  # type: ignore[misc]
+
+    method: Required[Literal["ensemble", "dropout", "laplace", "variational"]]
+    checkpoint: Name
+    members: Count
+    passes: Count
+    samples: Count
+    training_jets: Count
+    seen_jets: Count
+    prior_precision: Float
+
+
+_Mean = Annotated[Measured, Converted(stored_mean)]
+_Curve = Annotated[list[Fraction], Len(len(GRID), len(GRID))]
+
+
+class _Means(TypedDict):
+    """Mean uncertainties of a sample."""
+
+    total: _Mean
+    aleatoric: _Mean
+    epistemic: _Mean
+    logit_spread: _Mean
+
+
+class _Band(TypedDict):
+    """Band of the ROC curves."""
+
+    low: _Curve
+    middle: _Curve
+    high: _Curve
+
+
+class _File(TypedDict):
+    """Contents of ``uncertainty.json``."""
+
+    facts: _Facts
+    classes: Names
+    samples: Annotated[dict[Name, _Means], Len(1, 1000)]
+    roc: _Band | None
 
 
 @dataclass(frozen=True)
@@ -115,13 +165,13 @@ class StoredUncertainty(StoredResult):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> StoredUncertainty:
         """Inverse of `to_dict`, with `labels` and `jets` among the values."""
-        samples = {
-            _OLD_NAMES.get(name, name): {part: stored_mean(entry) for part, entry in means.items()}
-            for name, means in values["samples"].items()
-        }
-        names = ("facts", "classes", "labels", "jets", "roc")
-        stored = cls(**{name: values[name] for name in names}, samples=samples)
-        _ = stored.source, stored.rows()  # raises if a fact or a part is absent
+        found = checked(_File, values)
+        samples = {_OLD_NAMES.get(name, name): means for name, means in found["samples"].items()}
+        jets = {name: values[name] for name in ("labels", "jets")}
+        if found["roc"] is not None and len(found["classes"]) != 2:
+            raise InputError("roc: only for two classes")
+        stored = cls(**found | {"samples": samples} | jets)
+        _ = stored.source  # raises if a fact is absent
         return stored
 
     def write(self, folder: str | Path) -> Path:
@@ -148,7 +198,8 @@ class StoredUncertainty(StoredResult):
         """
 
         def parse(values: dict[str, Any]) -> StoredUncertainty:
-            return cls.from_dict(values | _read_jets(Path(folder), values["classes"]))
+            classes = checked(_File, values)["classes"]
+            return cls.from_dict(values | _read_jets(Path(folder), classes))
 
         remedy = f"write it anew with {cls.command}"
         return read_json(Path(folder) / cls.file, cls.what, remedy, parse)
@@ -183,6 +234,7 @@ def measure_uncertainty(
         Progress callback, called with the part of the whole work done.
     """
     run.checksum(checkpoint)
+    run.check_writable()
     test = load_run_sample(run, "test")
     network = run.members[0] if run.config.ensemble > 1 else run
     passes = {"ensemble": len(run.members), "dropout": samples}.get(
@@ -225,10 +277,21 @@ def _read_jets(folder: Path, classes: list[str]) -> dict[str, Any]:
     """Labels and uncertainties of the jets, from ``uncertainty.parquet``."""
     path = folder / UNCERTAINTY_TABLE
     with file_errors(path, "uncertainties", "write it anew with pcloud uncertainty"):
-        table = pq.read_table(path)
-        mean = np.stack([table[PREFIX + name].to_numpy() for name in classes], axis=1)
-        jets = Uncertainty(mean, *(table[part].to_numpy() for part in _PARTS))
-        return {"labels": table["label"].to_numpy(), "jets": jets}
+        table = read_parquet(path)
+        mean = np.stack([_numbers(table, PREFIX + name) for name in classes], axis=1)
+        jets = Uncertainty(mean, *(_numbers(table, part) for part in _PARTS))
+        labels = _numbers(table, "label")
+        if not len(labels) or not np.isin(labels, np.arange(len(classes))).all():
+            raise InputError(f"no labels from 0 to {len(classes) - 1}")
+        return {"labels": labels.astype(np.int64), "jets": jets}
+
+
+def _numbers(table: pa.Table, name: str) -> NDArray[Any]:
+    """Column of finite numbers."""
+    values = table[name].to_numpy()
+    if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        raise InputError(f"column {name}: not finite numbers")
+    return values
 
 
 def _samples(

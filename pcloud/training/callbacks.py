@@ -10,14 +10,25 @@ from typing import Any
 import lightning as L
 
 from pcloud.errors import InputError
-from pcloud.training.checkpoint import Tagger, checkpoint_path, write_checkpoint
+from pcloud.training.checkpoint import (
+    Tagger,
+    checkpoint_errors,
+    checkpoint_path,
+    write_checkpoint,
+)
 from pcloud.training.config import RunConfig
 from pcloud.training.fingerprint import JetsOfRun
 from pcloud.training.history import History
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.metrics import RunningMetrics
 from pcloud.training.module import JetData, TaggerModule
-from pcloud.training.state import COLUMNS, RunState, random_state, restore_random_state
+from pcloud.training.state import (
+    COLUMNS,
+    RunState,
+    check_random_state,
+    random_state,
+    restore_random_state,
+)
 
 __all__ = ["RunCheckpoint"]
 
@@ -69,14 +80,16 @@ class RunCheckpoint(L.Callback):
         Raises
         ------
         InputError
-            If the training jets differ from those of the start of the run.
+            If the training jets differ from those of the start of the run, or the checkpoint is
+            damaged.
         """
         run = checkpoint["run"]
         self.jets.check(run["fingerprint"], self.folder)
-        self.state = RunState(**run["state"])
-        self.tagger.model.load_state_dict(checkpoint["tagger"]["weights"])
-        module.resume_from = run
-        module.train_metrics.load_state_dict(run["train_metrics"])
+        with checkpoint_errors(self.last):
+            self.state = _continued(RunState(**run["state"]), data)
+            self.tagger.load_weights(checkpoint["tagger"]["weights"])
+            module.resume(run)
+            check_random_state(run["random"])
         data.epoch, data.next_batch = self.state.epoch, self.state.next_batch
         self._random = run["random"]
 
@@ -188,6 +201,18 @@ class RunCheckpoint(L.Callback):
 
     def _write_metrics(self) -> None:
         History(self.state.history, COLUMNS).write(self.folder)
+
+
+def _continued(state: RunState, data: JetData) -> RunState:
+    """Return the state of a run that is not finished, if its position is one of this training."""
+    steps = state.epoch * data.steps_per_epoch + state.next_batch
+    inside = state.epoch < data.total_epochs and state.next_batch < data.epoch_steps(state.epoch)
+    if state.finished or not inside or state.step != steps:
+        raise InputError(
+            f"run.state: step {state.step}, epoch {state.epoch} and batch {state.next_batch} are no "
+            f"position in {data.total_epochs} epochs of {data.steps_per_epoch} batches"
+        )
+    return state
 
 
 def _module(trainer: L.Trainer) -> TaggerModule:

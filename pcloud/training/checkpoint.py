@@ -6,24 +6,100 @@ feature set with its standardisation and the classes, and in ``last.ckpt`` the s
 
 from __future__ import annotations
 
-import pickle
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from typing_extensions import NotRequired, TypedDict
 
-from pcloud.errors import InputError
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.modality import Inputs, Modality, find_modality, modality_of_model
 from pcloud.models import build_model
 from pcloud.models.old_names import current_options
+from pcloud.models.size import limited_size
 from pcloud.models.trust import stored_names
-from pcloud.run_files import CHECKPOINT_FOLDER, write_atomic
+from pcloud.run_files import CHECKPOINT_FOLDER, make_folder, write_atomic
+from pcloud.stored_values import KEEP_UNKNOWN, Count, Name, Names, PlainOptions, tensor
+from pcloud.training.state import RandomState, RunState
+from pcloud.training.tensor_file import read_tensors
+from pcloud.validation import Checked, checked
 
-__all__ = ["Tagger", "checkpoint_path", "read_checkpoint", "write_checkpoint"]
+__all__ = [
+    "Tagger",
+    "checkpoint_errors",
+    "checkpoint_path",
+    "read_checkpoint",
+    "read_tagger",
+    "size_of",
+    "write_checkpoint",
+]
 
 _FORMAT = 1
+_MAX_CACHE = 10**6  # numbers in buffers of a network that are not stored
+_MAX_REASON = 300  # characters
+
+
+def _can_be_weights(weight: Tensor) -> None:
+    if weight.is_complex() or weight.layout != torch.strided or weight.is_quantized:
+        raise InputError(f"weights of type {weight.dtype} and layout {weight.layout}")
+    if weight.is_floating_point() and weight.isnan().any():
+        raise InputError("weights with NaN")
+
+
+class StoredTagger(TypedDict):
+    """Part ``tagger`` of a checkpoint."""
+
+    __pydantic_config__ = KEEP_UNKNOWN  # type: ignore[misc]
+
+    format: Literal[1]
+    name: Name
+    options: PlainOptions
+    features: dict[str, Any]
+    classes: Names
+    weights: dict[Name, Annotated[Tensor, tensor(_can_be_weights)]]
+
+
+class _Metrics(TypedDict):
+    """Sums of the metrics of an epoch that is not finished."""
+
+    jets: Count
+    loss: float
+    correct: Count
+
+
+class _Training(TypedDict):
+    """Part ``run`` of a checkpoint: the state of a training."""
+
+    __pydantic_config__ = KEEP_UNKNOWN  # type: ignore[misc]
+
+    state: Annotated[dict[str, Any], Checked(lambda state: checked(RunState, state).to_dict())]
+    optimizer: dict[Any, Any]
+    scheduler: dict[str, Any]
+    train_metrics: _Metrics
+    random: RandomState
+    fingerprint: dict[str, Any]
+
+
+class _Checkpoint(TypedDict):
+    """Content of a checkpoint."""
+
+    __pydantic_config__ = KEEP_UNKNOWN  # type: ignore[misc]
+
+    tagger: StoredTagger
+    run: NotRequired[_Training]
+
+
+class _Resumable(TypedDict):
+    """Content of a checkpoint from which a training continues."""
+
+    __pydantic_config__ = KEEP_UNKNOWN  # type: ignore[misc]
+
+    tagger: StoredTagger
+    run: _Training
 
 
 @dataclass
@@ -93,20 +169,31 @@ class Tagger:
         Raises
         ------
         InputError
-            If the weights do not fit the model, as when its code has changed since, or the model is
-            Python code that may not run.
+            If the weights do not fit the model, as when its code has changed since, or are not
+            finite.
         """
-        name = values["name"]
-        with stored_names(place, trust=trust_code):
+        values = checked(StoredTagger, values)
+        name, weights = values["name"], values["weights"]
+        with stored_names(place, trust=trust_code), size_of(weights):
             features = modality_of_model(name).inputs_from_dict(values["features"])
             tagger = cls.build(name, values["options"], features, values["classes"])
-        try:
-            tagger.model.load_state_dict(values["weights"])
-        except RuntimeError as error:
-            raise InputError(
-                f"the weights do not fit the model {tagger.name!r}: {' '.join(str(error).split())}"
-            ) from error
+        tagger.load_weights(weights)
         return tagger
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Set the weights of the network.
+
+        Raises
+        ------
+        InputError
+            If they do not fit the network, or are not finite.
+        """
+        try:
+            self.model.load_state_dict(weights)
+        except (RuntimeError, TypeError) as error:
+            raise InputError(
+                f"the weights do not fit the model {self.name!r}: {' '.join(str(error).split())}"
+            ) from error
 
 
 def checkpoint_path(folder: Path, name: str) -> Path:
@@ -116,12 +203,49 @@ def checkpoint_path(folder: Path, name: str) -> Path:
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:
     """Write a dictionary of plain values and tensors atomically."""
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     write_atomic(path, lambda file: torch.save(content, file))
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def size_of(weights: dict[str, Tensor]) -> contextlib.AbstractContextManager[None]:
+    """Context in which no network can be built that is much larger than these weights."""
+    numbers = sum(weight.numel() for weight in weights.values())
+    return limited_size(2 * numbers + _MAX_CACHE, 10 * len(weights) + _MAX_CACHE // 100)
+
+
+@contextlib.contextmanager
+def checkpoint_errors(path: Path) -> Iterator[None]:
+    """Context that puts the name of a checkpoint before the message of an error about its content."""
+    try:
+        yield
+    except UnknownNameError as error:
+        raise InputError(f"{path}: {error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def read_tagger(path: Path, *, trust_code: bool = False) -> Tagger:
+    """Read the tagger of a checkpoint.
+
+    Raises
+    ------
+    InputError
+        If the file is no checkpoint of ours, or damaged, or its weights do not fit.
+    """
+    values = read_checkpoint(path)["tagger"]
+    with checkpoint_errors(path):
+        return Tagger.from_dict(values, path, trust_code=trust_code)
+
+
+def read_checkpoint(path: Path, *, resumable: bool = False) -> dict[str, Any]:
     """Read a checkpoint to the CPU; nothing in it is executed.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    resumable : bool
+        Whether the state of a training must be in it, as in ``last.ckpt``.
 
     Raises
     ------
@@ -129,13 +253,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         If it is no checkpoint of ours, or damaged.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+        content = read_tensors(path)
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path} is not a readable checkpoint: {error}") from error
-    if not isinstance(content, dict) or content.get("tagger", {}).get("format") != _FORMAT:
+    except Exception as error:  # a damaged file can raise any
+        reason = " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
+        raise InputError(f"{path} is not a readable checkpoint: {reason}") from error
+    tagger = content.get("tagger") if isinstance(content, dict) else None
+    if not isinstance(tagger, dict) or tagger.get("format") != _FORMAT:
         raise InputError(f"{path} is not a checkpoint of this version of pcloud")
-    tagger = content["tagger"]
-    tagger["options"] = current_options(tagger["name"], tagger["options"])
+    with checkpoint_errors(path):
+        content = checked(_Resumable if resumable else _Checkpoint, content)
+        tagger = content["tagger"]
+        try:
+            tagger["options"] = current_options(tagger["name"], tagger["options"])
+        except TypeError as error:
+            raise InputError(f"tagger.options: {error}") from None
     return content

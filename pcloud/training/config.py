@@ -8,6 +8,7 @@ a value is checked against.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import math
@@ -24,6 +25,8 @@ from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.models.trust import stored_names
+from pcloud.run_files import CONFIG_FILE
+from pcloud.stored_values import PlainOptions
 from pcloud.training.optimizers import OPTIMIZERS
 from pcloud.training.recipes import RECIPES, Recipe, default_recipe, get_recipe
 from pcloud.training.schedules import SCHEDULES
@@ -137,7 +140,7 @@ class ModelConfig:
 
     model: ModelName
     """Name of a model (see `pcloud models`), or your own class as my_file:MyTagger."""
-    model_options: dict[str, Any] = field(default_factory=dict)
+    model_options: PlainOptions = field(default_factory=dict)
     """Options of the model, one by one (--model-options.dropout 0.2) or as a mapping."""
 
     # Not options: texts that a file gave, perhaps names of code that is not the user's; the file.
@@ -426,7 +429,9 @@ class TrainConfig:
     @classmethod
     def from_file(cls, path: str | Path, **options: Any) -> TrainConfig:
         """Read a YAML file, such as the ``config.yaml`` of a run; `options` override the file."""
-        return cls.from_dict(read_yaml(path) | options)._with_names_of(path, options)
+        values = read_yaml(path) | options
+        with _file_named(path):
+            return cls.from_dict(values)._with_names_of(path, options)
 
     def with_options(self, **options: Any) -> TrainConfig:
         """Return a copy with other values of some options."""
@@ -440,11 +445,13 @@ class TrainConfig:
         Relative paths are relative to the file. A run before splits by keys has no option `split`:
         its splits are permutations, and its relative paths are relative to the current folder.
         """
-        options = _with_present_names(read_yaml(folder / "config.yaml"), warn=False)
-        if "split" in options:
-            config = cls.from_dict(options).with_absolute_paths(folder)
-        else:
-            config = cls.from_dict(options | {"split": "permutation"})
+        path = folder / CONFIG_FILE
+        options = _with_present_names(read_yaml(path), warn=False)
+        with _file_named(path):
+            if "split" in options:
+                config = cls.from_dict(options).with_absolute_paths(folder)
+            else:
+                config = cls.from_dict(options | {"split": "permutation"})
         return config._with_names_of(folder, {})
 
     @classmethod
@@ -552,6 +559,15 @@ def _absolute(value: Any, folder: str | Path) -> Any:
         return value
     path = Path(folder, Path(value).expanduser())
     return os.path.abspath(path)  # noqa: PTH100 (resolve() would follow links that users may move)
+
+
+@contextlib.contextmanager
+def _file_named(path: str | Path) -> Iterator[None]:
+    """Context that puts the name of a file before the message of an error about its options."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _values(stage: Any) -> dict[str, Any]:

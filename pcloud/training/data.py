@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.io.read import COLUMNS
-from pcloud.keys import SPLIT_KEY, Fingerprint
+from pcloud.keys import SPLIT_KEY
 from pcloud.modality import Dataset, Inputs, Modality, Sample, Source, modality_of_model
 from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
@@ -75,27 +76,28 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     warn_of_repeated_files(config.inputs)
     train, val, test = _training_samples(config, modality)
     inputs = modality.fit_inputs(train, config.inputs)
-    classes = _classes(train)
+    sources = {"training": config.data, "validation": config.val or config.data}
+    with _named_source(sources["training"]):
+        classes = _classes(train)
     for name, jets in (("training", train), ("validation", val)):
-        _check_jets(name, jets, modality, inputs, classes)
-        warn_of_classes(np.asarray(jets.label), classes, f"{name} {modality.noun}")
+        with _named_source(sources[name]):
+            _check_jets(name, jets, modality, inputs, classes)
     if _named(val) not in (None, classes):
         raise InputError(
             f"the validation jets have the classes {', '.join(_named(val) or [])}, "
             f"the training jets {', '.join(classes)}"
         )
-    columns = modality.used_columns(config.inputs)
     keys = [modality.keys(jets) for jets in (train, val)]
     labels = [np.asarray(jets.label) for jets in (train, val)]
+    for name, values in zip(("training", "validation"), labels, strict=True):
+        warn_of_classes(values, classes, f"{name} {modality.noun}")
     warn_of_repetitions(keys, labels, modality.noun)
-    prints = {
-        name: Fingerprint.of(modality.hashes(jets, columns))
-        for name, jets in (("train", train), ("val", val))
-    }
+    columns = modality.used_columns(config.inputs)
+    hashes = {"train": modality.hashes(train, columns), "val": modality.hashes(val, columns)}
     if test is not None:
-        prints["test"] = Fingerprint.of(test.hashes)
+        hashes["test"] = test.hashes
     train_data, val_data = (modality.dataset(jets, inputs) for jets in (train, val))
-    identity = JetsOfRun.of(prints, keys[0], train_data, val_data)
+    identity = JetsOfRun.of(hashes, keys[0], train_data, val_data)
     fields = [name for name in train.attrs.get(COLUMNS, train.fields) if name != SPLIT_KEY]
     return TrainingData(modality, train_data, val_data, classes, fields, identity)
 
@@ -348,6 +350,16 @@ def _classes(jets: Sample) -> list[str]:
     if "label" not in jets.fields:
         raise InputError("the training jets have no labels")
     return _named(jets) or [str(i) for i in range(int(np.max(jets.label, initial=0)) + 1)]
+
+
+@contextlib.contextmanager
+def _named_source(source: Source) -> Iterator[None]:
+    """Name the file, or the first of several, in the input errors inside."""
+    try:
+        yield
+    except InputError as error:
+        first = source if isinstance(source, str) else source[0]
+        raise InputError(f"{first}: {error}") from error
 
 
 def _check_jets(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud.errors import InputError
-from pcloud.run_files import read_json, write_atomic, write_json
+from pcloud.run_files import make_folder, read_json, write_atomic, write_json
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_splits
 from pcloud.training.run_folder import RunFolder
@@ -152,7 +152,7 @@ class _Chunks:
         if about.exists() and read_json(about, "origin of scores", remedy) == origin:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        make_folder(self.folder)
         write_json(about, origin)
 
     def missing(self) -> list[slice]:

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 _RARE_JETS = 5  # fewer jets of a class do not measure its efficiency to 50 %
+_RARE_SHARE = 0.05
 
 
 class DoubtfulJetsWarning(UserWarning):
@@ -69,6 +70,8 @@ def warn_of_repetitions(
 def warn_of_classes(labels: NDArray[np.integer], classes: Sequence[str], whose: str) -> None:
     """Warn of classes that are absent or rare among jets.
 
+    A class is rare if it has fewer than 5 jets, and less than 5 % of them.
+
     Parameters
     ----------
     labels : array of int, shape (B,)
@@ -79,9 +82,11 @@ def warn_of_classes(labels: NDArray[np.integer], classes: Sequence[str], whose: 
         Name of the jets, such as ``"validation jets"``.
     """
     counts = np.bincount(labels, minlength=len(classes))
-    few = [f"{n} of {name}" for n, name in zip(counts, classes, strict=True) if n < _RARE_JETS]
+    bound = min(_RARE_JETS, _RARE_SHARE * len(labels))
+    rare = (counts == 0) | (counts < bound)
+    few = [f"{n} of {name}" for n, name, r in zip(counts, classes, rare, strict=True) if r]
     if few:
-        _warn(f"the {len(labels):,} {whose} are only {', '.join(few)}")
+        _warn(f"of the {len(labels):,} {whose}, only {', '.join(few)}")
 
 
 def _different_labels(keys: Keys, labels: NDArray[np.integer], repeated: Keys) -> int:

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval, Len
+from typing_extensions import TypedDict
 
 import pcloud
-from pcloud.errors import InputError
 from pcloud.run_files import ENVIRONMENT_FILE, read_json, write_json
+from pcloud.stored_values import KEEP_UNKNOWN, Text
+from pcloud.validation import checked
 
 __all__ = ["describe_environment", "read_environment", "update_environment"]
 
@@ -28,6 +31,18 @@ _PACKAGES = (
     "vector",
     "pytorch-optimizer",
 )
+
+
+class _Environment(TypedDict, total=False):
+    """Entries of ``environment.json`` that are read again."""
+
+    __pydantic_config__ = KEEP_UNKNOWN  # type: ignore[misc]
+
+    pcloud: Text | None
+    started: Text | None
+    sessions: Annotated[int, Interval(ge=0, le=10**9)]
+    finished: Text | None
+    warnings: Annotated[list[Text], Len(0, 1000)]
 
 
 def describe_environment(seed: int) -> dict[str, Any]:
@@ -79,13 +94,11 @@ def read_environment(folder: Path) -> dict[str, Any]:
         If it cannot be read.
     """
     remedy = "remove the file; the run is complete without it"
-    return read_json(folder / ENVIRONMENT_FILE, "description of the environment", remedy, _object)
 
+    def parse(values: Any) -> dict[str, Any]:
+        return checked(_Environment, values)
 
-def _object(values: Any) -> dict[str, Any]:
-    if not isinstance(values, dict):
-        raise InputError("not a JSON object")
-    return values
+    return read_json(folder / ENVIRONMENT_FILE, "description of the environment", remedy, parse)
 
 
 def _version(package: str) -> str | None:
@@ -118,7 +131,7 @@ def _git(*arguments: str) -> str | None:
 
 def _cpu() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

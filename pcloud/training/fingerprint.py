@@ -46,10 +46,8 @@ class JetsOfRun:
     old: Mapping[str, int]
 
     @classmethod
-    def of(
-        cls, prints: Mapping[str, Fingerprint], keys: Keys, train: Dataset, val: Dataset
-    ) -> JetsOfRun:
-        """Identity of training and validation jets; `keys` are those of the training jets."""
+    def of(cls, hashes: Mapping[str, Keys], keys: Keys, train: Dataset, val: Dataset) -> JetsOfRun:
+        """Identity from the hashes (B,) of each split and the keys (B,) of the training jets."""
         numbers = np.unique(shuffled(keys, "sketch"))
         sketch = torch.from_numpy(numbers[:_SKETCH_KEYS].view(np.int64).copy())
         old = {
@@ -57,6 +55,7 @@ class JetsOfRun:
             "val_jets": len(val),
             "checksum": zlib.crc32(val.to_bytes(), zlib.crc32(train.to_bytes())),
         }
+        prints = {split: Fingerprint.of(values) for split, values in hashes.items()}
         return cls(prints, sketch, len(numbers), old)
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,7 +91,7 @@ class JetsOfRun:
             if then.same_jets(now):
                 raise InputError(f"{refused}its {now.jets:,} {jets} come in another order{remedy}")
             raise InputError(
-                f"{refused}its {jets} are not those it began with (then {then.jets:,} with "
+                f"{refused}its jets are not those it began with (then {then.jets:,} {jets} with "
                 f"fingerprint {then.content}, now {now.jets:,} with {now.content}){remedy}"
             )
 

@@ -24,6 +24,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.models.registry import check_code
 from pcloud.models.trust import codes_used, remember_codes, trusting
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
+from pcloud.tables import print_wide
 from pcloud.terminal import Terminal
 from pcloud.training.callbacks import RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
@@ -40,6 +41,7 @@ from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
 from pcloud.training.run_folder import RunFolder, is_finished
+from pcloud.words import number_of
 
 if TYPE_CHECKING:
     from pcloud.run import Run
@@ -136,7 +138,7 @@ def _check_before_loading(config: TrainConfig) -> None:
 
 def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: bool) -> None:
     last = checkpoint_path(folder, "last")
-    checkpoint = read_checkpoint(last) if last.exists() and not overwrite else None
+    checkpoint = read_checkpoint(last, resumable=True) if last.exists() and not overwrite else None
     check_code(config.model, config.model_options)
     weights = initial_weights(config, checkpoint)
     if config.teacher:
@@ -162,7 +164,7 @@ def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: b
         _announce(console, config, tagger, jets, data, keeper)
         write_config(folder, config)
         if initial.report is not None:
-            console.print(initial.report)
+            print_wide(console, initial.report)
             initial.report.write(folder / INITIAL_STATE_FILE)
         update_environment(folder, config.seed, finished=False)
         remember_codes(codes)
@@ -258,7 +260,7 @@ def _class_weights(wanted: str | list[float], jets: TrainingData) -> Tensor | No
         return len(jets.train) / (number * counts.clamp(min=1))
     if len(wanted) != number:
         raise InputError(
-            f"class_weights has {len(wanted)} numbers for {number} classes, "
+            f"class_weights has {number_of(len(wanted), 'number')} for {number_of(number, 'class', 'classes')}, "
             f"{', '.join(jets.classes)}"
         )
     return torch.tensor(wanted)
@@ -282,18 +284,18 @@ def _announce(
     frozen = sum(p.numel() for p in tagger.model.parameters() if not p.requires_grad)
     counts = torch.bincount(jets.train.y, minlength=len(jets.classes)).tolist()  # type: ignore[arg-type]
     names = ", ".join(f"{n:,} {name}" for n, name in zip(counts, jets.classes, strict=True))
-    things = jets.modality.noun
-    steps = f"{data.total_steps:,} steps of {config.batch_size} {things}"
+    thing = jets.modality.noun.removesuffix("s")
+    steps = f"{number_of(data.total_steps, 'step')} of {number_of(config.batch_size, thing)}"
     lines = [
-        f"{tagger.name}: {parameters:,} parameters"
+        f"{tagger.name}: {number_of(parameters, 'parameter')}"
         + (f", {frozen:,} of them frozen" if frozen else "")
-        + f", {len(tagger.feature_set)} features",
-        f"{len(jets.train):,} training {things} ({names}), {len(jets.val):,} for validation",
-        f"recipe {config.recipe}: {steps} in {data.total_epochs} epochs",
+        + f", {number_of(len(tagger.feature_set), 'feature')}",
+        f"{number_of(len(jets.train), f'training {thing}')} ({names}), {len(jets.val):,} for validation",
+        f"recipe {config.recipe}: {steps} in {number_of(data.total_epochs, 'epoch')}",
     ]
     if data.total_steps < _FEW_STEPS:
         lines.append(
-            f"only {data.total_steps:,} steps: use a smaller --batch-size or more --epochs"
+            f"only {number_of(data.total_steps, 'step')}: use a smaller --batch-size or more --epochs"
         )
     if keeper.state.step:
         lines.append(f"continuing after step {keeper.state.step:,}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -12,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.run_files import HISTORY_FILE, file_errors, write_text
+from pcloud.run_files import HISTORY_FILE, file_errors, read_text, write_text
 from pcloud.tables import aligned, html_table
 
 __all__ = ["History"]
 
 Row = Mapping[str, float]
+
+_MAX_EPOCH = 10**9
+_MAX_DRAWN = 1e100  # figures of larger numbers overflow
 
 
 class History(Sequence[Row]):
@@ -78,10 +82,10 @@ class History(Sequence[Row]):
         return np.array([row.get(name, np.nan) for row in self._rows], dtype=np.float64)
 
     def curves(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Epochs and values of each column but ``"epoch"``, where it has values."""
+        """Epochs and finite values of each column but ``"epoch"``, where it has such values."""
         curves = {}
         for name in self.columns:
-            rows = [row for row in self._rows if name in row]
+            rows = [row for row in self._rows if abs(row.get(name, math.inf)) <= _MAX_DRAWN]
             if name != "epoch" and rows:
                 epochs, values = ([row[key] for row in rows] for key in ("epoch", name))
                 curves[name] = (np.array(epochs, float), np.array(values, float))
@@ -127,7 +131,7 @@ class History(Sequence[Row]):
         if not path.exists():
             raise FileNotFoundError(f"no file {path}: training writes it after each epoch")
         with file_errors(path, "history of a training", "remove or restore the file"):
-            return cls._parse(path.read_text("utf-8"))
+            return cls._parse(read_text(path))
 
     @classmethod
     def _parse(cls, text: str) -> History:
@@ -139,7 +143,11 @@ class History(Sequence[Row]):
         for number, row in enumerate(reader, start=2):
             try:
                 values = {name: float(value) for name, value in row.items() if value}
+                if not 0 <= values["epoch"] <= _MAX_EPOCH:
+                    raise InputError(f"line {number}: epoch {values['epoch']:g}")
                 rows[values["epoch"]] = values
+            except InputError:
+                raise
             except (KeyError, TypeError, ValueError):
                 raise InputError(f"line {number}: not a row of numbers") from None
         return cls(rows.values(), columns)

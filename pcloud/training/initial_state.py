@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from pcloud.errors import InputError
 from pcloud.models.axes import class_axes
-from pcloud.training.checkpoint import Tagger
+from pcloud.training.checkpoint import Tagger, checkpoint_errors, checkpoint_path, size_of
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData
 from pcloud.training.freezing import freeze
@@ -72,11 +74,15 @@ def initialise(
         If the weights do not fit, a pattern to freeze matches nothing, or the network has no head.
     """
     options = config.model_options
+    limits = contextlib.ExitStack()
     if checkpoint is not None:
         options = checkpoint["tagger"]["options"]
+        limits.enter_context(checkpoint_errors(checkpoint_path(Path(config.out), "last")))
+        limits.enter_context(size_of(checkpoint["tagger"]["weights"]))
     elif weights is not None and weights.name == config.model:
         options = weights.options | options
-    tagger = Tagger.build(config.model, options, jets.train.feature_set, jets.classes)
+    with limits:
+        tagger = Tagger.build(config.model, options, jets.train.feature_set, jets.classes)
     report = None
     if weights is not None:
         report = transfer(weights, tagger, reset_head=config.reset_head)

@@ -21,6 +21,7 @@ from pcloud.training.data import TrainingData
 from pcloud.training.decorrelation import Decorrelation
 from pcloud.training.distillation import Distillation
 from pcloud.training.metrics import RunningMetrics, mean_auc
+from pcloud.training.optimizer_state import matching_state, state_after_a_step
 from pcloud.training.optimizers import build_optimizer
 from pcloud.training.recipes import Recipe
 from pcloud.training.schedules import SCHEDULES
@@ -169,12 +170,7 @@ class TaggerModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimizer and schedule; those of a continued run in their saved state."""
-        recipe = self.recipe
-        lr_of = dict.fromkeys(self.head, recipe.lr * recipe.lr_head_factor)
-        optimizer = build_optimizer(
-            recipe.optimizer, self.model, recipe.lr, recipe.weight_decay, lr_of
-        )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        optimizer, scheduler = self._new_optimizer()
         if self.resume_from is not None:
             optimizer.load_state_dict(self.resume_from["optimizer"])
             scheduler.load_state_dict(self.resume_from["scheduler"])
@@ -183,6 +179,34 @@ class TaggerModule(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _new_optimizer(
+        self,
+    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+        recipe = self.recipe
+        lr_of = dict.fromkeys(self.head, recipe.lr * recipe.lr_head_factor)
+        optimizer = build_optimizer(
+            recipe.optimizer, self.model, recipe.lr, recipe.weight_decay, lr_of
+        )
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+
+    def resume(self, run: dict[str, Any]) -> None:
+        """Continue with the optimizer and the schedule of a checkpoint, which are checked first.
+
+        Raises
+        ------
+        InputError
+            If they are not those of this network and recipe.
+        """
+        optimizer, scheduler = self._new_optimizer()
+        expected = scheduler.state_dict()
+        matching = matching_state(run["scheduler"], expected, "run.scheduler")
+        state = state_after_a_step(optimizer)
+        self.resume_from = {
+            "scheduler": matching,
+            "optimizer": matching_state(run["optimizer"], state, "run.optimizer"),
+        }
+        self.train_metrics.load_state_dict(run["train_metrics"])
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0, without the factor of the head."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 import zlib
 from functools import cached_property
 from os import PathLike
@@ -13,11 +14,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from pcloud.errors import InputError
+from pcloud.errors import InputError, UnreadableFileWarning
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
 from pcloud.modality import Inputs, Modality, Sample
-from pcloud.run_files import CALIBRATION_FILE, CHECKPOINT_FOLDER, CONFIG_FILE, MEMBER_FOLDER
-from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
+from pcloud.run_files import (
+    CALIBRATION_FILE,
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    MEMBER_FOLDER,
+    check_writable,
+)
+from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint, read_tagger
 from pcloud.training.config import TrainConfig
 from pcloud.training.history import History
 
@@ -148,7 +155,8 @@ class RunFolder:
     def kept_epochs(self) -> list[int]:
         """Epochs whose weights were stored, as checkpoints ``"epoch_1"``, ``"epoch_2"``, ..."""
         found = (self.path / CHECKPOINT_FOLDER).glob("epoch_*.ckpt")
-        return sorted(int(path.stem.removeprefix("epoch_")) for path in found)
+        numbers = [path.stem.removeprefix("epoch_") for path in found]
+        return sorted(int(number) for number in numbers if number.isdecimal())
 
     def checkpoint(self, name: str = "best") -> Path:
         """Path of a checkpoint: ``"best"`` in the monitored metric, or ``"last"``."""
@@ -172,19 +180,32 @@ class RunFolder:
                     f"end of an epoch; continue it with pcloud train --config "
                     f"{self.path / 'config.yaml'}"
                 )
-            self._taggers[checkpoint] = Tagger.from_dict(
-                read_checkpoint(path)["tagger"], path, trust_code=self.trust_code
-            )
+            self._taggers[checkpoint] = read_tagger(path, trust_code=self.trust_code)
         return self._taggers[checkpoint]
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """Numbers that identify the jets of the training, from the last checkpoint.
 
-        Empty before the first checkpoint.
+        Empty before the first checkpoint, and with a warning if that cannot be read.
         """
         path = self._first.checkpoint("last")
-        return read_checkpoint(path)["run"].get("fingerprint", {}) if path.exists() else {}
+        try:
+            return read_checkpoint(path)["run"].get("fingerprint", {}) if path.exists() else {}
+        except InputError as error:
+            text = f"{error}; the jets of this run cannot be compared with those of its training"
+            warnings.warn(text, UnreadableFileWarning, stacklevel=4)
+            return {}
+
+    def check_writable(self) -> None:
+        """Check before long work that a study can write its result.
+
+        Raises
+        ------
+        CannotWriteError
+            If not, such as in a run of somebody else.
+        """
+        check_writable(self.out, "--out FOLDER writes elsewhere")
 
     def checksum(self, checkpoint: str = "best") -> int:
         """Number that changes when the weights of a checkpoint do."""
@@ -313,4 +334,4 @@ def member_path(folder: Path, member: int) -> Path:
 def is_finished(folder: Path) -> bool:
     """True if a folder holds a training that came to its end."""
     path = checkpoint_path(folder, "last")
-    return path.exists() and bool(read_checkpoint(path)["run"]["state"]["finished"])
+    return path.exists() and bool(read_checkpoint(path, resumable=True)["run"]["state"]["finished"])

@@ -5,12 +5,26 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Interval, Len
+from torch import Tensor
+from typing_extensions import TypedDict
 
-__all__ = ["COLUMNS", "RunState", "random_state", "restore_random_state"]
+from pcloud.errors import InputError
+from pcloud.stored_values import KEEP_UNKNOWN, Count, tensor
+from pcloud.validation import Converted
+
+__all__ = [
+    "COLUMNS",
+    "RandomState",
+    "RunState",
+    "check_random_state",
+    "random_state",
+    "restore_random_state",
+]
 
 COLUMNS = (
     "epoch",
@@ -24,6 +38,19 @@ COLUMNS = (
     "seconds",
 )
 """Columns of ``metrics.csv``, one row per epoch; the last two depend on the machine."""
+
+
+_REQUIRED_COLUMNS = {"epoch", "val_loss", "val_acc", "val_auc"}
+
+
+def _row(row: dict[str, float]) -> dict[str, float]:
+    if not _REQUIRED_COLUMNS <= row.keys() <= set(COLUMNS):
+        raise InputError(f"not the columns {', '.join(COLUMNS)}")
+    return row
+
+
+Epoch = Annotated[int, Interval(ge=0, le=10**6)]
+HistoryRow = Annotated[dict[str, float], Converted(_row, after=True)]
 
 
 @dataclass
@@ -50,15 +77,21 @@ class RunState:
         Whether the network was better than a constant score after any epoch.
     """
 
-    epoch: int = 0
-    next_batch: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
+    epoch: Epoch = 0
+    next_batch: Count = 0
+    step: Count = 0
+    seconds: Annotated[float, Interval(ge=0, le=1e12)] = 0.0
+    history: list[HistoryRow] = field(default_factory=list)
     merit: float | None = None
-    best_epoch: int = 0
+    best_epoch: Epoch = 0
     finished: bool = False
     learned: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.history) != self.epoch or self.best_epoch > self.epoch:
+            raise InputError(
+                f"epoch {self.epoch} with metrics of {len(self.history)} epochs, best {self.best_epoch}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -73,6 +106,55 @@ class RunState:
         if better:
             self.merit, self.best_epoch = merit, self.epoch
         return better
+
+
+_Word = Annotated[int, Interval(ge=0, le=2**32 - 1)]
+_NUM_WORDS = 624  # of the state of a Mersenne Twister
+
+
+def _are_words(keys: Tensor) -> None:
+    if keys.dtype != torch.int64 or keys.shape != (_NUM_WORDS,):
+        raise InputError(f"not {_NUM_WORDS} integers")
+    if keys.min() < 0 or keys.max() >= 2**32:
+        raise InputError("not integers of 32 bits")
+
+
+class RandomState(TypedDict):
+    """State of the random numbers in a checkpoint."""
+
+    __pydantic_config__ = KEEP_UNKNOWN  # type: ignore[misc]
+
+    torch: Annotated[Tensor, tensor()]
+    cuda: Annotated[list[Annotated[Tensor, tensor()]], Len(0, 10_000)]
+    numpy: tuple[
+        Literal["MT19937"],
+        Annotated[Tensor, tensor(_are_words)],
+        Annotated[int, Interval(ge=0, le=_NUM_WORDS)],
+        Annotated[int, Interval(ge=0, le=1)],
+        float,
+    ]
+    python: tuple[
+        Literal[3],
+        Annotated[tuple[_Word, ...], Len(_NUM_WORDS + 1, _NUM_WORDS + 1)],
+        float | None,
+    ]
+
+
+def check_random_state(state: dict[str, Any]) -> None:
+    """Check that a state of the random numbers can be restored; the present one stays.
+
+    Raises
+    ------
+    InputError
+        If it cannot.
+    """
+    before = random_state()
+    try:
+        restore_random_state(state)
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(f"run.random: {' '.join(str(error).split())}") from None
+    finally:
+        restore_random_state(before)
 
 
 def random_state() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from torch import Tensor
 
@@ -85,7 +85,8 @@ class TransferReport:
         """Numbers of tensors by outcome, and a row for each that was not loaded unchanged."""
         counts = Counter(tensor.outcome for tensor in self.tensors)
         total = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
-        table = Table("tensor", "was", "is", "", "", box=None)
+        names = ("tensor", "was", "is", "", "")
+        table = Table(*(Column(name, no_wrap=True) for name in names), box=None)
         for tensor in self.tensors:
             if tensor.outcome != "loaded":
                 shapes = [_shape(tensor.source_shape), _shape(tensor.shape)]

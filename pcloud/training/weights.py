@@ -12,7 +12,7 @@ from pcloud.datasets import dataset_info
 from pcloud.features import FEATURE_SETS
 from pcloud.modality import Inputs
 from pcloud.models.official.load import read_official
-from pcloud.training.checkpoint import Tagger, read_checkpoint
+from pcloud.training.checkpoint import Tagger, read_tagger
 from pcloud.training.run_folder import RunFolder
 
 __all__ = ["Weights", "read_weights"]
@@ -84,9 +84,7 @@ def read_weights(path: str | Path, model: str) -> Weights:
     if not path.exists():
         raise FileNotFoundError(f"no run and no weights at {path}")
     if path.suffix == ".ckpt":
-        return Weights.of_tagger(
-            Tagger.from_dict(read_checkpoint(path)["tagger"], path), f"the weights of {path}"
-        )
+        return Weights.of_tagger(read_tagger(path), f"the weights of {path}")
     return _official(path, model)
 
 

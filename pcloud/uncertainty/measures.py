@@ -12,6 +12,7 @@ from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
 from pcloud.tables import html_table
 from pcloud.typing import Floats
+from pcloud.words import number_of
 
 __all__ = ["Uncertainty"]
 
@@ -93,10 +94,10 @@ class Uncertainty:
     def __repr__(self) -> str:
         """Number of jets and mean uncertainties."""
         means = [f"{title} {mean}" for title, mean in self.rows()[1:]]
-        return f"Uncertainty of {len(self.mean):,} jets, means: {', '.join(means)}"
+        return f"Uncertainty of {number_of(len(self.mean), 'jet')}, means: {', '.join(means)}"
 
     def _repr_html_(self) -> str:
-        return html_table(self.rows(), caption=f"Uncertainty of {len(self.mean):,} jets")
+        return html_table(self.rows(), caption=f"Uncertainty of {number_of(len(self.mean), 'jet')}")
 
 
 def _entropy(p: Floats) -> Floats:

@@ -148,7 +148,7 @@ def test_items_of_a_mapping_override_those_of_a_file():
     ("words", "message"),
     [
         (["predict", "run", "file", "--batch-sise", "3"], "did you mean '--batch-size'"),
-        (["predict", "run", "file", "more"], "predict does not expect the argument 'more'"),
+        (["compare", "a", "b", "more"], "compare does not expect the argument 'more'"),
         (["evaluate", "--dta=3", "run"], "no option named '--dta'; did you mean '--data'"),
         (["--verbose"], "a command is missing: train"),
     ],

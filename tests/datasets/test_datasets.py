@@ -144,3 +144,8 @@ def test_downloads_are_compared_with_their_checksums(tmp_path):
     info = DatasetInfo("own", "", {"train": Split(("a.h5",), 1, downloads)}, ("x", "y"))
     found = {file.name: is_good for file, is_good in info.verify(tmp_path).items()}
     assert found == {"a.h5": True, "b.h5": False, "c.h5": False}
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_without_a_split_jets_are_those_of_the_training():
+    assert len(load_dataset("simulated")) == len(load_dataset("simulated", "train")) == 1200

@@ -24,6 +24,7 @@ from pcloud.evaluation.figures import (
     score_figure,
     training_figure,
 )
+from pcloud.training.history import History
 
 
 @pytest.fixture
@@ -359,3 +360,12 @@ def test_names_are_text_and_not_formulas(many: Scores):
     pair = Scores.from_arrays(many.labels == 1, many.values[:, 1], ["$x$", "$\\frac"])
     for figure in (roc_figure(pair, num_bootstrap=0), score_figure(pair), confusion_figure(pair)):
         figure.draw_without_rendering()
+
+
+def test_the_history_of_a_run_is_drawn_as_its_curves():
+    rows = [{"epoch": i, "train_loss": 1 / i, "val_loss": 2 / i} for i in (1, 2, 3)]
+    history = History(rows, ("epoch", "train_loss", "val_loss"))
+    first, second = (training_figure(h).axes[0].lines for h in (history, history.curves()))
+    assert [list(line.get_ydata()) for line in first] == [list(line.get_ydata()) for line in second]
+    with pytest.raises(InputError, match="the history of a run, not"):
+        training_figure(rows)

@@ -76,8 +76,10 @@ def test_errors_of_libraries_become_one_line_with_the_file(tmp_path):
     expected = r"^a\.root: cannot read the tree, .* \(first\)$"
     with pytest.raises(InputError, match=expected), input_errors("a.root", "tree"):
         raise RuntimeError("first\nsecond")
-    with pytest.raises(InputError, match=r"^ours$"), input_errors("a.root", "tree"):
-        raise InputError("ours")
+    for ours in ("ours", "a.root: ours"):
+        expected = r"^a\.root: ours$"
+        with pytest.raises(InputError, match=expected), input_errors("a.root", "tree"):
+            raise InputError(ours)
 
 
 def test_a_new_file_appears_whole_or_not_at_all(tmp_path):

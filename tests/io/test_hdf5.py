@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import awkward as ak
 import h5py
 import numpy as np
 import pytest
@@ -316,3 +317,35 @@ def test_columns_of_text_are_said_to_be_text(flat_file):
         file["names"] = ["a"] * 200
     with pytest.raises(InputError, match="'names' cannot be read: its type, text, is not a number"):
         read_jets(flat_file, JetSchema(FLAT, offsets="offsets", label="names"))
+
+
+@pytest.mark.parametrize("rows", [10**6, 10**9])
+def test_a_data_set_that_was_never_written_takes_no_memory(tmp_path, rows):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("X", (rows, 30, 4), np.float32, chunks=(100, 30, 4))
+        file.create_dataset("y", (rows,), np.int64, chunks=(1000,))
+        file["X"][:10] = 1
+    schema = JetSchema({"E": "X[0]", "px": "X[1]", "py": "X[2]", "pz": "X[3]"}, label="y")
+    for on_bad_jet in ("error", "drop"):
+        with pytest.raises(InputError, match=r"a\.h5: data set 'X' of shape .* but only 48,000"):
+            read_jets(tmp_path / "a.h5", schema, on_bad_jet=on_bad_jet)
+
+
+def test_padding_that_was_never_written_is_read_as_zeros(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("X", (2000, 2500, 4), np.float32, chunks=(1000, 100, 4))
+        data[:, :3] = 1
+        data[:, :3, 0] = 2
+    schema = JetSchema({"E": "X[0]", "px": "X[1]", "py": "X[2]", "pz": "X[3]"})
+    assert ak.all(ak.num(read_jets(tmp_path / "a.h5", schema, stop=100).p4) == 3)
+
+
+def test_a_virtual_data_set_of_a_false_size_takes_no_memory(tmp_path):
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file["X"] = np.ones((10, 3, 4), dtype=np.float32)
+    layout = h5py.VirtualLayout((10**9, 3, 4), np.float32)
+    layout[:10] = h5py.VirtualSource(tmp_path / "source.h5", "X", (10, 3, 4))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_virtual_dataset("X", layout)
+    with pytest.raises(InputError, match=r"a\.h5: .*'X' of shape .* is virtual, and some"):
+        read_jets(tmp_path / "a.h5", JetSchema(X))

@@ -82,3 +82,10 @@ def test_jets_without_momenta_are_refused():
         FlatJets.from_awkward(ak.Array([{"P4": 1}]))
     with pytest.raises(UnknownNameError, match="no component named 'E'"):
         FlatJets.from_awkward(ak.Array([{"p4": [{"px": 1.0}]}]))
+
+
+def test_a_false_number_of_jets_is_no_reason_to_run_out_of_memory():
+    flat = make_flat(num_jets=20)
+    jets = FlatJets.concatenate(iter([flat, flat]), num_jets=10**15)
+    np.testing.assert_array_equal(jets.counts, np.tile(flat.counts, 2))
+    np.testing.assert_array_equal(jets.p4[0], np.tile(flat.p4[0], 2))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import time
+import tracemalloc
 
 import h5py
 import hdf5plugin  # noqa: F401  (registers blosc)
@@ -236,3 +237,23 @@ def test_slots_with_a_gap_are_refused(tmp_path):
     frame.drop(columns=["E_3"]).to_hdf(tmp_path / "a.h5", key="table", format="fixed")
     with pytest.raises(InputError, match=r"'E_3' is missing or cannot be read, .* is 'E_199'"):
         read_jets(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        b"]r\xff\xff\xff\x7f.",  # the place of an object, for which 16 GB would be reserved
+        b"]p2147483647\n.",
+        b"\x96\xff\xff\xff\xff\x03\x00\x00\x00.",  # bytes, of which there are none
+        b"X\xff\xff\xff\x7fE_0.",
+    ],
+)
+def test_damaged_names_of_columns_take_no_memory(landscape, names):
+    path, _ = landscape
+    with h5py.File(path, "a") as file:
+        file["table/table"].attrs["values_block_0_kind"] = np.bytes_(names)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=rf"{path.name}: (cannot read the pandas table|the names)"):
+        read_jets(path)
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import awkward as ak
 import numpy as np
 import pytest
@@ -192,3 +194,18 @@ def test_a_branch_of_text_is_said_to_be_no_number(tmp_path, flat):
     schema = JetSchema({"px": "part_px", "py": "part_py", "pz": "part_pz"}, label="names")
     with pytest.raises(InputError, match=r"'names' cannot be read: its type, .*, is not a number"):
         read_jets(path, schema)
+
+
+def test_a_false_number_of_entries_is_refused(tmp_path, flat):
+    branches, _ = jetclass_branches(flat)
+    path = write(tmp_path / "a.root", {"tree": branches})
+    data = path.read_bytes()
+    with uproot.open(path) as file:
+        position = file.key("tree").data_cursor.index
+    hundred = (100).to_bytes(8, "big")
+    places = [i for i in range(position, len(data)) if data[i : i + 8] == hundred]
+    assert places
+    for place in places:
+        path.write_bytes(data[:place] + (10**9).to_bytes(8, "big") + data[place + 8 :])
+        with contextlib.suppress(InputError):  # the numbers of entries of other branches
+            assert len(read_jets(path)) == 100

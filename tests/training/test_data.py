@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pytest
 from pcloud.datasets import load_dataset
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import feature_set
-from pcloud.io import BadJetWarning, FlatJets, write_jets
+from pcloud.io import BadJetWarning, FlatJets, read_jets, write_jets
 from pcloud.io.read import JetStream, rechunk
+from pcloud.keys import keys_of
 from pcloud.training import TrainConfig
 from pcloud.training.data import iter_split, load_jets, load_splits, load_training_data
+from pcloud.training.doubts import DoubtfulJetsWarning
 from tests.training.conftest import make_jets
 
 
@@ -31,7 +34,8 @@ def keys(jets: ak.Array) -> set[float]:
 
 def test_a_file_is_split_into_parts_that_share_no_jet(jet_file: Path) -> None:
     train, val, test = load_splits(configure(jet_file), "train", "val", "test")
-    assert (len(train), len(val), len(test)) == (400, 50, 50)
+    assert len(train) + len(val) + len(test) == 500
+    assert [len(val), len(test)] == pytest.approx([50, 50], abs=20)  # three standard deviations
     assert len(keys(train) | keys(val) | keys(test)) == 500
     assert train.attrs["classes"] == ["a", "b"]
 
@@ -59,7 +63,9 @@ def test_a_named_test_file_leaves_validation_to_be_split_off(
 ) -> None:
     write_jets(make_jets(70, seed=1), tmp_path / "test.parquet")
     config = configure(jet_file, test=tmp_path / "test.parquet", val_fraction=0.2)
-    assert [len(j) for j in load_splits(config, "train", "val", "test")] == [400, 100, 70]
+    train, val, test = load_splits(config, "train", "val", "test")
+    assert (len(train) + len(val), len(test)) == (500, 70)
+    assert len(val) == pytest.approx(100, abs=27)
 
 
 @pytest.mark.usefixtures("small_sample")
@@ -181,8 +187,10 @@ def test_drawing_is_fair_to_all_places_in_a_file(tmp_path: Path) -> None:
 
 
 def test_max_jets_limits_training_jets_only(jet_file: Path) -> None:
+    whole = load_splits(configure(jet_file), "train", "val", "test")
     train, val, test = load_splits(configure(jet_file, max_jets=33), "train", "val", "test")
-    assert (len(train), len(val), len(test)) == (33, 50, 50)
+    assert (len(train), len(val), len(test)) == (33, len(whole[1]), len(whole[2]))
+    assert keys(train) < keys(whole[0])
     (val,) = load_splits(configure(jet_file, max_val_jets=7), "val")
     assert len(val) == 7
 
@@ -194,7 +202,7 @@ def _changed(change: str) -> ak.Array:
     if change == "no label":
         return ak.without_field(jets, "label")
     if change == "label out of range":
-        return ak.with_field(jets, np.where(np.arange(100) == 7, 5, jets.label), "label")
+        return ak.with_field(jets, np.where(np.arange(100) % 10 == 7, 5, jets.label), "label")
     raise AssertionError(change)
 
 
@@ -246,6 +254,150 @@ def test_jets_that_are_not_there_are_named(
 
 def test_the_fingerprint_notices_other_jets(jet_file: Path) -> None:
     config = configure(jet_file)
-    same = load_training_data(config).fingerprint
-    assert load_training_data(config).fingerprint == same
-    assert load_training_data(configure(jet_file, split_seed=1)).fingerprint != same
+    same = load_training_data(config).identity.plain()
+    assert same.keys() == {"train", "val", "test"}
+    assert load_training_data(config).identity.plain() == same
+    assert load_training_data(configure(jet_file, split_seed=1)).identity.plain() != same
+
+
+# Splits by keys
+
+
+def loaded(config: TrainConfig) -> dict[str, set[float]]:
+    names = ("train", "val", "test")
+    return dict(zip(names, map(keys, load_splits(config, *names)), strict=True))
+
+
+def test_no_jet_moves_when_files_are_added_renamed_or_reordered(tmp_path: Path) -> None:
+    jets = make_jets(900)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_jets(jets[:400], folder / "b.parquet")
+    write_jets(jets[400:600], folder / "c.npz")
+    before = loaded(configure(folder))
+    write_jets(jets[600:][::-1], folder / "a.parquet")
+    after = loaded(configure(folder))
+    for name, found in before.items():
+        assert found < after[name]
+    (folder / "b.parquet").rename(folder / "z.parquet")
+    assert loaded(configure(folder)) == after
+    turned = [folder / name for name in ("z.parquet", "a.parquet", "c.npz")]
+    assert loaded(configure(turned)) == after
+
+
+def test_a_file_of_another_precision_or_order_of_particles_has_the_same_splits(
+    jet_file: Path, tmp_path: Path
+) -> None:
+    jets = read_jets(jet_file)
+    order = ak.argsort(jets.p4.pz, axis=1)
+    p4 = ak.zip({c: ak.values_astype(jets.p4[c], np.float64)[order] for c in ak.fields(jets.p4)})
+    other = ak.zip({"p4": p4, "label": jets.label}, depth_limit=1)
+    write_jets(other, tmp_path / "other.parquet")
+    for ours, theirs in zip(
+        load_splits(configure(jet_file), "train", "test"),
+        load_splits(configure(tmp_path / "other.parquet"), "train", "test"),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ak.num(ours.p4), ak.num(theirs.p4))
+
+
+@pytest.mark.parametrize("limit", [1, 40, 399])
+def test_a_draw_depends_on_neither_chunks_nor_files(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pcloud import clouds
+
+    jets = make_jets(500)
+    jets = ak.concatenate([jets, jets[100:300]])  # ties
+    write_jets(jets[:300], tmp_path / "a.parquet")
+    write_jets(jets[300:], tmp_path / "b.parquet")
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    drawn = load_jets(list(map(str, files)), configure(files), limit=limit)
+    assert len(drawn) == limit
+    (train,) = load_splits(configure(files, max_jets=limit), "train")
+    iter_jets = clouds.iter_jets
+    monkeypatch.setattr(clouds, "iter_jets", lambda *a, **k: iter_jets(*a, **k, chunk_size=23))
+    again = load_jets(list(map(str, files[::-1])), configure(files), limit=limit)
+    assert keys(again) == keys(drawn)
+    (other,) = load_splits(configure(files[::-1], max_jets=limit), "train")
+    assert keys(other) == keys(train)
+    assert other.attrs["classes"] == ["a", "b"]
+
+
+def test_a_stored_key_keeps_the_jets_of_an_event_together(tmp_path: Path) -> None:
+    jets = make_jets(600)
+    jets["split_key"] = np.repeat(np.arange(200, dtype=np.uint64), 3)
+    write_jets(jets, tmp_path / "jets.parquet")
+    found = [
+        set(np.asarray(part.split_key).tolist())
+        for part in load_splits(configure(tmp_path / "jets.parquet"), "train", "val", "test")
+    ]
+    assert sum(map(len, found)) == 200
+    assert set.union(*found) == set(range(200))
+
+
+def test_runs_before_keep_their_permutations(jet_file: Path) -> None:
+    config = configure(jet_file, split="permutation", max_jets=100)
+    jets = read_jets(jet_file)
+    order = np.random.default_rng(0).permutation(500)
+    train, val, test = load_splits(config, "train", "val", "test")
+    part = jets[np.sort(order[:400])]
+    chosen = np.sort(np.argpartition(np.random.default_rng(0).random(400), 100)[:100])
+    assert ak.all(part.p4.E[chosen] == train.p4.E)
+    assert ak.all(jets.p4.E[np.sort(order[400:450])] == val.p4.E)
+    assert ak.all(jets.p4.E[np.sort(order[450:])] == test.p4.E)
+
+
+# Warnings of doubtful jets
+
+
+def test_files_and_jets_that_are_given_twice_are_counted(jet_file: Path, tmp_path: Path) -> None:
+    config = configure([jet_file, jet_file])
+    with (
+        pytest.warns(DoubtfulJetsWarning, match="1 of the 2 files of data are given more than"),
+        pytest.warns(DoubtfulJetsWarning, match=r"\d+ of the \d+ training jets repeat others"),
+    ):
+        load_training_data(config)
+    write_jets(make_jets(60, seed=3), tmp_path / "val.parquet")
+    shutil.copy(tmp_path / "val.parquet", tmp_path / "train.parquet")
+    config = configure([jet_file, tmp_path / "train.parquet"], val=tmp_path / "val.parquet")
+    with pytest.warns(DoubtfulJetsWarning, match="60 of the 60 validation jets are training jets"):
+        load_training_data(config)
+
+
+def test_a_file_for_training_and_testing_is_warned_of(jet_file: Path) -> None:
+    with pytest.warns(DoubtfulJetsWarning, match="1 of the 1 test files are training files, too"):
+        load_training_data(configure(jet_file, test=jet_file))
+
+
+def test_equal_jets_with_different_labels_are_counted(tmp_path: Path) -> None:
+    jets = make_jets(300)
+    again = ak.with_field(jets[:40], np.where(np.arange(40) < 10, 1, 0) ^ jets.label[:40], "label")
+    again.attrs["classes"] = ["a", "b"]
+    write_jets(ak.concatenate([jets, again]), tmp_path / "jets.parquet")
+    config = configure(tmp_path / "jets.parquet")
+    with pytest.warns(DoubtfulJetsWarning) as caught:
+        data = load_training_data(config)
+    (train,) = load_splits(config, "train")
+    repeated = len(train) - len(np.unique(np.asarray(train.split_key)))
+    flipped = np.isin(np.asarray(train.split_key), keys_of(jets[:10])).sum() // 2
+    (said,) = [str(warning.message) for warning in caught]
+    assert said == (
+        f"{repeated} of the {len(data.train)} training jets repeat others of them; {flipped} jets "
+        "occur with different labels"
+    )
+
+
+def test_an_absent_class_and_a_rare_class_are_warned_of(tmp_path: Path) -> None:
+    jets = make_jets(500)
+    jets = jets[(jets.label == 0) | (np.cumsum(jets.label) <= 12)]
+    jets.attrs["classes"] = ["a", "b", "c"]
+    write_jets(jets, tmp_path / "jets.parquet")
+    with pytest.warns(DoubtfulJetsWarning) as caught:
+        load_training_data(configure(tmp_path / "jets.parquet", val_fraction=0.3))
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2
+    assert "training jets, only" in said[0]
+    assert said[0].endswith("0 of c")
+    assert "validation jets, only" in said[1]
+    assert " of b, 0 of c" in said[1]

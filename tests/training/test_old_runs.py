@@ -15,8 +15,13 @@ import yaml
 from pcloud import Run, read_jets, train
 from pcloud.cli import main
 from pcloud.errors import InputError, OldNameWarning
+from pcloud.io import write_jets
+from pcloud.training.checkpoint import read_checkpoint, write_checkpoint
 from pcloud.training.config import TrainConfig
+from pcloud.training.data import load_training_data
+from pcloud.training.run_sample import OtherJetsWarning, load_run_sample
 from pcloud.training.weights import read_weights
+from tests.training.conftest import make_jets
 
 OLD = {"phi": [8, 8], "f": [6]}
 NEW = {"phi_widths": [8, 8], "head_widths": [6]}
@@ -26,11 +31,15 @@ OLD_WEIGHTS = {"head.0.": "f.0.", "head.output.": "classify."}
 def make_old(run: Path, old: Path) -> Run:
     """Copy a run, and write into it what the first version wrote."""
     shutil.copytree(run, old)
+    fingerprint = load_training_data(Run(run).config).identity.old
     config = yaml.safe_load((old / "config.yaml").read_text())
     config |= {"model_options": OLD, "out": str(old)}
+    del config["split"]
     (old / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     for path in (old / "checkpoints").glob("*.ckpt"):
         content = torch.load(path, weights_only=True)
+        if "run" in content:
+            content["run"]["fingerprint"] = fingerprint
         tagger = content["tagger"]
         tagger["options"] = OLD
         for new, name in OLD_WEIGHTS.items():
@@ -49,7 +58,8 @@ def make_old(run: Path, old: Path) -> Run:
 
 @pytest.fixture
 def pfn_options(options: dict[str, Any]) -> dict[str, Any]:
-    return options | {"model": "pfn", "model_options": NEW, "epochs": 1, "progress": False}
+    old = {"split": "permutation"}
+    return options | old | {"model": "pfn", "model_options": NEW, "epochs": 1, "progress": False}
 
 
 @pytest.fixture
@@ -121,3 +131,39 @@ def test_an_option_under_both_names_is_an_error() -> None:
     given = {"data": "a", "model": "pfn", "out": "b", "model_options": OLD | NEW}
     with pytest.warns(OldNameWarning), pytest.raises(InputError, match="'phi_widths' is given twi"):
         TrainConfig.from_dict(given)
+
+
+def test_an_old_run_keeps_its_splits_and_its_check_of_the_jets(
+    runs: tuple[Run, Run], pfn_options: dict[str, Any]
+) -> None:
+    run, old = runs
+    del pfn_options["split"]
+    assert old.config.split == "permutation"
+    for split in ("train", "val", "test"):
+        ours, theirs = (load_run_sample(r, split).p4.E for r in (run, old))
+        assert ours.tolist() == theirs.tolist()
+    path = old.checkpoint("last")
+    content = read_checkpoint(path)
+    content["run"]["state"]["finished"] = False
+    number = content["run"]["fingerprint"].pop("checksum")
+    content["run"]["fingerprint"]["checksum"] = number + 1
+    write_checkpoint(content, path)
+    with pytest.raises(InputError, match="its jets are not those it began with"):
+        train(**pfn_options | {"out": str(old.path)})
+    content["run"]["fingerprint"]["checksum"] = number
+    write_checkpoint(content, path)
+    assert train(**pfn_options | {"out": str(old.path)}).finished
+    assert read_checkpoint(path)["run"]["fingerprint"]["train"]["jets"] == 400
+
+
+def test_the_splits_of_an_old_run_that_have_moved_are_warned_of(
+    pfn_options: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copy(pfn_options["data"], tmp_path / "data" / "b.parquet")
+    run = train(**pfn_options | {"data": str(tmp_path / "data")})
+    old = make_old(run.path, tmp_path / "old")
+    assert len(load_run_sample(old, "test")) == 50
+    write_jets(make_jets(100, seed=5), tmp_path / "data" / "a.parquet")
+    with pytest.warns(OtherJetsWarning, match="400 then, 480 now; its splits are drawn anew"):
+        load_run_sample(old, "test")

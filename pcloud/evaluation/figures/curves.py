@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +22,14 @@ from pcloud.evaluation.figures.style import (
 
 Curve = tuple[NDArray[np.floating], NDArray[np.floating]]  # epochs, values
 
+
+class HasCurves(Protocol):
+    """History of a run, see :class:`pcloud.training.history.History`."""
+
+    def curves(self) -> Mapping[str, Curve]:
+        """Curves by the names of the columns."""
+
+
 PANELS = {
     "loss": ("train_loss", "val_loss"),
     "accuracy": ("train_acc", "val_acc"),
@@ -33,7 +42,7 @@ _NAMES = {"train": "training", "val": "validation", "lr": ""}
 
 @figure_style()
 def training_figure(
-    history: Mapping[str, Curve],
+    history: Mapping[str, Curve] | HasCurves,
     *,
     quantities: Sequence[str] | None = None,
     ax: Axes | None = None,
@@ -44,8 +53,8 @@ def training_figure(
 
     Parameters
     ----------
-    history : mapping of str to (epochs, values)
-        Curves by the names of the columns of ``metrics.csv``: ``train_loss``, ``val_loss``,
+    history : mapping of str to (epochs, values), or History
+        The history of a run, or curves by the names of the columns of ``metrics.csv``: ``train_loss``, ``val_loss``,
         ``train_acc``, ``val_acc``, ``train_auc``, ``val_auc``, ``lr``.
     quantities : sequence of str, optional
         Quantities to draw: ``"loss"``, ``"accuracy"``, ``"AUC"``, ``"learning rate"``; by default
@@ -65,6 +74,12 @@ def training_figure(
     UnknownNameError
         If there is no such quantity.
     """
+    if not isinstance(history, Mapping):
+        if not hasattr(history, "curves"):
+            raise InputError(
+                f"training curves are a mapping of names or the history of a run, not {type(history)}"
+            )
+        history = history.curves()
     shown = {}
     for title in quantities or PANELS:
         if title not in PANELS:

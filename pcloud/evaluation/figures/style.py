@@ -17,6 +17,8 @@ import mplhep  # noqa: F401  (provides TeX Gyre Heros, the font of the experimen
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pcloud.run_files import atomic_path, make_folder
+
 WIDTH = 4.6  # inches, the width of a phone at 80 dots per inch
 
 INK = "#1f2328"
@@ -156,6 +158,7 @@ def save_figure(figure: Figure, path: str | Path, formats: Sequence[str] = ("png
     dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     with figure_style():
         for file, form in zip(paths, formats, strict=True):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(file, dpi=200, metadata=dates.get(form))
+            make_folder(file.parent)
+            with atomic_path(file) as new:
+                figure.savefig(new, format=form, dpi=200, metadata=dates.get(form))
     return paths

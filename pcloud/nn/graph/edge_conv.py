@@ -129,4 +129,4 @@ class EdgeBlock(nn.Module):
         edges = F.relu(self.norms[0](edges))
         for linear, norm in zip(self.linears, self.norms[1:], strict=True):
             edges = F.relu(norm(linear(edges)))
-        return edges.view(*neighbors.shape, -1)
+        return edges.view(*neighbors.shape, edges.shape[-1])
