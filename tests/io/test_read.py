@@ -224,8 +224,8 @@ def test_only_the_columns_asked_for_are_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ParquetTable, "read_columns", spy)
     jets = read_jets(tmp_path / "a.parquet", columns=["charge"])
-    assert jets.fields == ["p4", "charge", "label"]
-    assert names == {"p4.E", "p4.px", "p4.py", "p4.pz", "charge", "label"}
+    assert jets.fields == ["p4", "charge", "label", "split_key"]
+    assert names == {"p4.E", "p4.px", "p4.py", "p4.pz", "charge", "label", "split_key"}
     assert column_names(tmp_path / "a.parquet") == jets.attrs["columns"]
     assert set(jets.attrs["columns"]) == {*jets.fields, "d0", "jet_pt"} | set(flat.particle)
     (chunk,) = iter_jets(tmp_path / "a.parquet", columns=["charge"])
@@ -242,7 +242,7 @@ def test_a_missing_column_that_is_not_read_is_not_missed(tmp_path):
     schema = JetSchema(p4, particle={"d0": "there_is_none"}, offsets="offsets")
     with pytest.raises(UnknownNameError, match="there_is_none"):
         read_jets(tmp_path / "a.npz", schema)
-    assert read_jets(tmp_path / "a.npz", schema, columns=()).fields == ["p4"]
+    assert read_jets(tmp_path / "a.npz", schema, columns=()).fields == ["p4", "split_key"]
 
 
 def test_jets_that_do_not_fit_into_the_memory_are_refused(files, monkeypatch):
