@@ -24,7 +24,7 @@ from pcloud.text import for_terminal
 from pcloud.words import number_of
 
 _JET_TENSORS = ("y", "jet_p4")  # optional tensors with one row per jet
-_CHUNK_JETS = 20_000  # whose features are computed at a time: 30 MB of float64 per column
+_CHUNK_JETS = 5_000  # sorted and turned into features at a time: 2 MB of float64 per column
 
 __all__ = ["JetDataset", "JetLoader", "batch_arguments", "collate", "network_arguments"]
 
@@ -88,17 +88,11 @@ class JetDataset(InMemoryDataset):
         self.classes: list[str] | None = jets.attrs.get("classes")
         self.teacher: Tensor | None = None
         self.ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-        p4 = torch.stack([_flat(jets.p4[c]) for c in ("E", "px", "py", "pz")], dim=-1)
-        p4.add_(0.0)  # -0.0 becomes 0.0: the azimuths of (-1, -0.0) and (-1, 0.0) differ
-        jets = with_particle_types(jets, self.feature_set.columns)
-        wanted = {*self.feature_set.columns, "deta", "dphi"}
-        extras = {
-            name: _particle_column(jets, name, counts) for name in jets.fields if name in wanted
-        }
-        self.order = canonical_order(p4, self.ptr, list(extras.values()))
-        self.p4 = self.in_order(p4)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
-        self.x = self._features({name: self.in_order(values) for name, values in extras.items()})
+        self.order: Tensor | None = None
+        self.x = torch.empty(int(self.ptr[-1]), len(self.feature_set))
+        for first in range(0, max(1, len(jets)), _CHUNK_JETS):
+            self._fill(jets[first : first + _CHUNK_JETS], first)
         self._describe_to_pyg()
 
     def _describe_to_pyg(self) -> None:
@@ -134,8 +128,12 @@ class JetDataset(InMemoryDataset):
         """Data set of the jets selected by a slice, by indices or by a mask, with its own tensors."""
         if isinstance(idx, Tensor | np.ndarray):
             idx = np.asarray(idx).reshape(-1)
-            idx = (np.flatnonzero(idx) if idx.dtype == bool else idx).tolist()
-        jets = torch.as_tensor(super().index_select(idx).indices(), dtype=torch.long)
+            indices = np.arange(len(self))[idx if idx.size else idx.astype(np.int64)]
+        else:
+            indices = super().index_select(idx).indices()
+            if isinstance(indices, range):
+                indices = np.arange(indices.start, indices.stop, indices.step)
+        jets = torch.as_tensor(indices, dtype=torch.long)
         rows, jet, ptr = _rows_of(self.ptr, jets)
         part = copy.copy(self)
         part._data_list = None
@@ -203,18 +201,32 @@ class JetDataset(InMemoryDataset):
             return values
         return torch.empty_like(values).index_copy_(0, self.order, values)
 
-    def _features(self, extras: dict[str, Tensor]) -> Tensor:
-        """Features (N, F) of all particles, computed in chunks of jets."""
-        x = torch.empty(len(self.p4), len(self.feature_set))
-        for first in range(0, len(self.ptr) - 1, _CHUNK_JETS):
-            ptr = self.ptr[first : first + _CHUNK_JETS + 1]
-            rows = slice(int(ptr[0]), int(ptr[-1]))
-            num_jets = len(ptr) - 1
-            jet = torch.repeat_interleave(torch.arange(num_jets), ptr.diff())
-            columns = {name: values[rows] for name, values in extras.items()}
-            jet_p4 = None if self.jet_p4 is None else self.jet_p4[first : first + _CHUNK_JETS]
-            x[rows] = self.feature_set(self.p4[rows], jet, columns, num_jets, jet_p4)
-        return x
+    def _fill(self, jets: ak.Array, first: int) -> None:
+        """Set the rows of a chunk of jets, the first of which has the index `first`."""
+        ptr = self.ptr[first : first + len(jets) + 1]
+        rows = slice(int(ptr[0]), int(ptr[-1]))
+        ptr = ptr - ptr[0]
+        p4 = torch.stack([_flat(jets.p4[c]) for c in ("E", "px", "py", "pz")], dim=-1)
+        p4.add_(0.0)  # -0.0 becomes 0.0: the azimuths of (-1, -0.0) and (-1, 0.0) differ
+        jets = with_particle_types(jets, self.feature_set.columns)
+        wanted = {*self.feature_set.columns, "deta", "dphi"}
+        counts = ptr.diff().numpy()
+        extras = {
+            name: _particle_column(jets, name, counts) for name in jets.fields if name in wanted
+        }
+        order = canonical_order(p4, ptr, list(extras.values()))
+        if order is not None:
+            p4 = p4.index_select(0, order)
+            extras = {name: values.index_select(0, order) for name, values in extras.items()}
+            if self.order is None:
+                self.order = torch.arange(len(self.x))
+            self.order[rows] = order.add_(rows.start)
+        if first == 0:
+            self.p4 = p4.new_empty(len(self.x), 4)
+        self.p4[rows] = p4
+        jet = torch.repeat_interleave(torch.arange(len(jets)), ptr.diff())
+        jet_p4 = None if self.jet_p4 is None else self.jet_p4[first : first + len(jets)]
+        self.x[rows] = self.feature_set(p4, jet, extras, len(jets), jet_p4)
 
 
 def _flat(column: ak.Array) -> Tensor:

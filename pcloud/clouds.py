@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ from pcloud.batch import JetDataset, JetLoader, batch_arguments
 from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dataset
 from pcloud.errors import UnknownNameError
 from pcloud.features import FeatureSet, feature_set
-from pcloud.io import count_jets, iter_jets, read_jets
+from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
+from pcloud.io.jets import GrowingJets
+from pcloud.io.read import JetStream
 from pcloud.keys import Keys, fingerprint_hashes, keys_of
-from pcloud.modality import DataOptions, Modality, Source, register_modality
+from pcloud.modality import Accumulator, DataOptions, Modality, Source, register_modality
 from pcloud.particle_types import available_columns
 
 __all__ = ["Clouds"]
+
+_PARTICLE_BYTES = 24  # of a data set per particle in addition to the features: momentum, order
 
 
 class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
@@ -57,16 +62,40 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         files = dataset_files(source, split, options.data_root)
         return [str(file) for file in files], info.schema
 
-    def chunks(self, source: Source, split: str, options: DataOptions) -> Iterable[ak.Array]:
-        """Read the jets of a data set or of files in chunks, with their keys."""
+    def chunks(
+        self,
+        source: Source,
+        split: str,
+        options: DataOptions,
+        inputs: FeatureSet | None = None,
+        *,
+        share: float = 0.0,
+        as_dataset: bool = False,
+    ) -> tuple[int, Iterable[ak.Array]]:
+        """Read the jets of a data set or of files in chunks, with their keys.
+
+        Only columns that the features use are read.
+        """
         files, schema = self._files(source, split, options)
         if files is None:
-            return [self.load(source, split, options)]
-        return iter_jets(files, schema, keys=True, **_reading(options))
+            jets = self.load(source, split, options)
+            return len(jets), [jets]
+        features = self._features(options)
+        columns = _used_columns(features) | (set() if inputs is None else _used_columns(inputs))
+        stream = JetStream(
+            files,
+            schema,
+            keys=True,
+            columns=_columns_to_read(columns, files, schema),
+            **_reading(options),
+        )
+        particle_bytes = _PARTICLE_BYTES + 4 * len(features) if as_dataset else 0
+        pieces = itertools.chain([stream.empty], stream.affordable_pieces(share, particle_bytes))
+        return stream.num_jets, stream.awkward_chunks(pieces)
 
-    def concatenate(self, parts: Sequence[ak.Array]) -> ak.Array:
-        """Concatenate jets, without the memory of jets that were left out of a part."""
-        return ak.to_packed(parts[0] if len(parts) == 1 else ak.concatenate(parts))
+    def accumulator(self, num_entries: int = 0) -> Accumulator[ak.Array]:
+        """Jets in flat columns that grow."""
+        return _JetAccumulator(num_entries)
 
     def keys(self, sample: ak.Array) -> Keys:
         """Keys from the momenta, or from the column ``split_key``."""
@@ -78,16 +107,15 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
 
     def used_columns(self, options: DataOptions) -> Sequence[str]:
         """Columns of the features, and the PDG codes where these may follow from them."""
-        features = self._features(options)
-        used = {*features.columns, *features.jet_columns}
-        return sorted(used | {"pid"} if used & set(available_columns(["pid"])) else used)
+        return sorted(_used_columns(self._features(options)))
 
     def stream(
-        self, source: Source, *, chunk_size: int, **reading: Any
+        self, source: Source, *, chunk_size: int, inputs: FeatureSet, **reading: Any
     ) -> tuple[int, Iterable[ak.Array]]:
-        """Number of jets of files, and the jets in chunks."""
+        """Number of jets of files, and the jets in chunks, with the columns of the features."""
         number = count_jets(source, reading.get("schema"))
-        return number, iter_jets(source, chunk_size=chunk_size, **reading)
+        columns = _columns_to_read(_used_columns(inputs), source, reading.get("schema"))
+        return number, iter_jets(source, chunk_size=chunk_size, columns=columns, **reading)
 
     def subsample(self, sample: ak.Array, limit: int | None, seed: int) -> ak.Array:
         """Draw at most `limit` jets, as from their files in chunks."""
@@ -120,6 +148,54 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
     def available_columns(self, fields: Iterable[str]) -> list[str]:
         """Columns of jets, including particle types from PDG codes."""
         return available_columns(fields)
+
+
+class _JetAccumulator(Accumulator[ak.Array]):
+    """Jets that are appended to flat columns; a single part is not copied.
+
+    Parameters
+    ----------
+    num_jets : int
+        Approximate number of jets, for which memory is reserved.
+    """
+
+    def __init__(self, num_jets: int) -> None:
+        super().__init__(Clouds.noun)
+        self._num_jets = num_jets
+        self._jets: GrowingJets | None = None
+        self._attrs: dict[str, Any] = {}
+
+    def append(self, sample: ak.Array) -> None:
+        """Append a copy of jets."""
+        first = self._sample
+        if self._jets is None:
+            if first is None or len(first) == 0:
+                self._sample = ak.to_packed(sample)  # without the memory of jets left out
+                return
+            self._jets = GrowingJets(self._num_jets)
+            self._jets.append(FlatJets.from_awkward(first))
+            self._attrs = dict(first.attrs)
+            self._sample = None
+        self._jets.append(FlatJets.from_awkward(sample))
+
+    def finish(self) -> ak.Array:
+        """All jets."""
+        if self._jets is None:
+            return super().finish()
+        jets = self._jets.finish().to_awkward()
+        jets.attrs = self._attrs
+        return jets
+
+
+def _used_columns(features: FeatureSet) -> set[str]:
+    """Columns of features, and the PDG codes where these may follow from them."""
+    used = {*features.columns, *features.jet_columns}
+    return used | {"pid"} if used & set(available_columns(["pid"])) else used
+
+
+def _columns_to_read(used: set[str], files: Source, schema: Any) -> list[str]:
+    """Columns of files that are used; stored angles take the place of computed ones."""
+    return [name for name in column_names(files, schema) if name in used | {"deta", "dphi"}]
 
 
 def _reading(options: DataOptions) -> dict[str, Any]:

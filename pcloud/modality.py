@@ -11,7 +11,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from pcloud.batch import JetLoader
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.io.read import COLUMNS
 from pcloud.keys import Keys, labelled
 from pcloud.models.registry import model_factory, model_info
 from pcloud.plugins import load_plugins
 
 __all__ = [
+    "Accumulator",
     "DataOptions",
     "Dataset",
     "Indices",
@@ -131,6 +133,38 @@ I = TypeVar("I", bound=Inputs)  # noqa: E741
 D = TypeVar("D", bound=Dataset)
 
 
+class Accumulator(Generic[S]):
+    """Sample to which parts can be appended; this one takes a single part with entries.
+
+    Parameters
+    ----------
+    noun : str
+        Plural noun for messages.
+    """
+
+    def __init__(self, noun: str) -> None:
+        self._noun = noun
+        self._sample: S | None = None
+
+    def append(self, sample: S) -> None:
+        """Append a sample. The first one has the types, even if it is empty.
+
+        Raises
+        ------
+        InputError
+            If there are several parts and the kind of data has no way to concatenate them.
+        """
+        if self._sample is None or len(self._sample) == 0:
+            self._sample = sample
+        elif len(sample):
+            raise InputError(f"{self._noun} that are read in chunks cannot be concatenated")
+
+    def finish(self) -> S:
+        """Return the sample; nothing can be appended afterwards."""
+        assert self._sample is not None
+        return self._sample
+
+
 class Modality(Protocol[S, I, D]):
     """A kind of data, from its files to the arguments of a network.
 
@@ -185,7 +219,9 @@ class Modality(Protocol[S, I, D]):
         """
 
     @abstractmethod
-    def stream(self, source: Source, *, chunk_size: int, **reading: Any) -> tuple[int, Iterable[S]]:
+    def stream(
+        self, source: Source, *, chunk_size: int, inputs: I, **reading: Any
+    ) -> tuple[int, Iterable[S]]:
         """Number of entries of files to predict, and the entries in chunks.
 
         Parameters
@@ -194,28 +230,57 @@ class Modality(Protocol[S, I, D]):
             Files.
         chunk_size : int
             Number of entries per chunk.
+        inputs : Inputs
+            Inputs of the network; columns that they do not need can be left out.
         **reading
             `schema`, `on_bad_jet` and `check_units`, as for :func:`pcloud.read_jets`.
         """
 
-    def chunks(self, source: Source, split: str, options: DataOptions) -> Iterable[S]:
-        """Read a split of a source, or all of a source without splits, in chunks.
+    def chunks(
+        self,
+        source: Source,
+        split: str,
+        options: DataOptions,
+        inputs: I | None = None,
+        *,
+        share: float = 0.0,
+        as_dataset: bool = False,
+    ) -> tuple[int, Iterable[S]]:
+        """Approximate number of entries, and a split of a source (or all of it) in chunks.
 
-        Parameters are those of :meth:`load`.
-        """
-        yield self.load(source, split, options)
+        By default, the only chunk is what :meth:`load` returns.
 
-    def concatenate(self, parts: Sequence[S]) -> S:
-        """Concatenate parts of chunks; needed where :meth:`chunks` gives several.
+        Parameters
+        ----------
+        source, split, options
+            As for :meth:`load`.
+        inputs : Inputs, optional
+            Inputs of a network, if others than those that the options name are needed, too.
+            Columns that neither needs can be left out.
+        share : float
+            Fraction of the entries that will be held in memory, which is checked to be free.
+        as_dataset : bool
+            If True, data sets of these entries will be held, too.
 
         Raises
         ------
         InputError
-            If there are several parts and the kind of data has no way to concatenate them.
+            If there is clearly too little memory.
         """
-        if len(parts) != 1:
-            raise InputError(f"{self.noun} that are read in chunks cannot be concatenated")
-        return parts[0]
+        sample = self.load(source, split, options)
+        return len(sample), [sample]
+
+    def accumulator(self, num_entries: int = 0) -> Accumulator[S]:
+        """Sample to which parts of chunks are appended.
+
+        A kind of data with several chunks needs an accumulator of its own.
+
+        Parameters
+        ----------
+        num_entries : int
+            Approximate number of entries, for which memory can be reserved.
+        """
+        return Accumulator(self.noun)
 
     @abstractmethod
     def keys(self, sample: S) -> Keys:
@@ -311,7 +376,7 @@ class Modality(Protocol[S, I, D]):
         if missing := [column for column in needed if column not in available]:
             raise InputError(
                 f"the features need {', '.join(missing)}, which {whose} do not have; "
-                f"they have {', '.join(sample.fields)}"
+                f"they have {', '.join(sample.attrs.get(COLUMNS, sample.fields))}"
             )
         if isinstance(sample, self.sample_type):
             return

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import awkward as ak
 import numpy as np
 import pytest
@@ -192,6 +196,79 @@ def test_a_data_set_and_its_loader_say_what_they_are():
         "JetLoader(2 batches of 4 jets out of 8, shuffled with seed 3; at epoch 0, batch 1)"
     )
     assert "classes" not in repr(JetDataset(make_jets([2], label=False)))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4, 100])
+def test_a_data_set_does_not_depend_on_the_chunks_it_is_made_in(monkeypatch, chunk):
+    jets = make_jets(COUNTS)
+    pid = np.resize([22, 211, -11, 130, 13], sum(COUNTS)).astype(np.int32)
+    jets = ak.with_field(jets, ak.unflatten(pid, COUNTS), "pid")
+    whole = JetDataset(jets, "kinpid")
+    monkeypatch.setattr("pcloud.batch._CHUNK_JETS", chunk)
+    made = JetDataset(jets, "kinpid")
+    for name in ("x", "p4", "y", "ptr", "order"):
+        assert torch.equal(getattr(made, name), getattr(whole, name))
+
+
+def test_sorted_jets_have_no_order_whatever_the_chunks(monkeypatch):
+    jets = make_jets(COUNTS)
+    order = ak.argsort(-np.hypot(jets.p4.px, jets.p4.py), axis=1)
+    jets = ak.with_field(jets, jets.p4[order], "p4")
+    assert JetDataset(jets).order is None
+    monkeypatch.setattr("pcloud.batch._CHUNK_JETS", 3)
+    assert JetDataset(jets).order is None
+    mixed = ak.concatenate([jets, make_jets(COUNTS, seed=1)])
+    order = JetDataset(mixed).order
+    assert torch.equal(order[: sum(COUNTS)], torch.arange(sum(COUNTS)))
+
+
+def test_parts_are_selected_in_every_way():
+    data = JetDataset(make_jets(COUNTS))
+    mask = np.arange(10) % 3 == 0
+    expected = [0, 3, 6, 9]
+    for index in (mask, torch.from_numpy(mask), np.flatnonzero(mask), expected, slice(0, 10, 3)):
+        part = data[index]
+        assert len(part) == 4
+        assert torch.equal(part.y, data.y[expected])
+    assert torch.equal(data[np.array([-1, 0])].y, data.y[[-1, 0]])
+    assert torch.equal(data[::-1].y, data.y.flip(0))
+    assert torch.equal(data[:0.5].y, data.y[:5])
+    assert len(data[np.array([])]) == len(data[torch.zeros(0, dtype=torch.bool)[:0]]) == 0
+    with pytest.raises(IndexError):
+        data[np.array([10])]
+
+
+_MEMORY = """
+import re, sys
+from pathlib import Path
+import awkward as ak, numpy as np, torch
+import pcloud, pcloud.batch
+from pcloud.io.jets import FlatJets
+
+torch.set_num_threads(1)
+num, length = int(sys.argv[1]), 100
+pcloud.batch._CHUNK_JETS = 500
+pz = np.random.default_rng(0).normal(0, 10, num * length).astype(np.float32)
+one = np.ones_like(pz)
+flat = FlatJets(np.arange(num + 1) * length, (np.sqrt(pz**2 + 2), one, one, pz))
+jets = flat.to_awkward()
+pcloud.JetDataset(jets[:1000], "kin")
+status = lambda name: int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
+data = pcloud.JetDataset(jets, "kin")
+print(1024 * (status("VmHWM") - before) / (num * length))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory from /proc")
+def test_a_data_set_needs_little_more_memory_than_it_holds():
+    """44 bytes a particle are held, and 8 more for the order of the input."""
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("the peak memory cannot be reset")
+    command = [sys.executable, "-c", _MEMORY, "20000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert float(done.stdout) < 80
 
 
 def test_a_column_per_jet_is_a_feature_of_each_of_its_particles():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import resource
 import subprocess
 import sys
 
@@ -47,3 +48,65 @@ def test_other_systems_are_left_alone(monkeypatch):
 
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_memory()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads files of Linux")
+@pytest.mark.parametrize(
+    ("groups", "files", "free"),
+    [
+        ("0::/", {}, 8_000_000 * 1024),
+        ("0::/a/b", {"a/memory.max": "3000", "a/memory.current": "1000"}, 2000),
+        ("0::/a/b", {"a/memory.max": "max", "a/memory.current": "1000"}, 8_000_000 * 1024),
+        ("0::/a", {"a/memory.max": "1000", "a/memory.current": "3000"}, 0),
+        (
+            "0::/a",
+            {
+                "a/memory.max": "3000",
+                "a/memory.current": "1000",
+                "a/memory.stat": "anon 100\ninactive_file 500\n",
+            },
+            2500,
+        ),
+        (
+            "5:cpu:/x\n4:memory:/job",
+            {
+                "memory/job/memory.limit_in_bytes": "3000",
+                "memory/job/memory.usage_in_bytes": "1000",
+                "memory/memory.limit_in_bytes": "2500",
+                "memory/memory.usage_in_bytes": "1000",
+            },
+            1500,
+        ),
+    ],
+)
+def test_free_memory_is_the_least_that_a_limit_leaves(monkeypatch, tmp_path, groups, files, free):
+    from pcloud import memory
+
+    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 8000000 kB\n")
+    (tmp_path / "cgroup").write_text(groups + "\n")
+    for name, text in files.items():
+        path = tmp_path / "fs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CGROUP_OF_PROCESS", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path / "fs")
+    unlimited = (resource.RLIM_INFINITY,) * 2
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: unlimited)
+    assert memory.free_memory() == free
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads files of Linux")
+def test_free_memory_knows_the_limit_of_the_address_space(monkeypatch):
+    from pcloud import memory
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (0, 0))
+    assert memory.free_memory() == 0
+
+
+def test_free_memory_of_other_systems_is_not_known(monkeypatch):
+    from pcloud import memory
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert memory.free_memory() is None
+    memory.check_memory(1e18, "many jets")

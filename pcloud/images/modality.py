@@ -56,7 +56,7 @@ class Images(Modality[ImageSet, ImageFormat, ImageDataset]):
         return row_keys(sample.images.numpy())
 
     def stream(
-        self, source: Source, *, chunk_size: int, **reading: Any
+        self, source: Source, *, chunk_size: int, inputs: ImageFormat, **reading: Any
     ) -> tuple[int, Iterable[ImageSet]]:
         """Number of images of files, or of their test splits, and the images in chunks."""
         files = [source] if isinstance(source, str) else list(source)

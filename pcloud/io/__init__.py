@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pcloud.io.check import BadJetWarning
 from pcloud.io.jets import FlatJets, momenta, offsets
-from pcloud.io.read import count_jets, iter_jets, read_jets
+from pcloud.io.read import column_names, count_jets, iter_jets, read_jets
 from pcloud.io.schema import SCHEMAS, JetSchema
 from pcloud.io.write import convert, write_jets
 
@@ -22,6 +22,7 @@ __all__ = [
     "BadJetWarning",
     "FlatJets",
     "JetSchema",
+    "column_names",
     "convert",
     "count_jets",
     "iter_jets",

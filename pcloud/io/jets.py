@@ -11,7 +11,15 @@ import vector
 
 from pcloud.errors import InputError, UnknownNameError
 
-__all__ = ["JET_MOMENTUM", "MOMENTUM", "FlatJets", "as_offsets", "momenta", "offsets"]
+__all__ = [
+    "JET_MOMENTUM",
+    "MOMENTUM",
+    "FlatJets",
+    "GrowingJets",
+    "as_offsets",
+    "momenta",
+    "offsets",
+]
 
 #: Components of a four-momentum, in the order used everywhere in this package.
 MOMENTUM = ("E", "px", "py", "pz")
@@ -113,21 +121,15 @@ class FlatJets:
         FlatJets
             Copy of all jets.
         """
-        counts = _GrowingColumn()
-        columns: dict[tuple[str, str], _GrowingColumn] = {}
+        jets = GrowingJets(num_jets)
         for part in parts:
-            counts.append(part.counts, num_jets)
-            num_particles = int(part.offsets[-1] / max(1, len(part)) * num_jets * 1.05)
-            for key, values in part._columns():
-                room = num_jets if key[0] == "jet" else num_particles
-                columns.setdefault(key, _GrowingColumn()).append(values, room)
-        jets = FlatJets(as_offsets(counts.values), ())
-        for (kind, name), column in columns.items():
-            if kind == "p4":
-                jets.p4 = (*jets.p4, column.values)
-            else:
-                getattr(jets, kind)[name] = column.values
-        return jets
+            jets.append(part)
+        return jets.finish()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all columns in bytes."""
+        return self.offsets.nbytes + sum(values.nbytes for _, values in self._columns())
 
     def _columns(self) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
         yield from ((("p4", name), c) for name, c in zip(MOMENTUM, self.p4, strict=True))
@@ -200,6 +202,43 @@ def _jet_momentum(jet_p4: ak.Array) -> dict[str, np.ndarray]:
             raise UnknownNameError("component", name, jet_p4.fields, where="jets.jet_p4")
     columns = zip(JET_MOMENTUM, MOMENTUM, strict=True)
     return {column: _numbers(jet_p4[name], f"jet_p4.{name}") for column, name in columns}
+
+
+class GrowingJets:
+    """Jets to which others with the same columns can be appended.
+
+    Parameters
+    ----------
+    num_jets : int
+        Approximate number of jets, for which memory is reserved.
+    """
+
+    def __init__(self, num_jets: int = 0) -> None:
+        self._num_jets = num_jets
+        self._counts = _GrowingColumn()
+        self._columns: dict[tuple[str, str], _GrowingColumn] = {}
+
+    def __len__(self) -> int:
+        return len(self._counts.values)
+
+    def append(self, jets: FlatJets) -> None:
+        """Append a copy of `jets`."""
+        num_jets = self._num_jets
+        self._counts.append(jets.counts, num_jets)
+        num_particles = int(jets.offsets[-1] / max(1, len(jets)) * num_jets * 1.05)
+        for key, values in jets._columns():
+            room = num_jets if key[0] == "jet" else num_particles
+            self._columns.setdefault(key, _GrowingColumn()).append(values, room)
+
+    def finish(self) -> FlatJets:
+        """All jets, in writeable arrays; nothing can be appended afterwards."""
+        jets = FlatJets(as_offsets(self._counts.values), ())
+        for (kind, name), column in self._columns.items():
+            if kind == "p4":
+                jets.p4 = (*jets.p4, column.values)
+            else:
+                getattr(jets, kind)[name] = column.values
+        return jets
 
 
 class _GrowingColumn:

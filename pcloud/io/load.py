@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -44,9 +44,13 @@ class JetReader:
         File.
     schema : JetSchema
         Schema of the file, which can lack only the optional columns.
+    columns : collection of str, optional
+        Names of the extra columns to read; by default all. The others are not looked at.
 
     Attributes
     ----------
+    available : list of str
+        Names of all columns in the file, read or not: ``p4``, extra columns, ``jet_p4``, ``label``.
     classes : tuple of str
         Names of the classes from the schema, else from the file.
     names : tuple of two sets of str
@@ -64,20 +68,26 @@ class JetReader:
         If the shapes of the columns do not agree.
     """
 
-    def __init__(self, table: Table, schema: JetSchema) -> None:
+    def __init__(
+        self, table: Table, schema: JetSchema, columns: Collection[str] | None = None
+    ) -> None:
         self.table = table
         self.schema = schema
         self._p4 = {name: locate(table, column) for name, column in schema.p4.items()}
-        self._particle = self._present(schema.particle)
-        self._jet = self._present(schema.jet)
+        self._particle = self._present(schema.particle, columns)
+        self._jet = self._present(schema.jet, columns)
         if SPLIT_KEY not in self._jet and (stored := find(table, SPLIT_KEY)):
             self._jet[SPLIT_KEY] = stored
         self._jet_p4 = self._locate_jet_momentum()
         self._label = self._locate_label()
+        optional = ["jet_p4"] * bool(self._jet_p4) + ["label"] * bool(self._label)
+        present = [n for n, c in (schema.particle | schema.jet).items() if find(table, c)]
+        if set(JET_MOMENTUM) <= set(present):  # as `write_jets` stores the momentum of the jet
+            present = [*(name for name in present if name not in JET_MOMENTUM), "jet_p4"]
+        self.available = ["p4", *present, *optional]
         self._layout = self._make_layout()
         self.classes = schema.classes or table.classes
         self.num_jets = self._layout.num_jets
-        optional = ["jet_p4"] * bool(self._jet_p4) + ["label"] * bool(self._label)
         self.names = (set(self._particle), {*self._jet, *optional} - {SPLIT_KEY})
         self.has_keys = SPLIT_KEY in self._jet
         self._references = {
@@ -123,6 +133,7 @@ class JetReader:
                     "(--on-bad-jet drop) omits such jets"
                 )
             yield jets, bad
+            del jets  # before the next piece is decoded
 
     def empty(self) -> FlatJets:
         """Zero jets with the columns of the file."""
@@ -176,11 +187,14 @@ class JetReader:
             )
         return values.astype(np.uint64, copy=False)
 
-    def _present(self, columns: dict[str, str]) -> dict[str, SourceColumn]:
+    def _present(
+        self, columns: dict[str, str], wanted: Collection[str] | None
+    ) -> dict[str, SourceColumn]:
         return {
             name: locate(self.table, column)
             for name, column in columns.items()
-            if name not in self.schema.optional or find(self.table, column)
+            if (wanted is None or name in {*wanted, *JET_MOMENTUM, SPLIT_KEY})
+            and (name not in self.schema.optional or find(self.table, column))
         }
 
     def _locate_jet_momentum(self) -> dict[str, SourceColumn]:

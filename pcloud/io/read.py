@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,36 @@ import awkward as ak
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.check import BadJetWarning, check_units
 from pcloud.io.files import Paths, expand_paths, input_errors, sniff
-from pcloud.io.jets import FlatJets
+from pcloud.io.jets import FlatJets, GrowingJets
 from pcloud.io.load import JetReader, detect_schema
 from pcloud.io.schema import SCHEMAS, JetSchema, as_schema
 from pcloud.io.table import Table
 from pcloud.keys import SPLIT_KEY, jet_keys
+from pcloud.memory import check_memory
 
-__all__ = ["JetStream", "count_jets", "iter_jets", "read_jets"]
+__all__ = [
+    "COLUMNS",
+    "JetStream",
+    "column_names",
+    "count_jets",
+    "iter_jets",
+    "read_jets",
+    "rechunk",
+]
 
 SchemaLike = JetSchema | Mapping[str, Any] | str | None
+
+COLUMNS = "columns"
+"""Attribute of jets of which only some columns were read: the names of all columns of the file."""
+
+_MAX_RESERVED_JETS = 1_000_000  # jets for which the memory of a chunk is reserved at once
 
 
 def read_jets(
     path: Paths,
     schema: SchemaLike = None,
     *,
+    columns: Collection[str] | None = None,
     start: int = 0,
     stop: int | None = None,
     on_bad_jet: str = "error",
@@ -47,6 +63,9 @@ def read_jets(
         Schema of the file: a `JetSchema`, its ``to_dict``, or a name in ``pcloud.io.SCHEMAS``.
         Without it, the schema of the Landscape, JetClass and EnergyFlow samples and of files of
         pcloud is detected from the columns.
+    columns : collection of str, optional
+        Names of the extra columns to read; by default all. ``p4``, and ``label`` and ``jet_p4`` if
+        the file has them, are always read.
     start, stop : int
         Range of jets, counted over all files.
     on_bad_jet : str
@@ -60,28 +79,30 @@ def read_jets(
     -------
     awkward.Array
         Records with ``p4`` (``var * Momentum4D[E, px, py, pz]``, GeV), the extra columns, and
-        ``label`` (int64) and ``split_key`` (uint64, see :mod:`pcloud.keys`) if the file has them. ``attrs["classes"]`` contains the names of the classes
-        if they are known. Momenta are float64 if they are stored in float64, else float32.
+        ``label`` (int64) and ``split_key`` (uint64, see :mod:`pcloud.keys`) if the file has them.
+        ``attrs["classes"]`` contains the names of the classes if they are known, and
+        ``attrs["columns"]`` the names of all columns of the file if `columns` is given. Momenta are
+        float64 if they are stored in float64, else float32.
 
     Raises
     ------
     FileNotFoundError
         If a file does not exist.
     InputError
-        If a file is damaged, has unknown columns, or contains bad jets.
+        If a file is damaged, has unknown columns, or contains bad jets, or if the jets need clearly
+        more memory than is free; see :func:`pcloud.memory.check_memory`.
     UnknownNameError
         If a column is missing; the message suggests the most similar name.
     """
-    stream = JetStream(path, schema, start, stop, on_bad_jet, check_units)
-    parts = itertools.chain([stream.empty], stream.pieces())
-    jets = FlatJets.concatenate(parts, stream.expected)
-    return jets.to_awkward(stream.classes)
+    stream = JetStream(path, schema, start, stop, on_bad_jet, check_units, columns=columns)
+    return stream.to_awkward(stream.read())
 
 
 def iter_jets(
     path: Paths,
     schema: SchemaLike = None,
     *,
+    columns: Collection[str] | None = None,
     chunk_size: int = 100_000,
     start: int = 0,
     stop: int | None = None,
@@ -91,9 +112,12 @@ def iter_jets(
 ) -> Iterator[ak.Array]:
     """Read jets in chunks; the memory does not depend on the size of the files.
 
+    In memory are the chunk that is being read, the pieces of the file that are being decoded, and
+    the chunks that the caller holds. A loop that ends with ``del jets`` holds no second chunk.
+
     Parameters
     ----------
-    path, schema, start, stop, on_bad_jet, check_units
+    path, schema, columns, start, stop, on_bad_jet, check_units
         As for `read_jets`.
     chunk_size : int
         Number of jets per chunk; the last chunk can be smaller.
@@ -111,8 +135,8 @@ def iter_jets(
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`; errors in later parts of a file are raised when they are read.
     """
-    stream = JetStream(path, schema, start, stop, on_bad_jet, check_units, keys)
-    return (jets.to_awkward(stream.classes) for jets in stream.chunks(chunk_size))
+    stream = JetStream(path, schema, start, stop, on_bad_jet, check_units, keys, columns)
+    return stream.awkward_chunks(stream.chunks(chunk_size))
 
 
 def count_jets(path: Paths, schema: SchemaLike = None) -> int:
@@ -136,12 +160,28 @@ def count_jets(path: Paths, schema: SchemaLike = None) -> int:
     return JetStream(path, schema).count()
 
 
+def column_names(path: Paths, schema: SchemaLike = None) -> list[str]:
+    """Names of the columns of the jets of a file: ``p4``, extra columns, ``jet_p4``, ``label``.
+
+    Parameters
+    ----------
+    path, schema
+        As for `read_jets`. The columns are those of the first file.
+
+    Raises
+    ------
+    FileNotFoundError, InputError, UnknownNameError
+        As from `read_jets`.
+    """
+    return JetStream(path, schema, columns=()).available
+
+
 class JetStream:
     """Jets of several files as one sequence, used by `read_jets` and `convert`.
 
     Parameters
     ----------
-    path, schema, start, stop, on_bad_jet, check_units
+    path, schema, start, stop, on_bad_jet, check_units, columns
         As for `read_jets`.
     keys : bool, optional
         If True, all jets have the column ``split_key``, which is computed where a file does not
@@ -149,12 +189,12 @@ class JetStream:
 
     Attributes
     ----------
+    available : list of str
+        Names of the columns of the first file, read or not.
     classes : tuple of str
         Names of the classes, empty if they are not known.
     empty : FlatJets
         Zero jets with the columns of the first file.
-    expected : int
-        Approximate number of jets, if all files are as long as the first.
     """
 
     def __init__(
@@ -166,6 +206,7 @@ class JetStream:
         on_bad_jet: str = "error",
         check_units: bool = True,
         keys: bool | None = None,
+        columns: Collection[str] | None = None,
     ) -> None:
         if on_bad_jet not in ("error", "drop"):
             raise UnknownNameError("value of on_bad_jet", str(on_bad_jet), ("error", "drop"))
@@ -177,14 +218,67 @@ class JetStream:
         self._stop = stop
         self._on_bad_jet = on_bad_jet
         self._check_units = check_units
+        self._columns = columns
         with closing(self._open(self._files[0])) as reader:
+            self.available = reader.available
+            for name in columns or ():
+                if name not in reader.available:
+                    where = str(self._files[0])
+                    raise UnknownNameError("column", name, reader.available, where)
             self._names = reader.names
             self.classes = reader.classes
             with input_errors(self._files[0], "jets"):
                 self._keys = reader.has_keys if keys is None else keys
                 self.empty = self._with_keys(reader.empty())
-            last = reader.num_jets * len(self._files)
-        self.expected = max(0, (last if stop is None else min(stop, last)) - start)
+
+    @cached_property
+    def num_jets(self) -> int:
+        """Number of jets in the range, including bad ones, from the metadata of the files."""
+        total = 0
+        for file in self._files:
+            if self._stop is not None and total >= self._stop:
+                break
+            with closing(self._open(file)) as reader:
+                total += reader.num_jets
+        return max(0, (total if self._stop is None else min(self._stop, total)) - self._start)
+
+    def read(self) -> FlatJets:
+        """All jets, if there is memory for them.
+
+        Raises
+        ------
+        InputError
+            If there is clearly too little memory.
+        """
+        parts = itertools.chain([self.empty], self.affordable_pieces())
+        return FlatJets.concatenate(parts, self.num_jets)
+
+    def affordable_pieces(
+        self, share: float = 1.0, bytes_per_particle: float = 0.0
+    ) -> Iterator[FlatJets]:
+        """Jets in pieces, of which a share is to be held in memory.
+
+        Parameters
+        ----------
+        share : float
+            Fraction of the jets that will be held.
+        bytes_per_particle : float
+            Memory that will be needed for each of their particles in addition.
+
+        Raises
+        ------
+        InputError
+            If there is clearly too little memory for them, by the size of the first piece.
+        """
+        is_checked = False
+        for jets in self.pieces():
+            if len(jets) and not is_checked:
+                per_jet = (jets.nbytes + bytes_per_particle * int(jets.offsets[-1])) / len(jets)
+                number = round(share * self.num_jets)
+                check_memory(per_jet * number, f"{self._files[0]}: {number:,} jets")
+                is_checked = True
+            yield jets
+            del jets
 
     def count(self) -> int:
         """Number of jets in all files, including bad ones."""
@@ -222,13 +316,28 @@ class JetStream:
         """
         if size < 1:
             raise InputError(f"chunk_size must be at least 1, got {size}")
-        return _rechunk(self.pieces(), size)
+        return rechunk(self.pieces(), size)
+
+    def to_awkward(self, jets: FlatJets) -> ak.Array:
+        """Jets of this stream as records; ``attrs`` has the names of the classes and columns."""
+        records = jets.to_awkward(self.classes)
+        if self._columns is not None:
+            records.attrs[COLUMNS] = self.available
+        return records
+
+    def awkward_chunks(self, chunks: Iterator[FlatJets]) -> Iterator[ak.Array]:
+        """Chunks of jets of this stream as records, of which one is held at a time."""
+        for jets in chunks:
+            records = self.to_awkward(jets)
+            del jets
+            yield records
+            del records  # before the next chunk is read
 
     def _open(self, file: Path) -> JetReader:
         with input_errors(file, "jets"):
             table = open_table(file, self._schema.tree if self._schema else None)
             try:
-                return JetReader(table, self._schema_of(table))
+                return JetReader(table, self._schema_of(table), self._columns)
             except BaseException:
                 table.close()
                 raise
@@ -277,6 +386,7 @@ class JetStream:
                 dropped[reason] = dropped.get(reason, 0) + len(index)
             num_good += len(jets)
             yield self._with_keys(jets)
+            del jets  # before the next piece is decoded
         if dropped:
             reasons = "; ".join(f"{reason} ({n} jets)" for reason, n in dropped.items())
             warnings.warn(
@@ -320,20 +430,21 @@ def open_table(file: Path, tree: str | None) -> Table:
     return NpzFile(file)
 
 
-def _rechunk(pieces: Iterable[FlatJets], size: int) -> Iterator[FlatJets]:
-    """Chunks of `size` jets from pieces of any size."""
-    waiting: list[FlatJets] = []
-    num_waiting = 0
+def rechunk(pieces: Iterable[FlatJets], size: int) -> Iterator[FlatJets]:
+    """Chunks of `size` jets, each in memory of its own, from pieces of any size."""
+    reserved = min(size, _MAX_RESERVED_JETS)
+    chunk = GrowingJets(reserved)
     for piece in pieces:
-        waiting.append(piece)
-        num_waiting += len(piece)
-        if num_waiting < size:
-            continue
-        jets = FlatJets.concatenate(waiting)
-        whole = num_waiting // size * size
-        for start in range(0, whole, size):
-            yield jets.slice(start, start + size)
-        num_waiting -= whole
-        waiting = [jets.slice(whole, len(jets))] if num_waiting else []
-    if num_waiting:
-        yield FlatJets.concatenate(waiting)
+        start = 0
+        while start < len(piece):
+            stop = min(len(piece), start + size - len(chunk))
+            chunk.append(piece.slice(start, stop))
+            start = stop
+            if len(chunk) == size:
+                full = chunk.finish()
+                chunk = GrowingJets(reserved)
+                yield full
+                del full
+        del piece
+    if len(chunk):
+        yield chunk.finish()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from pcloud.run_files import (
     write_json,
 )
 from pcloud.studies.names import absolute_sources, check_name, free_name, readable_name
-from pcloud.training.data import load_jets
-from pcloud.training.run_folder import RunFolder
-from pcloud.training.run_sample import fingerprint, load_run_sample, warn_of_training_jets
+from pcloud.training.config import TrainConfig
+from pcloud.training.data import iter_source
+from pcloud.training.run_folder import SCORED_JETS, RunFolder
+from pcloud.training.run_sample import SampleIdentity, iter_run_sample
 
 __all__ = ["evaluate_run", "evaluation_folder", "evaluation_inputs", "labels_of_run"]
 
@@ -43,9 +45,10 @@ def evaluate_run(
 ) -> EvaluationTable:
     """Score labelled jets and measure the performance of the tagger on them.
 
-    Writes ``scores.parquet``, ``metrics.json`` and ``evaluation.json``, which identifies the jets:
-    for the test jets of the run into its folder, for other jets, or the weights of the last epoch,
-    into ``evaluations/<name>`` there, see :func:`evaluation_folder`.
+    The jets are read in chunks, of which only labels and scores are kept. Writes
+    ``scores.parquet``, ``metrics.json`` and ``evaluation.json``, which identifies the jets: for the
+    test jets of the run into its folder, for other jets, or the weights of the last epoch, into
+    ``evaluations/<name>`` there, see :func:`evaluation_folder`.
 
     Parameters
     ----------
@@ -79,29 +82,74 @@ def evaluate_run(
         the run cannot be written to.
     """
     run.checksum(checkpoint)  # raises before a large file is read
-    folder = evaluation_folder(run, data, split=split, name=name)
     run.check_writable()
     if data is not None and "schema" not in reading:
         reading["schema"] = None
     place: dict[str, Any] = {"split": split, "name": name, "checkpoint": checkpoint}
     folder = evaluation_folder(run, data, **place, **reading)
     config = run.config.with_options(**reading)
-    jets = load_run_sample(run, split, config) if data is None else load_jets(data, config, split)
-    if "label" not in jets.fields:
-        raise InputError(f"{_source(data)} have no labels: pcloud predict scores them")
+    chunks = partial(_chunks, run, config, data, split)
+    identity = SampleIdentity(run)
+    options: dict[str, Any] = {"batch_size": batch_size, "checkpoint": checkpoint}
+    labels, scores = _score(run, chunks, identity, _source(data), **options)
+    if data is None:
+        identity.warn_of_changed_split(split)
     if data is not None or split == "test":
-        warn_of_training_jets(run, jets)
-    labels = labels_of_run(jets, run.classes, _source(data))
-    scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
+        identity.warn_of_training_jets()
     table = evaluate(labels, scores, classes=run.classes, **(metrics or {}))
     make_folder(folder)
     inputs = evaluation_inputs(data, split=split, checkpoint=checkpoint, **reading)
-    found = asdict(fingerprint(run, jets, run.config))
-    write_json(folder / EVALUATION_FILE, {"inputs": inputs, "jets": found})
+    found = {"inputs": inputs, "jets": asdict(identity.fingerprint)}
+    write_json(folder / EVALUATION_FILE, found)
     with ScoresWriter(folder / SCORES_FILE, run.classes) as file:
         file.write(scores, labels)
     table.write(folder)
     return table
+
+
+def _chunks(
+    run: RunFolder, config: TrainConfig, data: str | Sequence[str] | None, split: str
+) -> Iterator[Sample]:
+    if data is None:
+        return iter_run_sample(run, split, SCORED_JETS, config)
+    return iter_source(data, config, split, SCORED_JETS, run.feature_set)
+
+
+def _score(
+    run: RunFolder,
+    chunks: Callable[[], Iterator[Sample]],
+    identity: SampleIdentity,
+    whose: str,
+    **options: Any,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (B,) and scores (B, C) of all jets of the chunks, of which `identity` takes note."""
+    labels: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
+    for jets in chunks():
+        if not labels:
+            _check_labels(jets, chunks, run.classes, whose)
+        labels.append(labels_of_run(jets, run.classes, whose))
+        scores.append(run.predict(jets, **options))
+        identity.add(jets)
+        del jets  # before the next chunk is read
+    return np.concatenate(labels), np.concatenate(scores)
+
+
+def _check_labels(
+    first: Sample, chunks: Callable[[], Iterator[Sample]], classes: list[str], whose: str
+) -> None:
+    """Check the labels before any jet is scored; the files are read only where it is necessary.
+
+    Raises
+    ------
+    InputError
+        If there are no labels, or jets of a class that the run does not know.
+    """
+    if "label" not in first.fields:
+        raise InputError(f"{whose} have no labels: pcloud predict scores them")
+    if set(first.attrs.get("classes") or ()) - set(classes):
+        for jets in chunks():
+            labels_of_run(jets, classes, whose)
 
 
 def evaluation_folder(

@@ -113,6 +113,7 @@ def predict_file(
     total, chunks = run.modality.stream(
         path,
         chunk_size=chunk_size,
+        inputs=run.feature_set,
         schema=schema,
         on_bad_jet=on_bad_jet,
         check_units=check_units,
@@ -128,4 +129,5 @@ def predict_file(
             )
             number += len(jets)
             advance(len(jets) / max(total, 1))
+            del jets  # before the next chunk is read
     return Prediction(out, number, total - number)

@@ -5,18 +5,34 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pcloud.errors import InputError
+from pcloud.io.read import COLUMNS
 from pcloud.keys import SPLIT_KEY
 from pcloud.modality import Dataset, Inputs, Modality, Sample, Source, modality_of_model
 from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
 from pcloud.training.fingerprint import JetsOfRun
-from pcloud.training.splits import HashCollector, SampleCollector, collect
+from pcloud.training.splits import (
+    HashCollector,
+    SampleCollector,
+    collect,
+    rechunk,
+    select_split,
+)
 
-__all__ = ["TrainingData", "load_jets", "load_splits", "load_training_data"]
+__all__ = [
+    "TrainingData",
+    "iter_source",
+    "iter_split",
+    "load_jets",
+    "load_splits",
+    "load_training_data",
+    "slices",
+]
 
 
 @dataclass(frozen=True)
@@ -82,7 +98,7 @@ def load_training_data(config: TrainConfig) -> TrainingData:
         hashes["test"] = test.hashes
     train_data, val_data = (modality.dataset(jets, inputs) for jets in (train, val))
     identity = JetsOfRun.of(hashes, keys[0], train_data, val_data)
-    fields = [name for name in train.fields if name != SPLIT_KEY]
+    fields = [name for name in train.attrs.get(COLUMNS, train.fields) if name != SPLIT_KEY]
     return TrainingData(modality, train_data, val_data, classes, fields, identity)
 
 
@@ -92,43 +108,110 @@ def _training_samples(
     """Training and validation jets, and hashes of the test jets if these are drawn from them."""
     fractions = _fractions(config.inputs, modality.own_splits(config.data))
     if config.inputs.split != "key" or "test" not in fractions:
-        train, val = load_splits(config, "train", "val")
+        train, val = load_splits(config, "train", "val", as_datasets=True)
         return train, val, None
     columns = modality.used_columns(config.inputs)
     test = HashCollector(modality, "test", fractions, config.split_seed, columns)
-    train, val = _drawn(config, modality, fractions, ("train", "val"), test)
+    train, val = _drawn(config, fractions, ("train", "val"), test, as_datasets=True)
     return train, val, test
 
 
-def load_splits(config: TrainConfig, *splits: str) -> list[Sample]:
+def load_splits(
+    config: TrainConfig, *splits: str, inputs: Inputs | None = None, as_datasets: bool = False
+) -> list[Sample]:
     """Jets or images of splits of a configuration: ``"train"``, ``"val"`` or ``"test"``.
 
     A split is what the configuration names for it, else the split of this name of the source of
-    the training jets, else a part of the training jets, drawn with `split_seed`.
+    the training jets, else a part of the training jets, drawn with `split_seed`. Files of jets are
+    read in chunks, and only the jets of the splits are held.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Configuration.
+    *splits : str
+        Names of the splits.
+    inputs : Inputs, optional
+        Inputs of a network for which the jets are read, if they are others than those that the
+        configuration names.
+    as_datasets : bool
+        If True, the check of the free memory includes that of data sets of these jets.
 
     Raises
     ------
     InputError
         If the configuration has no such split, or there are too few jets to be split.
     """
-    inputs, modality = config.inputs, _modality(config)
-    own = modality.own_splits(inputs.data)
-    named = {"train": inputs.data, "val": inputs.val, "test": inputs.test}
-    fractions = _fractions(inputs, own)
-    drawn = [name for name in splits if len(fractions) > 1 and name in fractions]
-    parts = dict(zip(drawn, _drawn(config, modality, fractions, drawn), strict=True))
-    found = []
-    for split in splits:
-        source = named.get(split)
-        if source is None and split in own:
-            source = inputs.data
-        if split in parts:
-            found.append(parts[split])
-        elif source is not None:
-            found.append(load_jets(source, config, split, _limits(inputs).get(split)))
-        else:
-            raise InputError(f"the run has no {split} {modality.noun}: name a file")
-    return found
+    options = config.inputs
+    fractions = _fractions(options, _modality(config).own_splits(options.data))
+    sources = {split: _source(config, split, fractions) for split in splits}
+    drawn = [split for split, source in sources.items() if source is None]
+    reading: dict[str, Any] = {"inputs": inputs, "as_datasets": as_datasets}
+    found = dict(zip(drawn, _drawn(config, fractions, drawn, **reading), strict=True))
+    for split, source in sources.items():
+        if source is not None:
+            limit = _limits(options).get(split)
+            found[split] = load_jets(source, config, split, limit, **reading)
+    return [found[split] for split in splits]
+
+
+def iter_split(
+    config: TrainConfig, split: str, chunk_size: int, inputs: Inputs | None = None
+) -> Iterator[Sample]:
+    """Jets or images of one split in chunks of `chunk_size`.
+
+    They are those of :func:`load_splits`, in the same order; fewer of them are in memory.
+
+    Raises
+    ------
+    InputError
+        As from :func:`load_splits`.
+    """
+    modality, options = _modality(config), config.inputs
+    fractions = _fractions(options, modality.own_splits(options.data))
+    source = _source(config, split, fractions)
+    is_permuted = source is None and options.split != "key"
+    if is_permuted or _limits(options).get(split) is not None:
+        return slices(load_splits(config, split, inputs=inputs)[0], chunk_size)
+    if source is not None:
+        return iter_source(source, config, split, chunk_size, inputs)
+    return _iter_drawn(config, fractions, split, chunk_size, inputs)
+
+
+def _iter_drawn(
+    config: TrainConfig,
+    fractions: dict[str, float],
+    split: str,
+    chunk_size: int,
+    inputs: Inputs | None,
+) -> Iterator[Sample]:
+    """Jets of a split that is drawn from the training jets, in chunks."""
+    modality, options = _modality(config), config.inputs
+    number, chunks = modality.chunks(options.data, "train", options, inputs)
+    parts = select_split(modality, chunks, split, fractions, options.split_seed)
+    for part in rechunk(modality, parts, chunk_size):
+        if len(part) == 0:
+            raise _too_few(number, split, modality)
+        yield part
+        del part
+
+
+def iter_source(
+    source: Source,
+    config: TrainConfig,
+    split: str,
+    chunk_size: int,
+    inputs: Inputs | None = None,
+) -> Iterator[Sample]:
+    """Jets or images of :func:`load_jets` in chunks of `chunk_size`, at least one."""
+    modality = _modality(config)
+    _, chunks = modality.chunks(source, split, config.inputs, inputs)
+    return rechunk(modality, chunks, chunk_size)
+
+
+def slices(sample: Sample, size: int) -> Iterator[Sample]:
+    """Slices of `size` entries of a sample, at least one."""
+    return (sample[start : start + size] for start in range(0, max(1, len(sample)), size))
 
 
 def load_jets(
@@ -136,6 +219,9 @@ def load_jets(
     config: TrainConfig,
     split: str = "train",
     limit: int | None = None,
+    *,
+    inputs: Inputs | None = None,
+    as_datasets: bool = False,
 ) -> Sample:
     """Jets of a data set by name, or of files, read with the options of a configuration.
 
@@ -149,18 +235,37 @@ def load_jets(
         Split of the data set.
     limit : int, optional
         Maximum number of jets, drawn at random.
+    inputs, as_datasets
+        As for :func:`load_splits`.
 
     Raises
     ------
     UnknownNameError
         If `source` is neither a data set nor a path.
     """
-    modality, inputs = _modality(config), config.inputs
-    if limit is None or inputs.split != "key":
-        return modality.load(source, split, inputs, limit)
-    sample = SampleCollector(modality, split, {"train": 1.0}, limit, inputs.split_seed)
-    collect(modality, modality.chunks(source, split, inputs), [sample])
+    modality, options = _modality(config), config.inputs
+    if limit is not None and options.split != "key":
+        return modality.load(source, split, options, limit)
+    share = 1.0 if limit is None else 0.0
+    number, chunks = modality.chunks(
+        source, split, options, inputs, share=share, as_dataset=as_datasets
+    )
+    sample = SampleCollector(modality, split, {"train": 1.0}, limit, options.split_seed, number)
+    collect(modality, chunks, [sample])
     return sample.sample()
+
+
+def _source(config: TrainConfig, split: str, fractions: dict[str, float]) -> Source | None:
+    """Source of a split; None if it is drawn from the training jets."""
+    modality, options = _modality(config), config.inputs
+    if len(fractions) > 1 and split in fractions:
+        return None
+    named = {"train": options.data, "val": options.val, "test": options.test}
+    if (source := named.get(split)) is not None:
+        return source
+    if split in modality.own_splits(options.data):
+        return options.data
+    raise InputError(f"the run has no {split} {modality.noun}: name a file")
 
 
 def _modality(config: TrainConfig) -> Modality:
@@ -186,45 +291,53 @@ def _fractions(config: DataConfig, own: Sequence[str]) -> dict[str, float]:
 
 def _drawn(
     config: TrainConfig,
-    modality: Modality,
     fractions: dict[str, float],
     splits: Sequence[str],
     *others: HashCollector,
+    inputs: Inputs | None = None,
+    as_datasets: bool = False,
 ) -> list[Sample]:
     """Jets of splits that are drawn from the training jets, which are read once."""
-    inputs = config.inputs
+    options, modality = config.inputs, _modality(config)
     if not splits:
         return []
-    if inputs.split != "key":
-        return _permuted(config, modality, fractions, splits)
-    limits = _limits(inputs)
+    if options.split != "key":
+        return _permuted(config, fractions, splits, inputs=inputs, as_datasets=as_datasets)
+    limits = _limits(options)
+    share = sum(fractions[split] for split in splits if limits.get(split) is None)
+    expected, chunks = modality.chunks(
+        options.data, "train", options, inputs, share=share, as_dataset=as_datasets
+    )
     parts = [
-        SampleCollector(modality, split, fractions, limits.get(split), inputs.split_seed)
+        SampleCollector(modality, split, fractions, limits.get(split), options.split_seed, expected)
         for split in splits
     ]
-    chunks = modality.chunks(inputs.data, "train", inputs)
     number = collect(modality, chunks, [*parts, *others])
     samples = [part.sample() for part in parts]
     for split, sample in zip(splits, samples, strict=True):
         if len(sample) == 0:
-            noun = modality.noun
-            raise InputError(f"{number} {noun} are too few to take {split} {noun} from them")
+            raise _too_few(number, split, modality)
     return samples
 
 
 def _permuted(
-    config: TrainConfig, modality: Modality, fractions: dict[str, float], splits: Sequence[str]
+    config: TrainConfig, fractions: dict[str, float], splits: Sequence[str], **reading: Any
 ) -> list[Sample]:
     """Parts of a permutation of the training jets, as in runs before splits by keys."""
-    seed = config.inputs.split_seed
-    whole = modality.load(config.inputs.data, "train", config.inputs)
+    options, modality = config.inputs, _modality(config)
+    seed = options.split_seed
+    whole = load_jets(options.data, config, **reading)
     parts = modality.split(whole, fractions, seed)
     for split in splits:
         if len(parts[split]) == 0:
-            noun = modality.noun
-            raise InputError(f"{len(whole)} {noun} are too few to take {split} {noun} from them")
-    limits = _limits(config.inputs)
+            raise _too_few(len(whole), split, modality)
+    limits = _limits(options)
     return [modality.subsample(whole[parts[s]], limits.get(s), seed) for s in splits]
+
+
+def _too_few(number: int, split: str, modality: Modality) -> InputError:
+    noun = modality.noun
+    return InputError(f"{number} {noun} are too few to take {split} {noun} from them")
 
 
 def _named(jets: Sample) -> list[str] | None:

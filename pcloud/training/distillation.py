@@ -127,7 +127,7 @@ class Teacher:
         chunks = _Chunks(folder, number)
         chunks.open({"teacher": self.run.checksum(), "order": self.order, **jets.identity.plain()})
         if chunks.missing():
-            (raw,) = load_splits(config, "train")
+            (raw,) = load_splits(config, "train", inputs=self.run.feature_set)
             with Progress(console=console, transient=True) as progress:
                 task = progress.add_task("teacher", total=number)
                 for part in chunks.missing():

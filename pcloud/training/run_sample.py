@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.keys import Fingerprint
 from pcloud.modality import Sample, modality_of_model
 from pcloud.run_files import EVALUATION_FILE, read_json
 from pcloud.training.config import TrainConfig
-from pcloud.training.data import load_splits
+from pcloud.training.data import iter_split, load_splits, slices
 from pcloud.training.fingerprint import Overlap, stored_fingerprints
 from pcloud.training.run_folder import RunFolder
 
 __all__ = [
     "OtherJetsWarning",
+    "SampleIdentity",
     "evaluated_jets",
-    "fingerprint",
+    "iter_run_sample",
     "load_run_sample",
     "warn_of_changes",
-    "warn_of_training_jets",
 ]
 
 _NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -50,16 +53,76 @@ def load_run_sample(run: RunFolder, split: str, config: TrainConfig | None = Non
         If the run has no such split.
     """
     config = run.config if config is None else config
-    if run.fingerprint and "checksum" in run.fingerprint:
+    if _is_permuted(run):
         return _load_permuted(run, split, config)
-    (sample,) = load_splits(config, split)
-    then, when = stored_fingerprints(run.fingerprint).get(split), "training"
-    if then is None and split == "test":  # in a file that the training did not read
-        then, when = evaluated_jets(run.stored(EVALUATION_FILE)), "evaluation"
-    if then is not None:
-        now = fingerprint(run, sample, config)
-        warn_of_changes(f"{_NAMES[split]} {run.modality.noun} of {run.path}", when, then, now)
+    (sample,) = load_splits(config, split, inputs=run.feature_set)
+    identity = SampleIdentity(run)
+    identity.add(sample)
+    identity.warn_of_changed_split(split)
     return sample
+
+
+def iter_run_sample(
+    run: RunFolder, split: str, chunk_size: int, config: TrainConfig | None = None
+) -> Iterator[Sample]:
+    """Jets of :func:`load_run_sample` in chunks of `chunk_size`; it warns only of an old run.
+
+    :class:`SampleIdentity` takes the chunks and warns.
+    """
+    config = run.config if config is None else config
+    if _is_permuted(run):
+        return slices(_load_permuted(run, split, config), chunk_size)
+    return iter_split(config, split, chunk_size, run.feature_set)
+
+
+class SampleIdentity:
+    """Keys and hashes of jets that are read in chunks, compared with those of a run.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The run.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._columns = run.modality.used_columns(run.config.inputs)
+        self._keys = [np.empty(0, dtype=np.uint64)]
+        self._hashes = [np.empty(0, dtype=np.uint64)]
+
+    def add(self, sample: Sample) -> None:
+        """Take the next chunk."""
+        modality = self._run.modality
+        self._keys.append(modality.keys(sample))
+        self._hashes.append(modality.hashes(sample, self._columns))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Fingerprint of the jets, of the columns that the inputs of the run use."""
+        return Fingerprint.of(np.concatenate(self._hashes))
+
+    def warn_of_changed_split(self, split: str) -> None:
+        """Warn if the jets are not those that a split of the run had in the training."""
+        run = self._run
+        if _is_permuted(run):
+            return
+        then, when = stored_fingerprints(run.fingerprint).get(split), "training"
+        if then is None and split == "test":  # in a file that the training did not read
+            then, when = evaluated_jets(run.stored(EVALUATION_FILE)), "evaluation"
+        if then is not None:
+            which = f"{_NAMES[split]} {run.modality.noun} of {run.path}"
+            warn_of_changes(which, when, then, self.fingerprint)
+
+    def warn_of_training_jets(self) -> None:
+        """Warn if jets are among the training jets of the run."""
+        run = self._run
+        if "sketch" not in run.fingerprint:
+            return
+        keys = np.concatenate(self._keys)
+        overlap = Overlap.of(keys, run.fingerprint)
+        if overlap.jets:
+            noun = run.modality.noun
+            _warn(f"{overlap} of these {len(keys):,} {noun} are training {noun} of {run.path}, too")
 
 
 def warn_of_changes(which: str, when: str, then: Fingerprint, now: Fingerprint) -> None:
@@ -79,20 +142,9 @@ def evaluated_jets(path: Path) -> Fingerprint | None:
         return None
 
 
-def fingerprint(run: RunFolder, sample: Sample, config: TrainConfig) -> Fingerprint:
-    """Fingerprint of a sample, of the columns that the inputs of a run use."""
-    columns = run.modality.used_columns(config.inputs)
-    return Fingerprint.of(run.modality.hashes(sample, columns))
-
-
-def warn_of_training_jets(run: RunFolder, sample: Sample) -> None:
-    """Warn if jets that are evaluated are among the training jets of a run."""
-    if "sketch" not in run.fingerprint:
-        return
-    overlap = Overlap.of(run.modality.keys(sample), run.fingerprint)
-    if overlap.jets:
-        noun = run.modality.noun
-        _warn(f"{overlap} of these {len(sample):,} {noun} are training {noun} of {run.path}, too")
+def _is_permuted(run: RunFolder) -> bool:
+    """Return True for a run before splits by keys."""
+    return "checksum" in run.fingerprint
 
 
 def _load_permuted(run: RunFolder, split: str, config: TrainConfig) -> Sample:

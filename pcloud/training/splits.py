@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,14 @@ import numpy as np
 from pcloud.keys import Keys, in_split, shuffled, smallest
 from pcloud.modality import Modality, Sample
 
-__all__ = ["Collector", "HashCollector", "SampleCollector", "collect"]
+__all__ = [
+    "Collector",
+    "HashCollector",
+    "SampleCollector",
+    "collect",
+    "rechunk",
+    "select_split",
+]
 
 
 class Collector(Protocol):
@@ -24,8 +31,8 @@ class SampleCollector:
     """Collects the entries of a split, or those of them that are drawn.
 
     An entry is drawn if the random number from its key is among the smallest of the split: the draw
-    depends neither on the chunks nor on the order of files. At most the drawn entries and one chunk
-    are held in memory.
+    depends neither on the chunks nor on the order of files. At most twice `limit` entries and one
+    chunk are held in memory.
 
     Parameters
     ----------
@@ -39,6 +46,8 @@ class SampleCollector:
         Maximum number of entries.
     seed : int
         Seed of the split and of the draw.
+    num_entries : int
+        Approximate number of entries of the source, for which memory can be reserved.
     """
 
     def __init__(
@@ -48,28 +57,29 @@ class SampleCollector:
         fractions: Mapping[str, float],
         limit: int | None,
         seed: int,
+        num_entries: int = 0,
     ) -> None:
         self._modality = modality
         self._split = split
         self._fractions = fractions
         self._limit = limit
         self._seed = seed
-        self._parts: list[Sample] = []
+        reserved = round(fractions.get(split, 1.0) * num_entries)
+        self._num_reserved = reserved if limit is None else min(reserved, 2 * limit)
+        self._entries = modality.accumulator(self._num_reserved)
         self._numbers = np.empty(0, dtype=np.uint64)
         self._bound = np.uint64(2**64 - 1)  # of the numbers of entries that can still be drawn
         self._num_pending = 0
 
     def add(self, chunk: Sample, keys: Keys) -> None:
         """Take the entries of the split from a chunk."""
-        if not self._parts:
-            self._parts = [chunk[:0]]  # has the types, if no entry is chosen
         chosen = _mask(keys, self._split, self._fractions, self._seed)
         if self._limit is None:
-            self._append(chunk, chosen)
+            self._entries.append(_chosen(chunk, chosen))
             return
         numbers = shuffled(keys, "draw", self._seed)
         chosen &= numbers <= self._bound
-        self._append(chunk, chosen)
+        self._entries.append(_chosen(chunk, chosen))
         self._numbers = np.concatenate([self._numbers, numbers[chosen]])
         self._num_pending += int(chosen.sum())
         if len(self._numbers) > self._limit and self._num_pending > self._limit // 2:
@@ -79,33 +89,20 @@ class SampleCollector:
         """Collected entries, in the order of the source."""
         if self._limit is not None and len(self._numbers) > self._limit:
             self._draw()
-        return self._merged()
-
-    def _append(self, chunk: Sample, chosen: np.ndarray) -> None:
-        if chosen.all():
-            self._parts.append(chunk)
-        elif chosen.any():
-            self._parts.append(self._packed(chunk[np.flatnonzero(chosen)]))
+        return self._entries.finish()
 
     def _draw(self) -> None:
         """Keep the entries with the smallest numbers."""
         assert self._limit is not None
-        sample = self._merged()
+        sample = self._entries.finish()
         chosen = smallest(
             self._numbers, self._limit, lambda tied: self._modality.hashes(sample[tied])
         )
-        self._parts = [self._packed(sample[chosen])]
+        self._entries = self._modality.accumulator(self._num_reserved)
+        self._entries.append(sample[chosen])
         self._numbers = self._numbers[chosen]
         self._bound = self._numbers.max()
         self._num_pending = 0
-
-    def _packed(self, sample: Sample) -> Sample:
-        """Return the sample without the memory of entries that were left out."""
-        return self._modality.concatenate([sample])
-
-    def _merged(self) -> Sample:
-        parts = [part for part in self._parts if len(part)] or self._parts[:1]
-        return self._modality.concatenate(parts)
 
 
 class HashCollector:
@@ -156,7 +153,50 @@ def collect(modality: Modality, chunks: Iterable[Sample], collectors: Iterable[C
         for collector in collectors:
             collector.add(chunk, keys)
         number += len(chunk)
+        del chunk  # before the next one is read
     return number
+
+
+def select_split(
+    modality: Modality,
+    chunks: Iterable[Sample],
+    split: str,
+    fractions: Mapping[str, float],
+    seed: int,
+) -> Iterator[Sample]:
+    """Entries of a split in each chunk."""
+    for chunk in chunks:
+        yield _chosen(chunk, _mask(modality.keys(chunk), split, fractions, seed))
+        del chunk
+
+
+def rechunk(modality: Modality, chunks: Iterable[Sample], size: int) -> Iterator[Sample]:
+    """Chunks of `size` entries from chunks of any size; the last can be smaller.
+
+    There is at least one, which is empty if all others are.
+    """
+    entries = modality.accumulator(size)
+    number = 0
+    is_first = True
+    for chunk in chunks:
+        start = 0
+        while start < len(chunk) or start == 0:  # an empty chunk has the types
+            part = chunk[start : start + size - number]
+            entries.append(part)
+            start += max(1, len(part))
+            number += len(part)
+            if number == size:
+                yield entries.finish()
+                entries = modality.accumulator(size)
+                number = 0
+                is_first = False
+        del chunk, part
+    if number or is_first:
+        yield entries.finish()
+
+
+def _chosen(chunk: Sample, chosen: np.ndarray) -> Sample:
+    return chunk if chosen.all() else chunk[np.flatnonzero(chosen)]
 
 
 def _mask(keys: Keys, split: str, fractions: Mapping[str, float], seed: int) -> np.ndarray:

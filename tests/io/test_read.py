@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 import warnings
 
 import awkward as ak
@@ -13,13 +14,16 @@ from pcloud.io import (
     BadJetWarning,
     FlatJets,
     JetSchema,
+    column_names,
     count_jets,
     iter_jets,
     read_jets,
     write_jets,
 )
+from pcloud.io.parquet import ParquetTable
 from pcloud.io.write import write_chunks
 from pcloud.keys import keys_of
+from pcloud.memory import LowMemoryWarning
 from tests.io.conftest import assert_same_jets, make_flat
 
 SUFFIXES = [".parquet", ".npz", ".h5"]
@@ -187,6 +191,95 @@ def test_momenta_in_mev_are_suspected_and_may_be_insisted_on(tmp_path):
     )
     jets = read_jets(tmp_path / "a.npz", schema)
     np.testing.assert_allclose(ak.flatten(jets.p4.E), flat.p4[0], rtol=1e-14)
+
+
+def test_memory_is_reserved_for_the_jets_there_are(tmp_path):
+    """The first file is the largest: its size is not that of the others."""
+    flat = make_flat(num_jets=2000)
+    write_chunks([flat], tmp_path / "a.parquet", (), False)
+    for i in range(30):
+        write_chunks([flat.slice(2 * i, 2 * i + 2)], tmp_path / f"b{i}.parquet", (), False)
+    tracemalloc.start()
+    try:
+        jets = read_jets(tmp_path)
+        reserved = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(jets) == 2060
+    assert reserved < 3 * flat.nbytes + 1e6
+
+
+def test_only_the_columns_asked_for_are_read(tmp_path, monkeypatch):
+    flat = make_flat(num_jets=30)
+    flat.particle["charge"] = np.ones(flat.offsets[-1], dtype=np.int32)
+    flat.particle["d0"] = np.full(flat.offsets[-1], np.nan, dtype=np.float32)
+    flat.jet["jet_pt"] = np.ones(30, dtype=np.float32)
+    write_chunks([flat], tmp_path / "a.parquet", ("qcd", "top"), False)
+    names = set()
+    read = ParquetTable.read_columns
+
+    def spy(table, columns, start, stop):
+        names.update(columns)
+        return read(table, columns, start, stop)
+
+    monkeypatch.setattr(ParquetTable, "read_columns", spy)
+    jets = read_jets(tmp_path / "a.parquet", columns=["charge"])
+    assert jets.fields == ["p4", "charge", "label", "split_key"]
+    assert names == {"p4.E", "p4.px", "p4.py", "p4.pz", "charge", "label", "split_key"}
+    assert column_names(tmp_path / "a.parquet") == jets.attrs["columns"]
+    assert set(jets.attrs["columns"]) == {*jets.fields, "d0", "jet_pt"} | set(flat.particle)
+    (chunk,) = iter_jets(tmp_path / "a.parquet", columns=["charge"])
+    assert_same_jets(chunk, jets)
+    with pytest.raises(InputError, match="NaN or infinity in d0"):
+        read_jets(tmp_path / "a.parquet")
+    with pytest.raises(UnknownNameError, match="did you mean 'charge'"):
+        read_jets(tmp_path / "a.parquet", columns=["chrage"])
+
+
+def test_a_missing_column_that_is_not_read_is_not_missed(tmp_path):
+    write_jets(make_flat(num_jets=20).to_awkward(), tmp_path / "a.npz")
+    p4 = {n: f"p4[{i}]" for i, n in enumerate(("E", "px", "py", "pz"))}
+    schema = JetSchema(p4, particle={"d0": "there_is_none"}, offsets="offsets")
+    with pytest.raises(UnknownNameError, match="there_is_none"):
+        read_jets(tmp_path / "a.npz", schema)
+    assert read_jets(tmp_path / "a.npz", schema, columns=()).fields == ["p4", "split_key"]
+
+
+def test_jets_that_do_not_fit_into_the_memory_are_refused(files, monkeypatch):
+    folder, whole = files
+    need = read_flat(folder).nbytes
+    monkeypatch.setattr("pcloud.memory.free_memory", lambda: need // 2)
+    with pytest.raises(InputError, match=r"125 jets need about .* GB of memory, and .* are free"):
+        read_jets(folder)
+    assert len(read_jets(folder, stop=20)) == 20
+    assert sum(map(len, iter_jets(folder))) == 125
+    monkeypatch.setattr("pcloud.memory.free_memory", lambda: int(need / 1.1))
+    with pytest.warns(LowMemoryWarning, match="125 jets need"):
+        read_jets(folder)
+    monkeypatch.setattr("pcloud.memory.free_memory", lambda: 0)
+    monkeypatch.setenv("PCLOUD_CHECK_MEMORY", "0")
+    assert_same_jets(read_jets(folder), whole)
+
+
+def read_flat(path):
+    return FlatJets.from_awkward(read_jets(path))
+
+
+@pytest.mark.parametrize("chunk_size", [2000, 20_000])
+def test_one_chunk_is_held_and_what_is_decoded(tmp_path, long_jets, chunk_size, monkeypatch):
+    """Decoded are 1000 jets at a time, once as they are stored and once as columns."""
+    monkeypatch.setattr("pcloud.io.layouts._RANGE_JETS", 1000)
+    path = tmp_path / "a.npz"
+    write_jets(long_jets, path)
+    jet_bytes = read_flat(path).nbytes / 20_000
+    tracemalloc.start()
+    try:
+        for jets in iter_jets(path, chunk_size=chunk_size):
+            del jets
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert held < (1.1 * chunk_size + 3 * 1000) * jet_bytes
 
 
 MEMORY = """

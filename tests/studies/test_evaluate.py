@@ -49,7 +49,7 @@ def test_scores_do_not_depend_on_batches_or_chunks(
     jets = make_jets(100, seed=5)
     expected = trained.predict(jets)
     assert trained.predict(jets, batch_size=7) == pytest.approx(expected, rel=1e-5)
-    monkeypatch.setattr(run_folder, "_CHUNK", 13)
+    monkeypatch.setattr(run_folder, "SCORED_JETS", 13)
     assert trained.predict(jets) == pytest.approx(expected, rel=1e-5)
     assert trained.predict(jets[:0]).shape == (0, 2)
 
@@ -80,6 +80,44 @@ def test_evaluating_another_file_spares_the_runs_own_results(trained: Run, tmp_p
     assert (trained.path / "metrics.json").read_bytes() == before
     evaluate_run(trained, split="val")
     assert (trained.path / "evaluations" / "val" / "metrics.json").exists()
+
+
+def test_jets_are_evaluated_a_chunk_at_a_time(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "other.parquet")
+    write_jets(make_jets(80, seed=9), path)
+    whole = [evaluate_run(trained, path), evaluate_run(trained)]
+    numbers, predict_jets = [], Run.predict
+
+    def counted(run: Run, jets: ak.Array, **options: Any) -> np.ndarray:
+        numbers.append(len(jets))
+        return predict_jets(run, jets, **options)
+
+    monkeypatch.setattr("pcloud.studies.evaluate.SCORED_JETS", 32)
+    monkeypatch.setattr(Run, "predict", counted)
+    tables = [evaluate_run(trained, path), evaluate_run(trained)]
+    assert numbers == [32, 32, 16, 32, 18]
+    for table, expected in zip(tables, whole, strict=True):
+        assert table["accuracy"].value == pytest.approx(expected["accuracy"].value, rel=1e-5)
+        assert table["auc"].value == pytest.approx(expected["auc"].value, rel=1e-5)
+
+
+def test_jets_of_unknown_classes_are_refused_before_any_is_scored(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jets = make_jets(80, seed=9)
+    jets = jets[np.argsort(jets.label)]  # the known class comes first
+    jets.attrs["classes"] = ["a", "strange"]
+    write_jets(jets, tmp_path / "strange.parquet")
+
+    def unexpected(*args: Any, **options: Any) -> None:
+        raise AssertionError("scored")
+
+    monkeypatch.setattr("pcloud.studies.evaluate.SCORED_JETS", 10)
+    monkeypatch.setattr(Run, "predict", unexpected)
+    with pytest.raises(InputError, match="cannot be evaluated on strange"):
+        evaluate_run(trained, str(tmp_path / "strange.parquet"))
 
 
 def test_labels_are_matched_by_the_names_of_the_classes(trained: Run, tmp_path: Path) -> None:

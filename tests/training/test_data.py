@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 
 from pcloud.datasets import load_dataset
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.io import read_jets, write_jets
+from pcloud.features import feature_set
+from pcloud.io import BadJetWarning, FlatJets, read_jets, write_jets
+from pcloud.io.read import JetStream, rechunk
 from pcloud.keys import keys_of
 from pcloud.training import TrainConfig
-from pcloud.training.data import load_jets, load_splits, load_training_data
+from pcloud.training.data import iter_split, load_jets, load_splits, load_training_data
 from pcloud.training.doubts import DoubtfulJetsWarning
 from tests.training.conftest import make_jets
 
@@ -94,11 +97,82 @@ def test_jets_are_drawn_at_random_whatever_the_chunks(
     assert ak.all(whole[order].p4.E == drawn.p4.E)  # in the order of the file
     assert drawn.attrs["classes"] == ["a", "b"]
 
-    from pcloud import clouds
-
-    chunks = clouds.iter_jets
-    monkeypatch.setattr(clouds, "iter_jets", lambda *a, **k: chunks(*a, **k, chunk_size=37))
+    pieces = JetStream.pieces
+    monkeypatch.setattr(JetStream, "pieces", lambda stream: rechunk(pieces(stream), 37))
     assert keys(load_jets(config.data, config, limit=number)) == keys(drawn)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_jets": 60, "max_val_jets": 11}])
+def test_splits_do_not_depend_on_the_pieces_that_are_read(
+    jet_file: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("train", "val", "test")
+    config = configure(jet_file, **options)
+    whole = load_splits(config, *names)
+    assert [len(jets) for jets in whole] == ([60, 11, 45] if options else [404, 51, 45])
+    pieces = JetStream.pieces
+    monkeypatch.setattr(JetStream, "pieces", lambda stream: rechunk(pieces(stream), 37))
+    for name, expected, jets in zip(names, whole, load_splits(config, *names), strict=True):
+        assert ak.array_equal(jets, expected, check_parameters=False)
+        chunks = list(iter_split(config, name, 9))
+        assert {len(chunk) for chunk in chunks[:-1]} <= {9}
+        assert ak.array_equal(ak.concatenate(chunks), expected, check_parameters=False)
+
+
+def test_jets_that_are_dropped_are_in_no_split(tmp_path: Path) -> None:
+    jets = make_jets(100)
+    write_jets(jets, tmp_path / "jets.npz")
+    arrays = dict(np.load(tmp_path / "jets.npz"))
+    arrays["p4"][0, 0] = np.nan
+    np.savez(tmp_path / "jets.npz", **arrays)
+    config = configure(tmp_path / "jets.npz", on_bad_jet="drop")
+    with pytest.warns(BadJetWarning, match="dropped 1 of 100") as warned:
+        parts = load_splits(config, "train", "val", "test")
+    assert len(warned) == 1
+    assert sum(len(part) for part in parts) == 99
+    assert len(set.union(*map(keys, parts))) == 99
+
+
+def test_few_jets_of_a_large_file_need_little_memory(tmp_path: Path) -> None:
+    write_jets(ak.concatenate([make_jets(2000)] * 10), tmp_path / "jets.npz")
+    whole = 10 * FlatJets.from_awkward(make_jets(2000)).nbytes
+    peaks = {}
+    for limit in (50, 10_000):
+        config = configure(tmp_path / "jets.npz", max_jets=limit, max_val_jets=50)
+        tracemalloc.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pcloud.io.layouts._RANGE_JETS", 500)
+            train, val = load_splits(config, "train", "val")
+        peaks[limit] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (len(train), len(val)) == (limit, 50)
+    assert peaks[50] < 0.4 * whole < peaks[10_000]
+
+
+def test_only_the_columns_of_the_features_are_read(tmp_path: Path) -> None:
+    number = 12 * 500
+    extra = {name: np.ones(number, dtype=np.float32) for name in ("charge", "d0", "spare", "deta")}
+    write_jets(make_jets(500, **extra), tmp_path / "jets.parquet")
+    config = configure(tmp_path / "jets.parquet", features=["log_pt", "charge"])
+    (jets,) = load_splits(config, "val")
+    used = {"p4", "charge", "deta", "label"}
+    assert set(jets.fields) == used | {"split_key"}
+    assert set(load_training_data(config).columns) == used | {"d0", "spare"}
+    (jets,) = load_splits(config, "val", inputs=feature_set(["tanh_d0"]))
+    assert set(jets.fields) == used | {"d0", "split_key"}
+
+
+def test_training_jets_that_do_not_fit_into_the_memory_are_refused(
+    jet_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(jet_file)
+    need = FlatJets.from_awkward(load_jets(config.data, config)).nbytes
+    monkeypatch.setattr("pcloud.memory.free_memory", lambda: 2 * need)
+    assert len(load_jets(config.data, config)) == 500
+    with pytest.raises(InputError, match="450 jets need about"):
+        load_training_data(config)  # the features need more than twice as much
+    few = configure(jet_file, max_jets=50, max_val_jets=50)
+    assert len(load_training_data(few).train) == 50
 
 
 def test_drawing_is_fair_to_all_places_in_a_file(tmp_path: Path) -> None:
@@ -144,9 +218,9 @@ def _changed(change: str) -> ak.Array:
 def test_jets_that_cannot_be_learned_from_are_refused(
     change: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pcloud import clouds
+    from pcloud.clouds import Clouds
 
-    monkeypatch.setattr(clouds, "iter_jets", lambda *args, **options: [_changed(change)])
+    monkeypatch.setattr(Clouds, "chunks", lambda *args, **options: (100, [_changed(change)]))
     with pytest.raises(InputError, match=message):
         load_training_data(configure(tmp_path))
 
