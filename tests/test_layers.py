@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    ("errors", "typing", "memory", "kinematics", "tables", "plugins"),
-    ("order", "particle_types", "run_files", "validation", "yaml_files"),
+    ("errors", "typing", "kinematics", "tables", "plugins"),
+    ("memory", "order", "particle_types", "run_files", "validation", "yaml_files"),
     ("io",),
     ("datasets",),
     ("simulate",),

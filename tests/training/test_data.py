@@ -17,9 +17,11 @@ from pcloud.features import feature_set
 from pcloud.io import BadJetWarning, FlatJets, read_jets, write_jets
 from pcloud.io.read import JetStream, rechunk
 from pcloud.keys import keys_of
+from pcloud.modality import find_modality
 from pcloud.training import TrainConfig
 from pcloud.training.data import iter_split, load_jets, load_splits, load_training_data
 from pcloud.training.doubts import DoubtfulJetsWarning
+from pcloud.training.splits import rechunk as split_chunks
 from tests.training.conftest import make_jets
 
 
@@ -402,3 +404,16 @@ def test_an_absent_class_and_a_rare_class_are_warned_of(tmp_path: Path) -> None:
     assert said[0].endswith("0 of c")
     assert "validation jets, only" in said[1]
     assert " of b, 0 of c" in said[1]
+
+
+def test_chunks_of_another_size_are_the_same_jets() -> None:
+    jets = make_jets(50)
+    chunks = [jets[:0], jets[:7], jets[7:7], jets[7:29], jets[29:]]
+    for size in (1, 10, 25, 50, 60):
+        found = list(split_chunks(find_modality("cloud"), iter(chunks), size))
+        assert {len(chunk) for chunk in found[:-1]} <= {size}
+        assert ak.array_equal(ak.concatenate(found), jets, check_parameters=False)
+        assert found[-1].attrs["classes"] == ["a", "b"]
+    (empty,) = split_chunks(find_modality("cloud"), iter(chunks[:1]), 10)
+    assert len(empty) == 0
+    assert empty.fields == jets.fields
