@@ -14,8 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    ("errors", "typing", "kinematics", "tables", "plugins"),
-    ("memory", "order", "particle_types", "run_files", "validation", "yaml_files"),
+    ("errors", "typing", "kinematics", "keys", "text", "words", "plugins"),
+    ("memory", "order", "particle_types", "tables", "terminal", "validation", "yaml_files"),
+    ("run_files", "stored_values"),
     ("io",),
     ("datasets",),
     ("simulate",),

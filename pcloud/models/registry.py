@@ -7,11 +7,11 @@ import importlib
 import inspect
 import operator
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from torch import nn
 
@@ -280,11 +280,19 @@ def _check_options(name: str, factory: Callable[..., nn.Module], options: dict[s
     except (NameError, TypeError, AttributeError):  # of a model of the user's own
         return
     for option, value in options.items():
+        if ":" not in name and _is_sequence(types.get(option)):
+            continue  # the model checks it, and says how many values it takes
         if option in types and not fits(types[option], value):
             raise InputError(
                 f"model {name!r}: {option} cannot be {reprlib.repr(value)}, expected "
                 f"{str(known[option].annotation).removeprefix('typing.')}"
             )
+
+
+def _is_sequence(hint: Any) -> bool:
+    """True for the type of a list or tuple."""
+    kind = get_origin(hint)
+    return isinstance(kind, type) and issubclass(kind, Sequence)
 
 
 def _from_file(name: str) -> Callable[..., nn.Module]:

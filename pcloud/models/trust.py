@@ -40,14 +40,14 @@ class UnknownCodeWarning(UserWarning):
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the names of models come from at the moment."""
+    """Origin of the names of models at the moment."""
 
     place: str = ""
     """Run folder, checkpoint or configuration that names the code."""
     given: frozenset[str] | None = frozenset()
     """Names that the user gave, in a command or in Python; None for all."""
     trusted: bool = False
-    """Whether the user allows all code."""
+    """True if the user allows all code."""
 
 
 _SOURCE: ContextVar[_Source | None] = ContextVar("source of names of models", default=None)

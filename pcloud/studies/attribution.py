@@ -16,7 +16,6 @@ from typing_extensions import TypedDict
 from pcloud.batch import JetDataset, collate
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FeatureSet
-from pcloud.images.image_set import ImageFormat
 from pcloud.images.jet_taggers import JetImageTagger
 from pcloud.interpret.attention import PAIR_FEATURES, attention_maps
 from pcloud.interpret.attribution import METHODS, Attribution, attribute
@@ -313,7 +312,7 @@ def default_method(run: RunFolder, checkpoint: str = "best") -> str:
     Taylor coefficients, or occlusion for a network on images, whether of files or of jets.
     """
     tagger = run.tagger(checkpoint)
-    on_images = isinstance(tagger.feature_set, ImageFormat)
+    on_images = not tagger.modality.has_momenta
     return "occlusion" if on_images or isinstance(tagger.model, JetImageTagger) else "taylor"
 
 

@@ -289,7 +289,7 @@ def _read_jets(folder: Path, classes: list[str]) -> dict[str, Any]:
 def _numbers(table: pa.Table, name: str) -> NDArray[Any]:
     """Column of finite numbers."""
     values = table[name].to_numpy()
-    if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+    if not np.issubdtype(values.dtype, np.number) or not np.isfinite(values).all():
         raise InputError(f"column {name}: not finite numbers")
     return values
 

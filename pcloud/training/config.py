@@ -24,7 +24,6 @@ import yaml
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.models.trust import stored_names
 from pcloud.run_files import CONFIG_FILE
 from pcloud.stored_values import PlainOptions
 from pcloud.training.optimizers import OPTIMIZERS
@@ -477,6 +476,8 @@ class TrainConfig:
         Python code that the user named may run in it; that named by a file only if the user has
         trained with it. See :mod:`pcloud.models.trust`.
         """
+        from pcloud.models.trust import stored_names  # takes seconds, and help does not need it
+
         given = _names_of_code(_values(self.network)) - self.network._stored
         return stored_names(self.network._place, given)
 

@@ -362,7 +362,7 @@ def test_arrays_that_cannot_be_evaluated_are_refused(labels, scores, message: st
         ({"efficiencies": [0.3, 0.3]}, "repeat"),
         ({"num_bootstrap": -5}, "num_bootstrap"),
         ({"num_bootstrap": 1}, "num_bootstrap"),
-        ({"classes": ["a"]}, "1 class names"),
+        ({"classes": ["a"]}, "1 class name "),
         ({"classes": ["a", "a"]}, "repeat"),
         ({"signal": 2}, "no class 2"),
         ({"signal": 1, "background": 1}, "both signal and background"),

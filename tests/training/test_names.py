@@ -22,6 +22,7 @@ FILE = "[bold]$x$\x1b[31m.parquet"
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pcloud.training.constant.NothingLearnedWarning"),
     pytest.mark.filterwarnings("ignore:Attempting to set identical"),
+    pytest.mark.filterwarnings("ignore::pcloud.training.run_sample.OtherJetsWarning"),
 ]
 TRAIN = ["train", "--data", FILE, "--model", "hl_logistic", "--out", "run", "--epochs", "1"]
 TRAIN += ["--batch-size", "64"]
