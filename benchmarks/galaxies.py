@@ -1,6 +1,6 @@
 """Small CNN and ResNet-34 on SDSS galaxies: ordinary, on rotated images, averaged, equivariant.
 
-    python benchmarks/galaxies.py ../shared/data/sdss_galaxies_69x69.npz
+    python benchmarks/galaxies.py galaxies.npz
 
 Trains each network with each seed in runs/galaxies and prints the table of docs/images.md. Finished
 trainings are not repeated, and interrupted ones resume. The accuracy is that of the test images,

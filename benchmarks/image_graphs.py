@@ -1,7 +1,7 @@
 """Graph networks on the bright pixels of images, compared with CNNs.
 
     python benchmarks/image_graphs.py jets
-    python benchmarks/image_graphs.py digits ../shared/data/mnist_uint8.npz
+    python benchmarks/image_graphs.py digits mnist.npz
 
 ``jets``: a CNN on jet images, ParticleNet-Lite on the bright pixels of the same images, and
 ParticleNet-Lite on the particles themselves, trained on 4000 jets of the embedded sample with the

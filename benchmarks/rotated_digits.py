@@ -1,7 +1,7 @@
 """Digits at random positions, and rotated digits: dense networks, CNNs and rotated filters.
 
-    python benchmarks/rotated_digits.py ../shared/data/mnist_uint8.npz --parts scattered turned
-    python benchmarks/rotated_digits.py ../shared/data/mnist_uint8.npz --parts p4cnn --seeds 0
+    python benchmarks/rotated_digits.py mnist.npz --parts scattered turned
+    python benchmarks/rotated_digits.py mnist.npz --parts p4cnn --seeds 0
 
 Each part creates its images from MNIST with a fixed seed, trains each network with each seed in
 runs/digits and prints the table of docs/images.md: the fraction of misclassified test images in
