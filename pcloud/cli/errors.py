@@ -12,7 +12,7 @@ from pcloud.errors import InputError, MissingExtraError, is_out_of_memory
 from pcloud.text import for_terminal
 from pcloud.validation import flag
 
-_USER_ERRORS = (InputError, MissingExtraError, OSError)
+USER_ERRORS = (InputError, MissingExtraError, OSError)
 """Errors that a user or the system can cause; any other is a bug and keeps its traceback."""
 
 _MEMORY_OPTIONS = ("batch_size", "max_jets", "chunk_size", "jets", "robustness_jets")
@@ -40,7 +40,7 @@ def message(error: Exception, options: Iterable[str] = ()) -> str | None:
         smaller = [flag(name) for name in _MEMORY_OPTIONS if name in set(options)]
         remedy = f": a smaller {' or '.join(smaller)} needs less" if smaller else ""
         return f"not enough {where}{remedy}"
-    if not isinstance(error, _USER_ERRORS):
+    if not isinstance(error, USER_ERRORS):
         return None
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror

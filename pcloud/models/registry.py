@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 from torch import nn
 
-from pcloud.errors import InputError, UnknownNameError, is_out_of_memory
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.models.code import ModelCode, read_code, run_code
 from pcloud.models.old_names import accept_old_names, current_options, renamed_keyword
 from pcloud.models.size import limited_size
@@ -188,7 +188,7 @@ def build_model(name: str, in_features: int, num_outputs: int = 2, **options: An
             MemoryError,
             RuntimeError,
         ) as error:
-            if isinstance(error, InputError) or is_out_of_memory(error) or not options:
+            if isinstance(error, InputError) or not options:
                 raise
             reason = " ".join(str(error).split())
             raise InputError(f"model {name!r} cannot be built with {options}: {reason}") from error

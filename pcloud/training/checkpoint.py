@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _FORMAT = 1
-_MAX_CACHE = 10**6  # numbers in buffers of a network that are not stored
+_MAX_CACHE = 5 * 10**7  # numbers in buffers that are not stored, 200 MB
 _MAX_REASON = 300  # characters
 
 
@@ -210,7 +210,7 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
 def size_of(weights: dict[str, Tensor]) -> contextlib.AbstractContextManager[None]:
     """Context in which no network can be built that is much larger than these weights."""
     numbers = sum(weight.numel() for weight in weights.values())
-    return limited_size(2 * numbers + _MAX_CACHE, 10 * len(weights) + _MAX_CACHE // 100)
+    return limited_size(2 * numbers + _MAX_CACHE, 10 * len(weights) + 10**4)
 
 
 @contextlib.contextmanager

@@ -317,6 +317,9 @@ def _drawn(
     for split, sample in zip(splits, samples, strict=True):
         if len(sample) == 0:
             raise _too_few(number, split, modality)
+    for other in others:
+        if len(other.hashes) == 0:
+            raise _too_few(number, other.split, modality)
     return samples
 
 

@@ -127,7 +127,7 @@ class HashCollector:
         columns: Sequence[str],
     ) -> None:
         self._modality = modality
-        self._split = split
+        self.split = split
         self._fractions = fractions
         self._seed = seed
         self._columns = columns
@@ -135,7 +135,7 @@ class HashCollector:
 
     def add(self, chunk: Sample, keys: Keys) -> None:
         """Hash the entries of the split in a chunk."""
-        chosen = np.flatnonzero(_mask(keys, self._split, self._fractions, self._seed))
+        chosen = np.flatnonzero(_mask(keys, self.split, self._fractions, self._seed))
         self._hashes.append(self._modality.hashes(chunk[chosen], self._columns))
 
     @property

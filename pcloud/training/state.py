@@ -50,7 +50,7 @@ def _row(row: dict[str, float]) -> dict[str, float]:
 
 
 Epoch = Annotated[int, Interval(ge=0, le=10**6)]
-HistoryRow = Annotated[dict[str, float], Converted(_row, after=True)]
+HistoryRow = Annotated[dict[str, int | float], Converted(_row, after=True)]
 
 
 @dataclass

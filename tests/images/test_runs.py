@@ -24,7 +24,7 @@ from pcloud.interpret.cnn_figures import class_activations, filter_figure
 from pcloud.report import write_report
 from pcloud.studies.attribution import read_attribution
 from pcloud.training.config import TrainConfig
-from pcloud.training.data import load_splits
+from pcloud.training.data import load_splits, load_training_data
 from tests.images.made import bars
 
 
@@ -70,7 +70,7 @@ def test_too_few_images_are_refused_before_a_training(tmp_path):
     np.savez(tmp_path / "a.npz", images=images, labels=labels)
     config = TrainConfig(data=str(tmp_path / "a.npz"), model="cnn", out="x")
     with pytest.raises(InputError, match="6 images are too few to take test images from them"):
-        load_splits(config, "train", "val")
+        load_training_data(config)
 
 
 def test_a_network_learns_images(run, file):
