@@ -183,8 +183,8 @@ def test_networks_without_bound_are_not_built():
 
 @pytest.mark.parametrize("value", ["x", None, [1.5], {}])
 def test_options_of_a_model_have_their_types(value: Any):
-    with pytest.raises(InputError, match="part': heads cannot be"):
-        build_model("part", 7, heads=value)
+    with pytest.raises(InputError, match="part': num_heads cannot be"):
+        build_model("part", 7, num_heads=value)
 
 
 def test_the_report_leaves_out_a_section_that_cannot_be_shown(folder: Path, tmp_path: Path):
