@@ -405,7 +405,7 @@ def register_modality(modality: Modality) -> Modality:
 
 def list_modalities() -> list[str]:
     """Names of the kinds of data."""
-    return list(_registry())
+    return sorted(_registry())
 
 
 def find_modality(kind: str) -> Modality:

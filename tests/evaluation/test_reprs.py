@@ -68,7 +68,7 @@ def test_results_name_their_numbers(sample):
 
 def test_robustness_names_jets_and_modifications():
     found = robustness()
-    assert "2,000 jets to 1 modifications: AUC 0.900 ± 0.010" in repr(found)
+    assert "2,000 jets to 1 modification: AUC 0.900 ± 0.010" in repr(found)
     assert repr(found.effects[0]).startswith("Effect of boost 0.5: AUC 0.900 ± 0.010")
     assert found._repr_html_().count("<tr>") == 3
 
