@@ -158,6 +158,8 @@ def _files(path: Path, root: Path, package: tuple[str, ...]) -> dict[Path, bytes
             continue
         roots = [root, module.parent, *_search_path()]
         for name, level, star in imports:
+            if not level and name.partition(".")[0] == _PACKAGE.name:
+                continue  # this package, wherever on the search path there is another copy of it
             waiting += _new(files, _candidates(name, level, star, inside, module, roots))
     return files
 

@@ -20,6 +20,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.modality import Inputs, Modality, find_modality, modality_of_model
 from pcloud.models import build_model
 from pcloud.models.old_names import current_options
+from pcloud.models.registry import check_code
 from pcloud.models.size import limited_size
 from pcloud.models.trust import stored_names
 from pcloud.run_files import CHECKPOINT_FOLDER, make_folder, write_atomic
@@ -175,6 +176,7 @@ class Tagger:
         values = checked(StoredTagger, values)
         name, weights = values["name"], values["weights"]
         with stored_names(place, trust=trust_code), size_of(weights):
+            check_code(name, values["options"])
             features = modality_of_model(name).inputs_from_dict(values["features"])
             tagger = cls.build(name, values["options"], features, values["classes"])
         tagger.load_weights(weights)
@@ -221,7 +223,8 @@ def checkpoint_errors(path: Path) -> Iterator[None]:
     except UnknownNameError as error:
         raise InputError(f"{path}: {error}") from error
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        place = "" if str(error).startswith(f"{path}") else f"{path}: "
+        raise InputError(f"{place}{error}") from error
 
 
 def read_tagger(path: Path, *, trust_code: bool = False) -> Tagger:

@@ -46,7 +46,9 @@ def test_opinions_of_a_run_are_the_same_every_time_and_near_its_score(run, metho
     assert found.epistemic.min() >= 0
     assert found.logit_spread.min() > 0
     labels = jets.label.to_numpy()
-    losses = [-np.log(p[np.arange(len(labels)), labels]).mean() for p in (found.mean, run.predict(jets))]
+    losses = [
+        -np.log(p[np.arange(len(labels)), labels]).mean() for p in (found.mean, run.predict(jets))
+    ]
     assert losses[0] < losses[1] + 0.1
 
 
