@@ -94,11 +94,20 @@ def small_sample(few_jets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def run_script(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., str]]:
-    """Run a script of the repository in an empty folder, in this process; what it prints."""
+    """Run a script of the repository in an empty folder, in this process; what it prints.
+
+    Models and kinds of data that it registers are gone after the test.
+    """
     import matplotlib.pyplot as plt
     import torch
 
+    from pcloud.modality import _REGISTERED as MODALITIES
+    from pcloud.modality import list_modalities
+    from pcloud.models.registry import _MODELS
+
+    list_modalities()  # complete
     threads = torch.get_num_threads()
+    kept = [(registry, dict(registry)) for registry in (MODALITIES, _MODELS)]
 
     def run(script: str, *arguments: str, code: int = 0) -> str:
         path = REPOSITORY / script
@@ -118,5 +127,8 @@ def run_script(
         return said
 
     yield run
+    for registry, before in kept:
+        registry.clear()
+        registry.update(before)
     plt.close("all")
     torch.set_num_threads(threads)
