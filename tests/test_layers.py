@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     ("errors", "typing", "memory", "kinematics", "tables", "plugins"),
-    ("order", "particle_types", "run_files", "validation", "yaml_files"),
+    ("expressions", "order", "particle_types", "run_files", "validation", "yaml_files"),
     ("io",),
     ("datasets",),
     ("simulate",),
