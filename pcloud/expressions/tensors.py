@@ -55,7 +55,7 @@ def evaluate(
     values = TensorEvaluator(columns, batch, num_jets)(expression).data
     if isinstance(values, Tensor):
         return values
-    return torch.full((num_jets,), values, device=batch.device)  # type: ignore[arg-type]
+    return torch.full((num_jets,), values, device=batch.device)
 
 
 class TensorEvaluator(Evaluator[Tensor]):
