@@ -15,7 +15,16 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     ("errors", "typing", "kinematics", "keys", "text", "words", "plugins"),
-    ("memory", "order", "particle_types", "tables", "terminal", "validation", "yaml_files"),
+    (
+        "expressions",
+        "memory",
+        "order",
+        "particle_types",
+        "tables",
+        "terminal",
+        "validation",
+        "yaml_files",
+    ),
     ("run_files", "stored_values"),
     ("io",),
     ("datasets",),
