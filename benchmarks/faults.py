@@ -50,6 +50,7 @@ from typing import Any
 
 import faults_files
 import faults_kills
+import faults_run_files
 
 MAX_MIB = 256
 _ADDRESS_SPACE = 3 << 30  # bytes that a child can allocate beyond its size at the start
@@ -269,15 +270,11 @@ def table(tallies: dict[str, Tally]) -> str:
 
 
 def change_run_files(number: int, seed: int) -> int:
-    """Change values and bytes of files of runs, where the script for it exists; number of faults."""
-    if importlib.util.find_spec("faults_run_files") is None:
-        print("\nfaults_run_files.py is not there: no files of runs are changed")
-        return 0
-    run_files = importlib.import_module("faults_run_files")
+    """Change values and bytes of files of runs; number of faults."""
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name).resolve()
-        run_files.make_run(folder)
-        found = run_files.changed_run_files(
+        faults_run_files.make_run(folder)
+        found = faults_run_files.changed_run_files(
             folder, seed, number, num_bytes=number // 3, isolated=True
         )
     print(f"\n{found.counts.total()} changed files of runs:", end=" ")

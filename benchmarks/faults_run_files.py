@@ -19,7 +19,6 @@ import json
 import math
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import traceback
@@ -36,6 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
+from faults_files import TooLongError, time_limit
 from matplotlib.figure import Figure
 
 import pcloud
@@ -61,7 +61,7 @@ from pcloud.training.environment import read_environment
 from pcloud.training.history import History
 from pcloud.training.state import check_random_state
 
-_SECONDS = 60.0  # limit per case
+_SECONDS = 30.0  # of the processor, limit per case
 _GIGABYTES = 4.0  # limit of the memory of a case, beyond that of the process before it
 _JETS = 240
 _OPTIONS: dict[str, Any] = {
@@ -74,10 +74,6 @@ _MODEL_OPTIONS: dict[str, dict[str, Any]] = {  # of small networks
     "part": {"embed_widths": [8], "num_heads": 2, "num_layers": 1, "pair_widths": [4]},
     "pfn": {"phi_widths": [8], "head_widths": [8]},
 }
-
-
-class Hang(BaseException):
-    """A case has run longer than its limit."""
 
 
 @dataclass
@@ -499,7 +495,11 @@ def _attempt(folder: Path, scratch: Path, readers: dict[str, list[Reader]], case
 
 def _outcome(work: Callable[[], Any], case: Case) -> tuple[str, str]:
     name = Path(case.file).name
-    with warnings.catch_warnings(record=True) as caught, _time_limit(), torch.random.fork_rng():
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        time_limit(_SECONDS),
+        torch.random.fork_rng(),
+    ):
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", category=pcloud.errors.UnreadableFileWarning)
         with contextlib.redirect_stderr(io.StringIO()):
@@ -509,7 +509,7 @@ def _outcome(work: Callable[[], Any], case: Case) -> tuple[str, str]:
                 line = message(error)
                 named = name in line or not isinstance(error, pcloud.errors.InputError)
                 return ("one line" if named and len(line) < 600 else "unnamed"), line[:700]
-            except Hang:
+            except TooLongError:
                 return "hang", ""
             except BaseException as error:
                 where = traceback.extract_tb(error.__traceback__)
@@ -517,24 +517,6 @@ def _outcome(work: Callable[[], Any], case: Case) -> tuple[str, str]:
                 at = f"{Path(own[-1].filename).name}:{own[-1].lineno}"
                 return "traceback", f"{type(error).__name__} at {at}: {str(error)[:150]}"
     return ("one line", str(caught[0].message)) if caught else ("read", "")
-
-
-@contextlib.contextmanager
-def _time_limit() -> Iterator[None]:
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(*_: Any) -> None:
-        raise Hang
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, _SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _direct(work: Callable[[Case], Outcomes], cases: list[Case]) -> Iterator[tuple[Case, Outcomes]]:
@@ -559,7 +541,6 @@ def _isolated(
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             with os.fdopen(write_end, "w") as pipe:
                 for case in cases[done : done + 50]:
-                    signal.alarm(0)
                     pipe.write(json.dumps(work(case)) + "\n")
                     pipe.flush()
             os._exit(0)

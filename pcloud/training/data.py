@@ -340,7 +340,10 @@ def _permuted(
 
 def _too_few(number: int, split: str, modality: Modality) -> InputError:
     noun = modality.noun
-    return InputError(f"{number} {noun} are too few to take {split} {noun} from them")
+    return InputError(
+        f"{number} {noun} are too few to take {split} {noun} from them: name files for them "
+        f"({'data' if split == 'train' else split}), or another split_seed"
+    )
 
 
 def _named(jets: Sample) -> list[str] | None:

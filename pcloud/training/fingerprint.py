@@ -16,10 +16,11 @@ from pcloud.errors import InputError
 from pcloud.keys import Fingerprint, Keys, shuffled
 from pcloud.modality import Dataset
 
-__all__ = ["JetsOfRun", "Overlap", "stored_fingerprints"]
+__all__ = ["SPLIT_NAMES", "JetsOfRun", "Overlap", "stored_fingerprints"]
 
 _SKETCH_KEYS = 1024  # finds a file that shares more than about 0.3 % of the training jets
-_NAMES = {"train": "training", "val": "validation", "test": "test"}
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+"""Adjective of each split, for messages."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class JetsOfRun:
             then, now = Fingerprint(**stored[split]), self.prints[split]
             if then == now:
                 continue
-            jets = f"{_NAMES[split]} jets"
+            jets = f"{SPLIT_NAMES[split]} jets"
             if then.same_jets(now):
                 raise InputError(f"{refused}its {now.jets:,} {jets} come in another order{remedy}")
             raise InputError(
@@ -128,4 +129,4 @@ class Overlap:
 
 def stored_fingerprints(checkpoint: Mapping[str, Any]) -> dict[str, Fingerprint]:
     """Fingerprint of each split in the ``fingerprint`` of a checkpoint; none of old runs."""
-    return {split: Fingerprint(**checkpoint[split]) for split in _NAMES if split in checkpoint}
+    return {split: Fingerprint(**checkpoint[split]) for split in SPLIT_NAMES if split in checkpoint}

@@ -14,7 +14,7 @@ from pcloud.modality import Sample, modality_of_model
 from pcloud.run_files import EVALUATION_FILE, read_json
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import iter_split, load_splits, slices
-from pcloud.training.fingerprint import Overlap, stored_fingerprints
+from pcloud.training.fingerprint import SPLIT_NAMES, Overlap, stored_fingerprints
 from pcloud.training.run_folder import RunFolder
 
 __all__ = [
@@ -25,8 +25,6 @@ __all__ = [
     "load_run_sample",
     "warn_of_changes",
 ]
-
-_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
 class OtherJetsWarning(UserWarning):
@@ -110,7 +108,7 @@ class SampleIdentity:
         if then is None and split == "test":  # in a file that the training did not read
             then, when = evaluated_jets(run.stored(EVALUATION_FILE)), "evaluation"
         if then is not None:
-            which = f"{_NAMES[split]} {run.modality.noun} of {run.path}"
+            which = f"{SPLIT_NAMES[split]} {run.modality.noun} of {run.path}"
             warn_of_changes(which, when, then, self.fingerprint)
 
     def warn_of_training_jets(self) -> None:
@@ -158,9 +156,9 @@ def _load_permuted(run: RunFolder, split: str, config: TrainConfig) -> Sample:
         now = len(samples.get(name, range(then)))
         if then != now:
             _warn(
-                f"the {_NAMES[name]} {modality.noun} of {run.path} have changed since the "
+                f"the {SPLIT_NAMES[name]} {modality.noun} of {run.path} have changed since the "
                 f"training: {then:,} then, {now:,} now; its splits are drawn anew, and its "
-                f"{_NAMES[split]} {modality.noun} may be ones that it was trained on"
+                f"{SPLIT_NAMES[split]} {modality.noun} may be ones that it was trained on"
             )
             break
     return samples[split]
