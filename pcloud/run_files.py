@@ -316,6 +316,7 @@ def file_errors(path: str | Path, what: str, remedy: str) -> Iterator[None]:
         RuntimeError,  # RecursionError and NotImplementedError of pyarrow too
         MemoryError,
         csv.Error,
+        EOFError,
         OSError,
     ) as error:
         raise InputError(f"{path} holds no {what} ({_reason(error)}): {remedy}") from None

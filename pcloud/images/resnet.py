@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pcloud.errors import InputError
 from pcloud.images.layers import PLAIN, Layers, group_layers
+from pcloud.models.official.state_dict import read_state_dict
 from pcloud.models.old_names import accept_old_names
 from pcloud.models.registry import register_model
 from pcloud.models.sequence_options import layer_widths
@@ -229,15 +230,17 @@ def load_pretrained(model: ResNet, path: str | PathLike[str]) -> None:
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     InputError
-        If the weights are not those of this architecture.
+        If it is no state dict, or the weights are not those of this architecture.
 
     Examples
     --------
     >>> model = resnet34(in_channels=3, num_classes=10)  # doctest: +SKIP
     >>> load_pretrained(model, "resnet34-b627a593.pth")  # doctest: +SKIP
     """
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = read_state_dict(Path(path))
     own = model.state_dict()
     kept = {
         name: value

@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import signal
+import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict
@@ -16,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from pcloud.errors import InputError
+from pcloud.io.files import input_errors
 from pcloud.io.jets import FlatJets
-from pcloud.run_files import make_folder, read_json, write_atomic, write_json
+from pcloud.io.npz import read_member
+from pcloud.run_files import file_errors, make_folder, read_json, write_atomic, write_json
 from pcloud.simulate.block import Settings, make_block
 
 #: Process and number of a block.
@@ -61,9 +64,18 @@ class PartFiles:
         write_atomic(self._path(task), lambda file: np.savez(file, **columns))
 
     def __getitem__(self, task: Task) -> FlatJets:
-        with np.load(self._path(task)) as columns:
-            arrays = dict(columns)
-        return FlatJets(arrays.pop("offsets"), tuple(arrays.pop("p4")), jet=arrays)
+        path = self._path(task)
+        with file_errors(path, "block of jets", "remove it, and repeat the command"):
+            return self._read(path)
+
+    def _read(self, path: Path) -> FlatJets:
+        with input_errors(path, "jets"), path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            arrays = {
+                info.filename.removesuffix(".npy"): read_member(path, archive, info)
+                for info in archive.infolist()
+            }
+        offsets, p4 = arrays.pop("offsets"), arrays.pop("p4")
+        return FlatJets(offsets, tuple(p4), jet=arrays)
 
     def remove(self) -> None:
         """Remove the folder and the blocks in it."""

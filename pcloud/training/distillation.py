@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud.errors import InputError
-from pcloud.run_files import make_folder, read_json, write_atomic, write_json
+from pcloud.run_files import file_errors, make_folder, read_json, write_atomic, write_json
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_splits
 from pcloud.training.run_folder import RunFolder
@@ -124,7 +124,7 @@ class Teacher:
             Console for the progress.
         """
         number = len(jets.train)
-        chunks = _Chunks(folder, number)
+        chunks = _Chunks(folder, number, len(self.order))
         chunks.open({"teacher": self.run.checksum(), "order": self.order, **jets.identity.plain()})
         if chunks.missing():
             (raw,) = load_splits(config, "train", inputs=self.run.feature_set)
@@ -139,8 +139,9 @@ class Teacher:
 class _Chunks:
     """Logits in files of a folder, each complete or absent."""
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, number: int, num_classes: int) -> None:
         self.folder = folder
+        self.num_classes = num_classes
         self.parts = [
             slice(start, min(start + _CHUNK, number)) for start in range(0, number, _CHUNK)
         ]
@@ -148,8 +149,7 @@ class _Chunks:
     def open(self, origin: dict[str, Any]) -> None:
         """Start, or continue with the files of the same `origin`."""
         about = self.folder / "origin.json"
-        remedy = f"remove {self.folder}, and the teacher scores the jets again"
-        if about.exists() and read_json(about, "origin of scores", remedy) == origin:
+        if about.exists() and read_json(about, "origin of scores", self._remedy()) == origin:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         make_folder(self.folder)
@@ -163,7 +163,19 @@ class _Chunks:
         write_atomic(self._path(part), lambda file: np.save(file, values))
 
     def read(self) -> Tensor:
-        return torch.from_numpy(np.concatenate([np.load(self._path(p)) for p in self.parts]))
+        return torch.from_numpy(np.concatenate([self._read(part) for part in self.parts]))
+
+    def _read(self, part: slice) -> np.ndarray:
+        path = self._path(part)
+        with file_errors(path, "scores of a teacher", self._remedy()):
+            logits = np.load(path, mmap_mode="r")  # mapped, the header cannot ask for more memory
+            expected = (part.stop - part.start, self.num_classes)
+            if logits.shape != expected or logits.dtype != np.float32:
+                raise InputError(f"{logits.dtype} {logits.shape}, expected float32 {expected}")
+            return np.array(logits)
+
+    def _remedy(self) -> str:
+        return f"remove {self.folder}, and the teacher scores the jets again"
 
     def _path(self, part: slice) -> Path:
         return self.folder / f"{part.start:09d}.npy"

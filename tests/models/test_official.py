@@ -117,9 +117,15 @@ def test_files_that_hold_no_such_weights_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         pcloud.load_official("particlenet", path)
     path.write_bytes(b"no zip file")
-    with pytest.raises(InputError, match="no file of PyTorch weights"):
+    with pytest.raises(InputError, match="cannot read the file of PyTorch weights"):
         pcloud.load_official("particlenet", path)
     torch.save([1, 2], path)
+    whole = path.read_bytes()
+    for cut in range(10, len(whole), 97):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(InputError, match="cannot read the file of PyTorch weights"):
+            pcloud.load_official("particlenet", path)
+    path.write_bytes(whole)
     with pytest.raises(InputError, match="no state dict, but list"):
         pcloud.load_official("particlenet", path)
     torch.save({"linear.weight": torch.ones(2, 2)}, path)
@@ -153,5 +159,5 @@ def test_code_in_a_weights_file_is_not_run(tmp_path):
             return (exec, ("raise SystemExit('ran')",))
 
     torch.save({"bomb": Bomb()}, tmp_path / "bomb.pt")
-    with pytest.raises(InputError, match="no file of PyTorch weights"):
+    with pytest.raises(InputError, match="cannot read the file of PyTorch weights"):
         pcloud.load_official("particlenet", tmp_path / "bomb.pt")

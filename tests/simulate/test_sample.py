@@ -300,3 +300,21 @@ def test_the_embedded_sample_is_made_again_bit_for_bit(sim, made, tmp_path):
 def test_an_unknown_process_is_an_unknown_name():
     with pytest.raises(UnknownNameError):
         sample._wanted(10, "higgs")
+
+
+@pytest.mark.parametrize("damage", ["cut", "other arrays", "a changed byte", "pickled"])
+def test_a_damaged_block_is_named_with_a_remedy(sim, made, tmp_path, damage):
+    blocks = PartFiles(tmp_path / "parts", Settings(seed=4))
+    blocks["qcd", 0] = fake_block("qcd", 0, Settings(seed=4))
+    path = tmp_path / "parts" / "qcd-000000.npz"
+    whole = path.read_bytes()
+    if damage == "other arrays":
+        np.savez(path, p4=np.zeros((4, 2)))
+    elif damage == "pickled":
+        np.savez(path, offsets=np.array([0, 2]), p4=np.array([[Path()]] * 4))
+    else:
+        middle = len(whole) // 2
+        changed = bytes([whole[middle] ^ 1]) + whole[middle + 1 :] if damage != "cut" else b""
+        path.write_bytes(whole[:middle] + changed)
+    with pytest.raises(InputError, match=r"qcd-000000\.npz holds no block of jets .*: remove it"):
+        blocks["qcd", 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pcloud.errors import InputError
 from pcloud.io import write_jets
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import load_splits
-from pcloud.training.distillation import Distillation
+from pcloud.training.distillation import Distillation, _Chunks
 from pcloud.training.metrics import mean_auc
 from pcloud.training.module import TaggerModule
 from pcloud.training.run_folder import RunFolder
@@ -187,6 +188,24 @@ def test_logits_of_another_teacher_are_not_used(
     np.save(folder / "000000000.npy", np.zeros((400, 2), dtype=np.float32))
     run = train(**options, teacher=teacher.path, progress=False)
     assert kept_logits(run).std() > 0.1
+
+
+def test_damaged_logits_are_named_with_a_remedy(tmp_path: Path) -> None:
+    chunks = _Chunks(tmp_path / "teacher", 5, 2)
+    chunks.open({"teacher": 1})
+    chunks.write(slice(0, 5), np.zeros((5, 2)))
+    assert chunks.read().shape == (5, 2)
+    path = tmp_path / "teacher" / "000000000.npy"
+    whole = path.read_bytes()
+    remedy = re.escape(f"{path} holds no scores of a teacher (") + ".*: remove .*teacher, and"
+    for damaged in (b"", whole[:-1], whole[:40], whole.replace(b"(5, 2)", b"(9, 9)")):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=remedy):
+            chunks.read()
+    for other in (np.zeros((4, 2), np.float32), np.zeros((5, 2)), np.array([[path] * 2] * 5)):
+        np.save(path, other)
+        with pytest.raises(InputError, match=remedy):
+            chunks.read()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pcloud.errors import InputError
+from pcloud.io.files import input_errors
 
 __all__ = ["Names", "State", "read_state_dict", "rename", "shown_names"]
 
@@ -38,13 +38,11 @@ def read_state_dict(path: Path) -> State:
     ------
     InputError
         If the file is not a state dict.
+    FileNotFoundError
+        If there is no such file.
     """
-    try:
+    with input_errors(path, "file of PyTorch weights"):
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path} is no file of PyTorch weights: {error}") from error
     state = _without_containers(content)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path} holds no state dict, but {_describe(state)}")
