@@ -169,8 +169,7 @@ class Run(RunFolder):
         path : str or sequence of str
             Files of jets.
         out : path
-            Parquet file to write: ``score_<class>`` for each class, ``label`` if known. In a
-            folder, the file ``predictions.parquet``.
+            Parquet file to write: ``score_<class>`` for each class, ``label`` if known.
         advance : callable
             Progress callback, called with the part of the whole work done.
         **options
@@ -180,6 +179,33 @@ class Run(RunFolder):
         from pcloud.studies.predict import predict_file
 
         return predict_file(self, path, out, advance=advance, **options)
+
+    def predict_files(
+        self,
+        paths: str | Sequence[str],
+        folder: str | Path,
+        *,
+        advance: Advance = ignore_progress,
+        **options: Any,
+    ) -> list[Prediction]:
+        """Score the jets of many files, and write one Parquet file of scores for each.
+
+        What is there already stays: an interrupted call continues when it is repeated.
+
+        Parameters
+        ----------
+        paths : str or sequence of str
+            Files, glob patterns or folders.
+        folder : path
+            Folder of the scores, whose files have the names of the files of jets.
+        advance : callable
+            Progress callback, called with the part of the whole work done.
+        **options
+            As for :meth:`predict_file`.
+        """
+        from pcloud.studies.predict import predict_files
+
+        return predict_files(self, paths, folder, advance=advance, **options)
 
     def calibrate(
         self,

@@ -49,7 +49,6 @@ HISTORY_FILE = "metrics.csv"
 SCORES_FILE = "scores.parquet"
 METRICS_FILE = "metrics.json"
 EVALUATION_FILE = "evaluation.json"
-PREDICTIONS_FILE = "predictions.parquet"
 CALIBRATION_FILE = "calibration.json"
 UNCERTAINTY_FILE = "uncertainty.json"
 UNCERTAINTY_TABLE = "uncertainty.parquet"
@@ -66,7 +65,6 @@ FILES = (
     SCORES_FILE,
     METRICS_FILE,
     EVALUATION_FILE,
-    PREDICTIONS_FILE,
     CALIBRATION_FILE,
     UNCERTAINTY_FILE,
     UNCERTAINTY_TABLE,

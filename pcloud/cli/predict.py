@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pcloud.cli.command import Arguments, Command, Flag, Options, Switch
@@ -24,10 +25,10 @@ class PredictOptions(ProgressOption, ChunkOption, OverwriteOption, RunArgument):
     """Prediction."""
 
     file: Arguments
-    """Files of jets, or globs; labels are not needed. The scores are in the order of the files."""
+    """Files of jets, globs or folders; labels are not needed. In one Parquet file, the scores are in
+    the order of the files."""
     out: Annotated[str, Flag(short="-o")] = "scores.parquet"
-    """Parquet file to write, or a folder for predictions.parquet, whose calibration goes before that
-    of the run."""
+    """Parquet file to write; or a folder for one Parquet file per file of jets, with its name."""
     calibrated: Switch = False
     """Write calibrated probabilities; needs pcloud calibrate first."""
 
@@ -35,22 +36,28 @@ class PredictOptions(ProgressOption, ChunkOption, OverwriteOption, RunArgument):
 def execute(options: Options) -> None:
     """Write the scores of all jets, one chunk at a time."""
     from pcloud.run import Run
+    from pcloud.studies.predict import Prediction
 
     run = Run(options["run"], trust_code=options["trust_code"])
+    out = Path(options["out"])
+    is_folder = out.is_dir() or not out.suffix
+    names = ("overwrite", "checkpoint", "batch_size", "chunk_size", "calibrated")
     with progress_bar("jets", 1, quiet=options["quiet"]) as advance:
-        found = run.predict_file(
+        score = run.predict_files if is_folder else run.predict_file
+        found = score(
             options["file"],
-            options["out"],
-            overwrite=options["overwrite"],
-            checkpoint=options["checkpoint"],
-            batch_size=options["batch_size"],
-            chunk_size=options["chunk_size"],
-            calibrated=options["calibrated"],
+            out,
             advance=advance,
+            **{name: options[name] for name in names},
             **reading(options),
         )
-    dropped = f", {found.dropped:,} dropped" if found.dropped else ""
-    say(f"scores of {number_of(found.jets, 'jet')}{dropped}: {found.path}")
+    predictions = [found] if isinstance(found, Prediction) else found
+    jets = sum(prediction.jets for prediction in predictions)
+    dropped = sum(prediction.dropped for prediction in predictions)
+    details = [f"{dropped:,} dropped"] * bool(dropped)
+    if old := sum(prediction.is_old for prediction in predictions):
+        details.append(f"{number_of(old, 'file')} of {len(predictions)} done before")
+    say(", ".join([f"scores of {number_of(jets, 'jet')}", *details]) + f": {out}")
 
 
 COMMAND = Command(

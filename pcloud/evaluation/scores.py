@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,8 @@ from pcloud.validation import checked
 from pcloud.words import number_of
 
 PREFIX = "score_"
+
+_ORIGIN = b"origin"
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,17 @@ class ScoresWriter:
         File to write.
     classes : sequence of str
         Names of the classes.
+    origin : dict, optional
+        Plain values that identify the network and the jets; see :func:`read_origin`.
     """
 
-    def __init__(self, path: str | Path, classes: Sequence[str]) -> None:
+    def __init__(
+        self, path: str | Path, classes: Sequence[str], origin: Mapping[str, Any] | None = None
+    ) -> None:
         self.classes = list(classes)
+        self._metadata = {b"classes": json.dumps(self.classes)}
+        if origin is not None:
+            self._metadata[_ORIGIN] = json.dumps(origin)
         self._file = atomic_path(path)
         self._writer: pq.ParquetWriter | None = None
 
@@ -145,8 +154,7 @@ class ScoresWriter:
         """Add rows: ``scores (B, C)`` and ``labels (B,)``, or None for unlabelled jets."""
         columns: dict[str, Any] = {} if labels is None else {"label": labels}
         columns |= {PREFIX + name: scores[:, i] for i, name in enumerate(self.classes)}
-        metadata = {b"classes": json.dumps(self.classes)}
-        table = pa.table(columns).replace_schema_metadata(metadata)
+        table = pa.table(columns).replace_schema_metadata(self._metadata)
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)
@@ -203,6 +211,16 @@ def read_scores(path: str | Path) -> Scores:
         return Scores.from_arrays(table["label"].to_numpy(), values, names)
     except (ValueError, TypeError, pa.ArrowException) as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def read_origin(path: str | Path) -> dict[str, Any] | None:
+    """Origin of the scores in a file, as given to :class:`ScoresWriter`; None if not known."""
+    try:
+        stored = (pq.read_schema(path).metadata or {}).get(_ORIGIN)
+        origin = None if stored is None else json.loads(stored)
+    except (pa.ArrowException, OSError, ValueError, RecursionError):
+        return None
+    return origin if isinstance(origin, dict) else None
 
 
 def _class_names(path: Path, stored: bytes) -> list[str]:

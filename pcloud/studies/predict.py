@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from pcloud.errors import InputError
-from pcloud.evaluation.scores import ScoresWriter
-from pcloud.io.files import check_new_file
-from pcloud.run_files import PREDICTIONS_FILE, Advance, ignore_progress
+from pcloud.evaluation.scores import ScoresWriter, read_origin
+from pcloud.io.files import check_new_file, expand_paths
+from pcloud.run_files import CALIBRATION_FILE, Advance, check_writable, ignore_progress, make_folder
 from pcloud.studies.evaluate import labels_of_run
 from pcloud.training.run_folder import RunFolder
 
-__all__ = ["Prediction", "predict_file"]
+__all__ = ["Prediction", "predict_file", "predict_files"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,14 @@ class Prediction:
         Number of jets scored.
     dropped : int
         Number of bad jets without a row.
+    is_old : bool
+        True if the scores were there already.
     """
 
     path: Path
     jets: int
     dropped: int
+    is_old: bool = False
 
     def rows(self) -> list[list[str]]:
         """Table with the numbers of jets."""
@@ -56,6 +63,7 @@ def predict_file(
     batch_size: int = 512,
     chunk_size: int = 50_000,
     calibrated: bool = False,
+    origin: Mapping[str, Any] | None = None,
     advance: Advance = ignore_progress,
 ) -> Prediction:
     """Score the jets of files, a chunk at a time, and write the scores to a Parquet file.
@@ -70,8 +78,7 @@ def predict_file(
         Files of jets; for a network on images files of images, of which the test split is scored
         if they have splits.
     out : path
-        Parquet file to write: ``score_<class>`` for each class, ``label`` if known; or a folder,
-        for its file ``predictions.parquet``, whose calibration goes before that of the run.
+        Parquet file to write: ``score_<class>`` for each class, ``label`` if known.
     overwrite : bool
         Whether `out` may exist.
     schema, on_bad_jet, check_units
@@ -82,6 +89,8 @@ def predict_file(
         Number of jets per batch of the network and per chunk of the file.
     calibrated : bool
         Whether to write calibrated probabilities, see :meth:`~pcloud.Run.predict`.
+    origin : dict, optional
+        Plain values to store with the scores, see :func:`pcloud.evaluation.scores.read_origin`.
     advance : callable
         Progress callback, called after every chunk with the part of the whole work done.
 
@@ -100,9 +109,6 @@ def predict_file(
         If its folder does not exist, or there is no such file of jets.
     """
     out = Path(out)
-    if out.is_dir():
-        run = run.writing_to(out)
-        out = out / PREDICTIONS_FILE
     if out.suffix != ".parquet":
         raise InputError(f"scores are written as Parquet: {out} must end in .parquet")
     check_new_file(out, overwrite)
@@ -119,7 +125,7 @@ def predict_file(
         check_units=check_units,
     )
     number = 0
-    with ScoresWriter(out, run.classes) as file:
+    with ScoresWriter(out, run.classes, origin) as file:
         for jets in chunks:
             scores = run.predict(
                 jets, batch_size=batch_size, checkpoint=checkpoint, calibrated=calibrated
@@ -131,3 +137,113 @@ def predict_file(
             advance(len(jets) / max(total, 1))
             del jets  # before the next chunk is read
     return Prediction(out, number, total - number)
+
+
+def predict_files(
+    run: RunFolder,
+    paths: str | Sequence[str],
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    checkpoint: str = "best",
+    calibrated: bool = False,
+    advance: Advance = ignore_progress,
+    **options: Any,
+) -> list[Prediction]:
+    """Score the jets of many files, and write one Parquet file of scores for each.
+
+    A file of scores has the name of the file of jets, below the deepest folder that contains all of
+    these. Where it exists already, with scores of the same jets by the same network, it stays: an
+    interrupted command continues when it is repeated.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The trained tagger.
+    paths : str or sequence of str
+        Files, glob patterns or folders.
+    folder : path
+        Folder of the scores, created if it does not exist. Its calibration goes before that of the
+        run.
+    overwrite : bool
+        Whether scores of other jets, or by another network, are replaced.
+    checkpoint, calibrated
+        As for :func:`predict_file`.
+    advance : callable
+        Progress callback, called after every chunk with the part of the whole work done.
+    **options
+        Further options of :func:`predict_file`.
+
+    Returns
+    -------
+    list of Prediction
+        One for each file.
+
+    Raises
+    ------
+    FileExistsError
+        If there are other scores in the folder and `overwrite` is false; before any are computed.
+    InputError, FileNotFoundError
+        As from :func:`predict_file`.
+    """
+    files = expand_paths(paths)
+    outputs = _mirrored(files, Path(folder))
+    run = run.writing_to(folder)
+    network: dict[str, Any] = {"checksum": run.checksum(checkpoint), "checkpoint": checkpoint}
+    if calibrated:
+        run.calibration(checkpoint)  # raises if it is that of other weights
+        network["calibration"] = zlib.crc32(run.stored(CALIBRATION_FILE).read_bytes())
+    network["schema"] = str(options.get("schema"))
+    network["on_bad_jet"] = options.get("on_bad_jet", "error")
+    origins = [network | _identity(file) for file in files]
+    is_done = [read_origin(out) == origin for out, origin in zip(outputs, origins, strict=True)]
+    make_folder(folder)
+    check_writable(folder)
+    for out, done in zip(outputs, is_done, strict=True):
+        if out.exists() and not (done or overwrite):
+            raise FileExistsError(
+                f"{out}: exists already, with scores of other jets or by another network; "
+                "overwrite=True (--overwrite) replaces it"
+            )
+    predictions = []
+    for file, out, origin, done in zip(files, outputs, origins, is_done, strict=True):
+        if done:
+            predictions.append(Prediction(out, pq.read_metadata(out).num_rows, 0, is_old=True))
+            advance(1 / len(files))
+            continue
+        make_folder(out.parent)
+        found = predict_file(
+            run,
+            str(file),
+            out,
+            overwrite=True,
+            checkpoint=checkpoint,
+            calibrated=calibrated,
+            origin=origin,
+            advance=lambda part: advance(part / len(files)),
+            **options,
+        )
+        predictions.append(found)
+    return predictions
+
+
+def _mirrored(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Path of the scores of each file; all are different."""
+    absolute = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100 (links stay)
+    if len(set(absolute)) < len(absolute):
+        repeated = next(file for file in absolute if absolute.count(file) > 1)
+        raise InputError(f"{repeated} is given twice")
+    parent = Path(os.path.commonpath([file.parent for file in absolute]))
+    relative = [file.relative_to(parent) for file in absolute]
+    short = [path.with_suffix(".parquet") for path in relative]
+    return [
+        folder / (path if short.count(path) == 1 else whole.with_name(f"{whole.name}.parquet"))
+        for path, whole in zip(short, relative, strict=True)
+    ]
+
+
+def _identity(file: Path) -> dict[str, Any]:
+    """Path, size and time of a file, by which a changed file is recognised."""
+    status = file.stat()
+    path = os.path.abspath(file)  # noqa: PTH100 (links stay)
+    return {"path": path, "bytes": status.st_size, "modified": status.st_mtime_ns}

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pcloud import JetDataset, JetLoader, Run, train
+from pcloud.cli import main
 from pcloud.clouds import Clouds
 from pcloud.errors import InputError
 from pcloud.evaluation import evaluate_scores_file, read_metrics, read_scores
@@ -190,6 +191,73 @@ def test_an_interrupted_prediction_leaves_no_file(
             advance=interrupt,
         )
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.fixture
+def many_files(tmp_path: Path) -> Path:
+    """Folder of files of jets in several folders, some of one name."""
+    folder = tmp_path / "jets"
+    for i, name in enumerate(("a/x.parquet", "a/x.npz", "b/x.parquet")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_jets(make_jets(20 + i, seed=i), folder / name)
+    return folder
+
+
+def test_many_files_have_a_file_of_scores_each(
+    trained: Run, many_files: Path, tmp_path: Path
+) -> None:
+    out, seen = tmp_path / "scores", []
+    found = trained.predict_files(str(many_files / "**/x.*"), out, advance=seen.append)
+    assert sum(seen) == pytest.approx(1)
+    names = ["a/x.npz.parquet", "a/x.parquet.parquet", "b/x.parquet"]
+    assert [str(p.path.relative_to(out)) for p in found] == names
+    assert [p.jets for p in found] == [21, 20, 22]
+    for prediction, seed in zip(found, (1, 0, 2), strict=True):
+        scores = pq.read_table(prediction.path)["score_b"].to_numpy()
+        expected = trained.predict(make_jets(20 + seed, seed=seed))[:, 1]
+        assert scores == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_interrupted_prediction_of_many_files_continues(
+    trained: Run, many_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, seen = tmp_path / "scores", []
+
+    def interrupt(part: float) -> None:
+        seen.append(part)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    pattern = str(many_files / "*/x.*")
+    with pytest.raises(KeyboardInterrupt):
+        trained.predict_files(pattern, out, advance=interrupt)
+    first = out / "a" / "x.npz.parquet"
+    assert [path for path in out.rglob("*") if path.is_file()] == [first]
+    time = first.stat().st_mtime_ns
+    found = trained.predict_files(pattern, out)
+    assert [prediction.is_old for prediction in found] == [True, False, False]
+    assert first.stat().st_mtime_ns == time
+    words = ["predict", str(trained.path), pattern, "-o", str(out), "-q"]
+    assert main(words) == 0
+    said = f"scores of 63 jets, 3 files of 3 done before: {out}\n"
+    assert capsys.readouterr().out == said
+    assert main([*words, "--on-bad-jet", "drop"]) == 2
+    assert "exists already, with scores of other jets" in capsys.readouterr().err
+
+
+def test_scores_of_a_changed_file_or_network_are_not_taken(
+    trained: Run, many_files: Path, tmp_path: Path
+) -> None:
+    out, file = tmp_path / "scores", many_files / "b" / "x.parquet"
+    trained.predict_files(str(file), out)
+    with pytest.raises(FileExistsError, match="scores of other jets or by another network"):
+        trained.predict_files(str(file), out, checkpoint="last")
+    write_jets(make_jets(30, seed=9), file, overwrite=True)
+    with pytest.raises(FileExistsError, match="scores of other jets"):
+        trained.predict_files(str(file), out)
+    assert trained.predict_files(str(file), out, overwrite=True)[0].jets == 30
+    with pytest.raises(InputError, match="is given twice"):
+        trained.predict_files([str(file), str(file)], out)
 
 
 def test_the_output_of_a_prediction_is_checked_before_it_starts(

@@ -171,7 +171,8 @@ def test_all_results_can_be_written_to_another_folder(
         assert f"<h2>{title}" in page
     words = ["predict", run, first, "--calibrated", "-q", "-o", str(out)]
     assert main(words) == 0
-    assert capsys.readouterr().out == f"scores of 60 jets: {out / 'predictions.parquet'}\n"
+    assert capsys.readouterr().out == f"scores of 60 jets: {out}\n"
+    assert (out / f"{Path(first).stem}.parquet").exists()
     assert contents(trained.path) == before
 
 
