@@ -14,6 +14,7 @@ import awkward as ak
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.check import BadJetWarning, check_units
+from pcloud.io.events import jets_of
 from pcloud.io.files import Paths, expand_paths, input_errors, sniff
 from pcloud.io.jets import FlatJets, GrowingJets
 from pcloud.io.load import JetReader, detect_schema
@@ -337,7 +338,8 @@ class JetStream:
         with input_errors(file, "jets"):
             table = open_table(file, self._schema.tree if self._schema else None)
             try:
-                return JetReader(table, self._schema_of(table), self._columns)
+                schema = self._schema_of(table)
+                return JetReader(jets_of(table, schema), schema, self._columns)
             except BaseException:
                 table.close()
                 raise

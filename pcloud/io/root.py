@@ -22,6 +22,8 @@ __all__ = ["RootTree"]
 _MIN_RANGE_ROWS = 5_000  # jets read at a time
 _MAX_RANGE_ROWS = 25_000
 
+_MAX_LISTS = 2  # lists in lists: events, jets, particles
+
 # What is larger, and this much larger than its compressed form, is damaged. The largest ratio of zlib
 # is 1032; baskets usually have less than 1 MiB.
 _MAX_BASKET_BYTES = 64 << 20
@@ -83,7 +85,7 @@ class RootTree(Table):
             self.unreadable[name] = f"uproot does not know its type ({_first_line(error)})"
             return
         inner = None if form is None else _inner_shape(form)
-        if form is None or inner is None:
+        if form is None or inner is None or inner.count(None) > _MAX_LISTS:
             kind = getattr(branch, "typename", None) or "unknown"
             self.unreadable[name] = f"its type, {kind}, is not a number or a list of numbers"
             return
@@ -198,7 +200,12 @@ def _basket_ends(
 
 def _to_numpy(array: ak.Array) -> np.ndarray | Ragged:
     layout = ak.to_packed(array).layout
-    if isinstance(layout, (ak.contents.ListOffsetArray, ak.contents.ListArray)):
+    offsets = []
+    while isinstance(layout, (ak.contents.ListOffsetArray, ak.contents.ListArray)):
         layout = layout.to_ListOffsetArray64(True)
-        return Ragged(layout.offsets.data, ak.to_numpy(layout.content, allow_missing=False))
-    return ak.to_numpy(layout, allow_missing=False)
+        offsets.append(layout.offsets.data)
+        layout = layout.content
+    content = ak.to_numpy(layout, allow_missing=False)
+    if not offsets:
+        return content
+    return Ragged(offsets[0], content, *offsets[1:])

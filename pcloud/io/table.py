@@ -29,11 +29,13 @@ _RANGE_ROWS = 10_000  # of formats without chunks
 class Ragged:
     """Rows of different lengths: row ``i`` is ``content[offsets[i]:offsets[i + 1]]``.
 
-    The first offset is 0.
+    If the rows are lists of lists, row ``i`` is the lists ``offsets[i]:offsets[i + 1]``, and list
+    ``j`` is ``content[inner[j]:inner[j + 1]]``. The first offsets are 0.
     """
 
     offsets: np.ndarray
     content: np.ndarray
+    inner: np.ndarray | None = None
 
 
 class Table(ABC):
