@@ -27,8 +27,8 @@ import numpy as np
 from pcloud.errors import InputError
 from pcloud.expressions import Expression
 from pcloud.io.jets import as_offsets
-from pcloud.io.schema import Column, JetSchema
-from pcloud.io.source_columns import locate
+from pcloud.io.schema import JetSchema
+from pcloud.io.source_columns import find, locate
 from pcloud.io.table import Ragged, Shape, Source, Table, column_names
 from pcloud.words import number_of
 
@@ -79,7 +79,7 @@ def referenced(values: Any, table: Table) -> list[str]:
         File.
     """
     if isinstance(values, str):
-        return [name for name in _names(values, table.columns) if name in table.columns]
+        return _names(values, table)
     if isinstance(values, Mapping):
         values = list(values.values())
     elif not isinstance(values, (list, tuple)):
@@ -87,16 +87,15 @@ def referenced(values: Any, table: Table) -> list[str]:
     return list(dict.fromkeys(name for value in values for name in referenced(value, table)))
 
 
-def _names(text: str, known: Iterable[str]) -> Sequence[str]:
-    if text in known:
-        return [text]
-    name = Column.parse(text).name
-    if name in known:
-        return [name]
+def _names(text: str, table: Table) -> list[str]:
+    place = find(table, text)
+    if place is not None:
+        return column_names([place.source])
     try:
-        return Expression(text).columns
+        names = Expression(text).columns
     except InputError:  # a name of something else; of a column, the error comes when it is located
         return []
+    return [name for name in names if name in table.columns]
 
 
 class JetsOfEvents(Table):
@@ -167,13 +166,16 @@ class JetsOfEvents(Table):
     def _set_columns(self) -> None:
         """Columns of the jets: of the file, and ``entry`` and ``index`` unless it has them."""
         num_jets = int(self._first[-1])
-        for name, (rows, *inner) in self._events.columns.items():
-            if rows != self._num_events:
-                continue
-            shape: Shape = tuple(inner)
-            if shape[:1] == (None,) and not any(link.owns(name) for link in self._links):
-                shape = shape[1:]
-            self.columns[name] = (num_jets, *shape)
+        for own, others in (
+            (self.columns, self._events.columns),
+            (self.texts, self._events.texts),
+        ):
+            for name, (rows, *inner) in others.items():
+                shape: Shape = tuple(inner)
+                if shape[:1] == (None,) and not any(link.owns(name) for link in self._links):
+                    shape = shape[1:]
+                if rows == self._num_events:
+                    own[name] = (num_jets, *shape)
         for name in (ENTRY, INDEX):
             self.columns.setdefault(name, (num_jets,))
 
@@ -205,11 +207,17 @@ class JetsOfEvents(Table):
 
     def _needed(self, names: Iterable[str]) -> list[str]:
         """Columns of the file from which some columns of the jets are made."""
-        needed = [name for name in names if name in self._events.columns]
+        table = self._events
+        needed = [name for name in names if name in table.columns or name in table.texts]
         for link in self._links:
             if any(link.owns(name) for name in needed):
                 needed += [link.jet, link.particle]
         return list(dict.fromkeys(needed or [self._counter]))
+
+    def entries(self, start: int, stop: int) -> np.ndarray:
+        """Rows of the events of the jets `start` to `stop`, int64."""
+        jets = np.arange(start, stop, dtype=_NUMBER)
+        return np.searchsorted(self._first, jets, side="right").astype(_NUMBER) - 1
 
     def close(self) -> None:
         """Close the file."""
@@ -408,11 +416,12 @@ class _Piece:
         return self._cut(column.inner, column.content)
 
     def _number(self, name: str) -> np.ndarray:
-        events = np.arange(self._start, self._start + len(self._counts), dtype=_NUMBER)
+        """Event of each jet, or its number in the event."""
+        events = np.repeat(np.arange(len(self._counts), dtype=_NUMBER), self._counts)[self._wanted]
         if name == ENTRY:
-            return np.repeat(events, self._counts)[self._wanted]
-        first = np.repeat(self._offsets[:-1], self._counts)
-        return (np.arange(len(first), dtype=_NUMBER) - first)[self._wanted]
+            return events + self._start
+        jets = np.arange(self._wanted.start, self._wanted.stop, dtype=_NUMBER)
+        return jets - self._offsets[events]
 
     def _check(self, name: str, column: Ragged) -> None:
         counts = np.diff(column.offsets)

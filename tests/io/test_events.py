@@ -11,6 +11,8 @@ import uproot
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io import JetSchema, count_jets, iter_jets, parquet, read_jets, root
+from pcloud.io.events import jets_of
+from pcloud.io.read import open_table
 from tests.io.conftest import assert_same_jets, make_flat
 
 NESTED = JetSchema(
@@ -250,6 +252,15 @@ def test_lists_of_other_lengths_are_an_error(tmp_path, sample):
     path = write(tmp_path / "events", columns | {"jet_const_charge": ak.Array(shorter)}, "parquet")
     with pytest.raises(InputError, match=r"'jet_const_charge' has \d+ particles in jet 0"):
         read_jets(path, NESTED)
+
+
+def test_an_entry_is_the_row_of_the_event(tmp_path, sample):
+    path = write(tmp_path / "events", nested_columns(*sample), "parquet")
+    table = jets_of(open_table(path, None), NESTED)
+    expected = expected_jets(*sample).entry
+    np.testing.assert_array_equal(table.entries(0, 60), expected)
+    np.testing.assert_array_equal(table.entries(13, 20), expected[13:20])
+    table.close()
 
 
 def test_only_the_needed_columns_are_read(tmp_path, sample, monkeypatch):
