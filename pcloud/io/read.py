@@ -20,6 +20,7 @@ from pcloud.io.jets import FlatJets, GrowingJets
 from pcloud.io.load import JetReader, detect_schema
 from pcloud.io.schema import SCHEMAS, JetSchema, as_schema
 from pcloud.io.table import Table
+from pcloud.io.vectors import with_components
 from pcloud.keys import SPLIT_KEY, jet_keys
 from pcloud.memory import check_memory
 
@@ -338,7 +339,7 @@ class JetStream:
         with input_errors(file, "jets"):
             table = open_table(file, self._schema.tree if self._schema else None)
             try:
-                schema = self._schema_of(table)
+                schema = with_components(self._schema_of(table), table)
                 return JetReader(jets_of(table, schema), schema, self._columns)
             except BaseException:
                 table.close()

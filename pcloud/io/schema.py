@@ -25,6 +25,9 @@ GEV_EXTRAS = frozenset(
     }
 )
 
+#: Key of `JetSchema.p4` if one name stands for all quantities.
+VECTOR = "vector"
+
 _DIRECTIONS = (("px", "py", "pz"), ("pt", "eta", "phi"), ("pt", "rapidity", "phi"))
 _ENERGIES = ((), ("E",), ("mass",))
 _INDEXED = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
@@ -83,7 +86,9 @@ class JetSchema:
     ----------
     p4 : dict of str to str
         Column of each quantity: ``px, py, pz`` or ``pt, eta, phi`` or ``pt, rapidity, phi``, with
-        ``E`` or ``mass``, or neither for massless particles.
+        ``E`` or ``mass``, or neither for massless particles. One name instead, such as ``"Jet"`` or
+        ``"Jet_p4"``, stands for the columns of this name with their usual ends (``Jet_pt``,
+        ``Jet_p4.fP.fX``); see :mod:`pcloud.io.vectors`.
     particle : dict of str to str
         Column in the file for each extra column per particle, such as
         ``{"charge": "part_charge"}``.
@@ -149,6 +154,9 @@ class JetSchema:
     index: tuple[dict[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("p4", "jet_p4"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, {VECTOR: value})
         for name in ("p4", "particle", "jet", "jet_p4"):
             object.__setattr__(self, name, _columns(name, getattr(self, name)))
         for name in ("classes", "optional"):
@@ -223,6 +231,8 @@ class JetSchema:
 
 
 def _check_momentum(name: str, columns: Mapping[str, str]) -> None:
+    if columns.keys() == {VECTOR}:
+        return
     for quantity in columns:
         if quantity not in QUANTITIES:
             raise UnknownNameError("momentum quantity", quantity, QUANTITIES)
