@@ -143,11 +143,57 @@ BRANCHES = JetSchema(
     classes=("qcd", "top"),
 )
 
+EVENTS = JetSchema(
+    {name: f"jet_const_{name}" for name in ("E", "px", "py", "pz")},
+    jet={"entry": "entry", "index": "index"},
+    label="label",
+    classes=("qcd", "top"),
+)
+LINKS = replace(
+    EVENTS,
+    p4={name: f"C_{name}" for name in ("E", "px", "py", "pz")},
+    index=({"jet": "Link_jetIdx", "particle": "Link_cIdx"},),
+)
+
 
 def write_ours(path: Path) -> None:
     """Write a file of pcloud."""
     columns = ["p4", "label"] if path.suffix == ".h5" else ["p4", "charge", "label"]
     write_jets(jets()[columns], path)
+
+
+def events() -> dict[str, ak.Array]:
+    """Columns of events with 0 to 3 jets: lists of lists, and candidates with indices."""
+    sample = jets()
+    counts = np.array([0, 3, 1, 2, 2, 0, 1, 3] * NUM_JETS)
+    counts = counts[: np.searchsorted(np.cumsum(counts), NUM_JETS) + 1]
+    counts[-1] -= counts.sum() - NUM_JETS
+    nested = {f"jet_const_{n}": ak.unflatten(sample.p4[n], counts) for n in sample.p4.fields}
+    found = {"label": ak.unflatten(ak.values_astype(sample.label, np.int32), counts), **nested}
+    for name, column in nested.items():
+        found[f"C_{name[-2:].strip('_')}"] = ak.flatten(column, axis=2)
+    number = ak.local_index(nested["jet_const_E"], axis=1)
+    jet = ak.flatten(ak.broadcast_arrays(number, nested["jet_const_E"])[0], axis=2)
+    found["Link_jetIdx"] = ak.values_astype(jet, np.int32)
+    found["Link_cIdx"] = ak.values_astype(ak.local_index(jet, axis=1), np.int32)
+    return found
+
+
+def write_events(path: Path) -> None:
+    """Write events as an RNTuple, a TTree without lists of lists, or Parquet."""
+    import uproot
+
+    columns = events()
+    if path.suffix == ".parquet":
+        ak.to_parquet(ak.Array(columns), path)
+        return
+    with uproot.recreate(path) as file:
+        if path.stem.startswith("rntuple"):
+            file.mkrntuple("tree", columns)
+            return
+        flat = {name: column for name, column in columns.items() if column.ndim < 3}
+        file.mktree("tree", {name: ak.type(column).content for name, column in flat.items()})
+        file["tree"].extend(flat)
 
 
 def write_pandas(path: Path) -> None:
@@ -367,6 +413,10 @@ FORMATS: dict[str, Format] = {
     "RNTuple, zlib": Format("rntuple_zlib.root", write_root, reader(BRANCHES), False),
     "RNTuple, LZ4": Format("rntuple_lz4.root", write_root, reader(BRANCHES), False),
     "RNTuple, zstd": Format("rntuple_zstd.root", write_root, reader(BRANCHES), False),
+    "RNTuple, events": Format("rntuple_events.root", write_events, reader(EVENTS), False),
+    "Parquet, events": Format("events.parquet", write_events, reader(EVENTS), False),
+    "TTree, indices": Format("ttree_events.root", write_events, reader(LINKS), False),
+    "Parquet, indices": Format("indices.parquet", write_events, reader(LINKS), False),
     "images, npz": Format("plain.npz", write_image_arrays, read_image_file, True),
     "images, packed npz": Format("packed.npz", write_image_arrays, read_image_file, True),
     "images, HDF5": Format("plain.h5", write_image_arrays, read_image_file, False),

@@ -43,8 +43,8 @@ class Layout(ABC):
         self, table: Table, particle: Sequence[SourceColumn], jet: Sequence[SourceColumn]
     ) -> None:
         self.table = table
-        self.particle = list(particle)
-        self.jet = list(jet)
+        self.particle = list(dict.fromkeys(particle))  # a column can have two names
+        self.jet = list(dict.fromkeys(jet))
 
     @abstractmethod
     def read(self, start: int, stop: int) -> tuple[np.ndarray, Columns]:

@@ -14,11 +14,13 @@ import awkward as ak
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.check import BadJetWarning, check_units
+from pcloud.io.events import jets_of
 from pcloud.io.files import Paths, expand_paths, input_errors, sniff
 from pcloud.io.jets import FlatJets, GrowingJets
 from pcloud.io.load import JetReader, detect_schema
 from pcloud.io.schema import SCHEMAS, JetSchema, as_schema
 from pcloud.io.table import Table
+from pcloud.io.vectors import with_components
 from pcloud.keys import SPLIT_KEY, jet_keys
 from pcloud.memory import check_memory
 
@@ -337,7 +339,8 @@ class JetStream:
         with input_errors(file, "jets"):
             table = open_table(file, self._schema.tree if self._schema else None)
             try:
-                return JetReader(table, self._schema_of(table), self._columns)
+                schema = with_components(self._schema_of(table), table)
+                return JetReader(jets_of(table, schema), schema, self._columns)
             except BaseException:
                 table.close()
                 raise

@@ -22,6 +22,8 @@ __all__ = ["RootTree"]
 _MIN_RANGE_ROWS = 5_000  # jets read at a time
 _MAX_RANGE_ROWS = 25_000
 
+_MAX_LISTS = 2  # lists in lists: events, jets, particles
+
 # What is larger, and this much larger than its compressed form, is damaged. The largest ratio of zlib
 # is 1032; baskets usually have less than 1 MiB.
 _MAX_BASKET_BYTES = 64 << 20
@@ -68,6 +70,7 @@ class RootTree(Table):
                     check_envelopes(self._tree)
                 rows = int(self._tree.num_entries)
                 self._forms: dict[str, ak.forms.Form] = {}
+                self._places: dict[str, tuple[str, tuple[str, ...]]] = {}  # branch, fields
                 for name, branch in self._tree.items(recursive=True):
                     self._add(name, branch, rows)
                 self._ends = _basket_ends(self._tree, self.columns)
@@ -82,13 +85,23 @@ class RootTree(Table):
         except Exception as error:  # of one branch; the others may be readable
             self.unreadable[name] = f"uproot does not know its type ({_first_line(error)})"
             return
-        inner = None if form is None else _inner_shape(form)
-        if form is None or inner is None:
+        leaves = [] if form is None else list(_leaves(form))
+        if isinstance(branch, RField):
+            if branch.fields and any(fields for fields, _ in leaves):
+                return  # a record, whose fields follow with names of their own
+            leaves = [((), leaf) for _, leaf in leaves]
+        is_readable = False
+        for fields, leaf in leaves:
+            inner = _inner_shape(leaf)
+            if inner is not None and inner.count(None) <= _MAX_LISTS:
+                column = ".".join((name, *fields))
+                self._forms[column] = leaf
+                self._places[column] = (name, fields)
+                self.columns[column] = (rows, *inner)
+                is_readable = True
+        if not is_readable:
             kind = getattr(branch, "typename", None) or "unknown"
             self.unreadable[name] = f"its type, {kind}, is not a number or a list of numbers"
-            return
-        self._forms[name] = form
-        self.columns[name] = (rows, *inner)
 
     def _choose(self, tree: str | None) -> str:
         kinds = self._file.classnames(cycle=False)
@@ -116,14 +129,22 @@ class RootTree(Table):
             with input_errors(self.path, "RNTuple"):
                 forms = [self._forms[name] for name in names]
                 check_pages(self._tree, form_columns(forms), start, stop)
+        arrays: dict[str, ak.Array] = {}
         columns = {}
         for name in names:
+            branch, fields = self._places[name]
             with input_errors(self.path, f"branch {name!r}"):
-                if not self._is_rntuple:
-                    _check_baskets(self._tree[name], start, stop)
-                array = self._tree[name].array(entry_start=start, entry_stop=stop)
-                columns[name] = _to_numpy(array)
+                if branch not in arrays:
+                    arrays[branch] = self._read_branch(branch, start, stop)
+                array = arrays[branch]
+                columns[name] = _to_numpy(array[fields] if fields else array)
         return columns
+
+    def _read_branch(self, name: str, start: int, stop: int) -> ak.Array:
+        branch = self._tree[name]
+        if not self._is_rntuple:
+            _check_baskets(branch, start, stop)
+        return branch.array(entry_start=start, entry_stop=stop)
 
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Divide the rows where the baskets of all branches end; each is decompressed as a whole."""
@@ -163,9 +184,27 @@ def _form(branch: uproot.TBranch | RField) -> ak.forms.Form | None:
     if isinstance(branch, RField):
         return branch.to_akform()[0].contents[0]
     try:
+        if isinstance(branch.interpretation, uproot.AsGrouped):
+            return None  # its parts are branches
         return branch.interpretation.awkward_form(branch.file)
     except (uproot.interpretation.objects.CannotBeAwkward, NotImplementedError):
         return None
+
+
+def _leaves(form: ak.forms.Form) -> Iterator[tuple[tuple[str, ...], ak.forms.Form]]:
+    """Yield the fields that lead to each column inside records, and its form without records.
+
+    ``std::vector<TLorentzVector>`` has the columns ``fP.fX``, ``fP.fY``, ``fP.fZ`` and ``fE``.
+    """
+    if isinstance(form, ak.forms.RecordForm):
+        for name, content in zip(form.fields, form.contents, strict=True):
+            for fields, leaf in _leaves(content):
+                yield (name, *fields), leaf
+    elif isinstance(form, (ak.forms.ListOffsetForm, ak.forms.RegularForm)):
+        for fields, leaf in _leaves(form.content):
+            yield fields, form.copy(content=leaf)
+    else:
+        yield (), form
 
 
 def _inner_shape(form: ak.forms.Form) -> Shape | None:
@@ -198,7 +237,12 @@ def _basket_ends(
 
 def _to_numpy(array: ak.Array) -> np.ndarray | Ragged:
     layout = ak.to_packed(array).layout
-    if isinstance(layout, (ak.contents.ListOffsetArray, ak.contents.ListArray)):
+    offsets = []
+    while isinstance(layout, (ak.contents.ListOffsetArray, ak.contents.ListArray)):
         layout = layout.to_ListOffsetArray64(True)
-        return Ragged(layout.offsets.data, ak.to_numpy(layout.content, allow_missing=False))
-    return ak.to_numpy(layout, allow_missing=False)
+        offsets.append(layout.offsets.data)
+        layout = layout.content
+    content = ak.to_numpy(layout, allow_missing=False)
+    if not offsets:
+        return content
+    return Ragged(offsets[0], content, *offsets[1:])

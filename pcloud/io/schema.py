@@ -25,6 +25,9 @@ GEV_EXTRAS = frozenset(
     }
 )
 
+#: Key of `JetSchema.p4` if one name stands for all quantities.
+VECTOR = "vector"
+
 _DIRECTIONS = (("px", "py", "pz"), ("pt", "eta", "phi"), ("pt", "rapidity", "phi"))
 _ENERGIES = ((), ("E",), ("mass",))
 _INDEXED = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
@@ -83,7 +86,9 @@ class JetSchema:
     ----------
     p4 : dict of str to str
         Column of each quantity: ``px, py, pz`` or ``pt, eta, phi`` or ``pt, rapidity, phi``, with
-        ``E`` or ``mass``, or neither for massless particles.
+        ``E`` or ``mass``, or neither for massless particles. One name instead, such as ``"Jet"`` or
+        ``"Jet_p4"``, stands for the columns of this name with their usual ends (``Jet_pt``,
+        ``Jet_p4.fP.fX``); see :mod:`pcloud.io.vectors`.
     particle : dict of str to str
         Column in the file for each extra column per particle, such as
         ``{"charge": "part_charge"}``.
@@ -111,6 +116,10 @@ class JetSchema:
         Column of B + 1 offsets: jet ``i`` consists of the rows ``offsets[i]:offsets[i + 1]``.
     counts : str, optional
         Column of the number of particles of each jet.
+    index : dict of str to str, or sequence of these
+        Columns of files whose rows are events and whose particles are numbered, as in NanoAOD:
+        ``jet``, the number in the event of the jet of each particle, and ``particle``, the number of
+        the particle in its collection. See :mod:`pcloud.io.events`.
 
     Raises
     ------
@@ -142,14 +151,19 @@ class JetSchema:
     mask: str | None = None
     offsets: str | None = None
     counts: str | None = None
+    index: tuple[dict[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("p4", "jet_p4"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, {VECTOR: value})
         for name in ("p4", "particle", "jet", "jet_p4"):
             object.__setattr__(self, name, _columns(name, getattr(self, name)))
         for name in ("classes", "optional"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
         if self.label is not None and not isinstance(self.label, str):
             object.__setattr__(self, "label", _names("label", self.label))
+        object.__setattr__(self, "index", _indices(self.index))
         _check_momentum("p4", self.p4)
         if self.jet_p4:
             _check_momentum("jet_p4", self.jet_p4)
@@ -217,6 +231,8 @@ class JetSchema:
 
 
 def _check_momentum(name: str, columns: Mapping[str, str]) -> None:
+    if columns.keys() == {VECTOR}:
+        return
     for quantity in columns:
         if quantity not in QUANTITIES:
             raise UnknownNameError("momentum quantity", quantity, QUANTITIES)
@@ -241,6 +257,18 @@ def _names(name: str, names: Any) -> tuple[str, ...]:
     if isinstance(names, str) or not all(isinstance(n, str) for n in names):
         raise InputError(f"{name} must be a sequence of names, got {names!r}")
     return tuple(names)
+
+
+def _indices(indices: Any) -> tuple[dict[str, str], ...]:
+    """Pairs of columns ``jet`` and ``particle``, of which one can be given without a sequence."""
+    if isinstance(indices, str) or not isinstance(indices, Iterable):
+        raise InputError(f"index must map jet and particle to columns, got {indices!r}")
+    pairs = [indices] if isinstance(indices, Mapping) and indices else list(indices)
+    columns = tuple(_columns("index", pair) for pair in pairs)
+    for pair in columns:
+        if pair.keys() != {"jet", "particle"}:
+            raise InputError(f"index needs jet and particle, got {', '.join(pair) or 'nothing'}")
+    return columns
 
 
 def _strip_common_prefix(names: tuple[str, ...]) -> tuple[str, ...]:

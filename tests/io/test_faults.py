@@ -31,6 +31,8 @@ FORMATS = (
     "HDF5, gzip",
     "TTree, zlib",
     "RNTuple, zlib",
+    "Parquet, events",
+    "TTree, indices",
     "images, packed npz",
     "images, packed HDF5",
     "images, idx.gz",
