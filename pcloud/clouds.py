@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from pcloud.batch import JetDataset, JetLoader, batch_arguments
 from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dataset
 from pcloud.errors import UnknownNameError
 from pcloud.features import FeatureSet, feature_set
+from pcloud.given_jets import given_jets, is_given
 from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
 from pcloud.io.jets import GrowingJets
 from pcloud.io.read import JetStream
 from pcloud.keys import Keys, fingerprint_hashes, keys_of
 from pcloud.modality import Accumulator, DataOptions, Modality, Source, register_modality
 from pcloud.particle_types import available_columns
+from pcloud.python_jets import flatten
 
 __all__ = ["Clouds"]
 
@@ -36,7 +38,9 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
     has_momenta = True
 
     def own_splits(self, source: Source) -> tuple[str, ...]:
-        """Splits of a data set; none of files."""
+        """Splits of a data set; none of files and of jets given in Python."""
+        if is_given(source):
+            return ()
         return ("train", "val", "test") if _is_dataset(source) else ()
 
     def load(
@@ -46,14 +50,17 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         files, schema = self._files(source, split, options)
         if files is None:
             assert isinstance(source, str)
-            return self.subsample(load_dataset(source, split), limit, options.split_seed)
+            jets = given_jets(source) if is_given(source) else load_dataset(source, split)
+            return self.subsample(jets, limit, options.split_seed)
         if limit is None:
             return read_jets(files, schema, **_reading(options))
         jets = iter_jets(files, schema, keys=False, **_reading(options))
         return _draw(jets, limit, options.split_seed)
 
     def _files(self, source: Source, split: str, options: DataOptions) -> tuple[Source | None, Any]:
-        """Files of a source and their schema; None for a data set that is no file of jets."""
+        """Files of a source and their schema; None for jets that are in no file."""
+        if is_given(source):
+            return None, None
         if not isinstance(source, str) or not _is_dataset(source):
             return source, options.schema
         info = dataset_info(source)
@@ -132,6 +139,13 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
     def inputs_from_dict(self, values: dict[str, Any]) -> FeatureSet:
         """Inverse of ``feature_set.to_dict()``."""
         return FeatureSet.from_dict(values)
+
+    def flatten(self, sample: Any) -> tuple[ak.Array, Callable[[Any], Any]]:
+        """Jets in the form of the readers; missing ones get NaN as scores, lists of jets lists."""
+        if not isinstance(sample, ak.Array) and hasattr(sample, "fields"):
+            return super().flatten(sample)  # of another kind, which `check` says
+        jets, nesting = flatten(sample)
+        return jets, nesting.nest
 
     def dataset(self, sample: ak.Array, inputs: FeatureSet) -> JetDataset:
         """Jets with their features."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
@@ -319,6 +319,16 @@ class Modality(Protocol[S, I, D]):
     @abstractmethod
     def inputs_from_dict(self, values: dict[str, Any]) -> I:
         """Inverse of ``inputs.to_dict()``."""
+
+    def flatten(self, sample: Any) -> tuple[S, Callable[[Any], Any]]:
+        """Entries to score, and the function that gives their scores the form of the sample.
+
+        Parameters
+        ----------
+        sample : sample, or what users have in its place
+            The entries as given to :meth:`pcloud.Run.predict`.
+        """
+        return sample, lambda scores: scores
 
     @abstractmethod
     def dataset(self, sample: S, inputs: I) -> D:

@@ -24,6 +24,7 @@ import yaml
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.given_jets import is_given, name_of
 from pcloud.run_files import CONFIG_FILE
 from pcloud.stored_values import PlainOptions
 from pcloud.training.optimizers import OPTIMIZERS
@@ -88,7 +89,7 @@ class DataConfig:
 
     data: str | list[str]
     """Training jets: name of a data set (see `pcloud datasets`), file, glob, or several of
-    these."""
+    these; in Python also an awkward array of jets."""
     val: str | list[str] | None = None
     """Validation jets; by default the validation split of the data set, or a part of the training
     jets."""
@@ -324,6 +325,7 @@ _WITHOUT_EFFECT = (
 )
 
 
+_SOURCES = ("data", "val", "test")
 _PATHS = ("data", "val", "test", "data_root", "init_from", "teacher", "out")
 
 
@@ -383,6 +385,7 @@ class TrainConfig:
         missing = [name for name in ("data", "model", "out") if values.get(name) is None]
         if missing:
             raise InputError(f"training needs {' and '.join(missing)}")
+        values |= {name: name_of(values[name]) for name in _SOURCES if name in values}
         values = {name: _plain(value) for name, value in values.items()}
         values["schema"] = read_schema(values.get("schema"))
         for name, stage in STAGES.items():
@@ -556,7 +559,7 @@ def _absolute(value: Any, folder: str | Path) -> Any:
 
     if isinstance(value, list):
         return [_absolute(item, folder) for item in value]
-    if value is None or value in list_datasets():
+    if value is None or value in list_datasets() or is_given(value):
         return value
     path = Path(folder, Path(value).expanduser())
     return os.path.abspath(path)  # noqa: PTH100 (resolve() would follow links that users may move)
