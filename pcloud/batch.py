@@ -214,7 +214,7 @@ class JetDataset(InMemoryDataset):
         p4 = torch.from_numpy(np.stack(components_of(jets), axis=-1))
         p4.add_(0.0)  # -0.0 becomes 0.0: the azimuths of (-1, -0.0) and (-1, 0.0) differ
         jets = with_particle_types(jets, self.feature_set.columns)
-        wanted = {*self.feature_set.columns, "deta", "dphi"}
+        wanted = {*self.feature_set.columns, *self.feature_set.optional_columns}
         counts = ptr.diff().numpy()
         extras = {
             name: _particle_column(jets, name, counts) for name in jets.fields if name in wanted

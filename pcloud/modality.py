@@ -56,6 +56,10 @@ class DataOptions(Protocol):
         """Name of a feature set, or names of features."""
 
     @property
+    def standardise(self) -> str:
+        """``"auto"`` if features without a standardisation get one from the training jets."""
+
+    @property
     def schema(self) -> Any:
         """Schema of the files; None to detect it."""
 
@@ -315,6 +319,27 @@ class Modality(Protocol[S, I, D]):
     @abstractmethod
     def fit_inputs(self, sample: S, options: DataOptions) -> I:
         """Inputs that the options name, or that follow from the training sample."""
+
+    def describe_inputs(self, inputs: I, options: DataOptions) -> list[str]:
+        """Lines that tell what the options do not say of fitted inputs."""
+        return []
+
+    def check_inputs(self, data: D, whose: str) -> None:
+        """Check the inputs of a data set before a training.
+
+        Parameters
+        ----------
+        data : data set
+            Entries with their inputs.
+        whose : str
+            Name of the entries in messages, such as ``"the training jets"``.
+
+        Raises
+        ------
+        InputError
+            If a network cannot learn from them.
+        """
+        return
 
     @abstractmethod
     def inputs_from_dict(self, values: dict[str, Any]) -> I:

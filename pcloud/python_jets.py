@@ -43,6 +43,7 @@ _ALIASES = {
 _DIRECTIONS = (("px", "py", "pz"), ("pt", "eta", "phi"), ("pt", "rapidity", "phi"))
 _WANTED = "E, px, py, pz, or pt, eta, phi with mass or E, in GeV, as of vector or coffea"
 _TYPE_CHARACTERS = 80
+_ENERGY_MARGIN = 1.001  # momenta of half precision can exceed the energy by 2^-10
 _CHUNK_JETS = 5_000  # checked at a time: seven float32 columns stay in the cache
 
 Scores: TypeAlias = Any
@@ -336,7 +337,8 @@ def _flat_jets(jets: ak.Array, labels: NDArray[Any] | None) -> FlatJets:
         pairs = zip(JET_MOMENTUM, MOMENTUM, strict=True)
         columns |= {column: np.asarray(jets.jet_p4[name]) for column, name in pairs}
     counts = ak.to_numpy(ak.num(jets.p4, axis=1))
-    return FlatJets(as_offsets(counts), components_of(jets), {}, columns)
+    energy, *momentum = components_of(jets)
+    return FlatJets(as_offsets(counts), (energy * _ENERGY_MARGIN, *momentum), {}, columns)
 
 
 def _is_missing(jets: ak.Array) -> NDArray[np.bool_] | None:

@@ -63,7 +63,9 @@ def _feature_sets() -> Iterable[str]:
 
 
 ModelName = Annotated[str, Choice("model", _models, lambda name: ":" in name, listed=False)]
-FeatureSetName = Annotated[str, Choice("feature set", _feature_sets, listed=False)]
+FeatureSetName = Annotated[
+    str, Choice("feature set", _feature_sets, lambda name: not name.isidentifier(), listed=False)
+]
 RecipeName = Annotated[str, Choice("recipe", lambda: RECIPES)]
 OptimizerName = Annotated[str, Choice("optimizer", lambda: OPTIMIZERS)]
 ScheduleName = Annotated[str, Choice("schedule", lambda: SCHEDULES)]
@@ -118,8 +120,12 @@ class DataConfig:
     """Maximum number of training jets, drawn at random; by default all."""
     max_val_jets: NumJets | None = None
     """Maximum number of validation jets, drawn at random; by default all."""
-    features: FeatureSetName | list[str] = "kin"
-    """Input features: name of a feature set, such as kin, or a list of features."""
+    features: FeatureSetName | list[str | dict[str, Any]] = "kin"
+    """Input features: name of a feature set, such as kin, or a list of feature sets, features,
+    columns and expressions, such as log(pt / jet_pt); a mapping sets shift, scale, low or high."""
+    standardise: Literal["auto", "none"] = "auto"
+    """Standardisation of features that have no official one: auto takes median and spread of the
+    training jets; none takes the values as they are."""
     on_bad_jet: Literal["error", "drop"] = "error"
     """Treatment of jets that are empty or have NaN, infinite or negative energies."""
 
@@ -445,15 +451,17 @@ class TrainConfig:
         """Read the ``config.yaml`` of a run, whose options may have the names of an earlier version.
 
         Relative paths are relative to the file. A run before splits by keys has no option `split`:
-        its splits are permutations, and its relative paths are relative to the current folder.
+        its splits are permutations, and its relative paths are relative to the current folder. A run
+        without the option `standardise` has no standardisation from training jets.
         """
         path = folder / CONFIG_FILE
         options = _with_present_names(read_yaml(path), warn=False)
         with _file_named(path):
+            old = {"standardise": "none"} | options
             if "split" in options:
-                config = cls.from_dict(options).with_absolute_paths(folder)
+                config = cls.from_dict(old).with_absolute_paths(folder)
             else:
-                config = cls.from_dict(options | {"split": "permutation"})
+                config = cls.from_dict(old | {"split": "permutation"})
         return config._with_names_of(folder, {})
 
     @classmethod
