@@ -19,6 +19,7 @@ from pcloud.features import Feature, FeatureSet, feature_set
 from pcloud.nn.layout import RaggedLayout
 from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
+from pcloud.python_jets import as_jets, components_of, refuse_bad_jets
 from pcloud.tables import html_table
 from pcloud.text import for_terminal
 from pcloud.words import number_of
@@ -43,6 +44,7 @@ class JetDataset(InMemoryDataset):
     ----------
     jets : awkward.Array
         Jets as from :func:`pcloud.read_jets`: ``p4`` in GeV, extra columns, and ``label`` if known.
+        The coordinates of ``p4`` can be others, see :func:`pcloud.python_jets.with_momenta`.
     features : str, sequence, or FeatureSet
         Inputs of the network, see :func:`pcloud.features.feature_set`.
 
@@ -70,7 +72,8 @@ class JetDataset(InMemoryDataset):
     Raises
     ------
     InputError
-        If there are no jets, or if a jet has no particles.
+        If there are no jets, if a jet has no particles, if momenta are not finite or not physical, or
+        if labels are not whole numbers from 0: what :func:`pcloud.read_jets` refuses, too.
     UnknownNameError
         If the features need a column that the jets do not have.
     """
@@ -81,6 +84,7 @@ class JetDataset(InMemoryDataset):
         features: str | Sequence[str | Feature] | FeatureSet = "kin",
     ) -> None:
         super().__init__(None)
+        jets = as_jets(jets)
         counts = ak.num(jets.p4, axis=1).to_numpy()
         _refuse_empty(counts)
         self.jet_p4 = _jet_p4(jets) if "jet_p4" in jets.fields else None
@@ -88,6 +92,7 @@ class JetDataset(InMemoryDataset):
         self.classes: list[str] | None = jets.attrs.get("classes")
         self.teacher: Tensor | None = None
         self.ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+        refuse_bad_jets(jets, self.classes)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
         self.order: Tensor | None = None
         self.x = torch.empty(int(self.ptr[-1]), len(self.feature_set))
@@ -206,10 +211,10 @@ class JetDataset(InMemoryDataset):
         ptr = self.ptr[first : first + len(jets) + 1]
         rows = slice(int(ptr[0]), int(ptr[-1]))
         ptr = ptr - ptr[0]
-        p4 = torch.stack([_flat(jets.p4[c]) for c in ("E", "px", "py", "pz")], dim=-1)
+        p4 = torch.from_numpy(np.stack(components_of(jets), axis=-1))
         p4.add_(0.0)  # -0.0 becomes 0.0: the azimuths of (-1, -0.0) and (-1, 0.0) differ
         jets = with_particle_types(jets, self.feature_set.columns)
-        wanted = {*self.feature_set.columns, "deta", "dphi"}
+        wanted = {*self.feature_set.columns, *self.feature_set.optional_columns}
         counts = ptr.diff().numpy()
         extras = {
             name: _particle_column(jets, name, counts) for name in jets.fields if name in wanted
@@ -227,10 +232,6 @@ class JetDataset(InMemoryDataset):
         jet = torch.repeat_interleave(torch.arange(len(jets)), ptr.diff())
         jet_p4 = None if self.jet_p4 is None else self.jet_p4[first : first + len(jets)]
         self.x[rows] = self.feature_set(p4, jet, extras, len(jets), jet_p4)
-
-
-def _flat(column: ak.Array) -> Tensor:
-    return torch.from_numpy(np.array(ak.flatten(column, axis=1)))
 
 
 def _particle_column(jets: ak.Array, name: str, counts: np.ndarray) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,21 @@ import numpy as np
 from pcloud.batch import JetDataset, JetLoader, batch_arguments
 from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dataset
 from pcloud.errors import UnknownNameError
-from pcloud.features import FeatureSet, feature_set
+from pcloud.features import Feature, FeatureSet, feature_set
+from pcloud.given_jets import given_jets, is_given
 from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
 from pcloud.io.jets import GrowingJets
 from pcloud.io.read import JetStream
 from pcloud.keys import Keys, fingerprint_hashes, keys_of
 from pcloud.modality import Accumulator, DataOptions, Modality, Source, register_modality
 from pcloud.particle_types import available_columns
+from pcloud.python_jets import flatten
+from pcloud.standardisation import (
+    check_features,
+    describe,
+    fit_standardisation,
+    needs_standardisation,
+)
 
 __all__ = ["Clouds"]
 
@@ -36,7 +44,9 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
     has_momenta = True
 
     def own_splits(self, source: Source) -> tuple[str, ...]:
-        """Splits of a data set; none of files."""
+        """Splits of a data set; none of files and of jets given in Python."""
+        if is_given(source):
+            return ()
         return ("train", "val", "test") if _is_dataset(source) else ()
 
     def load(
@@ -46,14 +56,17 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         files, schema = self._files(source, split, options)
         if files is None:
             assert isinstance(source, str)
-            return self.subsample(load_dataset(source, split), limit, options.split_seed)
+            jets = given_jets(source) if is_given(source) else load_dataset(source, split)
+            return self.subsample(jets, limit, options.split_seed)
         if limit is None:
             return read_jets(files, schema, **_reading(options))
         jets = iter_jets(files, schema, keys=False, **_reading(options))
         return _draw(jets, limit, options.split_seed)
 
     def _files(self, source: Source, split: str, options: DataOptions) -> tuple[Source | None, Any]:
-        """Files of a source and their schema; None for a data set that is no file of jets."""
+        """Files of a source and their schema; None for jets that are in no file."""
+        if is_given(source):
+            return None, None
         if not isinstance(source, str) or not _is_dataset(source):
             return source, options.schema
         info = dataset_info(source)
@@ -81,7 +94,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
             jets = self.load(source, split, options)
             return len(jets), [jets]
         features = self._features(options)
-        columns = _used_columns(features) | (set() if inputs is None else _used_columns(inputs))
+        columns = _columns_of(features) | (set() if inputs is None else _columns_of(inputs))
         stream = JetStream(
             files,
             schema,
@@ -114,7 +127,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
     ) -> tuple[int, Iterable[ak.Array]]:
         """Number of jets of files, and the jets in chunks, with the columns of the features."""
         number = count_jets(source, reading.get("schema"))
-        columns = _columns_to_read(_used_columns(inputs), source, reading.get("schema"))
+        columns = _columns_to_read(_columns_of(inputs), source, reading.get("schema"))
         return number, iter_jets(source, chunk_size=chunk_size, columns=columns, **reading)
 
     def subsample(self, sample: ak.Array, limit: int | None, seed: int) -> ak.Array:
@@ -122,16 +135,36 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         return _draw([sample], limit, seed)
 
     def fit_inputs(self, sample: ak.Array, options: DataOptions) -> FeatureSet:
-        """Feature set that the options name."""
-        return self._features(options)
+        """Feature set that the options name, with the standardisation of the sample if wanted."""
+        features = self._features(options)
+        missing = set(features.columns) - set(self.available_columns(sample.fields))
+        if options.standardise == "none" or missing:  # which `check` says
+            return features
+        return fit_standardisation(features, sample)
 
     def _features(self, options: DataOptions) -> FeatureSet:
-        names = options.features
-        return feature_set(names[0] if isinstance(names, list) and len(names) == 1 else names)
+        return feature_set(options.features)
+
+    def describe_inputs(self, inputs: FeatureSet, options: DataOptions) -> list[str]:
+        """Line with the features that are standardised by the training jets."""
+        plain = {feature.name for feature in needs_standardisation(self._features(options))}
+        fitted = [f for f in inputs.features if f.name in plain and f != Feature(f.name)]
+        return [describe(fitted)] if fitted else []
+
+    def check_inputs(self, data: JetDataset, whose: str) -> None:
+        """Refuse features that are NaN or constant, and warn of outliers."""
+        check_features(data, whose)
 
     def inputs_from_dict(self, values: dict[str, Any]) -> FeatureSet:
         """Inverse of ``feature_set.to_dict()``."""
         return FeatureSet.from_dict(values)
+
+    def flatten(self, sample: Any) -> tuple[ak.Array, Callable[[Any], Any]]:
+        """Jets in the form of the readers; missing ones get NaN as scores, lists of jets lists."""
+        if not isinstance(sample, ak.Array) and hasattr(sample, "fields"):
+            return super().flatten(sample)  # of another kind, which `check` says
+        jets, nesting = flatten(sample)
+        return jets, nesting.nest
 
     def dataset(self, sample: ak.Array, inputs: FeatureSet) -> JetDataset:
         """Jets with their features."""
@@ -193,9 +226,14 @@ def _used_columns(features: FeatureSet) -> set[str]:
     return used | {"pid"} if used & set(available_columns(["pid"])) else used
 
 
+def _columns_of(features: FeatureSet) -> set[str]:
+    """Columns that a data set with these features uses, some of which files need not have."""
+    return _used_columns(features) | set(features.optional_columns)
+
+
 def _columns_to_read(used: set[str], files: Source, schema: Any) -> list[str]:
-    """Columns of files that are used; stored angles take the place of computed ones."""
-    return [name for name in column_names(files, schema) if name in used | {"deta", "dphi"}]
+    """Columns of files that are used."""
+    return [name for name in column_names(files, schema) if name in used]
 
 
 def _reading(options: DataOptions) -> dict[str, Any]:

@@ -8,8 +8,8 @@ which is stored with every trained model.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -17,16 +17,27 @@ from annotated_types import Interval, Len
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
-from pcloud import kinematics
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.nn.pooling import sum_by_index
 from pcloud.plugins import is_same_function
+from pcloud.quantities import (
+    COMPONENTS,
+    FROM_MOMENTA,
+    OF_JETS,
+    STORED_ANGLES,
+    FeatureFunction,
+    Particles,
+    columns_of,
+    evaluate,
+    expression_of,
+    value_of,
+)
 from pcloud.stored_values import Name
 from pcloud.tables import html_table
 from pcloud.validation import checked
 
 __all__ = [
     "FEATURE_SETS",
+    "STORED_ANGLES",
     "Feature",
     "FeatureSet",
     "Particles",
@@ -42,79 +53,10 @@ _REFERENCES = {
 }
 
 
-@dataclass(frozen=True)
-class Particles:
-    """Particles of a batch, with the quantities that several features need, in float64.
-
-    Attributes
-    ----------
-    p4 : Tensor, shape (N, 4)
-        Four-momenta (E, px, py, pz) in GeV.
-    batch : Tensor, shape (N,)
-        Jet of each particle.
-    num_jets : int
-        Number of jets B.
-    extras : mapping of str to Tensor, shape (N,)
-        Further columns of the particles.
-    jet_p4 : Tensor, shape (B, 4), optional
-        Stored four-momenta of the jets in GeV.
-    """
-
-    p4: Tensor
-    batch: Tensor
-    num_jets: int
-    extras: Mapping[str, Tensor]
-    jet_p4: Tensor | None = None
-
-    @cached_property
-    def jet(self) -> Tensor:
-        """Momentum of the jet of each particle (N, 4): the stored one, else the sum of particles."""
-        total = self.jet_p4
-        if total is None:
-            total = sum_by_index(self.p4, self.batch, self.num_jets)
-        return total[self.batch]
-
-    @cached_property
-    def pt(self) -> Tensor:
-        """Transverse momenta in GeV."""
-        return kinematics.pt(self.p4)
-
-    @cached_property
-    def deta(self) -> Tensor:
-        """Pseudorapidity relative to the axis; the sign is positive towards larger abs(eta)."""
-        if "deta" in self.extras:
-            return self.extras["deta"]
-        axis = kinematics.eta(self.jet)
-        return (kinematics.finite_eta(self.p4) - axis) * torch.where(axis < 0, -1.0, 1.0)
-
-    @cached_property
-    def dphi(self) -> Tensor:
-        """Azimuth relative to the axis in rad."""
-        if "dphi" in self.extras:
-            return self.extras["dphi"]
-        return kinematics.delta_phi(self.p4, self.jet)
-
-
-FeatureFunction = Callable[[Particles], Tensor]
-"""Values (N,) of a feature."""
-
-
 def _extra(name: str) -> FeatureFunction:
     return lambda particles: particles.extras[name]
 
 
-_FROM_MOMENTA: dict[str, FeatureFunction] = {
-    "log_pt": lambda c: kinematics.safe_log(c.pt),
-    "log_energy": lambda c: kinematics.safe_log(c.p4[:, 0]),
-    "log_pt_rel": lambda c: kinematics.safe_log(c.pt) - kinematics.safe_log(kinematics.pt(c.jet)),
-    "log_energy_rel": lambda c: kinematics.safe_log(c.p4[:, 0]) - kinematics.safe_log(c.jet[:, 0]),
-    "delta_r": lambda c: kinematics.safe_sqrt(c.deta**2 + c.dphi**2),
-    "deta": lambda c: c.deta,
-    "dphi": lambda c: c.dphi,
-    "pt": lambda c: c.pt,
-    "pt_rel": lambda c: c.pt / kinematics.pt(c.jet).clamp(min=kinematics.MIN_GEV),
-    "energy": lambda c: c.p4[:, 0],
-}
 _FLAGS = ("is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")
 _FROM_EXTRAS: dict[str, FeatureFunction] = {
     **{name: _extra(name) for name in ("charge", *_FLAGS, "d0_err", "dz_err")},
@@ -157,7 +99,7 @@ def register_feature(
     """
 
     def register(function: FeatureFunction) -> FeatureFunction:
-        taken = name in _FROM_MOMENTA or name in _FROM_EXTRAS
+        taken = name in FROM_MOMENTA or name in _FROM_EXTRAS
         if taken or not is_same_function(function, _REGISTERED.get(name, (function,))[0]):
             raise ValueError(f"a feature named {name!r} exists already")
         _REGISTERED[name] = (function, tuple(columns))
@@ -168,17 +110,38 @@ def register_feature(
 
 
 def _function(name: str) -> FeatureFunction:
-    """Return the function of a feature; of an unknown name, that of an extra column."""
+    """Return the function of a feature: of a quantity, an expression, or an extra column."""
     if name in _REGISTERED:
         return _REGISTERED[name][0]
-    return _FROM_MOMENTA.get(name) or _FROM_EXTRAS.get(name) or _extra(name)
+    known = FROM_MOMENTA.get(name) or _FROM_EXTRAS.get(name)
+    if known is not None:
+        return known
+    if name in COMPONENTS or name in OF_JETS:
+        return lambda particles: value_of(name, particles)
+    expression = expression_of(name)
+    return _extra(name) if expression is None else partial(evaluate, expression)
 
 
 def _columns(name: str) -> tuple[str, ...]:
     """Extra columns that a feature needs."""
     if name in _REGISTERED:
         return _REGISTERED[name][1]
-    return () if name in _FROM_MOMENTA else (_COLUMN.get(name, name),)
+    if name in FROM_MOMENTA or name in COMPONENTS or name in OF_JETS:
+        return ()
+    if name in _COLUMN:
+        return (_COLUMN[name],)
+    expression = expression_of(name)
+    return (name,) if expression is None else columns_of(expression)
+
+
+def _optional_columns(name: str) -> tuple[str, ...]:
+    """Extra columns of jet quantities, which a feature uses where jets have no stored momentum."""
+    if name in _REGISTERED or name in _FROM_EXTRAS:
+        return ()
+    if name in OF_JETS:
+        return (name,)
+    expression = expression_of(name)
+    return () if expression is None else tuple(c for c in expression.columns if c in OF_JETS)
 
 
 _Number = Annotated[float, Interval(ge=-1e30, le=1e30)]
@@ -191,8 +154,8 @@ class Feature:
     Attributes
     ----------
     name : str
-        Name of the quantity, see :func:`list_features`; any other name is an extra column of the
-        jets.
+        Name of the quantity, see :func:`list_features`; an expression of such quantities and of
+        columns, such as ``"log(pt / jet_pt)"``; any other name is an extra column of the jets.
     shift, scale : float
         Parameters of the standardisation.
     low, high : float or None
@@ -216,10 +179,11 @@ class Feature:
 
 
 class _StoredFeatures(TypedDict):
-    """Plain values of a feature set; those of older versions have no reference."""
+    """Plain values of a feature set; those of older versions have no reference or no angles."""
 
     features: Annotated[tuple[Feature, ...], Len(1, 10_000)]
     reference: NotRequired[Name]
+    angles: NotRequired[Name]
 
 
 @dataclass(frozen=True, repr=False)
@@ -234,21 +198,29 @@ class FeatureSet:
         Momentum of a jet to which features are relative: the one stored in its file, or the sum of
         its particles. ``"auto"`` is the stored one if the jets have it, else the sum. A trained
         network stores which of the two was used.
+    angles : {"stored", "columns"}
+        Columns that are used for the features ``deta`` and ``dphi``, where the jets have them, in the
+        place of angles computed from the momenta: ``stored_deta`` and ``stored_dphi``, as which a
+        schema names them; ``"columns"``: also columns called ``deta`` and ``dphi``, as in older
+        versions.
 
     Raises
     ------
     InputError
         If there are no features, or if a feature is given twice.
     UnknownNameError
-        If the reference is unknown.
+        If the reference or the angles are unknown.
     """
 
     kind: ClassVar[str] = "cloud"
 
     features: tuple[Feature, ...]
     reference: str = "auto"
+    angles: str = "stored"
 
     def __post_init__(self) -> None:
+        if self.angles not in ("stored", "columns"):
+            raise UnknownNameError("kind of angles", self.angles, ["stored", "columns"])
         if self.reference not in _REFERENCES:
             raise UnknownNameError("reference", self.reference, _REFERENCES)
         if not self.features:
@@ -292,6 +264,18 @@ class FeatureSet:
         return tuple(dict.fromkeys(column for columns in needed for column in columns))
 
     @property
+    def optional_columns(self) -> tuple[str, ...]:
+        """Extra columns that are used where the jets have them.
+
+        They are stored angles, and quantities of jets without a stored momentum; in feature sets of
+        older versions all columns that have the name of a computed angle or a feature.
+        """
+        columns = {column for name in self.names for column in _optional_columns(name)}
+        if self.angles == "columns":
+            columns |= {"deta", "dphi", *(set(self.names) & COMPONENTS.keys())}
+        return (*STORED_ANGLES, *sorted(columns))
+
+    @property
     def jet_columns(self) -> tuple[str, ...]:
         """Columns per jet that the jets must have: ``jet_p4`` for features relative to it."""
         return ("jet_p4",) if self.reference == "stored" else ()
@@ -333,8 +317,8 @@ class FeatureSet:
         batch : Tensor, shape (N,)
             Jet of each particle.
         extras : mapping of str to Tensor, shape (N,), optional
-            Extra columns. If they include ``deta`` and ``dphi``, these are used instead of values
-            computed from the momenta.
+            Extra columns. If they include ``stored_deta`` and ``stored_dphi``, or ``deta`` and
+            ``dphi``, these are used instead of values computed from the momenta.
         num_jets : int, optional
             Number of jets; without it, `batch` is read, which synchronises a GPU.
         jet_p4 : Tensor, shape (B, 4), optional
@@ -369,7 +353,10 @@ class FeatureSet:
         momenta = p4.double()
         jet = jet_p4.double() if jet_p4 is not None and self.reference != "particles" else None
         columns = {name: values.to(momenta) for name, values in extras.items()}
-        particles = Particles(momenta, batch, num_jets, columns, jet)
+        for angle in ("deta", "dphi"):
+            if angle in columns:
+                columns.setdefault(f"stored_{angle}", columns[angle])
+        particles = Particles(momenta, batch, num_jets, columns, jet, self.angles == "columns")
         # Each feature is rounded before the next is computed: only one is in memory in float64.
         values = [feature.compute(particles).to(p4.dtype) for feature in self.features]
         return torch.stack(values, dim=-1)
@@ -377,13 +364,18 @@ class FeatureSet:
     def to_dict(self) -> dict[str, Any]:
         """Dictionary of plain values, for a configuration or a checkpoint."""
         features = [asdict(feature) for feature in self.features]
-        return {"features": features, "reference": self.reference}
+        return {"features": features, "reference": self.reference, "angles": self.angles}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureSet:
-        """Feature set from :meth:`to_dict`; without a reference (older versions): the particles."""
+        """Feature set from :meth:`to_dict`.
+
+        That of older versions without a reference has that of the particles; without angles,
+        columns called ``deta`` and ``dphi`` are used.
+        """
         found = checked(_StoredFeatures, values)
-        return cls(found["features"], found.get("reference", "particles"))
+        reference = found.get("reference", "particles")
+        return cls(found["features"], reference, found.get("angles", "columns"))
 
 
 _STANDARD = {
@@ -420,32 +412,63 @@ FEATURE_SETS: dict[str, FeatureSet] = {
 """The official sets: 7 inputs for top tagging, 13 for quark/gluon, 17 for JetClass."""
 
 
+def is_official(feature: Feature) -> bool:
+    """Return True for a feature with the standardisation that its name stands for."""
+    return _STANDARD.get(feature.name) == feature
+
+
 def list_features() -> list[str]:
     """Names of all features that can be computed."""
-    return sorted({*_FROM_MOMENTA, *_FROM_EXTRAS, *_REGISTERED})
+    return sorted({*FROM_MOMENTA, *COMPONENTS, *OF_JETS, *_FROM_EXTRAS, *_REGISTERED})
 
 
-def feature_set(features: str | Sequence[str | Feature] | FeatureSet) -> FeatureSet:
+FeatureLike = str | Mapping[str, Any] | Feature
+"""A name or expression, the fields of a :class:`Feature`, or one."""
+
+
+def feature_set(features: str | Sequence[FeatureLike] | FeatureSet) -> FeatureSet:
     """Return the feature set of a name, or make one from names of features.
 
     Parameters
     ----------
-    features : str, sequence of str or Feature, or FeatureSet
-        ``"kin"``, ``"kinpid"`` or ``"full"``; or a list of features in order. A name has the
-        standardisation of the official sets, if it is part of one; :class:`Feature` sets another
-        one. A name that is not a known feature is the name of an extra column of the jets.
+    features : str, sequence of str, dict or Feature, or FeatureSet
+        ``"kin"``, ``"kinpid"`` or ``"full"``; or a list of features in order, in which such a name
+        stands for its features. A name has the standardisation of the official sets, if it is part
+        of one; a :class:`Feature`, or a mapping with its fields, sets another one. Other names are
+        expressions, such as ``"log(pt / jet_pt)"``, or extra columns of the jets.
 
     Raises
     ------
     UnknownNameError
-        If there is no set of this name.
+        If there is no set, feature or field of this name.
+    InputError
+        If a text is not an expression, or a field has a wrong value.
     """
     if isinstance(features, FeatureSet):
         return features
     if isinstance(features, str):
-        if features not in FEATURE_SETS:
+        if features in FEATURE_SETS:
+            return FEATURE_SETS[features]
+        if expression_of(features) is None and features not in list_features():
             raise UnknownNameError("feature set", features, FEATURE_SETS)
-        return FEATURE_SETS[features]
-    return FeatureSet(
-        tuple(f if isinstance(f, Feature) else _STANDARD.get(f, Feature(f)) for f in features)
-    )
+        features = [features]
+    return FeatureSet(tuple(one for feature in features for one in _features(feature)))
+
+
+def _features(feature: FeatureLike) -> Sequence[Feature]:
+    """Features of one entry of a list."""
+    if isinstance(feature, Feature):
+        return [feature]
+    if isinstance(feature, Mapping):
+        known = [field.name for field in fields(Feature)]
+        for key in feature:
+            if key not in known:
+                raise UnknownNameError("field of a feature", str(key), known)
+        if set(feature) == {"name"}:
+            return _features(feature["name"])
+        return [checked(Feature, dict(feature))]
+    if feature in FEATURE_SETS:
+        return FEATURE_SETS[feature].features
+    if feature not in _STANDARD:
+        expression_of(feature)  # raises where it is neither a name nor an expression
+    return [_STANDARD.get(feature, Feature(feature))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
@@ -54,6 +54,10 @@ class DataOptions(Protocol):
     @property
     def features(self) -> Any:
         """Name of a feature set, or names of features."""
+
+    @property
+    def standardise(self) -> str:
+        """``"auto"`` if features without a standardisation get one from the training jets."""
 
     @property
     def schema(self) -> Any:
@@ -316,9 +320,40 @@ class Modality(Protocol[S, I, D]):
     def fit_inputs(self, sample: S, options: DataOptions) -> I:
         """Inputs that the options name, or that follow from the training sample."""
 
+    def describe_inputs(self, inputs: I, options: DataOptions) -> list[str]:
+        """Lines that tell what the options do not say of fitted inputs."""
+        return []
+
+    def check_inputs(self, data: D, whose: str) -> None:
+        """Check the inputs of a data set before a training.
+
+        Parameters
+        ----------
+        data : data set
+            Entries with their inputs.
+        whose : str
+            Name of the entries in messages, such as ``"the training jets"``.
+
+        Raises
+        ------
+        InputError
+            If a network cannot learn from them.
+        """
+        return
+
     @abstractmethod
     def inputs_from_dict(self, values: dict[str, Any]) -> I:
         """Inverse of ``inputs.to_dict()``."""
+
+    def flatten(self, sample: Any) -> tuple[S, Callable[[Any], Any]]:
+        """Entries to score, and the function that gives their scores the form of the sample.
+
+        Parameters
+        ----------
+        sample : sample, or what users have in its place
+            The entries as given to :meth:`pcloud.Run.predict`.
+        """
+        return sample, lambda scores: scores
 
     @abstractmethod
     def dataset(self, sample: S, inputs: I) -> D:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pcloud.errors import InputError
+from pcloud.given_jets import is_given, name_of
 from pcloud.run_files import (
     ENVIRONMENT_FILE,
     SCORES_FILE,
@@ -20,6 +21,7 @@ from pcloud.training.run_folder import RunFolder
 from pcloud.words import number_of
 
 if TYPE_CHECKING:
+    import awkward as ak
     from matplotlib.figure import Figure
 
     from pcloud.evaluation import EvaluationTable
@@ -101,7 +103,7 @@ class Run(RunFolder):
 
     def evaluate(
         self,
-        data: str | Sequence[str] | None = None,
+        data: str | Sequence[str] | ak.Array | None = None,
         *,
         split: str = "test",
         name: str | None = None,
@@ -118,12 +120,13 @@ class Run(RunFolder):
 
         Parameters
         ----------
-        data : str or sequence of str, optional
-            A data set by name, or files; by default the jets of the run.
+        data : str, sequence of str or awkward.Array, optional
+            A data set by name, files, or labelled jets; by default the jets of the run.
         split : str
             Split of the run or of the data set.
         name : str, optional
-            Name of the evaluation; by default that of the split or of the first file.
+            Name of the evaluation; by default that of the split or of the first file, and
+            ``"given"`` for jets in an array.
         checkpoint : str
             ``"best"`` or ``"last"``.
         batch_size : int
@@ -143,9 +146,12 @@ class Run(RunFolder):
         from pcloud.studies.evaluate import evaluate_run
 
         reading = {key: options.pop(key) for key in _READING if key in options}
+        source = name_of(data)
+        if is_given(source) and name is None:
+            name = "given"
         return evaluate_run(
             self.writing_to(out),
-            data,
+            source,
             split=split,
             name=name,
             checkpoint=checkpoint,

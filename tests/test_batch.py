@@ -17,6 +17,7 @@ from torch_geometric.loader import DataLoader
 import pcloud
 from pcloud.batch import JetDataset, JetLoader
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.features import FeatureSet, feature_set
 
 
 def make_jets(counts, seed: int = 0, label: bool = True) -> ak.Array:
@@ -133,8 +134,19 @@ def test_double_precision_momenta_are_kept():
 
 def test_stored_angles_take_the_place_of_computed_ones():
     jets = make_jets(COUNTS)
-    jets["deta"] = ak.zeros_like(jets.p4.px) + 0.25
+    jets["stored_deta"] = ak.zeros_like(jets.p4.px) + 0.25
     assert (JetDataset(jets).x[:, 5] == 0.25).all()
+
+
+def test_columns_called_deta_are_used_by_feature_sets_of_older_versions_only():
+    jets = make_jets(COUNTS)
+    computed = JetDataset(jets).x
+    jets["deta"] = ak.zeros_like(jets.p4.px) + 0.25
+    assert torch.equal(JetDataset(jets).x, computed)
+    stored = feature_set("kin").to_dict()
+    assert FeatureSet.from_dict(stored) == feature_set("kin")
+    del stored["angles"]
+    assert (JetDataset(jets, FeatureSet.from_dict(stored)).x[:, 5] == 0.25).all()
 
 
 def test_bad_jets_are_refused():

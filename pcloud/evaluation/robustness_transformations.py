@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pcloud import kinematics
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.features import STORED_ANGLES
 from pcloud.io.jets import JET_MOMENTUM, FlatJets, as_offsets
 from pcloud.typing import Floats
 
@@ -30,7 +31,11 @@ _RADIUS = 0.8  # radius of the disc around the jet axis in which particles are a
 _SOFT_PT = 1.0  # GeV, mean pT of an added pile-up particle
 _NUM_EMISSIONS = 5  # soft emissions per jet
 _ETA_MAX = 20.0  # bound on pseudorapidities, which are infinite along the beam
-_STORED_ANGLES = ("deta", "dphi")  # columns that are computed again from the momenta
+_STORED_ANGLES = (
+    *STORED_ANGLES,
+    "deta",
+    "dphi",
+)  # columns that are computed again from the momenta
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def register(
 def prepare(jets: FlatJets) -> FlatJets:
     """Convert jets to the form that all transformations return, for a comparison with them.
 
-    Particles are in decreasing order of pT. The columns ``deta`` and ``dphi`` of some files are
+    Particles are in decreasing order of pT. The columns ``stored_deta`` and ``stored_dphi`` of some files are
     dropped, because they would not change with the momenta.
     """
     columns = {k: v for k, v in jets.particle.items() if k not in _STORED_ANGLES}

@@ -17,7 +17,7 @@ from torch_geometric.data import Batch
 from pcloud import kinematics
 from pcloud.batch import JetDataset, JetLoader, batch_arguments, network_arguments
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.features import Feature, FeatureSet, feature_set
+from pcloud.features import STORED_ANGLES, Feature, FeatureSet, feature_set
 from pcloud.interpret.attribution_captum import captum_method
 from pcloud.interpret.edges import fixed_graph, record_graph
 from pcloud.interpret.methods import METHODS, as_array, check_method, evaluation_mode
@@ -36,7 +36,11 @@ __all__ = ["METHODS", "Attribution", "attribute"]
 _MAX_OCCLUDED_PARTICLES = 2**20  # particles of shortened jets in memory at a time
 _COLLIMATION = 0.01  # factor on the angles to the jet axis, in the baseline "axis"
 _MAX_GAP = 0.1  # fraction of the change of the response that attributions may leave out
-_STORED_ANGLES = ("deta", "dphi")  # columns that are computed again from the momenta
+_STORED_ANGLES = (
+    *STORED_ANGLES,
+    "deta",
+    "dphi",
+)  # columns that are computed again from the momenta
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,7 @@ def attribute(
 
     Notes
     -----
-    Columns ``deta`` and ``dphi`` of some files are not used, but computed from the momenta, so that
+    Columns ``stored_deta`` and ``stored_dphi`` of some files are not used, but computed from the momenta, so that
     the jet axis follows the modified particles. Occlusion of the only particle of a jet is NaN.
 
     References

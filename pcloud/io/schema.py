@@ -91,7 +91,8 @@ class JetSchema:
         ``Jet_p4.fP.fX``); see :mod:`pcloud.io.vectors`.
     particle : dict of str to str
         Column in the file for each extra column per particle, such as
-        ``{"charge": "part_charge"}``.
+        ``{"charge": "part_charge"}``. ``stored_deta`` and ``stored_dphi`` are angles relative to
+        the jet (rad for the azimuth), which are used in the place of those computed from momenta.
     jet : dict of str to str
         Column in the file for each extra column per jet, such as
         ``{"jet_sdmass": "fj_msoftdrop"}``. ``jet_pt``, ``jet_energy``, ``jet_mass``,
@@ -304,8 +305,8 @@ _JETCLASS_PARTICLE = {
     "d0_err": "part_d0err",
     "dz": "part_dzval",
     "dz_err": "part_dzerr",
-    "deta": "part_deta",
-    "dphi": "part_dphi",
+    "stored_deta": "part_deta",
+    "stored_dphi": "part_dphi",
 }
 _JETCLASS_JET = {
     name: name

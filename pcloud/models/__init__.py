@@ -13,6 +13,7 @@ from pcloud.models.official import load_official
 from pcloud.models.one_jet import OneJet
 from pcloud.models.part import ParticleTransformer, transformer
 from pcloud.models.particlenet import ParticleNet, particlenet_lite
+from pcloud.models.particlenet_collections import CollectionParticleNet
 from pcloud.models.pcnn import PCNN
 from pcloud.models.pelican import PELICAN
 from pcloud.models.pfn import PFN
@@ -31,6 +32,7 @@ __all__ = [
     "PCNN",
     "PELICAN",
     "PFN",
+    "CollectionParticleNet",
     "HighLevelTagger",
     "LGATr",
     "LGATrSlim",

@@ -4,8 +4,8 @@ A network calls :func:`as_layout` first, and passes the layout to the layers. Th
 sorted by what relates the particles of a jet: neighbours (``graph``), all pairs (``pairs``),
 attention (``attention``) and Minkowski products (``lorentz``). ``numerics`` contains tools for the
 layers. The other modules are the layout itself (``layout``), pooling to one row per jet
-(``pooling``), sequences of particles (``sequences``), clustering trees (``clustering``) and plain
-multilayer perceptrons (``dense``).
+(``pooling``), sequences of particles (``sequences``), clustering trees (``clustering``), plain
+multilayer perceptrons (``dense``) and several collections of a jet (``collections``).
 """
 
 from pcloud.nn.attention.attention import ClassAttention, SelfAttention, attend, padding_bias
@@ -13,6 +13,7 @@ from pcloud.nn.attention.feed_forward import FeedForward
 from pcloud.nn.attention.head_slots import HeadSlots
 from pcloud.nn.attention.pair_bias import PairBias
 from pcloud.nn.clustering import clustering_trees, exclusive_axes
+from pcloud.nn.collections import CollectionEmbedding
 from pcloud.nn.dense import dense_layers
 from pcloud.nn.graph.coordinates import eta_phi, identity, jet_momenta
 from pcloud.nn.graph.edge_conv import EdgeBlock, EdgeConv
@@ -30,6 +31,7 @@ from pcloud.nn.sequences import JetSequences, RaggedConv1d, by_pt, halved_sequen
 
 __all__ = [
     "ClassAttention",
+    "CollectionEmbedding",
     "DenseBlock",
     "EdgeBlock",
     "EdgeConv",

@@ -95,6 +95,12 @@ class RaggedLayout(_Movable):
         Number of unordered pairs of particles of the same jet, including a particle with itself.
     jet_p4 : Tensor, shape (B, 4), or None
         Stored momenta of the jets in GeV; None if the momentum of a jet is the sum of its particles.
+    u : Tensor, shape (B, G), or None
+        Features of the jets.
+    pos : Tensor, shape (N, 2), or None
+        Positions (eta, phi) of the rows relative to the jet, of rows without momentum.
+    collection : Tensor, shape (N,), or None
+        Collection of each row; None if there is one.
     """
 
     batch: Tensor
@@ -104,6 +110,9 @@ class RaggedLayout(_Movable):
     position: Tensor
     num_pairs: int
     jet_p4: Tensor | None = None
+    u: Tensor | None = None
+    pos: Tensor | None = None
+    collection: Tensor | None = None
 
     @property
     def num_jets(self) -> int:
@@ -226,6 +235,16 @@ class RaggedLayout(_Movable):
     def with_jet_p4(self, jet_p4: Tensor | None) -> RaggedLayout:
         """Layout of the same jets with stored momenta ``jet_p4 (B, 4)`` in GeV."""
         return replace(self, jet_p4=jet_p4)
+
+    def with_rows(
+        self,
+        *,
+        u: Tensor | None = None,
+        pos: Tensor | None = None,
+        collection: Tensor | None = None,
+    ) -> RaggedLayout:
+        """Layout of the same jets with features of jets, and positions and collections of rows."""
+        return replace(self, u=u, pos=pos, collection=collection)
 
     def gather(self, x: Tensor) -> list[Tensor]:
         """Values of the slots of all blocks, one tensor (b, P, ...) each, from flat ``x (N, ...)``.

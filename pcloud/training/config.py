@@ -24,6 +24,7 @@ import yaml
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.given_jets import is_given, name_of
 from pcloud.run_files import CONFIG_FILE
 from pcloud.stored_values import PlainOptions
 from pcloud.training.optimizers import OPTIMIZERS
@@ -62,7 +63,9 @@ def _feature_sets() -> Iterable[str]:
 
 
 ModelName = Annotated[str, Choice("model", _models, lambda name: ":" in name, listed=False)]
-FeatureSetName = Annotated[str, Choice("feature set", _feature_sets, listed=False)]
+FeatureSetName = Annotated[
+    str, Choice("feature set", _feature_sets, lambda name: not name.isidentifier(), listed=False)
+]
 RecipeName = Annotated[str, Choice("recipe", lambda: RECIPES)]
 OptimizerName = Annotated[str, Choice("optimizer", lambda: OPTIMIZERS)]
 ScheduleName = Annotated[str, Choice("schedule", lambda: SCHEDULES)]
@@ -88,7 +91,7 @@ class DataConfig:
 
     data: str | list[str]
     """Training jets: name of a data set (see `pcloud datasets`), file, glob, or several of
-    these."""
+    these; in Python also an awkward array of jets."""
     val: str | list[str] | None = None
     """Validation jets; by default the validation split of the data set, or a part of the training
     jets."""
@@ -117,8 +120,12 @@ class DataConfig:
     """Maximum number of training jets, drawn at random; by default all."""
     max_val_jets: NumJets | None = None
     """Maximum number of validation jets, drawn at random; by default all."""
-    features: FeatureSetName | list[str] = "kin"
-    """Input features: name of a feature set, such as kin, or a list of features."""
+    features: FeatureSetName | list[str | dict[str, Any]] = "kin"
+    """Input features: name of a feature set, such as kin, or a list of feature sets, features,
+    columns and expressions, such as log(pt / jet_pt); a mapping sets shift, scale, low or high."""
+    standardise: Literal["auto", "none"] = "auto"
+    """Standardisation of features that have no official one: auto takes median and spread of the
+    training jets; none takes the values as they are."""
     on_bad_jet: Literal["error", "drop"] = "error"
     """Treatment of jets that are empty or have NaN, infinite or negative energies."""
 
@@ -324,6 +331,7 @@ _WITHOUT_EFFECT = (
 )
 
 
+_SOURCES = ("data", "val", "test")
 _PATHS = ("data", "val", "test", "data_root", "init_from", "teacher", "out")
 
 
@@ -383,6 +391,7 @@ class TrainConfig:
         missing = [name for name in ("data", "model", "out") if values.get(name) is None]
         if missing:
             raise InputError(f"training needs {' and '.join(missing)}")
+        values |= {name: name_of(values[name]) for name in _SOURCES if name in values}
         values = {name: _plain(value) for name, value in values.items()}
         values["schema"] = read_schema(values.get("schema"))
         for name, stage in STAGES.items():
@@ -442,15 +451,17 @@ class TrainConfig:
         """Read the ``config.yaml`` of a run, whose options may have the names of an earlier version.
 
         Relative paths are relative to the file. A run before splits by keys has no option `split`:
-        its splits are permutations, and its relative paths are relative to the current folder.
+        its splits are permutations, and its relative paths are relative to the current folder. A run
+        without the option `standardise` has no standardisation from training jets.
         """
         path = folder / CONFIG_FILE
         options = _with_present_names(read_yaml(path), warn=False)
         with _file_named(path):
+            old = {"standardise": "none"} | options
             if "split" in options:
-                config = cls.from_dict(options).with_absolute_paths(folder)
+                config = cls.from_dict(old).with_absolute_paths(folder)
             else:
-                config = cls.from_dict(options | {"split": "permutation"})
+                config = cls.from_dict(old | {"split": "permutation"})
         return config._with_names_of(folder, {})
 
     @classmethod
@@ -556,7 +567,7 @@ def _absolute(value: Any, folder: str | Path) -> Any:
 
     if isinstance(value, list):
         return [_absolute(item, folder) for item in value]
-    if value is None or value in list_datasets():
+    if value is None or value in list_datasets() or is_given(value):
         return value
     path = Path(folder, Path(value).expanduser())
     return os.path.abspath(path)  # noqa: PTH100 (resolve() would follow links that users may move)

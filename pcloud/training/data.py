@@ -97,6 +97,8 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     if test is not None:
         hashes["test"] = test.hashes
     train_data, val_data = (modality.dataset(jets, inputs) for jets in (train, val))
+    for name, data in (("training", train_data), ("validation", val_data)):
+        modality.check_inputs(data, f"the {name} {modality.noun}")
     identity = JetsOfRun.of(hashes, keys[0], train_data, val_data)
     fields = [name for name in train.attrs.get(COLUMNS, train.fields) if name != SPLIT_KEY]
     return TrainingData(modality, train_data, val_data, classes, fields, identity)

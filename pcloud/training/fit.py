@@ -293,6 +293,7 @@ def _announce(
         f"{number_of(len(jets.train), f'training {thing}')} ({names}), {len(jets.val):,} for validation",
         f"recipe {config.recipe}: {steps} in {number_of(data.total_epochs, 'epoch')}",
     ]
+    lines += jets.modality.describe_inputs(tagger.feature_set, config.inputs)
     if data.total_steps < _FEW_STEPS:
         lines.append(
             f"only {number_of(data.total_steps, 'step')}: use a smaller --batch-size or more --epochs"

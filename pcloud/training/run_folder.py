@@ -251,12 +251,13 @@ class RunFolder:
         numpy.ndarray, shape (B, C), float64
         """
         modality, inputs = self.modality, self.feature_set
+        jets, nest = modality.flatten(jets)
         modality.check(jets, inputs, "these jets")
         if self.config.ensemble > 1:
             options: Any = {"batch_size": batch_size, "checkpoint": checkpoint, "device": device}
             logits = np.stack([member.logits(jets, **options) for member in self.members])
             log_p = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-            return np.logaddexp.reduce(log_p, axis=0) - np.log(len(log_p))
+            return nest(np.logaddexp.reduce(log_p, axis=0) - np.log(len(log_p)))
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = self.network(checkpoint).to(device)
         parts = [np.empty((0, len(self.classes)))]
@@ -265,7 +266,7 @@ class RunFolder:
             for batch in modality.loader(data, batch_size):
                 logits = model(*modality.arguments(batch.to(device)))
                 parts.append(logits.double().cpu().numpy())
-        return np.concatenate(parts)
+        return nest(np.concatenate(parts))
 
     def predict(
         self,
@@ -282,7 +283,9 @@ class RunFolder:
         ----------
         jets : awkward.Array or ImageSet
             As from :func:`pcloud.read_jets`, or from :func:`pcloud.images.read_images` for a network
-            on images; labels are not needed.
+            on images; labels are not needed. Jets of an analysis can have momenta in other
+            coordinates (vector, coffea), be missing (``ak.firsts``, ``ak.mask``), and be lists of
+            the jets of events.
         batch_size : int
             Jets per batch; a score does not depend on it.
         checkpoint : str
@@ -297,6 +300,7 @@ class RunFolder:
         -------
         numpy.ndarray, shape (B, C), float64
             Softmax in double precision: float32 probabilities of confident jets would tie at 1.
+            Rows of missing jets are NaN. For lists of jets, an awkward array of the same lists.
 
         Raises
         ------
@@ -305,9 +309,10 @@ class RunFolder:
             wanted and the run, with these weights, is not calibrated.
         """
         calibration = self.calibration(checkpoint).map if calibrated else None
+        jets, nest = self.modality.flatten(jets)
         logits = self.logits(jets, batch_size=batch_size, checkpoint=checkpoint, device=device)
         scores = torch.from_numpy(logits).softmax(dim=-1).numpy()
-        return scores if calibration is None else calibration(scores)
+        return nest(scores if calibration is None else calibration(scores))
 
     def calibration(self, checkpoint: str = "best") -> StoredCalibration:
         """Calibration of the weights of a checkpoint, from ``pcloud calibrate``.

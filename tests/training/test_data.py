@@ -153,11 +153,13 @@ def test_few_jets_of_a_large_file_need_little_memory(tmp_path: Path) -> None:
 
 def test_only_the_columns_of_the_features_are_read(tmp_path: Path) -> None:
     number = 12 * 500
-    extra = {name: np.ones(number, dtype=np.float32) for name in ("charge", "d0", "spare", "deta")}
+    extra = {
+        name: np.ones(number, dtype=np.float32) for name in ("charge", "d0", "spare", "stored_deta")
+    }
     write_jets(make_jets(500, **extra), tmp_path / "jets.parquet")
     config = configure(tmp_path / "jets.parquet", features=["log_pt", "charge"])
     (jets,) = load_splits(config, "val")
-    used = {"p4", "charge", "deta", "label"}
+    used = {"p4", "charge", "stored_deta", "label"}
     assert set(jets.fields) == used | {"split_key"}
     assert set(load_training_data(config).columns) == used | {"d0", "spare"}
     (jets,) = load_splits(config, "val", inputs=feature_set(["tanh_d0"]))

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.models.official.cms import cms_particlenet
 from pcloud.models.official.lorentznet import lorentznet
 from pcloud.models.official.part import part
 from pcloud.models.official.particlenet import particlenet
@@ -23,6 +24,7 @@ _READERS: dict[str, Callable[[State], tuple[dict[str, Any], State]]] = {
     "lorentznet": lorentznet,
     "part": part,
     "particlenet": particlenet,
+    "particlenet_collections": cms_particlenet,
     "particlenet_lite": particlenet,
 }
 
@@ -35,7 +37,8 @@ def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Mo
     name : str
         ``"particlenet"`` or ``"particlenet_lite"`` for a state dict of weaver-core's
         ``ParticleNet``, ``"part"`` for one of its ``ParticleTransformer`` with the settings of the
-        paper, ``"lorentznet"`` for one of LorentzNet-release's ``LorentzNet``.
+        paper, ``"lorentznet"`` for one of LorentzNet-release's ``LorentzNet``,
+        ``"particlenet_collections"`` for one of CMS's ParticleNet of particles and vertices.
     path : path
         File with a state dict, or with a checkpoint that contains one, with or without the prefixes of
         DataParallel (``module.``), weaver-core (``mod.``) and ``torch.compile`` (``_orig_mod.``).
