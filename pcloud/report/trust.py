@@ -33,7 +33,9 @@ def calibration(run: RunContents, figures: FigureFolder) -> Section:
         predictions[stored.method] = stored.map(sample.values)
     diagram = figures.add(
         "reliability",
-        reliability_figure(sample.labels, predictions, classes=sample.classes),
+        reliability_figure(
+            sample.labels, predictions, classes=sample.classes, weights=sample.weights
+        ),
         "Reliability diagram. Fraction of correct predictions (vertical) against their predicted "
         "probability (horizontal): on the dashed line the tagger is calibrated. Below, the "
         "distance to that line, and the number of jets, logarithmic. Bars show binomial errors.",
