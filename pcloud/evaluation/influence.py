@@ -18,7 +18,14 @@ from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.resampling import counting_error
 from pcloud.typing import Booleans, Floats
 
-__all__ = ["METHOD", "Estimate", "effective_size", "weighted_fraction", "weighted_mean"]
+__all__ = [
+    "METHOD",
+    "Estimate",
+    "effective_size",
+    "mean_over_jets",
+    "weighted_fraction",
+    "weighted_mean",
+]
 
 METHOD = "influence function"
 """Method of the errors of weighted quantities."""
@@ -115,3 +122,11 @@ def weighted_fraction(passed: Booleans, weights: Floats | None = None) -> Measur
         number = effective_size(weights)
         return Measured.fraction(number * float(passed[0]), number)
     return weighted_mean(passed, weights).fraction(effective_size(weights))
+
+
+def mean_over_jets(values: Floats, weights: Floats | None = None) -> Measured:
+    """Mean of ``values (B,)`` with its error; without weights, or of equal values, that of Student."""
+    if weights is None or len(values) < 2 or np.ptp(values) == 0 or not weights.sum() > 0:
+        return Measured.mean(values)
+    found = weighted_mean(values, weights)
+    return Measured(found.value, found.error(), METHOD)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pcloud.errors import InputError
 from pcloud.evaluation.influence import effective_size
@@ -188,7 +190,7 @@ class Ranking:
         self, weights: Integers | Floats, group: Integers, starts: Integers
     ) -> Integers | Floats:
         dtype: type = np.int64 if self.weights is None else np.float64
-        total = np.zeros(self.num_groups, dtype=dtype)
+        total: NDArray[Any] = np.zeros(self.num_groups, dtype=dtype)
         total[group[starts]] = np.add.reduceat(weights, starts, dtype=dtype)
         return total
 

@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 
 from pcloud.errors import InputError
 from pcloud.evaluation.estimates import Rejection, measured_area
-from pcloud.evaluation.influence import METHOD, effective_size, weighted_fraction, weighted_mean
+from pcloud.evaluation.influence import (
+    METHOD,
+    effective_size,
+    mean_over_jets,
+    weighted_fraction,
+    weighted_mean,
+)
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.robustness_transformations import TRANSFORMATIONS, prepare, transform
-from pcloud.evaluation.scores import Scores
+from pcloud.evaluation.scores import Scores, weights_of_jets
 from pcloud.evaluation.tasks import (
     Task,
     check_signal_named,
@@ -217,7 +223,7 @@ def measure_robustness(
     num_scorings = 1 + sum(map(len, requested.values())) + len(others or {})
 
     def scores_of(changed: ak.Array) -> Scores:
-        weights = np.asarray(changed.weight) if "weight" in changed.fields else None
+        weights = weights_of_jets(changed)
         sample = Scores.from_arrays(np.asarray(changed.label), predict(changed), classes, weights)
         advance(1 / num_scorings)
         return sample
@@ -356,7 +362,7 @@ def _paired(before: _Point, changed: Scores, name: str, strength: float | None) 
         _rejection_ratio(before, after),
         _kept(before, after, after.ranking.signal_jets, is_paired=True),
         _kept(before, after, after.ranking.background_jets, is_paired=True),
-        _mean(shift, after.sample.weights),
+        mean_over_jets(shift, after.sample.weights),
     )
 
 
@@ -470,14 +476,6 @@ def _threshold_slope(before: _Point, after: _Point, jets: NDArray[np.integer]) -
         for step in (-half, half)
     )
     return (loose - tight) / (2 * half)
-
-
-def _mean(values: Floats, weights: Floats | None) -> Measured:
-    """Mean over jets with its error."""
-    if weights is None or np.ptp(values) == 0:
-        return Measured.mean(values)
-    found = weighted_mean(values, weights)
-    return Measured(found.value, found.error(), METHOD)
 
 
 def _log_odds(scores: Floats) -> Floats:

@@ -152,6 +152,11 @@ class Scores:
         return np.where(self.values > 0.5, target, 1 - target)
 
 
+def weights_of_jets(jets: Any) -> NDArray[np.float64] | None:
+    """Column ``weight`` (B,) of jets, images or other data; None without one."""
+    return np.asarray(jets[WEIGHT], dtype=np.float64) if WEIGHT in jets.fields else None
+
+
 class ScoresWriter:
     """Parquet file of scores, written a part at a time, that appears when it is complete.
 

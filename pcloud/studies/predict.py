@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pcloud.errors import InputError
-from pcloud.evaluation.scores import ScoresWriter
+from pcloud.evaluation.scores import ScoresWriter, weights_of_jets
 from pcloud.io.files import check_new_file
 from pcloud.run_files import PREDICTIONS_FILE, Advance, ignore_progress
 from pcloud.studies.evaluate import labels_of_run
@@ -124,9 +124,8 @@ def predict_file(
             scores = run.predict(
                 jets, batch_size=batch_size, checkpoint=checkpoint, calibrated=calibrated
             )
-            file.write(
-                scores, labels_of_run(jets, run.classes, whose) if "label" in jets.fields else None
-            )
+            labels = labels_of_run(jets, run.classes, whose) if "label" in jets.fields else None
+            file.write(scores, labels, weights_of_jets(jets))
             number += len(jets)
             advance(len(jets) / max(total, 1))
             del jets  # before the next chunk is read
