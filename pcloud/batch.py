@@ -24,7 +24,7 @@ from pcloud.tables import html_table
 from pcloud.text import for_terminal
 from pcloud.words import number_of
 
-_JET_TENSORS = ("y", "jet_p4")  # optional tensors with one row per jet
+_JET_TENSORS = ("y", "jet_p4", "weight")  # optional tensors with one row per jet
 _CHUNK_JETS = 5_000  # sorted and turned into features at a time: 2 MB of float64 per column
 
 __all__ = ["JetDataset", "JetLoader", "batch_arguments", "collate", "network_arguments"]
@@ -56,6 +56,8 @@ class JetDataset(InMemoryDataset):
         Four-momenta in GeV, with the precision in which they were stored.
     y : Tensor or None, shape (B,), int64
         Labels.
+    weight : Tensor or None, shape (B,), float32
+        Weights of the jets; None if the jets have none.
     ptr : Tensor, shape (B + 1,), int64
         Offsets: jet ``i`` consists of the particles ``ptr[i]:ptr[i + 1]``.
     order : Tensor or None, shape (N,), int64
@@ -94,6 +96,7 @@ class JetDataset(InMemoryDataset):
         self.ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
         refuse_bad_jets(jets, self.classes)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
+        self.weight = _weights(jets) if "weight" in jets.fields else None
         self.order: Tensor | None = None
         self.x = torch.empty(int(self.ptr[-1]), len(self.feature_set))
         for first in range(0, max(1, len(jets)), _CHUNK_JETS):
@@ -108,6 +111,11 @@ class JetDataset(InMemoryDataset):
             if getattr(self, name) is not None:
                 self._data[name] = getattr(self, name)
                 self.slices[name] = torch.arange(len(self.ptr))
+
+    def set_weights(self, weights: Tensor) -> None:
+        """Replace the weights (B,) of the jets."""
+        self.weight = weights
+        self._describe_to_pyg()
 
     def __repr__(self) -> str:
         return "\n  ".join(
@@ -260,6 +268,10 @@ def _particle_column(jets: ak.Array, name: str, counts: np.ndarray) -> Tensor:
 def _jet_p4(jets: ak.Array) -> Tensor:
     columns = [np.asarray(jets.jet_p4[name]) for name in ("E", "px", "py", "pz")]
     return torch.from_numpy(np.stack(columns, axis=-1))
+
+
+def _weights(jets: ak.Array) -> Tensor:
+    return torch.from_numpy(np.asarray(jets.weight, dtype=np.float32))
 
 
 def _labels(jets: ak.Array) -> np.ndarray:
@@ -436,8 +448,8 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
     Returns
     -------
     torch_geometric.data.Batch
-        Batch with ``x``, ``p4``, ``batch`` and ``ptr``, and with ``y``, ``jet_p4`` and ``teacher``
-        if the data set has them.
+        Batch with ``x``, ``p4``, ``batch`` and ``ptr``, and with ``y``, ``jet_p4``,
+        ``weight`` and ``teacher`` if the data set has them.
     """
     particle, jet, ptr = _rows_of(data.ptr, jets)
     batch = copy.copy(_EMPTY_BATCH)

@@ -222,7 +222,7 @@ class _JetAccumulator(Accumulator[ak.Array]):
 
 def _used_columns(features: FeatureSet) -> set[str]:
     """Columns of features, and the PDG codes where these may follow from them."""
-    used = {*features.columns, *features.jet_columns}
+    used = {*features.columns, *features.jet_columns, "weight"}
     return used | {"pid"} if used & set(available_columns(["pid"])) else used
 
 

@@ -56,6 +56,7 @@ TAYLOR_FILE = "taylor.json"
 ATTRIBUTION_FILE = "attribution.json"
 ROBUSTNESS_FILE = "robustness.json"
 REPORT_FILE = "report.html"
+REWEIGHT_FILE = "reweight.json"
 
 FILES = (
     CONFIG_FILE,
@@ -72,6 +73,7 @@ FILES = (
     ATTRIBUTION_FILE,
     ROBUSTNESS_FILE,
     REPORT_FILE,
+    REWEIGHT_FILE,
 )
 """Names of all files that training, studies and the report write into the folder of a run."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError
+from pcloud.evaluation.influence import METHOD, weighted_fraction, weighted_mean
 from pcloud.evaluation.measured import Measured, fraction_interval
 from pcloud.evaluation.resampling import bootstrap, counting_error
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.table import EvaluationTable
+from pcloud.evaluation.weights import weights_note, weights_of_classes
 from pcloud.typing import Floats
 from pcloud.words import number_of
 
@@ -47,15 +49,24 @@ class Reliability:
         True for the jets for which the event happened.
     edges : ndarray, shape (K + 1,)
         Edges of the bins; the last one is closed on both sides.
+    weights : ndarray, shape (B,), optional
+        Weights of the jets. Bins of equal counts hold equal numbers of jets all the same.
     """
 
     predicted: Floats
     happened: NDArray[np.bool_]
     edges: Floats
+    weights: Floats | None = None
 
     @classmethod
     def of(
-        cls, predicted: Floats, happened: NDArray[np.bool_], bins: int = 15, *, equal: str = "width"
+        cls,
+        predicted: Floats,
+        happened: NDArray[np.bool_],
+        bins: int = 15,
+        *,
+        equal: str = "width",
+        weights: Floats | None = None,
     ) -> Reliability:
         """Use bins of equal width, or of equal counts with ``equal="counts"``.
 
@@ -67,33 +78,44 @@ class Reliability:
             edges = np.unique(np.quantile(predicted, np.linspace(0, 1, bins + 1)))
             if len(edges) == 1:
                 edges = np.repeat(edges, 2)
-        return cls(predicted, happened, edges)
+        return cls(predicted, happened, edges, weights)
 
     @cached_property
     def bin(self) -> NDArray[np.integer]:
         """Index of the bin of each jet, (B,)."""
         return np.searchsorted(self.edges[1:-1], self.predicted, side="right")
 
-    def sums(self, weights: NDArray[Any] | None = None) -> tuple[Floats, Floats, Floats]:
-        """Number of jets, sum of predictions and number of events in each bin, (K,) each."""
-        w = np.ones(len(self.predicted)) if weights is None else weights.astype(float)
+    def sums(self, multiplicities: NDArray[Any] | None = None) -> tuple[Floats, Floats, Floats]:
+        """Number of jets, sum of predictions and number of events in each bin, (K,) each.
+
+        They are sums of weights where the jets have weights. Jet i is counted
+        ``multiplicities[i]`` times.
+        """
+        w = np.ones(len(self.predicted))
+        if multiplicities is not None:
+            w = multiplicities.astype(float)
+        if self.weights is not None:
+            w = w * self.weights
         values = (w, w * self.predicted, w * self.happened)
         number, predicted, happened = (
             np.bincount(self.bin, v, minlength=len(self.edges) - 1).astype(float) for v in values
         )
         return number, predicted, happened
 
-    def error(self, weights: NDArray[Any] | None = None) -> float:
+    def error(self, multiplicities: NDArray[Any] | None = None) -> float:
         """Expected calibration error: mean over jets of abs(prediction - frequency) in the bin."""
-        number, predicted, happened = self.sums(weights)
+        number, predicted, happened = self.sums(multiplicities)
         return float(np.abs(predicted - happened).sum() / number.sum())
 
     def points(self) -> tuple[Floats, Floats, Floats]:
         """Mean prediction, frequency, and errors (2, K) down and up, in the K bins with jets.
 
         The errors reach to the ends of :func:`fraction_interval`. They are not 0 where the event
-        happened for none or for all jets of a bin.
+        happened for none or for all jets of a bin. Bins whose weights have no positive sum are left
+        out.
         """
+        if self.weights is not None:
+            return self._weighted_points()
         number, predicted, happened = (s[self.sums()[0] > 0] for s in self.sums())
         frequency = happened / number
         low, high = fraction_interval(happened, number)
@@ -106,6 +128,8 @@ class Reliability:
         distance in a bin. The unbiased estimate of this variance is subtracted. The result is
         therefore negative for about half of the samples of a calibrated tagger.
         """
+        if self.weights is not None:
+            return self._weighted_mean_square()
         number, predicted, happened = (s[self.sums()[0] > 0] for s in self.sums())
         mean = predicted / number
         frequency = happened / number
@@ -122,6 +146,43 @@ class Reliability:
         variance_of_square = 4 * np.maximum(square, 0) * spread + 2 * spread**2
         return float(weight @ square), math.sqrt(float(weight**2 @ variance_of_square))
 
+    def _weighted_points(self) -> tuple[Floats, Floats, Floats]:
+        number, predicted, happened = self.sums()
+        shown = np.flatnonzero(number > 0)
+        errors = []
+        for i in shown:
+            jets = self.bin == i
+            found = weighted_fraction(self.happened[jets], self.weights[jets])  # type: ignore[index]
+            frequency = happened[i] / number[i]
+            errors.append((max(frequency - found.low, 0.0), max(found.high - frequency, 0.0)))
+        mean = predicted[shown] / number[shown]
+        return (
+            mean,
+            happened[shown] / number[shown],
+            np.nan_to_num(np.array(errors).reshape(-1, 2).T),
+        )
+
+    def _weighted_mean_square(self) -> tuple[float, float]:
+        """Mean square of the weighted distances, whose variance is that of influence functions."""
+        weights = self.weights
+        assert weights is not None
+        number, predicted, happened = self.sums()
+        used = number > 0
+        distance = np.divide(predicted - happened, number, where=used, out=np.zeros(len(number)))
+        residual = self.predicted - self.happened - distance[self.bin]
+        size = number**2 / np.maximum(np.bincount(self.bin, weights**2, len(number)), 1e-300)
+        spread = np.bincount(self.bin, (weights * residual) ** 2, len(number))
+        variance = np.divide(spread, number**2, where=used, out=np.zeros(len(number)))
+        variance *= size / np.maximum(size - 1, 1)  # as for n - 1 jets
+        # one jet gives no estimate of the variance: use that of its predicted probability
+        mean = np.divide(predicted, number, where=used, out=np.zeros(len(number)))
+        single = used & (np.bincount(self.bin, minlength=len(number)) == 1)
+        variance = np.where(single, np.abs(mean * (1 - mean)), variance)
+        square = distance**2 - variance
+        share = np.where(used, number, 0.0) / number[used].sum()
+        variance_of_square = 4 * np.maximum(square, 0) * variance + 2 * variance**2
+        return float(share @ square), math.sqrt(float(share**2 @ variance_of_square))
+
 
 def measure_calibration(
     labels: ArrayLike,
@@ -131,6 +192,7 @@ def measure_calibration(
     bins: int = 15,
     num_bootstrap: int = 200,
     seed: int = 0,
+    weights: ArrayLike | None = None,
 ) -> EvaluationTable:
     """Measure how well predicted probabilities agree with observed frequencies, with errors.
 
@@ -149,6 +211,9 @@ def measure_calibration(
         ``ece_perfect``; at least 2.
     seed : int, default 0
         Seed of the resamplings and of the label drawings.
+    weights : array_like, shape (B,), optional
+        Weights of the jets, which may be negative. A tagger that was trained with weights is
+        calibrated for jets with weights.
 
     Returns
     -------
@@ -199,7 +264,7 @@ def measure_calibration(
     >>> print(table["brier"])
     0.062 ± 0.031
     """
-    sample = Scores.from_arrays(labels, scores, classes)
+    sample = Scores.from_arrays(labels, scores, classes, weights)
     return calibration_of_scores(sample, bins=bins, num_bootstrap=num_bootstrap, seed=seed)
 
 
@@ -228,7 +293,7 @@ def calibration_of_scores(
     entries |= {
         "ece_perfect": perfect,
         "calibration_rms": _root_mean_square(diagrams["ece_adaptive"]),
-        **_proper_scores(p, sample.labels),
+        **_proper_scores(p, sample.labels, sample.weights),
         **by_class,
     }
     note = (
@@ -236,8 +301,12 @@ def calibration_of_scores(
         f"have an ECE of {perfect}, because the ECE is biased upwards. Only a clearly larger ECE "
         "is a sign of miscalibration. The RMS calibration error is its size without this bias."
     )
-    settings = {"bins": bins, "num_bootstrap": num_bootstrap, "seed": seed}
-    return EvaluationTable(entries, sample.classes, sample.counts.tolist(), settings, [note])
+    settings: dict[str, Any] = {"bins": bins, "num_bootstrap": num_bootstrap, "seed": seed}
+    notes = [note]
+    if sample.weights is not None:
+        settings["weights"] = weights_of_classes(sample)
+        notes.append(weights_note(sample))
+    return EvaluationTable(entries, sample.classes, sample.counts.tolist(), settings, notes)
 
 
 def probabilities(sample: Scores) -> Floats:
@@ -269,12 +338,14 @@ def top_label(p: Floats, labels: NDArray[np.integer]) -> tuple[Floats, NDArray[n
 def _diagrams(p: Floats, sample: Scores, bins: int) -> dict[str, Reliability]:
     top = top_label(p, sample.labels)
     found = {
-        "ece": Reliability.of(*top, bins),
-        "ece_adaptive": Reliability.of(*top, bins, equal="counts"),
+        "ece": Reliability.of(*top, bins, weights=sample.weights),
+        "ece_adaptive": Reliability.of(*top, bins, equal="counts", weights=sample.weights),
     }
     if p.shape[1] > 2:
         for c, name in enumerate(sample.classes):
-            found[f"ece[{name}]"] = Reliability.of(p[:, c], sample.labels == c, bins)
+            found[f"ece[{name}]"] = Reliability.of(
+                p[:, c], sample.labels == c, bins, weights=sample.weights
+            )
     return found
 
 
@@ -282,9 +353,7 @@ def _perfect(diagram: Reliability, number: int, seed: int) -> Measured:
     """Calibration error where every event happens with its predicted probability."""
     generator = np.random.default_rng(seed)
     p = diagram.predicted
-    drawn = [
-        Reliability(p, generator.random(len(p)) < p, diagram.edges).error() for _ in range(number)
-    ]
+    drawn = [replace(diagram, happened=generator.random(len(p)) < p).error() for _ in range(number)]
     return Measured(float(np.mean(drawn)), float(np.std(drawn, ddof=1)), "drawn labels")
 
 
@@ -303,12 +372,18 @@ def _root_mean_square(diagram: Reliability) -> Measured:
     return Measured(math.sqrt(square), 0.0, "debiased", low=low, high=high)
 
 
-def _proper_scores(p: Floats, labels: NDArray[np.integer]) -> dict[str, Measured]:
+def _proper_scores(
+    p: Floats, labels: NDArray[np.integer], weights: Floats | None
+) -> dict[str, Measured]:
     """Brier score and log loss: means over jets, with the counting error of a mean."""
     truth = np.eye(p.shape[1])[labels]
     brier = ((p - truth) ** 2).sum(axis=1) / (2 if p.shape[1] == 2 else 1)
     loss = -np.log(np.maximum(p[np.arange(len(p)), labels], _MIN_PROBABILITY))
+    losses = {"brier": brier, "log_loss": loss}
+    if weights is not None:
+        means = {name: weighted_mean(v, weights) for name, v in losses.items()}
+        return {name: Measured(m.value, m.error(labels), METHOD) for name, m in means.items()}
     return {
         name: Measured(float(v.mean()), counting_error(v / len(v), labels), "counting")
-        for name, v in (("brier", brier), ("log_loss", loss))
+        for name, v in losses.items()
     }

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.calibration import calibration_of_scores, probabilities
@@ -21,12 +20,14 @@ from pcloud.evaluation.calibration_maps import (
     calibration_map_of_scores,
 )
 from pcloud.evaluation.conformal import ConformalSets, conformal_sets_of_scores
+from pcloud.evaluation.influence import weighted_fraction
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.table import describe
 from pcloud.evaluation.working_points import WorkingPoint, working_points_of_scores
 from pcloud.run_files import CALIBRATION_FILE, StoredResult
 from pcloud.stored_values import Count, Integer, Name
+from pcloud.typing import Booleans
 from pcloud.validation import Checked, checked
 
 __all__ = ["StoredCalibration", "read_calibration"]
@@ -102,17 +103,23 @@ class StoredCalibration(StoredResult):
     def fit(
         cls, sample: Scores, method: str, *, checkpoint: str, checksum: int
     ) -> StoredCalibration:
-        """Fit all maps, working points and sets on validation jets; `method` is the map to use."""
+        """Fit all maps, working points and sets on validation jets; `method` is the map to use.
+
+        The isotonic map and the sets are left out for jets with negative weights.
+        """
         sample = replace(sample, values=probabilities(sample))
         chosen = calibration_map_of_scores(sample, method)  # an unknown name is refused first
+        has_negative = sample.weights is not None and bool((sample.weights < 0).any())
         maps = {
             name: chosen if name == method else calibration_map_of_scores(sample, name)
             for name in CALIBRATIONS
+            if not (has_negative and name == "isotonic")
         }
         signals = sample.classes[1:] if len(sample.classes) == 2 else sample.classes
         present = [name for name in signals if sample.counts[sample.index(name)] > 1]
         points = {name: working_points_of_scores(sample, signal=name) for name in present}
-        sets = [conformal_sets_of_scores(sample, alpha) for alpha in _ALPHAS]
+        alphas = () if has_negative else _ALPHAS
+        sets = [conformal_sets_of_scores(sample, alpha) for alpha in alphas]
         jets = len(sample.labels)
         return cls(method, maps, points, sets, sample.classes, jets, checkpoint, checksum)
 
@@ -172,7 +179,7 @@ class StoredCalibration(StoredResult):
                 for expected, part in zip(
                     (point.efficiency, point.mistag_rate), parts, strict=True
                 ):
-                    row += [str(expected), str(_fraction(passed[part]))]
+                    row += [str(expected), str(_fraction(passed, sample, part))]
                 rows.append(row)
         return rows
 
@@ -184,12 +191,13 @@ class StoredCalibration(StoredResult):
             inside = sets(p)
             covered = inside[np.arange(len(p)), sample.labels]
             size = inside.sum(axis=1)
+            shares = np.ones(len(p)) if sample.weights is None else sample.weights
             rows.append(
                 [
                     f"{1 - sets.alpha:.0%}",
-                    str(_fraction(covered)),
-                    f"{size.mean():.3f}",
-                    f"{np.mean(size == 0):.1%}",
+                    str(_fraction(covered, sample, np.ones(len(p), dtype=bool))),
+                    f"{np.average(size, weights=shares):.3f}",
+                    f"{np.average(size == 0, weights=shares):.1%}",
                 ]
             )
         return rows
@@ -212,5 +220,6 @@ def read_calibration(folder: str | Path) -> StoredCalibration:
     return StoredCalibration.read(folder)
 
 
-def _fraction(passed: NDArray[np.bool_]) -> Measured:
-    return Measured.fraction(int(passed.sum()), len(passed))
+def _fraction(passed: Booleans, sample: Scores, jets: Booleans) -> Measured:
+    """Fraction of `jets` that pass."""
+    return weighted_fraction(passed[jets], sample.weights_of(jets))

@@ -14,6 +14,7 @@ from scipy.special import logsumexp, softmax
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.calibration import probabilities
+from pcloud.evaluation.influence import effective_size
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.stored_values import Float, Fraction
@@ -134,13 +135,16 @@ class Isotonic(CalibrationMap):
         return f"Isotonic({self.describe()})"
 
 
-def fit_temperature(p: Floats, labels: NDArray[np.integer]) -> Scaling:
+def fit_temperature(
+    p: Floats, labels: NDArray[np.integer], weights: Floats | None = None
+) -> Scaling:
     """Fit one inverse temperature by maximum likelihood.
 
     The loss is convex in the inverse temperature, so that its slope has one root. The root is
     bracketed, because a Newton step fails where all scores are saturated and the loss has no
     curvature at 1. The inverse temperature is positive: probabilities that are worse than chance
-    become nearly equal for all classes.
+    become nearly equal for all classes. With weights, which may be negative, each jet contributes
+    its weight over the mean weight, and the error is that of the influence function.
 
     References
     ----------
@@ -151,11 +155,12 @@ def fit_temperature(p: Floats, labels: NDArray[np.integer]) -> Scaling:
     classes = p.shape[1]
     logs = _log(p)
     logs_of_truth = logs[np.arange(len(p)), labels]
+    shares = None if weights is None else weights / weights.mean()
 
     def slope(log_weight: float) -> float:
         weight = np.exp(log_weight)
         mean_logs = (softmax(weight * logs, axis=1) * logs).sum(axis=1)
-        return float((mean_logs - logs_of_truth).sum() + _RIDGE * (weight - 1))
+        return float(_sum(mean_logs - logs_of_truth, shares) + _RIDGE * (weight - 1))
 
     low, high = np.log(_WEIGHT_RANGE)
     if slope(low) >= 0:
@@ -166,17 +171,22 @@ def fit_temperature(p: Floats, labels: NDArray[np.integer]) -> Scaling:
         best = brentq(slope, low, high, xtol=1e-12)
     weight = float(np.exp(best))
     q = softmax(weight * logs, axis=1)
-    curvature = float(((q * logs**2).sum(axis=1) - (q * logs).sum(axis=1) ** 2).sum()) + _RIDGE
-    return Scaling((weight,) * classes, (0.0,) * classes, (curvature**-0.5,) * classes)
+    mean_logs = (q * logs).sum(axis=1)
+    curvature = float(_sum((q * logs**2).sum(axis=1) - mean_logs**2, shares)) + _RIDGE
+    error = curvature**-0.5 if shares is None else abs(curvature) ** -1
+    if shares is not None:
+        error *= float(np.linalg.norm(shares * (mean_logs - logs_of_truth)))
+    return Scaling((weight,) * classes, (0.0,) * classes, (error,) * classes)
 
 
-def fit_vector(p: Floats, labels: NDArray[np.integer]) -> Scaling:
+def fit_vector(p: Floats, labels: NDArray[np.integer], weights: Floats | None = None) -> Scaling:
     """Fit a weight and a bias per class by maximum likelihood (vector scaling).
 
     The map acts on the logarithms of the probabilities. Logits would be ambiguous, since the
     softmax does not change if a constant is added to all of them. For two classes this is beta
     calibration. The fit starts from the best temperature. Parameters that the jets do not
-    constrain, such as those of an absent class, stay close to this start.
+    constrain, such as those of an absent class, stay close to this start. Weights are used as in
+    :func:`fit_temperature`.
 
     References
     ----------
@@ -184,19 +194,26 @@ def fit_vector(p: Floats, labels: NDArray[np.integer]) -> Scaling:
     AISTATS 2017.
     """
     classes = p.shape[1]
-    temperature = fit_temperature(p, labels)
+    temperature = fit_temperature(p, labels, weights)
     start = np.concatenate([temperature.weights, temperature.biases])
-    theta, covariance = _minimise(_log(p), np.eye(classes)[labels], start)
-    weights, biases = np.split(theta, 2)
+    shares = None if weights is None else weights / weights.mean()
+    theta, covariance = _minimise(_log(p), np.eye(classes)[labels], start, shares)
+    scales, biases = np.split(theta, 2)
     errors = np.sqrt(np.diag(covariance)[:classes])
-    return Scaling(tuple(weights.tolist()), tuple(biases.tolist()), tuple(errors.tolist()))
+    return Scaling(tuple(scales.tolist()), tuple(biases.tolist()), tuple(errors.tolist()))
 
 
-def fit_isotonic(p: Floats, labels: NDArray[np.integer]) -> Isotonic:
+def fit_isotonic(p: Floats, labels: NDArray[np.integer], weights: Floats | None = None) -> Isotonic:
     """Fit the monotonic function of least squares (isotonic regression).
 
     Jets whose order the validation jets do not support get the same probability. No probability
-    is closer to 0 or 1 than ``1 / (n + 2)``, the resolution of n validation jets.
+    is closer to 0 or 1 than ``1 / (n + 2)``, the resolution of n validation jets. With weights, n is
+    the effective number of jets.
+
+    Raises
+    ------
+    InputError
+        If a weight is negative.
 
     References
     ----------
@@ -204,24 +221,31 @@ def fit_isotonic(p: Floats, labels: NDArray[np.integer]) -> Isotonic:
     """
     from sklearn.isotonic import IsotonicRegression
 
-    bound = 1 / (len(p) + 2)
+    if weights is not None and (weights < 0).any():
+        raise InputError("isotonic calibration needs weights that are not negative")
+    bound = 1 / ((len(p) if weights is None else effective_size(weights)) + 2)
     knots = []
     for c in [1] if p.shape[1] == 2 else range(p.shape[1]):
-        fit = IsotonicRegression(y_min=bound, y_max=1 - bound).fit(p[:, c], labels == c)
+        regression = IsotonicRegression(y_min=bound, y_max=1 - bound)
+        fit = regression.fit(p[:, c], labels == c, sample_weight=weights)
         knots.append((tuple(fit.X_thresholds_.tolist()), tuple(fit.y_thresholds_.tolist())))
     return Isotonic(tuple(knots))
 
 
-CALIBRATIONS: dict[str, Callable[[Floats, NDArray[np.integer]], CalibrationMap]] = {
+CALIBRATIONS: dict[str, Callable[..., CalibrationMap]] = {
     "temperature": fit_temperature,
     "vector": fit_vector,
     "isotonic": fit_isotonic,
 }
-"""Calibration methods by name. Each takes probabilities (B, C) and labels (B,)."""
+"""Calibration methods by name. Each takes probabilities (B, C), labels (B,) and weights (B,)."""
 
 
 def fit_calibration(
-    labels: ArrayLike, scores: ArrayLike, method: str = "temperature"
+    labels: ArrayLike,
+    scores: ArrayLike,
+    method: str = "temperature",
+    *,
+    weights: ArrayLike | None = None,
 ) -> CalibrationMap:
     """Fit a calibration map on jets that were not used in the training.
 
@@ -233,6 +257,8 @@ def fit_calibration(
         Probability of the second of two classes, or of each class.
     method : str
         Calibration method: ``"temperature"``, ``"vector"`` or ``"isotonic"``.
+    weights : array_like, shape (B,), optional
+        Weights of the jets. Isotonic calibration refuses negative ones.
 
     Raises
     ------
@@ -247,14 +273,19 @@ def fit_calibration(
     >>> calibration(np.array([[0.2, 0.8]])).round(2)
     array([[0.26, 0.74]])
     """
-    return calibration_map_of_scores(Scores.from_arrays(labels, scores), method)
+    sample = Scores.from_arrays(labels, scores, weights=weights)
+    return calibration_map_of_scores(sample, method)
 
 
 def calibration_map_of_scores(sample: Scores, method: str = "temperature") -> CalibrationMap:
     """Fit as :func:`fit_calibration`, from `Scores` that are already checked."""
     if method not in CALIBRATIONS:
         raise UnknownNameError("calibration", method, CALIBRATIONS)
-    return CALIBRATIONS[method](probabilities(sample), sample.labels)
+    if method == "isotonic":
+        sample.refuse_negative_weights("isotonic calibration")
+    if sample.weights is None:
+        return CALIBRATIONS[method](probabilities(sample), sample.labels)
+    return CALIBRATIONS[method](probabilities(sample), sample.labels, sample.weights)
 
 
 def calibration_from_dict(values: dict[str, Any]) -> CalibrationMap:
@@ -276,20 +307,30 @@ def _log(p: Floats) -> Floats:
     return np.log(np.maximum(p, _MIN_PROBABILITY))
 
 
-def _minimise(logs: Floats, truth: Floats, start: Floats) -> tuple[Floats, Floats]:
-    """Weights and biases (2 C,) by Newton's method, and their covariance: the loss is convex."""
+def _sum(values: Floats, shares: Floats | None) -> Any:
+    return values.sum() if shares is None else shares @ values
+
+
+def _minimise(
+    logs: Floats, truth: Floats, start: Floats, shares: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Weights and biases (2 C,) by Newton's method, and their covariance: the loss is convex.
+
+    With the ``shares (B,)`` of the jets, their weights over the mean weight, the covariance is that of
+    the influence functions.
+    """
 
     def loss(theta: Floats) -> float:
         w, b = np.split(theta, 2)
         z = logs * w + b
         distance = theta - start
         cross_entropy = logsumexp(z, axis=1) - (z * truth).sum(axis=1)
-        return float(cross_entropy.sum() + _RIDGE / 2 * distance @ distance)
+        return float(_sum(cross_entropy, shares) + _RIDGE / 2 * distance @ distance)
 
     theta = start
     for _ in range(_MAX_NEWTON_STEPS):
         w, b = np.split(theta, 2)
-        gradient, hessian = _derivatives(logs, softmax(logs * w + b, axis=1), truth)
+        gradient, hessian = _derivatives(logs, softmax(logs * w + b, axis=1), truth, shares)
         gradient = gradient + _RIDGE * (theta - start)
         hessian = hessian + _RIDGE * np.eye(len(theta))
         step = np.linalg.solve(hessian, gradient)
@@ -301,14 +342,24 @@ def _minimise(logs: Floats, truth: Floats, start: Floats) -> tuple[Floats, Float
         while loss(theta - length * step) > before - 1e-4 * length * decrease and length > 1e-9:
             length /= 2
         theta = theta - length * step
-    return theta, np.linalg.inv(hessian)
+    inverse = np.linalg.inv(hessian)
+    if shares is None:
+        return theta, inverse
+    w, b = np.split(theta, 2)
+    residual = softmax(logs * w + b, axis=1) - truth
+    scores = np.concatenate([logs * residual, residual], axis=1) * shares[:, None]
+    return theta, inverse @ (scores.T @ scores) @ inverse
 
 
-def _derivatives(logs: Floats, q: Floats, truth: Floats) -> tuple[Floats, Floats]:
+def _derivatives(
+    logs: Floats, q: Floats, truth: Floats, shares: Floats | None
+) -> tuple[Floats, Floats]:
     """Gradient (2 C,) and Hessian (2 C, 2 C) of the summed loss in weights and biases."""
     lq = logs * q
-    gradient = np.concatenate([(logs * (q - truth)).sum(0), (q - truth).sum(0)])
-    ww = np.diag((logs * lq).sum(0)) - lq.T @ lq
-    wb = np.diag(lq.sum(0)) - lq.T @ q
-    bb = np.diag(q.sum(0)) - q.T @ q
+    of_jets = np.concatenate([logs * (q - truth), q - truth], axis=1)
+    gradient = of_jets.sum(0) if shares is None else shares @ of_jets
+    left, left_q = (lq, q) if shares is None else (lq * shares[:, None], q * shares[:, None])
+    ww = np.diag((logs * left).sum(0)) - left.T @ lq
+    wb = np.diag(left.sum(0)) - left.T @ q
+    bb = np.diag(left_q.sum(0)) - left_q.T @ q
     return gradient, np.block([[ww, wb], [wb.T, bb]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,8 +18,8 @@ from pcloud.plugins import is_same_function
 
 __all__ = ["CustomMetric", "MetricFunction", "list_metrics", "register_metric"]
 
-MetricFunction = Callable[[NDArray[np.integer], NDArray[np.floating]], float]
-"""``metric(labels (B,), scores (B,) or (B, C)) -> value``."""
+MetricFunction = Callable[..., float]
+"""``metric(labels (B,), scores (B,) or (B, C)) -> value``, optionally with ``weights=(B,)``."""
 
 _REGISTERED: dict[str, MetricFunction] = {}
 
@@ -28,7 +29,8 @@ def register_metric(name: str) -> Callable[[MetricFunction], MetricFunction]:
 
     The function takes the true classes ``labels (B,)`` and the scores as they were given to
     :func:`pcloud.evaluate`, probabilities ``(B, C)`` or the score of the signal ``(B,)``, and
-    returns a number. Its error is the standard deviation over resamplings of the jets.
+    returns a number. A function with the parameter ``weights`` is given the weights (B,) of the jets,
+    or None. Its error is the standard deviation over resamplings of the jets.
 
     Parameters
     ----------
@@ -75,6 +77,19 @@ def custom_metrics(names: Sequence[str], sample: Scores) -> list[Metric]:
     return [CustomMetric(name, sample, _REGISTERED[name]) for name in names]
 
 
+def takes_weights(function: MetricFunction) -> bool:
+    """True if a metric has the parameter ``weights``."""
+    return "weights" in inspect.signature(function).parameters
+
+
+def unweighted_note(names: Sequence[str]) -> list[str]:
+    """Sentence on the metrics of these names that do not use weights; empty if all do."""
+    without = [name for name in names if not takes_weights(_REGISTERED[name])]
+    if not without:
+        return []
+    return [f"Not weighted, without a parameter weights: {', '.join(without)}."]
+
+
 @dataclass(frozen=True)
 class CustomMetric(Metric):
     """Registered metric of a sample.
@@ -97,7 +112,8 @@ class CustomMetric(Metric):
     def value(self, weights: NDArray[np.uint8], counts: Sequence[Counts]) -> float:
         """Value of the jets, jet i taken ``weights[i]`` times."""
         jets = np.repeat(np.arange(len(weights)), weights)
-        return float(self.function(self.sample.labels[jets], self.sample.values[jets]))
+        extra = {"weights": self.sample.weights_of(jets)} if takes_weights(self.function) else {}
+        return float(self.function(self.sample.labels[jets], self.sample.values[jets], **extra))
 
     def influence(self) -> NDArray[np.floating]:
         """Zeros: the first-order change of the value due to a jet is not known."""

@@ -8,15 +8,17 @@ from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Interval, Len
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pcloud.errors import InputError
+from pcloud.evaluation.influence import weighted_fraction
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import signal_scores
 from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.stored_values import Text
 from pcloud.tables import html_table
+from pcloud.typing import Booleans, Floats
 from pcloud.validation import checked
 
 __all__ = ["Dependence", "dependence_of_scores", "measure_dependence"]
@@ -91,6 +93,7 @@ def measure_dependence(
     classes: Sequence[str] | None = None,
     signal: str | int | None = None,
     background: str | int | None = None,
+    weights: ArrayLike | None = None,
 ) -> list[Dependence]:
     """Measure signal efficiency and mistag rate of one cut in bins of observables.
 
@@ -110,6 +113,8 @@ def measure_dependence(
         Number of bins with equal numbers of jets; fewer where values tie.
     classes, signal, background
         As for :func:`pcloud.evaluate`; with more than two classes the signal must be named.
+    weights : array_like, shape (B,), optional
+        Weights of the jets.
 
     Returns
     -------
@@ -123,10 +128,10 @@ def measure_dependence(
 
     Notes
     -----
-    Errors are binomial, at the threshold of this sample. A bin in which all jets pass has a
+    Errors are binomial, or from influence functions for jets with weights, at the threshold of this sample. A bin in which all jets pass has a
     limit, not an error of zero.
     """
-    sample = Scores.from_arrays(labels, scores, classes)
+    sample = Scores.from_arrays(labels, scores, classes, weights)
     return dependence_of_scores(
         sample,
         observables,
@@ -150,7 +155,9 @@ def dependence_of_scores(
     if bins < 1:
         raise InputError(f"bins must be at least 1, got {bins}")
     values, is_signal, is_background = signal_scores(sample, signal, background)
-    passed = values >= efficiency_threshold(values[is_signal], efficiency)
+    passed = values >= efficiency_threshold(
+        values[is_signal], efficiency, sample.weights_of(is_signal)
+    )
     found = []
     for name, column in observables.items():
         x = np.asarray(column, dtype=np.float64)
@@ -160,12 +167,15 @@ def dependence_of_scores(
         edges = edges if len(edges) > 1 else np.repeat(edges, 2)
         place = np.searchsorted(edges[1:-1], x, side="right")
         rates = [
-            [_rate(passed[kind & (place == i)]) for i in range(len(edges) - 1)]
+            [_rate(passed, kind & (place == i), sample.weights) for i in range(len(edges) - 1)]
             for kind in (is_signal, is_background)
         ]
         found.append(Dependence(name, edges.tolist(), *rates))
     return found
 
 
-def _rate(passed: NDArray[np.bool_]) -> Measured | None:
-    return Measured.fraction(int(passed.sum()), len(passed)) if len(passed) else None
+def _rate(passed: Booleans, jets: Booleans, weights: Floats | None) -> Measured | None:
+    """Fraction of `jets` that pass; None without such jets."""
+    if not jets.any():
+        return None
+    return weighted_fraction(passed[jets], None if weights is None else weights[jets])

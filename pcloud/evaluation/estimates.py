@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,14 +11,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pcloud.evaluation.influence import effective_size, weighted_mean
 from pcloud.evaluation.measured import CONFIDENCE, Measured, zero_fraction_limit
-from pcloud.evaluation.ranking import Counts
+from pcloud.evaluation.ranking import Counts, Ranking
 from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.roc_point import RocPoint
 from pcloud.evaluation.tasks import Task
+from pcloud.evaluation.weighted_roc_point import WeightedRocPoint
 from pcloud.typing import Floats
 
 Weights = NDArray[np.uint8]
+
+_ROUNDING = 1e-12  # of the area of jets with weights
 
 
 class Metric(ABC):
@@ -53,19 +58,29 @@ class Accuracy(Metric):
 
     correct: NDArray[np.bool_]
     labels: NDArray[np.integer]
+    weights: NDArray[np.float64] | None = None  # of the jets
     name: str = "accuracy"
     method: str = "binomial"
 
     def value(self, weights: Weights, counts: Sequence[Counts]) -> float:
         """Weighted fraction of jets that are correctly classified."""
+        if self.weights is not None:
+            both = weights * self.weights
+            return float(both @ self.correct) / float(both.sum())
         return float(np.sum(weights, where=self.correct, dtype=np.int64)) / len(weights)
 
     def influence(self) -> Floats:
-        """``1 / B`` for each correctly classified jet, 0 for the others."""
+        """``1 / B`` for each correctly classified jet, 0 for the others; or that of a mean."""
+        if self.weights is not None:
+            return weighted_mean(self.correct, self.weights).influence
         return self.correct / len(self.correct)
 
     def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
         """Accuracy, or a limit if all jets or no jets are correctly classified."""
+        if self.weights is not None:
+            estimate = weighted_mean(self.correct, self.weights)
+            found = estimate.fraction(effective_size(self.weights), self.labels)
+            return found if found.limit else replace(found, bootstrap=bootstrap)
         total = np.bincount(self.labels)
         passed = np.bincount(self.labels[self.correct], minlength=len(total))
         fraction = Measured.stratified_fraction(passed, total, self.method)
@@ -148,9 +163,10 @@ class Rejection(Metric):
     def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
         """Rejection with the interval of `RocPoint`, or a limit instead.
 
-        The first-order `error` is not used: it is wrong where few jets are near the cut.
+        The first-order `error` is used only for jets with weights: it is wrong where few jets are
+        near the cut.
         """
-        efficiency = RocPoint(self.task.ranking.counts, self.efficiency).measured()
+        efficiency = measured_background_efficiency(self.task.ranking, self.efficiency)
         found = _inverse(efficiency)
         if found.limit or bootstrap is None:
             return found
@@ -163,6 +179,13 @@ def task_estimates(task: Task, position: int, efficiencies: Sequence[float]) -> 
     return [Area(task, position, task.key("auc")), *rejections]
 
 
+def measured_background_efficiency(ranking: Ranking, efficiency: float) -> Measured:
+    """Background efficiency at a signal efficiency with its interval, or a limit."""
+    if ranking.weights is not None:
+        return WeightedRocPoint(ranking, efficiency).measured()
+    return RocPoint(ranking.counts, efficiency).measured()
+
+
 def measured_area(task: Task, labels: NDArray[np.integer]) -> Measured:
     """Area of a task with its counting error; `labels` (B,) are the classes of all jets."""
     ranking = task.ranking
@@ -173,7 +196,7 @@ def measured_area(task: Task, labels: NDArray[np.integer]) -> Measured:
 def _inverse(efficiency: Measured) -> Measured:
     """Rejection of a background efficiency: 1 / x of its value and of the ends of its intervals."""
     opposite: dict[str, Literal["lower", "upper"]] = {"lower": "upper", "upper": "lower"}
-    value = 1 / efficiency.value
+    value = 1 / efficiency.value if efficiency.value else math.nan
     method = efficiency.method
     limit = opposite[efficiency.limit] if efficiency.limit else None
     if efficiency.low95 is None:
@@ -184,7 +207,7 @@ def _inverse(efficiency: Measured) -> Measured:
 
 
 def area_or_limit(
-    value: float, error: float, bootstrap: float | None, method: str, trials: int
+    value: float, error: float, bootstrap: float | None, method: str, trials: float
 ) -> Measured:
     """Area with its error, or a limit if it is 0 or 1.
 
@@ -196,10 +219,12 @@ def area_or_limit(
         Bootstrap error of the area.
     method : str
         Name of the method of `error`.
-    trials : int
+    trials : float
         Number of independent pairs of a signal jet and a background jet.
     """
     bound = zero_fraction_limit(trials)
+    if not error > 0 and abs(value - round(value)) <= _ROUNDING:  # of sums of weights
+        value = round(value)
     if value == 1:
         return Measured(1 - bound, 0.0, "no failure", limit="lower", low=1 - bound, high=1.0)
     if value == 0:

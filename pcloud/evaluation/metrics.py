@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError
-from pcloud.evaluation.custom_metrics import custom_metrics
+from pcloud.evaluation.custom_metrics import custom_metrics, unweighted_note
 from pcloud.evaluation.estimates import Accuracy, Area, MacroArea, Metric, task_estimates
 from pcloud.evaluation.measured import CONFIDENCE
 from pcloud.evaluation.pairwise_area import PairwiseArea
@@ -19,6 +19,7 @@ from pcloud.evaluation.resampling import bootstrap, counting_error
 from pcloud.evaluation.scores import Scores, read_scores
 from pcloud.evaluation.table import EvaluationTable, describe
 from pcloud.evaluation.tasks import Task, binary_signal, discrimination_tasks
+from pcloud.evaluation.weights import weights_note, weights_of_classes
 from pcloud.words import number_of
 
 
@@ -33,6 +34,7 @@ def evaluate(
     num_bootstrap: int = 200,
     seed: int = 0,
     metrics: Sequence[str] = (),
+    weights: ArrayLike | None = None,
 ) -> EvaluationTable:
     """Measure how well scores separate classes, with statistical errors.
 
@@ -70,6 +72,9 @@ def evaluate(
         Seed of the resamplings.
     metrics : sequence of str, optional
         Further metrics, registered by :func:`pcloud.register_metric`.
+    weights : array_like, shape (B,), optional
+        Weights of the jets, such as those of a generator. They may be negative, but those of a
+        class must have a positive sum.
 
     Returns
     -------
@@ -112,6 +117,13 @@ def evaluate(
     The errors are those of a test sample with these numbers of jets of each class. The spread
     between trainings is not included.
 
+    Errors of jets with weights come from influence functions: the first-order change of a quantity
+    due to each jet, with its weight. They are valid where the weights depend on the score, where a
+    single effective number of jets is not. Limits use the effective numbers of jets that pass or
+    fail. Weights that are equal within signal and within background change neither areas nor
+    rejections, nor their intervals. With negative weights the signal efficiency does not only rise
+    as the cut is relaxed; the rejection is that of the tightest cut that reaches eS.
+
     References
     ----------
     DeLong, DeLong, Clarke-Pearson, *Biometrics* 44 (1988) 837;
@@ -125,7 +137,7 @@ def evaluate(
     0.89 ± 0.16
     """
     return evaluate_scores(
-        Scores.from_arrays(labels, scores, classes),
+        Scores.from_arrays(labels, scores, classes, weights),
         efficiencies=efficiencies,
         signal=signal,
         background=background,
@@ -151,9 +163,9 @@ def evaluate_scores(
     estimates = _estimates(sample, tasks, efficiencies, signal, background)
     estimates += custom_metrics(metrics, sample)
 
-    def values(weights: NDArray[np.uint8]) -> NDArray[np.floating]:
-        counts = [task.ranking.resampled(weights) for task in tasks]
-        return np.array([estimate.value(weights, counts) for estimate in estimates])
+    def values(multiplicities: NDArray[np.uint8]) -> NDArray[np.floating]:
+        counts = [task.ranking.resampled(multiplicities) for task in tasks]
+        return np.array([estimate.value(multiplicities, counts) for estimate in estimates])
 
     measured = values(np.ones(len(sample.labels), dtype=np.uint8))
     errors = [counting_error(estimate.influence(), sample.labels) for estimate in estimates]
@@ -166,7 +178,7 @@ def evaluate_scores(
             estimates, measured.tolist(), errors, spread, strict=True
         )
     }
-    settings = {
+    settings: dict[str, Any] = {
         "efficiencies": [float(e) for e in efficiencies],
         "signal": _name(sample, signal),
         "background": _name(sample, background),
@@ -174,6 +186,8 @@ def evaluate_scores(
         "seed": seed,
         "metrics": list(metrics),
     }
+    if sample.weights is not None:
+        settings["weights"] = weights_of_classes(sample)
     table = EvaluationTable(entries, sample.classes, sample.counts.tolist(), settings)
     return replace(table, notes=_notes(sample, table))
 
@@ -214,7 +228,9 @@ def _estimates(
     accuracy: list[Metric] = []
     if sample.are_probabilities:
         target = binary_signal(sample, signal, background) if binary else None
-        accuracy = [Accuracy(sample.predicted(target) == sample.labels, sample.labels)]
+        accuracy = [
+            Accuracy(sample.predicted(target) == sample.labels, sample.labels, sample.weights)
+        ]
     if binary:
         return [of_tasks[0], *accuracy, *of_tasks[1:]]
     if signal is not None:
@@ -253,6 +269,9 @@ def _notes(sample: Scores, table: EvaluationTable) -> list[str]:
     notes = [
         f"{number_of(len(sample.labels), 'jet')}: {jets}. Errors are those of this test sample."
     ]
+    if sample.weights is not None:
+        notes.append(weights_note(sample))
+        notes += unweighted_note(table.settings["metrics"])
     if any(entry.limit for entry in table.values()):
         notes.append(f"> and < are limits at {CONFIDENCE:.0%} confidence.")
     notes += _missing_intervals(table)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcloud.evaluation.estimates import Metric, area_or_limit
+from pcloud.evaluation.influence import effective_size
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Counts
 from pcloud.evaluation.scores import Scores
@@ -64,34 +65,42 @@ class PairwiseArea(Metric):
 
     def value(self, weights: Weights, counts: Sequence[Counts]) -> float:
         """Mean of the areas."""
-        return float(np.mean([areas for _, areas in self._areas(weights.astype(float))]))
+        return float(np.mean([areas for _, areas in self._areas(weights * self._weights)]))
 
     def influence(self) -> Floats:
         """Mean of the structural components of DeLong."""
         labels = self.sample.labels
-        number = self.sample.counts
+        weights = self._weights
+        number = np.bincount(labels, weights, len(self.sample.classes))
         pairs = len(self.present) * (len(self.present) - 1)
-        ones = np.ones(len(labels))
         is_present = np.isin(labels, self.present)
         total = np.zeros(len(labels))
-        for signal, areas in self._areas(ones):
+        for signal, areas in self._areas(weights):
             column = self._columns[signal]
             is_signal = labels == signal
             others = is_present & ~is_signal
             mean_areas = np.zeros(len(number))
             mean_areas[[c for c in self.present if c != signal]] = areas
-            share = np.where(others, 1 / np.maximum(number, 1)[labels], 0.0)
+            share = np.where(others, 1 / np.where(number > 0, number, 1)[labels], 0.0) * weights
             below = share.sum() - column.above(share)
-            above = column.above(is_signal.astype(float))
-            total[is_signal] += (below[is_signal] - areas.sum()) / number[signal]
+            above = column.above(is_signal * weights)
+            passed = (below[is_signal] - areas.sum()) / number[signal]
+            total[is_signal] += passed * weights[is_signal]
             passed = above[others] / number[signal] - mean_areas[labels[others]]
             total[others] += passed * share[others]
         return total / pairs
 
     def measured(self, value: float, error: float, bootstrap: float | None) -> Measured:
         """Mean area, or a limit if no two classes overlap."""
-        smallest = min(self.sample.counts[c] for c in self.present)
-        return area_or_limit(value, error, bootstrap, self.method, int(smallest))
+        members = (self.sample.labels == c for c in self.present)
+        smallest = min(effective_size(self._weights[jets]) for jets in members)
+        return area_or_limit(value, error, bootstrap, self.method, smallest)
+
+    @cached_property
+    def _weights(self) -> Floats:
+        """Weights of the jets, (B,)."""
+        weights = self.sample.weights
+        return np.ones(len(self.sample.labels)) if weights is None else weights
 
     @cached_property
     def _columns(self) -> dict[int, _Column]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pcloud.errors import InputError
+from pcloud.evaluation.influence import effective_size
 from pcloud.typing import Booleans, Floats, Integers
 
 
@@ -14,18 +17,21 @@ from pcloud.typing import Booleans, Floats, Integers
 class Counts:
     """Numbers of signal and background jets in the groups of a ranking, highest score first.
 
+    They are sums of weights where the jets have weights. With negative weights the signal efficiency
+    does not only rise as the cut is relaxed, and the first group that reaches an efficiency is used.
+
     Within a group the order of signal and background is unknown, so that the ROC curve is a
     straight line there: half of the tied pairs count as correctly ordered, and a working point
     inside the group accepts the same fraction of its signal and of its background.
     """
 
-    signal: Integers  # (G,)
-    background: Integers  # (G,)
+    signal: Integers | Floats  # (G,)
+    background: Integers | Floats  # (G,)
 
     def auc(self) -> float:
         """Area under the ROC curve: fraction of pairs in which the signal jet scores higher.
 
-        The sum is over integers, so that only the last division is rounded.
+        The sum over numbers is one over integers, so that only the last division is rounded.
         """
         above = np.cumsum(self.signal) - self.signal
         pairs = np.sum(self.background * (2 * above + self.signal))  # twice the number
@@ -44,9 +50,10 @@ class Counts:
     def working_point(self, efficiency: Floats) -> tuple[Integers, Floats]:
         """Group in which a signal efficiency is reached, and the accepted fraction of the group."""
         kept = np.cumsum(self.signal)
+        reached = np.maximum.accumulate(kept) if kept.dtype.kind == "f" else kept
         # 0.1 x 30 is 3.0000000000000004 in floating point and must not require a fourth jet.
         required = np.asarray(efficiency) * kept[-1] * (1 - 1e-12)
-        group = np.searchsorted(kept, required)
+        group = np.searchsorted(reached, required)
         inside = self.signal[group]
         return group, (required - kept[group] + inside) / inside
 
@@ -83,13 +90,15 @@ class Counts:
         ]
         return shares[0], shares[1]
 
-    def slope(self, efficiency: float) -> float:
+    def slope(self, efficiency: float, number: float | None = None) -> float:
         """Slope of the ROC curve, d(background efficiency) / d(signal efficiency).
 
         It is a finite difference over a window of half-width n^(-1/5) / 2, the optimal rate for
-        a density estimate, limited to a third of the distance to either end of the curve.
+        a density estimate, limited to a third of the distance to either end of the curve. Here n is
+        `number`, by default the number of signal jets.
         """
-        half = min(0.5 * self.signal.sum() ** -0.2, efficiency / 3, (1 - efficiency) / 3)
+        number = self.signal.sum() if number is None else number
+        half = min(0.5 * number**-0.2, efficiency / 3, (1 - efficiency) / 3)
         low, high = self.background_efficiency(np.array([efficiency - half, efficiency + half]))
         return float(high - low) / (2 * half)
 
@@ -98,7 +107,7 @@ class Counts:
         corner = [np.concatenate([[0], np.cumsum(n)]) / n.sum() for n in self._ordered()]
         return corner[1], corner[0]
 
-    def _ordered(self) -> tuple[Integers, Integers]:
+    def _ordered(self) -> tuple[Integers | Floats, Integers | Floats]:
         return self.signal, self.background
 
 
@@ -107,7 +116,7 @@ class Ranking:
 
     Jets of equal score form a group. Consecutive jets of one kind form a group as well, since
     their order changes neither the area nor the working points: 404 000 jets give about 40 000
-    groups.
+    groups. Jets with weights form no such groups, because weights may be negative.
 
     Parameters
     ----------
@@ -115,15 +124,39 @@ class Ranking:
         Score of every jet; higher is more signal-like. It need not be a probability.
     signal, background : ndarray of bool, shape (B,)
         Masks of the signal jets and of the background jets. Other jets are left out.
+    weights : ndarray, shape (B,), optional
+        Weights of the jets. Weights that are equal within signal and within background have no
+        effect and are not used.
+
+    Attributes
+    ----------
+    weights : ndarray or None, shape (B,)
+        Weights that are used.
+    signal_size, background_size : float
+        Effective numbers of jets, those with equal weights that have the same relative error.
+
+    Raises
+    ------
+    InputError
+        If a kind has no jets, or weights whose sum is not positive.
     """
 
-    def __init__(self, scores: Floats, signal: Booleans, background: Booleans) -> None:
+    def __init__(
+        self,
+        scores: Floats,
+        signal: Booleans,
+        background: Booleans,
+        weights: Floats | None = None,
+    ) -> None:
         if not signal.any() or not background.any():
             raise InputError("ranking needs jets of both kinds, signal and background")
+        if weights is not None and all(np.ptp(weights[kind]) == 0 for kind in (signal, background)):
+            weights = None
+        self.weights = weights
         jets = np.flatnonzero(signal | background)
         order = jets[np.argsort(-scores[jets], kind="stable")]
         is_signal = signal[order]
-        group = _groups(scores[order], is_signal)
+        group = _groups(scores[order], is_signal, merged=weights is None)
         self.size = len(scores)
         self.num_groups = int(group[-1]) + 1
         self.signal_jets = order[is_signal]
@@ -133,9 +166,19 @@ class Ranking:
         self._signal_starts = _starts(self.signal_group)
         self._background_starts = _starts(self.background_group)
         self.counts = self.resampled(np.ones(self.size, dtype=np.uint8))
+        self.signal_size: float = len(self.signal_jets)
+        self.background_size: float = len(self.background_jets)
+        self._totals: tuple[float, float] = (self.signal_size, self.background_size)
+        if weights is not None:
+            self.signal_size = effective_size(weights[self.signal_jets])
+            self.background_size = effective_size(weights[self.background_jets])
+            self._totals = (float(self.counts.signal.sum()), float(self.counts.background.sum()))
+            if min(self._totals) <= 0:
+                raise InputError("the weights of signal and of background must have a positive sum")
 
-    def resampled(self, weights: Integers) -> Counts:
-        """Counts of the groups if jet i occurs ``weights[i]`` times."""
+    def resampled(self, multiplicities: Integers) -> Counts:
+        """Counts of the groups if jet i occurs ``multiplicities[i]`` times."""
+        weights = multiplicities if self.weights is None else multiplicities * self.weights
         return Counts(
             self._sum(weights[self.signal_jets], self.signal_group, self._signal_starts),
             self._sum(
@@ -143,21 +186,28 @@ class Ranking:
             ),
         )
 
-    def _sum(self, weights: Integers, group: Integers, starts: Integers) -> Integers:
-        total = np.zeros(self.num_groups, dtype=np.int64)
-        total[group[starts]] = np.add.reduceat(weights, starts, dtype=np.int64)
+    def _sum(
+        self, weights: Integers | Floats, group: Integers, starts: Integers
+    ) -> Integers | Floats:
+        dtype: type = np.int64 if self.weights is None else np.float64
+        total: NDArray[Any] = np.zeros(self.num_groups, dtype=dtype)
+        total[group[starts]] = np.add.reduceat(weights, starts, dtype=dtype)
         return total
+
+    def _weighted(self, influence: Floats) -> Floats:
+        """Influence of jets with weights, from that of jets without."""
+        return influence if self.weights is None else influence * self.weights
 
     def auc_influence(self) -> Floats:
         """Influence function of the area: contribution of each jet to its deviation, shape (B,).
 
         These are the structural components of DeLong, centred and divided by the number of
-        jets of their kind. The sum of their squares estimates the variance of the area.
+        jets of their kind. The sum of their squares estimates the variance of the area. With
+        weights, each is multiplied by the weight of the jet over the mean weight.
         """
         counts = self.counts
         auc = counts.auc()
-        num_signal = len(self.signal_jets)
-        num_background = len(self.background_jets)
+        num_signal, num_background = self._totals
         below = num_background - np.cumsum(counts.background) + counts.background / 2
         above = np.cumsum(counts.signal) - counts.signal / 2
         influence = np.zeros(self.size)
@@ -165,7 +215,7 @@ class Ranking:
         influence[self.background_jets] = (
             above[self.background_group] / num_signal - auc
         ) / num_background
-        return influence
+        return self._weighted(influence)
 
     def background_efficiency_influence(self, efficiency: float) -> Floats:
         """Influence function of the background efficiency at a signal efficiency, shape (B,).
@@ -173,25 +223,29 @@ class Ranking:
         The background jets contribute the counting error at a fixed threshold, the signal jets
         the error of the threshold times the slope of the ROC curve.
         """
-        passed = self._accepted(efficiency)
-        num_signal = len(self.signal_jets)
-        num_background = len(self.background_jets)
-        value = passed[self.background_jets].mean()
+        passed = self.accepted(efficiency)
+        num_signal, num_background = self._totals
+        if self.weights is None:
+            value = passed[self.background_jets].mean()
+        else:
+            value = float(self.counts.background_efficiency(np.array(efficiency)))
         influence = np.zeros(self.size)
         influence[self.background_jets] = (passed[self.background_jets] - value) / num_background
         influence[self.signal_jets] = (
-            self.counts.slope(efficiency) * (efficiency - passed[self.signal_jets]) / num_signal
+            self.counts.slope(efficiency, self.signal_size)
+            * (efficiency - passed[self.signal_jets])
+            / num_signal
         )
-        return influence
+        return self._weighted(influence)
 
-    def _accepted(self, efficiency: float) -> Floats:
+    def accepted(self, efficiency: float) -> Floats:
         """Probability that each jet passes: 1 above the cut, 0 below it, in between for ties."""
         group, fraction = self.counts.working_point(np.array(efficiency))
         passed = np.zeros(self.size)
         passed[self.background_jets] = (self.background_group < group) + fraction * (
             self.background_group == group
         )
-        if self.counts.background[group]:
+        if self.weights is not None or self.counts.background[group]:
             passed[self.signal_jets] = (self.signal_group < group) + fraction * (
                 self.signal_group == group
             )
@@ -202,9 +256,14 @@ class Ranking:
         return passed
 
 
-def _groups(scores: Floats, is_signal: Booleans) -> Integers:
-    """Index of the group of each jet, for jets sorted by score."""
+def _groups(scores: Floats, is_signal: Booleans, *, merged: bool) -> Integers:
+    """Index of the group of each jet, for jets sorted by score.
+
+    Groups of one kind that follow each other are one group if `merged` is true.
+    """
     tie = np.concatenate([[0], np.cumsum(scores[1:] != scores[:-1])])
+    if not merged:
+        return tie
     size = np.bincount(tie)
     purity = np.bincount(tie, weights=is_signal) / size  # 0 or 1 in a group of one kind
     mixed = (purity > 0) & (purity < 1)

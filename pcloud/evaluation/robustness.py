@@ -13,11 +13,18 @@ from numpy.typing import NDArray
 
 from pcloud.errors import InputError
 from pcloud.evaluation.estimates import Rejection, measured_area
+from pcloud.evaluation.influence import (
+    METHOD,
+    effective_size,
+    mean_over_jets,
+    weighted_fraction,
+    weighted_mean,
+)
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.robustness_transformations import TRANSFORMATIONS, prepare, transform
-from pcloud.evaluation.scores import Scores
+from pcloud.evaluation.scores import Scores, weights_of_jets
 from pcloud.evaluation.tasks import (
     Task,
     check_signal_named,
@@ -169,7 +176,7 @@ def measure_robustness(
     predict : callable
         ``predict(jets) -> (B, C)`` probabilities, such as ``pcloud.Run(...).predict``.
     jets : awkward.Array
-        Labelled jets.
+        Labelled jets, perhaps with weights in the column ``weight``.
     transformations : mapping of str to sequence of float, or sequence of str, optional
         Transformations with their strengths, or by name with their default strengths; by default
         all of :data:`~pcloud.evaluation.robustness_transformations.TRANSFORMATIONS`.
@@ -216,7 +223,8 @@ def measure_robustness(
     num_scorings = 1 + sum(map(len, requested.values())) + len(others or {})
 
     def scores_of(changed: ak.Array) -> Scores:
-        sample = Scores.from_arrays(np.asarray(changed.label), predict(changed), classes)
+        weights = weights_of_jets(changed)
+        sample = Scores.from_arrays(np.asarray(changed.label), predict(changed), classes, weights)
         advance(1 / num_scorings)
         return sample
 
@@ -257,11 +265,11 @@ def compare_scores(
     strength : float, optional
         Strength of the modification.
     **options
-        Options `classes`, `signal` and `background` of :func:`pcloud.evaluate`.
+        Options `classes`, `weights`, `signal` and `background` of :func:`pcloud.evaluate`.
     """
-    classes = options.pop("classes", None)
-    point = _Point.of(Scores.from_arrays(labels, before, classes), efficiency, **options)
-    return _paired(point, Scores.from_arrays(labels, after, classes), name, strength)
+    shared = (options.pop("classes", None), options.pop("weights", None))
+    point = _Point.of(Scores.from_arrays(labels, before, *shared), efficiency, **options)
+    return _paired(point, Scores.from_arrays(labels, after, *shared), name, strength)
 
 
 @dataclass(frozen=True)
@@ -293,6 +301,16 @@ class _Point:
         return self.of(sample, self.efficiency, self.signal, self.background)
 
     @property
+    def weights(self) -> Floats:
+        """Weights of the jets, (B,)."""
+        weights = self.sample.weights
+        return np.ones(len(self.sample.labels)) if weights is None else weights
+
+    def shares(self, jets: NDArray[np.integer]) -> Floats:
+        """Weights of the jets with these indices over the sum of their weights."""
+        return self.weights[jets] / self.weights[jets].sum()
+
+    @property
     def ranking(self) -> Ranking:
         return self.task.ranking
 
@@ -321,7 +339,10 @@ class _Point:
 
     def threshold(self, efficiency: float) -> float:
         """Threshold on the score with this signal efficiency."""
-        return efficiency_threshold(self.discriminant[self.ranking.signal_jets], efficiency)
+        jets = self.ranking.signal_jets
+        return efficiency_threshold(
+            self.discriminant[jets], efficiency, self.sample.weights_of(jets)
+        )
 
     def passing(self, jets: NDArray[np.integer], threshold: float) -> NDArray[np.bool_]:
         """Mask of the jets with these indices that score at least the threshold."""
@@ -341,7 +362,7 @@ def _paired(before: _Point, changed: Scores, name: str, strength: float | None) 
         _rejection_ratio(before, after),
         _kept(before, after, after.ranking.signal_jets, is_paired=True),
         _kept(before, after, after.ranking.background_jets, is_paired=True),
-        Measured.mean(shift),
+        mean_over_jets(shift, after.sample.weights),
     )
 
 
@@ -370,7 +391,7 @@ def _unpaired(before: _Point, changed: Scores, name: str) -> Effect:
 def _auc_change(before: _Point, after: _Point) -> Measured:
     """Difference of the areas of the same jets; its error is at least that of one pair."""
     influence = after.ranking.auc_influence() - before.ranking.auc_influence()
-    one_pair = 1 / (len(before.ranking.signal_jets) * len(before.ranking.background_jets))
+    one_pair = 1 / (before.ranking.signal_size * before.ranking.background_size)
     return Measured(
         after.ranking.counts.auc() - before.ranking.counts.auc(),
         math.hypot(counting_error(influence, before.sample.labels), one_pair),
@@ -385,7 +406,7 @@ def _rejection_ratio(before: _Point, after: _Point) -> Measured | None:
     old = before.background_efficiency
     new = after.background_efficiency
     influence = before.rejection_influence() / old - after.rejection_influence() / new
-    passing = min(old, new) * len(before.ranking.background_jets)
+    passing = min(old, new) * before.ranking.background_size
     relative_error = math.hypot(counting_error(influence, before.sample.labels), 0.5 / passing)
     return _ratio(old / new, relative_error)
 
@@ -406,23 +427,30 @@ def _kept(before: _Point, after: _Point, jets: NDArray[np.integer], *, is_paired
     efficiency = before.efficiency
     threshold = before.threshold(efficiency)
     passed = after.passing(jets, threshold)
-    number = len(jets)
-    mean = float(passed.mean())
-    if mean in (0.0, 1.0):
-        return Measured.fraction(int(passed.sum()), number)
+    if passed.all() or not passed.any():
+        return weighted_fraction(passed, after.sample.weights_of(jets))
+    found = weighted_mean(passed, after.weights[jets])
+    number = effective_size(after.weights[jets])
     signal = before.ranking.signal_jets
     slope = _threshold_slope(before, after, jets)
     influence = np.zeros(len(after.sample.labels))
-    influence[jets] = (passed - mean) / number
+    influence[jets] = found.influence
     error = 0.5**0.5 / number  # that of half a jet, as where none or all pass
     if is_paired:
         passed_before = before.passing(signal, threshold)
-        influence[signal] -= slope * (passed_before - efficiency) / len(signal)
+        shift = slope * (passed_before - efficiency)
+        is_weighted = before.sample.weights is not None
+        influence[signal] -= shift * before.shares(signal) if is_weighted else shift / len(signal)
     else:
         deviation = math.sqrt(efficiency * (1 - efficiency) / len(signal))
+        if before.sample.weights is not None:
+            passed_before = before.passing(signal, threshold)
+            deviation = float(np.linalg.norm((passed_before - efficiency) * before.shares(signal)))
         error = math.hypot(error, slope * deviation)
     error = math.hypot(error, counting_error(influence, after.sample.labels))
-    return Measured.fraction_with_error(mean, error, "counting")
+    if not 0 < found.value < 1:  # with negative weights
+        return Measured(found.value, error, METHOD)
+    return Measured.fraction_with_error(found.value, error, "counting")
 
 
 def _threshold_slope(before: _Point, after: _Point, jets: NDArray[np.integer]) -> float:
@@ -432,7 +460,7 @@ def _threshold_slope(before: _Point, after: _Point, jets: NDArray[np.integer]) -
     unmodified signal jets tie that the threshold does not fluctuate.
     """
     efficiency = before.efficiency
-    number = len(before.ranking.signal_jets)
+    number = before.ranking.signal_size
     deviation = math.sqrt(efficiency * (1 - efficiency) / number)
     nearest = min(efficiency, 1 - efficiency)
     half_deviation = min(deviation, nearest)
@@ -442,9 +470,12 @@ def _threshold_slope(before: _Point, after: _Point, jets: NDArray[np.integer]) -
         return 0.0
     half = min(0.5 * number**-0.2, nearest / 3)
     tight, loose = (
-        after.passing(jets, before.threshold(efficiency + step)).mean() for step in (-half, half)
+        weighted_mean(
+            after.passing(jets, before.threshold(efficiency + step)), after.weights[jets]
+        ).value
+        for step in (-half, half)
     )
-    return float(loose - tight) / (2 * half)
+    return (loose - tight) / (2 * half)
 
 
 def _log_odds(scores: Floats) -> Floats:

@@ -22,6 +22,7 @@ from pcloud.validation import checked
 from pcloud.words import number_of
 
 PREFIX = "score_"
+WEIGHT = "weight"
 
 _ORIGIN = b"origin"
 
@@ -38,35 +39,67 @@ class Scores:
         Score of the signal, or the probability of each class.
     classes : tuple of str
         Names of the classes, in the order of the labels.
+    weights : ndarray of float, shape (B,), optional
+        Weights of the jets; None where all are 1.
     """
 
     labels: NDArray[np.int64]
     values: NDArray[np.floating]
     classes: tuple[str, ...]
+    weights: NDArray[np.float64] | None = None
 
     @classmethod
     def from_arrays(
-        cls, labels: ArrayLike, values: ArrayLike, classes: Sequence[str] | None = None
+        cls,
+        labels: ArrayLike,
+        values: ArrayLike,
+        classes: Sequence[str] | None = None,
+        weights: ArrayLike | None = None,
     ) -> Scores:
         """Check the arrays of the caller and convert them.
 
         Two or more columns must be probabilities. Logits are refused, because their accuracy
-        would be wrong. A single column may be any discriminant.
+        would be wrong. A single column may be any discriminant. Weights may be negative, but those
+        of a class must have a positive sum.
 
         Raises
         ------
         InputError
             If lengths differ, a score is NaN or infinite, a row of `values` is not a
-            probability, a label is out of range, or fewer than two classes are present.
+            probability, a label is out of range, fewer than two classes are present, or the weights
+            cannot be used.
         """
         scores = _check_values(values)
         names = _check_classes(classes, 2 if scores.ndim == 1 else scores.shape[1])
-        return cls(_check_labels(labels, len(scores), names), scores, names)
+        checked_labels = _check_labels(labels, len(scores), names)
+        if weights is not None:
+            weights = _check_weights(weights, checked_labels, names)
+        return cls(checked_labels, scores, names, weights)
 
     def __repr__(self) -> str:
         """Number of jets of each class."""
         jets = ", ".join(f"{n:,} {c}" for n, c in zip(self.counts, self.classes, strict=True))
-        return for_terminal(f"Scores of {number_of(len(self.labels), 'jet')}: {jets}")
+        weighted = "" if self.weights is None else ", weighted"
+        return for_terminal(f"Scores of {number_of(len(self.labels), 'jet')}: {jets}{weighted}")
+
+    def weights_of(self, jets: NDArray[Any]) -> NDArray[np.float64] | None:
+        """Weights of the jets with these indices, or in this mask; None where all are 1."""
+        return None if self.weights is None else self.weights[jets]
+
+    def refuse_negative_weights(self, what: str) -> None:
+        """Check that no weight is negative.
+
+        Raises
+        ------
+        InputError
+            If there is one; `what` names what cannot be computed with it.
+        """
+        if self.weights is None or not (negative := self.weights < 0).any():
+            return
+        raise InputError(
+            f"{what} needs weights that are not negative, and {number_of(int(negative.sum()), 'jet')} "
+            f"of {len(negative):,} have a negative weight"
+        )
 
     @property
     def counts(self) -> NDArray[np.integer]:
@@ -121,10 +154,15 @@ class Scores:
         return np.where(self.values > 0.5, target, 1 - target)
 
 
+def weights_of_jets(jets: Any) -> NDArray[np.float64] | None:
+    """Column ``weight`` (B,) of jets, images or other data; None without one."""
+    return np.asarray(jets[WEIGHT], dtype=np.float64) if WEIGHT in jets.fields else None
+
+
 class ScoresWriter:
     """Parquet file of scores, written a part at a time, that appears when it is complete.
 
-    Columns ``score_<class>``, and ``label`` where the jets have labels.
+    Columns ``score_<class>``, and ``label`` and ``weight`` where the jets have them.
 
     Parameters
     ----------
@@ -150,9 +188,15 @@ class ScoresWriter:
         self._path = self._file.__enter__()
         return self
 
-    def write(self, scores: NDArray[np.floating], labels: NDArray[np.integer] | None) -> None:
-        """Add rows: ``scores (B, C)`` and ``labels (B,)``, or None for unlabelled jets."""
+    def write(
+        self,
+        scores: NDArray[np.floating],
+        labels: NDArray[np.integer] | None,
+        weights: NDArray[np.floating] | None = None,
+    ) -> None:
+        """Add rows: ``scores (B, C)``, ``labels (B,)`` or None, ``weights (B,)`` or None."""
         columns: dict[str, Any] = {} if labels is None else {"label": labels}
+        columns |= {} if weights is None else {WEIGHT: weights}
         columns |= {PREFIX + name: scores[:, i] for i, name in enumerate(self.classes)}
         table = pa.table(columns).replace_schema_metadata(self._metadata)
         if self._writer is None:
@@ -182,7 +226,8 @@ class ScoresWriter:
 def read_scores(path: str | Path) -> Scores:
     """Read the Parquet file of scores of a run or of ``pcloud predict``.
 
-    It has the columns ``score_<class>``, in the order of the classes, and ``label``.
+    It has the columns ``score_<class>``, in the order of the classes, ``label`` and perhaps
+    ``weight``.
 
     Raises
     ------
@@ -208,7 +253,8 @@ def read_scores(path: str | Path) -> Scores:
         raise InputError(f"{path}: {table['label'].null_count} jets have no label")
     try:
         values = np.stack([table[PREFIX + name].to_numpy() for name in names], axis=1)
-        return Scores.from_arrays(table["label"].to_numpy(), values, names)
+        weights = table[WEIGHT].to_numpy() if WEIGHT in table.column_names else None
+        return Scores.from_arrays(table["label"].to_numpy(), values, names, weights)
     except (ValueError, TypeError, pa.ArrowException) as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -311,6 +357,28 @@ def _check_labels(labels: ArrayLike, number: int, classes: tuple[str, ...]) -> N
             "needs jets of two or more"
         )
     return array.astype(np.int64)
+
+
+def _check_weights(
+    weights: ArrayLike, labels: NDArray[np.int64], classes: tuple[str, ...]
+) -> NDArray[np.float64] | None:
+    """Weights (B,), or None where all are 1."""
+    array = _array(weights)
+    if array.shape != labels.shape:
+        raise InputError(f"weights must have shape ({len(labels)},), not {array.shape}")
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"weights must be real numbers, not {array.dtype}")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise InputError(f"{_first(~np.isfinite(array))} NaN or infinite weights")
+    sums = np.bincount(labels, array, len(classes))
+    for name, total, number in zip(classes, sums, np.bincount(labels), strict=False):
+        if number and not total > 0:
+            raise InputError(
+                f"the weights of the {number_of(int(number), 'jet')} of class {name!r} have the sum "
+                f"{total:.6g}: it must be positive"
+            )
+    return None if np.all(array == 1) else array
 
 
 def _array(values: ArrayLike) -> NDArray[Any]:

@@ -16,7 +16,8 @@ from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import signal_scores
 from pcloud.evaluation.working_points import efficiency_threshold
-from pcloud.stored_values import Count, Fraction
+from pcloud.stored_values import Count, Float, Fraction
+from pcloud.typing import Booleans, Floats
 from pcloud.validation import checked
 
 __all__ = ["Sculpting", "measure_sculpting", "sculpting_of_scores"]
@@ -44,7 +45,8 @@ class Sculpting:
     edges : sequence of float
         Edges of the K bins in GeV.
     before, after, signal : sequence of int
-        Number in each bin of background jets, of background jets that pass, and of signal jets.
+        Number in each bin of background jets, of background jets that pass, and of signal jets; sums
+        of weights for jets with weights.
     """
 
     efficiency: Fraction
@@ -52,9 +54,9 @@ class Sculpting:
     distance: Measured
     noise: Measured
     edges: Annotated[Sequence[_Edge], Len(2, 10_000)]
-    before: Sequence[Count]
-    after: Sequence[Count]
-    signal: Sequence[Count]
+    before: Sequence[Count | Float]
+    after: Sequence[Count | Float]
+    signal: Sequence[Count | Float]
 
     def __post_init__(self) -> None:
         if np.any(np.diff(self.edges) <= 0):
@@ -93,6 +95,7 @@ def measure_sculpting(
     background: str | int | None = None,
     num_resamplings: int = 200,
     seed: int = 0,
+    weights: ArrayLike | None = None,
 ) -> list[Sculpting]:
     """Compare the mass of background jets before and after cuts on the score.
 
@@ -115,6 +118,8 @@ def measure_sculpting(
         Number of resamplings for the error and for the noise level, at least 2.
     seed : int
         Seed of the resamplings.
+    weights : array_like, shape (B,), optional
+        Weights of the jets. Bins with a negative sum count as empty.
 
     Returns
     -------
@@ -131,7 +136,7 @@ def measure_sculpting(
     The distance is positive even between two samples of one distribution, and it grows as fewer
     jets are left. ``noise`` is its size in that case.
     """
-    sample = Scores.from_arrays(labels, scores, classes)
+    sample = Scores.from_arrays(labels, scores, classes, weights)
     return sculpting_of_scores(
         sample,
         mass,
@@ -168,13 +173,22 @@ def sculpting_of_scores(
     place = np.clip(np.searchsorted(edges, masses, side="right") - 1, 0, bins - 1)
     generator = np.random.default_rng(seed)
     found = []
-    before = np.bincount(place[is_background], minlength=bins)
-    of_signal = np.bincount(place[is_signal], minlength=bins)
+    of_background = sample.weights_of(is_background)
+    before = np.bincount(place[is_background], of_background, bins)
+    of_signal = np.bincount(place[is_signal], sample.weights_of(is_signal), bins)
     for efficiency in efficiencies:
-        threshold = efficiency_threshold(values[is_signal], efficiency)
+        threshold = efficiency_threshold(
+            values[is_signal], efficiency, sample.weights_of(is_signal)
+        )
         passed = values[is_background] >= threshold
-        after = np.bincount(place[is_background][passed], minlength=bins)
-        distance, noise = _distances(before, after, num_resamplings, generator)
+        if of_background is None:
+            after = np.bincount(place[is_background][passed], minlength=bins)
+            distance, noise = _distances(before, after, num_resamplings, generator)
+        else:
+            after = np.bincount(place[is_background][passed], of_background[passed], bins)
+            distance, noise = _weighted_distances(
+                place[is_background], passed, of_background, bins, num_resamplings, generator
+            )
         found.append(
             Sculpting(
                 efficiency,
@@ -207,4 +221,35 @@ def _distances(
     spread = np.std(jensenshannon(repeated, drawn, base=2, axis=1), ddof=1)
     noise = Measured(float(np.mean(distances)), float(np.std(distances, ddof=1)), "random draws")
     distance = float(jensenshannon(before, after, base=2))
+    return Measured(distance, float(spread), "bootstrap"), noise
+
+
+def _weighted_distances(
+    place: NDArray[np.integer],
+    passed: Booleans,
+    weights: Floats,
+    bins: int,
+    number: int,
+    generator: np.random.Generator,
+) -> tuple[Measured, Measured]:
+    """Distances as :func:`_distances`, of background jets in the bins `place` with `weights`."""
+    from scipy.spatial.distance import jensenshannon
+
+    def histogram(jets: NDArray[Any]) -> Floats:
+        return np.maximum(np.bincount(place[jets], weights[jets], bins), 0.0)
+
+    kept = np.flatnonzero(passed)
+    before = histogram(np.arange(len(place)))
+    if not histogram(kept).sum() > 0:
+        nothing = Measured(math.nan, math.nan, "no background passes")
+        return nothing, nothing
+    random = [histogram(generator.permutation(len(place))[: len(kept)]) for _ in range(number)]
+    drawn = [histogram(generator.choice(kept, len(kept))) for _ in range(number)]
+    repeated = np.broadcast_to(before, (number, bins))
+    distances = jensenshannon(repeated, np.array(random), base=2, axis=1)
+    spread = np.nanstd(jensenshannon(repeated, np.array(drawn), base=2, axis=1), ddof=1)
+    noise = Measured(
+        float(np.nanmean(distances)), float(np.nanstd(distances, ddof=1)), "random draws"
+    )
+    distance = float(jensenshannon(before, histogram(kept), base=2))
     return Measured(distance, float(spread), "bootstrap"), noise

@@ -16,12 +16,20 @@ from typing_extensions import TypedDict
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.measured import Measured, round_together
 from pcloud.run_files import METRICS_FILE, StoredResult
-from pcloud.stored_values import KEEP_UNKNOWN, Count, Integer, Name, Names
+from pcloud.stored_values import KEEP_UNKNOWN, Count, Float, Integer, Name, Names
 from pcloud.stored_values import Text as StoredText
 from pcloud.tables import aligned, html_paragraph, html_table
 from pcloud.text import for_terminal
 from pcloud.validation import checked
 from pcloud.words import number_of
+
+
+class _WeightsOfClasses(TypedDict):
+    """Sums of weights and effective numbers of jets, one per class."""
+
+    sum: list[Float]
+    effective: list[Float]
+    negative: Count
 
 
 class Settings(TypedDict, total=False):
@@ -35,6 +43,7 @@ class Settings(TypedDict, total=False):
     num_bootstrap: Annotated[int, Interval(ge=0, le=10**6)] | None
     bins: Annotated[int, Interval(ge=1, le=10**6)]
     seed: Integer
+    weights: _WeightsOfClasses
 
 
 class _File(TypedDict, total=False):
@@ -97,7 +106,8 @@ class EvaluationTable(Mapping[str, Measured], StoredResult):
 
     def overall(self) -> list[list[str]]:
         """Rows of the whole sample: quantity, value with error, bootstrap error, method."""
-        rows = [["", "value ± error", "bootstrap", "error from"]]
+        title = "weighted value ± error" if "weights" in self.settings else "value ± error"
+        rows = [["", title, "bootstrap", "error from"]]
         for name, entry in self.entries.items():
             if not _part(name):
                 again = "" if entry.bootstrap is None else f"± {_error(entry.bootstrap)}"

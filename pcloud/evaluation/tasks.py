@@ -47,9 +47,9 @@ class Task:
         return f"{quantity}[{self.name}]" if self.name else quantity
 
     @property
-    def smaller_class(self) -> int:
-        """Number of jets of signal or background, whichever is smaller."""
-        return min(len(self.ranking.signal_jets), len(self.ranking.background_jets))
+    def smaller_class(self) -> float:
+        """Effective number of jets of signal or background, whichever is smaller."""
+        return min(self.ranking.signal_size, self.ranking.background_size)
 
 
 def discrimination_tasks(
@@ -161,4 +161,5 @@ def _rank(sample: Scores, signal: int, background: int | None = None) -> Ranking
             )
     labels = sample.labels
     is_background = labels != signal if background is None else labels == background
-    return Ranking(sample.discriminant(signal, background), labels == signal, is_background)
+    scores = sample.discriminant(signal, background)
+    return Ranking(scores, labels == signal, is_background, sample.weights)

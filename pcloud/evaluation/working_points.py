@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcloud.errors import InputError
+from pcloud.evaluation.estimates import measured_background_efficiency
+from pcloud.evaluation.influence import METHOD, Estimate, weighted_fraction, weighted_mean
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.roc_point import RocPoint
@@ -77,6 +79,7 @@ def working_points(
     classes: Sequence[str] | None = None,
     signal: str | int | None = None,
     background: str | int | None = None,
+    weights: ArrayLike | None = None,
 ) -> list[WorkingPoint]:
     """Find the thresholds on the score of the signal that give the requested rates.
 
@@ -96,6 +99,9 @@ def working_points(
     background : str or int, optional
         With more than two classes, the class to reject, ranked by s / (s + b); by default all
         other classes.
+    weights : array_like, shape (B,), optional
+        Weights of the jets, which may be negative. The threshold of an efficiency is the highest
+        one that reaches it.
 
     Returns
     -------
@@ -110,7 +116,7 @@ def working_points(
     InputError
         If the arrays or options cannot be used.
     """
-    sample = Scores.from_arrays(labels, scores, classes)
+    sample = Scores.from_arrays(labels, scores, classes, weights)
     return working_points_of_scores(
         sample,
         efficiencies=efficiencies,
@@ -134,11 +140,13 @@ def working_points_of_scores(
     values, is_signal, is_background = signal_scores(sample, signal, background)
     found = []
     for rate in efficiencies:
-        threshold, efficiency, mistag_rate = _point(values, is_signal, is_background, rate)
+        threshold, efficiency, mistag_rate = _point(
+            values, is_signal, is_background, rate, weights=sample.weights
+        )
         found.append(WorkingPoint(f"efficiency {rate:g}", threshold, efficiency, mistag_rate))
     for rate in mistag_rates:
         threshold, mistag_rate, efficiency = _point(
-            values, is_background, is_signal, rate, at_most=True
+            values, is_background, is_signal, rate, at_most=True, weights=sample.weights
         )
         found.append(WorkingPoint(f"mistag rate {rate:g}", threshold, efficiency, mistag_rate))
     return found
@@ -156,8 +164,11 @@ def _point(
     rate: float,
     *,
     at_most: bool = False,
+    weights: Floats | None = None,
 ) -> tuple[Measured, Measured, Measured]:
     """Threshold that `rate` of the `requested` jets pass, their rate, and that of the `others`."""
+    if weights is not None:
+        return _weighted_point(values, requested, others, rate, at_most, weights)
     threshold = _threshold(values[requested], rate, at_most)
     passed = int((values[requested] >= threshold.value).sum())
     total = int(requested.sum())
@@ -170,6 +181,43 @@ def _point(
     counts = Ranking(values, requested, others).counts
     efficiency = passed / total if passed < total else rate
     return threshold, requested_rate, RocPoint(counts, efficiency).measured()
+
+
+def _weighted_point(
+    values: Floats,
+    requested: NDArray[np.bool_],
+    others: NDArray[np.bool_],
+    rate: float,
+    at_most: bool,
+    weights: Floats,
+) -> tuple[Measured, Measured, Measured]:
+    """Threshold and rates of jets with weights, as in :func:`_point`."""
+    threshold = _weighted_threshold(values[requested], weights[requested], rate, at_most)
+    passed = values >= threshold.value
+    found = weighted_fraction(passed[requested], weights[requested])
+    of_others = weighted_fraction(passed[others], weights[others])
+    if math.isnan(threshold.error) or of_others.limit:
+        return threshold, found, of_others
+    ranking = Ranking(values, requested, others, weights)
+    efficiency = float(weights[requested] @ passed[requested]) / float(weights[requested].sum())
+    efficiency = efficiency if 0 < efficiency < 1 else rate
+    return threshold, found, measured_background_efficiency(ranking, efficiency)
+
+
+def _weighted_threshold(values: Floats, weights: Floats, rate: float, at_most: bool) -> Measured:
+    """Lowest score that passes, with the thresholds for rates one standard error away."""
+    order = np.argsort(-values, kind="stable")
+    falling = values[order]
+    ordered = weights[order]
+
+    def threshold(near: float) -> float:
+        return float(falling[_last_rank(falling, near, at_most, ordered) - 1])
+
+    value = threshold(rate)
+    estimate = weighted_mean(values >= value, weights)
+    error = Estimate(rate, estimate.influence).error()
+    low, high = threshold(min(rate + error, 1.0)), threshold(max(rate - error, 0.0))
+    return Measured(value, 0.0, METHOD, low=low, high=high)
 
 
 def _threshold(values: Floats, rate: float, at_most: bool) -> Measured:
@@ -188,8 +236,8 @@ def _threshold(values: Floats, rate: float, at_most: bool) -> Measured:
     return Measured(value, 0.0, "order statistics", low=low, high=high)
 
 
-def efficiency_threshold(values: Floats, efficiency: float) -> float:
-    """Highest score that at least a fraction `efficiency` of the jets reach.
+def efficiency_threshold(values: Floats, efficiency: float, weights: Floats | None = None) -> float:
+    """Highest score that at least a fraction `efficiency` of the jets, or of their weights, reach.
 
     Raises
     ------
@@ -197,12 +245,18 @@ def efficiency_threshold(values: Floats, efficiency: float) -> float:
         If `efficiency` does not lie between 0 and 1.
     """
     _check_rate(efficiency)
+    if weights is not None:
+        order = np.argsort(-values, kind="stable")
+        falling = values[order]
+        return float(falling[_last_rank(falling, efficiency, False, weights[order]) - 1])
     falling = np.sort(values)[::-1]
     return float(falling[_last_rank(falling, efficiency, at_most=False) - 1])
 
 
-def _last_rank(falling: Floats, rate: float, at_most: bool) -> int:
+def _last_rank(falling: Floats, rate: float, at_most: bool, weights: Floats | None = None) -> int:
     """Number of jets down to the threshold: at least or at most `rate` of all, and at least one."""
+    if weights is not None:
+        return _last_weighted_rank(falling, rate, at_most, weights)
     number = len(falling)
     if not at_most:
         return min(max(math.ceil(rate * number * (1 - 1e-12)), 1), number)
@@ -211,3 +265,15 @@ def _last_rank(falling: Floats, rate: float, at_most: bool) -> int:
     ends = np.searchsorted(-falling, -falling, side="right")
     allowed = ends[ends <= most]
     return int(allowed[-1] if len(allowed) else ends[0])
+
+
+def _last_weighted_rank(falling: Floats, rate: float, at_most: bool, weights: Floats) -> int:
+    """Number of jets down to the threshold, as :func:`_last_rank`, for ``weights (n,)``."""
+    ends = np.flatnonzero(np.concatenate([falling[1:] != falling[:-1], [True]])) + 1
+    passed = np.cumsum(weights)[ends - 1] / weights.sum()
+    highest = np.maximum.accumulate(passed)  # with negative weights the sum may fall again
+    if not at_most:
+        first = int(np.searchsorted(highest, rate * (1 - 1e-12)))
+        return int(ends[min(first, len(ends) - 1)])
+    allowed = int(np.searchsorted(highest, rate * (1 + 1e-12), side="right"))
+    return int(ends[max(allowed, 1) - 1])

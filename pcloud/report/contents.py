@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pcloud.errors import InputError, UnreadableFileWarning
-from pcloud.evaluation import EvaluationTable, Scores, evaluate, read_metrics, read_scores
+from pcloud.evaluation import EvaluationTable, Scores, read_metrics, read_scores
+from pcloud.evaluation.metrics import evaluate_scores
 from pcloud.run_files import (
     CONFIG_FILE,
     ENVIRONMENT_FILE,
@@ -108,7 +109,7 @@ class RunContents:
         scores = main_file(SCORES_FILE, lambda: read_scores(places[SCORES_FILE]))
         table = main_file(METRICS_FILE, lambda: read_metrics(places[METRICS_FILE].parent))
         if table is None and scores is not None:
-            table = evaluate(scores.labels, scores.values, classes=scores.classes)
+            table = evaluate_scores(scores)
         text, config = main_file(CONFIG_FILE, lambda: _read_config(path)) or ("", {})
         evaluations = _matching(f"{EVALUATION_FOLDER}/*/{METRICS_FILE}", path, out)
         others = {file.parent.name: _readable(read_metrics, file.parent) for file in evaluations}

@@ -18,6 +18,7 @@ from pcloud.evaluation.figures import (
     training_figure,
 )
 from pcloud.evaluation.figures.curves import PANELS
+from pcloud.evaluation.figures.spectra import spectra_figure
 from pcloud.evaluation.table import describe
 from pcloud.report.attribution import attribution, shift
 from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
@@ -28,6 +29,7 @@ from pcloud.report.trust import calibration, taylor, uncertainty
 from pcloud.run_files import CONFIG_FILE, ENVIRONMENT_FILE, HISTORY_FILE, SCORES_FILE
 from pcloud.studies.registry import further_studies
 from pcloud.text import for_html
+from pcloud.training.reweight import Reweighting
 from pcloud.words import number_of
 
 
@@ -135,6 +137,40 @@ def training(run: RunContents, figures: FigureFolder) -> Section:
     return Section("Training", f'{body}<div class="figures">{"".join(drawn)}</div>')
 
 
+def reweighted(run: RunContents, figures: FigureFolder) -> Section:
+    """Draw the spectra of the training jets before and after their reweighting."""
+    title = "Weights of the training jets"
+    stored = run.result(Reweighting)
+    if stored is None:
+        return Section(title, "")
+    drawn = [
+        figures.add(
+            f"reweight_{found.observable}",
+            spectra_figure(
+                found.observable,
+                found.edges,
+                found.before,
+                found.after,
+                found.errors,
+                classes=stored.classes,
+            ),
+            f"Closure of the reweighting in {found.observable}. Spectra of the training jets of each "
+            "class with their original weights (above) and with the new ones (below), with counting "
+            "errors.",
+        )
+        for found in stored.spectra
+    ]
+    words = (
+        f"The training jets were weighted so that {', '.join(stored.observables)} of all classes have "
+        "the same spectrum, the harmonic mean of those of the classes. Validation and test jets keep "
+        f"their weights. Jets with the largest factor, {stored.maximum:g}: {stored.num_capped:,}; with "
+        f"the weight 0, where another class has no jets: {stored.num_lost:,}. The distance is the "
+        "largest total-variation distance between two classes, with counting noise."
+    )
+    body = paragraph(words) + table(stored.rows()) + table(stored.closure_rows())
+    return Section(title, f'{body}<div class="figures">{"".join(drawn)}</div>')
+
+
 def other_samples(run: RunContents, figures: FigureFolder) -> Section:
     """Compare the numbers of evaluations on other jets, if there were any."""
     if not run.others:
@@ -183,6 +219,7 @@ SECTIONS: Sequence[MakeSection] = (
     robustness,
     shift,
     training,
+    reweighted,
     other_samples,
     reproduction,
 )

@@ -6,6 +6,7 @@ import numpy as np
 
 from pcloud.evaluation.calibration_file import StoredCalibration
 from pcloud.evaluation.figures.reliability import reliability_figure
+from pcloud.evaluation.scores import Scores
 from pcloud.interpret.figures import course_figure, plane_figure, ranking_figure
 from pcloud.report.blocks import Section, details, paragraph, table
 from pcloud.report.contents import RunContents
@@ -18,6 +19,7 @@ from pcloud.words import number_of
 
 __all__ = ["calibration", "taylor", "uncertainty"]
 
+_NUMBERS = {2: "Two", 3: "Three"}
 _MAX_BOOTSTRAP = 1000  # resamplings of the report, whatever an evaluation has had
 
 
@@ -33,7 +35,9 @@ def calibration(run: RunContents, figures: FigureFolder) -> Section:
         predictions[stored.method] = stored.map(sample.values)
     diagram = figures.add(
         "reliability",
-        reliability_figure(sample.labels, predictions, classes=sample.classes),
+        reliability_figure(
+            sample.labels, predictions, classes=sample.classes, weights=sample.weights
+        ),
         "Reliability diagram. Fraction of correct predictions (vertical) against their predicted "
         "probability (horizontal): on the dashed line the tagger is calibrated. Below, the "
         "distance to that line, and the number of jets, logarithmic. Bars show binomial errors.",
@@ -48,7 +52,8 @@ def calibration(run: RunContents, figures: FigureFolder) -> Section:
         title,
         body
         + paragraph(
-            f"Three maps were fitted to {number_of(stored.jets, 'validation jet')}; pcloud predict "
+            f"{_NUMBERS.get(len(stored.maps), len(stored.maps))} maps were fitted to "
+            f"{number_of(stored.jets, 'validation jet')}; pcloud predict "
             f"--calibrated uses {stored.method} scaling ({stored.map.describe()}). On the test "
             "jets they perform as follows. The expected calibration error (ECE) is biased upwards by "
             "counting noise; the value of a perfectly calibrated tagger with the same scores stands "
@@ -63,12 +68,19 @@ def calibration(run: RunContents, figures: FigureFolder) -> Section:
             "jets: compare the two with both."
         )
         + table(stored.thresholds(sample))
-        + paragraph(
-            "Conformal sets: all classes whose probability is above a limit set on the validation "
-            "jets. The coverage is guaranteed if validation and test jets are exchangeable."
-        )
-        + table(stored.coverage(sample)),
+        + _conformal_sets(stored, sample),
     )
+
+
+def _conformal_sets(stored: StoredCalibration, sample: Scores) -> str:
+    if not stored.sets:
+        return paragraph(
+            "No isotonic map and no conformal sets: some weights are negative.", "note"
+        )
+    return paragraph(
+        "Conformal sets: all classes whose probability is above a limit set on the validation "
+        "jets. The coverage is guaranteed if validation and test jets are exchangeable."
+    ) + table(stored.coverage(sample))
 
 
 def uncertainty(run: RunContents, figures: FigureFolder) -> Section:

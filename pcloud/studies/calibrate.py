@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pcloud.evaluation.calibration_file import StoredCalibration
-from pcloud.evaluation.scores import Scores
+from pcloud.evaluation.scores import Scores, weights_of_jets
 from pcloud.training.run_folder import RunFolder
 from pcloud.training.run_sample import load_run_sample
 
@@ -42,7 +42,7 @@ def calibrate_run(
     run.check_writable()
     jets = load_run_sample(run, "val")
     scores = run.predict(jets, batch_size=batch_size, checkpoint=checkpoint)
-    sample = Scores.from_arrays(np.asarray(jets.label), scores, run.classes)
+    sample = Scores.from_arrays(np.asarray(jets.label), scores, run.classes, weights_of_jets(jets))
     stored = StoredCalibration.fit(sample, method, checkpoint=checkpoint, checksum=checksum)
     stored.write(run.out)
     return stored

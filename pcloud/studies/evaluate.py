@@ -13,7 +13,7 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.evaluation import EvaluationTable, evaluate
-from pcloud.evaluation.scores import ScoresWriter
+from pcloud.evaluation.scores import WEIGHT, ScoresWriter, weights_of_jets
 from pcloud.modality import Sample
 from pcloud.run_files import (
     EVALUATION_FILE,
@@ -91,18 +91,19 @@ def evaluate_run(
     chunks = partial(_chunks, run, config, data, split)
     identity = SampleIdentity(run)
     options: dict[str, Any] = {"batch_size": batch_size, "checkpoint": checkpoint}
-    labels, scores = _score(run, chunks, identity, _source(data), **options)
+    labels, scores, weights = _score(run, chunks, identity, _source(data), **options)
     if data is None:
         identity.warn_of_changed_split(split)
     if data is not None or split == "test":
         identity.warn_of_training_jets()
-    table = evaluate(labels, scores, classes=run.classes, **(metrics or {}))
+    chosen = metrics or {}
+    table = evaluate(labels, scores, classes=run.classes, weights=weights, **chosen)
     make_folder(folder)
     inputs = evaluation_inputs(data, split=split, checkpoint=checkpoint, **reading)
     found = {"inputs": inputs, "jets": asdict(identity.fingerprint)}
     write_json(folder / EVALUATION_FILE, found)
     with ScoresWriter(folder / SCORES_FILE, run.classes) as file:
-        file.write(scores, labels)
+        file.write(scores, labels, weights)
     table.write(folder)
     return table
 
@@ -121,18 +122,25 @@ def _score(
     identity: SampleIdentity,
     whose: str,
     **options: Any,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (B,) and scores (B, C) of all jets of the chunks, of which `identity` takes note."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Labels (B,), scores (B, C) and weights (B,) of all jets of the chunks.
+
+    `identity` takes note of the jets.
+    """
     labels: list[np.ndarray] = []
+    weights: list[Any] = []
     scores: list[np.ndarray] = []
     for jets in chunks():
         if not labels:
             _check_labels(jets, chunks, run.classes, whose)
         labels.append(labels_of_run(jets, run.classes, whose))
         scores.append(run.predict(jets, **options))
+        if WEIGHT in jets.fields:
+            weights.append(weights_of_jets(jets))
         identity.add(jets)
         del jets  # before the next chunk is read
-    return np.concatenate(labels), np.concatenate(scores)
+    of_jets = np.concatenate(weights) if weights else None
+    return np.concatenate(labels), np.concatenate(scores), of_jets
 
 
 def _check_labels(

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pcloud.errors import InputError
-from pcloud.evaluation.scores import ScoresWriter, read_origin
+from pcloud.evaluation.scores import ScoresWriter, read_origin, weights_of_jets
 from pcloud.io.files import check_new_file, expand_paths
 from pcloud.run_files import CALIBRATION_FILE, Advance, check_writable, ignore_progress, make_folder
 from pcloud.studies.evaluate import labels_of_run
@@ -130,9 +130,8 @@ def predict_file(
             scores = run.predict(
                 jets, batch_size=batch_size, checkpoint=checkpoint, calibrated=calibrated
             )
-            file.write(
-                scores, labels_of_run(jets, run.classes, whose) if "label" in jets.fields else None
-            )
+            labels = labels_of_run(jets, run.classes, whose) if "label" in jets.fields else None
+            file.write(scores, labels, weights_of_jets(jets))
             number += len(jets)
             advance(len(jets) / max(total, 1))
             del jets  # before the next chunk is read

@@ -14,7 +14,7 @@ from pcloud.errors import InputError
 from pcloud.evaluation.dependence import Dependence, dependence_of_scores
 from pcloud.evaluation.robustness import Robustness, measure_robustness
 from pcloud.evaluation.robustness_transformations import TRANSFORMATIONS
-from pcloud.evaluation.scores import Scores
+from pcloud.evaluation.scores import Scores, weights_of_jets
 from pcloud.evaluation.sculpting import Sculpting, sculpting_of_scores
 from pcloud.evaluation.tasks import check_signal_named, class_names, signal_scores
 from pcloud.evaluation.working_points import efficiency_threshold
@@ -163,7 +163,7 @@ def robustness_run(
 
     if scores is None:
         scores = predict(test)
-    sample = Scores.from_arrays(np.asarray(test.label), scores, run.classes)
+    sample = Scores.from_arrays(np.asarray(test.label), scores, run.classes, weights_of_jets(test))
     if jets is None:
         most = _jets_with_passing_background(sample, efficiency, signal, background)
         passes = _num_scorings()

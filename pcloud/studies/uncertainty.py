@@ -16,9 +16,10 @@ from typing_extensions import Required, TypedDict
 
 from pcloud.errors import InputError
 from pcloud.evaluation.figures.roc import GRID
+from pcloud.evaluation.influence import mean_over_jets
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
-from pcloud.evaluation.scores import PREFIX, read_parquet
+from pcloud.evaluation.scores import PREFIX, read_parquet, weights_of_jets
 from pcloud.run_files import (
     UNCERTAINTY_FILE,
     UNCERTAINTY_TABLE,
@@ -249,6 +250,7 @@ def measure_uncertainty(
     predictions = predictive_samples(run, method, samples=samples, **options)
     advance(1 / 3)
     labels = np.asarray(test.label).astype(np.int64)
+    weights = weights_of_jets(test)
     logits = predictions.logits(test)
     advance(1 / 3)
     found = Uncertainty.of(logits)
@@ -257,8 +259,8 @@ def measure_uncertainty(
         run.classes,
         labels,
         found,
-        _samples(run, predictions, test[:changed], labels, found, seed),
-        _band(logits, labels) if len(run.classes) == 2 else None,
+        _samples(run, predictions, test[:changed], labels, found, seed, weights),
+        _band(logits, labels, weights) if len(run.classes) == 2 else None,
     )
     advance(1 / 3)
     stored.write(run.out)
@@ -301,6 +303,7 @@ def _samples(
     labels: Any,
     found: Uncertainty,
     seed: int,
+    weights: Floats | None,
 ) -> dict[str, dict[str, Measured]]:
     correct = found.mean.argmax(axis=1) == labels
     groups = {
@@ -309,24 +312,36 @@ def _samples(
         "misclassified": ~correct,
     }
     means = {
-        name: {part: Measured.mean(getattr(found, part)[chosen]) for part in _PARTS}
+        name: {
+            part: mean_over_jets(
+                getattr(found, part)[chosen], None if weights is None else weights[chosen]
+            )
+            for part in _PARTS
+        }
         for name, chosen in groups.items()
         if chosen.sum() > 1
     }
     if run.modality.has_momenta and not run.feature_set.columns:
         for shift in SHIFTS:
             changed = predictions.uncertainty(shifted(some, shift, seed))
-            means[shift] = {part: Measured.mean(getattr(changed, part)) for part in _PARTS}
+            of_some = None if weights is None else weights[: len(some)]
+            means[shift] = {
+                part: mean_over_jets(getattr(changed, part), of_some) for part in _PARTS
+            }
     return means
 
 
-def _band(logits: Floats, labels: NDArray[np.integer]) -> dict[str, list[float]]:
+def _band(
+    logits: Floats, labels: NDArray[np.integer], weights: Floats | None
+) -> dict[str, list[float]]:
     """Central 68 % of the ROC curves of the predictive samples, and the curve of their mean score."""
     odds = logits[:, :, 1] - logits[:, :, 0]
     p = (1 / (1 + np.exp(-odds))).mean(axis=0)
     curves = [
-        Ranking(score, labels == 1, labels == 0).counts.background_efficiency(GRID)
+        Ranking(score, labels == 1, labels == 0, weights).counts.background_efficiency(GRID)
         for score in (p, *odds)
     ]
+    if weights is not None:  # sums of negative weights
+        curves = [np.clip(curve, 0, 1) for curve in curves]
     low, high = np.quantile(curves[1:], [0.1587, 0.8413], axis=0)
     return {"low": low.tolist(), "middle": curves[0].tolist(), "high": high.tolist()}

@@ -41,6 +41,7 @@ __all__ = [
     "InitConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "ReweightConfig",
     "RunConfig",
     "TrainConfig",
     "read_schema",
@@ -213,6 +214,17 @@ class DecorrelateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReweightConfig:
+    """Weights of the training jets."""
+
+    reweight: str | None = None
+    """Observables of jets, such as pt or pt,mass, whose spectra of all classes are made equal by
+    weights of the training jets; by default none."""
+    reweight_max: Annotated[float, Gt(1), Le(10**6)] = 20.0
+    """Largest factor of these weights, relative to the mean of the class."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """Optimization."""
 
@@ -355,6 +367,8 @@ class TrainConfig:
         Distillation.
     decorrelation : DecorrelateConfig
         Decorrelation.
+    reweighting : ReweightConfig
+        Weights of the training jets.
     optimization : OptimizerConfig
         Optimization; complete.
     run : RunConfig
@@ -375,6 +389,7 @@ class TrainConfig:
     initialisation: InitConfig
     distillation: DistillConfig
     decorrelation: DecorrelateConfig
+    reweighting: ReweightConfig
     optimization: OptimizerConfig
     run: RunConfig
 

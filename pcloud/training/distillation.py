@@ -49,11 +49,20 @@ class Distillation(nn.Module):
         self.weight = weight
         self.temperature = temperature
 
-    def forward(self, label_loss: Tensor, logits: Tensor, teacher: Tensor) -> Tensor:
-        """Loss () from the loss on the labels () and the ``logits (B, C)`` of both networks."""
+    def forward(
+        self, label_loss: Tensor, logits: Tensor, teacher: Tensor, shares: Tensor | None = None
+    ) -> Tensor:
+        """Loss () from the loss on the labels () and the ``logits (B, C)`` of both networks.
+
+        The ``shares (B,)`` are the weights of the jets over their mean weight.
+        """
         student = F.log_softmax(logits / self.temperature, dim=-1)
         target = F.log_softmax(teacher.to(logits) / self.temperature, dim=-1)
-        divergence = F.kl_div(student, target, reduction="batchmean", log_target=True)
+        if shares is None:
+            divergence = F.kl_div(student, target, reduction="batchmean", log_target=True)
+        else:
+            of_jets = F.kl_div(student, target, reduction="none", log_target=True).sum(-1)
+            divergence = (shares * of_jets).mean()
         return self.weight * self.temperature**2 * divergence + (1 - self.weight) * label_loss
 
 

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor, nn
+from torch import Tensor
 
 from pcloud.batch import JetDataset
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.evaluation.influence import effective_size
 from pcloud.models.registry import check_code
 from pcloud.models.trust import codes_used, remember_codes, trusting
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
@@ -38,8 +39,10 @@ from pcloud.training.environment import update_environment
 from pcloud.training.folder import clear, open_folder, with_method_of_split, write_config
 from pcloud.training.initial_state import InitialState, initial_weights, initialise
 from pcloud.training.interrupt import Interrupted, StopRequest
+from pcloud.training.loss import JetLoss, balanced_class_weights
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
+from pcloud.training.reweight import Reweighting, observable_names, reweight
 from pcloud.training.run_folder import RunFolder, is_finished
 from pcloud.words import number_of
 
@@ -129,6 +132,8 @@ def train(
 
 def _check_before_loading(config: TrainConfig) -> None:
     """Check what can be checked without the jets."""
+    if config.reweight is not None:
+        observable_names(config.reweight)
     trainer = _trainer(config, epochs=1)
     if trainer.world_size > 1:
         raise InputError(
@@ -144,6 +149,7 @@ def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: b
     if config.teacher:
         RunFolder(config.teacher).checksum()  # raises before a large file is read
     jets = load_training_data(config)
+    reweighting = _reweighted(config, jets)
     teacher = Teacher.of(config, jets) if config.teacher else None
     _seed(config.seed)
     with codes_used() as codes:
@@ -166,6 +172,9 @@ def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: b
         if initial.report is not None:
             print_wide(console, initial.report)
             initial.report.write(folder / INITIAL_STATE_FILE)
+        if reweighting is not None:
+            console.print(str(reweighting), soft_wrap=True)
+            reweighting.write(folder)
         update_environment(folder, config.seed, finished=False)
         remember_codes(codes)
         bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, recipe.batch_size)
@@ -190,18 +199,29 @@ def _module(
     distillation = Distillation(config.distill_weight, config.temperature)
     class_weights = _class_weights(config.class_weights, jets)
     assert jets.train.y is not None
+    weights = getattr(jets.train, "weight", None)
     return TaggerModule(
         initial.tagger.model,
         jets.modality,
         config.resolved_recipe(),
         total_steps,
-        nn.CrossEntropyLoss(class_weights),
+        JetLoss(class_weights, jets.train.y, weights),
         head=initial.head,
         frozen=initial.frozen,
         distillation=distillation if config.teacher else None,
         decorrelation=_decorrelation(config, jets),
-        constant=ConstantScore(jets.train.y, len(jets.classes), class_weights),
+        constant=ConstantScore(jets.train.y, len(jets.classes), class_weights, weights),
     )
+
+
+def _reweighted(config: TrainConfig, jets: TrainingData) -> Reweighting | None:
+    """Give the training jets the weights that equalise spectra, if the configuration asks for it."""
+    if config.reweight is None:
+        return None
+    names = observable_names(config.reweight)
+    weights, reweighting = reweight(jets, names, config.reweight_max)
+    cast(JetDataset, jets.train).set_weights(torch.from_numpy(weights))
+    return reweighting
 
 
 def _decorrelation(config: TrainConfig, jets: TrainingData) -> Decorrelation | None:
@@ -256,8 +276,9 @@ def _class_weights(wanted: str | list[float], jets: TrainingData) -> Tensor | No
     if wanted == "none":
         return None
     if wanted == "balanced":
-        counts = torch.bincount(jets.train.y, minlength=number)  # type: ignore[arg-type]
-        return len(jets.train) / (number * counts.clamp(min=1))
+        assert jets.train.y is not None
+        weights = getattr(jets.train, "weight", None)
+        return balanced_class_weights(jets.train.y, number, weights)
     if len(wanted) != number:
         raise InputError(
             f"class_weights has {number_of(len(wanted), 'number')} for {number_of(number, 'class', 'classes')}, "
@@ -294,6 +315,7 @@ def _announce(
         f"recipe {config.recipe}: {steps} in {number_of(data.total_epochs, 'epoch')}",
     ]
     lines += jets.modality.describe_inputs(tagger.feature_set, config.inputs)
+    lines += _weights_lines(jets)
     if data.total_steps < _FEW_STEPS:
         lines.append(
             f"only {number_of(data.total_steps, 'step')}: use a smaller --batch-size or more --epochs"
@@ -301,6 +323,20 @@ def _announce(
     if keeper.state.step:
         lines.append(f"continuing after step {keeper.state.step:,}")
     console.print("\n".join(lines), soft_wrap=True)
+
+
+def _weights_lines(jets: TrainingData) -> list[str]:
+    """Line on the weights of the training jets; none without weights."""
+    weights = getattr(jets.train, "weight", None)
+    if weights is None:
+        return []
+    values = weights.double().numpy()
+    negative = int((values < 0).sum())
+    line = (
+        f"weighted: sum of weights {values.sum():.5g}, effective sample size "
+        f"{effective_size(values):,.0f}"
+    )
+    return [line + (f", {negative:,} negative" if negative else "")]
 
 
 def _conclude(console: Terminal, config: TrainConfig, keeper: RunCheckpoint) -> None:

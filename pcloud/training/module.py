@@ -20,6 +20,7 @@ from pcloud.training.constant import ConstantScore
 from pcloud.training.data import TrainingData
 from pcloud.training.decorrelation import Decorrelation
 from pcloud.training.distillation import Distillation
+from pcloud.training.loss import JetLoss
 from pcloud.training.metrics import RunningMetrics, mean_auc
 from pcloud.training.optimizer_state import matching_state, state_after_a_step
 from pcloud.training.optimizers import build_optimizer
@@ -44,8 +45,8 @@ class TaggerModule(L.LightningModule):
         Optimizer, schedule and their parameters.
     total_steps : int
         Number of optimizer steps of the whole run, the length of the schedule.
-    loss : torch.nn.Module
-        ``loss(logits, labels) -> ()``, a mean over jets.
+    loss : JetLoss
+        ``loss(logits, labels, weights) -> ()``, a mean over jets.
     head : sequence of str
         Names of the parameters with the learning rate of the head.
     frozen : sequence of torch.nn.Module
@@ -72,7 +73,7 @@ class TaggerModule(L.LightningModule):
         modality: Modality,
         recipe: Recipe,
         total_steps: int,
-        loss: nn.Module,
+        loss: JetLoss,
         head: Sequence[str] = (),
         frozen: Sequence[nn.Module] = (),
         distillation: Distillation | None = None,
@@ -119,19 +120,28 @@ class TaggerModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, whose metrics are added on the device."""
         logits = self(batch)
-        loss = self.loss(logits, batch.y)
+        weights = batch.weight if "weight" in batch else None
+        loss = self.loss(logits, batch.y, weights)
         penalty = None if self.decorrelation is None else self.decorrelation(logits, batch)
-        self._count(loss, penalty, logits, batch.y)
+        self._count(loss, penalty, logits, batch.y, weights)
         if self.distillation is not None:
-            loss = self.distillation(loss, logits, batch.teacher)
+            shares = None if weights is None else weights / self.loss.mean_weight
+            loss = self.distillation(loss, logits, batch.teacher, shares)
         if self.decorrelation is not None and penalty is not None:
             loss = loss + self.decorrelation.weight_at(self._progress()) * penalty
         return loss
 
-    def _count(self, loss: Tensor, penalty: Tensor | None, logits: Tensor, labels: Tensor) -> None:
+    def _count(
+        self,
+        loss: Tensor,
+        penalty: Tensor | None,
+        logits: Tensor,
+        labels: Tensor,
+        weights: Tensor | None,
+    ) -> None:
         if self.decorrelation is not None and penalty is not None:
             loss = loss + self.decorrelation.weight * penalty
-        self.train_metrics.update(loss.detach(), logits.detach(), labels)
+        self.train_metrics.update(loss.detach(), logits.detach(), labels, weights)
 
     def _progress(self) -> float:
         """Progress of the run between 0 and 1, including steps before an interruption."""
@@ -140,8 +150,9 @@ class TaggerModule(L.LightningModule):
         return scheduler.last_epoch / max(self.total_steps - 1, 1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Store the logits of a batch and the variable of the decorrelation."""
+        """Store the logits and weights of a batch and the variable of the decorrelation."""
         held = [] if self.decorrelation is None else [self.decorrelation.values(batch)]
+        held = [*([batch.weight] if "weight" in batch else []), *held]
         self.val_outputs.append((self(batch), batch.y, *held))
 
     def validation_metrics(self) -> dict[str, float]:
@@ -150,16 +161,20 @@ class TaggerModule(L.LightningModule):
             torch.cat(parts) for parts in zip(*self.val_outputs, strict=True)
         )
         self.val_outputs.clear()
+        is_weighted = len(values) > (self.decorrelation is not None)
+        weights = values.pop(0) if is_weighted else None
+        correct = (logits.argmax(dim=-1) == labels).double()
+        weights_here = None if weights is None else weights.cpu()
         penalty = self._penalty(logits, labels, values)
         metrics = {
-            "val_loss": float(self.loss(logits, labels)) + penalty,
-            "val_acc": float((logits.argmax(dim=-1) == labels).double().mean()),
-            "val_auc": mean_auc(logits.cpu(), labels.cpu()),
+            "val_loss": float(self.loss.mean(logits, labels, weights)) + penalty,
+            "val_acc": float(_mean(correct, weights)),
+            "val_auc": mean_auc(logits.cpu(), labels.cpu(), weights_here),
         }
         if self.constant is not None:
-            gain, error = self.constant.gain(logits.cpu(), labels.cpu())
+            gain, error = self.constant.gain(logits.cpu(), labels.cpu(), weights_here)
             self.beats_constant = gain - penalty > _SIGNIFICANCE * error
-            self.constant_loss = self.constant.loss(labels.cpu())
+            self.constant_loss = self.constant.loss(labels.cpu(), weights_here)
         return metrics
 
     def _penalty(self, logits: Tensor, labels: Tensor, values: list[Tensor]) -> float:
@@ -215,6 +230,10 @@ class TaggerModule(L.LightningModule):
     def _lr_factor(self, step: int) -> float:
         progress = min(step / max(self.total_steps - 1, 1), 1.0)
         return SCHEDULES[self.recipe.schedule](progress)
+
+
+def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    return values.mean() if weights is None else (values * weights).sum() / weights.double().sum()
 
 
 class JetData(L.LightningDataModule):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from pcloud.evaluation.figures.style import COLORS, INK, PAPER, figure_style, single_axes
+from pcloud.evaluation.influence import weighted_fraction
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
@@ -30,7 +32,7 @@ _MAX_CLASSES_WITH_ERRORS = 3  # more cells are too small for a percentage with i
 def confusion_matrix(
     sample: Scores, normalise: Normalise | None = None, *, signal: str | int | None = None
 ) -> NDArray[np.floating] | NDArray[np.integer]:
-    """Number of jets of true class i that are predicted to be of class j, shape (C, C).
+    """Number, or sum of weights, of jets of true class i that are predicted to be of class j, (C, C).
 
     Parameters
     ----------
@@ -46,7 +48,9 @@ def confusion_matrix(
 
     number = len(sample.classes)
     target = binary_signal(sample, signal) if number == 2 else None
-    counts = count_matrix(sample.labels, sample.predicted(target), labels=range(number))
+    counts = count_matrix(
+        sample.labels, sample.predicted(target), labels=range(number), sample_weight=sample.weights
+    )
     if normalise is None:
         return counts
     total = counts.sum(axis=1 if normalise == "true" else 0, keepdims=True)
@@ -64,8 +68,8 @@ def confusion_figure(
     """Draw the confusion matrix as a table of shaded cells.
 
     Rows are true classes, columns are predicted classes. Counts are shaded by the fraction of the
-    true class. Percentages of up to three classes have their binomial error; 0 and 100 % are
-    limits at 95 % confidence.
+    true class. Percentages of up to three classes have their binomial error, or that of their
+    influence functions for jets with weights; 0 and 100 % are limits at 95 % confidence.
 
     Parameters
     ----------
@@ -84,6 +88,7 @@ def confusion_figure(
     number = len(sample.classes)
     figure, axes = single_axes(ax, 3.7 if number < 4 else 4.4)
     total = counts.sum(axis=0 if normalise == "predicted" else 1)
+    cells = None if sample.weights is None else _weighted_cells(sample, normalise, signal)
     size = 14 if number < 4 else (11 if number < 7 else 8.5)
     for i in range(number):
         for j in range(number):
@@ -91,10 +96,15 @@ def confusion_figure(
             axes.add_patch(Rectangle((j, i), 1, 1, facecolor=COLORS[0], alpha=level, linewidth=0))
             jets = total[j] if normalise == "predicted" else total[i]
             text = _cell(matrix[i, j], int(jets), normalise, number)
+            if cells is not None:
+                text = cells[i][j]
             color = PAPER if level > _DARK_LEVEL else INK
             axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=color, fontsize=size)
     axes.set(xlim=(0, number), ylim=(number, 0), xlabel="predicted class", ylabel="true class")
-    axes.set_title(_TITLES[normalise], loc="left")
+    title = _TITLES[normalise]
+    if cells is not None and normalise is None:
+        title = "Confusion matrix (sum of weights)"
+    axes.set_title(title, loc="left")
     middle = np.arange(number) + 0.5
     names = [for_figure(name) for name in sample.classes]
     axes.set_xticks(middle, names)
@@ -115,5 +125,36 @@ def _cell(value: float, jets: int, normalise: Normalise | None, number: int) -> 
         return "none"
     if number > _MAX_CLASSES_WITH_ERRORS:
         return f"{100 * value:.1f}"
-    percent = Measured.fraction(round(value * jets), jets).scaled(100)
+    return _percent(Measured.fraction(round(value * jets), jets))
+
+
+def _weighted_cells(
+    sample: Scores, normalise: Normalise | None, signal: str | int | None
+) -> list[list[str]]:
+    """Texts of the cells for jets with weights."""
+    assert sample.weights is not None
+    number = len(sample.classes)
+    target = binary_signal(sample, signal) if number == 2 else None
+    classes = {"true": sample.labels, "predicted": sample.predicted(target)}
+    rows: list[list[str]] = []
+    for i in range(number):
+        rows.append([])
+        for j in range(number):
+            inside = (classes["true"] == i) & (classes["predicted"] == j)
+            if normalise is None:
+                rows[-1].append(f"{sample.weights[inside].sum():,.5g}")
+                continue
+            part = classes[normalise] == (i if normalise == "true" else j)
+            found = weighted_fraction(inside[part], sample.weights[part])
+            if math.isnan(found.value):
+                rows[-1].append("none")
+            elif number > _MAX_CLASSES_WITH_ERRORS:
+                rows[-1].append(f"{100 * float(found):.1f}")
+            else:
+                rows[-1].append(_percent(found))
+    return rows
+
+
+def _percent(fraction: Measured) -> str:
+    percent = fraction.scaled(100)
     return str(percent) if percent.limit else str(percent).replace(" ", "\n", 1)

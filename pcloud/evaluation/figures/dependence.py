@@ -91,11 +91,14 @@ def sculpting_figure(found: Sequence[Sculpting], *, background: str) -> Figure:
         if not cut.jets:
             continue
         label = rf"$\varepsilon_S$ = {cut.efficiency:g}: distance {cut.distance}"
-        axes.stairs(after / cut.jets, edges, color=COLORS[i % len(COLORS)], label=label)
+        total = after.sum()
+        axes.stairs(after / total, edges, color=COLORS[i % len(COLORS)], label=label)
+        if np.any(after % 1):  # sums of weights, whose errors are not known from them
+            continue
         at = middle + (edges[1] - edges[0]) * 0.1 * (i - 1)
         color = COLORS[i % len(COLORS)]
-        error = np.sqrt(after) / cut.jets
-        axes.errorbar(at, after / cut.jets, error, fmt="none", color=color, lw=1)
+        error = np.sqrt(after) / total
+        axes.errorbar(at, after / total, error, fmt="none", color=color, lw=1)
     axes.set(xlabel="jet mass [GeV]", ylabel="fraction of jets in a bin", xlim=(0, edges[-1]))
     axes.set_ylim(bottom=0)
     title = f"Mass of {for_figure(background)} before and after cuts"

@@ -23,7 +23,8 @@ from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
 from pcloud.text import for_figure
 
-Group = tuple[str, NDArray[np.floating], str]  # name, scores, colour
+Group = tuple[str, NDArray[np.floating], NDArray[np.floating], str]
+"""Name, scores, weights and colour of the jets of one class."""
 
 
 @figure_style()
@@ -34,7 +35,7 @@ def score_figure(
     background: str | int | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw histograms of the scores of each class, as fractions of its jets, on a log scale.
+    """Draw histograms of the scores of each class, as fractions of its jets or weights, on a log scale.
 
     Two classes: the score of the signal for both classes. More classes: one panel for each class
     with its probability, for jets of this class and for all others.
@@ -63,8 +64,7 @@ def score_figure(
         target = binary_signal(sample, signal, background)
         figure, axes = single_axes(ax, 4.4)
         groups = [
-            (sample.classes[c], sample.discriminant(target)[sample.labels == c], COLORS[c])
-            for c in (0, 1)
+            _group(sample, sample.classes[c], target, sample.labels == c, COLORS[c]) for c in (0, 1)
         ]
         _draw(axes, groups, _edges(sample.discriminant(target), bins))
         axes.set_ylabel("fraction of jets in a bin")
@@ -98,19 +98,26 @@ def _one_against_all(sample: Scores, c: int) -> list[Group]:
     """Probability of class `c` for the jets of other classes and for its own jets."""
     is_member = sample.labels == c
     return [
-        ("others", sample.discriminant(c)[~is_member], MUTED),
-        (sample.classes[c], sample.discriminant(c)[is_member], COLORS[0]),
+        _group(sample, "others", c, ~is_member, MUTED),
+        _group(sample, sample.classes[c], c, is_member, COLORS[0]),
     ]
+
+
+def _group(sample: Scores, name: str, target: int, jets: NDArray[np.bool_], color: str) -> Group:
+    scores = sample.discriminant(target)[jets]
+    weights = np.ones(len(scores)) if sample.weights is None else sample.weights[jets]
+    return name, scores, weights, color
 
 
 def _draw(axes: Axes, groups: list[Group], edges: NDArray[np.floating]) -> None:
     smallest = 1.0
-    for _, scores, color in groups:
+    for _, scores, weights, color in groups:
         if not len(scores):
             continue
-        counts, _ = np.histogram(scores, edges)
-        fraction = counts / len(scores)
-        error = np.sqrt(counts) / len(scores)
+        counts, _ = np.histogram(scores, edges, weights=weights)
+        squares, _ = np.histogram(scores, edges, weights=weights**2)
+        fraction = counts / weights.sum()
+        error = np.sqrt(squares) / weights.sum()
         mplhep.histplot(fraction, edges, ax=axes, color=color, linewidth=1.6, yerr=error)
         mplhep.histplot(fraction, edges, ax=axes, color=color, histtype="fill", alpha=0.15)
         smallest = min(smallest, fraction[fraction > 0].min())
@@ -126,7 +133,7 @@ def _edges(scores: NDArray[np.floating], bins: int) -> NDArray[np.floating]:
 
 
 def _add_legend(axes: Axes, groups: list[Group]) -> None:
-    handles = [Patch(color=color, label=for_figure(name)) for name, _, color in groups]
+    handles = [Patch(color=color, label=for_figure(name)) for name, *_, color in groups]
     axes.legend(
         handles=handles,
         loc="lower left",

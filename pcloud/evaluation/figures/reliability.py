@@ -30,6 +30,7 @@ def reliability_figure(
     *,
     classes: Sequence[str],
     bins: int = 15,
+    weights: NDArray[np.floating] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw observed frequency against predicted probability.
@@ -48,6 +49,8 @@ def reliability_figure(
         more that of the most probable class.
     bins : int
         Number of bins of equal width.
+    weights : ndarray, shape (B,), optional
+        Weights of the jets.
     ax : Axes, optional
         Axes to draw the diagram in, without the panels below; by default a new figure.
 
@@ -63,7 +66,7 @@ def reliability_figure(
         panels = [diagram]
     for i, (name, p) in enumerate(predictions.items()):
         predicted, happened = top_label(p, labels)
-        x, y, error = Reliability.of(predicted, happened, bins).points()
+        x, y, error = Reliability.of(predicted, happened, bins, weights=weights).points()
         color = COLORS[i % len(COLORS)]
         shift = 0.004 * (2 * i - len(predictions) + 1)
         style: Any = {"color": color, "marker": "os^D"[i % 4], "markersize": 4.5, "linewidth": 1.4}
@@ -72,7 +75,8 @@ def reliability_figure(
         if ax is None:
             difference.errorbar(x + shift, y - x, error, linestyle="none", **style)
             edges = np.linspace(0, 1, bins + 1).tolist()
-            counts.hist(predicted, edges, histtype="step", color=color, linewidth=1.6)
+            lines: Any = {"histtype": "step", "color": color, "linewidth": 1.6}
+            counts.hist(predicted, edges, weights=weights, **lines)
     diagram.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     target = for_figure(classes[1])
     if len(classes) == 2:
@@ -86,7 +90,7 @@ def reliability_figure(
     if ax is None:
         difference.axhline(0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         difference.set(ylabel="difference")
-        counts.set(yscale="log", ylabel="jets")
+        counts.set(yscale="log", ylabel="jets" if weights is None else "weights")
     for axes in panels:
         axes.set_xlim(-0.03, 1.03)
     for axes in panels[:-1]:
