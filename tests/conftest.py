@@ -91,6 +91,26 @@ def small_sample(few_jets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the figures of reports and show their captions, but do not draw them.
+
+    Drawing takes nine tenths of the time of a report. For tests that ask for its words.
+    """
+    from matplotlib.figure import Figure
+
+    from pcloud.report.figures import FigureFolder
+    from pcloud.text import for_html
+
+    def add(folder: FigureFolder, name: str, figure: Figure, caption: str) -> str:
+        assert isinstance(figure, Figure)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        (folder.path / f"{name}.png").write_bytes(b"")
+        return f"<figure><figcaption>{for_html(caption)}</figcaption></figure>"
+
+    monkeypatch.setattr(FigureFolder, "add", add)
+
+
+@pytest.fixture
 def run_script(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., str]]:

@@ -105,6 +105,7 @@ def test_nothing_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 # The whole way
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_from_jets_to_a_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(TRAIN) == 0
     said = capsys.readouterr()
@@ -183,7 +184,11 @@ def test_a_schema_of_ones_own_is_a_yaml_file(capsys: pytest.CaptureFixture[str])
     assert main(["convert", "mine.npz", "ours.parquet", "--schema", "schema.yaml", "-q"]) == 0
 
 
-def test_tables_of_models_and_data_sets(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_of_models_and_data_sets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # They are compared with the documentation in tests/cli/test_model_table.py.
+    monkeypatch.setattr("pcloud.cli.model_table.flops_per_jet", lambda model: 12.3e6)
     assert main(["models"]) == 0
     text = capsys.readouterr().out
     assert "particlenet_lite" in text
@@ -191,7 +196,9 @@ def test_tables_of_models_and_data_sets(capsys: pytest.CaptureFixture[str]) -> N
     assert "1902.08570" in text
     assert "on images: cnn, dense, group_cnn" in text
     assert main(["models", "--markdown"]) == 0
-    assert "[1902.08570](https://arxiv.org/abs/1902.08570)" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "[1902.08570](https://arxiv.org/abs/1902.08570)" in text
+    assert "| 12.3 |" in text
     assert main(["datasets"]) == 0
     assert "simulated" in capsys.readouterr().out
 

@@ -32,7 +32,7 @@ def test_jets_become_a_figure_in_a_process_of_its_own(tmp_path):
 
 
 def test_two_taggers_are_compared(tmp_path, run_script):
-    quick = ["--models", "pfn", "particlenet_lite", "--epochs", "1", "--max-jets", "600"]
+    quick = ["--models", "pfn", "particlenet_lite", "--epochs", "1", "--max-jets", "300"]
     printed = run_script("examples/compare_taggers.py", *quick)
     assert printed.count("1/εB at εS = 0.3") == 2
     assert (tmp_path / "runs" / "compare.png").stat().st_size > 5_000
@@ -69,6 +69,7 @@ def test_jet_images_and_their_tagger(tmp_path, run_script):
     assert (tmp_path / "average.png").stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_spirals_that_turn_either_way_are_told_apart(tmp_path, run_script):
     printed = run_script("examples/galaxies.py", "--epochs", "1")
     assert "accuracy of the test images" in printed
@@ -91,6 +92,7 @@ def landscape(tmp_path):
     return tmp_path
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_landscape_files_go_from_end_to_end(landscape, run_script):
     quick = ["--any-size", "--model", "pfn", "--epochs", "1"]
     printed = run_script("examples/landscape.py", ".", *quick)

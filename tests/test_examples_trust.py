@@ -8,11 +8,12 @@ pytestmark = pytest.mark.usefixtures("small_sample")
 
 
 def test_taylor_coefficients_of_the_toys(tmp_path, run_script):
-    printed = run_script("examples/taylor.py", "--steps", "100")
+    printed = run_script("examples/taylor.py", "--steps", "10")
     assert printed.count("<t_(x1, x2)>") == 2
     assert (tmp_path / "runs/taylor/correlation_course.png").stat().st_size > 5_000
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_ensemble_says_how_far_it_can_be_trusted(tmp_path, run_script):
     quick = ["--members", "2", "--epochs", "1", "--max-jets", "400", "--explain-jets", "10"]
     printed = run_script("examples/trust.py", *quick)

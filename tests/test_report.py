@@ -264,6 +264,7 @@ def test_names_and_values_cannot_become_markup(run: Path):
     assert "training not finished" in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [

@@ -112,12 +112,12 @@ def test_progress_adds_up_to_the_whole_work(run, study):
     assert sum(parts) == pytest.approx(1)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("file", STUDIES)
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_result_removes_only_its_part_and_is_named(run, file, damage):
     path, section = run.path / file, STUDIES[file]
-    whole = body(section, run)
-    assert whole
+    assert body(section, run)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
     with pytest.warns(UnreadableFileWarning, match="holds no") as caught:
         rest = body(section, run)
@@ -130,6 +130,7 @@ def test_a_damaged_result_removes_only_its_part_and_is_named(run, file, damage):
         assert rest == ""
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.filterwarnings("always::pcloud.errors.UnreadableFileWarning")
 def test_the_page_appears_with_all_results_damaged(run, capsys):
     for file in STUDIES:

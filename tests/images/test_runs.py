@@ -128,6 +128,7 @@ def test_functions_on_networks_and_images_take_stored_images(run, file):
             use(run.network(), images, labels)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_evaluation_prediction_and_report_are_commands(run, file, capsys):
     assert main(["evaluate", str(run.path), "--bootstrap", "0"]) == 0
     assert main(["evaluate", str(run.path), "--split", "train", "--bootstrap", "0"]) == 0

@@ -130,7 +130,7 @@ def test_a_layer_with_one_derivative_is_refused_not_skipped(data):
         cloud_taylor(Tagger(), data)
 
 
-@pytest.mark.usefixtures("small_sample")
+@pytest.mark.usefixtures("small_sample", "undrawn")
 def test_a_run_is_explained_epoch_by_epoch(tmp_path):
     run = pcloud.train(
         data="simulated", model="pfn", model_options={"phi_widths": [8], "head_widths": [8]}, features="kin",

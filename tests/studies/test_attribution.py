@@ -31,6 +31,7 @@ def run(tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_each_of_three_classes_is_explained(run, capsys):
     assert len(run.classes) == 3
     command = ["explain", str(run.path), "--method", "occlusion", "--jets", "5"]

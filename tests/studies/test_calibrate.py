@@ -43,6 +43,7 @@ def test_other_weights_are_not_calibrated(run, options):
         again.predict(jets, calibrated=True)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_commands_measure_and_use_the_calibration(run, jet_file, tmp_path, capsys):
     out = tmp_path / "scores.parquet"
     predict = ["predict", str(run.path), str(jet_file), "--out", str(out), "--calibrated"]

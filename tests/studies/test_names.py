@@ -139,6 +139,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_all_results_can_be_written_to_another_folder(
     trained: Run, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,6 +177,7 @@ def test_all_results_can_be_written_to_another_folder(
     assert contents(trained.path) == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_methods_of_a_run_write_to_another_folder(trained: Run, tmp_path: Path) -> None:
     before = contents(trained.path)
     out = tmp_path / "results"

@@ -49,6 +49,7 @@ def entries(monkeypatch):
         cache.cache_clear()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_entry_point_registers_a_study_and_its_section(entries, options):
     entries(count="counting:study")
     assert list_studies()[-1] == "count"

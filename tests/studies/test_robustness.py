@@ -7,7 +7,9 @@ import pytest
 import pcloud
 from pcloud.cli import main
 from pcloud.errors import InputError
-from pcloud.report import write_report
+from pcloud.report.contents import RunContents
+from pcloud.report.figures import FigureFolder
+from pcloud.report.robustness import robustness
 from pcloud.studies.robustness import read_robustness, robustness_run
 from tests.conftest import only_transformations
 
@@ -28,8 +30,9 @@ def test_the_command_leaves_tables_and_the_report_draws_them(options, few_change
     assert stored.robustness.jets <= 60
     assert [e.name for e in stored.robustness.effects] == ["particle_loss"] * 4 + ["rotation"] * 2
     assert (stored.signal, stored.background) == ("b", "a")
-    page = write_report(run.path).read_text()
-    assert "Robustness to modified jets" in page
+    section = robustness(RunContents.read(run.path), FigureFolder(run.path / "figures"))
+    assert section.title == "Robustness to modified jets"
+    assert section.body
     for name in ("robustness", "dependence", "sculpting"):
         assert (run.path / "figures" / f"{name}.png").stat().st_size > 5000
     assert main(["evaluate", *arguments, "--data", "simulated"]) == 2

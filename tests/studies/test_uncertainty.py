@@ -59,6 +59,7 @@ def test_a_single_run_is_no_ensemble(run):
         predictive_samples(run, samples=1)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_writes_a_row_per_jet_and_the_report_shows_it(run, capsys):
     assert main(["uncertainty", str(run.path), "--samples", "10"]) == 0
     printed = capsys.readouterr().out

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import warnings
 
 import awkward as ak
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 import pcloud
+from pcloud.cli import main
 from pcloud.io import write_jets
 from pcloud.report import write_report
 from pcloud.training.constant import ConstantScore, NothingLearnedWarning
@@ -69,6 +69,7 @@ def noise(tmp_path, options):
     return options | {"data": str(tmp_path / "blind.parquet"), "epochs": 2}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_network_no_better_than_a_constant_score_is_warned_of_once(noise):
     with pytest.warns(NothingLearnedWarning, match="learned nothing.*constant score") as found:
         run = pcloud.train(**noise, progress=False)
@@ -94,9 +95,11 @@ def test_a_penalty_that_outweighs_the_labels_is_warned_of(options):
         pcloud.train(**options | strong, progress=False)
 
 
-def test_the_command_line_warns_in_one_line(noise):
+def test_the_command_line_warns_in_one_line(noise, capfd):
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in noise.items()]
-    command = [sys.executable, "-m", "pcloud", "train", *flags, "--quiet"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", NothingLearnedWarning)
+        assert main(["train", *flags, "--quiet"]) == 0
+    said = capfd.readouterr().err
     assert said.count("\n") == 1
     assert said.startswith("pcloud: warning: the network has learned nothing")

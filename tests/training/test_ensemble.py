@@ -28,6 +28,7 @@ def same(a, b):
     return all(torch.equal(value, b[name]) for name, value in a.items())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_ensemble_is_runs_from_several_seeds_and_their_mean(options, jet_file):
     run = pcloud.train(**options, seed=4, ensemble=2, progress=False)
     assert run.finished

@@ -107,6 +107,7 @@ def test_studies_warn_of_other_jets_with_both_numbers(folder: Path) -> None:
         assert len(found) > before[split]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_commands_warn_of_other_jets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(folder / "run")
     assert main(["evaluate", run, "--bootstrap", "0"]) == 0

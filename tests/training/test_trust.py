@@ -165,6 +165,7 @@ def test_options_of_a_stored_checkpoint_are_no_words_of_the_user(jets, good):
     assert not Path("ran").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_can_be_shown_without_running_its_code(jets):
     name_in_config(model="sent/payload.py:Net", model_options={})
     run = pcloud.Run("sent")
