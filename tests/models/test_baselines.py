@@ -14,8 +14,6 @@ from pcloud.nn import RaggedLayout
 from pcloud.observables import compute_observables
 from tests.models.contract import make_jets, make_model
 
-pytestmark = pytest.mark.rounding
-
 PARAMETERS = [
     ("one_cut", 7, 2, {}, 4),
     ("hl_logistic", 7, 2, {}, 30),
@@ -60,18 +58,21 @@ def largest_change(name, changed):
     return (model(feature_set("kin")(p4, batch), p4, batch) - before).abs().max().item()
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("fraction", [0.5, 0.01])
 def test_a_collinear_splitting_changes_no_score_of_an_efn_but_that_of_a_pfn(fraction):
     assert largest_change("efn", lambda *jets: split(*jets, 5, fraction)) < 1e-12
     assert largest_change("pfn", lambda *jets: split(*jets, 5, fraction)) > 1e-4
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("energy", [0.0, 1e-12])
 def test_a_particle_without_energy_changes_no_score_of_an_efn_but_that_of_a_pfn(energy):
     assert largest_change("efn", lambda *jets: with_soft(*jets, energy)) < 1e-12
     assert largest_change("pfn", lambda *jets: with_soft(*jets, energy)) > 1e-4
 
 
+@pytest.mark.rounding
 @torch.no_grad()
 def test_a_pcnn_sees_the_order_by_pt():
     x, p4, batch = make_jets([20, 20])
@@ -80,6 +81,7 @@ def test_a_pcnn_sees_the_order_by_pt():
     assert (model(x, p4, batch) - model(x, p4_swapped, batch)).abs().max() > 1e-3
 
 
+@pytest.mark.rounding
 @torch.no_grad()
 @pytest.mark.parametrize("algorithm", ["kt", "cambridge_aachen", "antikt"])
 @pytest.mark.parametrize("merge", ["gated", "simple"])

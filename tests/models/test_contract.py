@@ -12,8 +12,6 @@ from pcloud.nn import RaggedLayout
 from tests.jets import on_a_grid, shuffled
 from tests.models.contract import COUNTS, build, make_jets, make_model
 
-pytestmark = pytest.mark.rounding
-
 
 @pytest.fixture(params=pcloud.list_models(), scope="module")
 def name(request):
@@ -44,6 +42,7 @@ def test_every_parameter_has_a_gradient(model):
     assert without == []
 
 
+@pytest.mark.rounding
 @torch.no_grad()
 def test_the_order_of_particles_is_irrelevant(model):
     x, p4, batch = make_jets()
@@ -69,6 +68,7 @@ def one_batch(jets):
     return batch
 
 
+@pytest.mark.rounding
 @torch.no_grad()
 def test_a_score_is_bit_equal_however_the_particles_are_stored(model, batches):
     for orders in batches:
@@ -76,6 +76,7 @@ def test_a_score_is_bit_equal_however_the_particles_are_stored(model, batches):
         assert all(torch.equal(scores, expected) for scores in others)
 
 
+@pytest.mark.rounding
 @torch.no_grad()
 def test_a_jet_alone_scores_as_in_any_batch(model):
     x, p4, batch = make_jets()
@@ -92,6 +93,7 @@ def test_a_batch_of_short_jets_scores(model):
     assert model(x, p4, batch).isfinite().all()
 
 
+@pytest.mark.rounding
 @torch.no_grad()
 def test_an_empty_jet_has_a_defined_score_and_leaves_others_alone(model):
     x, p4, batch = make_jets()
@@ -102,6 +104,7 @@ def test_an_empty_jet_has_a_defined_score_and_leaves_others_alone(model):
     torch.testing.assert_close(others, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.rounding
 @torch.no_grad()
 def test_a_precomputed_layout_changes_nothing(model):
     x, p4, batch = make_jets()

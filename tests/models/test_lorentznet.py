@@ -17,8 +17,6 @@ from pcloud.errors import UnknownNameError
 from pcloud.nn import RaggedLayout
 from tests.models.contract import COUNTS, make_jets, make_model
 
-pytestmark = pytest.mark.rounding
-
 
 @pytest.fixture(scope="module")
 def landscape(reference_data):
@@ -35,6 +33,7 @@ def official(reference_data):
     return pcloud.load_official("lorentznet", reference_data / "lorentznet_top_official.pt")
 
 
+@pytest.mark.rounding
 @torch.no_grad()
 def test_official_weights_give_official_logits_in_float64(landscape, official):
     p4, batch, logits, _ = landscape
@@ -43,6 +42,7 @@ def test_official_weights_give_official_logits_in_float64(landscape, official):
     assert (ours - logits[:100]).abs().max() < 1e-6
 
 
+@pytest.mark.rounding
 @torch.no_grad()
 def test_official_weights_tag_as_published_with_a_network_in_float32(landscape, official):
     p4, batch, logits, label = landscape
@@ -94,6 +94,7 @@ def moving_model(limit):
     return model
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("limit", [None, 0.1])
 def test_training_is_that_of_an_edge_list(limit):
     model = moving_model(limit)
@@ -149,6 +150,7 @@ def test_features_are_used_only_where_wanted():
     assert not torch.allclose(model(x, p4, batch), model(0 * x, p4, batch))
 
 
+@pytest.mark.rounding
 @torch.no_grad()
 def test_beams_break_the_symmetry_and_can_be_left_out():
     x, p4, batch = make_jets()
@@ -167,6 +169,7 @@ def test_options_that_do_not_exist_are_refused():
         pcloud.build_model("lorentznet", 7, mass="store")
 
 
+@pytest.mark.rounding
 @torch.no_grad()
 def test_float32_scores_of_jets_survive_a_turn_about_the_beam():
     jets = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:64])

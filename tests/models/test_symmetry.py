@@ -16,8 +16,6 @@ from pcloud.features import feature_set
 from pcloud.models import model_info
 from tests.models.contract import make_jets, make_model
 
-pytestmark = pytest.mark.rounding
-
 INVARIANT = [name for name in pcloud.list_models() if "Lorentz" in model_info(name).symmetries]
 OTHERS = [name for name in pcloud.list_models() if name not in INVARIANT]
 COUNTS = [1, 2, 30, 12]
@@ -75,6 +73,7 @@ def test_transformations_keep_minkowski_products():
         assert matrix[0, 0].item() == pytest.approx(gamma)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("gamma", [1.0, 1.5, 10.0])
 @pytest.mark.parametrize("name", INVARIANT)
 def test_scores_are_lorentz_invariant(name, gamma):
@@ -86,6 +85,7 @@ def test_the_references_take_part(name):
     assert change(name, gamma=1.5, with_references=False) > 1e-4
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("name", OTHERS)
 def test_models_without_the_symmetry_fail_the_test(name):
     assert change(name, gamma=1.5) > 1e-3
@@ -118,6 +118,7 @@ def change_in_float32(name: str, mass: str, jets: tuple[Tensor, Tensor, Tensor])
     return (after - before).square().mean().sqrt().item()
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("scale", [3.0, 30.0, 100.0])
 @pytest.mark.parametrize("masses", [MASSES, MASSES[1:2]], ids=["mixture", "pions"])
 @pytest.mark.parametrize("name", INVARIANT)
@@ -129,6 +130,7 @@ def test_regulated_masses_of_massive_particles_move_scores_no_more_than_stored_o
     assert regulated < 1.5 * stored + 1e-6
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("name", ["lorentznet", "pelican"])
 def test_regulated_masses_of_massless_particles_move_scores_far_less_than_stored_ones(name):
     jets = stored_jets(torch.zeros(1, dtype=torch.float64), 30.0, num_jets=12)
