@@ -76,6 +76,14 @@ class MissingExtraError(ImportError):
         return _with_message, (type(self), str(self))
 
 
+class MissingPackageError(MissingExtraError):
+    """Error for a package that is part of no extra and is not installed."""
+
+    def __init__(self, doing: str, package: str) -> None:
+        install = "" if " " in package else f": pip install {package}"
+        ImportError.__init__(self, f"{doing} needs {package}{install}")
+
+
 class OldNameWarning(DeprecationWarning):
     """Something is used under a name that it had in an earlier version."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from pcloud.cli.command import Argument, Command, Flag, Options
+from pcloud.cli.command import Argument, Command, Flag, Options, Switch
 from pcloud.cli.options import ReadingOptions, TrustOption, reading
 from pcloud.cli.output import print_rows, say
 from pcloud.training.config import NumJets, Seed
@@ -30,6 +30,8 @@ class CompareOptions(TrustOption):
     """Number of permutations for the p-value."""
     seed: Seed = 0
     """Seed of all random numbers."""
+    identifiers: Switch = False
+    """Compare identifiers too, such as event and run, which differ between any two samples."""
     run: str | None = None
     """Folder of a run, whose scores are compared too and whose report shows the result."""
     out: Annotated[str | None, Flag(short="-o")] = None
@@ -51,6 +53,7 @@ def execute(options: Options) -> None:
         max_jets=options["max_jets"],
         permutations=options["permutations"],
         seed=options["seed"],
+        identifiers=options["identifiers"],
         **reading(options),
     )
     from pcloud.evaluation.shift import summary

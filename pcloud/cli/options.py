@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pcloud.cli.command import Argument, Flag, Options, Switch
-from pcloud.training.config import BatchSize, NumJets, read_schema
+from pcloud.training.config import BatchSize, NumJets, read_schema, with_labels
 
 if TYPE_CHECKING:
     from pcloud.run import Run
@@ -52,6 +52,9 @@ class ReadingOptions:
     schema: str | None = None
     """Layout of the file: a name such as landscape or jetclass, or a YAML file with the fields of a
     JetSchema; by default detected."""
+    labels: str | None = None
+    """File with the labels of an array in an .npy file, which needs a schema; by default y.npy of
+    x.npy."""
     check_units: bool | None = None
     """Refuse a file whose energies do not seem to be in the unit of the schema: true (default) or
     false."""
@@ -111,5 +114,5 @@ class ProgressOption:
 def reading(options: Options) -> Options:
     """Return the options of reading that were given."""
     given = {name: options[name] for name in ("on_bad_jet", "check_units")}
-    given["schema"] = read_schema(options["schema"])
+    given["schema"] = with_labels(read_schema(options["schema"]), options["labels"])
     return {name: value for name, value in given.items() if value is not None}

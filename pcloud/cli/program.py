@@ -13,6 +13,7 @@ from pcloud.cli import (
     datasets,
     evaluate,
     explain,
+    inspect,
     models,
     predict,
     report,
@@ -29,7 +30,7 @@ from pcloud.validation import hints
 
 _FILES = (
     *(train, evaluate, predict, calibrate, uncertainty, explain, report),
-    *(compare, convert, simulate, models, datasets),
+    *(compare, inspect, convert, simulate, models, datasets),
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
 _BROKEN_PIPE = 141

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.ranking import Ranking
 from pcloud.evaluation.resampling import counting_error
 from pcloud.evaluation.shift_classifiers import Classifier, classifier_named
+from pcloud.identifiers import is_identifier
 from pcloud.io.jets import FlatJets
 from pcloud.keys import SPLIT_KEY
 from pcloud.observables import jet_observables
@@ -91,6 +92,8 @@ class ShiftTest:
         Observables, the most significant difference first.
     inputs : dict, optional
         Files and options, if they are known.
+    identifiers : list of str
+        Columns that were left out as identifiers.
     """
 
     classifier: Text
@@ -99,6 +102,7 @@ class ShiftTest:
     jets: tuple[Count, Count]
     differences: list[Difference]
     inputs: dict[str, Any] = field(default_factory=dict)
+    identifiers: list[Text] = field(default_factory=list)
 
     def rows(self) -> list[list[str]]:
         """Rows of a table of the observables."""
@@ -148,6 +152,7 @@ def compare_jets(
     scores: Callable[[ak.Array], Floats] | None = None,
     permutations: int = 1000,
     seed: int = 0,
+    identifiers: bool = False,
 ) -> ShiftTest:
     """Test whether two samples of jets come from the same distribution.
 
@@ -170,6 +175,9 @@ def compare_jets(
         Number of permutations; the smallest p-value is 1 / (permutations + 1).
     seed : int
         Seed of the halves, the training and the permutations.
+    identifiers : bool
+        Compare columns such as ``event`` and ``run``, too; see :mod:`pcloud.identifiers`. They
+        differ between any two samples.
 
     Returns
     -------
@@ -195,6 +203,8 @@ def compare_jets(
         raise InputError(f"permutations must be at least 1, got {permutations}")
     train = classifier_named(classifier)
     columns = [jet_columns(jets) for jets in (first, second)]
+    left_out = [] if identifiers else _identifiers((first, second), columns)
+    columns = [{n: v for n, v in c.items() if n not in left_out} for c in columns]
     if scores is not None:
         for known, jets in zip(columns, (first, second), strict=True):
             p = np.clip(scores(jets), 1e-12, 1 - 1e-12)
@@ -213,7 +223,9 @@ def compare_jets(
         {name: table[chosen, i] for i, name in enumerate(names)}
         for chosen in (~is_second, is_second)
     )
-    return ShiftTest(label, auc, p_value, (len(first), len(second)), differences(one, other))
+    found_differences = differences(one, other)
+    numbers = (len(first), len(second))
+    return ShiftTest(label, auc, p_value, numbers, found_differences, identifiers=left_out)
 
 
 @dataclass(frozen=True)
@@ -274,6 +286,18 @@ def jet_columns(jets: ak.Array) -> dict[str, Floats]:
     return {name: values for name, values in found.items() if np.isfinite(values).all()}
 
 
+def _identifiers(samples: Sequence[ak.Array], columns: Sequence[Mapping[str, Floats]]) -> list[str]:
+    """Columns of the jets that are identifiers in one of the samples."""
+    return [
+        name
+        for name in columns[0]
+        if any(
+            name in jets.fields and name in known and is_identifier(name, known[name])
+            for jets, known in zip(samples, columns, strict=True)
+        )
+    ]
+
+
 def _mean(values: Floats) -> Measured:
     return Measured.mean(values, "counting")
 
@@ -306,12 +330,17 @@ def _area(
 def summary(found: ShiftTest) -> str:
     """Result of the test in a sentence."""
     number = f"p = {found.p_value:.2g}"
+    result = f"AUC {found.auc} ({number}).{_left_out(found.identifiers)}"
     if found.p_value < _SIGNIFICANCE:
         return (
-            f"The samples differ: the classifier {found.classifier!r} separates them with "
-            f"AUC {found.auc} ({number})."
+            f"The samples differ: the classifier {found.classifier!r} separates them with {result}"
         )
-    return (
-        f"No significant difference: the classifier {found.classifier!r} has "
-        f"AUC {found.auc} ({number})."
-    )
+    return f"No significant difference: the classifier {found.classifier!r} has {result}"
+
+
+def _left_out(identifiers: Sequence[str]) -> str:
+    if not identifiers:
+        return ""
+    are = "is an identifier" if len(identifiers) == 1 else "are identifiers"
+    names = ", ".join(identifiers)
+    return f" Not compared: {names}, which {are} (identifiers=True, --identifiers compares them)."

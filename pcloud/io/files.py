@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pcloud.errors import InputError
+from pcloud.io.remote import is_remote, local_copies
 from pcloud.run_files import atomic_path, check_writable
 
 __all__ = [
@@ -31,6 +32,7 @@ SUFFIXES = {
     ".root": "root",
     ".parquet": "parquet",
     ".npz": "npz",
+    ".npy": "npy",
 }
 
 _MAGIC = {
@@ -39,12 +41,22 @@ _MAGIC = {
     b"PAR1": "parquet",
     b"PARE": "encrypted parquet",
     b"PK\x03\x04": "npz",
+    b"\x93NUMPY": "npy",
 }
-_NAMES = {"hdf5": "an HDF5", "root": "a ROOT", "parquet": "a Parquet", "npz": "an npz"}
+_NAMES = {
+    "hdf5": "an HDF5",
+    "root": "a ROOT",
+    "parquet": "a Parquet",
+    "npz": "an npz",
+    "npy": "an npy",
+}
 
 
 def expand_paths(paths: Paths) -> list[Path]:
     """Files of a path, a glob pattern, a directory, or a sequence of these.
+
+    An address such as ``s3://bucket/jets.parquet`` is that of files that are copied;
+    see :mod:`pcloud.io.remote`.
 
     Raises
     ------
@@ -65,10 +77,14 @@ def expand_paths(paths: Paths) -> list[Path]:
 def _expand_one(path: str) -> list[Path]:
     if not isinstance(path, str) or not path or "\0" in path:
         raise InputError(f"not a path: {path!r}")
+    if is_remote(path):
+        return local_copies(path)
     location = Path(path).expanduser()
     if location.is_dir():
         files = sorted(f for f in location.iterdir() if f.suffix in SUFFIXES and f.is_file())
         files = [file for file in files if not file.name.startswith(".")]
+        # An array may be the labels of another.
+        files = [file for file in files if file.suffix != ".npy"]
         if not files:
             raise InputError(f"{path}: no file of jets there ({', '.join(SUFFIXES)})")
         return files

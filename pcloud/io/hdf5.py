@@ -15,7 +15,7 @@ from pcloud.io.hdf5_sources import check_sources, open_for_reading
 from pcloud.io.pandas_table import FixedFrame, TableFrame
 from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, aligned_ranges, column_names
 
-__all__ = ["PlainHDF5", "open_hdf5"]
+__all__ = ["PlainHDF5", "frame_names", "open_hdf5"]
 
 _MAX_PIECE_BYTES = 64 << 20  # read at a time, even if a chunk is larger
 _MAX_NAMES = 20_000  # names of a file, which links can multiply
@@ -70,6 +70,18 @@ def _find_group(path: Path, file: h5py.File, tree: str | None) -> h5py.Group:
             f"{path}: contains several tables ({', '.join(frames)}); choose one with tree= in the schema"
         )
     return file[frames[0]] if frames else file
+
+
+def frame_names(path: Path) -> list[str]:
+    """Keys of the data frames of pandas in a file.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    with input_errors(path, "HDF5 file"), open_for_reading(path) as file:
+        return [name for name, node in _walk(file) if _is_frame(name, node)]
 
 
 def _walk(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -267,7 +268,8 @@ def detect_schema(table: Table) -> JetSchema:
     more = f", ... ({len(names)} in all)" if len(names) > 8 else ""
     raise InputError(
         f"{table.path}: the columns are of no known sample ({', '.join(SCHEMAS)}); define them "
-        f"with a schema; there are: {', '.join(names[:8]) or 'none'}{more}"
+        f"with a schema; there are: {', '.join(names[:8]) or 'none'}{more}; a schema is proposed "
+        f"by: pcloud inspect {shlex.quote(str(table.path))}"
     )
 
 

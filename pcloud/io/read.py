@@ -337,7 +337,9 @@ class JetStream:
 
     def _open(self, file: Path) -> JetReader:
         with input_errors(file, "jets"):
-            table = open_table(file, self._schema.tree if self._schema else None)
+            schema = self._schema
+            labels = schema.labels if schema else None
+            table = open_table(file, schema.tree if schema else None, labels)
             try:
                 schema = with_components(self._schema_of(table), table)
                 return JetReader(jets_of(table, schema), schema, self._columns)
@@ -400,7 +402,7 @@ class JetStream:
             )
 
 
-def open_table(file: Path, tree: str | None) -> Table:
+def open_table(file: Path, tree: str | None, labels: str | None = None) -> Table:
     """Open a file of any format; the library of the format is imported only then.
 
     Parameters
@@ -409,6 +411,8 @@ def open_table(file: Path, tree: str | None) -> Table:
         File.
     tree : str, optional
         Tree, group or key in the file.
+    labels : str, optional
+        File with the labels of an array in an npy file.
 
     Raises
     ------
@@ -428,6 +432,10 @@ def open_table(file: Path, tree: str | None) -> Table:
         from pcloud.io.parquet import ParquetTable
 
         return ParquetTable(file)
+    if kind == "npy":
+        from pcloud.io.npy import NpyFile
+
+        return NpyFile(file, labels)
     from pcloud.io.npz import NpzFile
 
     return NpzFile(file)

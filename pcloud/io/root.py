@@ -17,7 +17,7 @@ from pcloud.io.files import input_errors
 from pcloud.io.rntuple import check_envelopes, check_pages, form_columns
 from pcloud.io.table import Ragged, Shape, Source, Table
 
-__all__ = ["RootTree"]
+__all__ = ["RootTree", "tree_names"]
 
 _MIN_RANGE_ROWS = 5_000  # jets read at a time
 _MAX_RANGE_ROWS = 25_000
@@ -104,8 +104,7 @@ class RootTree(Table):
             self.unreadable[name] = f"its type, {kind}, is not a number or a list of numbers"
 
     def _choose(self, tree: str | None) -> str:
-        kinds = self._file.classnames(cycle=False)
-        trees = [n for n, kind in kinds.items() if kind in ("TTree", "TChain") or "RNTuple" in kind]
+        trees = _tree_names(self._file)
         if tree is not None:
             if tree not in trees:
                 raise UnknownNameError("tree", tree, trees, where=str(self.path))
@@ -157,6 +156,33 @@ class RootTree(Table):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def tree_names(path: Path) -> dict[str, int]:
+    """Names of the trees of a file, with their numbers of rows.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    with (
+        input_errors(path, "ROOT file"),
+        uproot.open(path, array_cache=None, object_cache=None) as file,
+    ):
+        found = {}
+        for name in _tree_names(file):
+            _check_size(file.key(name))
+            tree = file[name]
+            if isinstance(tree, Model_ROOT_3a3a_RNTuple):
+                check_envelopes(tree)
+            found[name] = int(tree.num_entries)
+        return found
+
+
+def _tree_names(file: uproot.ReadOnlyDirectory) -> list[str]:
+    kinds = file.classnames(cycle=False)
+    return [n for n, kind in kinds.items() if kind in ("TTree", "TChain") or "RNTuple" in kind]
 
 
 def _check_baskets(branch: uproot.TBranch, start: int, stop: int) -> None:

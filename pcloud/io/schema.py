@@ -121,6 +121,9 @@ class JetSchema:
         Columns of files whose rows are events and whose particles are numbered, as in NanoAOD:
         ``jet``, the number in the event of the jet of each particle, and ``particle``, the number of
         the particle in its collection. See :mod:`pcloud.io.events`.
+    labels : str, optional
+        File with the labels of an array in an ``.npy`` file, by default the one that has ``y`` for
+        ``x`` or ``labels`` for ``data`` in its name. The array is the column ``X``, the labels ``y``.
 
     Raises
     ------
@@ -153,6 +156,7 @@ class JetSchema:
     offsets: str | None = None
     counts: str | None = None
     index: tuple[dict[str, str], ...] = ()
+    labels: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("p4", "jet_p4"):

@@ -38,6 +38,7 @@ def compare_files(
     max_jets: int = 20_000,
     permutations: int = 1000,
     seed: int = 0,
+    identifiers: bool = False,
     **reading: Any,
 ) -> tuple[ShiftTest, list[Path]]:
     """Test if the jets of two files differ.
@@ -58,7 +59,7 @@ def compare_files(
     classifier : str
         ``"boosting"`` or ``"logistic"`` on observables, or the name of a model, trained on the
         particles.
-    permutations, seed : int
+    permutations, seed, identifiers
         As for :func:`pcloud.evaluation.shift.compare_jets`.
     **reading
         Options of :func:`pcloud.read_jets`.
@@ -95,6 +96,7 @@ def compare_files(
         scores=None if tagger is None else tagger.predict,
         permutations=permutations,
         seed=seed,
+        identifiers=identifiers,
     )
     inputs = {
         "files": absolute_sources([first, second]),

@@ -12,6 +12,7 @@ from typing import Any
 
 from pcloud.datasets import list_datasets
 from pcloud.errors import InputError
+from pcloud.io.remote import is_remote
 
 __all__ = ["absolute_sources", "check_name", "free_name", "readable_name"]
 
@@ -52,7 +53,9 @@ def absolute_sources(source: str | Sequence[str]) -> list[str]:
     sources = [source] if isinstance(source, str | os.PathLike) else list(source)
     if len(sources) == 1 and sources[0] in list_datasets():
         return [str(sources[0])]
-    return [str(Path(path).expanduser().resolve()) for path in sources]
+    return [
+        str(path) if is_remote(path) else str(Path(path).expanduser().resolve()) for path in sources
+    ]
 
 
 def free_name(

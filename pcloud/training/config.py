@@ -45,6 +45,7 @@ __all__ = [
     "RunConfig",
     "TrainConfig",
     "read_schema",
+    "with_labels",
 ]
 
 Function = TypeVar("Function")
@@ -103,6 +104,9 @@ class DataConfig:
     schema: str | dict[str, Any] | None = None
     """Layout of the files: a name such as landscape or jetclass, or a YAML file or mapping with the
     fields of a JetSchema; by default detected."""
+    labels: str | None = None
+    """File with the labels of an array in an .npy file, which needs a schema; by default y.npy of
+    x.npy. It becomes a part of the schema."""
     check_units: bool = True
     """Refuse files whose energies do not seem to be in the unit of the schema."""
     val_fraction: Fraction = 0.1
@@ -408,7 +412,9 @@ class TrainConfig:
             raise InputError(f"training needs {' and '.join(missing)}")
         values |= {name: name_of(values[name]) for name in _SOURCES if name in values}
         values = {name: _plain(value) for name, value in values.items()}
-        values["schema"] = read_schema(values.get("schema"))
+        values["schema"] = with_labels(
+            read_schema(values.get("schema")), values.pop("labels", None)
+        )
         for name, stage in STAGES.items():
             part = {
                 key: values[key]
@@ -568,6 +574,26 @@ def read_schema(schema: str | dict[str, Any] | None) -> str | dict[str, Any] | N
     return schema
 
 
+def with_labels(
+    schema: str | dict[str, Any] | None, labels: str | None
+) -> str | dict[str, Any] | None:
+    """Return a schema with the file of the labels of an array in an ``.npy`` file.
+
+    Raises
+    ------
+    InputError
+        If there is such a file, and no schema with the columns of the array.
+    """
+    if labels is None:
+        return schema
+    if not isinstance(schema, dict):
+        raise InputError(
+            "labels in a second file need a schema with the columns of the array, such as "
+            "p4: {pt: 'X[0]', eta: 'X[1]', phi: 'X[2]'}"
+        )
+    return {"label": "y", **schema, "labels": str(Path(labels).absolute())}
+
+
 def document_options(function: Function) -> Function:
     """Replace ``{options}`` in the docstring of a function by the options of a training run."""
     # From Python 3.13 on the compiler removes the indentation of docstrings: here, for all versions.
@@ -579,10 +605,11 @@ def document_options(function: Function) -> Function:
 def _absolute(value: Any, folder: str | Path) -> Any:
     """Return paths as absolute ones; None and the names of data sets stay."""
     from pcloud.datasets import list_datasets
+    from pcloud.io.remote import is_remote
 
     if isinstance(value, list):
         return [_absolute(item, folder) for item in value]
-    if value is None or value in list_datasets() or is_given(value):
+    if value is None or value in list_datasets() or is_given(value) or is_remote(value):
         return value
     path = Path(folder, Path(value).expanduser())
     return os.path.abspath(path)  # noqa: PTH100 (resolve() would follow links that users may move)

@@ -14,7 +14,7 @@ from pcloud.evaluation.robustness_transformations import transform
 from pcloud.evaluation.shift import ShiftTest, compare_jets, differences, jet_columns
 from pcloud.io import write_jets
 from pcloud.io.jets import FlatJets
-from pcloud.studies.compare import network_classifier
+from pcloud.studies.compare import compare_files, network_classifier
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +103,26 @@ def test_what_cannot_be_compared_is_said(jets, tmp_path):
 def test_keys_of_jets_are_no_observables(jets):
     keyed = ak.with_field(jets[:40], np.arange(40, dtype=np.uint64), "split_key")
     assert jet_columns(keyed).keys() == jet_columns(jets[:40]).keys()
+
+
+def test_identifiers_are_no_observables_unless_wanted(jets, tmp_path, capsys):
+    files = []
+    for i in range(2):
+        sample = jets[60 * i : 60 * (i + 1)][["p4"]]
+        number = np.arange(60, dtype=np.uint64)
+        for name, values in (("eventNumber", 2**40 + 1000 * i + number), ("run", number * 0 + i)):
+            sample = ak.with_field(sample, values, name)
+        files.append(str(tmp_path / f"{i}.parquet"))
+        write_jets(sample, files[-1])
+    found, _ = compare_files(*files, permutations=50, classifier="logistic")
+    assert found.identifiers == ["eventNumber", "run"]
+    assert not {"eventNumber", "run"} & {d.observable for d in found.differences}
+    assert found.p_value > 0.01
+    assert ShiftTest.read(found.write(tmp_path / "found.json")).identifiers == found.identifiers
+    assert main(["compare", *files, "--permutations", "50", "--classifier", "logistic"]) == 0
+    assert "Not compared: eventNumber, run, which are identifiers" in capsys.readouterr().out
+    command = ["compare", *files, "--permutations", "50", "--identifiers"]
+    assert main([*command, "--classifier", "logistic"]) == 0
+    printed = capsys.readouterr().out
+    assert "The samples differ" in printed
+    assert "eventNumber" in printed

@@ -1,0 +1,51 @@
+"""``pcloud inspect``: columns of a file of jets, and a schema that may fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pcloud.cli.command import Argument, Command, Flag, Options
+from pcloud.cli.options import OverwriteOption
+from pcloud.cli.output import print_rows, say
+from pcloud.training.config import NumJets
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions(OverwriteOption):
+    """Inspection."""
+
+    file: Argument
+    """File of any format that pcloud reads."""
+    tree: str | None = None
+    """ROOT tree, HDF5 group or pandas key; by default the one with the most rows."""
+    rows: NumJets = 2000
+    """Number of rows that are read."""
+    out: Annotated[str | None, Flag(short="-o")] = None
+    """File for the proposed schema (YAML)."""
+
+
+def execute(options: Options) -> None:
+    """Print the columns and the proposed schema, and write it if a file is given."""
+    from pcloud.io.files import new_file
+    from pcloud.io.inspect import inspect_file, summary
+
+    contents = inspect_file(options["file"], options["tree"], rows=options["rows"])
+    print_rows(contents.rows())
+    for name, reason in contents.unreadable.items():
+        say(f"{name} cannot be read: {reason}")
+    say(summary(contents))
+    text = contents.schema_text()
+    say("")
+    for line in ["# proposed schema", *text.splitlines()]:
+        say(line)
+    if options["out"] is not None:
+        with new_file(Path(options["out"]), options["overwrite"]) as part:
+            part.write_text(text, encoding="utf-8")
+        say(f"written to {options['out']}")
+
+
+COMMAND = Command(
+    "inspect", "Show the columns of a file, and propose a schema.", execute, (InspectOptions,)
+)
