@@ -147,6 +147,8 @@ def stratified_parts(
 
 def _read(source: Source, split: str) -> ImageSet:
     """Images of a file, or of its split where it has splits."""
+    if isinstance(source, Mapping):
+        raise InputError("files by class are files of jets; images come from one file or folder")
     if not isinstance(source, str):
         if len(source) != 1:
             raise InputError(f"images come from one file or folder, not {len(source)}")

@@ -76,6 +76,9 @@ class ParquetTable(Table):
             name = ".".join(path)
             self.columns[name] = shape
             self._paths[name] = path
+        elif _is_text(kind) and len(shape) == 1:
+            self.texts[".".join(path)] = shape
+            self._paths[".".join(path)] = path
 
     def _read_classes(self, value: bytes | None) -> tuple[str, ...]:
         with input_errors(self.path, "names of the classes"):
@@ -212,7 +215,21 @@ def _to_numpy(array: pa.Array, inner: list[str]) -> np.ndarray | Ragged:
         if isinstance(content, Ragged):
             raise InputError("lists inside lists are not jets")
         return Ragged(offsets - offsets[0], content)
+    if _is_text(kind):
+        decoded = array.dictionary_decode() if pa.types.is_dictionary(kind) else array
+        return np.asarray(decoded.fill_null("").to_pylist(), dtype=np.str_)
+    if array.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        numbers = array.cast(pa.int8()) if pa.types.is_boolean(kind) else array
+        mask = array.is_null().to_numpy(zero_copy_only=False)
+        return np.ma.array(numbers.fill_null(0).to_numpy(zero_copy_only=False), mask=mask)
     return array.to_numpy(zero_copy_only=False)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Return True for words, as they are or as numbers of a dictionary."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 class ParquetWriter:

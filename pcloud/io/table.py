@@ -48,6 +48,8 @@ class Table(ABC):
     ----------
     columns : dict of str to Shape
         Shape of each column that can be read.
+    texts : dict of str to Shape
+        Shape of each column that contains words, which can be a label.
     unreadable : dict of str to str
         Reason for each column that is in the file and cannot be read.
     classes : tuple of str
@@ -64,6 +66,7 @@ class Table(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.columns: dict[str, Shape] = {}
+        self.texts: dict[str, Shape] = {}
         self.unreadable: dict[str, str] = {}
         self.classes: tuple[str, ...] = ()
 
@@ -71,7 +74,10 @@ class Table(ABC):
     def read_columns(
         self, names: Sequence[str], start: int, stop: int
     ) -> dict[str, np.ndarray | Ragged]:
-        """Rows `start` to `stop` of some columns; the arrays are valid until the next call."""
+        """Rows `start` to `stop` of some columns; the arrays are valid until the next call.
+
+        A column of whole numbers of which some are missing is a masked array.
+        """
 
     def read(
         self, sources: Sequence[Source], start: int, stop: int

@@ -7,7 +7,8 @@ import pytest
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io import SCHEMAS, JetSchema
-from pcloud.io.schema import Column, as_schema
+from pcloud.io.known_schemas import as_schema
+from pcloud.io.references import Column
 
 CARTESIAN = {"E": "e", "px": "x", "py": "y", "pz": "z"}
 
