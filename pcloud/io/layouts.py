@@ -46,7 +46,7 @@ class Layout(ABC):
 
     def __init__(self, table: Table, particle: Sequence[SourceColumn]) -> None:
         self.table = table
-        self.particle = list(particle)
+        self.particle = list(dict.fromkeys(particle))  # a column can have two names
 
     @abstractmethod
     def assemble(

@@ -33,7 +33,10 @@ from pcloud.particle_types import decode_remapped
 __all__ = ["ENTRY", "JetReader"]
 
 ENTRY = "entry"
-"""Column of the row of each jet in its file."""
+"""Column of the row of each jet, or of its event, in its file."""
+
+INDEX = "index"
+"""Column of the number of each jet in its event."""
 
 _T = TypeVar("_T")
 _Piece = tuple[FlatJets, dict[str, np.ndarray], Selection]
@@ -53,6 +56,9 @@ class JetReader:
         infinity are errors in the columns that are named here.
     class_of_file : ClassOfFile, optional
         Class of all jets of the file, in the place of a label.
+    entries : bool
+        If True, jets have the row of the file to which they belong as ``entry``, and if this is an
+        event, their number in it as ``index``.
 
     Attributes
     ----------
@@ -86,6 +92,7 @@ class JetReader:
         schema: JetSchema,
         columns: Collection[str] | None = None,
         class_of_file: ClassOfFile | None = None,
+        entries: bool = False,
     ) -> None:
         self.table = table
         self.schema = schema
@@ -93,6 +100,7 @@ class JetReader:
         self.doubts: list[str] = []
         self._is_inspected = False
         self._columns = columns
+        self._entries = entries
         self._p4 = {name: locate_quantity(table, text) for name, text in schema.p4.items()}
         self._particle = self._present(schema.particle)
         self._jet = self._present(schema.jet) | self._always_read()
@@ -135,7 +143,7 @@ class JetReader:
         Yields
         ------
         jets : FlatJets
-            Good jets, with their rows in the file in the column ``entry``.
+            Good jets.
         bad : dict of str to array
             Indices in the file of the bad jets for each reason.
 
@@ -182,7 +190,8 @@ class JetReader:
         }
         for index in bad.values():
             selected[index] = False
-        jets.jet[ENTRY] = np.arange(start, stop)
+        if self._entries:
+            jets.jet[ENTRY] = self.table.entries(start, stop)
         jets = jets if selected.all() else jets.select(selected)
         self._convert_types(jets)
         return jets, {reason: start + index for reason, index in bad.items()}, selection
@@ -306,6 +315,9 @@ class JetReader:
         schema = self.schema
         weight = {"weight": schema.weight} if schema.weight else {}
         columns = {**weight, **schema.event, **schema.keep}
+        is_event = type(self.table).entries is not Table.entries
+        if self._entries and is_event and INDEX in self.table.columns:
+            columns.setdefault(INDEX, INDEX)
         found = {
             name: locate_quantity(self.table, column)
             for name, column in columns.items()

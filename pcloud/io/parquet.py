@@ -213,7 +213,9 @@ def _to_numpy(array: pa.Array, inner: list[str]) -> np.ndarray | Ragged:
         offsets = array.offsets.to_numpy().astype(np.int64)
         content = _to_numpy(array.values.slice(offsets[0], offsets[-1] - offsets[0]), inner)
         if isinstance(content, Ragged):
-            raise InputError("lists inside lists are not jets")
+            if content.inner is not None:
+                raise InputError("lists of lists of lists are not jets")
+            return Ragged(offsets - offsets[0], content.content, content.offsets)
         return Ragged(offsets - offsets[0], content)
     if _is_text(kind):
         decoded = array.dictionary_decode() if pa.types.is_dictionary(kind) else array

@@ -20,7 +20,7 @@ from pcloud.io.files import Paths, expand_paths, input_errors, sniff
 from pcloud.io.jets import FlatJets, GrowingJets
 from pcloud.io.known_schemas import SCHEMAS, as_schema
 from pcloud.io.labels import ClassOfFile
-from pcloud.io.load import ENTRY, JetReader
+from pcloud.io.load import JetReader
 from pcloud.io.schema import JetSchema
 from pcloud.io.selection import Selection
 from pcloud.io.table import Table
@@ -97,8 +97,8 @@ def read_jets(
         If True, files with a median jet pt above 7 TeV are refused, because the unit is probably
         wrong.
     entries : bool
-        If True, jets have the row in their file as ``entry`` (int64). If there are several files,
-        ``entry_file`` is the index of the file in ``attrs["files"]``.
+        If True, jets have the row in their file as ``entry`` (int64), and in files of events their
+        number in the event as ``index``. If there are several files, ``entry_file`` is the index of the file in ``attrs["files"]``.
 
     Returns
     -------
@@ -383,7 +383,8 @@ class JetStream:
             tree = self._schema.tree if self._schema else self._changes.get("tree")
             table = open_table(file, tree)
             try:
-                return JetReader(table, self._schema_of(table), self._columns, class_of_file)
+                schema = self._schema_of(table)
+                return JetReader(table, schema, self._columns, class_of_file, self._entries)
             except BaseException:
                 table.close()
                 raise
@@ -418,9 +419,7 @@ class JetStream:
 
     def _complete(self, jets: FlatJets, file: int) -> FlatJets:
         """Add the keys and entries of the jets, or remove them, so that they are as in all files."""
-        if not self._entries:
-            del jets.jet[ENTRY]
-        elif len(self._files) > 1:
+        if self._entries and len(self._files) > 1:
             jets.jet[ENTRY_FILE] = np.full(len(jets), file, dtype=np.int32)
         if not self._keys:
             jets.jet.pop(SPLIT_KEY, None)

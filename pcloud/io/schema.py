@@ -25,6 +25,9 @@ GEV_EXTRAS = frozenset(
     }
 )
 
+#: Key of `JetSchema.p4` if one name stands for all quantities.
+VECTOR = "vector"
+
 #: Names of identifiers that `JetSchema.event` can contain.
 IDENTIFIERS = ("run", "lumi", "event")
 
@@ -128,10 +131,13 @@ class JetSchema:
     ----------
     p4 : dict of str to str
         Column of each quantity: ``px, py, pz`` or ``pt, eta, phi`` or ``pt, rapidity, phi``, with
-        ``E`` or ``mass``, or neither for massless particles.
+        ``E`` or ``mass``, or neither for massless particles. One name instead, such as ``"Jet"`` or
+        ``"Jet_p4"``, stands for the columns of this name with their usual ends (``Jet_pt``,
+        ``Jet_p4.fP.fX``); see :mod:`pcloud.io.vectors`.
     particle : dict of str to str
         Column in the file for each extra column per particle, such as
-        ``{"charge": "part_charge"}``.
+        ``{"charge": "part_charge"}``. ``stored_deta`` and ``stored_dphi`` are angles relative to
+        the jet (rad for the azimuth), which are used in the place of those computed from momenta.
     jet : dict of str to str
         Column in the file for each extra column per jet, such as
         ``{"jet_sdmass": "fj_msoftdrop"}``. ``jet_pt``, ``jet_energy``, ``jet_mass``,
@@ -161,6 +167,10 @@ class JetSchema:
         Column of B + 1 offsets: jet ``i`` consists of the rows ``offsets[i]:offsets[i + 1]``.
     counts : str, optional
         Column of the number of particles of each jet.
+    index : dict of str to str, or sequence of these
+        Columns of files whose rows are events and whose particles are numbered, as in NanoAOD:
+        ``jet``, the number in the event of the jet of each particle, and ``particle``, the number of
+        the particle in its collection. See :mod:`pcloud.io.events`.
     weight : str, optional
         Column of the weight of each jet, which may be negative.
     targets : dict of str to str
@@ -212,6 +222,7 @@ class JetSchema:
     mask: str | None = None
     offsets: str | None = None
     counts: str | None = None
+    index: tuple[dict[str, str], ...] = ()
     weight: str | None = None
     targets: dict[str, str] = field(default_factory=dict)
     select: str | None = None
@@ -222,12 +233,16 @@ class JetSchema:
     collections: dict[str, CollectionSchema] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("p4", "jet_p4"):
+            if isinstance(value := getattr(self, name), str):
+                self._set(name, {VECTOR: value})
         for name in ("p4", "particle", "jet", "jet_p4", "targets"):
             self._set(name, _columns(name, getattr(self, name)))
         self._set("event", _columns("event", _named("event", self.event)))
         self._set("keep", self._kept_columns(self.keep))
         self._set("collections", _collections(self.collections))
         self._set("optional", _names("optional", self.optional))
+        self._set("index", _indices(self.index))
         for name in ("weight", "select"):
             value = getattr(self, name)
             self._set(name, None if value is None else _reference(name, value))
@@ -357,6 +372,8 @@ class JetSchema:
 
 
 def _check_momentum(name: str, columns: Mapping[str, str]) -> None:
+    if columns.keys() == {VECTOR}:
+        return
     for quantity in columns:
         if quantity not in QUANTITIES:
             raise UnknownNameError("momentum quantity", quantity, QUANTITIES)
@@ -450,6 +467,18 @@ def _names(name: str, names: Any) -> tuple[str, ...]:
     if not is_sequence or not all(isinstance(n, str) for n in found):
         raise InputError(f"{name} must be a sequence of names, got {names!r}")
     return found
+
+
+def _indices(indices: Any) -> tuple[dict[str, str], ...]:
+    """Pairs of columns ``jet`` and ``particle``, of which one can be given without a sequence."""
+    if isinstance(indices, str) or not isinstance(indices, Iterable):
+        raise InputError(f"index must map jet and particle to columns, got {indices!r}")
+    pairs = [indices] if isinstance(indices, Mapping) and indices else list(indices)
+    columns = tuple(_columns("index", pair) for pair in pairs)
+    for pair in columns:
+        if pair.keys() != {"jet", "particle"}:
+            raise InputError(f"index needs jet and particle, got {', '.join(pair) or 'nothing'}")
+    return columns
 
 
 def _plain(value: Any) -> Any:

@@ -29,11 +29,13 @@ _RANGE_ROWS = 10_000  # of formats without chunks
 class Ragged:
     """Rows of different lengths: row ``i`` is ``content[offsets[i]:offsets[i + 1]]``.
 
-    The first offset is 0.
+    If the rows are lists of lists, row ``i`` is the lists ``offsets[i]:offsets[i + 1]``, and list
+    ``j`` is ``content[inner[j]:inner[j + 1]]``. The first offsets are 0.
     """
 
     offsets: np.ndarray
     content: np.ndarray
+    inner: np.ndarray | None = None
 
 
 class Table(ABC):
@@ -89,6 +91,10 @@ class Table(ABC):
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Divide the rows `start` to `stop` into ranges that are efficient to read."""
         return aligned_ranges(start, stop, _RANGE_ROWS)
+
+    def entries(self, start: int, stop: int) -> np.ndarray:
+        """Rows of the file to which the rows `start` to `stop` of the table belong, int64."""
+        return np.arange(start, stop, dtype=np.int64)
 
     def native_schema(self) -> JetSchema | None:
         """Schema of the file if it was written by pcloud, else None."""
