@@ -214,7 +214,8 @@ def make_label(
         references = [str(text) for text in classes.values()]
     else:
         references = [schema.label] if isinstance(schema.label, str) else [*schema.one_hot]
-    is_absent = not any(find_quantity(table, text, texts=True) for text in references)
+    found = [find_quantity(table, text, texts=True) is not None for text in references]
+    is_absent = not (any(found) if schema.one_hot else all(found))
     if not references or (is_absent and "label" in schema.optional):
         return None
     quantities = [locate_quantity(table, text, texts=True) for text in references]

@@ -137,6 +137,7 @@ def iter_jets(
     check_units: bool = True,
     keys: bool | None = None,
     entries: bool = False,
+    needs_truth: bool = True,
 ) -> Iterator[ak.Array]:
     """Read jets in chunks; the memory does not depend on the size of the files.
 
@@ -152,6 +153,8 @@ def iter_jets(
     keys : bool, optional
         If True, all jets have the column ``split_key``, which is computed where a file does not
         have it. If False, none have it. By default it depends on the first file.
+    needs_truth : bool
+        If False, files need not have the label, the weight and the targets of the schema.
 
     Returns
     -------
@@ -163,7 +166,8 @@ def iter_jets(
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`; errors in later parts of a file are raised when they are read.
     """
-    stream = JetStream(path, schema, start, stop, on_bad_jet, check_units, keys, columns, entries)
+    reading = (start, stop, on_bad_jet, check_units, keys, columns, entries, needs_truth)
+    stream = JetStream(path, schema, *reading)
     return stream.awkward_chunks(stream.chunks(chunk_size))
 
 
@@ -185,7 +189,7 @@ def count_jets(path: Paths, schema: SchemaLike = None) -> int:
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`.
     """
-    return JetStream(path, schema).count()
+    return JetStream(path, schema, needs_truth=False).count()
 
 
 def column_names(path: Paths, schema: SchemaLike = None) -> list[str]:
@@ -201,7 +205,7 @@ def column_names(path: Paths, schema: SchemaLike = None) -> list[str]:
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`.
     """
-    return JetStream(path, schema, columns=()).available
+    return JetStream(path, schema, columns=(), needs_truth=False).available
 
 
 class JetStream:
@@ -214,6 +218,8 @@ class JetStream:
     keys : bool, optional
         If True, all jets have the column ``split_key``, which is computed where a file does not
         have it. If False, none have it. By default it depends on the first file.
+    needs_truth : bool
+        If False, files need not have the label, the weight and the targets of the schema.
 
     Attributes
     ----------
@@ -236,6 +242,7 @@ class JetStream:
         keys: bool | None = None,
         columns: Collection[str] | None = None,
         entries: bool = False,
+        needs_truth: bool = True,
     ) -> None:
         if on_bad_jet not in ("error", "drop"):
             raise UnknownNameError("value of on_bad_jet", str(on_bad_jet), ("error", "drop"))
@@ -251,6 +258,7 @@ class JetStream:
         self._check_units = check_units
         self._columns = columns
         self._entries = entries
+        self._needs_truth = needs_truth
         with closing(self._open(self._files[0])) as reader:
             self.available = reader.available
             for name in columns or ():
@@ -384,6 +392,7 @@ class JetStream:
             table = open_table(file, tree)
             try:
                 schema = self._schema_of(table)
+                schema = schema if self._needs_truth else schema.with_optional_truth()
                 return JetReader(table, schema, self._columns, class_of_file, self._entries)
             except BaseException:
                 table.close()

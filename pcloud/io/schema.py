@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from pcloud.errors import InputError, UnknownNameError
@@ -267,6 +267,11 @@ class JetSchema:
     def kept(self) -> tuple[str, ...]:
         """Names of the columns per jet that are copied to the scores."""
         return tuple(dict.fromkeys((*self.event, *self.keep)))
+
+    def with_optional_truth(self) -> JetSchema:
+        """Schema of files to score, which need not have label, weight and targets."""
+        truth = ["label", *(["weight"] if self.weight else []), *self.targets]
+        return replace(self, optional=tuple(dict.fromkeys((*self.optional, *truth))))
 
     def energy_unit(self, group: str, quantity: str) -> float:
         """Unit in GeV of a quantity of the momenta ``p4``, ``jet_p4`` or, for example, ``sv.p4``."""

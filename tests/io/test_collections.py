@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.io import FlatJets, read_jets
+from pcloud.io import FlatJets, read_jets, write_jets
 from tests.io.columns import NUM_JETS, SCHEMA, make_columns, write_columns
 
 COLLECTIONS = {
@@ -41,6 +41,18 @@ def test_collections_survive_flat_columns_slices_and_selections(jets):
     keep = np.arange(NUM_JETS) % 3 == 0
     assert ak.array_equal(flat.select(keep).to_awkward(), ak.to_packed(jets[keep]))
     assert flat.nbytes > FlatJets(flat.offsets, flat.p4, flat.particle, flat.jet).nbytes
+
+
+def test_collections_and_targets_are_written_to_parquet_and_read_back(tmp_path, jets):
+    jets = ak.with_field(jets, ak.zip({"mass": np.arange(NUM_JETS) / 3}), "targets")
+    write_jets(jets, tmp_path / "b.parquet")
+    found = read_jets(tmp_path / "b.parquet")
+    assert set(found.fields) == {*jets.fields, "split_key"}
+    for name in jets.fields:
+        assert ak.array_equal(found[name], jets[name]), name
+    with pytest.warns(UserWarning, match="the npz format has no column for sv, place: omitted"):
+        write_jets(jets, tmp_path / "b.npz")
+    np.testing.assert_array_equal(read_jets(tmp_path / "b.npz").targets.mass, jets.targets.mass)
 
 
 def test_collections_are_read_by_column(tmp_path):

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pcloud.errors import InputError
-from pcloud.io import SelectionWarning, read_jets
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.io import SelectionWarning, iter_jets, read_jets
 from tests.io.columns import NUM_JETS, SCHEMA, WORDS, make_columns, write_columns
 
 
@@ -119,3 +119,16 @@ def test_a_weight_that_is_nan_makes_a_jet_bad(tmp_path):
 def test_event_numbers_must_be_whole(file):
     with pytest.raises(InputError, match=r"'jet_pt' holds numbers of events and must be whole"):
         read_jets(file, {**SCHEMA, "event": "jet_pt"})
+
+
+def test_files_to_score_need_no_truth(file):
+    schema = {
+        **SCHEMA,
+        "classes": {"b": "absent == 5", "light": "absent == 0"},
+        "weight": "absent_weight",
+        "targets": {"mass": "absent_mass"},
+    }
+    (jets,) = iter_jets(file, schema, needs_truth=False)
+    assert jets.fields == ["p4"]
+    with pytest.raises(UnknownNameError, match="absent"):
+        iter_jets(file, schema)
