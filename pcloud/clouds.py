@@ -100,6 +100,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
             schema,
             keys=True,
             columns=_columns_to_read(columns, files, schema),
+            entries=True,
             **_reading(options),
         )
         particle_bytes = _PARTICLE_BYTES + 4 * len(features) if as_dataset else 0
@@ -128,6 +129,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         """Number of jets of files, and the jets in chunks, with the columns of the features."""
         number = count_jets(source, reading.get("schema"))
         columns = _columns_to_read(_columns_of(inputs), source, reading.get("schema"))
+        reading |= {"entries": True, "needs_truth": False}
         return number, iter_jets(source, chunk_size=chunk_size, columns=columns, **reading)
 
     def subsample(self, sample: ak.Array, limit: int | None, seed: int) -> ak.Array:

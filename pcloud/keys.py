@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 __all__ = [
     "SPLIT_KEY",
     "Fingerprint",
+    "event_keys",
     "fingerprint_hashes",
     "in_split",
     "jet_keys",
@@ -74,6 +75,22 @@ def keys_of(jets: ak.Array) -> Keys:
     if SPLIT_KEY in jets.fields:
         return ak.to_numpy(jets[SPLIT_KEY]).astype(np.uint64)
     return jet_keys(_offsets(jets), _components(jets))
+
+
+def event_keys(event: NDArray[np.integer], run: NDArray[np.integer] | None = None) -> Keys:
+    """Keys of jets from the numbers of their events, so that the jets of an event stay together.
+
+    Parameters
+    ----------
+    event, run : array, shape (B,)
+        Numbers of event and run; without `run` it is 0.
+
+    Returns
+    -------
+    array, shape (B,), uint64
+    """
+    keys = np.zeros(len(event), dtype=np.uint64) if run is None else run.astype(np.uint64)
+    return _mix(_mix(keys + np.uint64(_salt("event"))) + event.astype(np.uint64))
 
 
 def row_keys(values: NDArray[np.generic]) -> Keys:

@@ -41,8 +41,8 @@ __all__ = [
 ]
 
 Indices = NDArray[np.integer]
-Source = str | Sequence[str]
-"""Name of a data set, or files."""
+Source = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+"""Name of a data set, files, or files of each class by its name."""
 
 Sample: TypeAlias = Any
 """Jets, images or other data as read from a file: see :class:`Modality`."""

@@ -7,7 +7,7 @@ therefore not a random sample of a split.
 from __future__ import annotations
 
 from pcloud.datasets.info import DatasetInfo, Download, Split
-from pcloud.io.schema import SCHEMAS
+from pcloud.io.known_schemas import SCHEMAS
 
 _TRAIN_MD5 = (
     "de4fd2dca2e68ab3c85d5cfd3bcc65c3",
@@ -45,7 +45,7 @@ INFO = DatasetInfo(
             (Download("JetClass_Pythia_test_20M.tar", "64e5156d26d101adeb43b8388207d767"),),
         ),
     },
-    classes=SCHEMAS["jetclass"].classes,
+    classes=tuple(SCHEMAS["jetclass"].classes),
     schema="jetclass",
     url="https://zenodo.org/records/6619768",
     reference="arXiv:2202.03772",

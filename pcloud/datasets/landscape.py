@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pcloud.datasets.info import DatasetInfo, Download, Split
-from pcloud.io.schema import SCHEMAS
+from pcloud.io.known_schemas import SCHEMAS
 
 INFO = DatasetInfo(
     name="landscape",
@@ -25,7 +25,7 @@ INFO = DatasetInfo(
             (Download("test.h5", "13163479dee30a5fe546e4536cc3d04d", 347_849_376),),
         ),
     },
-    classes=SCHEMAS["landscape"].classes,
+    classes=tuple(SCHEMAS["landscape"].classes),
     schema="landscape",
     url="https://zenodo.org/records/2603256",
     reference="arXiv:1902.09914",

@@ -7,7 +7,7 @@ validation and 200 k for testing.
 from __future__ import annotations
 
 from pcloud.datasets.info import DatasetInfo, Download, Split
-from pcloud.io.schema import SCHEMAS
+from pcloud.io.known_schemas import SCHEMAS
 
 _MD5 = (
     "f5d052f10a79c6e8b9382637aca0ef52",
@@ -45,7 +45,7 @@ INFO = DatasetInfo(
     name="quark_gluon",
     description="Light quark and gluon jets with particle types, 14 TeV, pt 500-550 GeV",
     splits={"train": _split(0, 15), "val": _split(16, 17), "test": _split(18, 19)},
-    classes=SCHEMAS["energyflow"].classes,
+    classes=tuple(SCHEMAS["energyflow"].classes),
     schema="energyflow",
     url="https://zenodo.org/records/3164691",
     reference="arXiv:1810.05165",

@@ -71,6 +71,30 @@ class ArrayEvaluator(Evaluator[Array]):
         }
         super().__init__(columns, where, known)
 
+    @classmethod
+    def of_flat(
+        cls,
+        columns: Mapping[str, Values[Array]],
+        counts: Mapping[str, Array],
+        where: str = "",
+    ) -> ArrayEvaluator:
+        """Evaluator on columns that are flat already.
+
+        Parameters
+        ----------
+        columns : mapping of str to Values
+            Columns by name.
+        counts : mapping of str to array, shape (B,)
+            Numbers of particles of each collection.
+        where : str
+            Place of the columns, for error messages.
+        """
+        evaluator = cls({}, {}, where)
+        evaluator.columns = columns
+        evaluator.known = columns
+        evaluator.counts = dict(counts)
+        return evaluator
+
     def _flat(self, name: str, array: ak.Array, collection: str) -> Values[Array]:
         if array.fields:
             raise InputError(f"column {name!r} holds {array.type}, not numbers")

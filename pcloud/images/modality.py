@@ -43,7 +43,7 @@ class Images(Modality[ImageSet, ImageFormat, ImageDataset]):
 
     def own_splits(self, source: Source) -> list[str]:
         """Splits that the file or folder contains."""
-        return image_splits(source if isinstance(source, str) else source[0])
+        return image_splits(_path(source))
 
     def load(
         self, source: Source, split: str, options: DataOptions, limit: int | None = None
@@ -147,11 +147,18 @@ def stratified_parts(
 
 def _read(source: Source, split: str) -> ImageSet:
     """Images of a file, or of its split where it has splits."""
-    if not isinstance(source, str):
-        if len(source) != 1:
-            raise InputError(f"images come from one file or folder, not {len(source)}")
-        source = source[0]
-    return read_images(source, split if image_splits(source) else None)
+    path = _path(source)
+    return read_images(path, split if image_splits(path) else None)
+
+
+def _path(source: Source) -> str:
+    if isinstance(source, Mapping):
+        raise InputError("files by class are files of jets; images come from one file or folder")
+    if isinstance(source, str):
+        return source
+    if len(source) != 1:
+        raise InputError(f"images come from one file or folder, not {len(source)}")
+    return source[0]
 
 
 register_modality(Images())

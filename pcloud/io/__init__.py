@@ -11,17 +11,23 @@ two representations of jets in memory.
 
 from __future__ import annotations
 
-from pcloud.io.check import BadJetWarning
-from pcloud.io.jets import FlatJets, momenta, offsets
+from pcloud.io.check import BadJetWarning, DoubtfulValuesWarning
+from pcloud.io.jets import FlatCollection, FlatJets, momenta, offsets
+from pcloud.io.known_schemas import SCHEMAS
 from pcloud.io.read import column_names, count_jets, iter_jets, read_jets
-from pcloud.io.schema import SCHEMAS, JetSchema
+from pcloud.io.schema import CollectionSchema, JetSchema
+from pcloud.io.selection import SelectionWarning
 from pcloud.io.write import convert, write_jets
 
 __all__ = [
     "SCHEMAS",
     "BadJetWarning",
+    "CollectionSchema",
+    "DoubtfulValuesWarning",
+    "FlatCollection",
     "FlatJets",
     "JetSchema",
+    "SelectionWarning",
     "column_names",
     "convert",
     "count_jets",

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
 from pcloud.errors import InputError
-from pcloud.io.jets import JET_MOMENTUM, MOMENTUM, FlatJets
+from pcloud.io.jets import JET_MOMENTUM, MOMENTUM, TARGETS, FlatJets
+from pcloud.io.labels import SEVERAL_CLASSES
 
-__all__ = ["SPACELIKE_TOLERANCE", "BadJetWarning", "check_units", "describe", "find_bad_jets"]
+__all__ = [
+    "SPACELIKE_TOLERANCE",
+    "BadJetWarning",
+    "DoubtfulValuesWarning",
+    "check_units",
+    "describe",
+    "find_bad_jets",
+    "find_doubts",
+]
 
 #: Largest allowed relative excess of p^2 over E^2. The public samples (float32) are below 5e-7. The
-#: limit allows momenta with an 11-bit mantissa, and excludes wrong columns and units.
+#: limit excludes wrong columns and units.
 SPACELIKE_TOLERANCE = 1e-3
+
+#: The excess from momenta of half precision, whose 11 bits are rounded: (1 + 2^-11)^2 / (1 - 2^-11)^2.
+_HALF_PRECISION_BITS = 11
+_HALF_PRECISION_TOLERANCE = 2.1e-3
 
 #: Median jet pt in GeV above which the unit is probably wrong: half the energy of the LHC.
 SUSPICIOUS_PT = 7e3
@@ -25,11 +38,16 @@ class BadJetWarning(UserWarning):
     """Warning that bad jets were omitted because of ``on_bad_jet="drop"``."""
 
 
+class DoubtfulValuesWarning(UserWarning):
+    """Warning of values that probably mean something else than what the schema says."""
+
+
 def find_bad_jets(
     jets: FlatJets,
     columns: Mapping[str, str],
     num_classes: int = 0,
-    negative_pt: np.ndarray | None = None,
+    stored: Mapping[str, np.ndarray] | None = None,
+    checked: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
     """Find bad jets and the reasons.
 
@@ -42,8 +60,12 @@ def find_bad_jets(
         Name in the file of each column of `jets`, for the messages.
     num_classes : int
         Number of classes, 0 if it is not known.
-    negative_pt : array of bool, shape (N,), optional
-        True for particles whose stored pt is negative.
+    stored : mapping of str to array, shape (N,), optional
+        Quantities of the momenta as they are stored: a negative pt is an error, and quantities of
+        half precision allow a larger momentum.
+    checked : collection of str
+        Extra columns in which NaN and infinity are errors. They always are in momenta, weights and
+        targets.
 
     Returns
     -------
@@ -55,36 +77,67 @@ def find_bad_jets(
     if not counts.all():
         reasons["no particles"] = np.flatnonzero(counts == 0)
 
-    def add(reason: str, particles: np.ndarray) -> None:
-        index = np.flatnonzero(particles)
+    def add(reason: str, entries: np.ndarray, offsets: np.ndarray = jets.offsets) -> None:
+        index = np.flatnonzero(entries)
         if len(index):
-            reasons[reason] = np.unique(np.searchsorted(jets.offsets, index, side="right") - 1)
+            reasons[reason] = np.unique(np.searchsorted(offsets, index, side="right") - 1)
 
+    stored = stored or {}
     if not _all_physical(jets.p4):
-        finite = np.ones(len(jets.p4[0]), dtype=bool)
-        for name, component in zip(MOMENTUM, jets.p4, strict=True):
-            add(f"NaN or infinity in {columns.get(name, name)}", ~np.isfinite(component))
-            finite &= np.isfinite(component)
-        energy, *momentum = (component.astype(np.float64) for component in jets.p4)
-        with np.errstate(invalid="ignore", over="ignore"):
-            spacelike = sum(p**2 for p in momentum) > (1 + SPACELIKE_TOLERANCE) * energy**2
-        where = columns.get("E", "the energy")
-        add(f"negative energy in {where}", finite & (energy < 0))
-        add(f"zero energy in {where}", finite & (energy == 0))
-        add(f"momentum above the energy in {where}", finite & (energy > 0) & spacelike)
-    if negative_pt is not None:
-        add(f"negative pt in {columns['pt']}", negative_pt)
+        tolerance = SPACELIKE_TOLERANCE
+        if stored and all(map(_is_half_precision, stored.values())):
+            tolerance = _HALF_PRECISION_TOLERANCE
+        for reason, particles in _unphysical(jets.p4, columns, tolerance):
+            add(reason, particles)
+    if "pt" in stored and (negative := stored["pt"] < 0).any():
+        add(f"negative pt in {columns['pt']}", negative)
     for name, values in jets.particle.items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
+        if name in checked and _has_nan(values):
             add(f"NaN or infinity in {columns.get(name, name)}", ~np.isfinite(values))
-    for name in JET_MOMENTUM:
-        if name in jets.jet and not np.isfinite(jets.jet[name]).all():
+    for name, values in jets.jet.items():
+        always = name in JET_MOMENTUM or name == "weight" or name.startswith(TARGETS)
+        if (always or name in checked) and _has_nan(values):
             reasons[f"NaN or infinity in {columns.get(name, name)}"] = np.flatnonzero(
-                ~np.isfinite(jets.jet[name])
+                ~np.isfinite(values)
             )
+    for name, entries in jets.collections.items():
+        if entries.p4 is not None and not _all_physical(entries.p4):
+            for reason, rows in _unphysical(entries.p4, {}, SPACELIKE_TOLERANCE):
+                add(f"{reason} of {name}", rows, entries.offsets)
+        for column, values in entries.columns.items():
+            if not {name, f"{name}.{column}"}.isdisjoint(checked) and _has_nan(values):
+                add(f"NaN or infinity in {name}.{column}", ~np.isfinite(values), entries.offsets)
     if "label" in jets.jet:
         reasons |= _bad_labels(jets.jet["label"], columns.get("label", "label"), num_classes)
     return reasons
+
+
+def _has_nan(values: np.ndarray) -> bool:
+    return values.dtype.kind == "f" and not np.isfinite(values).all()
+
+
+def _is_half_precision(values: np.ndarray) -> bool:
+    """Return True if all numbers fit into the 11 bits of half precision."""
+    mantissa, _ = np.frexp(values[np.isfinite(values)])
+    scaled = np.ldexp(mantissa, _HALF_PRECISION_BITS)
+    return bool((scaled == np.rint(scaled)).all())
+
+
+def _unphysical(
+    p4: tuple[np.ndarray, ...], columns: Mapping[str, str], tolerance: float
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Reasons why particles cannot exist, each with the mask (N,) of these particles."""
+    finite = np.ones(len(p4[0]), dtype=bool)
+    for name, component in zip(MOMENTUM, p4, strict=True):
+        yield f"NaN or infinity in {columns.get(name, name)}", ~np.isfinite(component)
+        finite &= np.isfinite(component)
+    energy, *momentum = (component.astype(np.float64) for component in p4)
+    with np.errstate(invalid="ignore", over="ignore"):
+        spacelike = sum(p**2 for p in momentum) > (1 + tolerance) * energy**2
+    where = columns.get("E", "the energy")
+    yield f"negative energy in {where}", finite & (energy < 0)
+    yield f"zero energy in {where}", finite & (energy == 0)
+    yield f"momentum above the energy in {where}", finite & (energy > 0) & spacelike
 
 
 def _all_physical(p4: tuple[np.ndarray, ...]) -> bool:
@@ -111,11 +164,13 @@ def _all_physical(p4: tuple[np.ndarray, ...]) -> bool:
 def _bad_labels(label: np.ndarray, column: str, num_classes: int) -> dict[str, np.ndarray]:
     with np.errstate(invalid="ignore"):
         whole = np.isfinite(label) & (label == np.floor(label)) & (np.abs(label) < 2.0**31)
-        negative = whole & (label < 0)
+        several = whole & (label == SEVERAL_CLASSES)
+        negative = whole & (label < 0) & ~several
         high = whole & (label >= num_classes) if num_classes else np.zeros(len(label), dtype=bool)
     reasons = {
         f"{column} not a whole number": ~whole,
         f"{column} negative or no class": negative,
+        f"{column} in more than one class": several,
         f"{column} above {num_classes - 1}, the last class": high,
     }
     return {reason: np.flatnonzero(bad) for reason, bad in reasons.items() if bad.any()}
@@ -161,3 +216,57 @@ def check_units(jets: FlatJets, where: str, unit: str) -> None:
             f"{smaller}? Then say unit={smaller!r} in the schema, else check_units=False "
             "(--check-units false)"
         )
+
+
+_SENTINELS = (-9.0, -99.0, -999.0, -9999.0, -99999.0)
+_DOUBTFUL_DISTANCE = 3  # of a sentinel from all other values, relative to the largest of these
+_NUM_INSPECTED_JETS = 1000
+
+
+def find_doubts(
+    jets: FlatJets, stored: Mapping[str, np.ndarray], columns: Mapping[str, str]
+) -> list[str]:
+    """Sentences about values that probably mean something else: degrees, and codes like -999.
+
+    Parameters
+    ----------
+    jets : FlatJets
+        Jets, of which the first 1000 are used.
+    stored : mapping of str to array, shape (N,)
+        Quantities of the momenta as they are stored.
+    columns : mapping of str to str
+        Name in the file of each column, for the messages.
+    """
+    doubts = []
+    jets = jets.slice(0, _NUM_INSPECTED_JETS)
+    phi = stored.get("phi", np.empty(0))[: jets.offsets[-1]]
+    phi = phi[np.isfinite(phi)]
+    if len(phi) and (largest := float(np.abs(phi).max())) > 2 * np.pi + 1e-3:
+        unit = "degrees, not rad? Then write" if largest <= 360 else "not rad? Of degrees, write"
+        doubts.append(
+            f"phi ({columns.get('phi', 'phi')}) reaches {largest:.4g}: is it in {unit} "
+            f'"{columns.get("phi", "phi")} * pi / 180"'
+        )
+    for name, values in (*jets.particle.items(), *jets.jet.items()):
+        code = _find_code(values) if name != "label" else None
+        if code is not None:
+            number = int(np.count_nonzero(values == code))
+            reference = columns.get(name, name)
+            doubts.append(
+                f"{name} ({reference}) is {code:g} for {number:,} of the first {len(values):,} "
+                f"{'particles' if name in jets.particle else 'jets'}: if this means that it is "
+                f'missing, write "where({reference} == {code:g}, 0, {reference})"'
+            )
+    return doubts
+
+
+def _find_code(values: np.ndarray) -> float | None:
+    """Smallest value of a column if it looks like a code for a missing value, as -999 does."""
+    if not len(values) or values.dtype.kind not in "if":
+        return None
+    values = values[np.isfinite(values)]
+    if not len(values) or float(code := values.min()) not in _SENTINELS:
+        return None
+    others = values[values != code]
+    largest = float(np.abs(others).max(initial=0))
+    return float(code) if abs(float(code)) > _DOUBTFUL_DISTANCE * largest else None

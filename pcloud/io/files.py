@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,9 @@ __all__ = [
     "sniff",
 ]
 
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+_PathList = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Paths = _PathList | Mapping[str, _PathList]
+"""Files; a mapping has the files of each class by its name."""
 
 #: Format of each suffix that can be read.
 SUFFIXES = {
@@ -53,7 +55,7 @@ _NAMES = {
 
 
 def expand_paths(paths: Paths) -> list[Path]:
-    """Files of a path, a glob pattern, a directory, or a sequence of these.
+    """Files of a path, a glob pattern, a directory, a sequence of these, or a mapping by class.
 
     An address such as ``s3://bucket/jets.parquet`` is that of files that are copied;
     see :mod:`pcloud.io.remote`.
@@ -67,6 +69,8 @@ def expand_paths(paths: Paths) -> list[Path]:
     """
     if isinstance(paths, (str, os.PathLike)):
         return _expand_one(os.fspath(paths))
+    if isinstance(paths, Mapping):
+        return [file for part in paths.values() for file in expand_paths(part)]
     if not isinstance(paths, Sequence) or isinstance(paths, (bytes, bytearray)):
         raise InputError(f"a path must be a string, a Path or a sequence of them, got {paths!r}")
     if not paths:

@@ -169,12 +169,17 @@ class PlainHDF5(Table):
             if node.dtype.kind in "biuf":
                 self._places[name] = (node, None)
                 self.columns[name] = node.shape
+            elif _type_name(node.dtype) == "text":
+                self._places[name] = (node, None)
+                self.texts[name] = node.shape
             else:
                 self.unreadable[name] = f"its type, {_type_name(node.dtype)}, is not a number"
             return
         for field in node.dtype.names:
             self._places[f"{name}/{field}"] = (node, field)
-            self.columns[f"{name}/{field}"] = node.shape + node.dtype[field].shape
+            is_text = _type_name(node.dtype[field]) == "text"
+            columns = self.texts if is_text else self.columns
+            columns[f"{name}/{field}"] = node.shape + node.dtype[field].shape
 
     def read_columns(
         self, names: Sequence[str], start: int, stop: int
@@ -193,7 +198,8 @@ class PlainHDF5(Table):
                 with input_errors(self.path, f"data set {name!r}"):
                     arrays[key] = dataset[start:stop]
             array = arrays[key]
-            columns[name] = array if field is None else array[field]
+            values = array if field is None else array[field]
+            columns[name] = _to_words(values) if name in self.texts else values
         return columns
 
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -212,6 +218,13 @@ class PlainHDF5(Table):
 
 def _type_name(dtype: np.dtype) -> str:
     return "text" if h5py.check_string_dtype(dtype) or dtype.kind == "S" else str(dtype)
+
+
+def _to_words(values: np.ndarray) -> np.ndarray:
+    """Words as an array of text, from bytes or from objects."""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8")
+    return np.asarray([_text(value) for value in values], dtype=np.str_)
 
 
 def _row_bytes(dataset: h5py.Dataset) -> int:

@@ -10,10 +10,13 @@ import numpy as np
 import vector
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.io.growing import GrowingColumn, GrowingColumns
 
 __all__ = [
     "JET_MOMENTUM",
     "MOMENTUM",
+    "TARGETS",
+    "FlatCollection",
     "FlatJets",
     "GrowingJets",
     "as_offsets",
@@ -27,9 +30,8 @@ MOMENTUM = ("E", "px", "py", "pz")
 #: Columns of the stored four-momentum of a jet; in awkward jets the record ``jet_p4``.
 JET_MOMENTUM = tuple(f"jet_p4_{name}" for name in MOMENTUM)
 
-#: Largest ratio of the memory reserved for a column to its present size. The first jets of a file can
-#: be unlike the others.
-_MAX_GROWTH = 100
+#: Prefix of the columns of targets; in awkward jets the record ``targets``.
+TARGETS = "targets."
 
 vector.register_awkward()
 
@@ -39,6 +41,78 @@ def as_offsets(counts: np.ndarray) -> np.ndarray:
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
+
+
+@dataclass
+class FlatCollection:
+    """Further collection of all jets, such as their secondary vertices, as flat columns.
+
+    Parameters
+    ----------
+    offsets : array, shape (B + 1,), int64
+        Offsets: jet ``i`` has the entries ``offsets[i]:offsets[i + 1]``. The first is 0.
+    p4 : tuple of arrays, each of shape (M,), optional
+        Components E, px, py, pz in GeV; None if the entries have no momenta.
+    columns : dict of str to array, shape (M,)
+        Extra columns, and ``eta`` and ``phi`` of entries that have a position.
+    """
+
+    offsets: np.ndarray
+    p4: tuple[np.ndarray, ...] | None = None
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def slice(self, start: int, stop: int) -> FlatCollection:
+        """Entries of the jets `start` to `stop`, without a copy."""
+        offsets = self.offsets[start : stop + 1]
+        rows = slice(offsets[0], offsets[-1])
+        return self._map(offsets - offsets[0], lambda values: values[rows])
+
+    def select(self, keep: np.ndarray) -> FlatCollection:
+        """Entries of the jets for which the boolean array ``keep (B,)`` is True."""
+        counts = np.diff(self.offsets)
+        rows = np.repeat(keep, counts)
+        return self._map(as_offsets(counts[keep]), lambda values: values[rows])
+
+    def _map(
+        self, offsets: np.ndarray, function: Callable[[np.ndarray], np.ndarray]
+    ) -> FlatCollection:
+        p4 = None if self.p4 is None else tuple(function(component) for component in self.p4)
+        return FlatCollection(offsets, p4, {n: function(v) for n, v in self.columns.items()})
+
+    def values(self) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+        """Kind, ``"p4"`` or ``"columns"``, and name of each array, and the array."""
+        yield from ((("p4", name), c) for name, c in zip(MOMENTUM, self.p4 or (), strict=False))
+        yield from ((("columns", name), values) for name, values in self.columns.items())
+
+    def to_content(self) -> ak.contents.Content:
+        """Lists of records with ``p4`` and the columns."""
+        columns: dict[str, ak.contents.Content] = {}
+        if self.p4 is not None:
+            columns["p4"] = _momentum_record(self.p4)
+        columns |= {name: ak.contents.NumpyArray(values) for name, values in self.columns.items()}
+        records = ak.contents.RecordArray(
+            list(columns.values()), list(columns), length=int(self.offsets[-1])
+        )
+        return ak.contents.ListOffsetArray(ak.index.Index64(self.offsets), records)
+
+    @classmethod
+    def from_awkward(cls, collection: ak.Array, name: str) -> FlatCollection:
+        """Flat columns from lists of records.
+
+        Raises
+        ------
+        InputError
+            If a column is not one number per entry.
+        """
+        bounds = as_offsets(ak.to_numpy(ak.num(collection, axis=1)))
+        flat = cls(bounds)
+        for column in collection.fields:
+            values = collection[column]
+            if column == "p4":
+                flat.p4 = _components(values, f"{name}.p4", bounds)
+            else:
+                flat.columns[column] = _flat(values, f"{name}.{column}", bounds)
+        return flat
 
 
 @dataclass
@@ -54,14 +128,17 @@ class FlatJets:
     particle : dict of str to array, shape (N,)
         Extra columns per particle.
     jet : dict of str to array, shape (B,)
-        Extra columns per jet; ``label`` (int64) if it is known; and the columns `JET_MOMENTUM` in
-        GeV if the momentum of the jet is stored.
+        Extra columns per jet; ``label`` (int64), ``weight`` (float64) and ``targets.NAME`` if they
+        are known; and the columns `JET_MOMENTUM` in GeV if the momentum of the jet is stored.
+    collections : dict of str to FlatCollection
+        Further collections of the jets.
     """
 
     offsets: np.ndarray
     p4: tuple[np.ndarray, ...]
     particle: dict[str, np.ndarray] = field(default_factory=dict)
     jet: dict[str, np.ndarray] = field(default_factory=dict)
+    collections: dict[str, FlatCollection] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -77,7 +154,10 @@ class FlatJets:
         first = offsets[0]
         last = offsets[-1]
         return self._map(
-            offsets - first, lambda values: values[first:last], lambda values: values[start:stop]
+            offsets - first,
+            lambda values: values[first:last],
+            lambda values: values[start:stop],
+            lambda collection: collection.slice(start, stop),
         )
 
     def select(self, keep: np.ndarray) -> FlatJets:
@@ -87,6 +167,7 @@ class FlatJets:
             as_offsets(self.counts[keep]),
             lambda values: values[particles],
             lambda values: values[keep],
+            lambda collection: collection.select(keep),
         )
 
     def _map(
@@ -94,12 +175,14 @@ class FlatJets:
         offsets: np.ndarray,
         particle: Callable[[np.ndarray], np.ndarray],
         jet: Callable[[np.ndarray], np.ndarray],
+        collection: Callable[[FlatCollection], FlatCollection],
     ) -> FlatJets:
         return FlatJets(
             offsets,
             tuple(particle(component) for component in self.p4),
             {name: particle(values) for name, values in self.particle.items()},
             {name: jet(values) for name, values in self.jet.items()},
+            {name: collection(entries) for name, entries in self.collections.items()},
         )
 
     @staticmethod
@@ -120,6 +203,11 @@ class FlatJets:
         -------
         FlatJets
             Copy of all jets.
+
+        Raises
+        ------
+        InputError
+            If whole numbers of a column would lose digits.
         """
         jets = GrowingJets(num_jets)
         for part in parts:
@@ -129,7 +217,10 @@ class FlatJets:
     @property
     def nbytes(self) -> int:
         """Memory of all columns in bytes."""
-        return self.offsets.nbytes + sum(values.nbytes for _, values in self._columns())
+        size = self.offsets.nbytes + sum(values.nbytes for _, values in self._columns())
+        for entries in self.collections.values():
+            size += entries.offsets.nbytes + sum(values.nbytes for _, values in entries.values())
+        return size
 
     def _columns(self) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
         yield from ((("p4", name), c) for name, c in zip(MOMENTUM, self.p4, strict=True))
@@ -151,9 +242,15 @@ class FlatJets:
             columns[name] = ragged(ak.contents.NumpyArray(values))
         if all(name in self.jet for name in JET_MOMENTUM):
             columns["jet_p4"] = _momentum_record([self.jet[name] for name in JET_MOMENTUM])
+        targets: dict[str, ak.contents.Content] = {}
         for name, values in self.jet.items():
-            if "jet_p4" not in columns or name not in JET_MOMENTUM:
+            if name.startswith(TARGETS):
+                targets[name.removeprefix(TARGETS)] = ak.contents.NumpyArray(values)
+            elif "jet_p4" not in columns or name not in JET_MOMENTUM:
                 columns[name] = ak.contents.NumpyArray(values)
+        if targets:
+            columns["targets"] = ak.contents.RecordArray(list(targets.values()), list(targets))
+        columns |= {name: entries.to_content() for name, entries in self.collections.items()}
         layout = ak.contents.RecordArray(list(columns.values()), list(columns), length=len(self))
         return ak.Array(layout, attrs={"classes": list(classes)} if classes else None)
 
@@ -170,23 +267,34 @@ class FlatJets:
         """
         if "p4" not in jets.fields:
             raise UnknownNameError("field", "p4", jets.fields, where="the jets")
-        for name in MOMENTUM:
-            if name not in jets.p4.fields:
-                raise UnknownNameError("component", name, jets.p4.fields, where="jets.p4")
         bounds = offsets(jets)
-        p4 = [_flat(jets.p4[name], name, bounds) for name in MOMENTUM]
-        dtype = np.result_type(np.float32, *(c.dtype for c in p4 if c.dtype == np.float64))
-        flat = cls(bounds, tuple(component.astype(dtype, copy=False) for component in p4))
+        flat = cls(bounds, _components(jets.p4, "p4", bounds))
         for name in jets.fields:
             if name == "p4":
                 continue
             if name == "jet_p4":
                 flat.jet |= _jet_momentum(jets.jet_p4)
+            elif name == "targets" and jets[name].fields:
+                flat.jet |= {
+                    f"{TARGETS}{n}": _numbers(jets.targets[n], n) for n in jets.targets.fields
+                }
+            elif jets[name].fields and jets[name].ndim == 2:
+                flat.collections[name] = FlatCollection.from_awkward(jets[name], name)
             elif jets[name].ndim == 1:
                 flat.jet[name] = _numbers(jets[name], name)
             else:
                 flat.particle[name] = _flat(jets[name], name, bounds)
         return flat
+
+
+def _components(p4: ak.Array, name: str, bounds: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Components (N,) of ragged momenta, all float32 or all float64."""
+    for component in MOMENTUM:
+        if component not in p4.fields:
+            raise UnknownNameError("component", component, p4.fields, where=f"jets.{name}")
+    columns = [_flat(p4[component], component, bounds) for component in MOMENTUM]
+    dtype = np.result_type(np.float32, *(c.dtype for c in columns if c.dtype == np.float64))
+    return tuple(column.astype(dtype, copy=False) for column in columns)
 
 
 def _momentum_record(components: Sequence[np.ndarray]) -> ak.contents.RecordArray:
@@ -215,8 +323,9 @@ class GrowingJets:
 
     def __init__(self, num_jets: int = 0) -> None:
         self._num_jets = num_jets
-        self._counts = _GrowingColumn()
-        self._columns: dict[tuple[str, str], _GrowingColumn] = {}
+        self._counts = GrowingColumn("counts")
+        self._columns = GrowingColumns()
+        self._collections: dict[str, tuple[GrowingColumn, GrowingColumns]] = {}
 
     def __len__(self) -> int:
         return len(self._counts.values)
@@ -225,44 +334,33 @@ class GrowingJets:
         """Append a copy of `jets`."""
         num_jets = self._num_jets
         self._counts.append(jets.counts, num_jets)
-        num_particles = int(jets.offsets[-1] / max(1, len(jets)) * num_jets * 1.05)
-        for key, values in jets._columns():
-            room = num_jets if key[0] == "jet" else num_particles
-            self._columns.setdefault(key, _GrowingColumn()).append(values, room)
+        rooms = {"jet": num_jets}
+        self._columns.append(jets._columns(), rooms, self._room(jets.offsets))
+        for name, entries in jets.collections.items():
+            counts, columns = self._collections.setdefault(
+                name, (GrowingColumn(name), GrowingColumns(f"{name}."))
+            )
+            counts.append(np.diff(entries.offsets), num_jets)
+            columns.append(entries.values(), {}, self._room(entries.offsets))
+
+    def _room(self, offsets: np.ndarray) -> int:
+        """Expected number of particles of all jets, from those of some jets."""
+        return int(offsets[-1] / max(1, len(offsets) - 1) * self._num_jets * 1.05)
 
     def finish(self) -> FlatJets:
         """All jets, in writeable arrays; nothing can be appended afterwards."""
-        jets = FlatJets(as_offsets(self._counts.values), ())
-        for (kind, name), column in self._columns.items():
-            if kind == "p4":
-                jets.p4 = (*jets.p4, column.values)
-            else:
-                getattr(jets, kind)[name] = column.values
+        columns = self._columns
+        jets = FlatJets(
+            as_offsets(self._counts.values),
+            tuple(columns.of("p4").values()),
+            columns.of("particle"),
+            columns.of("jet"),
+        )
+        for name, (counts, entries) in self._collections.items():
+            p4 = tuple(entries.of("p4").values()) or None
+            offsets = as_offsets(counts.values)
+            jets.collections[name] = FlatCollection(offsets, p4, entries.of("columns"))
         return jets
-
-
-class _GrowingColumn:
-    """Array to which values can be appended."""
-
-    def __init__(self) -> None:
-        self._memory = np.empty(0)
-        self._size = 0
-
-    @property
-    def values(self) -> np.ndarray:
-        return self._memory[: self._size]
-
-    def append(self, values: np.ndarray, room: int) -> None:
-        """Append a copy of `values`; memory is reserved for at least `room` values."""
-        size = self._size + len(values)
-        room = min(room, _MAX_GROWTH * size)
-        dtype = np.result_type(self._memory, values) if self._size else values.dtype
-        if size > len(self._memory) or dtype != self._memory.dtype:
-            memory = np.empty(max(size, room, len(self._memory) * 3 // 2), dtype)
-            memory[: self._size] = self.values
-            self._memory = memory
-        self._memory[self._size : size] = values
-        self._size = size
 
 
 def _flat(column: ak.Array, name: str, bounds: np.ndarray) -> np.ndarray:

@@ -1,39 +1,45 @@
-"""Reader of jets from an open file by a schema, and detection of the schema."""
+"""Reader of jets from an open file by a schema."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 
 from pcloud.errors import InputError
-from pcloud.io.check import describe, find_bad_jets
-from pcloud.io.jets import JET_MOMENTUM, FlatJets
-from pcloud.io.layouts import (
-    FlatLayout,
-    Layout,
-    PaddedLayout,
-    RaggedStorage,
-    by_counts,
-    by_mask,
-    by_nonzero,
+from pcloud.io.check import describe, find_bad_jets, find_doubts
+from pcloud.io.collections import CollectionReader
+from pcloud.io.jets import JET_MOMENTUM, TARGETS, FlatJets
+from pcloud.io.labels import NO_CLASS, ClassOfFile, make_label
+from pcloud.io.layouts import choose_layout
+from pcloud.io.momentum import momenta_in_gev, scale
+from pcloud.io.quantities import (
+    Quantity,
+    Rows,
+    find_quantity,
+    locate_quantity,
+    without_missing,
 )
-from pcloud.io.momentum import four_momenta
-from pcloud.io.schema import GEV_EXTRAS, SCHEMAS, UNITS, JetSchema
-from pcloud.io.source_columns import SourceColumn, describe_shape, find, locate
-from pcloud.io.table import Table
-from pcloud.keys import SPLIT_KEY
+from pcloud.io.schema import GEV_EXTRAS, UNITS, JetSchema
+from pcloud.io.selection import Selection
+from pcloud.io.source_columns import SourceColumn, find, read, to_native
+from pcloud.io.table import Ragged, Table
+from pcloud.keys import SPLIT_KEY, event_keys
 from pcloud.particle_types import decode_remapped
 
-__all__ = ["JetReader", "detect_schema"]
+__all__ = ["ENTRY", "JetReader"]
+
+ENTRY = "entry"
+"""Column of the row of each jet, or of its event, in its file."""
+
+INDEX = "index"
+"""Column of the number of each jet in its event."""
 
 _T = TypeVar("_T")
-
-_NUM_DETECTION_JETS = 1000  # jets whose values are looked at to detect a schema
-_PHI_ROUNDING = 1e-3  # rad
+_Piece = tuple[FlatJets, dict[str, np.ndarray], Selection]
 
 
 class JetReader:
@@ -46,7 +52,13 @@ class JetReader:
     schema : JetSchema
         Schema of the file, which can lack only the optional columns.
     columns : collection of str, optional
-        Names of the extra columns to read; by default all. The others are not looked at.
+        Names of the extra columns to read; by default all. The others are not looked at. NaN and
+        infinity are errors in the columns that are named here.
+    class_of_file : ClassOfFile, optional
+        Class of all jets of the file, in the place of a label.
+    entries : bool
+        If True, jets have the row of the file to which they belong as ``entry``, and if this is an
+        event, their number in it as ``index``.
 
     Attributes
     ----------
@@ -57,9 +69,14 @@ class JetReader:
     names : tuple of two sets of str
         Names of the columns per particle and per jet.
     has_keys : bool
-        True if the file has the keys of the jets, ``split_key``, which is not among the names.
+        True if the file has the keys of the jets, ``split_key``, which is not among the names, or
+        event numbers, from which they follow.
     num_jets : int
         Number of jets, including bad ones.
+    selection : Selection
+        Numbers of the jets that were read, and left out because the schema says so.
+    doubts : list of str
+        Sentences about suspicious values among the first jets that were read.
 
     Raises
     ------
@@ -70,33 +87,42 @@ class JetReader:
     """
 
     def __init__(
-        self, table: Table, schema: JetSchema, columns: Collection[str] | None = None
+        self,
+        table: Table,
+        schema: JetSchema,
+        columns: Collection[str] | None = None,
+        class_of_file: ClassOfFile | None = None,
+        entries: bool = False,
     ) -> None:
         self.table = table
         self.schema = schema
-        self._p4 = {name: locate(table, column) for name, column in schema.p4.items()}
-        self._particle = self._present(schema.particle, columns)
-        self._jet = self._present(schema.jet, columns)
-        if SPLIT_KEY not in self._jet and (stored := find(table, SPLIT_KEY)):
-            self._jet[SPLIT_KEY] = stored
+        self.selection = Selection()
+        self.doubts: list[str] = []
+        self._is_inspected = False
+        self._columns = columns
+        self._entries = entries
+        self._p4 = {name: locate_quantity(table, text) for name, text in schema.p4.items()}
+        self._particle = self._present(schema.particle)
+        self._jet = self._present(schema.jet) | self._always_read()
         self._jet_p4 = self._locate_jet_momentum()
-        self._label = self._locate_label()
-        optional = ["jet_p4"] * bool(self._jet_p4) + ["label"] * bool(self._label)
-        present = [n for n, c in (schema.particle | schema.jet).items() if find(table, c)]
-        if set(JET_MOMENTUM) <= set(present):  # as `write_jets` stores the momentum of the jet
-            present = [*(name for name in present if name not in JET_MOMENTUM), "jet_p4"]
-        self.available = ["p4", *present, *optional]
-        self._layout = self._make_layout()
-        self.classes = schema.classes or table.classes
+        self._label = make_label(table, schema, class_of_file)
+        self._select = locate_quantity(table, schema.select) if schema.select else None
+        self._arrange()
         self.num_jets = self._layout.num_jets
-        self.names = (set(self._particle), {*self._jet, *optional} - {SPLIT_KEY})
-        self.has_keys = SPLIT_KEY in self._jet
-        self._references = {
-            name: place.reference for name, place in {**self._p4, **self._particle}.items()
+        self._collections = {
+            name: CollectionReader(table, schema, name, columns, self.num_jets)
+            for name, part in schema.collections.items()
+            if CollectionReader.is_wanted(name, columns)
+            and (name not in schema.optional or CollectionReader.is_in(table, part))
         }
-        self._references["label"] = "/".join(place.reference for place in self._label)
-        jet_columns = [place.reference for place in self._jet_p4.values()]
-        self._references |= dict.fromkeys(JET_MOMENTUM, "/".join(jet_columns) or "jet_p4")
+        self.classes = self._label.classes if self._label else tuple(schema.classes)
+        self.classes = self.classes or table.classes
+        self.has_keys = SPLIT_KEY in self._jet or bool(schema.event)
+        self.available = ["p4", *self._names_in_file(), *self._optional()]
+        self.names = (
+            {*self._particle, *(n for part in self._collections.values() for n in part.names)},
+            {*self._jet, *self._optional()} - {SPLIT_KEY},
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -126,13 +152,13 @@ class JetReader:
         InputError
             If there are bad jets and `on_bad_jet` is ``"error"``, or the file is damaged.
         """
-        ranges = self._layout.ranges(start, stop)
-        for jets, bad in _in_order(self.table.threads, self._load_good, ranges):
+        ranges = self._layout.ranges(self._per_jet, start, stop)
+        for jets, bad, selection in _in_order(self.table.threads, self._load_good, ranges):
             if bad and on_bad_jet == "error":
                 raise InputError(
-                    f"{self.table.path}: bad jets: {describe(bad)}; on_bad_jet='drop' "
-                    "(--on-bad-jet drop) omits such jets"
+                    f"{self.table.path}: bad jets: {describe(bad)}; {self._remedy(bad)}"
                 )
+            self.selection.add(selection)
             yield jets, bad
             del jets  # before the next piece is decoded
 
@@ -140,191 +166,237 @@ class JetReader:
         """Zero jets with the columns of the file."""
         return self._load_good(0, 0)[0]
 
-    def _load_good(self, start: int, stop: int) -> tuple[FlatJets, dict[str, np.ndarray]]:
-        jets, negative_pt = self._load(start, stop)
-        bad = find_bad_jets(jets, self._references, len(self.classes), negative_pt)
-        if bad:
-            keep = np.ones(len(jets), dtype=bool)
-            keep[np.concatenate(list(bad.values()))] = False
-            jets = jets.select(keep)
-        for columns, name, dtype in (
-            (jets.jet, "label", np.int64),
-            (jets.particle, "pid", np.int32),
-        ):
-            if name in columns:
-                values = decode_remapped(columns[name]) if name == "pid" else columns[name]
-                columns[name] = values.astype(dtype, copy=False)
-        if SPLIT_KEY in jets.jet:
-            jets.jet[SPLIT_KEY] = self._keys(jets.jet.pop(SPLIT_KEY))  # the last
-        return jets, {reason: start + index for reason, index in bad.items()}
-
-    def _load(self, start: int, stop: int) -> tuple[FlatJets, np.ndarray | None]:
-        """Jets of the file, and a mask (N,) of particles with negative pt, None if there are none."""
-        offsets, columns = self._layout.read(start, stop)
-        momentum, particle, jet = (
-            {name: columns[place] for name, place in places.items()}
-            for places in (self._p4, self._particle, self._jet)
-        )
-        unit = UNITS[self.schema.unit]
-        if unit != 1.0:
-            jet |= {name: _scale(jet[name], unit) for name in GEV_EXTRAS & jet.keys()}
-        if self._jet_p4:
-            stored = {name: columns[place] for name, place in self._jet_p4.items()}
-            jet |= dict(zip(JET_MOMENTUM, four_momenta(stored, unit), strict=True))
+    def _load_good(self, start: int, stop: int) -> _Piece:
+        """Selected jets without the bad ones, the bad ones, and the numbers of those left out."""
+        rows, columns = self._read(start, stop)
+        jets, momentum = self._load(rows)
+        selected = self._selected(rows)
+        selection = Selection(len(jets), int(len(jets) - np.count_nonzero(selected)))
+        for name, part in self._collections.items():
+            jets.collections[name] = part.assemble(columns, start, stop)
         if self._label:
-            label = [columns[place] for place in self._label]
-            jet["label"] = _class_of_one_hot(label) if self.schema.one_hot else label[0]
-        is_negative = momentum["pt"] < 0 if "pt" in momentum else None
-        if is_negative is not None and not is_negative.any():
-            is_negative = None
-        return FlatJets(offsets, four_momenta(momentum, unit), particle, jet), is_negative
+            label = self._label.read(rows)
+            selection.classes = self._label.count(rows, label, selected)
+            selected &= label != NO_CLASS
+            jets.jet["label"] = label
+        if len(jets) and not self._is_inspected:
+            self._is_inspected = True
+            self.doubts = find_doubts(jets, momentum, self._references)
+        bad = find_bad_jets(
+            jets, self._references, len(self.classes), momentum, self._columns or ()
+        )
+        bad = {
+            reason: found for reason, index in bad.items() if len(found := index[selected[index]])
+        }
+        for index in bad.values():
+            selected[index] = False
+        if self._entries:
+            jets.jet[ENTRY] = self.table.entries(start, stop)
+        jets = jets if selected.all() else jets.select(selected)
+        self._convert_types(jets)
+        return jets, {reason: start + index for reason, index in bad.items()}, selection
 
-    def _keys(self, values: np.ndarray) -> np.ndarray:
+    def _read(self, start: int, stop: int) -> tuple[Rows, dict[SourceColumn, np.ndarray | Ragged]]:
+        """Columns of the jets `start` to `stop`."""
+        table = self.table
+        collections = [c for part in self._collections.values() for c in part.columns]
+        places = dict.fromkeys([*self._layout.columns, *self._per_jet, *self._lists, *collections])
+        columns = read(table, places, start, stop)
+        jet = {place: to_native(table, place, columns[place]) for place in self._per_jet}
+        lists = {place: _to_lists(table, place, columns[place]) for place in self._lists}
+        offsets, particle = self._layout.assemble(columns, start, stop)
+        return Rows(str(table.path), offsets, particle, jet, lists), columns
+
+    def _load(self, rows: Rows) -> tuple[FlatJets, dict[str, np.ndarray]]:
+        """Jets with the columns of the schema, and the quantities of their momenta in the file."""
+        momentum = {
+            name: without_missing(rows.of_particles(q), q.reference) for name, q in self._p4.items()
+        }
+        p4 = momenta_in_gev(self.schema, "p4", momentum)
+        particle = {
+            name: self._in_gev(name, self._filled(name, rows.of_particles(q)))
+            for name, q in self._particle.items()
+        }
+        jet = {
+            name: self._in_gev(name, self._filled(name, rows.of_jets(q)))
+            for name, q in self._jet.items()
+        }
+        if self._jet_p4:
+            stored = {name: rows.of_jets(q) for name, q in self._jet_p4.items()}
+            components = momenta_in_gev(self.schema, "jet_p4", stored)
+            jet |= dict(zip(JET_MOMENTUM, components, strict=True))
+        return FlatJets(rows.offsets, p4, particle, jet), momentum
+
+    def _filled(self, name: str, values: np.ndarray) -> np.ndarray:
+        name = name.removeprefix(TARGETS)
+        return without_missing(values, name, self.schema.fill.get(name))
+
+    def _in_gev(self, name: str, values: np.ndarray) -> np.ndarray:
+        default = self.schema.unit if name in GEV_EXTRAS else "GeV"
+        unit = UNITS[self.schema.units.get(name.removeprefix(TARGETS), default)]
+        return values if unit == 1.0 else scale(values, unit)
+
+    def _selected(self, rows: Rows) -> np.ndarray:
+        """Mask (B,) of the jets for which the selection is true."""
+        if self._select is None:
+            return np.ones(len(rows.offsets) - 1, dtype=bool)
+        values = without_missing(rows.of_jets(self._select), "select")
+        return (values != 0) & (values == values)  # NaN is not true
+
+    def _convert_types(self, jets: FlatJets) -> None:
+        """Convert columns of the jets to the types that they always have."""
+        for name in jets.jet:
+            if name == "label":
+                jets.jet[name] = jets.jet[name].astype(np.int64, copy=False)
+            elif (name == "weight" and self.schema.weight) or name.startswith(TARGETS):
+                jets.jet[name] = jets.jet[name].astype(np.float64, copy=False)
+            elif name in self.schema.event:
+                jets.jet[name] = self._whole(name, jets.jet[name])
+        if "pid" in jets.particle:
+            pid = decode_remapped(jets.particle["pid"])
+            finite = pid.dtype.kind != "f" or np.isfinite(pid).all()
+            jets.particle["pid"] = pid.astype(np.int32, copy=False) if finite else pid
+        if SPLIT_KEY in jets.jet:
+            keys = self._whole(SPLIT_KEY, jets.jet.pop(SPLIT_KEY))  # the last
+            jets.jet[SPLIT_KEY] = keys.astype(np.uint64, copy=False)
+        elif self.schema.event:
+            jets.jet[SPLIT_KEY] = event_keys(jets.jet["event"], jets.jet.get("run"))
+
+    def _whole(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Values that must be whole numbers."""
         if values.dtype.kind not in "iu":
-            place = self._jet[SPLIT_KEY]
+            reference = self._jet[name].reference
+            what = "keys of jets" if name == SPLIT_KEY else "numbers of events"
             raise InputError(
-                f"{self.table.path}: {self.table.noun} {place.reference!r} holds keys of jets and "
-                f"must be whole numbers, got {values.dtype}"
+                f"{self.table.path}: {self.table.noun} {reference!r} holds {what} and must be "
+                f"whole numbers, got {values.dtype}"
             )
-        return values.astype(np.uint64, copy=False)
+        return values
 
-    def _present(
-        self, columns: dict[str, str], wanted: Collection[str] | None
-    ) -> dict[str, SourceColumn]:
+    def _remedy(self, bad: Mapping[str, np.ndarray]) -> str:
+        """Advice for bad jets."""
+        drop = "on_bad_jet='drop' (--on-bad-jet drop) omits such jets"
+        names = [
+            name
+            for name in (*self._particle, *self._jet)
+            if any(f"infinity in {self._references.get(name, name)}" in reason for reason in bad)
+        ]
+        named = {name: 0 for name in names if name not in ("weight", SPLIT_KEY)}
+        return f"fill={named} in the schema replaces the values, {drop}" if named else drop
+
+    @property
+    def label_reference(self) -> str:
+        """Columns of the label, for messages."""
+        return self._label.reference if self._label else "label"
+
+    @cached_property
+    def _references(self) -> dict[str, str]:
+        """Column in the file of each name, for messages."""
+        quantities = {**self._p4, **self._particle, **self._jet}
+        references = {name: quantity.reference for name, quantity in quantities.items()}
+        references["label"] = self.label_reference
+        jet_columns = "/".join(quantity.reference for quantity in self._jet_p4.values())
+        return references | dict.fromkeys(JET_MOMENTUM, jet_columns or "jet_p4")
+
+    def _is_present(self, name: str, reference: str) -> bool:
+        return name not in self.schema.optional or find_quantity(self.table, reference) is not None
+
+    def _present(self, columns: Mapping[str, str]) -> dict[str, Quantity]:
+        """Extra columns that are read."""
+        names = None if self._columns is None else {*self._columns, *JET_MOMENTUM, SPLIT_KEY}
         return {
-            name: locate(self.table, column)
+            name: locate_quantity(self.table, column)
             for name, column in columns.items()
-            if (wanted is None or name in {*wanted, *JET_MOMENTUM, SPLIT_KEY})
-            and (name not in self.schema.optional or find(self.table, column))
+            if (names is None or name in names) and self._is_present(name, column)
         }
 
-    def _locate_jet_momentum(self) -> dict[str, SourceColumn]:
+    def _always_read(self) -> dict[str, Quantity]:
+        """Columns per jet that are read whatever the extra columns are."""
+        schema = self.schema
+        weight = {"weight": schema.weight} if schema.weight else {}
+        columns = {**weight, **schema.event, **schema.keep}
+        is_event = type(self.table).entries is not Table.entries
+        if self._entries and is_event and INDEX in self.table.columns:
+            columns.setdefault(INDEX, INDEX)
+        found = {
+            name: locate_quantity(self.table, column)
+            for name, column in columns.items()
+            if self._is_present(name, column)
+        }
+        found |= {
+            f"{TARGETS}{name}": locate_quantity(self.table, column)
+            for name, column in schema.targets.items()
+            if self._is_present(name, column)
+        }
+        if SPLIT_KEY not in schema.jet and (stored := find(self.table, SPLIT_KEY)):
+            found[SPLIT_KEY] = Quantity(SPLIT_KEY, {SPLIT_KEY: stored})
+        return found
+
+    def _locate_jet_momentum(self) -> dict[str, Quantity]:
         columns = self.schema.jet_p4
-        is_complete = all(find(self.table, column) for column in columns.values())
+        is_complete = all(find_quantity(self.table, column) for column in columns.values())
         if "jet_p4" in self.schema.optional and not is_complete:
             return {}
-        return {name: locate(self.table, column) for name, column in columns.items()}
+        return {name: locate_quantity(self.table, column) for name, column in columns.items()}
 
-    def _locate_label(self) -> list[SourceColumn]:
-        label = self.schema.label
-        columns = (label,) if isinstance(label, str) else (label or ())
-        is_absent = not any(find(self.table, column) for column in columns)
-        if is_absent and "label" in self.schema.optional:
-            return []
-        return [locate(self.table, column) for column in columns]
-
-    def _make_layout(self) -> Layout:
-        """Storage of the jets: from the schema, from lists in the file, or from zeros as padding."""
+    def _names_in_file(self) -> list[str]:
+        """Names of the extra columns in the file, read or not."""
         schema = self.schema
-        table = self.table
-        particle = [*self._p4.values(), *self._particle.values()]
-        jet = [*self._jet.values(), *self._jet_p4.values(), *self._label]
-        first = particle[0]
-        name = schema.mask or schema.offsets or schema.counts
-        structure = locate(table, name) if name else None
-        if None in first.shape:
-            if structure:
-                raise InputError(
-                    f"{table.path}: {first.reference!r} is ragged and needs no {name!r}"
-                )
-            return RaggedStorage(table, particle, jet)
-        if structure and (schema.offsets or (schema.counts and len(first.shape) == 1)):
-            return FlatLayout(table, particle, jet, structure, is_counts=bool(schema.counts))
-        if structure:
-            rule = by_counts if schema.counts else by_mask
-            return PaddedLayout(table, particle, jet, [structure], rule)
-        if len(first.shape) == 1:
-            raise InputError(
-                f"{table.path}: {table.noun} {first.reference!r} has shape "
-                f"{describe_shape(first.shape)}: the schema must define where jets start, with "
-                "offsets or counts"
-            )
-        energy = self._p4.get("E") or self._p4.get("pt")
-        zeros = [energy] if energy else [self._p4[name] for name in ("px", "py", "pz")]
-        return PaddedLayout(table, particle, jet, zeros, by_nonzero)
+        extras = schema.particle | schema.jet
+        present = [name for name, text in extras.items() if find_quantity(self.table, text)]
+        if set(JET_MOMENTUM) <= set(present):  # as `write_jets` stores the momentum of the jet
+            present = [*(name for name in present if name not in JET_MOMENTUM), "jet_p4"]
+        further = [n for n in self._jet if n not in extras and n != SPLIT_KEY]
+        parts = [
+            name
+            for collection, part in schema.collections.items()
+            if collection not in schema.optional or CollectionReader.is_in(self.table, part)
+            for name in (collection, *(f"{collection}.{column}" for column in part.values))
+        ]
+        return [*present, *further, *parts]
+
+    def _optional(self) -> list[str]:
+        return ["jet_p4"] * bool(self._jet_p4) + ["label"] * bool(self._label)
+
+    def _arrange(self) -> None:
+        """Find the storage of the jets, and which columns have a value per particle or per jet."""
+        per_particle = [*self._p4.values(), *self._particle.values()]
+        per_jet = [*self._jet.values(), *self._jet_p4.values()]
+        per_jet += [self._select] if self._select else []
+        per_jet += self._label.quantities if self._label else []
+        sources = [place for quantity in self._p4.values() for place in quantity.columns]
+        if not sources:
+            raise InputError(f"{self.table.path}: the momenta of the schema have no column")
+        first = max(sources, key=lambda place: (len(place.shape), place.shape[0] or 0))
+        particle: list[SourceColumn] = [first]
+        jet: list[SourceColumn] = []
+        lists: list[SourceColumn] = []
+        for quantity in per_particle:
+            for place in quantity.columns:
+                is_per_jet = quantity.expression and _is_per_jet(place, first)
+                (jet if is_per_jet else particle).append(place)
+        for quantity in per_jet:
+            for place in quantity.columns:
+                if quantity.expression is None or _is_per_jet(place, first):
+                    jet.append(place)
+                else:
+                    (lists if None in place.shape else particle).append(place)
+        momenta = {n: q.columns[0] for n, q in self._p4.items() if q.expression is None}
+        particle = list(dict.fromkeys(particle))
+        self._layout = choose_layout(self.table, self.schema, particle, momenta)
+        self._per_jet = list(dict.fromkeys(jet))
+        self._layout.check_per_jet(self._per_jet)
+        self._lists = [place for place in dict.fromkeys(lists) if place not in particle]
 
 
-def detect_schema(table: Table) -> JetSchema:
-    """Detect the schema of a file of pcloud or of a public sample from its columns.
-
-    Raises
-    ------
-    UnknownNameError
-        If the columns are those of a public sample except for one; the message has its name.
-    InputError
-        If the columns do not belong to a known sample.
-    """
-    native = table.native_schema()
-    if native:
-        return native
-    matches = {name: _count_matches(table, schema) for name, schema in SCHEMAS.items()}
-    best = max(matches, key=lambda name: matches[name])
-    if matches[best][1]:
-        JetReader(table, SCHEMAS[best])  # raises an error if a column is missing
-        if SCHEMAS[best] is SCHEMAS["energyflow"]:
-            _check_energyflow(table)
-        return SCHEMAS[best]
-    names = list(table.columns)
-    more = f", ... ({len(names)} in all)" if len(names) > 8 else ""
-    raise InputError(
-        f"{table.path}: the columns are of no known sample ({', '.join(SCHEMAS)}); define them "
-        f"with a schema; there are: {', '.join(names[:8]) or 'none'}{more}; a schema is proposed "
-        f"by: pcloud inspect {shlex.quote(str(table.path))}"
-    )
+def _is_per_jet(place: SourceColumn, first: SourceColumn) -> bool:
+    """Return True if a column of an expression has a value per jet, unlike a column of particles."""
+    return len(place.shape) == 1 and place.shape != first.shape
 
 
-def _check_energyflow(table: Table) -> None:
-    """Check that an array X contains pT, rapidity, phi and particle types, not other quantities.
-
-    Arrays of the same name and shape often contain four-momenta.
-
-    Raises
-    ------
-    InputError
-        If they are not the quantities of EnergyFlow.
-    """
-    rows = min(table.columns["X"][0] or 0, _NUM_DETECTION_JETS)
-    values = np.asarray(table.read_columns(["X"], 0, rows)["X"], dtype=np.float64)
-    particles = values[(values[..., 0] != 0) & np.isfinite(values).all(axis=-1)]
-    phi = particles[:, 2]
-    wrong = []
-    if (particles[:, 0] < 0).any():
-        wrong.append(f"X[0] is negative ({particles[:, 0].min():g}), which pt cannot be")
-    if (np.abs(phi) > 2 * np.pi + _PHI_ROUNDING).any():
-        wrong.append(f"X[2] is {phi[np.abs(phi).argmax()]:g}, which phi cannot be")
-    if particles.shape[1] > 3:
-        pid = particles[:, 3]
-        is_type = decode_remapped(pid) == np.round(decode_remapped(pid))
-        if not is_type.all():
-            wrong.append(f"X[3] is {pid[~is_type][0]:g}, which is no particle type (pid)")
-    if wrong:
-        raise InputError(
-            f"{table.path}: an array X of this shape is taken for the pt, rapidity, phi and pid of "
-            f"EnergyFlow, but {wrong[0]}; define the columns with a schema, for four-momenta "
-            "p4={'E': 'X[0]', 'px': 'X[1]', 'py': 'X[2]', 'pz': 'X[3]'}"
-        )
-
-
-def _count_matches(table: Table, schema: JetSchema) -> tuple[bool, int, int]:
-    """Compare the columns of a file with those of a schema.
-
-    Returns
-    -------
-    bool
-        True if the file has all columns of the momenta.
-    int
-        Number of columns of the momenta in the file.
-    int
-        Number of other columns of the schema in the file.
-    """
-    label = (schema.label,) if isinstance(schema.label, str) else (schema.label or ())
-    others = (*schema.particle.values(), *schema.jet.values(), *label)
-    p4 = sum(find(table, column) is not None for column in schema.p4.values())
-    return (
-        p4 == len(schema.p4),
-        p4,
-        sum(find(table, column) is not None for column in others),
-    )
+def _to_lists(table: Table, place: SourceColumn, values: np.ndarray | Ragged) -> Ragged:
+    assert isinstance(values, Ragged)
+    return Ragged(values.offsets, to_native(table, place, values.content))
 
 
 def _in_order(
@@ -345,16 +417,3 @@ def _in_order(
                 yield waiting.pop(0).result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _scale(values: np.ndarray, unit: float) -> np.ndarray:
-    dtype = np.float64 if values.dtype == np.float64 else np.float32
-    return (values.astype(np.float64) * unit).astype(dtype)
-
-
-def _class_of_one_hot(columns: list[np.ndarray]) -> np.ndarray:
-    """Class index (B,); -1 unless exactly one column is 1 and the others are 0."""
-    one_hot = np.stack([column.astype(np.float64) for column in columns], axis=1)
-    is_one = one_hot == 1
-    valid = (is_one.sum(axis=1) == 1) & (is_one | (one_hot == 0)).all(axis=1)
-    return np.where(valid, is_one.argmax(axis=1), -1).astype(np.int64)

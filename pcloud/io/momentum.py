@@ -6,7 +6,35 @@ from collections.abc import Mapping
 
 import numpy as np
 
-__all__ = ["four_momenta"]
+from pcloud.io.schema import UNITS, JetSchema
+
+__all__ = ["four_momenta", "momenta_in_gev", "scale"]
+
+
+def momenta_in_gev(
+    schema: JetSchema, group: str, columns: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """Components E, px, py, pz in GeV from the quantities of some momenta in a file.
+
+    Parameters
+    ----------
+    schema : JetSchema
+        Schema with the units.
+    group : str
+        Momenta in the schema: ``"p4"``, ``"jet_p4"`` or, for example, ``"sv.p4"``.
+    columns : mapping of str to array, shape (N,)
+        Quantities in the units of the file.
+    """
+    unit = UNITS[schema.unit]
+    ratios = {name: schema.energy_unit(group, name) / unit for name in columns}
+    equal = {n: v if ratios[n] == 1.0 else scale(v, ratios[n]) for n, v in columns.items()}
+    return four_momenta(equal, unit)
+
+
+def scale(values: np.ndarray, factor: float) -> np.ndarray:
+    """Values times a factor, as float64 if they are float64, else as float32."""
+    dtype = np.float64 if values.dtype == np.float64 else np.float32
+    return (values.astype(np.float64) * factor).astype(dtype)
 
 
 def four_momenta(columns: Mapping[str, np.ndarray], unit: float) -> tuple[np.ndarray, ...]:

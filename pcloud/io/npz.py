@@ -245,6 +245,7 @@ class NpzWriter:
     def __init__(self, path: Path, jets: FlatJets, classes: tuple[str, ...]) -> None:
         self._path = path
         self._classes = classes
+        self.left_out = list(jets.collections)
         self._folder = tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=path.parent)
         self._types = {name: values.dtype for name, values in self._columns(jets).items()}
         self._files = {

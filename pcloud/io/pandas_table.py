@@ -243,7 +243,7 @@ class LandscapeWriter:
             self._blocks["values_block_1"] = (list(self._integers.values()), np.dtype(np.int64))
         self.left_out = [
             name
-            for name in (*jets.particle, *jets.jet)
+            for name in (*jets.particle, *jets.jet, *jets.collections)
             if name not in self._truth and name not in self._integers
         ]
         self._path = path

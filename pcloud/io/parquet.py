@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from pcloud.errors import InputError
 from pcloud.io.files import input_errors
-from pcloud.io.jets import MOMENTUM, FlatJets
-from pcloud.io.schema import JetSchema
+from pcloud.io.jets import MOMENTUM, FlatCollection, FlatJets
+from pcloud.io.schema import CollectionSchema, JetSchema
 from pcloud.io.table import Ragged, Shape, Source, Table, aligned_ranges
 
 __all__ = ["ParquetTable", "ParquetWriter"]
@@ -76,6 +76,9 @@ class ParquetTable(Table):
             name = ".".join(path)
             self.columns[name] = shape
             self._paths[name] = path
+        elif _is_text(kind) and len(shape) == 1:
+            self.texts[".".join(path)] = shape
+            self._paths[".".join(path)] = path
 
     def _read_classes(self, value: bytes | None) -> tuple[str, ...]:
         with input_errors(self.path, "names of the classes"):
@@ -143,13 +146,30 @@ class ParquetTable(Table):
         if not all(column in self.columns for column in p4.values()):
             return None
         rest = [n for n in self.columns if not n.startswith("p4.") and n != "label"]
+        lists = [name for name in rest if self.columns[name][1:] == (None,)]
         return JetSchema(
             p4=p4,
-            particle={name: name for name in rest if self.columns[name][1:] == (None,)},
+            particle={name: name for name in lists if len(self._paths[name]) == 1},
             jet={name: name for name in rest if self.columns[name][1:] == ()},
             label="label" if "label" in self.columns else None,
             classes=self.classes,
+            collections=self._collections(lists),
         )
+
+    def _collections(self, lists: Iterable[str]) -> dict[str, CollectionSchema]:
+        """Further collections, which are lists of structs."""
+        p4: dict[str, dict[str, str]] = {}
+        columns: dict[str, dict[str, str]] = {}
+        for name in lists:
+            match self._paths[name]:
+                case [collection, "p4", component]:
+                    p4.setdefault(collection, {})[component] = name
+                case [collection, column]:
+                    columns.setdefault(collection, {})[column] = name
+        return {
+            name: CollectionSchema(p4.get(name, {}), columns=columns.get(name, {}))
+            for name in dict.fromkeys((*p4, *columns))
+        }
 
     def close(self) -> None:
         """Close the handles of all threads."""
@@ -214,7 +234,21 @@ def _to_numpy(array: pa.Array, inner: list[str]) -> np.ndarray | Ragged:
                 raise InputError("lists of lists of lists are not jets")
             return Ragged(offsets - offsets[0], content.content, content.offsets)
         return Ragged(offsets - offsets[0], content)
+    if _is_text(kind):
+        decoded = array.dictionary_decode() if pa.types.is_dictionary(kind) else array
+        return np.asarray(decoded.fill_null("").to_pylist(), dtype=np.str_)
+    if array.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        numbers = array.cast(pa.int8()) if pa.types.is_boolean(kind) else array
+        mask = array.is_null().to_numpy(zero_copy_only=False)
+        return np.ma.array(numbers.fill_null(0).to_numpy(zero_copy_only=False), mask=mask)
     return array.to_numpy(zero_copy_only=False)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Return True for words, as they are or as numbers of a dictionary."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 class ParquetWriter:
@@ -284,19 +318,33 @@ class ParquetWriter:
 
 def _to_arrow(jets: FlatJets) -> pa.Table:
     """Arrow table of jets, without a copy; no column is nullable, which makes the file smaller."""
-    offsets = pa.array(jets.offsets.astype(np.int32))
-
-    def ragged(values: pa.Array) -> pa.Array:
-        element = pa.field("element", values.type, nullable=False)
-        return pa.ListArray.from_arrays(offsets, values, type=pa.list_(element))
-
-    components = [pa.array(component) for component in jets.p4]
-    fields = [
-        pa.field(name, array.type, nullable=False)
-        for name, array in zip(MOMENTUM, components, strict=True)
-    ]
-    columns = {"p4": ragged(pa.StructArray.from_arrays(components, fields=fields))}
-    columns |= {name: ragged(pa.array(values)) for name, values in jets.particle.items()}
+    columns = {"p4": _lists(jets.offsets, _structs(dict(zip(MOMENTUM, jets.p4, strict=True))))}
+    columns |= {
+        name: _lists(jets.offsets, pa.array(values)) for name, values in jets.particle.items()
+    }
     columns |= {name: pa.array(values) for name, values in jets.jet.items()}
+    columns |= {name: _collection_to_arrow(part) for name, part in jets.collections.items()}
     schema = pa.schema([pa.field(n, array.type, nullable=False) for n, array in columns.items()])
     return pa.Table.from_arrays(list(columns.values()), schema=schema)
+
+
+def _collection_to_arrow(entries: FlatCollection) -> pa.Array:
+    """Lists of structs of the momenta and columns of a collection."""
+    columns: dict[str, pa.Array] = {}
+    if entries.p4 is not None:
+        columns["p4"] = _structs(dict(zip(MOMENTUM, entries.p4, strict=True)))
+    columns |= {name: pa.array(values) for name, values in entries.columns.items()}
+    return _lists(entries.offsets, _structs(columns))
+
+
+def _lists(offsets: np.ndarray, values: pa.Array) -> pa.Array:
+    element = pa.field("element", values.type, nullable=False)
+    return pa.ListArray.from_arrays(
+        pa.array(offsets.astype(np.int32)), values, type=pa.list_(element)
+    )
+
+
+def _structs(columns: Mapping[str, np.ndarray | pa.Array]) -> pa.Array:
+    arrays = {name: pa.array(values) for name, values in columns.items()}
+    fields = [pa.field(name, array.type, nullable=False) for name, array in arrays.items()]
+    return pa.StructArray.from_arrays(list(arrays.values()), fields=fields)

@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
+import numpy as np
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.io.check import BadJetWarning, check_units
+from pcloud.io.check import BadJetWarning, DoubtfulValuesWarning, check_units
+from pcloud.io.detect import detect_schema
 from pcloud.io.events import jets_of
 from pcloud.io.files import Paths, expand_paths, input_errors, sniff
 from pcloud.io.jets import FlatJets, GrowingJets
-from pcloud.io.load import JetReader, detect_schema
-from pcloud.io.schema import SCHEMAS, JetSchema, as_schema
+from pcloud.io.known_schemas import SCHEMAS, as_schema
+from pcloud.io.labels import ClassOfFile
+from pcloud.io.load import JetReader
+from pcloud.io.schema import JetSchema
+from pcloud.io.selection import Selection
 from pcloud.io.table import Table
 from pcloud.io.vectors import with_components
 from pcloud.keys import SPLIT_KEY, jet_keys
@@ -26,6 +31,9 @@ from pcloud.memory import check_memory
 
 __all__ = [
     "COLUMNS",
+    "ENTRY_FILE",
+    "FILES",
+    "KEPT",
     "JetStream",
     "column_names",
     "count_jets",
@@ -39,6 +47,15 @@ SchemaLike = JetSchema | Mapping[str, Any] | str | None
 COLUMNS = "columns"
 """Attribute of jets of which only some columns were read: the names of all columns of the file."""
 
+FILES = "files"
+"""Attribute of jets with entries: the paths of their files."""
+
+KEPT = "kept"
+"""Attribute of jets: names of the columns per jet that are copied to the scores."""
+
+ENTRY_FILE = "entry_file"
+"""Column of the file of each jet, as index of the attribute ``files``, if there are several."""
+
 _MAX_RESERVED_JETS = 1_000_000  # jets for which the memory of a chunk is reserved at once
 
 
@@ -51,6 +68,7 @@ def read_jets(
     stop: int | None = None,
     on_bad_jet: str = "error",
     check_units: bool = True,
+    entries: bool = False,
 ) -> ak.Array:
     """Read jets from HDF5, ROOT, Parquet or npz files.
 
@@ -58,16 +76,20 @@ def read_jets(
 
     Parameters
     ----------
-    path : str, Path, or sequence of these
+    path : str, Path, sequence of these, or dict
         File, glob pattern, directory (all its files of jets, sorted by name), or a sequence of
-        these, which are read in order.
+        these, which are read in order. A dictionary of these by the names of classes gives all jets
+        of a file their class, and the files need no label.
     schema : JetSchema, str, or dict, optional
         Schema of the file: a `JetSchema`, its ``to_dict``, or a name in ``pcloud.io.SCHEMAS``.
         Without it, the schema of the Landscape, JetClass and EnergyFlow samples and of files of
-        pcloud is detected from the columns.
+        pcloud is detected from the columns. A dictionary without ``p4`` changes fields of the schema
+        that is detected.
     columns : collection of str, optional
-        Names of the extra columns to read; by default all. ``p4``, and ``label`` and ``jet_p4`` if
-        the file has them, are always read.
+        Names of the extra columns to read; by default all. ``p4``, and ``label``, ``jet_p4``,
+        weights, targets, event numbers and kept columns if the file has them, are always read.
+        Collections are read whole (``"sv"``) or by column (``"sv.mass"``). NaN and infinity in the
+        columns that are named here are errors; in others they stay.
     start, stop : int
         Range of jets, counted over all files.
     on_bad_jet : str
@@ -76,6 +98,9 @@ def read_jets(
     check_units : bool
         If True, files with a median jet pt above 7 TeV are refused, because the unit is probably
         wrong.
+    entries : bool
+        If True, jets have the row in their file as ``entry`` (int64), and in files of events their
+        number in the event as ``index``. If there are several files, ``entry_file`` is the index of the file in ``attrs["files"]``.
 
     Returns
     -------
@@ -96,7 +121,9 @@ def read_jets(
     UnknownNameError
         If a column is missing; the message suggests the most similar name.
     """
-    stream = JetStream(path, schema, start, stop, on_bad_jet, check_units, columns=columns)
+    stream = JetStream(
+        path, schema, start, stop, on_bad_jet, check_units, columns=columns, entries=entries
+    )
     return stream.to_awkward(stream.read())
 
 
@@ -111,6 +138,8 @@ def iter_jets(
     on_bad_jet: str = "error",
     check_units: bool = True,
     keys: bool | None = None,
+    entries: bool = False,
+    needs_truth: bool = True,
 ) -> Iterator[ak.Array]:
     """Read jets in chunks; the memory does not depend on the size of the files.
 
@@ -119,13 +148,15 @@ def iter_jets(
 
     Parameters
     ----------
-    path, schema, columns, start, stop, on_bad_jet, check_units
+    path, schema, columns, start, stop, on_bad_jet, check_units, entries
         As for `read_jets`.
     chunk_size : int
         Number of jets per chunk; the last chunk can be smaller.
     keys : bool, optional
         If True, all jets have the column ``split_key``, which is computed where a file does not
         have it. If False, none have it. By default it depends on the first file.
+    needs_truth : bool
+        If False, files need not have the label, the weight and the targets of the schema.
 
     Returns
     -------
@@ -137,7 +168,8 @@ def iter_jets(
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`; errors in later parts of a file are raised when they are read.
     """
-    stream = JetStream(path, schema, start, stop, on_bad_jet, check_units, keys, columns)
+    reading = (start, stop, on_bad_jet, check_units, keys, columns, entries, needs_truth)
+    stream = JetStream(path, schema, *reading)
     return stream.awkward_chunks(stream.chunks(chunk_size))
 
 
@@ -159,7 +191,7 @@ def count_jets(path: Paths, schema: SchemaLike = None) -> int:
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`.
     """
-    return JetStream(path, schema).count()
+    return JetStream(path, schema, needs_truth=False).count()
 
 
 def column_names(path: Paths, schema: SchemaLike = None) -> list[str]:
@@ -175,7 +207,7 @@ def column_names(path: Paths, schema: SchemaLike = None) -> list[str]:
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`.
     """
-    return JetStream(path, schema, columns=()).available
+    return JetStream(path, schema, columns=(), needs_truth=False).available
 
 
 class JetStream:
@@ -183,11 +215,13 @@ class JetStream:
 
     Parameters
     ----------
-    path, schema, start, stop, on_bad_jet, check_units, columns
+    path, schema, start, stop, on_bad_jet, check_units, columns, entries
         As for `read_jets`.
     keys : bool, optional
         If True, all jets have the column ``split_key``, which is computed where a file does not
         have it. If False, none have it. By default it depends on the first file.
+    needs_truth : bool
+        If False, files need not have the label, the weight and the targets of the schema.
 
     Attributes
     ----------
@@ -209,18 +243,27 @@ class JetStream:
         check_units: bool = True,
         keys: bool | None = None,
         columns: Collection[str] | None = None,
+        entries: bool = False,
+        needs_truth: bool = True,
     ) -> None:
         if on_bad_jet not in ("error", "drop"):
             raise UnknownNameError("value of on_bad_jet", str(on_bad_jet), ("error", "drop"))
         if start < 0 or (stop is not None and stop < start):
             raise InputError(f"start={start} and stop={stop} are not a range of jets")
-        self._files = expand_paths(path)
-        self._schema = as_schema(schema)
+        self._files, self._classes_of_files = _files_and_classes(path)
+        self._changes: dict[str, Any] = {}  # of the schema that is detected
+        self._schema = None
+        if isinstance(schema, Mapping) and schema and "p4" not in schema:
+            self._changes |= schema
+        else:
+            self._schema = as_schema(schema)
         self._start = start
         self._stop = stop
         self._on_bad_jet = on_bad_jet
         self._check_units = check_units
         self._columns = columns
+        self._entries = entries
+        self._needs_truth = needs_truth
         with closing(self._open(self._files[0])) as reader:
             self.available = reader.available
             for name in columns or ():
@@ -231,7 +274,8 @@ class JetStream:
             self.classes = reader.classes
             with input_errors(self._files[0], "jets"):
                 self._keys = reader.has_keys if keys is None else keys
-                self.empty = self._with_keys(reader.empty())
+                self.empty = self._complete(reader.empty(), 0)
+            self._kept = [name for name in reader.schema.kept if name in self.empty.jet]
 
     @cached_property
     def num_jets(self) -> int:
@@ -293,20 +337,27 @@ class JetStream:
     def pieces(self) -> Iterator[FlatJets]:
         """Jets in pieces of the size that is efficient to read."""
         done = 0
-        for file in self._files:
+        selection = Selection()
+        doubts: list[str] = []
+        for index, file in enumerate(self._files):
             if self._stop is not None and done >= self._stop:
-                return
-            with closing(self._open(file)) as reader:
+                break
+            with closing(self._open(file, index)) as reader:
                 self._check_agreement(reader)
                 first = max(0, self._start - done)
                 last = reader.num_jets if self._stop is None else self._stop - done
                 with input_errors(file, "jets"):
-                    yield from self._good(reader, first, min(last, reader.num_jets))
+                    yield from self._good(reader, first, min(last, reader.num_jets), index)
                 done += reader.num_jets
+                selection.add(reader.selection)
+                doubts = doubts or [f"{file}: {doubt}" for doubt in reader.doubts]
+        if self._stop == 0:
+            return
         if done == 0:
             raise InputError(f"{self._files[0]}: contains no jets")
         if self._start > done:
             raise InputError(f"start={self._start} is beyond the {done} jets of {self._files[0]}")
+        self._warn(reader, selection, doubts)
 
     def chunks(self, size: int) -> Iterator[FlatJets]:
         """Jets in chunks of `size`; the last can be smaller.
@@ -323,6 +374,10 @@ class JetStream:
     def to_awkward(self, jets: FlatJets) -> ak.Array:
         """Jets of this stream as records; ``attrs`` has the names of the classes and columns."""
         records = jets.to_awkward(self.classes)
+        if self._kept:
+            records.attrs[KEPT] = self._kept
+        if self._entries:
+            records.attrs[FILES] = [str(file) for file in self._files]
         if self._columns is not None:
             records.attrs[COLUMNS] = self.available
         return records
@@ -335,21 +390,29 @@ class JetStream:
             yield records
             del records  # before the next chunk is read
 
-    def _open(self, file: Path) -> JetReader:
+    def _open(self, file: Path, index: int = 0) -> JetReader:
+        class_of_file = self._classes_of_files[index] if self._classes_of_files else None
         with input_errors(file, "jets"):
             schema = self._schema
-            labels = schema.labels if schema else None
-            table = open_table(file, schema.tree if schema else None, labels)
+            tree = schema.tree if schema else self._changes.get("tree")
+            table = open_table(file, tree, schema.labels if schema else None)
             try:
                 schema = with_components(self._schema_of(table), table)
-                return JetReader(jets_of(table, schema), schema, self._columns)
+                schema = schema if self._needs_truth else schema.with_optional_truth()
+                jets = jets_of(table, schema)
+                return JetReader(jets, schema, self._columns, class_of_file, self._entries)
             except BaseException:
                 table.close()
                 raise
 
     def _schema_of(self, table: Table) -> JetSchema:
         if self._schema is None:
-            return detect_schema(table)
+            found = detect_schema(table)
+            return (
+                JetSchema.from_dict({**found.to_dict(), **self._changes})
+                if self._changes
+                else found
+            )
         if self._schema == SCHEMAS["pcloud"]:
             return table.native_schema() or self._schema
         return self._schema
@@ -370,36 +433,66 @@ class JetStream:
                 f"{self._files[0]} {', '.join(self.classes) or 'none'}"
             )
 
-    def _with_keys(self, jets: FlatJets) -> FlatJets:
-        """Add the keys of the jets, or remove them, so that they are as in all other files."""
+    def _complete(self, jets: FlatJets, file: int) -> FlatJets:
+        """Add the keys and entries of the jets, or remove them, so that they are as in all files."""
+        if self._entries and len(self._files) > 1:
+            jets.jet[ENTRY_FILE] = np.full(len(jets), file, dtype=np.int32)
         if not self._keys:
             jets.jet.pop(SPLIT_KEY, None)
         elif SPLIT_KEY not in jets.jet:
             jets.jet[SPLIT_KEY] = jet_keys(jets.offsets, jets.p4)
         return jets
 
-    def _good(self, reader: JetReader, start: int, stop: int) -> Iterator[FlatJets]:
+    def _warn(self, reader: JetReader, selection: Selection, doubts: list[str]) -> None:
+        """Warn of what the schema leaves out, and of values that are probably not meant."""
+        more = f" and {len(self._files) - 1} more files" if len(self._files) > 1 else ""
+        where = f"{self._files[0]}{more}"
+        selection.warn(where, reader.schema.select, reader.label_reference, self.classes)
+        for doubt in doubts:
+            warnings.warn(doubt, DoubtfulValuesWarning, stacklevel=2)
+
+    def _good(self, reader: JetReader, start: int, stop: int, file: int) -> Iterator[FlatJets]:
         """Good jets of one file; a single warning at the end counts the omitted jets."""
         dropped: dict[str, int] = {}
         needs_check = self._check_units
-        num_good = 0
+        num_bad = 0
         for jets, bad in reader.pieces(start, stop, self._on_bad_jet):
             if needs_check and len(jets):
                 check_units(jets, str(reader.table.path), reader.schema.unit)
                 needs_check = False
             for reason, index in bad.items():
                 dropped[reason] = dropped.get(reason, 0) + len(index)
-            num_good += len(jets)
-            yield self._with_keys(jets)
+            num_bad += len(set().union(*(index.tolist() for index in bad.values())))
+            yield self._complete(jets, file)
             del jets  # before the next piece is decoded
         if dropped:
             reasons = "; ".join(f"{reason} ({n} jets)" for reason, n in dropped.items())
             warnings.warn(
-                f"{reader.table.path}: dropped {stop - start - num_good} of {stop - start} jets: "
-                f"{reasons}",
+                f"{reader.table.path}: dropped {num_bad} of {stop - start} jets: {reasons}",
                 BadJetWarning,
                 stacklevel=2,
             )
+
+
+def _files_and_classes(path: Paths) -> tuple[list[Path], list[ClassOfFile]]:
+    """Files, and the class of each if the paths are given by class."""
+    if not isinstance(path, Mapping):
+        return expand_paths(path), []
+    if len(path) < 1 or not all(isinstance(name, str) and name for name in path):
+        raise InputError(f"files by class must map names of classes to paths, got {path!r}")
+    names = tuple(path)
+    files: list[Path] = []
+    classes: list[ClassOfFile] = []
+    for index, name in enumerate(names):
+        of_class = expand_paths(path[name])
+        files += of_class
+        classes += [ClassOfFile(names, index)] * len(of_class)
+    owner: dict[Path, int] = {}
+    for file, of_file in zip(files, classes, strict=True):
+        first = owner.setdefault(file.resolve(), of_file.index)
+        if first != of_file.index:
+            raise InputError(f"{file}: is of the classes {names[first]} and {names[of_file.index]}")
+    return files, classes
 
 
 def open_table(file: Path, tree: str | None, labels: str | None = None) -> Table:

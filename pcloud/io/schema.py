@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.io.references import as_expression
 
-__all__ = ["SCHEMAS", "UNITS", "Column", "JetSchema", "as_schema"]
+__all__ = ["UNITS", "CollectionSchema", "JetSchema"]
 
 #: Units of energy in GeV.
 UNITS = {"eV": 1e-9, "keV": 1e-6, "MeV": 1e-3, "GeV": 1.0, "TeV": 1e3}
@@ -28,45 +28,84 @@ GEV_EXTRAS = frozenset(
 #: Key of `JetSchema.p4` if one name stands for all quantities.
 VECTOR = "vector"
 
+#: Names of identifiers that `JetSchema.event` can contain.
+IDENTIFIERS = ("run", "lumi", "event")
+
 _DIRECTIONS = (("px", "py", "pz"), ("pt", "eta", "phi"), ("pt", "rapidity", "phi"))
 _ENERGIES = ((), ("E",), ("mass",))
-_INDEXED = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
+_POSITION = ("eta", "phi")
+
+ClassValues = str | tuple[int | float | str, ...]
 
 
 @dataclass(frozen=True)
-class Column:
-    """Reference to a column: ``name``, ``name[i]`` (last axis) or ``name_{i}`` (columns of slots).
+class CollectionSchema:
+    """Columns of a further collection of a jet, such as its secondary vertices.
 
     Parameters
     ----------
-    name : str
-        Name of the column in the file. If every particle slot has its own column, ``{i}`` stands for
-        the number of the slot.
-    index : int, optional
-        Index along the last axis of an array.
+    p4 : dict of str to str
+        Column of each quantity of the four-momenta, as in `JetSchema`; by default none.
+    position : dict of str to str
+        Columns of ``eta`` and ``phi`` in rad, for entries without a momentum; by default none.
+    columns : dict of str to str
+        Column in the file for each extra column.
+    mask, offsets, counts : str, optional
+        Storage, as in `JetSchema`.
+
+    Raises
+    ------
+    UnknownNameError
+        If a quantity is unknown.
+    InputError
+        If there are no columns, or the quantities do not define a four-momentum or a position.
     """
 
-    name: str
-    index: int | None = None
+    p4: dict[str, str] = field(default_factory=dict)
+    position: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    mask: str | None = None
+    offsets: str | None = None
+    counts: str | None = None
 
-    @classmethod
-    def parse(cls, reference: str) -> Column:
-        """Parse a reference such as ``"X[0]"``, which has the name ``X`` and the index 0."""
-        match = _INDEXED.fullmatch(reference)
-        return cls(match["name"], int(match["index"])) if match else cls(reference)
+    def __post_init__(self) -> None:
+        for name in ("p4", "position", "columns"):
+            object.__setattr__(self, name, _columns(name, getattr(self, name)))
+        if self.p4:
+            _check_momentum("p4", self.p4)
+        if self.position and tuple(sorted(self.position)) != _POSITION:
+            raise InputError(f"position needs eta and phi, got {', '.join(self.position)}")
+        if self.p4 and self.position:
+            raise InputError("a collection has p4 or position, not both")
+        for name in self.columns:
+            if name == "p4" or name in self.position:
+                raise InputError(f"the name {name!r} of an extra column is reserved")
+        if not (self.p4 or self.position or self.columns):
+            raise InputError("a collection needs p4, position or columns")
+        _check_storage(self)
 
     @property
-    def wide(self) -> bool:
-        """True if each particle slot has its own column."""
-        return "{i}" in self.name
+    def values(self) -> dict[str, str]:
+        """Columns of the position and the extra columns."""
+        return {**self.position, **self.columns}
 
-    def slots(self, known: Iterable[str]) -> tuple[str, ...]:
-        """Names of the columns of the slots 0, 1, ... that are in `known`."""
-        known = set(known)
-        names: list[str] = []
-        while (name := self.name.replace("{i}", str(len(names)))) in known:
-            names.append(name)
-        return tuple(names)
+    @classmethod
+    def from_dict(cls, name: str, values: Any) -> CollectionSchema:
+        """Collection from a mapping of its fields."""
+        if isinstance(values, CollectionSchema):
+            return values
+        known = [f.name for f in fields(cls)]
+        if not isinstance(values, Mapping):
+            raise InputError(f"the collection {name!r} must map {', '.join(known)} to columns")
+        for key in values:
+            if key not in known:
+                raise UnknownNameError("field", str(key), known, f"the collection {name!r}")
+        try:
+            return cls(**values)
+        except UnknownNameError:
+            raise
+        except InputError as error:
+            raise InputError(f"collection {name!r}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -78,9 +117,15 @@ class JetSchema:
     per particle slot. ``"tracks/pt"`` is the field ``pt`` of an HDF5 compound data set or group, and
     ``"p4.E"`` that of a Parquet struct.
 
+    Where a column may stand, an expression of columns may stand, such as ``"jet_eta + part_deta"``
+    (:mod:`pcloud.expressions`). A text that is the name of a column in the file is that column.
+    The operators ``/`` and ``-`` need spaces: ``"jets/pt"`` is a column, and
+    ``"jets.pt / 1000"`` is an expression of it. In p4 and `particle`, a value per jet is repeated for
+    its particles.
+
     For ragged columns (ROOT vectors, Parquet lists) this is sufficient. Arrays with one row per
     particle need `offsets` or `counts`. Padded arrays with one row per jet need `mask` or `counts`;
-    without these, all slots whose energy (or pt) is zero are padding.
+    without these, all slots are padding whose energy (or pt) is zero, or whose momenta are all NaN.
 
     Parameters
     ----------
@@ -102,11 +147,16 @@ class JetSchema:
         Columns of the momentum of the jet, with the same quantities as `p4`. Without it, the
         momentum of a jet is the sum of its particles.
     label : str or tuple of str, optional
-        Column of the class index, or one one-hot column per class, in the order of the classes.
-    classes : tuple of str
-        Names of the classes in the order of the label.
+        Column of the class, a number or a word, or one one-hot column per class, in the order of the
+        classes.
+    classes : tuple of str, or dict
+        Names of the classes in the order of the label, which are also the words of a label in
+        words. A dictionary has the values of the label for each class, such as
+        ``{"b": 5, "c": 4, "light": [0, 21]}``, or without `label` an expression for each, such as
+        ``{"b": "abs(flavour) == 5"}``. Jets of no class are left out, with a warning.
     optional : tuple of str
-        Names of extra columns, ``"label"``, or ``"jet_p4"``, that can be missing in a file.
+        Names of extra columns, ``"label"``, ``"weight"``, ``"jet_p4"``, targets, kept columns or
+        collections that can be missing in a file.
     unit : str
         Unit of the energies in the file: eV, keV, MeV, GeV or TeV.
     tree : str, optional
@@ -124,6 +174,26 @@ class JetSchema:
     labels : str, optional
         File with the labels of an array in an ``.npy`` file, by default the one that has ``y`` for
         ``x`` or ``labels`` for ``data`` in its name. The array is the column ``X``, the labels ``y``.
+    weight : str, optional
+        Column of the weight of each jet, which may be negative.
+    targets : dict of str to str
+        Column of each quantity per jet that a network can learn besides the class.
+    select : str, optional
+        Expression with one value per jet; jets for which it is false are left out, with a warning.
+    event : dict of str to str
+        Columns of ``event`` (required) and of ``run`` and ``lumi``, whole numbers of any size. A
+        text is the column of ``event``. Jets of one event stay in one split.
+    keep : dict of str to str
+        Columns per jet that are copied to the scores. A sequence of names gives columns the last
+        part of their names, such as ``pt`` for ``jets/pt``, and may name columns of `jet`.
+    fill : dict of str to number
+        Value for missing entries (null, NaN, infinite) of each extra column, by its name in the
+        schema; of a collection, ``"sv.mass"``.
+    units : dict of str to str
+        Unit of energy of single columns that are not in `unit`, by their names in the schema; of
+        momenta ``"p4.pt"`` or ``"pt"``, ``"jet_p4.mass"``, ``"sv.p4.pt"``.
+    collections : dict of str to CollectionSchema
+        Further collections of each jet by name, such as ``{"sv": {"columns": {"mass": "sv_mass"}}}``.
 
     Raises
     ------
@@ -148,7 +218,7 @@ class JetSchema:
     jet: dict[str, str] = field(default_factory=dict)
     jet_p4: dict[str, str] = field(default_factory=dict)
     label: str | tuple[str, ...] | None = None
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | dict[str, ClassValues] = ()
     optional: tuple[str, ...] = ()
     unit: str = "GeV"
     tree: str | None = None
@@ -157,28 +227,37 @@ class JetSchema:
     counts: str | None = None
     index: tuple[dict[str, str], ...] = ()
     labels: str | None = None
+    weight: str | None = None
+    targets: dict[str, str] = field(default_factory=dict)
+    select: str | None = None
+    event: dict[str, str] = field(default_factory=dict)
+    keep: dict[str, str] = field(default_factory=dict)
+    fill: dict[str, float] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    collections: dict[str, CollectionSchema] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("p4", "jet_p4"):
             if isinstance(value := getattr(self, name), str):
-                object.__setattr__(self, name, {VECTOR: value})
-        for name in ("p4", "particle", "jet", "jet_p4"):
-            object.__setattr__(self, name, _columns(name, getattr(self, name)))
-        for name in ("classes", "optional"):
-            object.__setattr__(self, name, _names(name, getattr(self, name)))
-        if self.label is not None and not isinstance(self.label, str):
-            object.__setattr__(self, "label", _names("label", self.label))
-        object.__setattr__(self, "index", _indices(self.index))
+                self._set(name, {VECTOR: value})
+        for name in ("p4", "particle", "jet", "jet_p4", "targets"):
+            self._set(name, _columns(name, getattr(self, name)))
+        self._set("event", _columns("event", _named("event", self.event)))
+        self._set("keep", self._kept_columns(self.keep))
+        self._set("collections", _collections(self.collections))
+        self._set("optional", _names("optional", self.optional))
+        self._set("index", _indices(self.index))
+        for name in ("weight", "select"):
+            value = getattr(self, name)
+            self._set(name, None if value is None else _reference(name, value))
         _check_momentum("p4", self.p4)
         if self.jet_p4:
             _check_momentum("jet_p4", self.jet_p4)
+        self._check_event()
         self._check_names()
         self._check_label()
-        if self.unit not in UNITS:
-            raise UnknownNameError("unit", str(self.unit), UNITS)
-        layout = [name for name in ("mask", "offsets", "counts") if getattr(self, name)]
-        if len(layout) > 1:
-            raise InputError(f"a schema has only one of mask, offsets and counts, got {layout}")
+        self._check_columns_of_fill_and_units()
+        _check_storage(self)
 
     def __hash__(self) -> int:
         return hash(tuple(str(value) for value in self.to_dict().values()))
@@ -188,12 +267,23 @@ class JetSchema:
         """Columns of a one-hot label, or an empty tuple if the label is one column."""
         return self.label if isinstance(self.label, tuple) else ()
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of the columns per jet that are copied to the scores."""
+        return tuple(dict.fromkeys((*self.event, *self.keep)))
+
+    def with_optional_truth(self) -> JetSchema:
+        """Schema of files to score, which need not have label, weight and targets."""
+        truth = ["label", *(["weight"] if self.weight else []), *self.targets]
+        return replace(self, optional=tuple(dict.fromkeys((*self.optional, *truth))))
+
+    def energy_unit(self, group: str, quantity: str) -> float:
+        """Unit in GeV of a quantity of the momenta ``p4``, ``jet_p4`` or, for example, ``sv.p4``."""
+        return UNITS[self.units.get(f"{group}.{quantity}", self.unit)]
+
     def to_dict(self) -> dict[str, Any]:
         """Dictionary of plain types, for YAML and JSON."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-        }
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JetSchema:
@@ -214,25 +304,80 @@ class JetSchema:
             raise InputError("a schema needs 'p4': the columns of the four-momenta")
         return cls(**values)
 
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _kept_columns(self, keep: Any) -> dict[str, str]:
+        """Columns to keep by name; those of a sequence are columns of the jets or of the file."""
+        if isinstance(keep, Mapping):
+            return _columns("keep", keep)
+        kept: dict[str, str] = {}
+        for reference in _names("keep", keep):
+            name = reference if as_expression(reference) else reference.split("/")[-1]
+            column = self.jet.get(reference, reference)
+            if kept.setdefault(name, column) != column:
+                raise InputError(
+                    f"keep has two columns {name!r}, {kept[name]} and {column}: give them names, "
+                    "such as keep={'jet_pt': 'jets/pt'}"
+                )
+        return kept
+
+    def _check_event(self) -> None:
+        for name in self.event:
+            if name not in IDENTIFIERS:
+                raise UnknownNameError("identifier", name, IDENTIFIERS)
+        if self.event and "event" not in self.event:
+            raise InputError(f"event needs the column of 'event', got {', '.join(self.event)}")
+
     def _check_names(self) -> None:
         taken = {"p4", "jet_p4", "label"}
-        for name in (*self.particle, *self.jet):
+        taken |= {"weight"} if self.weight else set()
+        taken |= {"targets"} if self.targets else set()
+        kept = [n for n, column in self.keep.items() if self.jet.get(n) != column]
+        for name in (*self.particle, *self.jet, *self.event, *kept, *self.collections):
             if name in taken:
                 raise InputError(f"the name {name!r} of an extra column is reserved or given twice")
             taken.add(name)
         for name in self.optional:
-            if name not in taken:
+            if name not in taken | set(self.targets):
                 raise UnknownNameError("optional column", name, taken - {"p4"})
 
     def _check_label(self) -> None:
+        if self.label is not None and not isinstance(self.label, str):
+            self._set("label", _names("label", self.label))
+        if isinstance(self.classes, Mapping):
+            self._set("classes", _class_values(self.classes, self.label))
+            return
+        self._set("classes", _names("classes", self.classes))
         if self.one_hot and not self.classes:
-            object.__setattr__(self, "classes", _strip_common_prefix(self.one_hot))
+            self._set("classes", _strip_common_prefix(self.one_hot))
         if self.one_hot and len(self.one_hot) != len(self.classes):
             raise InputError(
                 f"{len(self.one_hot)} one-hot label columns but {len(self.classes)} classes"
             )
         if len(set(self.classes)) < len(self.classes):
             raise InputError(f"class names must differ, got {', '.join(self.classes)}")
+
+    def _check_columns_of_fill_and_units(self) -> None:
+        columns = {*self.particle, *self.jet, *self.targets, *self.keep}
+        columns |= {f"{n}.{c}" for n, part in self.collections.items() for c in part.values}
+        groups = {"p4": self.p4, "jet_p4": self.jet_p4}
+        groups |= {f"{name}.p4": part.p4 for name, part in self.collections.items()}
+        momenta = {f"{group}.{q}" for group, part in groups.items() for q in part}
+        self._set("fill", dict(_mapping("fill", self.fill)))
+        units = _mapping("units", self.units)
+        self._set("units", {f"p4.{n}" if n in self.p4 else n: unit for n, unit in units.items()})
+        for name, value in self.fill.items():
+            if name not in columns:
+                raise UnknownNameError("column to fill", str(name), columns)
+            if not isinstance(value, int | float):
+                raise InputError(f"fill must be numbers, got {value!r} for {name!r}")
+        for name in self.units:
+            if name not in columns | momenta:
+                raise UnknownNameError("column with a unit", str(name), columns | momenta)
+        for unit in (self.unit, *self.units.values()):
+            if unit not in UNITS:
+                raise UnknownNameError("unit", str(unit), UNITS)
 
 
 def _check_momentum(name: str, columns: Mapping[str, str]) -> None:
@@ -249,19 +394,88 @@ def _check_momentum(name: str, columns: Mapping[str, str]) -> None:
         )
 
 
+def _check_storage(schema: JetSchema | CollectionSchema) -> None:
+    given = [name for name in ("mask", "offsets", "counts") if getattr(schema, name)]
+    if len(given) > 1:
+        raise InputError(f"a schema has only one of mask, offsets and counts, got {given}")
+
+
+def _mapping(name: str, values: Any) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{name} must map names of columns to values, got {values!r}")
+    return values
+
+
+def _named(name: str, columns: Any) -> Any:
+    """Mapping of the columns; a text is the column of `name`."""
+    return {name: columns} if isinstance(columns, str) else columns
+
+
 def _columns(name: str, columns: Any) -> dict[str, str]:
     if not isinstance(columns, Mapping):
         raise InputError(f"{name} must map names to columns, got {columns!r}")
     for key, column in columns.items():
-        if not isinstance(key, str) or not isinstance(column, str) or not key or not column:
+        if not isinstance(key, str) or not key:
             raise InputError(f"{name} must map names to columns, got {key!r}: {column!r}")
-    return dict(columns)
+    return {key: _reference(f"{name}.{key}", column) for key, column in columns.items()}
+
+
+def _reference(name: str, column: Any) -> str:
+    """Name of a column or an expression, of which a number is one."""
+    if isinstance(column, float) or not isinstance(column, str) or not column:
+        if isinstance(column, float) and column == column:
+            return repr(column)
+        kind, _, key = name.partition(".")
+        if not key:
+            raise InputError(f"{name} must be a column or an expression, got {column!r}")
+        raise InputError(f"{kind} must map names to columns, got {key!r}: {column!r}")
+    as_expression(column)  # an error if it is neither a name nor an expression
+    return column
+
+
+def _collections(collections: Any) -> dict[str, CollectionSchema]:
+    mapping = _mapping("collections", collections)
+    return {name: CollectionSchema.from_dict(name, part) for name, part in mapping.items()}
+
+
+def _class_values(classes: Mapping[str, Any], label: Any) -> dict[str, ClassValues]:
+    """Values of the label for each class, or an expression for each if there is no label."""
+    for name in classes:
+        if not isinstance(name, str) or not name:
+            raise InputError(f"classes must map names to values, got {name!r}: {classes[name]!r}")
+    if label is None:
+        for name, text in classes.items():
+            if not isinstance(text, str) or not text:
+                raise InputError(
+                    f"class {name!r} has the value {text!r}: classes with values need the column "
+                    "of the label, and classes without it have expressions"
+                )
+            as_expression(text)
+        return dict(classes)
+    if not isinstance(label, str):
+        raise InputError(
+            "classes with values need a label of one column; one-hot columns are the classes in "
+            "their order, and expressions of them can be classes without a label"
+        )
+    values: dict[str, ClassValues] = {}
+    owner: dict[Any, str] = {}
+    for name, given in classes.items():
+        several = given if isinstance(given, list | tuple) else (given,)
+        for value in several:
+            if not isinstance(value, int | float | str):
+                raise InputError(f"class {name!r} has the value {value!r}, not a number or a word")
+            if owner.setdefault(value, name) != name:
+                raise InputError(f"the value {value!r} is in the classes {owner[value]} and {name}")
+        values[name] = tuple(several)
+    return values
 
 
 def _names(name: str, names: Any) -> tuple[str, ...]:
-    if isinstance(names, str) or not all(isinstance(n, str) for n in names):
+    is_sequence = isinstance(names, Iterable) and not isinstance(names, str)
+    found = tuple(names) if is_sequence else ()
+    if not is_sequence or not all(isinstance(n, str) for n in found):
         raise InputError(f"{name} must be a sequence of names, got {names!r}")
-    return tuple(names)
+    return found
 
 
 def _indices(indices: Any) -> tuple[dict[str, str], ...]:
@@ -276,113 +490,18 @@ def _indices(indices: Any) -> tuple[dict[str, str], ...]:
     return columns
 
 
+def _plain(value: Any) -> Any:
+    """Value of plain types: tuples become lists."""
+    if isinstance(value, tuple | list):
+        return list(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
 def _strip_common_prefix(names: tuple[str, ...]) -> tuple[str, ...]:
     """Remove the common prefix of names up to an underscore, such as ``label_``."""
     parts = [name.split("_") for name in names]
     while min(map(len, parts)) > 1 and len({part[0] for part in parts}) == 1:
         parts = [part[1:] for part in parts]
     return tuple("_".join(part) for part in parts)
-
-
-_LANDSCAPE = JetSchema(
-    p4={"E": "E_{i}", "px": "PX_{i}", "py": "PY_{i}", "pz": "PZ_{i}"},
-    jet={
-        "truth_E": "truthE",
-        "truth_px": "truthPX",
-        "truth_py": "truthPY",
-        "truth_pz": "truthPZ",
-        "ttv": "ttv",
-    },
-    label="is_signal_new",
-    classes=("qcd", "top"),
-    optional=("truth_E", "truth_px", "truth_py", "truth_pz", "ttv", "label"),
-)
-
-_JETCLASS_PARTICLE = {
-    "charge": "part_charge",
-    "is_charged_hadron": "part_isChargedHadron",
-    "is_neutral_hadron": "part_isNeutralHadron",
-    "is_photon": "part_isPhoton",
-    "is_electron": "part_isElectron",
-    "is_muon": "part_isMuon",
-    "d0": "part_d0val",
-    "d0_err": "part_d0err",
-    "dz": "part_dzval",
-    "dz_err": "part_dzerr",
-    "stored_deta": "part_deta",
-    "stored_dphi": "part_dphi",
-}
-_JETCLASS_JET = {
-    name: name
-    for name in (
-        *("jet_pt", "jet_eta", "jet_phi", "jet_energy", "jet_nparticles", "jet_sdmass"),
-        *("jet_tau1", "jet_tau2", "jet_tau3", "jet_tau4"),
-    )
-}
-_JETCLASS_CLASSES = (*("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl"),)
-_JETCLASS_JET_P4 = {"E": "jet_energy", "pt": "jet_pt", "eta": "jet_eta", "phi": "jet_phi"}
-_JETCLASS_P4 = {"E": "part_energy", "px": "part_px", "py": "part_py", "pz": "part_pz"}
-
-_JETCLASS = JetSchema(
-    p4=_JETCLASS_P4,
-    particle=_JETCLASS_PARTICLE,
-    jet=_JETCLASS_JET,
-    jet_p4=_JETCLASS_JET_P4,
-    label=tuple(f"label_{name}" for name in _JETCLASS_CLASSES),
-    classes=_JETCLASS_CLASSES,
-    optional=(*_JETCLASS_PARTICLE, *_JETCLASS_JET, "jet_p4", "label"),
-)
-
-_JETCLASS2 = JetSchema(
-    p4=_JETCLASS_P4,
-    particle=_JETCLASS_PARTICLE,
-    jet=_JETCLASS_JET,
-    jet_p4=_JETCLASS_JET_P4,
-    label="jet_label",
-    optional=(*_JETCLASS_PARTICLE, *_JETCLASS_JET, "jet_p4", "label"),
-)
-
-_ENERGYFLOW = JetSchema(
-    p4={"pt": "X[0]", "rapidity": "X[1]", "phi": "X[2]"},
-    particle={"pid": "X[3]"},
-    label="y",
-    classes=("gluon", "quark"),
-    optional=("pid", "label"),
-)
-
-#: Schema of the Parquet files of `write_jets`; when read, all other columns are extra columns.
-_PCLOUD = JetSchema(
-    p4={"E": "p4.E", "px": "p4.px", "py": "p4.py", "pz": "p4.pz"},
-    label="label",
-    optional=("label",),
-)
-
-#: Schemas of public samples and of files of pcloud, by name.
-SCHEMAS: dict[str, JetSchema] = {
-    "landscape": _LANDSCAPE,
-    "jetclass": _JETCLASS,
-    "jetclass2": _JETCLASS2,
-    "energyflow": _ENERGYFLOW,
-    "pcloud": _PCLOUD,
-}
-
-
-def as_schema(schema: JetSchema | Mapping[str, Any] | str | None) -> JetSchema | None:
-    """Schema from a `JetSchema`, a dictionary, or a name in `SCHEMAS`; None for None.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no schema of this name.
-    InputError
-        If `schema` has another type.
-    """
-    if isinstance(schema, str):
-        if schema not in SCHEMAS:
-            raise UnknownNameError("schema", schema, SCHEMAS)
-        return SCHEMAS[schema]
-    if isinstance(schema, Mapping):
-        return JetSchema.from_dict(schema)
-    if schema is None or isinstance(schema, JetSchema):
-        return schema
-    raise InputError(f"schema must be a JetSchema, a dict or a name, got {schema!r}")

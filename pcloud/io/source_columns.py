@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.io.schema import Column
+from pcloud.io.references import Column
 from pcloud.io.table import Ragged, Shape, Source, Table
 
 __all__ = ["SourceColumn", "describe_shape", "find", "locate", "read", "to_native"]
@@ -37,9 +37,14 @@ class SourceColumn:
     shape: Shape
 
 
-def find(table: Table, reference: str) -> SourceColumn | None:
-    """Find the column of a reference, or return None if the file does not have it."""
+def find(table: Table, reference: str, texts: bool = False) -> SourceColumn | None:
+    """Find the column of a reference, or return None if the file does not have it.
+
+    Columns of words are found only if `texts` is True.
+    """
     columns = table.columns
+    if texts and reference in table.texts:
+        return SourceColumn(reference, reference, None, table.texts[reference])
     if reference in columns:
         return SourceColumn(reference, reference, None, columns[reference])
     column = Column.parse(reference)
@@ -56,8 +61,8 @@ def find(table: Table, reference: str) -> SourceColumn | None:
     return SourceColumn(reference, column.name, column.index, tuple(outer))
 
 
-def locate(table: Table, reference: str) -> SourceColumn:
-    """Find the column of a reference.
+def locate(table: Table, reference: str, texts: bool = False) -> SourceColumn:
+    """Find the column of a reference; one of words only if `texts` is True.
 
     Raises
     ------
@@ -67,12 +72,16 @@ def locate(table: Table, reference: str) -> SourceColumn:
         If the column exists, but cannot be read or has too few entries for the index, or if the
         column of a slot is missing between others.
     """
-    place = find(table, reference)
+    place = find(table, reference, texts)
     column = Column.parse(reference)
     if column.wide:
         _refuse_gap(table, column)
     if place is None:
         name = column.name
+        if name in table.texts:
+            raise InputError(
+                f"{table.path}: {table.noun} {name!r} cannot be read: its type, text, is not a number"
+            )
         for unreadable, reason in table.unreadable.items():
             if name == unreadable or name.startswith(f"{unreadable}/"):
                 raise InputError(
@@ -130,6 +139,8 @@ def read(
 def to_native(table: Table, place: SourceColumn, values: np.ndarray | Ragged) -> np.ndarray:
     """Convert to a contiguous array of native type that remains valid after the next read.
 
+    An array with missing whole numbers stays a masked one.
+
     Parameters
     ----------
     table : Table
@@ -144,6 +155,8 @@ def to_native(table: Table, place: SourceColumn, values: np.ndarray | Ragged) ->
     InputError
         If the values are lists, or not numbers.
     """
+    if isinstance(values, np.ndarray) and values.dtype.kind == "U" and place.source in table.texts:
+        return values
     if isinstance(values, Ragged) or values.dtype.kind not in "biuf":
         kind = "lists" if isinstance(values, Ragged) else values.dtype
         raise InputError(
@@ -153,6 +166,10 @@ def to_native(table: Table, place: SourceColumn, values: np.ndarray | Ragged) ->
     if dtype.kind == "f":  # half and extended precision are converted
         dtype = np.dtype(np.float32 if dtype.itemsize < 8 else np.float64)
     dtype = dtype.newbyteorder("=")
+    if isinstance(values, np.ma.MaskedArray):
+        if np.ma.is_masked(values):
+            return np.ma.array(values, dtype=dtype, order="C")
+        values = values.data
     is_safe = values.flags.c_contiguous and (values.base is None or not values.flags.writeable)
     if is_safe and dtype == values.dtype:
         return values

@@ -76,7 +76,10 @@ class Table(ABC):
     def read_columns(
         self, names: Sequence[str], start: int, stop: int
     ) -> dict[str, np.ndarray | Ragged]:
-        """Rows `start` to `stop` of some columns; the arrays are valid until the next call."""
+        """Rows `start` to `stop` of some columns; the arrays are valid until the next call.
+
+        A column of whole numbers of which some are missing is a masked array.
+        """
 
     def read(
         self, sources: Sequence[Source], start: int, stop: int

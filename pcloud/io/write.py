@@ -212,13 +212,16 @@ def _without_own_keys(jets: FlatJets) -> FlatJets:
 
 def _types(jets: FlatJets) -> dict[str, np.dtype]:
     columns = {"p4": jets.p4[0], **jets.particle, **jets.jet}
+    for collection, entries in jets.collections.items():
+        columns |= {f"{collection}.{kind}.{name}": v for (kind, name), v in entries.values()}
     return {name: values.dtype for name, values in columns.items()}
 
 
 def _warn_left_out(path: Path, names: Iterable[str]) -> None:
     if names := list(names):
+        layout = "the npz format" if path.suffix.lower() == ".npz" else "the Landscape layout"
         warnings.warn(
-            f"{path}: the Landscape layout has no column for {', '.join(names)}: omitted",
+            f"{path}: {layout} has no column for {', '.join(names)}: omitted",
             stacklevel=4,
         )
 

@@ -13,6 +13,7 @@ import dataclasses
 import inspect
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ __all__ = [
     "ReweightConfig",
     "RunConfig",
     "TrainConfig",
+    "files_by_class",
     "read_schema",
     "with_labels",
 ]
@@ -87,17 +89,22 @@ Fraction = Annotated[float, Interval(gt=0, lt=1)]
 Weight = Annotated[float, Interval(gt=0, le=1)]
 
 
+Files = str | list[str] | dict[str, str | list[str]]
+"""Name of a data set, files, or files of each class by its name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Jets and features."""
 
-    data: str | list[str]
+    data: Files
     """Training jets: name of a data set (see `pcloud datasets`), file, glob, or several of
-    these; in Python also an awkward array of jets."""
-    val: str | list[str] | None = None
+    these. Files of one class each are given by class: top=top_*.root qcd=qcd_*.root, in Python
+    as a dictionary; in Python also an awkward array of jets."""
+    val: Files | None = None
     """Validation jets; by default the validation split of the data set, or a part of the training
     jets."""
-    test: str | list[str] | None = None
+    test: Files | None = None
     """Test jets for `pcloud evaluate`; by default as for validation."""
     data_root: str | None = None
     """Folder of the public data sets; by default the environment variable PCLOUD_DATA."""
@@ -348,6 +355,8 @@ _WITHOUT_EFFECT = (
 
 
 _SOURCES = ("data", "val", "test")
+_FILE_OF_CLASS = re.compile(r"(?P<name>[\w.+-]+)=(?P<path>.+)")
+
 _PATHS = ("data", "val", "test", "data_root", "init_from", "teacher", "out")
 
 
@@ -415,6 +424,9 @@ class TrainConfig:
         values["schema"] = with_labels(
             read_schema(values.get("schema")), values.pop("labels", None)
         )
+        for name in _SOURCES:
+            if name in values:
+                values[name] = files_by_class(values[name])
         for name, stage in STAGES.items():
             part = {
                 key: values[key]
@@ -594,6 +606,25 @@ def with_labels(
     return {"label": "y", **schema, "labels": str(Path(labels).absolute())}
 
 
+def files_by_class(files: Any) -> Any:
+    """Return files of the form ``top=top_1.root top_2.root qcd=qcd.root`` as a dictionary by class.
+
+    Other files, and names of data sets, are returned as they are.
+    """
+    words = [files] if isinstance(files, str) else files
+    if not isinstance(words, list) or not words:
+        return files
+    matches = [_FILE_OF_CLASS.fullmatch(word) if isinstance(word, str) else None for word in words]
+    if matches[0] is None or Path(words[0]).exists():
+        return files
+    by_class: dict[str, list[str]] = {}
+    for word, match in zip(words, matches, strict=True):
+        if match:
+            name = match["name"]
+        by_class.setdefault(name, []).append(match["path"] if match else word)
+    return by_class
+
+
 def document_options(function: Function) -> Function:
     """Replace ``{options}`` in the docstring of a function by the options of a training run."""
     # From Python 3.13 on the compiler removes the indentation of docstrings: here, for all versions.
@@ -609,6 +640,8 @@ def _absolute(value: Any, folder: str | Path) -> Any:
 
     if isinstance(value, list):
         return [_absolute(item, folder) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _absolute(item, folder) for name, item in value.items()}
     if value is None or value in list_datasets() or is_given(value) or is_remote(value):
         return value
     path = Path(folder, Path(value).expanduser())

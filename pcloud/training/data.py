@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,9 @@ __all__ = [
     "load_training_data",
     "slices",
 ]
+
+_MAX_UNNAMED_CLASSES = 200  # more are the numbers of something else
+_NUM_SHOWN_VALUES = 8  # in an error message
 
 
 @dataclass(frozen=True)
@@ -357,7 +360,36 @@ def _named(jets: Sample) -> list[str] | None:
 def _classes(jets: Sample) -> list[str]:
     if "label" not in jets.fields:
         raise InputError("the training jets have no labels")
-    return _named(jets) or [str(i) for i in range(int(np.max(jets.label, initial=0)) + 1)]
+    return _named(jets) or _unnamed_classes(np.asarray(jets.label))
+
+
+def _unnamed_classes(labels: np.ndarray) -> list[str]:
+    """Names "0", "1", ... of classes that have no names.
+
+    Raises
+    ------
+    InputError
+        If most of the classes have no jets, or there are too many.
+    """
+    values = np.unique(labels)
+    number = int(values.max(initial=0)) + 1
+    num_empty = number - len(values)
+    remedy = "name the classes with their values in the schema, such as classes="
+    if len(values) > _MAX_UNNAMED_CLASSES:
+        raise InputError(
+            f"the label has {len(values):,} different values from {values[0]} to {values[-1]} in "
+            f"{len(labels):,} jets: is it a class, or the number of an event? Otherwise {remedy}"
+            f"{{'first': {values[0]}, 'second': {values[1]}}}"
+        )
+    if len(values) > 1 and 2 * num_empty >= number:
+        shown = ", ".join(map(str, values[:_NUM_SHOWN_VALUES]))
+        more = ", ..." if len(values) > _NUM_SHOWN_VALUES else ""
+        named = ", ".join(f"'class{value}': {value}" for value in values[:_NUM_SHOWN_VALUES])
+        raise InputError(
+            f"the label has the values {shown}{more}: {num_empty:,} of {number:,} classes have no "
+            f"jets; {remedy}{{{named}{more}}}"
+        )
+    return [str(i) for i in range(number)]
 
 
 @contextlib.contextmanager
@@ -366,8 +398,14 @@ def _named_source(source: Source) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        first = source if isinstance(source, str) else source[0]
-        raise InputError(f"{first}: {error}") from error
+        raise InputError(f"{_first(source)}: {error}") from error
+
+
+def _first(source: Source) -> str:
+    """First file of a source, or its name."""
+    while not isinstance(source, str):
+        source = next(iter(source.values() if isinstance(source, Mapping) else source))
+    return source
 
 
 def _check_jets(

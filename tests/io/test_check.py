@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcloud.errors import InputError
-from pcloud.io.check import SPACELIKE_TOLERANCE, check_units, describe, find_bad_jets
+from pcloud.io.check import (
+    SPACELIKE_TOLERANCE,
+    check_units,
+    describe,
+    find_bad_jets,
+    find_doubts,
+)
 from tests.io.conftest import make_flat
 
 COLUMNS = {"E": "e_col", "px": "x_col", "pt": "pt_col", "d0": "d0_col", "label": "y_col"}
@@ -64,9 +70,10 @@ def test_empty_jets_are_bad():
 def test_a_nan_in_an_extra_column_names_it():
     flat = make_flat(num_jets=5, extras=True)
     flat.particle["d0"][-1] = np.nan
-    assert {k: v.tolist() for k, v in find_bad_jets(flat, COLUMNS).items()} == {
+    assert {k: v.tolist() for k, v in find_bad_jets(flat, COLUMNS, checked=["d0"]).items()} == {
         "NaN or infinity in d0_col": [4]
     }
+    assert find_bad_jets(flat, COLUMNS, checked=["charge"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -92,9 +99,9 @@ def test_any_label_is_good_where_the_classes_are_not_known():
 
 def test_negative_pt_is_bad():
     flat = make_flat(num_jets=3)
-    negative = np.zeros(flat.offsets[-1], dtype=bool)
-    negative[-1] = True
-    assert find_bad_jets(flat, COLUMNS, 0, negative)["negative pt in pt_col"].tolist() == [2]
+    pt = np.ones(flat.offsets[-1], dtype=np.float32)
+    pt[-1] = -1
+    assert find_bad_jets(flat, COLUMNS, 0, {"pt": pt})["negative pt in pt_col"].tolist() == [2]
 
 
 def test_the_description_is_one_line_with_the_first_jets():
@@ -111,3 +118,26 @@ def test_jets_above_the_energy_of_the_beam_suggest_another_unit(factor):
         InputError, match=r"a\.h5: the median jet pt .* unit='MeV' .*check_units=False"
     ):
         check_units(hard, "a.h5", "GeV")
+
+
+def test_momenta_of_half_precision_may_exceed_the_energy_by_their_rounding():
+    flat = make_flat(num_jets=300)
+    half = tuple(component.astype(np.float16).astype(np.float32) for component in flat.p4)
+    jets = type(flat)(flat.offsets, half)
+    stored = dict(zip(("E", "px", "py", "pz"), half, strict=True))
+    assert find_bad_jets(jets, {}, stored=stored) == {}
+    assert find_bad_jets(jets, {}) != {}
+    stored["E"] = half[0] * np.float32(1.0001)  # no longer of half precision
+    assert find_bad_jets(jets, {}, stored=stored) != {}
+
+
+def test_angles_in_degrees_and_codes_are_doubted():
+    flat = make_flat(num_jets=20, extras=True)
+    flat.particle["d0"][:3] = -999
+    stored = {"phi": np.full(flat.offsets[-1], 170.0)}
+    phi, code = find_doubts(flat, stored, COLUMNS)
+    assert 'reaches 170: is it in degrees, not rad? Then write "phi * pi / 180"' in phi
+    assert "d0 (d0_col) is -999 for 3 of the first" in code
+    assert '"where(d0_col == -999, 0, d0_col)"' in code
+    flat.particle["d0"][3] = -700  # a wide distribution
+    assert find_doubts(flat, {"phi": np.full(flat.offsets[-1], 6.2)}, COLUMNS) == []

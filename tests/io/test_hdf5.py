@@ -316,7 +316,11 @@ def test_columns_of_text_are_said_to_be_text(flat_file):
     with h5py.File(flat_file, "a") as file:
         file["names"] = ["a"] * 200
     with pytest.raises(InputError, match="'names' cannot be read: its type, text, is not a number"):
+        read_jets(flat_file, JetSchema(FLAT, offsets="offsets", jet={"name": "names"}))
+    with pytest.raises(InputError, match=r"the label 'names' holds words \(a\): give .* classes"):
         read_jets(flat_file, JetSchema(FLAT, offsets="offsets", label="names"))
+    words = JetSchema(FLAT, offsets="offsets", label="names", classes=("b", "a"))
+    assert read_jets(flat_file, words).label.to_list() == [1] * 200
 
 
 @pytest.mark.parametrize("rows", [10**6, 10**9])

@@ -7,7 +7,8 @@ import pytest
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io import SCHEMAS, JetSchema
-from pcloud.io.load import JetReader, _in_order, detect_schema
+from pcloud.io.detect import detect_schema
+from pcloud.io.load import JetReader, _in_order
 from pcloud.io.table import Ragged, Table
 
 
@@ -93,7 +94,7 @@ def test_slots_must_be_as_many_for_all_quantities():
 
 def test_lists_need_no_offsets():
     with pytest.raises(InputError, match="'part_energy' is ragged and needs no 'n'"):
-        JetReader(Memory(**JETCLASS, n=np.ones(2)), JetSchema(P4, counts="n"))
+        JetReader(Memory(**JETCLASS, n=np.ones(2)), JetSchema(P4, offsets="n"))
 
 
 def test_extras_in_energy_units_are_converted_and_no_others():

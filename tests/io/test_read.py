@@ -231,7 +231,8 @@ def test_only_the_columns_asked_for_are_read(tmp_path, monkeypatch):
     (chunk,) = iter_jets(tmp_path / "a.parquet", columns=["charge"])
     assert_same_jets(chunk, jets)
     with pytest.raises(InputError, match="NaN or infinity in d0"):
-        read_jets(tmp_path / "a.parquet")
+        read_jets(tmp_path / "a.parquet", columns=["d0"])
+    assert np.isnan(read_jets(tmp_path / "a.parquet").d0).to_list()[0][0]
     with pytest.raises(UnknownNameError, match="did you mean 'charge'"):
         read_jets(tmp_path / "a.parquet", columns=["chrage"])
 

@@ -7,7 +7,8 @@ import pytest
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io import SCHEMAS, JetSchema
-from pcloud.io.schema import Column, as_schema
+from pcloud.io.known_schemas import as_schema
+from pcloud.io.references import Column
 
 CARTESIAN = {"E": "e", "px": "x", "py": "y", "pz": "z"}
 
@@ -79,8 +80,8 @@ def test_a_wrong_schema_is_refused_when_it_is_made(change, message):
 
 
 def test_an_unknown_field_or_name_gets_the_nearest():
-    with pytest.raises(UnknownNameError, match="no schema field named 'labels'; did you mean 'lab"):
-        JetSchema.from_dict({"p4": CARTESIAN, "labels": "y"})
+    with pytest.raises(UnknownNameError, match="no schema field named 'lable'; did you mean 'lab"):
+        JetSchema.from_dict({"p4": CARTESIAN, "lable": "y"})
     with pytest.raises(InputError, match="needs 'p4'"):
         JetSchema.from_dict({"label": "y"})
     with pytest.raises(

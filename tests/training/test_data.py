@@ -419,3 +419,46 @@ def test_chunks_of_another_size_are_the_same_jets() -> None:
     (empty,) = split_chunks(find_modality("cloud"), iter(chunks[:1]), 10)
     assert len(empty) == 0
     assert empty.fields == jets.fields
+
+
+def test_files_by_class_are_read_split_and_written(tmp_path: Path) -> None:
+    for i, name in enumerate(("top", "qcd_1", "qcd_2")):
+        jets = make_jets(100, seed=i)
+        write_jets(
+            jets[[field for field in jets.fields if field != "label"]], tmp_path / f"{name}.parquet"
+        )
+    top = f"top={tmp_path / 'top.parquet'}"
+    config = configure([top, f"qcd={tmp_path / 'qcd_*.parquet'}"])
+    assert config.data == {
+        "top": [str(tmp_path / "top.parquet")],
+        "qcd": [str(tmp_path / "qcd_*.parquet")],
+    }
+    assert TrainConfig.from_dict(config.to_dict()) == config
+    parts = load_splits(config, "train", "val", "test")
+    assert sum(map(len, parts)) == 300
+    assert sum(int(ak.sum(part.label)) for part in parts) == 200
+    assert all(part.attrs["classes"] == ["top", "qcd"] for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0, 4, 5, 15], r"values 0, 4, 5, 15: 12 of 16 classes have no jets; .*\{'class0': 0, "),
+        (range(10**6, 10**6 + 400), "400 different values from 1000000 to 1000399 .*of an event"),
+    ],
+)
+def test_labels_with_gaps_need_names(tmp_path: Path, values: Any, message: str) -> None:
+    labels = np.resize(np.array(values), 400)
+    jets = make_jets(400)
+    jets = ak.with_field(jets, labels, "label")
+    write_jets(ak.Array(jets.layout), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=message):
+        load_training_data(configure(tmp_path / "a.parquet"))
+
+
+def test_a_schema_without_momenta_changes_the_detected_one(tmp_path: Path) -> None:
+    jets = ak.with_field(make_jets(40), np.arange(40) % 2 * 5, "flavour")
+    write_jets(jets, tmp_path / "a.parquet")
+    schema = {"label": "flavour", "classes": {"b": 5, "light": 0}}
+    (train,) = load_splits(configure(tmp_path / "a.parquet", schema=schema), "train")
+    assert train.attrs["classes"] == ["b", "light"]
