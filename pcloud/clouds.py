@@ -18,7 +18,7 @@ from pcloud.given_jets import given_jets, is_given
 from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
 from pcloud.io.jets import GrowingJets
 from pcloud.io.read import JetStream
-from pcloud.keys import Keys, fingerprint_hashes, keys_of
+from pcloud.keys import Keys, fingerprint_hashes, keys_of, momentum_keys
 from pcloud.modality import Accumulator, DataOptions, Modality, Source, register_modality
 from pcloud.particle_types import available_columns
 from pcloud.python_jets import flatten
@@ -114,6 +114,10 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
     def keys(self, sample: ak.Array) -> Keys:
         """Keys from the momenta, or from the column ``split_key``."""
         return keys_of(sample)
+
+    def content_keys(self, sample: ak.Array) -> Keys:
+        """Keys from the momenta."""
+        return momentum_keys(sample)
 
     def hashes(self, sample: ak.Array, columns: Sequence[str] = ()) -> Keys:
         """Hashes of momenta, labels and columns."""

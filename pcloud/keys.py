@@ -27,6 +27,7 @@ __all__ = [
     "jet_keys",
     "keys_of",
     "labelled",
+    "momentum_keys",
     "row_keys",
     "shuffled",
     "smallest",
@@ -74,6 +75,21 @@ def keys_of(jets: ak.Array) -> Keys:
     """
     if SPLIT_KEY in jets.fields:
         return ak.to_numpy(jets[SPLIT_KEY]).astype(np.uint64)
+    return momentum_keys(jets)
+
+
+def momentum_keys(jets: ak.Array) -> Keys:
+    """Keys of jets from their momenta, whether or not they have a column ``split_key``.
+
+    Parameters
+    ----------
+    jets : awkward.Array
+        Jets as from :func:`pcloud.read_jets`.
+
+    Returns
+    -------
+    array, shape (B,), uint64
+    """
     return jet_keys(_offsets(jets), _components(jets))
 
 

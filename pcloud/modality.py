@@ -293,6 +293,10 @@ class Modality(Protocol[S, I, D]):
         :func:`pcloud.keys.row_keys` gives the keys of arrays.
         """
 
+    def content_keys(self, sample: S) -> Keys:
+        """Key (B,) of each entry from its content alone, which equal entries share."""
+        return self.keys(sample)
+
     def hashes(self, sample: S, columns: Sequence[str] = ()) -> Keys:
         """Hash (B,) of each entry with its label and some columns, for a fingerprint."""
         keys = self.keys(sample)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.io.read import COLUMNS
-from pcloud.keys import SPLIT_KEY
+from pcloud.keys import SPLIT_KEY, Keys
 from pcloud.modality import Dataset, Inputs, Modality, Sample, Source, modality_of_model
 from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
@@ -94,7 +94,7 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     labels = [np.asarray(jets.label) for jets in (train, val)]
     for name, values in zip(("training", "validation"), labels, strict=True):
         warn_of_classes(values, classes, f"{name} {modality.noun}")
-    warn_of_repetitions(keys, labels, modality.noun)
+    warn_of_repetitions(_content_keys(modality, [train, val], keys), labels, modality.noun)
     columns = modality.used_columns(config.inputs)
     hashes = {"train": modality.hashes(train, columns), "val": modality.hashes(val, columns)}
     if test is not None:
@@ -105,6 +105,16 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     identity = JetsOfRun.of(hashes, keys[0], train_data, val_data)
     fields = [name for name in train.attrs.get(COLUMNS, train.fields) if name != SPLIT_KEY]
     return TrainingData(modality, train_data, val_data, classes, fields, identity)
+
+
+def _content_keys(
+    modality: Modality, samples: Sequence[Sample], keys: Sequence[Keys]
+) -> Sequence[Keys]:
+    """Keys (B,) by which equal entries are found; jets of one event have the same key, too."""
+    all_keys = np.concatenate(keys)
+    if len(np.unique(all_keys)) == len(all_keys):
+        return keys
+    return [modality.content_keys(sample) for sample in samples]
 
 
 def _training_samples(
