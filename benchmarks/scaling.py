@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 import pcloud
+import pcloud.models  # which every fork would import otherwise
 from pcloud import kinematics
 from pcloud.evaluation.figures import figure_style, save_figure
 from pcloud.evaluation.figures.style import line_styles, new_figure

@@ -23,10 +23,16 @@ def cloud(counts: list[int], dim: int = 2, seed: int = 0, offset: float = 0.0):
     return pos, RaggedLayout.from_ptr(torch.tensor([0, *counts]).cumsum(0))
 
 
-def brute_force(pos: torch.Tensor, layout: RaggedLayout, i: int) -> list[tuple[float, int]]:
-    """Distances to all others of the same jet, in float64, sorted."""
-    same = (layout.batch == layout.batch[i]).nonzero().flatten().tolist()
-    return sorted(((pos[i] - pos[j]).double().norm().item(), j) for j in same if j != i)
+def brute_force(pos: torch.Tensor, layout: RaggedLayout) -> list[list[tuple[float, int]]]:
+    """For each particle, the distances to all others of its jet, in float64, sorted."""
+    found = []
+    for jet, start in zip(pos.split(layout.counts.tolist()), layout.ptr.tolist(), strict=False):
+        distances = (jet[:, None] - jet).double().norm(dim=-1).tolist()
+        found += [
+            sorted((d, start + j) for j, d in enumerate(row) if j != i)
+            for i, row in enumerate(distances)
+        ]
+    return found
 
 
 @pytest.fixture(params=["torch", "k-d tree", "torch_cluster"])
@@ -49,9 +55,12 @@ def test_neighbours_are_those_of_brute_force(backend, dim, offset):
     k = 8
     found = knn(pos, layout, k, backend=backend)
     assert found.shape == (len(pos), k)
+    everyone = brute_force(pos, layout)
+    assert len(everyone) == len(pos)
     for i, row in enumerate(found.tolist()):
-        expected = brute_force(pos, layout, i)[:k]
-        distances = [(pos[i] - pos[j]).double().norm().item() for j in row if j < len(pos)]
+        expected = everyone[i][:k]
+        to = {j: d for d, j in everyone[i]}
+        distances = [to[j] for j in row if j < len(pos)]
         assert row.count(len(pos)) == k - len(expected)
         assert len(set(row) - {len(pos)}) == len(expected)
         assert distances == pytest.approx([d for d, _ in expected], rel=1e-5, abs=1e-6)
@@ -154,15 +163,18 @@ def by_the_rule(pos, layout, k):
     found = []
     for jet in pos.split(layout.counts.tolist()):
         points = [[Fraction(x) for x in point] for point in jet.tolist()]
+        unit = max(x.denominator for point in points for x in point)  # a power of 2, as all are
+        points = [[int(x * unit) for x in point] for point in points]  # much faster, and exact
         for i, a in enumerate(points):
             squares = [sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) for b in points]
-            keys = [(-1.0 if j == i else to_24_digits(s), j) for j, s in enumerate(squares)]
+            digits = [to_24_digits(s / unit**2) for s in squares]  # the division rounds once
+            keys = [(-1.0 if j == i else d, j) for j, d in enumerate(digits)]
             found.append([j for _, j in sorted(keys)[:k]] + [len(points)] * (k - len(points)))
     return torch.tensor(found)
 
 
-def to_24_digits(square: Fraction) -> float:
-    mantissa, exponent = math.frexp(float(square))
+def to_24_digits(square: float) -> float:
+    mantissa, exponent = math.frexp(square)
     return math.ldexp(round(mantissa * 2**24), exponent - 24)
 
 
