@@ -57,6 +57,7 @@ ATTRIBUTION_FILE = "attribution.json"
 ROBUSTNESS_FILE = "robustness.json"
 REPORT_FILE = "report.html"
 REWEIGHT_FILE = "reweight.json"
+DISCRIMINANTS_FILE = "discriminants.json"
 
 FILES = (
     CONFIG_FILE,
@@ -74,6 +75,7 @@ FILES = (
     ROBUSTNESS_FILE,
     REPORT_FILE,
     REWEIGHT_FILE,
+    DISCRIMINANTS_FILE,
 )
 """Names of all files that training, studies and the report write into the folder of a run."""
 

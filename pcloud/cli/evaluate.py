@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
-from pcloud.cli.command import Command, Options, Switch
+from pcloud.cli.command import Arguments, Command, Options, Switch
 from pcloud.cli.options import (
     NetworkOptions,
     ReadingOptions,
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 class EvaluateOptions(ResultOptions):
     """Jets."""
 
+    run: Arguments  # type: ignore[assignment]
+    """Folder of the run. With several folders, their test jets must be the same: the runs are
+    compared with the first, with paired errors and a figure of the ROC curves."""
     data: list[str] | None = None
     """Jets other than those of the run: name of a data set, or files. The results are written to
     evaluations/ in the folder of the run."""
@@ -51,6 +54,10 @@ class MetricOptions:
     """Signal class; by default the second of two, or each in turn."""
     background: str | None = None
     """Background class with which each other class is compared, of more than two classes."""
+    fractions: list[str] | None = None
+    """Fractions f of the background classes in the discriminant log(p_signal / sum f p), such as
+    c=0.2; the other classes share the rest. Measures the rejection of each background class at the
+    working points of ATLAS and CMS, against pT and eta, and scans the fractions."""
     bootstrap: Annotated[int, Ge(0), Le(10**6)] = 200
     """Number of bootstrap samples for the errors."""
     seed: Seed = 0
@@ -74,7 +81,16 @@ class RobustnessOptions:
 
 def execute(options: Options) -> None:
     """Print the table of metrics and write it to the folder of the run."""
+    folders = options["run"]
+    if len(folders) > 1:
+        _compare(folders, options)
+        return
+    _evaluate(options | {"run": folders[0]})
+
+
+def _evaluate(options: Options) -> None:
     run = open_run(options)
+    fractions = _fractions(run, options)
     if options["robustness"] and options["data"]:
         raise InputError("--robustness is about the run's own test jets: leave --data out")
     from pcloud.studies.evaluate import evaluation_folder
@@ -102,8 +118,64 @@ def execute(options: Options) -> None:
     say(f"written to {folder}")
     if not run.finished:
         say("the training of this run is not finished")
+    if fractions is not None:
+        from pcloud.studies.discriminants import discriminants_run
+
+        stored = discriminants_run(run, options["signal"], fractions)
+        say(f"discriminant {stored.formula}")
+        print_rows(stored.rows())
+        print_rows(stored.mistag_rows())
+        print_rows(stored.area_rows())
+        say(f"written to {run.out / stored.file}")
     if options["robustness"]:
         _evaluate_robustness(run, folder, options)
+
+
+def _fractions(run: Run, options: Options) -> dict[str, float] | None:
+    """Fractions of the discriminant, checked before any work; None if it is not asked for."""
+    if options["fractions"] is None:
+        return None
+    from pcloud.evaluation.discriminants import Discriminant
+    from pcloud.studies.discriminants import parse_fractions
+
+    if options["data"] or (options["split"], options["checkpoint"]) != ("test", "best"):
+        raise InputError("--fractions is about the run's own test jets: leave the others out")
+    if options["signal"] is None and len(run.classes) > 2:
+        raise InputError(f"--fractions needs --signal: which of {', '.join(run.classes)} is it?")
+    fractions = parse_fractions(options["fractions"])
+    Discriminant.of(run.classes, options["signal"] or run.classes[1], fractions)
+    return fractions
+
+
+def _compare(folders: list[str], options: Options) -> None:
+    """Evaluate several runs and compare them with the first."""
+    from pcloud.evaluation import read_scores
+    from pcloud.run_files import FIGURE_FOLDER, SCORES_FILE
+    from pcloud.studies.comparison import compare_taggers, run_names
+
+    for name in ("data", "name", "out", "robustness", "fractions"):
+        if options[name]:
+            raise InputError(f"--{name} is for one run, got {len(folders)}")
+    if (options["split"], options["checkpoint"]) != ("test", "best"):
+        raise InputError("several runs are compared on their test jets with their best weights")
+    names = run_names(folders)
+    taggers = {}
+    for name, folder in zip(names, folders, strict=True):
+        say(name)
+        _evaluate(options | {"run": folder})
+        taggers[name] = read_scores(open_run(options | {"run": folder}).out / SCORES_FILE)
+    found, files = compare_taggers(
+        taggers,
+        efficiencies=options["efficiencies"],
+        signal=options["signal"],
+        background=options["background"],
+        figure=open_run(options | {"run": folders[0]}).out / FIGURE_FOLDER / "roc_comparison",
+        num_bootstrap=min(options["bootstrap"], 100),
+        seed=options["seed"],
+    )
+    print_rows(found.rows())
+    for file in files:
+        say(f"written to {file}")
 
 
 def _evaluate_robustness(run: Run, folder: Path, options: Options) -> None:

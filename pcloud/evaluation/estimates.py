@@ -167,7 +167,7 @@ class Rejection(Metric):
         near the cut.
         """
         efficiency = measured_background_efficiency(self.task.ranking, self.efficiency)
-        found = _inverse(efficiency)
+        found = inverse_fraction(efficiency)
         if found.limit or bootstrap is None:
             return found
         return replace(found, bootstrap=bootstrap * value**-2)  # |d(1/x) / dx|
@@ -193,13 +193,13 @@ def measured_area(task: Task, labels: NDArray[np.integer]) -> Measured:
     return area_or_limit(ranking.counts.auc(), error, None, "DeLong", task.smaller_class)
 
 
-def _inverse(efficiency: Measured) -> Measured:
+def inverse_fraction(efficiency: Measured) -> Measured:
     """Rejection of a background efficiency: 1 / x of its value and of the ends of its intervals."""
     opposite: dict[str, Literal["lower", "upper"]] = {"lower": "upper", "upper": "lower"}
     value = 1 / efficiency.value if efficiency.value else math.nan
     method = efficiency.method
     limit = opposite[efficiency.limit] if efficiency.limit else None
-    if efficiency.low95 is None:
+    if efficiency.low95 is None and (limit or efficiency.counts is None):
         return Measured(value, 0.0, method, limit=limit)
     high, low = (1 / end for end in efficiency.interval())
     high95, low95 = (1 / end for end in efficiency.interval(CONFIDENCE))

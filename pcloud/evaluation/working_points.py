@@ -152,6 +152,18 @@ def working_points_of_scores(
     return found
 
 
+def mistag_point(
+    values: Floats,
+    requested: NDArray[np.bool_],
+    others: NDArray[np.bool_],
+    rate: float,
+    weights: Floats | None = None,
+) -> tuple[Measured, Measured, Measured]:
+    """Threshold that at most `rate` of the `requested` jets pass, their rate, that of the `others`."""
+    _check_rate(rate)
+    return _point(values, requested, others, rate, at_most=True, weights=weights)
+
+
 def _check_rate(rate: float) -> None:
     if not 0 < rate < 1:
         raise InputError(f"efficiencies and mistag rates must lie between 0 and 1, got {rate:g}")

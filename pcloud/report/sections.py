@@ -11,6 +11,7 @@ import numpy as np
 
 from pcloud.errors import UnreadableFileWarning
 from pcloud.evaluation import EvaluationTable, Measured
+from pcloud.evaluation.discriminants import auc_matrix
 from pcloud.evaluation.figures import (
     confusion_figure,
     roc_figure,
@@ -18,6 +19,11 @@ from pcloud.evaluation.figures import (
     training_figure,
 )
 from pcloud.evaluation.figures.curves import PANELS
+from pcloud.evaluation.figures.discriminants import (
+    auc_matrix_figure,
+    fraction_figure,
+    rejections_figure,
+)
 from pcloud.evaluation.figures.spectra import spectra_figure
 from pcloud.evaluation.table import describe
 from pcloud.report.attribution import attribution, shift
@@ -27,6 +33,7 @@ from pcloud.report.figures import FigureFolder
 from pcloud.report.robustness import robustness
 from pcloud.report.trust import calibration, taylor, uncertainty
 from pcloud.run_files import CONFIG_FILE, ENVIRONMENT_FILE, HISTORY_FILE, SCORES_FILE
+from pcloud.studies.discriminants import StoredDiscriminants
 from pcloud.studies.registry import further_studies
 from pcloud.text import for_html
 from pcloud.training.reweight import Reweighting
@@ -137,6 +144,64 @@ def training(run: RunContents, figures: FigureFolder) -> Section:
     return Section("Training", f'{body}<div class="figures">{"".join(drawn)}</div>')
 
 
+def discriminants(run: RunContents, figures: FigureFolder) -> Section:
+    """Give the rejection of each background class, or the AUC of each pair of classes."""
+    title = "Discriminants and pairs of classes"
+    stored = run.result(StoredDiscriminants)
+    if stored is None:
+        sample = run.scores
+        if sample is None or len(sample.classes) < 3 or not sample.are_probabilities:
+            return Section(title, "")
+        matrix = auc_matrix(sample)
+        return Section(
+            title, f'<div class="figures">{_areas(matrix, sample.classes, figures)}</div>'
+        )
+    words = (
+        f"The discriminant {stored.formula} ranks the jets for {stored.signal}. Rejection of each other "
+        "class at the signal efficiencies of the working points of ATLAS, and signal efficiency at the "
+        "mistag rates of those of CMS."
+    )
+    drawn = _areas(stored.areas, stored.classes, figures)
+    if stored.scan is not None:
+        scan = stored.scan
+        drawn += figures.add(
+            "discriminant_fractions",
+            fraction_figure(
+                scan.shares,
+                scan.rejections_first,
+                scan.rejections_second,
+                names=(scan.first, scan.second),
+                signal=stored.signal,
+                efficiency=stored.efficiency,
+                chosen=scan.chosen,
+            ),
+            f"Rejection of {scan.first} against that of {scan.second} at one signal efficiency, for all "
+            "shares f of the first in the background of the discriminant; the star is the one in use. "
+            "Neighbouring points share their jets.",
+        )
+    for found in stored.bins:
+        drawn += figures.add(
+            f"discriminant_{found.observable}",
+            rejections_figure(found.observable, found.edges, found.values, signal=stored.signal),
+            f"Rejection of each class and signal efficiency in bins of {found.observable}, for the cut "
+            f"with a signal efficiency of {stored.efficiency:.0%} over all bins. Bars show counting "
+            "errors, arrows limits at 95 % confidence.",
+        )
+    body = paragraph(words) + table(stored.rows()) + table(stored.mistag_rows())
+    return Section(title, f'{body}{table(stored.area_rows())}<div class="figures">{drawn}</div>')
+
+
+def _areas(
+    matrix: Sequence[Sequence[Measured | None]], classes: Sequence[str], figures: FigureFolder
+) -> str:
+    return figures.add(
+        "auc_matrix",
+        auc_matrix_figure(matrix, classes=classes),
+        "AUC of each pair of classes, ranked by s / (s + b), with its error: the darker, the better "
+        "are they separated.",
+    )
+
+
 def reweighted(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the spectra of the training jets before and after their reweighting."""
     title = "Weights of the training jets"
@@ -212,6 +277,7 @@ SECTIONS: Sequence[MakeSection] = (
     results,
     discrimination,
     confusion,
+    discriminants,
     calibration,
     uncertainty,
     taylor,

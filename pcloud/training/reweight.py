@@ -286,7 +286,7 @@ def _edges(
 def _spectra(
     name: str, values: Floats, members: list[NDArray[np.bool_]], before: Floats, after: Floats
 ) -> Spectra:
-    low, high = np.quantile(values, _FIGURE_RANGE)
+    low, high = (float(end) for end in np.quantile(values, _FIGURE_RANGE))
     edges = np.linspace(low, high, _FIGURE_BINS + 1)
     if not edges[-1] > edges[0]:
         edges = np.array([edges[0] - 0.5, edges[0] + 0.5])
