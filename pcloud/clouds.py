@@ -12,7 +12,7 @@ import numpy as np
 
 from pcloud.batch import JetDataset, JetLoader, batch_arguments
 from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dataset
-from pcloud.errors import UnknownNameError
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import Feature, FeatureSet, feature_set
 from pcloud.given_jets import given_jets, is_given
 from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
@@ -126,6 +126,16 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
     def used_columns(self, options: DataOptions) -> Sequence[str]:
         """Columns of the features, and the PDG codes where these may follow from them."""
         return sorted(_used_columns(self._features(options)))
+
+    def fits_schema(self, source: Source, schema: Any) -> bool:
+        """Return whether files have the columns of a schema, apart from label and weight."""
+        if is_given(source) or _is_dataset(source):
+            return False
+        try:
+            column_names(source, schema)
+        except InputError:
+            return False
+        return True
 
     def stream(
         self, source: Source, *, chunk_size: int, inputs: FeatureSet, **reading: Any

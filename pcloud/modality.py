@@ -240,6 +240,10 @@ class Modality(Protocol[S, I, D]):
             `schema`, `on_bad_jet` and `check_units`, as for :func:`pcloud.read_jets`.
         """
 
+    def fits_schema(self, source: Source, schema: Any) -> bool:
+        """Return whether files have the columns of a schema, apart from label and weight."""
+        return False
+
     def chunks(
         self,
         source: Source,

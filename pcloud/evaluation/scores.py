@@ -24,6 +24,9 @@ from pcloud.words import number_of
 PREFIX = "score_"
 WEIGHT = "weight"
 
+REASON = "reason"
+"""Column of the reason why a jet has no scores; missing where it has."""
+
 _ORIGIN = b"origin"
 
 
@@ -193,12 +196,45 @@ class ScoresWriter:
         scores: NDArray[np.floating],
         labels: NDArray[np.integer] | None,
         weights: NDArray[np.floating] | None = None,
+        others: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add rows: ``scores (B, C)``, ``labels (B,)`` or None, ``weights (B,)`` or None."""
-        columns: dict[str, Any] = {} if labels is None else {"label": labels}
-        columns |= {} if weights is None else {WEIGHT: weights}
-        columns |= {PREFIX + name: scores[:, i] for i, name in enumerate(self.classes)}
-        table = pa.table(columns).replace_schema_metadata(self._metadata)
+        """Add rows: ``scores (B, C)``, ``labels (B,)`` or None, ``weights (B,)`` or None.
+
+        Labels of no class are negative and stored as missing. `others` are further columns, such as
+        the row of each jet in its file; columns of the same name are not replaced.
+        """
+        own: dict[str, Any] = {}
+        if labels is not None:
+            own["label"] = pa.array(labels, mask=np.asarray(labels) < 0)
+        own |= {} if weights is None else {WEIGHT: weights}
+        own |= {PREFIX + name: scores[:, i] for i, name in enumerate(self.classes)}
+        columns = {n: c for n, c in (others or {}).items() if n not in own}
+        if others:
+            own[REASON] = pa.nulls(len(scores), pa.string())
+        self._write(pa.table({**columns, **own}))
+
+    def write_left_out(self, others: Mapping[str, Any], reasons: Sequence[str]) -> None:
+        """Add rows of jets without scores, after rows of jets with scores and the same columns.
+
+        Parameters
+        ----------
+        others : mapping of str to array
+            Columns that say which jets they are.
+        reasons : sequence of str
+            Reason why each has no scores.
+        """
+        assert self._writer is not None
+        known = {**others, REASON: pa.array(reasons, pa.string())}
+        columns = [
+            pa.array(known[field.name]).cast(field.type)
+            if field.name in known
+            else pa.nulls(len(reasons), field.type)
+            for field in self._writer.schema
+        ]
+        self._write(pa.table(columns, schema=self._writer.schema))
+
+    def _write(self, table: pa.Table) -> None:
+        table = table.replace_schema_metadata(self._metadata)
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)
@@ -238,6 +274,8 @@ def read_scores(path: str | Path) -> Scores:
     """
     path = Path(path)
     table = read_parquet(path)
+    if REASON in table.column_names:
+        table = table.filter(table[REASON].is_null())
     names = [name.removeprefix(PREFIX) for name in table.column_names if name.startswith(PREFIX)]
     if not names:
         raise InputError(

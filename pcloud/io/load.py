@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
@@ -30,7 +31,7 @@ from pcloud.io.table import Ragged, Table
 from pcloud.keys import SPLIT_KEY, event_keys
 from pcloud.particle_types import decode_remapped
 
-__all__ = ["ENTRY", "JetReader"]
+__all__ = ["ENTRY", "INDEX", "REASON", "JetReader"]
 
 ENTRY = "entry"
 """Column of the row of each jet, or of its event, in its file."""
@@ -38,8 +39,35 @@ ENTRY = "entry"
 INDEX = "index"
 """Column of the number of each jet in its event."""
 
+REASON = "reason"
+"""Column of the reason why a jet is left out."""
+
+_NOT_SELECTED = "not selected"
+_NO_CLASS = "in no class"
+
 _T = TypeVar("_T")
-_Piece = tuple[FlatJets, dict[str, np.ndarray], Selection]
+
+
+@dataclass
+class _Piece:
+    """Jets of a range of rows.
+
+    Attributes
+    ----------
+    jets : FlatJets
+        Good jets.
+    bad : dict of str to array
+        Rows in the file of the bad jets for each reason.
+    selection : Selection
+        Numbers of the jets that the schema takes and leaves out.
+    left_out : dict of str to array, each of shape (L,)
+        Rows, kept columns and reasons of all jets that are not among the good ones.
+    """
+
+    jets: FlatJets
+    bad: dict[str, np.ndarray]
+    selection: Selection
+    left_out: dict[str, np.ndarray]
 
 
 class JetReader:
@@ -59,6 +87,8 @@ class JetReader:
     entries : bool
         If True, jets have the row of the file to which they belong as ``entry``, and if this is an
         event, their number in it as ``index``.
+    needs_truth : bool
+        If False, jets of no class are read, too, with the label -1.
 
     Attributes
     ----------
@@ -75,6 +105,9 @@ class JetReader:
         Number of jets, including bad ones.
     selection : Selection
         Numbers of the jets that were read, and left out because the schema says so.
+    left_out : dict of str to array, each of shape (L,)
+        Rows, kept columns and reasons (``"reason"``) of the jets of the last piece that were left
+        out; empty without `entries`.
     doubts : list of str
         Sentences about suspicious values among the first jets that were read.
 
@@ -93,6 +126,7 @@ class JetReader:
         columns: Collection[str] | None = None,
         class_of_file: ClassOfFile | None = None,
         entries: bool = False,
+        needs_truth: bool = True,
     ) -> None:
         self.table = table
         self.schema = schema
@@ -101,6 +135,8 @@ class JetReader:
         self._is_inspected = False
         self._columns = columns
         self._entries = entries
+        self._needs_truth = needs_truth
+        self.left_out: dict[str, np.ndarray] = {}
         self._p4 = {name: locate_quantity(table, text) for name, text in schema.p4.items()}
         self._particle = self._present(schema.particle)
         self._jet = self._present(schema.jet) | self._always_read()
@@ -153,48 +189,59 @@ class JetReader:
             If there are bad jets and `on_bad_jet` is ``"error"``, or the file is damaged.
         """
         ranges = self._layout.ranges(self._per_jet, start, stop)
-        for jets, bad, selection in _in_order(self.table.threads, self._load_good, ranges):
-            if bad and on_bad_jet == "error":
+        for piece in _in_order(self.table.threads, self._load_good, ranges):
+            if piece.bad and on_bad_jet == "error":
                 raise InputError(
-                    f"{self.table.path}: bad jets: {describe(bad)}; {self._remedy(bad)}"
+                    f"{self.table.path}: bad jets: {describe(piece.bad)}; {self._remedy(piece.bad)}"
                 )
-            self.selection.add(selection)
-            yield jets, bad
-            del jets  # before the next piece is decoded
+            self.selection.add(piece.selection)
+            self.left_out = piece.left_out
+            yield piece.jets, piece.bad
+            del piece  # before the next one is decoded
 
     def empty(self) -> FlatJets:
         """Zero jets with the columns of the file."""
-        return self._load_good(0, 0)[0]
+        return self._load_good(0, 0).jets
 
     def _load_good(self, start: int, stop: int) -> _Piece:
-        """Selected jets without the bad ones, the bad ones, and the numbers of those left out."""
+        """Selected jets without the bad ones, the bad ones, and those left out."""
         rows, columns = self._read(start, stop)
         jets, momentum = self._load(rows)
-        selected = self._selected(rows)
-        selection = Selection(len(jets), int(len(jets) - np.count_nonzero(selected)))
         for name, part in self._collections.items():
             jets.collections[name] = part.assemble(columns, start, stop)
-        if self._label:
-            label = self._label.read(rows)
-            selection.classes = self._label.count(rows, label, selected)
-            selected &= label != NO_CLASS
+        if self._entries:
+            jets.jet[ENTRY] = self.table.entries(start, stop)
+        reasons = np.full(len(jets), "", dtype=object)
+        reasons[~self._selected(rows)] = _NOT_SELECTED
+        selection = Selection(len(jets), int(np.count_nonzero(reasons)))
+        label = self._label.read(rows) if self._label else None
+        if self._label and label is not None and self._needs_truth:
+            selection.classes = self._label.count(rows, label, reasons == "")
+            reasons[(label == NO_CLASS) & (reasons == "")] = _NO_CLASS
             jets.jet["label"] = label
         if len(jets) and not self._is_inspected:
             self._is_inspected = True
             self.doubts = find_doubts(jets, momentum, self._references)
-        bad = find_bad_jets(
-            jets, self._references, len(self.classes), momentum, self._columns or ()
-        )
-        bad = {
-            reason: found for reason, index in bad.items() if len(found := index[selected[index]])
-        }
-        for index in bad.values():
-            selected[index] = False
-        if self._entries:
-            jets.jet[ENTRY] = self.table.entries(start, stop)
-        jets = jets if selected.all() else jets.select(selected)
+        number = len(self.classes)
+        bad = find_bad_jets(jets, self._references, number, momentum, self._columns or ())
+        taken = reasons == ""
+        bad = {reason: found for reason, index in bad.items() if len(found := index[taken[index]])}
+        for reason, index in bad.items():
+            reasons[index] = reason
+        if label is not None and not self._needs_truth:
+            jets.jet["label"] = _known_labels(label, number)
+        left_out = self._rows_of(jets, reasons) if self._entries else {}
+        taken = reasons == ""
+        jets = jets if taken.all() else jets.select(taken)
         self._convert_types(jets)
-        return jets, {reason: start + index for reason, index in bad.items()}, selection
+        bad = {reason: start + index for reason, index in bad.items()}
+        return _Piece(jets, bad, selection, left_out)
+
+    def _rows_of(self, jets: FlatJets, reasons: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows, kept columns and reasons of the jets that have a reason to be left out."""
+        out = reasons != ""
+        names = [n for n in (ENTRY, INDEX, *self.schema.kept) if n in jets.jet]
+        return {**{name: jets.jet[name][out] for name in names}, REASON: reasons[out].astype(str)}
 
     def _read(self, start: int, stop: int) -> tuple[Rows, dict[SourceColumn, np.ndarray | Ragged]]:
         """Columns of the jets `start` to `stop`."""
@@ -387,6 +434,14 @@ class JetReader:
         self._per_jet = list(dict.fromkeys(jet))
         self._layout.check_per_jet(self._per_jet)
         self._lists = [place for place in dict.fromkeys(lists) if place not in particle]
+
+
+def _known_labels(label: np.ndarray, num_classes: int) -> np.ndarray:
+    """Class index (B,), int64; -1 where it is none of the classes, of which 0 are any number."""
+    with np.errstate(invalid="ignore"):
+        whole = np.isfinite(label) & (label == np.floor(label)) & (label >= 0) & (label < 2.0**31)
+        known = whole & (label < num_classes) if num_classes else whole
+    return np.where(known, label, -1).astype(np.int64)
 
 
 def _is_per_jet(place: SourceColumn, first: SourceColumn) -> bool:

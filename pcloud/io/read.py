@@ -21,7 +21,7 @@ from pcloud.io.files import Paths, expand_paths, input_errors, sniff
 from pcloud.io.jets import FlatJets, GrowingJets
 from pcloud.io.known_schemas import SCHEMAS, as_schema
 from pcloud.io.labels import ClassOfFile
-from pcloud.io.load import JetReader
+from pcloud.io.load import ENTRY, JetReader
 from pcloud.io.schema import JetSchema
 from pcloud.io.selection import Selection
 from pcloud.io.table import Table
@@ -34,6 +34,7 @@ __all__ = [
     "ENTRY_FILE",
     "FILES",
     "KEPT",
+    "LEFT_OUT",
     "JetStream",
     "column_names",
     "count_jets",
@@ -55,6 +56,9 @@ KEPT = "kept"
 
 ENTRY_FILE = "entry_file"
 """Column of the file of each jet, as index of the attribute ``files``, if there are several."""
+
+LEFT_OUT = "left_out"
+"""Attribute of a chunk of jets with entries: rows of jets that were left out, with their reasons."""
 
 _MAX_RESERVED_JETS = 1_000_000  # jets for which the memory of a chunk is reserved at once
 
@@ -264,6 +268,7 @@ class JetStream:
         self._columns = columns
         self._entries = entries
         self._needs_truth = needs_truth
+        self._left_out: list[dict[str, np.ndarray]] = []
         with closing(self._open(self._files[0])) as reader:
             self.available = reader.available
             for name in columns or ():
@@ -385,10 +390,20 @@ class JetStream:
     def awkward_chunks(self, chunks: Iterator[FlatJets]) -> Iterator[ak.Array]:
         """Chunks of jets of this stream as records, of which one is held at a time."""
         for jets in chunks:
-            records = self.to_awkward(jets)
+            records = self._with_left_out(jets)
             del jets
             yield records
             del records  # before the next chunk is read
+        if self._left_out:
+            yield self._with_left_out(self.empty)
+
+    def _with_left_out(self, jets: FlatJets) -> ak.Array:
+        """Jets as records, whose attributes have the rows of the jets that were left out."""
+        records = self.to_awkward(jets)
+        if self._left_out:
+            records.attrs[LEFT_OUT] = self._left_out
+            self._left_out = []
+        return records
 
     def _open(self, file: Path, index: int = 0) -> JetReader:
         class_of_file = self._classes_of_files[index] if self._classes_of_files else None
@@ -400,7 +415,9 @@ class JetStream:
                 schema = with_components(self._schema_of(table), table)
                 schema = schema if self._needs_truth else schema.with_optional_truth()
                 jets = jets_of(table, schema)
-                return JetReader(jets, schema, self._columns, class_of_file, self._entries)
+                return JetReader(
+                    jets, schema, self._columns, class_of_file, self._entries, self._needs_truth
+                )
             except BaseException:
                 table.close()
                 raise
@@ -436,12 +453,18 @@ class JetStream:
     def _complete(self, jets: FlatJets, file: int) -> FlatJets:
         """Add the keys and entries of the jets, or remove them, so that they are as in all files."""
         if self._entries and len(self._files) > 1:
-            jets.jet[ENTRY_FILE] = np.full(len(jets), file, dtype=np.int32)
+            jets.jet |= self._with_file({ENTRY: jets.jet[ENTRY]}, file)
         if not self._keys:
             jets.jet.pop(SPLIT_KEY, None)
         elif SPLIT_KEY not in jets.jet:
             jets.jet[SPLIT_KEY] = jet_keys(jets.offsets, jets.p4)
         return jets
+
+    def _with_file(self, columns: dict[str, np.ndarray], file: int) -> dict[str, np.ndarray]:
+        """Columns of jets with the index of their file, if there are several."""
+        if len(self._files) == 1:
+            return columns
+        return {**columns, ENTRY_FILE: np.full(len(columns[ENTRY]), file, dtype=np.int32)}
 
     def _warn(self, reader: JetReader, selection: Selection, doubts: list[str]) -> None:
         """Warn of what the schema leaves out, and of values that are probably not meant."""
@@ -463,6 +486,8 @@ class JetStream:
             for reason, index in bad.items():
                 dropped[reason] = dropped.get(reason, 0) + len(index)
             num_bad += len(set().union(*(index.tolist() for index in bad.values())))
+            if len(reader.left_out.get(ENTRY, ())):
+                self._left_out.append(self._with_file(reader.left_out, file))
             yield self._complete(jets, file)
             del jets  # before the next piece is decoded
         if dropped:

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pcloud.evaluation.figures import figure_style, save_figure
-from pcloud.evaluation.figures.style import COLORS, GRID, INK, MUTED, PAPER
+from pcloud.evaluation.figures.style import COLORS, GRID, INK, MUTED, PAPER, laid_out
 from pcloud.text import for_html
 
 # Colours of the figures by the names that the page's style sheet gives them, so that they turn
@@ -27,9 +27,9 @@ class FigureFolder:
 
     def add(self, name: str, figure: Figure, caption: str) -> str:
         """Save a figure as ``<name>.png``; return it as HTML with its caption."""
-        save_figure(figure, self.path / name)
-        figure.set_layout_engine("none")  # laid out once, which is half of the drawing
-        drawing = inline_svg(figure, name, caption)
+        with laid_out(figure):
+            save_figure(figure, self.path / name)
+            drawing = inline_svg(figure, name, caption)
         return f"<figure>{drawing}<figcaption>{for_html(caption)}</figcaption></figure>"
 
 

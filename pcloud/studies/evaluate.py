@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from pcloud.errors import InputError
 from pcloud.evaluation import EvaluationTable, evaluate
-from pcloud.evaluation.scores import WEIGHT, ScoresWriter, weights_of_jets
+from pcloud.evaluation.scores import ScoresWriter, weights_of_jets
 from pcloud.modality import Sample
 from pcloud.run_files import (
     EVALUATION_FILE,
@@ -24,12 +24,19 @@ from pcloud.run_files import (
     write_json,
 )
 from pcloud.studies.names import absolute_sources, check_name, free_name, readable_name
+from pcloud.studies.rows import joined, row_columns, schema_for
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import iter_source
 from pcloud.training.run_folder import SCORED_JETS, RunFolder
 from pcloud.training.run_sample import SampleIdentity, iter_run_sample
 
-__all__ = ["evaluate_run", "evaluation_folder", "evaluation_inputs", "labels_of_run"]
+__all__ = [
+    "evaluate_run",
+    "evaluation_folder",
+    "evaluation_inputs",
+    "known_labels",
+    "labels_of_run",
+]
 
 
 def evaluate_run(
@@ -68,7 +75,7 @@ def evaluate_run(
         Options of :func:`pcloud.evaluate`.
     **reading
         ``schema``, ``data_root``, ``on_bad_jet``, ``check_units`` instead of those of the run; by
-        default the schema of other jets is detected.
+        default the schema of other jets is that of the run if they have its columns, else detected.
 
     Returns
     -------
@@ -84,26 +91,28 @@ def evaluate_run(
     run.checksum(checkpoint)  # raises before a large file is read
     run.check_writable()
     if data is not None and "schema" not in reading:
-        reading["schema"] = None
+        reading["schema"] = schema_for(run, data)
     place: dict[str, Any] = {"split": split, "name": name, "checkpoint": checkpoint}
     folder = evaluation_folder(run, data, **place, **reading)
     config = run.config.with_options(**reading)
     chunks = partial(_chunks, run, config, data, split)
     identity = SampleIdentity(run)
     options: dict[str, Any] = {"batch_size": batch_size, "checkpoint": checkpoint}
-    labels, scores, weights = _score(run, chunks, identity, _source(data), **options)
+    found = _score(run, chunks, identity, _source(data), **options)
     if data is None:
         identity.warn_of_changed_split(split)
     if data is not None or split == "test":
         identity.warn_of_training_jets()
     chosen = metrics or {}
-    table = evaluate(labels, scores, classes=run.classes, weights=weights, **chosen)
+    table = evaluate(
+        found.labels, found.scores, classes=run.classes, weights=found.weights, **chosen
+    )
     make_folder(folder)
     inputs = evaluation_inputs(data, split=split, checkpoint=checkpoint, **reading)
-    found = {"inputs": inputs, "jets": asdict(identity.fingerprint)}
-    write_json(folder / EVALUATION_FILE, found)
+    about = {"inputs": inputs, "jets": asdict(identity.fingerprint)}
+    write_json(folder / EVALUATION_FILE, about)
     with ScoresWriter(folder / SCORES_FILE, run.classes) as file:
-        file.write(scores, labels, weights)
+        file.write(found.scores, found.labels, found.weights, found.rows)
     table.write(folder)
     return table
 
@@ -116,31 +125,52 @@ def _chunks(
     return iter_source(data, config, split, SCORED_JETS, run.feature_set)
 
 
+@dataclass
+class _Scored:
+    """Scored jets of a run.
+
+    Attributes
+    ----------
+    labels : array of int, shape (B,)
+        Classes.
+    scores : array, shape (B, C)
+        Probabilities.
+    weights : array, shape (B,), optional
+        Weights.
+    rows : dict of str to array, each of shape (B,)
+        Columns that say which jets they are, see :func:`pcloud.studies.rows.row_columns`.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    weights: np.ndarray | None
+    rows: dict[str, Any]
+
+
 def _score(
     run: RunFolder,
     chunks: Callable[[], Iterator[Sample]],
     identity: SampleIdentity,
     whose: str,
     **options: Any,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Labels (B,), scores (B, C) and weights (B,) of all jets of the chunks.
-
-    `identity` takes note of the jets.
-    """
-    labels: list[np.ndarray] = []
-    weights: list[Any] = []
-    scores: list[np.ndarray] = []
+) -> _Scored:
+    """Scores of all jets of the chunks, of which `identity` takes note."""
+    parts: list[_Scored] = []
     for jets in chunks():
-        if not labels:
+        if not parts:
             _check_labels(jets, chunks, run.classes, whose)
-        labels.append(labels_of_run(jets, run.classes, whose))
-        scores.append(run.predict(jets, **options))
-        if WEIGHT in jets.fields:
-            weights.append(weights_of_jets(jets))
+        labels = labels_of_run(jets, run.classes, whose)
+        scores = run.predict(jets, **options)
+        parts.append(_Scored(labels, scores, weights_of_jets(jets), row_columns(jets)))
         identity.add(jets)
         del jets  # before the next chunk is read
-    of_jets = np.concatenate(weights) if weights else None
-    return np.concatenate(labels), np.concatenate(scores), of_jets
+    weights = [part.weights for part in parts if part.weights is not None]
+    return _Scored(
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate(weights) if weights else None,
+        {name: joined([part.rows[name] for part in parts]) for name in parts[0].rows},
+    )
 
 
 def _check_labels(
@@ -247,14 +277,30 @@ def labels_of_run(jets: Sample, classes: list[str], whose: str = "these jets") -
     InputError
         If there are jets of a class that the run does not know.
     """
-    labels = np.asarray(jets.label).astype(np.int64)
     known = jets.attrs.get("classes")
-    if known is None or list(known) == classes:
-        return labels
-    absent = [known[i] for i in np.unique(labels) if known[i] not in classes]
-    if absent:
+    labels = known_labels(jets, classes)
+    if known is not None and (labels < 0).any():
+        absent = [known[i] for i in np.unique(np.asarray(jets.label)) if known[i] not in classes]
         raise InputError(
             f"{whose} have the classes {', '.join(known)}, the run knows "
             f"{', '.join(classes)}: it cannot be evaluated on {', '.join(absent)}"
         )
-    return np.array([classes.index(n) if n in classes else -1 for n in known])[labels]
+    return labels
+
+
+def known_labels(jets: Sample, classes: list[str]) -> np.ndarray:
+    """Labels (B,) in the numbering of a run, -1 for jets of other classes.
+
+    Parameters
+    ----------
+    jets : awkward.Array or ImageSet
+        Labelled jets.
+    classes : list of str
+        Classes of the run.
+    """
+    labels = np.asarray(jets.label).astype(np.int64)
+    known = jets.attrs.get("classes")
+    if known is None or list(known) == classes:
+        return labels
+    numbers = [classes.index(name) if name in classes else -1 for name in known]
+    return np.where(labels < 0, -1, np.array([*numbers, -1])[labels])

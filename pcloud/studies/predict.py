@@ -14,8 +14,11 @@ import pyarrow.parquet as pq
 from pcloud.errors import InputError
 from pcloud.evaluation.scores import ScoresWriter, read_origin, weights_of_jets
 from pcloud.io.files import check_new_file, expand_paths
+from pcloud.io.load import REASON
+from pcloud.io.read import FILES, LEFT_OUT
 from pcloud.run_files import CALIBRATION_FILE, Advance, check_writable, ignore_progress, make_folder
-from pcloud.studies.evaluate import labels_of_run
+from pcloud.studies.evaluate import known_labels
+from pcloud.studies.rows import row_columns, schema_for, with_names_of_files
 from pcloud.training.run_folder import RunFolder
 
 __all__ = ["Prediction", "predict_file", "predict_files"]
@@ -78,11 +81,14 @@ def predict_file(
         Files of jets; for a network on images files of images, of which the test split is scored
         if they have splits.
     out : path
-        Parquet file to write: ``score_<class>`` for each class, ``label`` if known.
+        Parquet file to write: the file and row of each jet, kept columns of the schema, ``label``
+        if it is that of a class of the run, ``weight``, and ``score_<class>`` for each class. A jet
+        that is left out has a row at the end of its chunk, with ``reason`` and no scores.
     overwrite : bool
         Whether `out` may exist.
     schema, on_bad_jet, check_units
-        As in :func:`pcloud.read_jets`. A jet that is dropped has no row.
+        As in :func:`pcloud.read_jets`; by default the schema of the run, if the file has its
+        columns.
     checkpoint : str
         ``"best"`` or ``"last"``.
     batch_size, chunk_size : int
@@ -115,12 +121,11 @@ def predict_file(
     run.checksum(checkpoint)
     if calibrated:
         run.calibration(checkpoint)
-    whose = f"the jets of {path if isinstance(path, str) else ', '.join(path)}"
     total, chunks = run.modality.stream(
         path,
         chunk_size=chunk_size,
         inputs=run.feature_set,
-        schema=schema,
+        schema=schema_for(run, path) if schema is None else schema,
         on_bad_jet=on_bad_jet,
         check_units=check_units,
     )
@@ -130,8 +135,11 @@ def predict_file(
             scores = run.predict(
                 jets, batch_size=batch_size, checkpoint=checkpoint, calibrated=calibrated
             )
-            labels = labels_of_run(jets, run.classes, whose) if "label" in jets.fields else None
-            file.write(scores, labels, weights_of_jets(jets))
+            labels = known_labels(jets, run.classes) if "label" in jets.fields else None
+            file.write(scores, labels, weights_of_jets(jets), row_columns(jets))
+            for left_out in jets.attrs.get(LEFT_OUT, ()):
+                reasons = left_out.pop(REASON)
+                file.write_left_out(with_names_of_files(left_out, jets.attrs[FILES]), reasons)
             number += len(jets)
             advance(len(jets) / max(total, 1))
             del jets  # before the next chunk is read

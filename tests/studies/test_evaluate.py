@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,7 +19,7 @@ from pcloud.cli import main
 from pcloud.clouds import Clouds
 from pcloud.errors import InputError
 from pcloud.evaluation import evaluate_scores_file, read_metrics, read_scores
-from pcloud.io import read_jets, write_jets
+from pcloud.io import JetSchema, read_jets, write_jets
 from pcloud.studies.evaluate import evaluate_run, evaluation_folder
 from pcloud.studies.predict import predict_file
 from pcloud.training import TrainConfig, run_folder
@@ -147,7 +149,9 @@ def test_unlabelled_jets_are_predicted_but_not_evaluated(trained: Run, tmp_path:
     with pytest.raises(InputError, match="pcloud predict"):
         evaluate_run(trained, str(path))
     assert predict_file(trained, str(path), tmp_path / "scores.parquet").jets == 80
-    assert pq.read_table(tmp_path / "scores.parquet").column_names == ["score_a", "score_b"]
+    assert pq.read_table(tmp_path / "scores.parquet").column_names == [
+        *("entry", "score_a", "score_b", "reason")
+    ]
 
 
 @pytest.mark.parametrize("chunk_size", [7, 1000])
@@ -167,7 +171,7 @@ def test_a_predicted_file_has_the_scores_of_all_jets_in_order(
     assert found.jets == 80
     assert sum(seen) == pytest.approx(1)
     table = pq.read_table(out)
-    assert table.column_names == ["label", "score_a", "score_b"]
+    assert table.column_names == ["entry", "label", "score_a", "score_b", "reason"]
     assert json.loads(table.schema.metadata[b"classes"]) == ["a", "b"]
     assert table["label"].to_pylist() == jets.label.tolist()
     assert table["score_b"].to_numpy() == pytest.approx(trained.predict(jets)[:, 1], rel=1e-5)
@@ -319,3 +323,94 @@ def test_a_run_on_stored_momenta_of_jets_refuses_jets_without(options, tmp_path)
     assert run.predict(read_jets(tmp_path / "stored.parquet")[:5]).shape == (5, 2)
     with pytest.raises(InputError, match="need jet_p4, which these jets do not have"):
         run.predict(jets[:5])
+
+
+def lists_of(jets: ak.Array, name: str) -> list[list[float]]:
+    return jets.p4[name].to_list()
+
+
+@pytest.fixture
+def foreign_file(tmp_path: Path) -> tuple[Path, JetSchema]:
+    """Parquet file of another layout with event numbers, one bad jet, and classes unknown to runs."""
+    jets = make_jets(240, seed=4)
+    columns: dict[str, Any] = {f"part_{q}": lists_of(jets, q) for q in ("E", "px", "py", "pz")}
+    columns["part_E"][7][0] = float("nan")
+    columns["flavour"] = [5, 0, 15] * 80
+    columns["event"] = np.uint64(2**60) + np.arange(240, dtype=np.uint64)
+    columns["jet_pt"] = np.linspace(10, 100, 240)
+    path = tmp_path / "foreign.parquet"
+    pq.write_table(pa.table(columns), path)
+    schema = JetSchema(
+        p4={q: f"part_{q}" for q in ("E", "px", "py", "pz")},
+        label="flavour",
+        classes={"a": 5, "b": 0},
+        event={"event": "event"},
+        keep={"jet_pt": "jet_pt"},
+        select="jet_pt > 10.5",
+    )
+    return path, schema
+
+
+@pytest.mark.filterwarnings("ignore::pcloud.io.BadJetWarning", "ignore::pcloud.io.SelectionWarning")
+def test_scores_go_back_to_the_jets_of_a_file_bit_by_bit(
+    trained: Run, foreign_file: tuple[Path, JetSchema], tmp_path: Path
+) -> None:
+    path, schema = foreign_file
+    out = tmp_path / "scores.parquet"
+    found = predict_file(trained, str(path), out, schema=schema, on_bad_jet="drop")
+    assert (found.jets, found.dropped) == (237, 3)
+    table, source = pq.read_table(out), pq.read_table(path)
+    entries = table["entry"].to_numpy()
+    assert sorted(entries) == list(range(240))
+    assert table["event"].type == pa.uint64()
+    for name in ("event", "jet_pt"):
+        assert table[name].take(np.argsort(entries)).equals(source[name])
+    left_out = table.filter(table["reason"].is_valid())
+    assert left_out["entry"].to_pylist() == [0, 1, 7]
+    reasons = left_out["reason"].to_pylist()
+    assert reasons == ["not selected", "not selected", "NaN or infinity in part_E"]
+    assert left_out["score_a"].null_count == left_out["label"].null_count == 3
+    scored = table.filter(table["reason"].is_null())
+    flavour = np.tile([5, 0, 15], 80)[scored["entry"].to_numpy()]
+    assert scored["label"].to_pylist() == [{5: 0, 0: 1, 15: None}[f] for f in flavour]
+    assert scored["score_a"].null_count == 0
+    jets = read_jets(path, replace(schema, label=None, classes=()), on_bad_jet="drop")
+    assert scored["score_a"].to_numpy() == pytest.approx(trained.predict(jets)[:, 0], rel=1e-6)
+
+
+def test_rows_of_several_files_have_their_names(
+    trained: Run, many_files: Path, tmp_path: Path
+) -> None:
+    files = [str(many_files / name) for name in ("b/x.parquet", "a/x.npz")]
+    out = tmp_path / "scores.parquet"
+    predict_file(trained, files, out, chunk_size=15)
+    table = pq.read_table(out)
+    assert table["file"].to_pylist() == [files[0]] * 22 + [files[1]] * 21
+    assert table["entry"].to_pylist() == [*range(22), *range(21)]
+
+
+@pytest.mark.filterwarnings("ignore::pcloud.io.BadJetWarning", "ignore::pcloud.io.SelectionWarning")
+def test_files_are_read_by_the_schema_of_the_run(
+    foreign_file: tuple[Path, JetSchema], tmp_path: Path
+) -> None:
+    path, schema = foreign_file
+    run = train(
+        data=str(path),
+        schema=replace(schema, label="flavour", classes={"a": [5, 15], "b": 0}),
+        model=TINY,
+        out=tmp_path / "run",
+        epochs=1,
+        batch_size=8,
+        on_bad_jet="drop",
+        progress=False,
+    )
+    out = tmp_path / "scores.parquet"
+    assert run.predict_file(str(path), out, on_bad_jet="drop").jets == 237
+    native = tmp_path / "native.parquet"
+    write_jets(make_jets(10), native)
+    assert run.predict_file(str(native), out, overwrite=True).jets == 10
+    run.evaluate(num_bootstrap=0)
+    rows = pq.read_table(run.path / "scores.parquet")
+    assert {"entry", "event", "jet_pt", "label", "score_a"} <= set(rows.column_names)
+    events = pq.read_table(path)["event"].take(rows["entry"].to_numpy())
+    assert rows["event"].to_pylist() == events.to_pylist()

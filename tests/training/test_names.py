@@ -71,7 +71,10 @@ OF_TWO_CLASSES = {
     "uncertainty": ["uncertainty", "run", "--samples", "2", "--jets", "10"],
     "taylor": ["explain", "run", "--jets", "4", "--pair-jets", "0"],
     "attribution": ["explain", "run", "--jets", "4", "--method", "occlusion"],
-    "compare": ["compare", FILE, FILE, "--run", "run", "--max-jets", "60", "--permutations", "9"],
+    "compare": [
+        *("compare", FILE, FILE, "--run", "run", "--max-jets", "60"),
+        *("--classifier", "logistic", "--permutations", "9"),
+    ],
 }
 
 

@@ -6,7 +6,8 @@ notebook by themselves (`DisplayedFigure`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -20,6 +21,7 @@ from matplotlib.figure import Figure
 from pcloud.run_files import atomic_path, make_folder
 
 WIDTH = 4.6  # inches, the width of a phone at 80 dots per inch
+_FILE_DPI = 200  # dots per inch of PNG files
 
 INK = "#1f2328"
 MUTED = "#5c6570"
@@ -149,6 +151,34 @@ def line_styles(number: int) -> list[dict[str, Any]]:
     return [pairs[i % len(pairs)] for i in range(number)]
 
 
+@contextmanager
+def laid_out(figure: Figure) -> Iterator[None]:
+    """Context manager in which a figure is laid out once, for all files that it is saved to.
+
+    Outside, each call of ``savefig`` lays out the figure and draws it twice, the first time only
+    for the layout. A figure with a window stays as it is.
+    """
+    if figure.canvas.manager is not None:
+        yield
+        return
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        dpi = figure.dpi
+        figure.dpi = _FILE_DPI
+        try:
+            with figure_style(), suppress(ValueError):  # as in Figure.draw
+                engine.execute(figure)
+        finally:
+            figure.dpi = dpi
+    # savefig sets the engine again that it has found, and for None that of the settings.
+    with mpl.rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
+        figure.set_layout_engine(None)
+        try:
+            yield
+        finally:
+            figure.set_layout_engine(engine)
+
+
 def save_figure(figure: Figure, path: str | Path, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Save a figure as ``<path>.<format>`` for each format, and return the files.
 
@@ -156,9 +186,9 @@ def save_figure(figure: Figure, path: str | Path, formats: Sequence[str] = ("png
     """
     paths = [Path(f"{path}.{form}") for form in formats]
     dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    with figure_style():
+    with figure_style(), laid_out(figure):
         for file, form in zip(paths, formats, strict=True):
             make_folder(file.parent)
             with atomic_path(file) as new:
-                figure.savefig(new, format=form, dpi=200, metadata=dates.get(form))
+                figure.savefig(new, format=form, dpi=_FILE_DPI, metadata=dates.get(form))
     return paths
