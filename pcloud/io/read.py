@@ -249,9 +249,12 @@ class JetStream:
         if start < 0 or (stop is not None and stop < start):
             raise InputError(f"start={start} and stop={stop} are not a range of jets")
         self._files, self._classes_of_files = _files_and_classes(path)
-        is_partial = isinstance(schema, Mapping) and bool(schema) and "p4" not in schema
-        self._changes = dict(schema) if is_partial else {}  # of the schema that is detected
-        self._schema = None if is_partial else as_schema(schema)
+        self._changes: dict[str, Any] = {}  # of the schema that is detected
+        self._schema = None
+        if isinstance(schema, Mapping) and schema and "p4" not in schema:
+            self._changes |= schema
+        else:
+            self._schema = as_schema(schema)
         self._start = start
         self._stop = stop
         self._on_bad_jet = on_bad_jet
