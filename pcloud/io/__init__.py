@@ -4,9 +4,11 @@
 :mod:`~pcloud.io.write` are the functions of the user. Each file format is a
 :class:`~pcloud.io.table.Table` in a module of its own (``hdf5``, ``pandas_table``, ``root``,
 ``parquet``, ``npz``). :mod:`~pcloud.io.load` reads the columns of a schema from a table:
-``source_columns`` finds them, ``layouts`` converts the storage of jets of different lengths,
-``momentum`` computes four-momenta, and ``check`` finds bad jets. :mod:`~pcloud.io.jets` contains the
-two representations of jets in memory.
+``source_columns`` finds them, ``quantities`` evaluates expressions of them, ``layouts`` converts the
+storage of jets of different lengths, ``collections`` reads what jets have besides particles,
+``labels`` finds the classes, ``momentum`` computes four-momenta, and ``check`` finds bad jets.
+``selection`` counts what a schema leaves out. :mod:`~pcloud.io.jets` contains the two representations
+of jets in memory.
 """
 
 from __future__ import annotations

@@ -303,11 +303,11 @@ class JetReader:
             pid = decode_remapped(jets.particle["pid"])
             finite = pid.dtype.kind != "f" or np.isfinite(pid).all()
             jets.particle["pid"] = pid.astype(np.int32, copy=False) if finite else pid
-        if SPLIT_KEY in jets.jet:
-            keys = self._whole(SPLIT_KEY, jets.jet.pop(SPLIT_KEY))  # the last
-            jets.jet[SPLIT_KEY] = keys.astype(np.uint64, copy=False)
-        elif self.schema.event:
+        stored = jets.jet.pop(SPLIT_KEY, None)  # the keys are the last column
+        if self.schema.event:
             jets.jet[SPLIT_KEY] = event_keys(jets.jet["event"], jets.jet.get("run"))
+        elif stored is not None:
+            jets.jet[SPLIT_KEY] = self._whole(SPLIT_KEY, stored).astype(np.uint64, copy=False)
 
     def _whole(self, name: str, values: np.ndarray) -> np.ndarray:
         """Values that must be whole numbers."""
@@ -375,7 +375,8 @@ class JetReader:
             for name, column in schema.targets.items()
             if self._is_present(name, column)
         }
-        if SPLIT_KEY not in schema.jet and (stored := find(self.table, SPLIT_KEY)):
+        is_stored = SPLIT_KEY not in schema.jet and not schema.event
+        if is_stored and (stored := find(self.table, SPLIT_KEY)):
             found[SPLIT_KEY] = Quantity(SPLIT_KEY, {SPLIT_KEY: stored})
         return found
 
