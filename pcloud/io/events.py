@@ -334,10 +334,11 @@ class _Link:
             )
 
     def _numbers(self, name: str, column: Ragged) -> np.ndarray:
-        if column.content.dtype.kind not in "iu":
+        if column.content.dtype.kind not in "iu" or np.ma.is_masked(column.content):
+            missing = " with missing ones" if np.ma.is_masked(column.content) else ""
             raise InputError(
                 f"{self._path}: {self._noun} {name!r} must be whole numbers, got "
-                f"{column.content.dtype}"
+                f"{column.content.dtype}{missing}"
             )
         with np.errstate(over="ignore"):
             return column.content.astype(_NUMBER)

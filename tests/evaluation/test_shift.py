@@ -121,7 +121,7 @@ def test_identifiers_are_no_observables_unless_wanted(jets, tmp_path, capsys):
     assert ShiftTest.read(found.write(tmp_path / "found.json")).identifiers == found.identifiers
     assert main(["compare", *files, "--permutations", "50", "--classifier", "logistic"]) == 0
     assert "Not compared: eventNumber, run, which are identifiers" in capsys.readouterr().out
-    command = ["compare", *files, "--permutations", "50", "--identifiers"]
+    command = ["compare", *files, "--permutations", "200", "--identifiers"]
     assert main([*command, "--classifier", "logistic"]) == 0
     printed = capsys.readouterr().out
     assert "The samples differ" in printed

@@ -32,7 +32,6 @@ FORMATS = (
     "TTree, zlib",
     "RNTuple, zlib",
     "Parquet, events",
-    "TTree, indices",
     "images, packed npz",
     "images, packed HDF5",
     "images, idx.gz",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import awkward as ak
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import uproot
 
@@ -169,7 +170,8 @@ def test_the_command_writes_a_schema_that_is_read(tmp_path, jets, capsys):
 
 
 def test_columns_that_cannot_be_read_are_listed_with_their_reason(tmp_path, jets):
-    ak.to_parquet(ak.Array(weaver_columns(jets)), tmp_path / "a.parquet", row_groupsize=40)
+    table = ak.to_arrow_table(ak.Array(weaver_columns(jets)), extensionarray=False)
+    pq.write_table(table, tmp_path / "a.parquet", write_page_checksum=True)
     content = bytearray((tmp_path / "a.parquet").read_bytes())
     content[40:60] = bytes(20)
     (tmp_path / "a.parquet").write_bytes(content)

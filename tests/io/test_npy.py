@@ -106,5 +106,5 @@ def test_a_run_keeps_the_file_of_the_labels_in_its_schema(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     schema = SCHEMA.to_dict()
     config = TrainConfig(data="a.npy", labels="b.npy", schema=schema, model="pfn", out="runs/a")
-    assert config.data.labels is None
-    assert config.data.schema["labels"] == str(tmp_path / "b.npy")
+    assert config.inputs.labels is None
+    assert config.inputs.schema["labels"] == str(tmp_path / "b.npy")

@@ -20,7 +20,8 @@ def memory(tmp_path, monkeypatch):
     monkeypatch.setenv("PCLOUD_CACHE", str(tmp_path / "cache"))
     system = fsspec.filesystem("memory")
     for i in range(2):
-        write_jets(make_flat(num_jets=20, seed=i).to_awkward(), tmp_path / "a.parquet")
+        jets = make_flat(num_jets=20, seed=i).to_awkward()
+        write_jets(jets, tmp_path / "a.parquet", overwrite=True)
         system.pipe_file(f"/jets/{i}.parquet", (tmp_path / "a.parquet").read_bytes())
     yield system
     system.rm("/jets", recursive=True)
