@@ -13,6 +13,7 @@ from pcloud import train
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.figures.spectra import spectra_figure
 from pcloud.report import write_report
+from pcloud.training.interrupt import Interrupted
 from pcloud.training.reweight import Reweighting, flattening_weights, observable_names
 
 
@@ -125,6 +126,6 @@ def _stop_after(method: Any, number: int) -> Any:
         method(self, *arguments, **options)
         calls[0] += 1
         if calls[0] == number:
-            raise KeyboardInterrupt
+            raise Interrupted
 
     return stopping

@@ -19,6 +19,7 @@ from pcloud.io import read_jets, write_jets
 from pcloud.report import write_report
 from pcloud.training.data import load_splits
 from pcloud.training.loss import JetLoss, balanced_class_weights
+from pcloud.training.run_sample import OtherJetsWarning
 from tests.training.conftest import TINY, make_jets
 
 
@@ -145,11 +146,12 @@ def test_calibration_with_negative_weights_leaves_out_what_refuses_them(weighted
         weighted_run.calibrate("isotonic")
 
 
-def test_a_run_is_not_continued_with_other_weights(tmp_path: Path):
+def test_other_weights_are_other_jets(tmp_path: Path):
+    jets = with_weights(600)
     path = tmp_path / "jets.parquet"
-    write_jets(with_weights(300), path)
+    write_jets(jets, path)
     options: dict[str, Any] = {"data": str(path), "model": TINY, "out": str(tmp_path / "run")}
-    train(**options, steps=2, batch_size=64, progress=False)
-    write_jets(with_weights(300, negative=0), path, overwrite=True)
-    with pytest.warns(UserWarning, match="not those"):
-        Run(tmp_path / "run").evaluate()
+    run = train(**options, epochs=2, batch_size=64, class_weights="balanced", progress=False)
+    write_jets(ak.with_field(jets, 2 * jets.weight, "weight"), path, overwrite=True)
+    with pytest.warns(OtherJetsWarning, match="have changed since the training"):
+        run.evaluate(num_bootstrap=0)

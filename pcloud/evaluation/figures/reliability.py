@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from pcloud.evaluation.calibration import Reliability, top_label
@@ -91,6 +92,8 @@ def reliability_figure(
         difference.axhline(0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         difference.set(ylabel="difference")
         counts.set(yscale="log", ylabel="jets" if weights is None else "weights")
+        if weights is not None:  # sums of weights may span less than a decade
+            counts.yaxis.set_minor_formatter(NullFormatter())
     for axes in panels:
         axes.set_xlim(-0.03, 1.03)
     for axes in panels[:-1]:
