@@ -342,7 +342,7 @@ def _differentiate(
             particle = torch.arange(len(inputs))
             part = start[done : done + len(inputs)]
             done += len(inputs)
-            graph = record_graph(cloud.model, batch.x, batch.p4, batch.batch) if hold_graph else []
+            graph = record_graph(cloud.model, *batch_arguments(batch)) if hold_graph else []
             with fixed_graph(cloud.model, graph) if graph else nullcontext():
                 values = compute(respond, inputs, particle, part, scale)
                 with torch.no_grad():
@@ -492,7 +492,8 @@ def _shortened(jets: FlatJets) -> FlatJets:
     columns = {name: values[row] for name, values in jets.particle.items()}
     p4 = tuple(component[row] for component in jets.p4)
     stored = zip(JET_MOMENTUM, jets.p4, strict=True) if JET_MOMENTUM[0] in jets.jet else ()
-    own = {name: jets.jet[name][jet] - component for name, component in stored}
+    own = {name: values[jet] for name, values in jets.jet.items() if name != "label"}
+    own |= {name: jets.jet[name][jet] - component for name, component in stored}
     return FlatJets(as_offsets(counts[jet] - 1), p4, columns, own)
 
 

@@ -106,3 +106,23 @@ def test_a_run_stores_its_features_of_jets(jets, tmp_path, model, in_u):
     other = ak.with_field(jets, jets.ntrk + 50.0, "ntrk")
     assert np.abs(stored.predict(other) - scores).max() > 1e-4
     np.testing.assert_allclose(stored.predict(jets[:7]), scores[:7], atol=1e-6)
+
+
+def test_jets_with_stored_momenta_can_be_trained_on(jets, tmp_path):
+    total = ak.zip({c: ak.sum(jets.p4[c], axis=1) for c in ("E", "px", "py", "pz")})
+    stored = ak.with_field(jets, total, "jet_p4")
+    run = pcloud.train(
+        data=stored, model="pfn", out=str(tmp_path / "run"), epochs=1, batch_size=64,
+        progress=False,
+    )  # fmt: skip
+    assert run.feature_set.reference == "stored"
+    assert np.isfinite(run.predict(stored[:5])).all()
+
+
+def test_decisions_of_networks_with_features_of_jets_are_explained(jets, tmp_path):
+    run = pcloud.train(
+        data=jets, model="particlenet_lite", jet_features=FEATURES, out=str(tmp_path / "run"),
+        epochs=1, batch_size=64, model_options={"widths": ((8,), (8,))}, progress=False,
+    )  # fmt: skip
+    run.explain("occlusion", jets=2)
+    assert (run.path / "attribution.json").exists()
