@@ -24,7 +24,7 @@ from pcloud.tables import html_table
 from pcloud.text import for_terminal
 from pcloud.words import number_of
 
-_JET_TENSORS = ("y", "jet_p4", "weight")  # optional tensors with one row per jet
+_JET_TENSORS = ("y", "jet_p4", "weight", "u")  # optional tensors with one row per jet
 _CHUNK_JETS = 5_000  # sorted and turned into features at a time: 2 MB of float64 per column
 
 __all__ = ["JetDataset", "JetLoader", "batch_arguments", "collate", "network_arguments"]
@@ -64,6 +64,8 @@ class JetDataset(InMemoryDataset):
         Index of each particle in the input; None if the input was in canonical order.
     jet_p4 : Tensor or None, shape (B, 4)
         Stored momenta of the jets in GeV; None if the jets have no ``jet_p4``.
+    u : Tensor or None, shape (B, G), float32
+        Features of the jets; None if the feature set has none.
     feature_set : FeatureSet
         Features in `x`, relative to `jet_p4` or to the sum of the particles.
     classes : list of str or None
@@ -99,6 +101,8 @@ class JetDataset(InMemoryDataset):
         self.weight = _weights(jets) if "weight" in jets.fields else None
         self.order: Tensor | None = None
         self.x = torch.empty(int(self.ptr[-1]), len(self.feature_set))
+        of_jets = len(self.feature_set.jet_features)
+        self.u = torch.empty(len(jets), of_jets) if of_jets else None
         for first in range(0, max(1, len(jets)), _CHUNK_JETS):
             self._fill(jets[first : first + _CHUNK_JETS], first)
         self._describe_to_pyg()
@@ -240,6 +244,9 @@ class JetDataset(InMemoryDataset):
         jet = torch.repeat_interleave(torch.arange(len(jets)), ptr.diff())
         jet_p4 = None if self.jet_p4 is None else self.jet_p4[first : first + len(jets)]
         self.x[rows] = self.feature_set(p4, jet, extras, len(jets), jet_p4)
+        if self.u is not None:
+            of_jets = self.feature_set.of_jets(p4, jet, extras, len(jets), jet_p4)
+            self.u[first : first + len(jets)] = of_jets
 
 
 def _particle_column(jets: ak.Array, name: str, counts: np.ndarray) -> Tensor:
@@ -417,19 +424,32 @@ def _rows_of(ptr: Tensor, jets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return rows, jet, offsets
 
 
-def network_arguments(x: Tensor, p4: Tensor, batch: Tensor, jet_p4: Tensor | None) -> tuple:
-    """Arguments of a network, including a layout if there are stored momenta ``jet_p4 (B, 4)``."""
-    if jet_p4 is None:
+def network_arguments(
+    x: Tensor,
+    p4: Tensor,
+    batch: Tensor,
+    jet_p4: Tensor | None,
+    u: Tensor | None = None,
+    layout: RaggedLayout | None = None,
+) -> tuple:
+    """Arguments of a network.
+
+    They include a layout if there are stored momenta ``jet_p4 (B, 4)`` or features of jets ``u (B,
+    G)``, which it carries. `layout` is that of the batch, if it is known.
+    """
+    if jet_p4 is None and u is None:
         return x, p4, batch
-    layout = RaggedLayout.from_batch(batch, len(jet_p4))
-    return x, p4, batch, layout.with_jet_p4(jet_p4)
+    num_jets = len(u if jet_p4 is None else jet_p4)  # type: ignore[arg-type]
+    layout = RaggedLayout.from_batch(batch, num_jets) if layout is None else layout
+    return x, p4, batch, layout.with_jet_p4(jet_p4).with_rows(u=u)
 
 
 def batch_arguments(batch: Batch) -> tuple:
     """Arguments of a network for a batch of :func:`collate`."""
-    return network_arguments(
-        batch.x, batch.p4, batch.batch, batch.jet_p4 if "jet_p4" in batch else None
-    )
+    jet_p4 = batch.jet_p4 if "jet_p4" in batch else None
+    u = batch.u if "u" in batch else None
+    layout = batch.layout if "layout" in batch else None
+    return network_arguments(batch.x, batch.p4, batch.batch, jet_p4, u, layout)
 
 
 _EMPTY_BATCH = Batch(_base_cls=Data)  # copied, because creating a Batch takes 0.2 ms
@@ -448,8 +468,8 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
     Returns
     -------
     torch_geometric.data.Batch
-        Batch with ``x``, ``p4``, ``batch`` and ``ptr``, and with ``y``, ``jet_p4``,
-        ``weight`` and ``teacher`` if the data set has them.
+        Batch with ``x``, ``p4``, ``batch`` and ``ptr``, and with ``y``, ``jet_p4``, ``weight``,
+        ``u`` and ``teacher`` if the data set has them.
     """
     particle, jet, ptr = _rows_of(data.ptr, jets)
     batch = copy.copy(_EMPTY_BATCH)

@@ -20,6 +20,7 @@ from pcloud.io.jets import GrowingJets
 from pcloud.io.read import JetStream
 from pcloud.keys import Keys, fingerprint_hashes, keys_of, momentum_keys
 from pcloud.modality import Accumulator, DataOptions, Modality, Source, register_modality
+from pcloud.models.registry import takes_jet_features
 from pcloud.particle_types import available_columns
 from pcloud.python_jets import flatten
 from pcloud.standardisation import (
@@ -159,12 +160,22 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         return fit_standardisation(features, sample)
 
     def _features(self, options: DataOptions) -> FeatureSet:
-        return feature_set(options.features)
+        return feature_set(options.features, options.jet_features or ())
+
+    def inputs_for(self, model: str, inputs: FeatureSet) -> FeatureSet:
+        """Feature set in which features of jets are those of particles if the model has no ``u``."""
+        return inputs.for_network(not inputs.jet_features or takes_jet_features(model))
+
+    def model_options(self, name: str, inputs: FeatureSet) -> dict[str, Any]:
+        """Number of features of jets, if there are any."""
+        number = len(inputs.jet_features)
+        return {"num_jet_features": number} if number else {}
 
     def describe_inputs(self, inputs: FeatureSet, options: DataOptions) -> list[str]:
         """Line with the features that are standardised by the training jets."""
         plain = {feature.name for feature in needs_standardisation(self._features(options))}
-        fitted = [f for f in inputs.features if f.name in plain and f != Feature(f.name)]
+        every = (*inputs.features, *inputs.jet_features)
+        fitted = [f for f in every if f.name in plain and f != Feature(f.name)]
         return [describe(fitted)] if fitted else []
 
     def check_inputs(self, data: JetDataset, whose: str) -> None:

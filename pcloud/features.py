@@ -184,6 +184,7 @@ class _StoredFeatures(TypedDict):
     features: Annotated[tuple[Feature, ...], Len(1, 10_000)]
     reference: NotRequired[Name]
     angles: NotRequired[Name]
+    jet_features: NotRequired[Annotated[tuple[Feature, ...], Len(0, 10_000)]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -203,6 +204,9 @@ class FeatureSet:
         place of angles computed from the momenta: ``stored_deta`` and ``stored_dphi``, as which a
         schema names them; ``"columns"``: also columns called ``deta`` and ``dphi``, as in older
         versions.
+    jet_features : tuple of Feature
+        One feature for each column of ``u``, with one value per jet. Networks without ``u`` get them
+        as features of each particle, see :meth:`for_network`.
 
     Raises
     ------
@@ -217,6 +221,7 @@ class FeatureSet:
     features: tuple[Feature, ...]
     reference: str = "auto"
     angles: str = "stored"
+    jet_features: tuple[Feature, ...] = ()
 
     def __post_init__(self) -> None:
         if self.angles not in ("stored", "columns"):
@@ -225,7 +230,8 @@ class FeatureSet:
             raise UnknownNameError("reference", self.reference, _REFERENCES)
         if not self.features:
             raise InputError("a feature set needs at least one feature")
-        repeated = {name for name in self.names if self.names.count(name) > 1}
+        names = [feature.name for feature in self._all]
+        repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             raise InputError(f"features given twice: {', '.join(sorted(repeated))}")
 
@@ -239,13 +245,24 @@ class FeatureSet:
         header = ["feature", "shift", "scale", "low", "high"]
         rows = [
             [f.name, *("" if v is None else f"{v:g}" for v in (f.shift, f.scale, f.low, f.high))]
-            for f in self.features
+            for f in self._all
         ]
         return html_table([header, *rows], caption=_REFERENCES[self.reference])
 
     def describe(self) -> str:
         """Names of the features, and the momentum to which they are relative, in one line."""
-        return f"{', '.join(self.names)}; {_REFERENCES[self.reference]}"
+        jets = ", ".join(self.jet_names)
+        of_jets = f"; of jets {jets}" if jets else ""
+        return f"{', '.join(self.names)}{of_jets}; {_REFERENCES[self.reference]}"
+
+    @property
+    def _all(self) -> tuple[Feature, ...]:
+        return (*self.features, *self.jet_features)
+
+    @property
+    def jet_names(self) -> tuple[str, ...]:
+        """Names of the features of jets, in the order of the columns of ``u``."""
+        return tuple(feature.name for feature in self.jet_features)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -260,7 +277,7 @@ class FeatureSet:
     @property
     def columns(self) -> tuple[str, ...]:
         """Extra columns that the jets must have, in addition to the four-momenta."""
-        needed = (_columns(name) for name in self.names)
+        needed = (_columns(feature.name) for feature in self._all)
         return tuple(dict.fromkeys(column for columns in needed for column in columns))
 
     @property
@@ -270,9 +287,10 @@ class FeatureSet:
         They are stored angles, and quantities of jets without a stored momentum; in feature sets of
         older versions all columns that have the name of a computed angle or a feature.
         """
-        columns = {column for name in self.names for column in _optional_columns(name)}
+        names = [feature.name for feature in self._all]
+        columns = {column for name in names for column in _optional_columns(name)}
         if self.angles == "columns":
-            columns |= {"deta", "dphi", *(set(self.names) & COMPONENTS.keys())}
+            columns |= {"deta", "dphi", *(set(names) & COMPONENTS.keys())}
         return (*STORED_ANGLES, *sorted(columns))
 
     @property
@@ -285,6 +303,12 @@ class FeatureSet:
         if self.reference != "auto":
             return self
         return replace(self, reference="stored" if stored else "particles")
+
+    def for_network(self, takes_u: bool) -> FeatureSet:
+        """Feature set of a network; one without ``u`` gets features of jets for each particle."""
+        if takes_u or not self.jet_features:
+            return self
+        return replace(self, features=self._all, jet_features=())
 
     def subset(self, names: Sequence[str]) -> FeatureSet:
         """Feature set with the given `names`, in this order, with the same standardisation.
@@ -337,6 +361,45 @@ class FeatureSet:
         InputError
             If the features are relative to a stored momentum and `jet_p4` is missing.
         """
+        return _stack(self.features, self._particles(p4, batch, extras, num_jets, jet_p4), p4.dtype)
+
+    def of_jets(
+        self,
+        p4: Tensor,
+        batch: Tensor,
+        extras: Mapping[str, Tensor] | None = None,
+        num_jets: int | None = None,
+        jet_p4: Tensor | None = None,
+    ) -> Tensor:
+        """Features of all jets (B, G), none of which may be empty; arguments as for features (N, F).
+
+        Raises
+        ------
+        InputError
+            If a feature differs between the particles of a jet.
+        """
+        particles = self._particles(p4, batch, extras, num_jets, jet_p4)
+        values = _stack(self.jet_features, particles, p4.dtype)
+        counts = torch.bincount(batch, minlength=particles.num_jets)
+        rows = values.index_select(0, counts.cumsum(0) - counts)
+        differ = (values.detach() != rows.detach()[batch]) & ~values.detach().isnan()
+        for name, differs in zip(self.jet_names, differ.any(0).tolist(), strict=True):
+            if differs:
+                raise InputError(
+                    f"feature {name!r} of jets has one value per particle: sum(), mean() or max() "
+                    "make one of it"
+                )
+        return rows
+
+    def _particles(
+        self,
+        p4: Tensor,
+        batch: Tensor,
+        extras: Mapping[str, Tensor] | None,
+        num_jets: int | None,
+        jet_p4: Tensor | None,
+    ) -> Particles:
+        """Particles whose features are computed."""
         extras = extras or {}
         if self.reference == "stored" and jet_p4 is None:
             raise InputError(
@@ -356,15 +419,15 @@ class FeatureSet:
         for angle in ("deta", "dphi"):
             if angle in columns:
                 columns.setdefault(f"stored_{angle}", columns[angle])
-        particles = Particles(momenta, batch, num_jets, columns, jet, self.angles == "columns")
-        # Each feature is rounded before the next is computed: only one is in memory in float64.
-        values = [feature.compute(particles).to(p4.dtype) for feature in self.features]
-        return torch.stack(values, dim=-1)
+        return Particles(momenta, batch, num_jets, columns, jet, self.angles == "columns")
 
     def to_dict(self) -> dict[str, Any]:
         """Dictionary of plain values, for a configuration or a checkpoint."""
         features = [asdict(feature) for feature in self.features]
-        return {"features": features, "reference": self.reference, "angles": self.angles}
+        plain = {"features": features, "reference": self.reference, "angles": self.angles}
+        if self.jet_features:
+            plain["jet_features"] = [asdict(feature) for feature in self.jet_features]
+        return plain
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureSet:
@@ -375,7 +438,15 @@ class FeatureSet:
         """
         found = checked(_StoredFeatures, values)
         reference = found.get("reference", "particles")
-        return cls(found["features"], reference, found.get("angles", "columns"))
+        angles = found.get("angles", "columns")
+        return cls(found["features"], reference, angles, found.get("jet_features", ()))
+
+
+def _stack(features: Sequence[Feature], particles: Particles, dtype: torch.dtype) -> Tensor:
+    """Values (N, F) of features."""
+    # Each feature is rounded before the next is computed: only one is in memory in float64.
+    values = [feature.compute(particles).to(dtype) for feature in features]
+    return torch.stack(values, dim=-1)
 
 
 _STANDARD = {
@@ -426,7 +497,9 @@ FeatureLike = str | Mapping[str, Any] | Feature
 """A name or expression, the fields of a :class:`Feature`, or one."""
 
 
-def feature_set(features: str | Sequence[FeatureLike] | FeatureSet) -> FeatureSet:
+def feature_set(
+    features: str | Sequence[FeatureLike] | FeatureSet, jet_features: Sequence[FeatureLike] = ()
+) -> FeatureSet:
     """Return the feature set of a name, or make one from names of features.
 
     Parameters
@@ -436,6 +509,8 @@ def feature_set(features: str | Sequence[FeatureLike] | FeatureSet) -> FeatureSe
         stands for its features. A name has the standardisation of the official sets, if it is part
         of one; a :class:`Feature`, or a mapping with its fields, sets another one. Other names are
         expressions, such as ``"log(pt / jet_pt)"``, or extra columns of the jets.
+    jet_features : sequence of str, dict or Feature
+        Features with one value per jet, such as ``"jet_mass"`` or ``"max(pt)"``.
 
     Raises
     ------
@@ -444,15 +519,17 @@ def feature_set(features: str | Sequence[FeatureLike] | FeatureSet) -> FeatureSe
     InputError
         If a text is not an expression, or a field has a wrong value.
     """
+    of_jets = tuple(one for feature in jet_features for one in _features(feature))
     if isinstance(features, FeatureSet):
-        return features
+        return replace(features, jet_features=of_jets) if of_jets else features
     if isinstance(features, str):
         if features in FEATURE_SETS:
-            return FEATURE_SETS[features]
+            return feature_set(FEATURE_SETS[features], jet_features)
         if expression_of(features) is None and features not in list_features():
             raise UnknownNameError("feature set", features, FEATURE_SETS)
         features = [features]
-    return FeatureSet(tuple(one for feature in features for one in _features(feature)))
+    particles = tuple(one for feature in features for one in _features(feature))
+    return FeatureSet(particles, jet_features=of_jets)
 
 
 def _features(feature: FeatureLike) -> Sequence[Feature]:

@@ -56,6 +56,10 @@ class DataOptions(Protocol):
         """Name of a feature set, or names of features."""
 
     @property
+    def jet_features(self) -> Any:
+        """Features with one value per jet."""
+
+    @property
     def standardise(self) -> str:
         """``"auto"`` if features without a standardisation get one from the training jets."""
 
@@ -327,6 +331,10 @@ class Modality(Protocol[S, I, D]):
     @abstractmethod
     def fit_inputs(self, sample: S, options: DataOptions) -> I:
         """Inputs that the options name, or that follow from the training sample."""
+
+    def inputs_for(self, model: str, inputs: I) -> I:
+        """Inputs in the form that a model takes, by its name."""
+        return inputs
 
     def describe_inputs(self, inputs: I, options: DataOptions) -> list[str]:
         """Lines that tell what the options do not say of fitted inputs."""

@@ -54,7 +54,8 @@ class _Spread:
 
 def needs_standardisation(features: FeatureSet) -> list[Feature]:
     """Features that have no official standardisation, and are not given another one."""
-    return [f for f in features.features if f == Feature(f.name) and not is_official(f)]
+    every = (*features.features, *features.jet_features)
+    return [f for f in every if f == Feature(f.name) and not is_official(f)]
 
 
 def fit_standardisation(features: FeatureSet, jets: ak.Array) -> FeatureSet:
@@ -80,12 +81,15 @@ def fit_standardisation(features: FeatureSet, jets: ak.Array) -> FeatureSet:
     if not wanted or len(jets) == 0:
         return features
     few = jets[:: -(-len(jets) // _FITTED_JETS)]
-    values = JetDataset(few, replace(features, features=tuple(wanted))).x.double().numpy()
+    plain = replace(features, features=tuple(wanted), jet_features=())
+    values = JetDataset(few, plain).x.double().numpy()
     fitted = {
         feature.name: _standardised(feature, column)
         for feature, column in zip(wanted, values.T, strict=True)
     }
-    return replace(features, features=tuple(fitted.get(f.name, f) for f in features.features))
+    parts = (features.features, features.jet_features)
+    new, of_jets = (tuple(fitted.get(f.name, f) for f in part) for part in parts)
+    return replace(features, features=new, jet_features=of_jets)
 
 
 def _standardised(feature: Feature, values: NDArray[np.float64]) -> Feature:
@@ -121,8 +125,10 @@ def check_features(data: JetDataset, whose: str) -> None:
     FeatureWarning
         If such a feature has values beyond 100 times its spread.
     """
-    for i, feature in enumerate(data.feature_set.features):
-        values = data.x[:, i]
+    found = [*zip(data.feature_set.features, data.x.unbind(-1), strict=True)]
+    if data.u is not None:
+        found += zip(data.feature_set.jet_features, data.u.unbind(-1), strict=True)
+    for feature, values in found:
         if not bool(values.isfinite().all()):
             raise InputError(_not_finite(data, values, feature, whose))
         if is_official(feature):
@@ -135,10 +141,11 @@ def check_features(data: JetDataset, whose: str) -> None:
 
 
 def _not_finite(data: JetDataset, values: Tensor, feature: Feature, whose: str) -> str:
-    rows = (~values.isfinite()).nonzero().flatten().numpy()
-    jets = np.unique(np.searchsorted(data.ptr.numpy(), rows, side="right") - 1)
+    jets = (~values.isfinite()).nonzero().flatten().numpy()
+    if len(values) == len(data.x):
+        jets = np.unique(np.searchsorted(data.ptr.numpy(), jets, side="right") - 1)
     return (
-        f"feature {feature.name!r} is NaN or infinite for {number_of(len(rows), 'particle')} in "
+        f"feature {feature.name!r} is NaN or infinite in "
         f"{len(jets)} of {len(data)} of {whose}, the first is jet {jets[0]}: fill the column, or "
         f"take where(isfinite({feature.name}), {feature.name}, 0)"
     )
@@ -152,7 +159,7 @@ def _warn_of_outliers(values: Tensor, feature: Feature, whose: str) -> None:
         worst = float((values[far].double() - spread.median).abs().max()) / spread.width
         warnings.warn(
             f"feature {feature.name!r} of {whose} is beyond 100 times its spread for "
-            f"{number_of(int(far.sum()), 'particle')}, up to {worst:.3g} times: are these values of "
+            f"{number_of(int(far.sum()), 'value')}, up to {worst:.3g} times: are these values of "
             "padding or of missing ones? low and high of a feature clip it",
             FeatureWarning,
             stacklevel=2,

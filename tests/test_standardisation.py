@@ -145,7 +145,7 @@ def test_flags_are_standardised_by_their_standard_deviation(jets):
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [(3.5, r"'a' is constant in the jets, 3\.5: leave it out"), (np.nan, "NaN or infinite for")],
+    [(3.5, r"'a' is constant in the jets, 3\.5: leave it out"), (np.nan, "NaN or infinite in")],
 )
 def test_features_without_information_are_refused(jets, values, said):
     data = pcloud.JetDataset(with_column(jets, values), ["log_pt", "a"])
@@ -157,9 +157,7 @@ def test_values_of_padding_are_warned_of(jets):
     values = ak.to_numpy(ak.flatten(jets.a)).copy()
     values[7] = -99999
     data = pcloud.JetDataset(with_column(jets, values), ["a"])
-    with pytest.warns(
-        FeatureWarning, match=r"'a' of the jets is beyond 100 times .* for 1 particle"
-    ):
+    with pytest.warns(FeatureWarning, match=r"'a' of the jets is beyond 100 times .* for 1 value"):
         check_features(data, "the jets")
 
 

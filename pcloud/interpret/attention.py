@@ -80,7 +80,9 @@ class AttentionMaps:
 
 
 @torch.no_grad()
-def attention_maps(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> AttentionMaps:
+def attention_maps(
+    model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor, *others: Any
+) -> AttentionMaps:
     """Attention weights of the particle blocks of a transformer.
 
     They are computed again from the inputs of
@@ -93,6 +95,8 @@ def attention_maps(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> At
         Transformer, such as the Particle Transformer, in evaluation mode.
     x, p4, batch : Tensor
         Inputs of the model.
+    *others
+        Further arguments of the model, such as a layout.
 
     Raises
     ------
@@ -111,7 +115,7 @@ def attention_maps(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> At
 
     handles = [layer.register_forward_hook(record) for layer in layers]
     try:
-        model(x, p4, batch)
+        model(x, p4, batch, *others)
     finally:
         for handle in handles:
             handle.remove()

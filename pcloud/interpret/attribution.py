@@ -240,14 +240,16 @@ class _Cloud:
         self.model = model
         self.target = target
         self.data = JetDataset(jets.to_awkward(), features)
-        columns = {k: torch.from_numpy(_particle_column(jets, k)) for k in features.columns}
+        optional = [name for name in features.optional_columns if _has_column(jets, name)]
+        names = dict.fromkeys((*features.columns, *optional))
+        columns = {name: torch.from_numpy(_particle_column(jets, name)) for name in names}
         self.extras = {name: self.data.in_order(values) for name, values in columns.items()}
         self.features = self.data.feature_set
 
     def space(self, respect_to: str) -> str:
         """Variables of the gradients, ``"features"`` or ``"momenta"``."""
         batch = next(iter(JetLoader(self.data, 1)))
-        seen = sees_features(self.model, batch.x, batch.p4, batch.batch)
+        seen = sees_features(self.model, *batch_arguments(batch))
         if respect_to == "features" and not seen:
             raise InputError("this model does not use features: attribute to momenta")
         space = {"auto": "features" if seen else "momenta"}.get(respect_to, respect_to)
@@ -281,15 +283,22 @@ class _Cloud:
             before = batch.p4.repeat(copies, 1)
             if space == "features":
                 jet_p4 = _jet_momenta(batch, before, before, jet, copies)
+                u = batch.u.repeat(copies, 1) if "u" in batch else None
                 return log_odds(
-                    self.model(*network_arguments(inputs, before, jet, jet_p4)), self.target
+                    self.model(*network_arguments(inputs, before, jet, jet_p4, u)), self.target
                 )
             jet_p4 = _jet_momenta(batch, before, inputs, jet, copies)
             columns = {name: column.repeat(copies) for name, column in extras.items()}
-            x = self.features(inputs, jet, columns, jets * copies, jet_p4).float()
-            return log_odds(self.model(*network_arguments(x, inputs, jet, jet_p4)), self.target)
+            quantities = (inputs, jet, columns, jets * copies, jet_p4)
+            x = self.features(*quantities).float()
+            u = self.features.of_jets(*quantities).float() if self.features.jet_features else None
+            return log_odds(self.model(*network_arguments(x, inputs, jet, jet_p4, u)), self.target)
 
         return response
+
+
+def _has_column(jets: FlatJets, name: str) -> bool:
+    return name in jets.particle or name in jets.jet
 
 
 def _particle_column(jets: FlatJets, name: str) -> NDArray[Any]:
@@ -333,7 +342,7 @@ def _differentiate(
             particle = torch.arange(len(inputs))
             part = start[done : done + len(inputs)]
             done += len(inputs)
-            graph = record_graph(cloud.model, batch.x, batch.p4, batch.batch) if hold_graph else []
+            graph = record_graph(cloud.model, *batch_arguments(batch)) if hold_graph else []
             with fixed_graph(cloud.model, graph) if graph else nullcontext():
                 values = compute(respond, inputs, particle, part, scale)
                 with torch.no_grad():
@@ -483,7 +492,8 @@ def _shortened(jets: FlatJets) -> FlatJets:
     columns = {name: values[row] for name, values in jets.particle.items()}
     p4 = tuple(component[row] for component in jets.p4)
     stored = zip(JET_MOMENTUM, jets.p4, strict=True) if JET_MOMENTUM[0] in jets.jet else ()
-    own = {name: jets.jet[name][jet] - component for name, component in stored}
+    own = {name: values[jet] for name, values in jets.jet.items() if name != "label"}
+    own |= {name: jets.jet[name][jet] - component for name, component in stored}
     return FlatJets(as_offsets(counts[jet] - 1), p4, columns, own)
 
 

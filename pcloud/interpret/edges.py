@@ -45,7 +45,12 @@ class EdgeImportance:
 
 
 def edge_importance(
-    model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor, target: int = 1
+    model: nn.Module,
+    x: Tensor,
+    p4: Tensor,
+    batch: Tensor,
+    target: int = 1,
+    others: Sequence[Any] = (),
 ) -> list[EdgeImportance]:
     """Importance of all edges of the neighbour graph, block by block.
 
@@ -62,6 +67,8 @@ def edge_importance(
         Inputs of the model.
     target : int
         Class whose log-odds against all others is the response.
+    others : sequence
+        Further arguments of the model, such as a layout.
 
     Returns
     -------
@@ -96,7 +103,7 @@ def edge_importance(
         return F.relu(messages.mean(1) + block.shortcut(features))
 
     with _hooked([block.register_forward_hook(weigh) for block in blocks]), torch.enable_grad():
-        response = log_odds(model(x, p4, batch), target).sum()
+        response = log_odds(model(x, p4, batch, *others), target).sum()
     gradients = torch.autograd.grad(response, factors)
     return [
         EdgeImportance(neighbors, gradient.masked_fill(neighbors == len(neighbors), 0.0))
@@ -105,15 +112,20 @@ def edge_importance(
 
 
 @torch.no_grad()
-def record_graph(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> list[Tensor]:
-    """Record the neighbours ``(N, k)`` that each block finds; an empty list without such blocks."""
+def record_graph(
+    model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor, *others: Any
+) -> list[Tensor]:
+    """Record the neighbours ``(N, k)`` that each block finds; an empty list without such blocks.
+
+    `others` are the further arguments of the network.
+    """
     found: list[Tensor] = []
 
     def record(block: nn.Module, given: tuple[Tensor, ...]) -> None:
         found.append(given[1])
 
     with _hooked([block.register_forward_pre_hook(record) for block in _blocks(model)]):
-        model(x, p4, batch)
+        model(x, p4, batch, *others)
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -31,10 +33,13 @@ def log_odds(logits: Tensor, target: int = 1) -> Tensor:
     return logits[:, target] - torch.logsumexp(logits[:, others], dim=1)
 
 
-def sees_features(model: nn.Module, x: Tensor, p4: Tensor, batch: Tensor) -> bool:
-    """Return True if the response depends on the features ``x (N, F)`` of the particles."""
+def sees_features(model: nn.Module, x: Tensor, p4: Tensor, *others: Any) -> bool:
+    """Return True if the response depends on the features ``x (N, F)`` of the particles.
+
+    `others` are the further arguments of the network.
+    """
     x = x.detach().requires_grad_()
-    out = model(x, p4, batch)
+    out = model(x, p4, *others)
     if not out.requires_grad:
         return False
     (gradient,) = torch.autograd.grad(out.sum(), x, allow_unused=True)

@@ -171,7 +171,10 @@ class _Expansion:
             x = x.detach().requires_grad_()  # to detect a network that uses it
             p4 = _shifted(p4.double(), self.shift * unit.double())
         # in double precision: the derivatives of a float32 probability close to 1 are rounded to 0
-        arguments = network_arguments(x, p4, batch.batch, _jet_momenta(batch, p4))
+        u = batch.u if "u" in batch else None
+        if variables == "momenta" and u is not None:
+            raise InputError("the network uses features of jets: use variables='features'")
+        arguments = network_arguments(x, p4, batch.batch, _jet_momenta(batch, p4), u)
         response = model(*arguments).double().softmax(-1)[:, target]
         gradient, by_features = _gradients(response, self.shift, x)
         if variables == "momenta" and by_features is not None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["Head", "mlp_head", "output_layer"]
+from pcloud.errors import InputError
+from pcloud.nn.layout import RaggedLayout
+from pcloud.words import number_of
+
+__all__ = ["Head", "mlp_head", "output_layer", "with_jet_features"]
 
 _RULE = "head.output"
 
@@ -48,6 +53,38 @@ def mlp_head(widths: Sequence[int], num_outputs: int, dropout: float) -> Head:
     for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(dropout)]
     return Head(layers, widths[-1], num_outputs)
+
+
+def with_jet_features(
+    pooled: Tensor, layout: RaggedLayout, u: Tensor | None, num_jet_features: int
+) -> Tensor:
+    """Input of a head: the pooled particles (B, D) and the features of the jets ``u (B, G)``.
+
+    Parameters
+    ----------
+    pooled : Tensor, shape (B, D)
+        One row for each jet.
+    layout : RaggedLayout
+        Layout of the batch, which can carry `u`.
+    u : Tensor, shape (B, G), or None
+        Features of the jets.
+    num_jet_features : int
+        G; with 0, `pooled` is returned.
+
+    Raises
+    ------
+    InputError
+        If `u` is absent or has another number of features.
+    """
+    if num_jet_features == 0:
+        return pooled
+    u = layout.u if u is None else u
+    found = 0 if u is None else u.shape[-1]
+    if u is None or found != num_jet_features:
+        raise InputError(
+            f"this network takes {number_of(num_jet_features, 'feature')} of jets, u, and got {found}"
+        )
+    return torch.cat([pooled, u.to(pooled.dtype)], dim=-1)
 
 
 def output_layer(model: nn.Module, num_outputs: int) -> tuple[str, nn.Module] | None:

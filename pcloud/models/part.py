@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pcloud.models.head import mlp_head
+from pcloud.models.head import mlp_head, with_jet_features
 from pcloud.models.registry import register_model
 from pcloud.models.sequence_options import layer_widths
 from pcloud.nn.attention.attention import ClassAttention, SelfAttention, padding_bias
@@ -92,6 +92,9 @@ class ParticleTransformer(nn.Module):
     dropout : float
         Dropout probability in the particle blocks and after each hidden layer of the head.
 
+    num_jet_features : int
+        Number of features of jets G, which the head gets beside the pooled particles.
+
     References
     ----------
     Qu, Li and Qian, Particle Transformer for Jet Tagging, https://arxiv.org/abs/2202.03772.
@@ -109,6 +112,7 @@ class ParticleTransformer(nn.Module):
         num_class_layers: int = 2,
         head_widths: Sequence[int] = (),
         dropout: float = 0.1,
+        num_jet_features: int = 0,
     ) -> None:
         super().__init__()
         embed_widths = layer_widths("embed_widths", embed_widths, required=True)
@@ -126,7 +130,8 @@ class ParticleTransformer(nn.Module):
         )
         self.class_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02))
         self.norm = nn.LayerNorm(width)
-        self.head = mlp_head([width, *head_widths], num_outputs, dropout)
+        self.num_jet_features = num_jet_features
+        self.head = mlp_head([width + num_jet_features, *head_widths], num_outputs, dropout)
         for part in (self.embed, self.blocks, self.class_blocks, self.head):
             part.apply(_xavier)
         for depth, block in enumerate(blocks, 1):
@@ -138,9 +143,16 @@ class ParticleTransformer(nn.Module):
         p4: Tensor,
         batch: Tensor | None = None,
         layout: RaggedLayout | None = None,
+        *,
+        u: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        slots = HeadSlots.of(as_layout(batch, layout, x), self.num_heads)
+        """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``.
+
+        ``u (B, G)`` are features of the jets, which `layout` can carry.
+        """
+        layout = as_layout(batch, layout, x)
+        u = layout.u if u is None else u
+        slots = HeadSlots.of(layout, self.num_heads)
         layout = slots.layout
         x = self.embed(x)
         bias = self.pair_bias(p4, layout) if self.pair_bias else padding_bias(x, layout)
@@ -149,7 +161,8 @@ class ParticleTransformer(nn.Module):
         token = self.class_token.expand(layout.num_jets, -1)
         for block in self.class_blocks:
             token = block(token, x, layout)
-        return self.head(self.norm(token))
+        token = self.norm(token)
+        return self.head(with_jet_features(token, layout, u, self.num_jet_features))
 
 
 @register_model(

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pcloud.errors import InputError
-from pcloud.models.head import mlp_head
+from pcloud.models.head import mlp_head, with_jet_features
 from pcloud.models.registry import register_model
 from pcloud.models.sequence_options import layer_widths, nested_widths
 from pcloud.nn.graph.coordinates import Coordinates, coordinates_named, eta_phi
@@ -51,6 +51,9 @@ class ParticleNet(nn.Module):
     backend : {"torch", "torch_cluster"}
         Implementation of the neighbour search.
 
+    num_jet_features : int
+        Number of features of jets G, which the head gets beside the pooled particles.
+
     References
     ----------
     Qu and Gouskos, ParticleNet: Jet Tagging via Particle Clouds,
@@ -68,6 +71,7 @@ class ParticleNet(nn.Module):
         dropout: float = 0.1,
         coordinates: Coordinates | str = eta_phi,
         backend: str = "torch",
+        num_jet_features: int = 0,
     ) -> None:
         super().__init__()
         widths = nested_widths("widths", widths)
@@ -82,7 +86,8 @@ class ParticleNet(nn.Module):
         self.backend = backend
         self.norm = nn.BatchNorm1d(in_features)
         self.convs = nn.ModuleList(map(EdgeBlock, in_widths, widths))
-        self.head = mlp_head([in_widths[-1], *head_widths], num_outputs, dropout)
+        self.num_jet_features = num_jet_features
+        self.head = mlp_head([in_widths[-1] + num_jet_features, *head_widths], num_outputs, dropout)
 
     def forward(
         self,
@@ -90,14 +95,20 @@ class ParticleNet(nn.Module):
         p4: Tensor,
         batch: Tensor | None = None,
         layout: RaggedLayout | None = None,
+        *,
+        u: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV or positions, ``batch (N,)``."""
+        """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV or positions, ``batch (N,)``.
+
+        ``u (B, G)`` are features of the jets, which `layout` can carry.
+        """
         layout = as_layout(batch, layout, p4)
         pos = self.coordinates(p4, layout)
         x = self.norm(x)
         for k, conv in zip(self.k, self.convs, strict=True):
             x = pos = conv(x, knn(pos, layout, k, backend=self.backend))
-        return self.head(mean_pool(x, layout))
+        pooled = mean_pool(x, layout)
+        return self.head(with_jet_features(pooled, layout, u, self.num_jet_features))
 
 
 @register_model(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pcloud.errors import InputError
-from pcloud.models.head import mlp_head
+from pcloud.models.head import mlp_head, with_jet_features
 from pcloud.models.registry import register_model
 from pcloud.models.sequence_options import layer_widths, nested_widths
 from pcloud.nn.collections import CollectionEmbedding
@@ -59,6 +59,9 @@ class CollectionParticleNet(nn.Module):
     coordinates : callable or str
         Map from `p4` to positions for the first search, unless `pos` is given.
 
+    num_jet_features : int
+        Number of features of jets G, which the head gets beside the pooled particles.
+
     References
     ----------
     Qu and Gouskos, ParticleNet: Jet Tagging via Particle Clouds,
@@ -78,6 +81,7 @@ class CollectionParticleNet(nn.Module):
         head_widths: Sequence[int] = (128,),
         dropout: float = 0.1,
         coordinates: Coordinates | str = eta_phi,
+        num_jet_features: int = 0,
     ) -> None:
         super().__init__()
         widths = nested_widths("widths", widths)
@@ -98,7 +102,8 @@ class CollectionParticleNet(nn.Module):
             nn.BatchNorm1d(fusion_width),
             nn.ReLU(),
         )
-        self.head = mlp_head([fusion_width, *head_widths], num_outputs, dropout)
+        self.num_jet_features = num_jet_features
+        self.head = mlp_head([fusion_width + num_jet_features, *head_widths], num_outputs, dropout)
 
     def forward(
         self,
@@ -107,6 +112,7 @@ class CollectionParticleNet(nn.Module):
         batch: Tensor | None = None,
         layout: RaggedLayout | None = None,
         *,
+        u: Tensor | None = None,
         pos: Tensor | None = None,
         collection: Tensor | None = None,
     ) -> Tensor:
@@ -121,7 +127,9 @@ class CollectionParticleNet(nn.Module):
         batch : Tensor, shape (N,), optional
             Jet of each row.
         layout : RaggedLayout, optional
-            Layout of the batch, which can carry `pos` and `collection`.
+            Layout of the batch, which can carry `u`, `pos` and `collection`.
+        u : Tensor, shape (B, G), optional
+            Features of the jets.
         pos : Tensor, shape (N, 2), optional
             Positions (eta, phi) of the rows relative to the jet.
         collection : Tensor, shape (N,), optional
@@ -136,4 +144,5 @@ class CollectionParticleNet(nn.Module):
             x = pos = conv(x, knn(pos, layout, self.k))
             outputs.append(x)
         x = self.fusion(torch.cat(outputs, dim=-1))
-        return self.head(mean_pool(x, layout))
+        pooled = mean_pool(x, layout)
+        return self.head(with_jet_features(pooled, layout, u, self.num_jet_features))

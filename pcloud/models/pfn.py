@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from pcloud.models.head import Head
+from pcloud.models.head import Head, with_jet_features
 from pcloud.models.registry import register_model
 from pcloud.models.sequence_options import layer_widths
 from pcloud.nn.dense import dense_layers
@@ -34,6 +34,9 @@ class PFN(nn.Module):
     dropout : float
         Dropout probability after each hidden layer of F.
 
+    num_jet_features : int
+        Number of features of jets G, which the head gets beside the pooled particles.
+
     References
     ----------
     Komiske, Metodiev and Thaler, Energy Flow Networks, https://arxiv.org/abs/1810.05165;
@@ -48,10 +51,12 @@ class PFN(nn.Module):
         phi_widths: Sequence[int] = (128, 128, 128),
         head_widths: Sequence[int] = (128, 128, 128),
         dropout: float = 0.0,
+        num_jet_features: int = 0,
     ) -> None:
         super().__init__()
         phi = [in_features, *layer_widths("phi_widths", phi_widths)]
-        head = [phi[-1], *layer_widths("head_widths", head_widths)]
+        self.num_jet_features = num_jet_features
+        head = [phi[-1] + num_jet_features, *layer_widths("head_widths", head_widths)]
         self.phi = dense_layers(phi)
         self.head = Head(dense_layers(head, dropout), head[-1], num_outputs)
 
@@ -61,6 +66,10 @@ class PFN(nn.Module):
         p4: Tensor,
         batch: Tensor | None = None,
         layout: RaggedLayout | None = None,
+        *,
+        u: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, C) from ``x (N, F)`` and ``batch (N,)``; `p4` is not used."""
-        return self.head(sum_pool(self.phi(x), as_layout(batch, layout, x)))
+        """Logits (B, C) from ``x (N, F)``, ``batch (N,)`` and ``u (B, G)``; `p4` is not used."""
+        layout = as_layout(batch, layout, x)
+        pooled = sum_pool(self.phi(x), layout)
+        return self.head(with_jet_features(pooled, layout, u, self.num_jet_features))

@@ -31,6 +31,7 @@ __all__ = [
     "model_factory",
     "model_info",
     "register_model",
+    "takes_jet_features",
 ]
 
 Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
@@ -235,6 +236,18 @@ def _leave_layout_out(
 def model_factory(name: str) -> Callable[..., nn.Module]:
     """Return the class or function that builds a registered name or a ``file:Class``."""
     return _from_file(name) if ":" in name else model_info(name).factory
+
+
+def takes_jet_features(name: str) -> bool:
+    """Return True for a model with features of jets, ``u (B, G)`` of its ``forward``."""
+    factory = model_factory(name)
+    if not inspect.isclass(factory):
+        try:
+            factory = get_type_hints(factory).get("return", factory)
+        except (NameError, TypeError):  # of a function of the user's own
+            return False
+    forward = getattr(factory, "forward", None)
+    return forward is not None and "u" in inspect.signature(forward).parameters
 
 
 def check_code(name: str, options: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from annotated_types import Len
 from torch import nn
 from typing_extensions import TypedDict
 
-from pcloud.batch import JetDataset, collate
+from pcloud.batch import JetDataset, batch_arguments, collate
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FeatureSet
 from pcloud.images.jet_taggers import JetImageTagger
@@ -488,7 +488,7 @@ def _inside(
         inside["edges"] = [_edges(model, data, index, target) for index in drawn]
     if any(issubclass(kind, SelfAttention) for kind in kinds):
         batch = collate(data, torch.arange(min(explained.number, _ATTENTION_JETS)))
-        maps = attention_maps(model, batch.x, batch.p4, batch.batch)
+        maps = attention_maps(model, *batch_arguments(batch))
         profiles = [maps.profile(i) for i in range(len(PAIR_FEATURES))]
         inside["attention"] = {
             name: [edges.tolist(), profile.tolist()]
@@ -500,7 +500,8 @@ def _inside(
 def _edges(model: nn.Module, data: JetDataset, index: int, target: int) -> list[list[float]]:
     """The most important edges of the first block: source, target, importance."""
     batch = collate(data, torch.tensor([index]))
-    first = edge_importance(model, batch.x, batch.p4, batch.batch, target)[0]
+    x, p4, jet, *others = batch_arguments(batch)
+    first = edge_importance(model, x, p4, jet, target, others)[0]
     values = first.importance.flatten()
     top = values.abs().argsort(descending=True)[:_DRAWN_EDGES]
     k = first.neighbors.shape[1]

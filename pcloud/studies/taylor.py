@@ -16,7 +16,7 @@ from torch import nn
 from typing_extensions import NotRequired, TypedDict
 
 from pcloud import kinematics
-from pcloud.batch import JetDataset, collate
+from pcloud.batch import JetDataset, batch_arguments, collate
 from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
 from pcloud.features import FeatureSet
@@ -334,7 +334,7 @@ def _map(expansion: CloudTaylor, data: JetDataset, feature: int) -> NDArray[np.f
 def _variables(model: nn.Module, jets: ak.Array, features: FeatureSet) -> str:
     """Name of the inputs to vary: the features, unless the network does not depend on them."""
     batch = collate(JetDataset(jets[:1], features), torch.arange(1))
-    return "features" if sees_features(model, batch.x, batch.p4, batch.batch) else "momenta"
+    return "features" if sees_features(model, *batch_arguments(batch)) else "momenta"
 
 
 def _part_names(parts: dict[str, Any]) -> list[str]:

@@ -135,6 +135,9 @@ class DataConfig:
     features: FeatureSetName | list[str | dict[str, Any]] = "kin"
     """Input features: name of a feature set, such as kin, or a list of feature sets, features,
     columns and expressions, such as log(pt / jet_pt); a mapping sets shift, scale, low or high."""
+    jet_features: list[str | dict[str, Any]] | None = None
+    """Features with one value per jet, as for `features`, such as jet_mass or max(pt). Networks that
+    take features of jets get them beside the pooled particles, others for each particle."""
     standardise: Literal["auto", "none"] = "auto"
     """Standardisation of features that have no official one: auto takes median and spread of the
     training jets; none takes the values as they are."""

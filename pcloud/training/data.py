@@ -78,7 +78,9 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     modality = _modality(config)
     warn_of_repeated_files(config.inputs)
     train, val, test = _training_samples(config, modality)
-    inputs = modality.fit_inputs(train, config.inputs)
+    with config.code_names():
+        inputs = modality.fit_inputs(train, config.inputs)
+        inputs = modality.inputs_for(config.model, inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     with _named_source(sources["training"]):
         classes = _classes(train)

@@ -31,6 +31,8 @@ __all__ = ["JetData", "TaggerModule"]
 
 _SIGNIFICANCE = 3  # errors by which a loss must be below that of a constant score
 
+_ARGUMENTS_WITHOUT_LAYOUT = 3  # x, p4, batch
+
 
 class TaggerModule(L.LightningModule):
     """Training of a tagger by a recipe.
@@ -101,8 +103,10 @@ class TaggerModule(L.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, C)."""
-        extra = {"layout": batch.layout} if self._takes_layout else {}
-        return self.model(*self.modality.arguments(batch), **extra).float()
+        arguments = self.modality.arguments(batch)
+        has_layout = len(arguments) > _ARGUMENTS_WITHOUT_LAYOUT
+        extra = {"layout": batch.layout} if self._takes_layout and not has_layout else {}
+        return self.model(*arguments, **extra).float()
 
     def train(self, mode: bool = True) -> TaggerModule:
         """Set the mode of all modules except the frozen ones."""
