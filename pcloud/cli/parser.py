@@ -183,7 +183,7 @@ def _one_list(hint: Any, words: list[str]) -> Any:
 def _parts(hint: Any) -> list[Any]:
     if get_origin(hint) is Annotated:
         return _parts(get_args(hint)[0])
-    if get_origin(hint) is list:
+    if get_origin(hint) in (list, dict):
         return [hint]
     return [inner for part in get_args(hint) for inner in _parts(part)]
 

@@ -25,7 +25,6 @@ import yaml
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.given_jets import is_given, name_of
 from pcloud.run_files import CONFIG_FILE
 from pcloud.stored_values import PlainOptions
 from pcloud.training.optimizers import OPTIMIZERS
@@ -422,6 +421,8 @@ class TrainConfig:
         missing = [name for name in ("data", "model", "out") if values.get(name) is None]
         if missing:
             raise InputError(f"training needs {' and '.join(missing)}")
+        from pcloud.given_jets import name_of  # imports awkward, and help does not need it
+
         values |= {name: name_of(values[name]) for name in _SOURCES if name in values}
         values = {name: _plain(value) for name, value in values.items()}
         values["schema"] = with_labels(

@@ -149,8 +149,11 @@ def test_weights_and_options_of_the_first_version_give_the_same_scores(name: str
     assert torch.equal(scores(name, again), scores(name, model))
 
 
+LATER = {"particlenet_collections"}  # than the first version
+
+
 def test_every_model_is_tested() -> None:
-    assert [*CLOUDS] == pcloud.list_models()
+    assert {*CLOUDS} == {*pcloud.list_models()} - LATER
     assert set(IMAGES) == set(pcloud.list_models("image"))
 
 
