@@ -221,6 +221,7 @@ def check_units(jets: FlatJets, where: str, unit: str) -> None:
 _SENTINELS = (-9.0, -99.0, -999.0, -9999.0, -99999.0)
 _DOUBTFUL_DISTANCE = 3  # of a sentinel from all other values, relative to the largest of these
 _NUM_INSPECTED_JETS = 1000
+_MIN_VALUES = 50  # fewer say little about a distribution
 
 
 def find_doubts(
@@ -262,10 +263,10 @@ def find_doubts(
 
 def _find_code(values: np.ndarray) -> float | None:
     """Smallest value of a column if it looks like a code for a missing value, as -999 does."""
-    if not len(values) or values.dtype.kind not in "if":
+    if values.dtype.kind not in "if":
         return None
     values = values[np.isfinite(values)]
-    if not len(values) or float(code := values.min()) not in _SENTINELS:
+    if len(values) < _MIN_VALUES or float(code := values.min()) not in _SENTINELS:
         return None
     others = values[values != code]
     largest = float(np.abs(others).max(initial=0))

@@ -148,6 +148,25 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
         TrainConfig.from_file(tmp_path / "c.yaml")
 
 
+def test_files_by_class_on_the_command_line() -> None:
+    words = [
+        "train",
+        "--model",
+        "pfn",
+        "--out",
+        "a",
+        "--data",
+        "top=/t_1.h5",
+        "/t_2.h5",
+        "qcd=/q.h5",
+    ]
+    config = TrainConfig.from_dict(parse([*words, "--val", "top=/v.h5"])[1])
+    assert config.data == {"top": ["/t_1.h5", "/t_2.h5"], "qcd": ["/q.h5"]}
+    assert config.val == {"top": ["/v.h5"]}
+    assert config.with_absolute_paths("/other").data == config.data
+    assert TrainConfig.from_dict(config.to_dict() | {"data": ["/a.h5", "/b.h5"]}).data[1] == "/b.h5"
+
+
 def test_a_switch_needs_no_value_on_the_command_line() -> None:
     given = ["train", "--data", "a.h5", "--model", "pfn", "--out", "a", "--init-from", "b"]
     for switch, expected in ((["--reset-head"], True), (["--reset-head", "false"], False)):
