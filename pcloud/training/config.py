@@ -640,6 +640,7 @@ def document_options(function: Function) -> Function:
 def _absolute(value: Any, folder: str | Path) -> Any:
     """Return paths as absolute ones; None and the names of data sets stay."""
     from pcloud.datasets import list_datasets
+    from pcloud.given_jets import is_given
     from pcloud.io.remote import is_remote
 
     if isinstance(value, list):
