@@ -185,8 +185,6 @@ def _parts(hint: Any) -> list[Any]:
         return _parts(get_args(hint)[0])
     if get_origin(hint) in (list, dict):
         return [hint]
-    if get_origin(hint) is dict:
-        return []
     return [inner for part in get_args(hint) for inner in _parts(part)]
 
 

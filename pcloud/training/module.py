@@ -124,7 +124,7 @@ class TaggerModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, whose metrics are added on the device."""
         logits = self(batch)
-        weights = batch.weight if "weight" in batch else None
+        weights = getattr(batch, "weight", None)
         loss = self.loss(logits, batch.y, weights)
         penalty = None if self.decorrelation is None else self.decorrelation(logits, batch)
         self._count(loss, penalty, logits, batch.y, weights)
@@ -156,7 +156,8 @@ class TaggerModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Store the logits and weights of a batch and the variable of the decorrelation."""
         held = [] if self.decorrelation is None else [self.decorrelation.values(batch)]
-        held = [*([batch.weight] if "weight" in batch else []), *held]
+        weights = getattr(batch, "weight", None)
+        held = [*([] if weights is None else [weights]), *held]
         self.val_outputs.append((self(batch), batch.y, *held))
 
     def validation_metrics(self) -> dict[str, float]:
