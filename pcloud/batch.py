@@ -366,12 +366,21 @@ class JetLoader:
         return self.data
 
     def __repr__(self) -> str:
+        batches, order, position = (value for _, value in self._summary())
+        return f"JetLoader({batches}, {order}; at {position})"
+
+    def _repr_html_(self) -> str:
+        return html_table([["JetLoader", ""], *map(list, self._summary())])
+
+    def _summary(self) -> list[tuple[str, str]]:
+        """Names and values that describe the loader."""
+        jets = number_of(self.batch_size, "jet")
         order = f"shuffled with seed {self.seed}" if self.shuffle else "in the order of the data"
-        position = f"epoch {self.epoch}, batch {self._next}"
-        return (
-            f"JetLoader({len(self):,} batches of {number_of(self.batch_size, 'jet')} out of "
-            f"{len(self.data):,}, {order}; at {position})"
-        )
+        return [
+            ("batches", f"{len(self):,} batches of {jets} out of {len(self.data):,}"),
+            ("order", order),
+            ("position", f"epoch {self.epoch}, batch {self._next}"),
+        ]
 
     def __len__(self) -> int:
         jets = len(self.data)

@@ -203,6 +203,7 @@ def test_a_data_set_and_its_loader_say_what_they_are():
     assert "<td>relative" not in data._repr_html_()
     assert "relative to the sum of the particles" in data.feature_set._repr_html_()
     loader = JetLoader(data[:8], batch_size=4, shuffle=True, seed=3)
+    assert "<td>shuffled with seed 3</td>" in loader._repr_html_()
     next(iter(loader))
     assert repr(loader) == (
         "JetLoader(2 batches of 4 jets out of 8, shuffled with seed 3; at epoch 0, batch 1)"
