@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    ("errors", "typing", "kinematics", "keys", "text", "words", "plugins"),
+    ("errors", "typing", "kinematics", "keys", "text", "words", "plugins", "identifiers"),
     (
         "expressions",
         "memory",
@@ -27,11 +27,13 @@ LAYERS = (
     ),
     ("run_files", "stored_values"),
     ("io",),
-    ("datasets",),
+    ("datasets", "python_jets"),
     ("simulate",),
     ("nn",),
+    ("quantities",),
     ("features", "observables"),
-    ("batch",),
+    ("batch", "given_jets"),
+    ("standardisation",),
     ("models",),
     ("modality",),
     ("clouds", "images"),

@@ -69,7 +69,8 @@ class _Metrics(TypedDict):
 
     jets: Count
     loss: float
-    correct: Count
+    correct: float
+    weight: NotRequired[float]
 
 
 class _Training(TypedDict):
