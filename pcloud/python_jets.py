@@ -258,25 +258,6 @@ def _behaviour(p4: ak.Array, quantity: str, name: str) -> ak.Array:
     raise InputError(f"{name} needs {_WANTED}; it has {shown}")
 
 
-def labels_of(jets: ak.Array) -> NDArray[Any]:
-    """Labels (B,) of jets, in their own type.
-
-    Raises
-    ------
-    InputError
-        If they are not one number for each jet.
-    """
-    try:
-        labels = ak.to_numpy(jets.label, allow_missing=False)
-    except (TypeError, ValueError):
-        labels = np.empty(0, dtype=object)
-    if labels.dtype.kind not in "biuf" or labels.shape != (len(jets),):
-        raise InputError(
-            f"label must be one whole number from 0 for each jet, and is {_type(jets.label)}"
-        )
-    return labels
-
-
 def components_of(jets: ak.Array) -> tuple[NDArray[np.floating], ...]:
     """Components E, px, py, pz of the particles of all jets, each of shape (N,).
 
