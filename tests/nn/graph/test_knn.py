@@ -105,7 +105,7 @@ def test_a_cloud_too_large_for_one_block_is_searched_in_rows(monkeypatch):
     assert torch.equal(knn(pos, layout, 6), whole)
 
 
-def test_a_long_cloud_is_searched_in_little_memory(monkeypatch):
+def test_a_long_cloud_is_searched_in_little_memory(monkeypatch, fast_passes):
     pos, layout = cloud([3000, 4])
     by_tree = knn(pos, layout, 6)
     monkeypatch.setattr(torch, "cdist", None)
