@@ -336,3 +336,13 @@ def test_figures_show_weights():
     expected = weights[(labels == 0) & (scores <= 0.5)].sum()
     assert texts[0] == f"{expected:,.5g}"
     score_figure(sample)
+
+
+def test_a_confusion_matrix_with_negative_cells_is_drawn():
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    scores = np.array([0.1, 0.2, 0.9, 0.9, 0.8, 0.3])
+    weights = np.array([1.0, 1.0, -0.5, 1.0, 1.0, -0.5])
+    figure = confusion_figure(Scores.from_arrays(labels, scores, weights=weights))
+    shades = [patch.get_alpha() for patch in figure.axes[0].patches]
+    assert min(shades) == 0.0
+    assert max(shades) == 1.0

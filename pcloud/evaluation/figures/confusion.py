@@ -92,7 +92,7 @@ def confusion_figure(
     size = 14 if number < 4 else (11 if number < 7 else 8.5)
     for i in range(number):
         for j in range(number):
-            level = float(shade[i, j])
+            level = min(max(float(shade[i, j]), 0.0), 1.0)  # negative weights: fractions outside
             axes.add_patch(Rectangle((j, i), 1, 1, facecolor=COLORS[0], alpha=level, linewidth=0))
             jets = total[j] if normalise == "predicted" else total[i]
             text = _cell(matrix[i, j], int(jets), normalise, number)
