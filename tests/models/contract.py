@@ -43,6 +43,7 @@ ONE_BLOCK = {
     "lgatr": {"num_layers": 1},
     "lgatr_slim": {"num_layers": 1},
     "part": {"num_layers": 1, "num_class_layers": 1},
+    "particlenet_collections": {"widths": ((8, 8), (8,)), "fusion_width": 8},
     "particlenet_lite": {"widths": ((8, 8), (8,))},
     "pcnn": {"width": 8, "stage_widths": ((8,), (8, 12))},
     "pelican": {"num_layers": 1},
