@@ -211,37 +211,41 @@ class JetReader:
             jets.collections[name] = part.assemble(columns, start, stop)
         if self._entries:
             jets.jet[ENTRY] = self.table.entries(start, stop)
-        reasons = np.full(len(jets), "", dtype=object)
-        reasons[~self._selected(rows)] = _NOT_SELECTED
-        selection = Selection(len(jets), int(np.count_nonzero(reasons)))
+        taken = self._selected(rows)
+        reasons = {_NOT_SELECTED: np.flatnonzero(~taken)}
+        selection = Selection(len(jets), len(reasons[_NOT_SELECTED]))
         label = self._label.read(rows) if self._label else None
         if self._label and label is not None and self._needs_truth:
-            selection.classes = self._label.count(rows, label, reasons == "")
-            reasons[(label == NO_CLASS) & (reasons == "")] = _NO_CLASS
+            selection.classes = self._label.count(rows, label, taken)
+            reasons[_NO_CLASS] = np.flatnonzero(taken & (label == NO_CLASS))
+            taken &= label != NO_CLASS
             jets.jet["label"] = label
         if len(jets) and not self._is_inspected:
             self._is_inspected = True
             self.doubts = find_doubts(jets, momentum, self._references)
         number = len(self.classes)
         bad = find_bad_jets(jets, self._references, number, momentum, self._columns or ())
-        taken = reasons == ""
         bad = {reason: found for reason, index in bad.items() if len(found := index[taken[index]])}
-        for reason, index in bad.items():
-            reasons[index] = reason
+        for index in bad.values():
+            taken[index] = False
         if label is not None and not self._needs_truth:
             jets.jet["label"] = _known_labels(label, number)
-        left_out = self._rows_of(jets, reasons) if self._entries else {}
-        taken = reasons == ""
+        left_out = self._rows_of(jets, ~taken, reasons | bad) if self._entries else {}
         jets = jets if taken.all() else jets.select(taken)
         self._convert_types(jets)
         bad = {reason: start + index for reason, index in bad.items()}
         return _Piece(jets, bad, selection, left_out)
 
-    def _rows_of(self, jets: FlatJets, reasons: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows, kept columns and reasons of the jets that have a reason to be left out."""
-        out = reasons != ""
+    def _rows_of(
+        self, jets: FlatJets, out: np.ndarray, reasons: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Rows, kept columns and reasons of the jets that are left out, of several reasons the last."""
+        codes = np.zeros(len(jets), dtype=np.intp)
+        for code, index in enumerate(reasons.values()):
+            codes[index] = code
         names = [n for n in (ENTRY, INDEX, *self.schema.kept) if n in jets.jet]
-        return {**{name: jets.jet[name][out] for name in names}, REASON: reasons[out].astype(str)}
+        columns = {name: jets.jet[name][out] for name in names}
+        return {**columns, REASON: np.array([*reasons])[codes[out]]}
 
     def _read(self, start: int, stop: int) -> tuple[Rows, dict[SourceColumn, np.ndarray | Ragged]]:
         """Columns of the jets `start` to `stop`."""
