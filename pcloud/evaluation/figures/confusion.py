@@ -8,15 +8,14 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from pcloud.evaluation.figures.style import COLORS, INK, PAPER, figure_style, single_axes
+from pcloud.evaluation.figures.cells import draw_cells
+from pcloud.evaluation.figures.style import figure_style, single_axes
 from pcloud.evaluation.influence import weighted_fraction
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import binary_signal
-from pcloud.text import for_figure
 
 Normalise = Literal["true", "predicted"]
 
@@ -25,7 +24,6 @@ _TITLES = {
     "true": "Confusion matrix (% of each true class)",
     "predicted": "Confusion matrix (% of each predicted class)",
 }
-_DARK_LEVEL = 0.55  # shade above which the text of a cell is white
 _MAX_CLASSES_WITH_ERRORS = 3  # more cells are too small for a percentage with its error
 
 
@@ -84,37 +82,24 @@ def confusion_figure(
     """
     matrix = confusion_matrix(sample, normalise, signal=signal)
     counts = confusion_matrix(sample, signal=signal)
-    shade = np.nan_to_num(confusion_matrix(sample, normalise or "true", signal=signal))
+    shade = confusion_matrix(sample, normalise or "true", signal=signal)
     number = len(sample.classes)
     figure, axes = single_axes(ax, 3.7 if number < 4 else 4.4)
-    total = counts.sum(axis=0 if normalise == "predicted" else 1)
     cells = None if sample.weights is None else _weighted_cells(sample, normalise, signal)
     size = 14 if number < 4 else (11 if number < 7 else 8.5)
-    for i in range(number):
-        for j in range(number):
-            level = min(max(float(shade[i, j]), 0.0), 1.0)  # negative weights: fractions outside
-            axes.add_patch(Rectangle((j, i), 1, 1, facecolor=COLORS[0], alpha=level, linewidth=0))
-            jets = total[j] if normalise == "predicted" else total[i]
-            text = _cell(matrix[i, j], int(jets), normalise, number)
-            if cells is not None:
-                text = cells[i][j]
-            color = PAPER if level > _DARK_LEVEL else INK
-            axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=color, fontsize=size)
-    axes.set(xlim=(0, number), ylim=(number, 0), xlabel="predicted class", ylabel="true class")
+    if cells is None:
+        of_class = counts.sum(axis=0 if normalise == "predicted" else 1, keepdims=True)
+        jets = np.broadcast_to(of_class, counts.shape)
+        cells = [
+            [_cell(value, int(n), normalise, number) for value, n in zip(*rows, strict=True)]
+            for rows in zip(matrix, jets, strict=True)
+        ]
+    draw_cells(axes, shade, cells, sample.classes, size=size)
     title = _TITLES[normalise]
-    if cells is not None and normalise is None:
+    if sample.weights is not None and normalise is None:
         title = "Confusion matrix (sum of weights)"
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(title, loc="left")
-    middle = np.arange(number) + 0.5
-    names = [for_figure(name) for name in sample.classes]
-    axes.set_xticks(middle, names)
-    axes.set_yticks(middle, names)
-    axes.tick_params(length=0)
-    if number > 4:
-        for name in axes.get_xticklabels():
-            name.set(rotation=45, ha="right", rotation_mode="anchor")
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
     return figure
 
 

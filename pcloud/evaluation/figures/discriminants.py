@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
+from pcloud.evaluation.figures.cells import draw_cells
 from pcloud.evaluation.figures.style import (
     COLORS,
     INK,
     MUTED,
-    PAPER,
     figure_style,
     line_styles,
     new_figure,
@@ -24,7 +23,6 @@ from pcloud.text import for_figure
 __all__ = ["auc_matrix_figure", "fraction_figure", "rejections_figure"]
 
 _TITLES = {"pt": r"jet $p_T$ [GeV]", "mass": "jet mass [GeV]", "eta": r"jet $\eta$"}
-_DARK_LEVEL = 0.55  # shade above which the text of a cell is white
 
 
 @figure_style()
@@ -190,32 +188,20 @@ def auc_matrix_figure(
     """
     number = len(classes)
     figure, (axes,) = new_figure(3.7 if number < 4 else 4.6)
-    values = [float(m) for row in matrix for m in row if m is not None]
-    lowest = min(values, default=0.5)
+    areas = np.array([[np.nan if m is None else float(m) for m in row] for row in matrix])
+    known = areas[np.isfinite(areas)]
+    lowest, highest = known.min(initial=1.0), known.max(initial=0.0)
+    levels = (areas - lowest) / max(highest - lowest, 1e-9) * 0.9 + 0.05
+    texts = [["" if m is None else _area_text(m, number) for m in row] for row in matrix]
     size = 12 if number < 4 else (9 if number < 7 else 7)
-    for i in range(number):
-        for j in range(number):
-            entry = matrix[i][j]
-            if entry is None:
-                continue
-            level = (float(entry) - lowest) / max(max(values) - lowest, 1e-9) * 0.9 + 0.05
-            axes.add_patch(Rectangle((j, i), 1, 1, facecolor=COLORS[0], alpha=level, linewidth=0))
-            text = str(entry).replace(" ", "\n", 1) if not entry.limit else str(entry)
-            if number > 4:
-                text = f"{float(entry):.3f}"
-            color = PAPER if level > _DARK_LEVEL else INK
-            axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=color, fontsize=size)
+    draw_cells(axes, levels, texts, classes, size=size)
     axes.plot([0, number], [0, number], color=MUTED, linewidth=1)
-    axes.set(xlim=(0, number), ylim=(number, 0))
     axes.set_title("AUC of each pair of classes", loc="left")
-    middle = np.arange(number) + 0.5
-    names = [for_figure(name) for name in classes]
-    axes.set_xticks(middle, names)
-    axes.set_yticks(middle, names)
-    axes.tick_params(length=0)
-    if number > 4:
-        for name in axes.get_xticklabels():
-            name.set(rotation=45, ha="right", rotation_mode="anchor")
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
     return figure
+
+
+def _area_text(area: Measured, number: int) -> str:
+    """Area with its error on a second line; where there are many classes, the area alone."""
+    if number > 4:
+        return f"{float(area):.3f}"
+    return str(area) if area.limit else str(area).replace(" ", "\n", 1)
