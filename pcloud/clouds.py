@@ -13,7 +13,7 @@ import numpy as np
 from pcloud.batch import JetDataset, JetLoader, batch_arguments
 from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dataset
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.features import Feature, FeatureSet, feature_set
+from pcloud.features import Feature, FeatureSet, feature_set, list_features
 from pcloud.given_jets import given_jets, is_given
 from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
 from pcloud.io.jets import GrowingJets
@@ -185,6 +185,10 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
     def inputs_from_dict(self, values: dict[str, Any]) -> FeatureSet:
         """Inverse of ``feature_set.to_dict()``."""
         return FeatureSet.from_dict(values)
+
+    def computed_inputs(self) -> Sequence[str]:
+        """Names of features and of the quantities in their expressions."""
+        return list_features()
 
     def flatten(self, sample: Any) -> tuple[ak.Array, Callable[[Any], Any]]:
         """Jets in the form of the readers; missing ones get NaN as scores, lists of jets lists."""

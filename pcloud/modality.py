@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pcloud.batch import JetLoader
-from pcloud.errors import InputError, UnknownNameError
+from pcloud.errors import InputError, UnknownNameError, nearest
 from pcloud.io.read import COLUMNS
 from pcloud.keys import Keys, labelled
 from pcloud.models.registry import model_factory, model_info
@@ -361,6 +361,10 @@ class Modality(Protocol[S, I, D]):
     def inputs_from_dict(self, values: dict[str, Any]) -> I:
         """Inverse of ``inputs.to_dict()``."""
 
+    def computed_inputs(self) -> Sequence[str]:
+        """Names of inputs that are computed, for the suggestions of error messages."""
+        return ()
+
     def flatten(self, sample: Any) -> tuple[S, Callable[[Any], Any]]:
         """Entries to score, and the function that gives their scores the form of the sample.
 
@@ -425,9 +429,12 @@ class Modality(Protocol[S, I, D]):
         available = self.available_columns(sample.fields)
         needed = (*inputs.columns, *inputs.jet_columns)
         if missing := [column for column in needed if column not in available]:
+            known = {*available, *self.computed_inputs()}
+            near = [name for column in missing if (name := nearest(column, sorted(known)))]
+            hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(
                 f"the features need {', '.join(missing)}, which {whose} do not have; "
-                f"they have {', '.join(sample.attrs.get(COLUMNS, sample.fields))}"
+                f"they have {', '.join(sample.attrs.get(COLUMNS, sample.fields))}{hint}"
             )
         if isinstance(sample, self.sample_type):
             return

@@ -6,7 +6,7 @@ import shlex
 
 import numpy as np
 
-from pcloud.errors import InputError
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.known_schemas import SCHEMAS
 from pcloud.io.load import JetReader
 from pcloud.io.schema import JetSchema
@@ -36,7 +36,7 @@ def detect_schema(table: Table) -> JetSchema:
     matches = {name: _count_matches(table, schema) for name, schema in SCHEMAS.items()}
     best = max(matches, key=lambda name: matches[name])
     if matches[best][1]:
-        JetReader(table, SCHEMAS[best])  # raises an error if a column is missing
+        _check_columns(table, best)
         if SCHEMAS[best] is SCHEMAS["energyflow"]:
             _check_energyflow(table)
         return SCHEMAS[best]
@@ -45,8 +45,31 @@ def detect_schema(table: Table) -> JetSchema:
     raise InputError(
         f"{table.path}: the columns are of no known sample ({', '.join(SCHEMAS)}); define them "
         f"with a schema; there are: {', '.join(names[:8]) or 'none'}{more}; a schema is proposed "
-        f"by: pcloud inspect {shlex.quote(str(table.path))}"
+        f"by: {_inspection(table)}"
     )
+
+
+def _check_columns(table: Table, name: str) -> None:
+    """Check that a file whose columns are those of a sample has all of them.
+
+    Raises
+    ------
+    UnknownNameError
+        If a column is missing.
+    """
+    try:
+        JetReader(table, SCHEMAS[name])
+    except UnknownNameError as error:
+        error.message += (
+            f" (most columns are those of {name}; for another file, {_inspection(table)} proposes a "
+            "schema)"
+        )
+        raise
+
+
+def _inspection(table: Table) -> str:
+    """Command that shows the columns of a file."""
+    return f"pcloud inspect {shlex.quote(str(table.path))}"
 
 
 def _check_energyflow(table: Table) -> None:

@@ -25,10 +25,12 @@ __all__ = ["Reweighting", "Spectra", "flattening_weights", "observable_names", "
 
 _JETS_PER_BIN = 20  # of the smallest class, on average
 _MAX_BINS = 40  # per observable
+_MAX_OBSERVABLES = 3
 _FIGURE_BINS = 30
 _FIGURE_RANGE = (0.005, 0.995)  # quantiles of the observable that a figure shows
 
 _Numbers = Annotated[list[Float], Len(1, 10_000)]
+_Ratios = Annotated[list[Float], Len(1, _MAX_BINS**_MAX_OBSERVABLES)]
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Reweighting(StoredResult):
 
     observables: list[Name]
     edges: list[_Numbers]
-    ratios: list[_Numbers]
+    ratios: list[_Ratios]
     classes: list[Name]
     jets: list[Count]
     size_before: list[Float]
@@ -148,7 +150,7 @@ def observable_names(text: str) -> list[str]:
     for name in names:
         if name not in OBSERVABLES:
             raise UnknownNameError("observable", name, OBSERVABLES)
-    if not 1 <= len(names) <= 3 or len(set(names)) < len(names):
+    if not 1 <= len(names) <= _MAX_OBSERVABLES or len(set(names)) < len(names):
         raise InputError(f"reweight takes one to three different observables, got {text!r}")
     return names
 

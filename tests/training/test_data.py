@@ -474,3 +474,9 @@ def test_jets_of_one_event_do_not_repeat_each_other(tmp_path: Path) -> None:
     events = [set(np.asarray(part.event).tolist()) for part in (train, val, test)]
     assert sum(map(len, events)) == 100
     load_training_data(config)  # without a warning
+
+
+def test_an_unknown_quantity_of_a_feature_gets_the_nearest(tmp_path: Path) -> None:
+    write_jets(make_jets(40), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"the features need ptt, .*; did you mean 'pt'"):
+        load_training_data(configure(tmp_path / "a.parquet", features=["log(ptt)"]))

@@ -14,7 +14,13 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.figures.spectra import spectra_figure
 from pcloud.report import write_report
 from pcloud.training.interrupt import Interrupted
-from pcloud.training.reweight import Reweighting, flattening_weights, observable_names
+from pcloud.training.reweight import (
+    _MAX_BINS,
+    Reweighting,
+    Spectra,
+    flattening_weights,
+    observable_names,
+)
 
 
 def draw(number: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -129,3 +135,14 @@ def _stop_after(method: Any, number: int) -> Any:
             raise Interrupted
 
     return stopping
+
+
+def test_many_jets_and_three_observables_are_stored_and_read(tmp_path: Path):
+    bins = _MAX_BINS**3
+    spectra = Spectra("pt", [0.0, 1.0], [[1.0], [1.0]], [[1.0], [1.0]], [[0.1], [0.1]])
+    edges = [[float(i) for i in range(_MAX_BINS + 1)]] * 3
+    sizes = ([10, 10], [9.0, 9.0], [8.0, 8.0])
+    names = ["pt", "mass", "eta"]
+    ratios = [[1.0] * bins, [1.0] * bins]
+    stored = Reweighting(names, edges, ratios, ["a", "b"], *sizes, 20.0, 0, 0, [spectra])
+    assert Reweighting.from_dict(stored.to_dict()) == stored
