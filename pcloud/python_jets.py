@@ -130,7 +130,7 @@ class Nesting:
 
 
 def flatten(jets: Any) -> tuple[ak.Array, Nesting]:
-    """Jets in the form of the readers, without labels, and their places in the array of the user.
+    """Jets in the form of the readers, without labels and weights, and their places in the array.
 
     Parameters
     ----------
@@ -148,8 +148,8 @@ def flatten(jets: Any) -> tuple[ak.Array, Nesting]:
         If the array has no four-momenta, or missing particles.
     """
     jets = _records(jets)
-    if "label" in jets.fields:
-        jets = jets[[name for name in jets.fields if name != "label"]]
+    if {"label", "weight"} & set(jets.fields):  # no score depends on them
+        jets = jets[[name for name in jets.fields if name not in ("label", "weight")]]
     counts, gaps = [], []
     while jets.p4.ndim > 2:
         number = ak.num(jets.p4, axis=1)
@@ -271,7 +271,7 @@ def components_of(jets: ak.Array) -> tuple[NDArray[np.floating], ...]:
 def refuse_bad_jets(jets: ak.Array, classes: Sequence[str] | None = None) -> None:
     """Raise an error that names the first bad jets of each kind, as when files are read.
 
-    Only momenta and labels are checked. It takes a few per cent of the time of a data set.
+    Only momenta, labels and weights are checked. It takes a few per cent of the time of a data set.
 
     Parameters
     ----------
@@ -300,20 +300,25 @@ def refuse_bad_jets(jets: ak.Array, classes: Sequence[str] | None = None) -> Non
 
 def _labels(jets: ak.Array) -> NDArray[Any]:
     """Labels (B,) of jets, in their own type."""
+    return _numbers(jets, "label", "one whole number from 0")
+
+
+def _numbers(jets: ak.Array, name: str, wanted: str = "one number") -> NDArray[Any]:
+    """Column (B,) of jets, in its own type."""
     try:
-        labels = ak.to_numpy(jets.label, allow_missing=False)
+        values = ak.to_numpy(jets[name], allow_missing=False)
     except (TypeError, ValueError):
-        labels = np.empty(0, dtype=object)
-    if labels.dtype.kind not in "biuf" or labels.shape != (len(jets),):
-        raise InputError(
-            f"label must be one whole number from 0 for each jet, and is {_type(jets.label)}"
-        )
-    return labels
+        values = np.empty(0, dtype=object)
+    if values.dtype.kind not in "biuf" or values.shape != (len(jets),):
+        raise InputError(f"{name} must be {wanted} for each jet, and is {_type(jets[name])}")
+    return values
 
 
 def _flat_jets(jets: ak.Array, labels: NDArray[Any] | None) -> FlatJets:
     """Momenta and labels of jets, as far as they are checked."""
     columns = {} if labels is None else {"label": labels}
+    if "weight" in jets.fields:
+        columns["weight"] = _numbers(jets, "weight")
     if "jet_p4" in jets.fields:
         pairs = zip(JET_MOMENTUM, MOMENTUM, strict=True)
         columns |= {column: np.asarray(jets.jet_p4[name]) for column, name in pairs}

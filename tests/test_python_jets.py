@@ -99,6 +99,24 @@ def test_bad_labels_are_refused(jets, label, said):
         pcloud.JetDataset(labelled)
 
 
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (
+            [1.0] * 28 + [np.nan] * 2,
+            r"2 of 30 jets are bad: NaN or infinity in weight \(jets 28, 29",
+        ),
+        (["a"] * 30, "weight must be one number for each jet"),
+        ([[1.0]] * 30, "weight must be one number for each jet"),
+    ],
+)
+def test_bad_weights_are_refused_but_do_not_matter_for_scores(run, jets, weight, said):
+    jets = ak.with_field(jets[:30], weight, "weight")
+    with pytest.raises(InputError, match=said):
+        pcloud.JetDataset(jets)
+    assert np.isfinite(run.predict(jets)).all()
+
+
 def test_bad_momenta_are_refused_with_the_first_jets(jets):
     energy = ak.to_numpy(ak.flatten(jets.p4.E)).copy()
     starts = np.cumsum(ak.to_numpy(ak.num(jets.p4)))

@@ -318,9 +318,7 @@ def probabilities(sample: Scores) -> Floats:
         If the scores are not probabilities.
     """
     if not sample.are_probabilities:
-        raise InputError(
-            "calibration needs probabilities, and some of these scores are not in [0, 1]"
-        )
+        raise InputError("this needs probabilities, and some of these scores are not in [0, 1]")
     values = sample.values.astype(np.float64)
     return np.stack([1 - values, values], axis=1) if values.ndim == 1 else values
 

@@ -50,7 +50,6 @@ class ParticleNet(nn.Module):
         clouds that have positions in place of `p4`.
     backend : {"torch", "torch_cluster"}
         Implementation of the neighbour search.
-
     num_jet_features : int
         Number of features of jets G, which the head gets beside the pooled particles.
 
