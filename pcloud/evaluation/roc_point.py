@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
+from math import log, sqrt
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -65,12 +66,28 @@ class BetaMixture:
         def excess(logit: float) -> float:
             return self.cdf(float(expit(logit))) - probability
 
-        if excess(-_LOGIT_RANGE) >= 0:
-            return 0.0
-        if excess(_LOGIT_RANGE) <= 0:
-            return 1.0
-        logit = brentq(excess, -_LOGIT_RANGE, _LOGIT_RANGE, xtol=_LOGIT_PRECISION)
-        return float(expit(logit))
+        guess, reach = self._normal_quantile(probability)
+        low, high = guess - reach, guess + reach
+        while excess(low) >= 0:
+            if low <= -_LOGIT_RANGE:
+                return 0.0
+            low, high, reach = max(low - 2 * reach, -_LOGIT_RANGE), low, 2 * reach
+        while excess(high) <= 0:
+            if high >= _LOGIT_RANGE:
+                return 1.0
+            low, high, reach = high, min(high + 2 * reach, _LOGIT_RANGE), 2 * reach
+        return float(expit(brentq(excess, low, high, xtol=_LOGIT_PRECISION)))
+
+    def _normal_quantile(self, probability: float) -> tuple[float, float]:
+        """Logit of the quantile of a normal distribution of the same moments, and its precision."""
+        total = self.first + self.second
+        means = self.first / total
+        mean = min(max(float(self.weights @ means), 1e-12), 1 - 1e-12)
+        inside = means * (1 - means) / (total + 1)
+        variance = float(self.weights @ (inside + (means - mean) ** 2))
+        spread = min(sqrt(variance) / (mean * (1 - mean)), 3.0)  # of the logit
+        guess = log(mean / (1 - mean)) + NormalDist().inv_cdf(probability) * spread
+        return guess, max(0.2 * spread, 1e-3)
 
 
 @dataclass(frozen=True)

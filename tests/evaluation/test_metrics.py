@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -164,10 +164,16 @@ def test_scores_of_the_2019_taggers_give_the_published_numbers_in_seconds(refere
 # --- errors: pulls over many samples of a tagger whose truth is known
 
 
+def tables_of(
+    measure: Callable[[np.random.Generator], EvaluationTable], number: int
+) -> list[EvaluationTable]:
+    """Tables of many samples."""
+    return [measure(np.random.default_rng([7, seed])) for seed in range(number)]
+
+
 def pulls(
-    measure: Callable[[np.random.Generator], EvaluationTable],
+    tables: Sequence[EvaluationTable],
     truth: dict[str, float],
-    number: int,
     error: Callable[[Measured], float] = lambda entry: entry.error,
 ) -> dict[str, np.ndarray]:
     """(value - truth) / error in many samples.
@@ -176,8 +182,7 @@ def pulls(
     the nearer to a normal one.
     """
     found: dict[str, list[float]] = {name: [] for name in truth}
-    for seed in range(number):
-        table = measure(np.random.default_rng([7, seed]))
+    for table in tables:
         for name, true in truth.items():
             entry = table[name]
             if name.startswith("rejection"):
@@ -218,7 +223,7 @@ def test_counting_errors_cover_the_truth(tagger):
         # Unequal classes: an accuracy at 0.5 stays tagger.accuracy in both.
         return evaluate(*tagger.draw(2000, 10_000, generator), num_bootstrap=0)
 
-    for pull in pulls(measure, truth, number=400).values():
+    for pull in pulls(tables_of(measure, 400), truth).values():
         assert_unit_pull(pull)
 
 
@@ -233,7 +238,7 @@ def test_bootstrap_errors_cover_the_truth(tagger):
         sample = tagger.draw(1000, 4000, generator)
         return evaluate(*sample, efficiencies=[0.5], num_bootstrap=60)
 
-    found = pulls(measure, truth, number=120, error=lambda entry: entry.bootstrap)
+    found = pulls(tables_of(measure, 120), truth, error=lambda entry: entry.bootstrap)
     for pull in found.values():
         assert_unit_pull(pull, width_bias=0.05)
 
@@ -249,9 +254,10 @@ def test_few_signal_jets_need_the_error_of_the_threshold(tagger):
     def of_background_alone(entry):
         return entry.value * (entry.value / num_background) ** 0.5
 
-    pull = pulls(measure, truth, number=250)["rejection@0.3"]
+    tables = tables_of(measure, 250)
+    pull = pulls(tables, truth)["rejection@0.3"]
     assert_unit_pull(pull, width_bias=0.12)
-    narrow = pulls(measure, truth, number=60, error=of_background_alone)["rejection@0.3"]
+    narrow = pulls(tables, truth, error=of_background_alone)["rejection@0.3"]
     assert np.std(narrow) > 1.5
 
 
@@ -267,7 +273,7 @@ def test_errors_of_many_classes_cover_the_truth():
         return evaluate(*sample, **options)
 
     truth = {name: float(large[name]) for name in names}
-    for pull in pulls(measure, truth, number=250).values():
+    for pull in pulls(tables_of(measure, 250), truth).values():
         assert_unit_pull(pull, width_bias=0.05)
 
 

@@ -19,6 +19,9 @@ COMPILED_AS = {
 }
 """Models made of the layers of another, which is compiled in their place."""
 
+LOWERED = ("lorentznet", "part", "particlenet_lite")
+"""Models whose graphs PyTorch also lowers, by code of its own, which takes as long as tracing them."""
+
 COUNTS = [1, 2, 40, 5]
 """Two dense blocks, one of them padded: what is done for each block is compiled for each."""
 
@@ -27,5 +30,6 @@ COUNTS = [1, 2, 40, 5]
 @torch.no_grad()
 def test_compiled_scores_are_the_same(name):
     model, inputs = make_model(name, **ONE_BLOCK.get(name, {})), make_jets(COUNTS)
-    compiled = torch.compile(model, backend="aot_eager", dynamic=True)
+    backend = "aot_eager" if name in LOWERED else "eager"
+    compiled = torch.compile(model, backend=backend, dynamic=True)
     torch.testing.assert_close(compiled(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
