@@ -1,7 +1,7 @@
 # Two commands: `make demo` trains and reports a tagger, `make test` runs every check.
 #
 # TORCH names the torch requirement, for a machine that wants a particular build, PYTHON the
-# interpreter and VENV the folder of its environment:
+# interpreter, VENV the folder of its environment and WORKERS the number of processes that test:
 #     make test TORCH=torch==2.13.0
 #     make test PYTHON=python3.12 VENV=.venv-3.12
 TORCH ?= torch
@@ -9,7 +9,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
-PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
+WORKERS ?= auto
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 # Settings under which products and sums are rounded as on other processors.
 ROUNDING ?= OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE MKL_CBWR=AVX2

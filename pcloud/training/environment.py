@@ -7,6 +7,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,6 +102,7 @@ def read_environment(folder: Path) -> dict[str, Any]:
     return read_json(folder / ENVIRONMENT_FILE, "description of the environment", remedy, parse)
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)
