@@ -403,7 +403,7 @@ class JetReader:
             name
             for collection, part in schema.collections.items()
             if collection not in schema.optional or CollectionReader.is_in(self.table, part)
-            for name in (collection, *(f"{collection}.{column}" for column in part.values))
+            for name in (collection, *(f"{collection}.{column}" for column in part.names))
         ]
         return [*present, *further, *parts]
 

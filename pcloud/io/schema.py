@@ -89,6 +89,11 @@ class CollectionSchema:
         """Columns of the position and the extra columns."""
         return {**self.position, **self.columns}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the fields of an entry: ``p4`` if there are momenta, and the columns."""
+        return (*(["p4"] if self.p4 else []), *self.values)
+
     @classmethod
     def from_dict(cls, name: str, values: Any) -> CollectionSchema:
         """Collection from a mapping of its fields."""
