@@ -178,6 +178,10 @@ class JetDataset(InMemoryDataset):
                 self._data[name] = getattr(self, name)
                 self.slices[name] = torch.arange(len(self.ptr))
 
+    def particles(self) -> tuple[Tensor, RaggedLayout]:
+        """Momenta of all particles, without further collections, and their layout."""
+        return _particles(self.p4, RaggedLayout.from_ptr(self.ptr), self.collection)
+
     def set_weights(self, weights: Tensor) -> None:
         """Replace the weights (B,) of the jets."""
         self.weight = weights
@@ -294,7 +298,7 @@ class JetDataset(InMemoryDataset):
     def _fill(self, jets: ak.Array, first: int, stored: Tensor | None) -> None:
         """Set the rows of a chunk of jets, the first of which has the index `first`."""
         particles, u = self._particles(jets, stored)
-        if self.u is not None:
+        if self.u is not None and u is not None:
             self.u[first : first + len(jets)] = u
         start, stop = int(self.ptr[first]), int(self.ptr[first + len(jets)])
         parts = [particles]
@@ -566,11 +570,18 @@ def batch_arguments(batch: Batch) -> tuple:
 def particles_of(batch: Batch) -> tuple[Tensor, RaggedLayout]:
     """Momenta of the particles of a batch, without further collections, and their layout."""
     layout = batch.layout if "layout" in batch else RaggedLayout.from_ptr(batch.ptr)
-    if "collection" not in batch:
-        return batch.p4, layout
-    rows = (batch.collection == 0).nonzero().flatten()
-    jet = batch.batch.index_select(0, rows)
-    return batch.p4.index_select(0, rows), RaggedLayout.from_batch(jet, layout.num_jets)
+    return _particles(batch.p4, layout, batch.collection if "collection" in batch else None)
+
+
+def _particles(
+    p4: Tensor, layout: RaggedLayout, collection: Tensor | None
+) -> tuple[Tensor, RaggedLayout]:
+    """Momenta and layout of the rows of the first collection."""
+    if collection is None:
+        return p4, layout
+    rows = (collection == 0).nonzero().flatten()
+    jet = layout.batch.index_select(0, rows)
+    return p4.index_select(0, rows), RaggedLayout.from_batch(jet, layout.num_jets)
 
 
 _EMPTY_BATCH = Batch(_base_cls=Data)  # copied, because creating a Batch takes 0.2 ms

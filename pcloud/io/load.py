@@ -332,6 +332,12 @@ class JetReader:
             for name in (*self._particle, *self._jet)
             if any(f"infinity in {self._references.get(name, name)}" in reason for reason in bad)
         ]
+        names += [
+            name
+            for part in self._collections.values()
+            for name in part.names
+            if any(reason == f"NaN or infinity in {name}" for reason in bad)
+        ]
         named = {name: 0 for name in names if name not in ("weight", SPLIT_KEY)}
         return f"fill={named} in the schema replaces the values, {drop}" if named else drop
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -65,12 +65,20 @@ class EmbeddedNetwork(nn.Module):
         p4: Tensor,
         batch: Tensor | None = None,
         layout: RaggedLayout | None = None,
+        *,
+        u: Tensor | None = None,
+        pos: Tensor | None = None,
+        collection: Tensor | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, D)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``.
 
-        The collection of each row, and positions of rows without momentum, are those of `layout`.
+        ``u (B, G)`` are features of the jets, ``pos (N, 2)`` positions (eta, phi) relative to the jet
+        of rows without momentum, and ``collection (N,)`` is the collection of each row; `layout` can
+        carry all of them.
         """
         layout = as_layout(batch, layout, x)
+        given = {"u": u, "pos": pos, "collection": collection}
+        layout = replace(layout, **{n: value for n, value in given.items() if value is not None})
         if self.categories is not None:
             x = self.categories(x, layout.collection)
         if self.collections is not None:

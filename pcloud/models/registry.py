@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
 from torch import nn
 
@@ -270,7 +270,7 @@ def _class_of(name: str) -> Callable[..., nn.Module] | None:
     """Class of a model; None for a function of the user's own that does not name it."""
     factory = model_factory(name)
     if inspect.isclass(factory):
-        return factory
+        return cast("type[nn.Module]", factory)
     try:
         return get_type_hints(factory).get("return", factory)
     except (NameError, TypeError):

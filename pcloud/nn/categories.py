@@ -39,7 +39,7 @@ class CategoryEmbedding(nn.Module):
         )
         self.width = len(self.plain) + sum(width for _, width in tables.values())
         for table in self.tables.values():
-            nn.init.zeros_(table.weight[0])  # type: ignore[index, arg-type]
+            nn.init.zeros_(table.weight[0])  # type: ignore[index]
 
     def forward(self, x: Tensor) -> Tensor:
         """Columns (N, width) from ``x (N, D)``, whose first F columns are read."""

@@ -137,7 +137,7 @@ class DataConfig:
     jet_features: list[str | dict[str, Any]] | None = None
     """Features with one value per jet, as for `features`, such as jet_mass or max(pt). Networks that
     take features of jets get them beside the pooled particles, others for each particle."""
-    collections: Literal["all", "none"] | list[str | dict[str, Any]] | dict[str, Any] | None = None
+    collections: str | list[str | dict[str, Any]] | dict[str, Any] | None = None
     """Further collections of the schema, such as secondary vertices, as inputs beside the particles:
     by default all of them; none; names (sv lost); or features for each, as for `features`
     ({sv: [default, flight]}), where default stands for kinematic features of entries with momenta,
