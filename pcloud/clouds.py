@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from pcloud.batch import JetDataset, JetLoader, batch_arguments
-from pcloud.collection_features import ALL, NONE, collections_in
+from pcloud.collection_features import ALL, NONE, CollectionFeatures, collections_in
 from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dataset
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.feature import Feature
@@ -107,7 +108,8 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
             jets = self.load(source, split, options)
             return len(jets), [jets]
         available = column_names(files, schema)
-        features = self._features(options, available)
+        with _named(files):
+            features = self._features(options, available)
         columns = _columns_of(features) | (set() if inputs is None else _columns_of(inputs))
         stream = JetStream(
             files,
@@ -227,14 +229,9 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
             return
         else:
             available = column_names(source, options.schema)
-        for part in self._features(options, available).collections:
-            if part.entries != "momenta":
-                others = [name for name in list_models() if takes_positions(name)]
-                raise InputError(
-                    f"model {name!r} needs momenta, and collection {part.name!r} has none: name p4 "
-                    f"of the collection in the schema, or other collections, or take a network "
-                    f"such as {', '.join(others)}"
-                )
+        with _named(source):
+            for part in self._features(options, available).collections:
+                _check_momenta(name, part)
 
     def describe_inputs(self, inputs: FeatureSet, options: DataOptions) -> list[str]:
         """Line with the features that are standardised by the training jets."""
@@ -329,6 +326,28 @@ class _JetAccumulator(Accumulator[ak.Array]):
         jets = self._jets.finish().to_awkward()
         jets.attrs = self._attrs
         return jets
+
+
+def _check_momenta(model: str, part: CollectionFeatures) -> None:
+    """Refuse a collection without momenta for a model that needs them."""
+    if part.entries == "momenta":
+        return
+    others = ", ".join(name for name in list_models() if takes_positions(name))
+    raise InputError(
+        f"model {model!r} needs momenta, and collection {part.name!r} has none: name p4 of the "
+        f"collection in the schema, or take other collections (--collections), or one of {others}"
+    )
+
+
+@contextmanager
+def _named(source: Source) -> Iterator[None]:
+    """Name the file, or the first of several, in input errors inside."""
+    try:
+        yield
+    except InputError as error:
+        while not isinstance(source, str):
+            source = next(iter(source.values() if isinstance(source, Mapping) else source))
+        raise InputError(f"{source}: {error}") from error
 
 
 def _used_columns(features: FeatureSet) -> set[str]:

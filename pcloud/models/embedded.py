@@ -77,7 +77,7 @@ class EmbeddedNetwork(nn.Module):
         carry all of them.
         """
         layout = as_layout(batch, layout, x)
-        given = {"u": u, "pos": pos, "collection": collection}
+        given: dict[str, Any] = {"u": u, "pos": pos, "collection": collection}
         layout = replace(layout, **{n: value for n, value in given.items() if value is not None})
         if self.categories is not None:
             x = self.categories(x, layout.collection)
