@@ -135,8 +135,9 @@ class JetDataset(InMemoryDataset):
         self.classes: list[str] | None = jets.attrs.get("classes")
         self.teacher: Tensor | None = None
         names = [part.name for part in self.feature_set.collections]
+        every = [counts, *(num_entries(jets, name) for name in names)]
         refuse_bad_jets(jets, self.classes, names)
-        self._set_rows([counts, *(num_entries(jets, name) for name in names)])
+        self._set_rows(every)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
         self.weight = _weights(jets) if "weight" in jets.fields else None
         of_jets = len(self.feature_set.jet_features)
