@@ -187,7 +187,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
 
     def fields(self, sample: ak.Array) -> list[str]:
         """Names of the columns of jets, with those of collections, such as ``sv.mass``."""
-        return columns_of_jets(sample)
+        return columns_of_jets(sample) if isinstance(sample, ak.Array) else sample.fields
 
     def inputs_for(self, model: str, inputs: FeatureSet, options: DataOptions) -> FeatureSet:
         """Feature set in which features of jets are those of particles if the model has no ``u``.
