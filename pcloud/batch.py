@@ -570,8 +570,8 @@ def batch_arguments(batch: Batch) -> tuple:
 
 def particles_of(batch: Batch) -> tuple[Tensor, RaggedLayout]:
     """Momenta of the particles of a batch, without further collections, and their layout."""
-    layout = batch.layout if "layout" in batch else RaggedLayout.from_ptr(batch.ptr)
-    return _particles(batch.p4, layout, batch.collection if "collection" in batch else None)
+    layout = getattr(batch, "layout", None) or RaggedLayout.from_ptr(batch.ptr)
+    return _particles(batch.p4, layout, getattr(batch, "collection", None))
 
 
 def _particles(

@@ -11,7 +11,7 @@ from annotated_types import Len
 from torch import Tensor
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.feature import Feature, columns_of_feature
+from pcloud.feature import Feature, columns_of_feature, repeated_names
 from pcloud.particle_types import PARTICLE_TYPES, available_columns
 from pcloud.quantities import OF_ENTRIES, Particles
 from pcloud.stored_values import Name
@@ -58,11 +58,9 @@ class CollectionFeatures:
     entries: Literal["momenta", "positions", "columns"] = "momenta"
 
     def __post_init__(self) -> None:
-        names = self.names
-        if not names:
+        if not self.features:
             raise InputError(f"collection {self.name!r} needs at least one feature")
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
+        if repeated := repeated_names(self.features):
             raise InputError(
                 f"features of collection {self.name!r} given twice: {', '.join(repeated)}"
             )

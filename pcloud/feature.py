@@ -31,11 +31,13 @@ __all__ = [
     "STANDARD",
     "Feature",
     "columns_of_feature",
+    "is_flag",
     "is_official",
     "list_features",
     "one_hot_features",
     "optional_columns_of_feature",
     "register_feature",
+    "repeated_names",
 ]
 
 
@@ -234,6 +236,12 @@ def one_hot_features(column: str, categories: Sequence[float]) -> tuple[Feature,
     expression = column if column.isidentifier() else f"({column})"
     names = (f"{expression} == {value:.17g}" for value in categories)
     return tuple(Feature(name, low=0.0, high=1.0) for name in names)
+
+
+def repeated_names(features: Sequence[Feature]) -> list[str]:
+    """Names of the features that are given twice, sorted; a column may also be one-hot."""
+    names = [(feature.name, feature.one_hot) for feature in features]
+    return sorted({name for name, one_hot in names if names.count((name, one_hot)) > 1})
 
 
 def is_flag(feature: Feature) -> bool:

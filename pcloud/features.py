@@ -29,6 +29,7 @@ from pcloud.feature import (
     one_hot_features,
     optional_columns_of_feature,
     register_feature,
+    repeated_names,
 )
 from pcloud.quantities import COMPONENTS, STORED_ANGLES, Particles, expression_of
 from pcloud.stored_values import Name
@@ -112,10 +113,8 @@ class FeatureSet:
             raise UnknownNameError("reference", self.reference, _REFERENCES)
         if not self.features:
             raise InputError("a feature set needs at least one feature")
-        names = [feature.name for feature in self._all]
-        repeated = {name for name in names if names.count(name) > 1}
-        if repeated:
-            raise InputError(f"features given twice: {', '.join(sorted(repeated))}")
+        if repeated := repeated_names(self._all):
+            raise InputError(f"features given twice: {', '.join(repeated)}")
         for feature in self.jet_features:
             if feature.embed:
                 raise InputError(
