@@ -219,7 +219,8 @@ def check_features(data: JetDataset, whose: str, *, is_training: bool = True) ->
     whose : str
         Name of the jets in messages, such as ``"the training jets"``.
     is_training : bool
-        True for training jets; others need not have all categories of one-hot features.
+        True for training jets; others need not have all categories of one-hot features, and few or
+        no entries of a collection.
 
     Raises
     ------
@@ -234,14 +235,14 @@ def check_features(data: JetDataset, whose: str, *, is_training: bool = True) ->
     """
     for feature, values, where in _inputs(data):
         name = _place(feature.name, where.collection)
-        if len(values) == 0:
+        if len(values) == 0 and is_training:
             raise InputError(
                 f"collection {where.collection!r} is empty in all of {whose}: leave it out"
             )
         if not bool(values.isfinite().all()):
             raise InputError(_not_finite(values, feature, where, whose, len(data)))
-        is_rare = is_flag(feature) and not is_training
-        if is_official(feature) or is_rare:
+        is_rare = is_flag(feature) or bool(where.collection)
+        if is_official(feature) or (is_rare and not is_training):
             continue
         if bool((values == values[0]).all()):
             raise InputError(
