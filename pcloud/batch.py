@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import awkward as ak
@@ -14,9 +16,20 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 from torch_geometric.data import Batch, Data, InMemoryDataset
 
+from pcloud.collection_features import CollectionsLike, collections_in
+from pcloud.entries import (
+    Entries,
+    collection_of_rows,
+    column_of,
+    num_entries,
+    rows_of_collections,
+)
 from pcloud.errors import InputError
-from pcloud.features import Feature, FeatureSet, feature_set
+from pcloud.features import Feature, FeatureSet, feature_set, features_of_collections
+from pcloud.io.jets import as_offsets, column_names
+from pcloud.nn.graph.coordinates import eta_phi
 from pcloud.nn.layout import RaggedLayout
+from pcloud.nn.pooling import sum_by_index
 from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
 from pcloud.python_jets import as_jets, components_of, refuse_bad_jets
@@ -25,9 +38,17 @@ from pcloud.text import for_terminal
 from pcloud.words import number_of
 
 _JET_TENSORS = ("y", "jet_p4", "weight", "u")  # optional tensors with one row per jet
+_ROW_TENSORS = ("pos", "collection")  # optional tensors with one row per particle
 _CHUNK_JETS = 5_000  # sorted and turned into features at a time: 2 MB of float64 per column
 
-__all__ = ["JetDataset", "JetLoader", "batch_arguments", "collate", "network_arguments"]
+__all__ = [
+    "JetDataset",
+    "JetLoader",
+    "batch_arguments",
+    "collate",
+    "network_arguments",
+    "particles_of",
+]
 
 
 class JetDataset(InMemoryDataset):
@@ -40,6 +61,9 @@ class JetDataset(InMemoryDataset):
     The particles of each jet are sorted into the canonical order (:mod:`pcloud.order`: by decreasing
     pT), so that scores are bit-equal for every order of the input.
 
+    With further collections, such as secondary vertices, the rows of a jet are its particles and then
+    the entries of each collection, each in canonical order.
+
     Parameters
     ----------
     jets : awkward.Array
@@ -47,6 +71,10 @@ class JetDataset(InMemoryDataset):
         The coordinates of ``p4`` can be others, see :func:`pcloud.python_jets.with_momenta`.
     features : str, sequence, or FeatureSet
         Inputs of the network, see :func:`pcloud.features.feature_set`.
+    collections : str, sequence or mapping, optional
+        Further collections of the jets, ``"all"`` or by name, with the features of each; see
+        :func:`pcloud.collection_features.collection_features`. By default those of `features`, if
+        this is a feature set, else none.
 
     Attributes
     ----------
@@ -63,9 +91,15 @@ class JetDataset(InMemoryDataset):
     order : Tensor or None, shape (N,), int64
         Index of each particle in the input; None if the input was in canonical order.
     jet_p4 : Tensor or None, shape (B, 4)
-        Stored momenta of the jets in GeV; None if the jets have no ``jet_p4``.
+        Stored momenta of the jets in GeV; None if the jets have no ``jet_p4``. With further
+        collections, jets without have the sum of their particles.
     u : Tensor or None, shape (B, G), float32
         Features of the jets; None if the feature set has none.
+    collection : Tensor or None, shape (N,), int64
+        Collection of each row, 0 for particles; None if there are only particles.
+    pos : Tensor or None, shape (N, 2)
+        Pseudorapidity and azimuth relative to the jet in rad, by which rows without momentum take
+        their place; None if all rows have momenta. Momenta of rows without one are zero.
     feature_set : FeatureSet
         Features in `x`, relative to `jet_p4` or to the sum of the particles.
     classes : list of str or None
@@ -86,35 +120,68 @@ class JetDataset(InMemoryDataset):
         self,
         jets: ak.Array,
         features: str | Sequence[str | Feature] | FeatureSet = "kin",
+        collections: CollectionsLike = None,
     ) -> None:
         super().__init__(None)
         jets = as_jets(jets)
         counts = ak.num(jets.p4, axis=1).to_numpy()
         _refuse_empty(counts)
         self.jet_p4 = _jet_p4(jets) if "jet_p4" in jets.fields else None
-        self.feature_set = feature_set(features).for_jets(stored=self.jet_p4 is not None)
+        wanted = feature_set(features)
+        if collections is not None:
+            found = features_of_collections(collections, collections_in(column_names(jets)))
+            wanted = replace(wanted, collections=found)
+        self.feature_set = wanted.for_jets(stored=self.jet_p4 is not None)
         self.classes: list[str] | None = jets.attrs.get("classes")
         self.teacher: Tensor | None = None
-        self.ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-        refuse_bad_jets(jets, self.classes)
+        names = [part.name for part in self.feature_set.collections]
+        every = [counts, *(num_entries(jets, name) for name in names)]
+        refuse_bad_jets(jets, self.classes, names)
+        self._set_rows(every)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
         self.weight = _weights(jets) if "weight" in jets.fields else None
-        self.order: Tensor | None = None
-        self.x = torch.empty(int(self.ptr[-1]), len(self.feature_set))
         of_jets = len(self.feature_set.jet_features)
         self.u = torch.empty(len(jets), of_jets) if of_jets else None
+        stored = self.jet_p4
+        if names and stored is None:
+            self.jet_p4 = torch.empty(len(jets), 4, dtype=torch.float64)
         for first in range(0, max(1, len(jets)), _CHUNK_JETS):
-            self._fill(jets[first : first + _CHUNK_JETS], first)
+            chunk = slice(first, first + _CHUNK_JETS)
+            self._fill(jets[chunk], first, None if stored is None else stored[chunk])
         self._describe_to_pyg()
+
+    def _set_rows(self, counts: Sequence[np.ndarray]) -> None:
+        """Make the tensors of all rows, from the numbers (B,) of each collection."""
+        total = np.sum(counts, axis=0)
+        self.ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(total)]).astype(np.int64))
+        self.order: Tensor | None = None
+        self.collection: Tensor | None = None
+        self.pos: Tensor | None = None
+        number = int(self.ptr[-1])
+        if len(counts) == 1:
+            self.x = torch.empty(number, len(self.feature_set))
+            return
+        self.x = torch.zeros(number, len(self.feature_set))
+        self.collection = collection_of_rows(counts)
+        if any(part.entries != "momenta" for part in self.feature_set.collections):
+            self.pos = torch.zeros(number, 2)
 
     def _describe_to_pyg(self) -> None:
         """Set the attributes from which PyG knows the rows of each jet."""
         self._data = Data(x=self.x, p4=self.p4)
         self.slices = {"x": self.ptr, "p4": self.ptr}
+        for name in _ROW_TENSORS:
+            if getattr(self, name) is not None:
+                self._data[name] = getattr(self, name)
+                self.slices[name] = self.ptr
         for name in _JET_TENSORS:
             if getattr(self, name) is not None:
                 self._data[name] = getattr(self, name)
                 self.slices[name] = torch.arange(len(self.ptr))
+
+    def particles(self) -> tuple[Tensor, RaggedLayout]:
+        """Momenta of all particles, without further collections, and their layout."""
+        return _particles(self.p4, RaggedLayout.from_ptr(self.ptr), self.collection)
 
     def set_weights(self, weights: Tensor) -> None:
         """Replace the weights (B,) of the jets."""
@@ -131,15 +198,23 @@ class JetDataset(InMemoryDataset):
 
     def _summary(self) -> list[tuple[str, str]]:
         """Names and values that describe the data set."""
-        counts = self.ptr.diff()
-        spread = f"{counts.min()} to {counts.max()} particles, mean {counts.double().mean():.1f}"
-        rows = [("jets", f"{len(self):,}, {spread}")]
+        rows = [("jets", f"{len(self):,}, {self._spread(0, 'particles')}")]
+        for i, part in enumerate(self.feature_set.collections, 1):
+            rows.append((part.name, self._spread(i, "entries")))
         if self.y is not None:
             numbers = torch.bincount(self.y.clamp(min=0)).tolist()
             names = self.classes or [str(label) for label in range(len(numbers))]
             parts = (f"{n:,} {name}" for name, n in zip(names, numbers, strict=False))
             rows.append(("classes", ", ".join(parts)))
         return [*rows, ("features", self.feature_set.describe())]
+
+    def _spread(self, collection: int, noun: str) -> str:
+        """Numbers of entries of a collection in a jet."""
+        counts = self.ptr.diff()
+        if self.collection is not None:
+            jet = torch.repeat_interleave(torch.arange(len(counts)), counts)
+            counts = torch.bincount(jet[self.collection == collection], minlength=len(counts))
+        return f"{counts.min()} to {counts.max()} {noun}, mean {counts.double().mean():.1f}"
 
     def index_select(self, idx: Any) -> JetDataset:
         """Data set of the jets selected by a slice, by indices or by a mask, with its own tensors."""
@@ -157,6 +232,9 @@ class JetDataset(InMemoryDataset):
         part.ptr = ptr
         part.x = self.x[rows]
         part.p4 = self.p4[rows]
+        for name in _ROW_TENSORS:
+            values = getattr(self, name)
+            setattr(part, name, None if values is None else values[rows])
         for name in (*_JET_TENSORS, "teacher"):
             values = getattr(self, name)
             setattr(part, name, None if values is None else values[jets])
@@ -186,7 +264,7 @@ class JetDataset(InMemoryDataset):
                 raise InputError(f"data sets with different {name} cannot be concatenated")
         whole.ptr = torch.cat([torch.zeros(1, dtype=torch.long), *(p.ptr.diff() for p in parts)])
         whole.ptr = whole.ptr.cumsum(0)
-        for name in ("x", "p4", *_JET_TENSORS, "teacher"):
+        for name in ("x", "p4", *_ROW_TENSORS, *_JET_TENSORS, "teacher"):
             values = [getattr(part, name) for part in parts]
             if any((value is None) != (values[0] is None) for value in values):
                 raise InputError(f"only some of the data sets have {name}")
@@ -218,16 +296,53 @@ class JetDataset(InMemoryDataset):
             return values
         return torch.empty_like(values).index_copy_(0, self.order, values)
 
-    def _fill(self, jets: ak.Array, first: int) -> None:
+    def _fill(self, jets: ak.Array, first: int, stored: Tensor | None) -> None:
         """Set the rows of a chunk of jets, the first of which has the index `first`."""
-        ptr = self.ptr[first : first + len(jets) + 1]
-        rows = slice(int(ptr[0]), int(ptr[-1]))
-        ptr = ptr - ptr[0]
+        particles, u = self._particles(jets, stored)
+        if self.u is not None and u is not None:
+            self.u[first : first + len(jets)] = u
+        start, stop = int(self.ptr[first]), int(self.ptr[first + len(jets)])
+        parts = [particles]
+        rows: list[slice | Tensor] = [slice(start, stop)]
+        further = self.feature_set.collections
+        if further:
+            counts = [ak.num(jets.p4, axis=1).to_numpy()]
+            counts += [num_entries(jets, part.name) for part in further]
+            jet = torch.repeat_interleave(torch.arange(len(jets)), torch.from_numpy(counts[0]))
+            total = sum_by_index(particles.p4.double(), jet, len(jets))
+            axis = total if stored is None else stored
+            reference = total if self.feature_set.reference == "particles" else axis
+            parts += [Entries.of(jets, part, reference, axis) for part in further]
+            rows = [index + start for index in rows_of_collections(counts)]
+            if stored is None:
+                assert self.jet_p4 is not None
+                self.jet_p4[first : first + len(jets)] = total
+        if first == 0:
+            dtype = reduce(torch.promote_types, [entries.p4.dtype for entries in parts])
+            self.p4 = torch.empty(len(self.x), 4, dtype=dtype)
+        for index, entries in zip(rows, parts, strict=True):
+            self._set(index, entries)
+
+    def _set(self, rows: slice | Tensor, entries: Entries) -> None:
+        """Set the rows of the entries of one collection of a chunk of jets."""
+        self.p4[rows] = entries.p4.to(self.p4.dtype)
+        self.x[rows, : entries.x.shape[1]] = entries.x.to(self.x.dtype)
+        if self.pos is not None:
+            self.pos[rows] = entries.pos.to(self.pos.dtype)
+        if entries.order is not None:
+            if self.order is None:
+                self.order = torch.arange(len(self.x))
+            self.order[rows] = self.order[rows][entries.order]
+
+    def _particles(self, jets: ak.Array, jet_p4: Tensor | None) -> tuple[Entries, Tensor | None]:
+        """Particles of a chunk of jets in canonical order, and the features of the jets."""
+        features = self.feature_set
+        counts = ak.num(jets.p4, axis=1).to_numpy()
+        ptr = torch.from_numpy(as_offsets(counts))
         p4 = torch.from_numpy(np.stack(components_of(jets), axis=-1))
         p4.add_(0.0)  # -0.0 becomes 0.0: the azimuths of (-1, -0.0) and (-1, 0.0) differ
-        jets = with_particle_types(jets, self.feature_set.columns)
-        wanted = {*self.feature_set.columns, *self.feature_set.optional_columns}
-        counts = ptr.diff().numpy()
+        jets = with_particle_types(jets, features.particle_columns)
+        wanted = {*features.particle_columns, *features.optional_columns}
         extras = {
             name: _particle_column(jets, name, counts) for name in jets.fields if name in wanted
         }
@@ -235,18 +350,14 @@ class JetDataset(InMemoryDataset):
         if order is not None:
             p4 = p4.index_select(0, order)
             extras = {name: values.index_select(0, order) for name, values in extras.items()}
-            if self.order is None:
-                self.order = torch.arange(len(self.x))
-            self.order[rows] = order.add_(rows.start)
-        if first == 0:
-            self.p4 = p4.new_empty(len(self.x), 4)
-        self.p4[rows] = p4
         jet = torch.repeat_interleave(torch.arange(len(jets)), ptr.diff())
-        jet_p4 = None if self.jet_p4 is None else self.jet_p4[first : first + len(jets)]
-        self.x[rows] = self.feature_set(p4, jet, extras, len(jets), jet_p4)
-        if self.u is not None:
-            of_jets = self.feature_set.of_jets(p4, jet, extras, len(jets), jet_p4)
-            self.u[first : first + len(jets)] = of_jets
+        x = features(p4, jet, extras, len(jets), jet_p4)
+        u = features.of_jets(p4, jet, extras, len(jets), jet_p4) if self.u is not None else None
+        pos = p4.new_zeros(0, 2)
+        if self.pos is not None:
+            layout = RaggedLayout.from_ptr(ptr).with_jet_p4(jet_p4)
+            pos = eta_phi(p4, layout)
+        return Entries(x, p4, pos, order), u
 
 
 def _particle_column(jets: ak.Array, name: str, counts: np.ndarray) -> Tensor:
@@ -259,17 +370,7 @@ def _particle_column(jets: ak.Array, name: str, counts: np.ndarray) -> Tensor:
     """
     if name == "label":
         raise InputError("the label is the true class, and cannot be a feature")
-    column = jets[name]
-    try:
-        if column.ndim == 1:
-            values = np.repeat(ak.to_numpy(column, allow_missing=False), counts)
-        else:
-            values = ak.to_numpy(ak.flatten(column, axis=1), allow_missing=False)
-    except (TypeError, ValueError):
-        values = np.empty(0, dtype=object)
-    if values.ndim != 1 or values.dtype.kind not in "biuf" or len(values) != counts.sum():
-        raise InputError(f"column {name!r} does not hold one number for each particle or jet")
-    return torch.from_numpy(np.array(values))
+    return column_of(jets[name], name, counts)
 
 
 def _jet_p4(jets: ak.Array) -> Tensor:
@@ -440,17 +541,22 @@ def network_arguments(
     jet_p4: Tensor | None,
     u: Tensor | None = None,
     layout: RaggedLayout | None = None,
+    *,
+    pos: Tensor | None = None,
+    collection: Tensor | None = None,
 ) -> tuple:
     """Arguments of a network.
 
     They include a layout if there are stored momenta ``jet_p4 (B, 4)`` or features of jets ``u (B,
-    G)``, which it carries. `layout` is that of the batch, if it is known.
+    G)``, which it carries, as positions ``pos (N, 2)`` and the ``collection (N,)`` of each row.
+    `layout` is that of the batch, if it is known.
     """
     if jet_p4 is None and u is None:
         return x, p4, batch
     num_jets = len(u if jet_p4 is None else jet_p4)  # type: ignore[arg-type]
     layout = RaggedLayout.from_batch(batch, num_jets) if layout is None else layout
-    return x, p4, batch, layout.with_jet_p4(jet_p4).with_rows(u=u)
+    rows = layout.with_jet_p4(jet_p4).with_rows(u=u, pos=pos, collection=collection)
+    return x, p4, batch, rows
 
 
 def batch_arguments(batch: Batch) -> tuple:
@@ -458,7 +564,25 @@ def batch_arguments(batch: Batch) -> tuple:
     jet_p4 = batch.jet_p4 if "jet_p4" in batch else None
     u = batch.u if "u" in batch else None
     layout = batch.layout if "layout" in batch else None
-    return network_arguments(batch.x, batch.p4, batch.batch, jet_p4, u, layout)
+    rows = {name: batch[name] for name in _ROW_TENSORS if name in batch}
+    return network_arguments(batch.x, batch.p4, batch.batch, jet_p4, u, layout, **rows)
+
+
+def particles_of(batch: Batch) -> tuple[Tensor, RaggedLayout]:
+    """Momenta of the particles of a batch, without further collections, and their layout."""
+    layout = getattr(batch, "layout", None) or RaggedLayout.from_ptr(batch.ptr)
+    return _particles(batch.p4, layout, getattr(batch, "collection", None))
+
+
+def _particles(
+    p4: Tensor, layout: RaggedLayout, collection: Tensor | None
+) -> tuple[Tensor, RaggedLayout]:
+    """Momenta and layout of the rows of the first collection."""
+    if collection is None:
+        return p4, layout
+    rows = (collection == 0).nonzero().flatten()
+    jet = layout.batch.index_select(0, rows)
+    return p4.index_select(0, rows), RaggedLayout.from_batch(jet, layout.num_jets)
 
 
 _EMPTY_BATCH = Batch(_base_cls=Data)  # copied, because creating a Batch takes 0.2 ms
@@ -478,7 +602,7 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
     -------
     torch_geometric.data.Batch
         Batch with ``x``, ``p4``, ``batch`` and ``ptr``, and with ``y``, ``jet_p4``, ``weight``,
-        ``u`` and ``teacher`` if the data set has them.
+        ``u``, ``pos``, ``collection`` and ``teacher`` if the data set has them.
     """
     particle, jet, ptr = _rows_of(data.ptr, jets)
     batch = copy.copy(_EMPTY_BATCH)
@@ -487,6 +611,11 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
     batch.batch = jet
     batch.ptr = ptr
     slices = {"x": ptr, "p4": ptr}
+    for name in _ROW_TENSORS:
+        values = getattr(data, name)
+        if values is not None:
+            batch[name] = values.index_select(0, particle)
+            slices[name] = ptr
     for name in (*_JET_TENSORS, "teacher"):
         values = getattr(data, name)
         if values is not None:

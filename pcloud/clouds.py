@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
+from torch import nn
 
 from pcloud.batch import JetDataset, JetLoader, batch_arguments
+from pcloud.collection_features import ALL, NONE, CollectionFeatures, collections_in
 from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dataset
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.features import Feature, FeatureSet, feature_set, list_features
+from pcloud.feature import Feature
+from pcloud.features import FeatureSet, feature_set, features_of_collections, list_features
 from pcloud.given_jets import given_jets, is_given
 from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
 from pcloud.io.jets import GrowingJets
+from pcloud.io.jets import column_names as columns_of_jets
 from pcloud.io.read import JetStream
-from pcloud.keys import Keys, fingerprint_hashes, keys_of, momentum_keys
+from pcloud.keys import COLLECTIONS, Keys, fingerprint_hashes, keys_of, momentum_keys
 from pcloud.modality import Accumulator, DataOptions, Modality, Source, register_modality
-from pcloud.models.registry import takes_jet_features
+from pcloud.models.embedded import Inputs, build_embedded
+from pcloud.models.registry import (
+    list_models,
+    reads_features,
+    takes_jet_features,
+    takes_positions,
+)
 from pcloud.particle_types import available_columns
 from pcloud.python_jets import flatten
 from pcloud.standardisation import (
     check_features,
     describe,
+    fit_categories,
     fit_standardisation,
     needs_standardisation,
 )
@@ -94,13 +107,15 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         if files is None:
             jets = self.load(source, split, options)
             return len(jets), [jets]
-        features = self._features(options)
+        available = column_names(files, schema)
+        with _named(files):
+            features = self._features(options, available)
         columns = _columns_of(features) | (set() if inputs is None else _columns_of(inputs))
         stream = JetStream(
             files,
             schema,
             keys=True,
-            columns=_columns_to_read(columns, files, schema),
+            columns=[name for name in available if name in columns],
             entries=True,
             **_reading(options),
         )
@@ -126,7 +141,8 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
 
     def used_columns(self, options: DataOptions) -> Sequence[str]:
         """Columns of the features, and the PDG codes where these may follow from them."""
-        return sorted(_used_columns(self._features(options)))
+        further = [COLLECTIONS] if options.collections != NONE else []
+        return sorted([*_used_columns(self._features(options)), *further])
 
     def fits_schema(self, source: Source, schema: Any) -> bool:
         """Return whether files have the columns of a schema, apart from label and weight."""
@@ -153,17 +169,33 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
 
     def fit_inputs(self, sample: ak.Array, options: DataOptions) -> FeatureSet:
         """Feature set that the options name, with the standardisation of the sample if wanted."""
-        features = self._features(options)
-        missing = set(features.columns) - set(self.available_columns(sample.fields))
-        if options.standardise == "none" or missing:  # which `check` says
+        features = self._features(options, self.fields(sample))
+        if set(features.columns) - set(self.available_columns(self.fields(sample))):
+            return features  # `check` says what is missing
+        features = fit_categories(features, sample)
+        return features if options.standardise == "none" else fit_standardisation(features, sample)
+
+    def _features(self, options: DataOptions, available: Sequence[str] = ()) -> FeatureSet:
+        """Features that the options name, of jets with the columns `available`."""
+        features = feature_set(options.features, options.jet_features or ())
+        wanted = ALL if options.collections is None else options.collections
+        if not available:
             return features
-        return fit_standardisation(features, sample)
+        return replace(
+            features, collections=features_of_collections(wanted, collections_in(available))
+        )
 
-    def _features(self, options: DataOptions) -> FeatureSet:
-        return feature_set(options.features, options.jet_features or ())
+    def fields(self, sample: ak.Array) -> list[str]:
+        """Names of the columns of jets, with those of collections, such as ``sv.mass``."""
+        return columns_of_jets(sample) if isinstance(sample, ak.Array) else sample.fields
 
-    def inputs_for(self, model: str, inputs: FeatureSet) -> FeatureSet:
-        """Feature set in which features of jets are those of particles if the model has no ``u``."""
+    def inputs_for(self, model: str, inputs: FeatureSet, options: DataOptions) -> FeatureSet:
+        """Feature set in which features of jets are those of particles if the model has no ``u``.
+
+        A model that reads only momenta has no further collections unless they are asked for.
+        """
+        if options.collections is None and not reads_features(model):
+            inputs = replace(inputs, collections=())
         return inputs.for_network(not inputs.jet_features or takes_jet_features(model))
 
     def model_options(self, name: str, inputs: FeatureSet) -> dict[str, Any]:
@@ -171,16 +203,55 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         number = len(inputs.jet_features)
         return {"num_jet_features": number} if number else {}
 
+    def network(
+        self, name: str, inputs: FeatureSet, num_outputs: int, options: dict[str, Any]
+    ) -> nn.Module:
+        """Network with random weights; categories and several collections are embedded."""
+        parts = [
+            Inputs(
+                len(part),
+                {i: (len(f.categories), f.embed) for i, f in enumerate(part) if f.embed},
+            )
+            for part in inputs.parts
+        ]
+        return build_embedded(name, parts, num_outputs, options)
+
+    def check_network(self, name: str, options: DataOptions) -> None:
+        """Refuse collections without momenta for a network that needs them."""
+        source = options.data
+        if options.collections == NONE or takes_positions(name):
+            return
+        if options.collections is None and not reads_features(name):
+            return
+        if is_given(source):
+            available: Sequence[str] = columns_of_jets(given_jets(source))
+        elif _is_dataset(source):
+            return
+        else:
+            available = column_names(source, options.schema)
+        with _named(source):
+            for part in self._features(options, available).collections:
+                _check_momenta(name, part)
+
     def describe_inputs(self, inputs: FeatureSet, options: DataOptions) -> list[str]:
         """Line with the features that are standardised by the training jets."""
         plain = {feature.name for feature in needs_standardisation(self._features(options))}
         every = (*inputs.features, *inputs.jet_features)
         fitted = [f for f in every if f.name in plain and f != Feature(f.name)]
-        return [describe(fitted)] if fitted else []
+        lines = [describe(fitted)] if fitted else []
+        lines += [
+            f"categories of {f.name}: {', '.join(f'{value:g}' for value in f.categories)}"
+            for part in inputs.parts
+            for f in part
+            if f.is_category
+        ]
+        return lines + [
+            f"collection {part.name}: {', '.join(part.names)}" for part in inputs.collections
+        ]
 
-    def check_inputs(self, data: JetDataset, whose: str) -> None:
+    def check_inputs(self, data: JetDataset, whose: str, *, is_training: bool = True) -> None:
         """Refuse features that are NaN or constant, and warn of outliers."""
-        check_features(data, whose)
+        check_features(data, whose, is_training=is_training)
 
     def inputs_from_dict(self, values: dict[str, Any]) -> FeatureSet:
         """Inverse of ``feature_set.to_dict()``."""
@@ -211,7 +282,13 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
 
     def available_columns(self, fields: Iterable[str]) -> list[str]:
         """Columns of jets, including particle types from PDG codes."""
-        return available_columns(fields)
+        fields = list(fields)
+        further = [
+            f"{name}.{column}"
+            for name, columns in collections_in(fields).items()
+            for column in available_columns(columns)
+        ]
+        return list(dict.fromkeys([*available_columns(fields), *further]))
 
 
 class _JetAccumulator(Accumulator[ak.Array]):
@@ -251,15 +328,38 @@ class _JetAccumulator(Accumulator[ak.Array]):
         return jets
 
 
+def _check_momenta(model: str, part: CollectionFeatures) -> None:
+    """Refuse a collection without momenta for a model that needs them."""
+    if part.entries == "momenta":
+        return
+    others = ", ".join(name for name in list_models() if takes_positions(name))
+    raise InputError(
+        f"model {model!r} needs momenta, and collection {part.name!r} has none: name p4 of the "
+        f"collection in the schema, or take other collections (--collections), or one of {others}"
+    )
+
+
+@contextmanager
+def _named(source: Source) -> Iterator[None]:
+    """Name the file, or the first of several, in input errors inside."""
+    try:
+        yield
+    except InputError as error:
+        while not isinstance(source, str):
+            source = next(iter(source.values() if isinstance(source, Mapping) else source))
+        raise InputError(f"{source}: {error}") from error
+
+
 def _used_columns(features: FeatureSet) -> set[str]:
     """Columns of features, and the PDG codes where these may follow from them."""
-    used = {*features.columns, *features.jet_columns, "weight"}
+    used = {*features.particle_columns, *features.jet_columns, "weight"}
     return used | {"pid"} if used & set(available_columns(["pid"])) else used
 
 
 def _columns_of(features: FeatureSet) -> set[str]:
     """Columns that a data set with these features uses, some of which files need not have."""
-    return _used_columns(features) | set(features.optional_columns)
+    further = {column for part in features.collections for column in part.columns_to_read}
+    return _used_columns(features) | set(features.optional_columns) | further
 
 
 def _columns_to_read(used: set[str], files: Source, schema: Any) -> list[str]:

@@ -7,30 +7,31 @@ which is stored with every trained model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import torch
-from annotated_types import Interval, Len
+from annotated_types import Len
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
+from pcloud.collection_features import CollectionFeatures, CollectionsLike, collection_features
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.plugins import is_same_function
-from pcloud.quantities import (
-    COMPONENTS,
-    FROM_MOMENTA,
-    OF_JETS,
-    STORED_ANGLES,
-    FeatureFunction,
-    Particles,
-    columns_of,
-    evaluate,
-    expression_of,
-    value_of,
+from pcloud.feature import (
+    FEATURE_FIELDS,
+    FLAGS,
+    STANDARD,
+    Feature,
+    columns_of_feature,
+    is_official,
+    list_features,
+    one_hot_features,
+    optional_columns_of_feature,
+    register_feature,
+    repeated_names,
 )
+from pcloud.quantities import COMPONENTS, STORED_ANGLES, Particles, expression_of
 from pcloud.stored_values import Name
 from pcloud.tables import html_table
 from pcloud.validation import checked
@@ -42,6 +43,8 @@ __all__ = [
     "FeatureSet",
     "Particles",
     "feature_set",
+    "features_of_collections",
+    "is_official",
     "list_features",
     "register_feature",
 ]
@@ -53,131 +56,6 @@ _REFERENCES = {
 }
 
 
-def _extra(name: str) -> FeatureFunction:
-    return lambda particles: particles.extras[name]
-
-
-_FLAGS = ("is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")
-_FROM_EXTRAS: dict[str, FeatureFunction] = {
-    **{name: _extra(name) for name in ("charge", *_FLAGS, "d0_err", "dz_err")},
-    "tanh_d0": lambda c: c.extras["d0"].tanh(),
-    "tanh_dz": lambda c: c.extras["dz"].tanh(),
-}
-_COLUMN = {"tanh_d0": "d0", "tanh_dz": "dz"}
-_REGISTERED: dict[str, tuple[FeatureFunction, tuple[str, ...]]] = {}
-
-
-def register_feature(
-    name: str, *, columns: Sequence[str] = (), **standardisation: float | None
-) -> Callable[[FeatureFunction], FeatureFunction]:
-    """Function decorator that makes a feature of particles known by `name`.
-
-    The function takes :class:`Particles` and returns one value per particle, shape (N,). It is
-    computed in torch, in float64, and must be differentiable in the momenta if gradients in them
-    are wanted.
-
-    Parameters
-    ----------
-    name : str
-        Name of the feature.
-    columns : sequence of str
-        Extra columns of the particles that the function reads from ``particles.extras``.
-    **standardisation
-        ``shift``, ``scale``, ``low``, ``high`` of the :class:`Feature` that the name stands for.
-
-    Raises
-    ------
-    ValueError
-        If the name is taken by another function.
-
-    Examples
-    --------
-    >>> @register_feature("log_mt", shift=1.7, scale=0.7)
-    ... def log_mt(particles):
-    ...     e, pz = particles.p4[:, 0], particles.p4[:, 3]
-    ...     return (e**2 - pz**2).clamp(min=1e-12).log() / 2
-    """
-
-    def register(function: FeatureFunction) -> FeatureFunction:
-        taken = name in FROM_MOMENTA or name in _FROM_EXTRAS
-        if taken or not is_same_function(function, _REGISTERED.get(name, (function,))[0]):
-            raise ValueError(f"a feature named {name!r} exists already")
-        _REGISTERED[name] = (function, tuple(columns))
-        _STANDARD[name] = Feature(name, **standardisation)  # type: ignore[arg-type]
-        return function
-
-    return register
-
-
-def _function(name: str) -> FeatureFunction:
-    """Return the function of a feature: of a quantity, an expression, or an extra column."""
-    if name in _REGISTERED:
-        return _REGISTERED[name][0]
-    known = FROM_MOMENTA.get(name) or _FROM_EXTRAS.get(name)
-    if known is not None:
-        return known
-    if name in COMPONENTS or name in OF_JETS:
-        return lambda particles: value_of(name, particles)
-    expression = expression_of(name)
-    return _extra(name) if expression is None else partial(evaluate, expression)
-
-
-def _columns(name: str) -> tuple[str, ...]:
-    """Extra columns that a feature needs."""
-    if name in _REGISTERED:
-        return _REGISTERED[name][1]
-    if name in FROM_MOMENTA or name in COMPONENTS or name in OF_JETS:
-        return ()
-    if name in _COLUMN:
-        return (_COLUMN[name],)
-    expression = expression_of(name)
-    return (name,) if expression is None else columns_of(expression)
-
-
-def _optional_columns(name: str) -> tuple[str, ...]:
-    """Extra columns of jet quantities, which a feature uses where jets have no stored momentum."""
-    if name in _REGISTERED or name in _FROM_EXTRAS:
-        return ()
-    if name in OF_JETS:
-        return (name,)
-    expression = expression_of(name)
-    return () if expression is None else tuple(c for c in expression.columns if c in OF_JETS)
-
-
-_Number = Annotated[float, Interval(ge=-1e30, le=1e30)]
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One input: ``clip((value - shift) * scale, low, high)``.
-
-    Attributes
-    ----------
-    name : str
-        Name of the quantity, see :func:`list_features`; an expression of such quantities and of
-        columns, such as ``"log(pt / jet_pt)"``; any other name is an extra column of the jets.
-    shift, scale : float
-        Parameters of the standardisation.
-    low, high : float or None
-        Bounds of the standardised value; None for no clipping.
-    """
-
-    name: Name
-    shift: _Number = 0.0
-    scale: _Number = 1.0
-    low: _Number | None = None
-    high: _Number | None = None
-
-    def __post_init__(self) -> None:
-        if self.scale == 0:
-            raise InputError(f"feature {self.name!r} has scale 0: it would be constant")
-
-    def compute(self, particles: Particles) -> Tensor:
-        """Standardised values (N,)."""
-        value = (_function(self.name)(particles) - self.shift) * self.scale
-        return value if self.low is None and self.high is None else value.clamp(self.low, self.high)
-
-
 class _StoredFeatures(TypedDict):
     """Plain values of a feature set; those of older versions have no reference or no angles."""
 
@@ -185,6 +63,7 @@ class _StoredFeatures(TypedDict):
     reference: NotRequired[Name]
     angles: NotRequired[Name]
     jet_features: NotRequired[Annotated[tuple[Feature, ...], Len(0, 10_000)]]
+    collections: NotRequired[Annotated[tuple[CollectionFeatures, ...], Len(0, 100)]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -207,6 +86,9 @@ class FeatureSet:
     jet_features : tuple of Feature
         One feature for each column of ``u``, with one value per jet. Networks without ``u`` get them
         as features of each particle, see :meth:`for_network`.
+    collections : tuple of CollectionFeatures
+        Features of further collections of the jets. The rows of `x` are then the particles and the
+        entries of the collections, of the width of the widest; narrower rows end in zeros.
 
     Raises
     ------
@@ -222,6 +104,7 @@ class FeatureSet:
     reference: str = "auto"
     angles: str = "stored"
     jet_features: tuple[Feature, ...] = ()
+    collections: tuple[CollectionFeatures, ...] = ()
 
     def __post_init__(self) -> None:
         if self.angles not in ("stored", "columns"):
@@ -230,13 +113,26 @@ class FeatureSet:
             raise UnknownNameError("reference", self.reference, _REFERENCES)
         if not self.features:
             raise InputError("a feature set needs at least one feature")
-        names = [feature.name for feature in self._all]
-        repeated = {name for name in names if names.count(name) > 1}
-        if repeated:
-            raise InputError(f"features given twice: {', '.join(sorted(repeated))}")
+        if repeated := repeated_names(self._all):
+            raise InputError(f"features given twice: {', '.join(repeated)}")
+        for feature in self.jet_features:
+            if feature.embed:
+                raise InputError(
+                    f"feature {feature.name!r} of jets cannot be embedded: use one_hot"
+                )
 
     def __len__(self) -> int:
-        return len(self.features)
+        return max(self.widths)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of features of the particles, and of each further collection."""
+        return (len(self.features), *map(len, self.collections))
+
+    @property
+    def parts(self) -> tuple[tuple[Feature, ...], ...]:
+        """Features of the particles, and of each further collection."""
+        return (self.features, *(part.features for part in self.collections))
 
     def __repr__(self) -> str:
         return f"FeatureSet({self.describe()})"
@@ -245,7 +141,7 @@ class FeatureSet:
         header = ["feature", "shift", "scale", "low", "high"]
         rows = [
             [f.name, *("" if v is None else f"{v:g}" for v in (f.shift, f.scale, f.low, f.high))]
-            for f in self._all
+            for f in (*self._all, *(f for part in self.collections for f in part.features))
         ]
         return html_table([header, *rows], caption=_REFERENCES[self.reference])
 
@@ -253,7 +149,8 @@ class FeatureSet:
         """Names of the features, and the momentum to which they are relative, in one line."""
         jets = ", ".join(self.jet_names)
         of_jets = f"; of jets {jets}" if jets else ""
-        return f"{', '.join(self.names)}{of_jets}; {_REFERENCES[self.reference]}"
+        further = "".join(f"; of {part.name} {', '.join(part.names)}" for part in self.collections)
+        return f"{', '.join(self.names)}{of_jets}{further}; {_REFERENCES[self.reference]}"
 
     @property
     def _all(self) -> tuple[Feature, ...]:
@@ -276,8 +173,17 @@ class FeatureSet:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Extra columns that the jets must have, in addition to the four-momenta."""
-        needed = (_columns(feature.name) for feature in self._all)
+        """Extra columns that the jets must have, in addition to the four-momenta.
+
+        Those of further collections have names such as ``sv.p4`` and ``sv.mass``.
+        """
+        further = (column for part in self.collections for column in part.columns)
+        return (*self.particle_columns, *further)
+
+    @property
+    def particle_columns(self) -> tuple[str, ...]:
+        """Extra columns of particles and jets that the features need."""
+        needed = (columns_of_feature(feature.name) for feature in self._all)
         return tuple(dict.fromkeys(column for columns in needed for column in columns))
 
     @property
@@ -288,7 +194,7 @@ class FeatureSet:
         older versions all columns that have the name of a computed angle or a feature.
         """
         names = [feature.name for feature in self._all]
-        columns = {column for name in names for column in _optional_columns(name)}
+        columns = {column for name in names for column in optional_columns_of_feature(name)}
         if self.angles == "columns":
             columns |= {"deta", "dphi", *(set(names) & COMPONENTS.keys())}
         return (*STORED_ANGLES, *sorted(columns))
@@ -406,9 +312,11 @@ class FeatureSet:
                 "these features are relative to the stored momentum of the jet, jet_p4, which the "
                 "jets do not have: name its columns as jet_p4 of the schema"
             )
-        for column in self.columns:
+        for column in self.particle_columns:
             if column not in extras:
-                usable = [name for name in list_features() if extras.keys() >= {*_columns(name)}]
+                usable = [
+                    name for name in list_features() if extras.keys() >= {*columns_of_feature(name)}
+                ]
                 known = {*usable, *extras}
                 raise UnknownNameError("feature or column", column, known, "these jets")
         if num_jets is None:
@@ -423,10 +331,12 @@ class FeatureSet:
 
     def to_dict(self) -> dict[str, Any]:
         """Dictionary of plain values, for a configuration or a checkpoint."""
-        features = [asdict(feature) for feature in self.features]
+        features = [feature.to_dict() for feature in self.features]
         plain = {"features": features, "reference": self.reference, "angles": self.angles}
         if self.jet_features:
-            plain["jet_features"] = [asdict(feature) for feature in self.jet_features]
+            plain["jet_features"] = [feature.to_dict() for feature in self.jet_features]
+        if self.collections:
+            plain["collections"] = [part.to_dict() for part in self.collections]
         return plain
 
     @classmethod
@@ -439,7 +349,8 @@ class FeatureSet:
         found = checked(_StoredFeatures, values)
         reference = found.get("reference", "particles")
         angles = found.get("angles", "columns")
-        return cls(found["features"], reference, angles, found.get("jet_features", ()))
+        further = found.get("jet_features", ()), found.get("collections", ())
+        return cls(found["features"], reference, angles, *further)
 
 
 def _stack(features: Sequence[Feature], particles: Particles, dtype: torch.dtype) -> Tensor:
@@ -449,48 +360,20 @@ def _stack(features: Sequence[Feature], particles: Particles, dtype: torch.dtype
     return torch.stack(values, dim=-1)
 
 
-_STANDARD = {
-    feature.name: feature
-    for feature in (
-        Feature("log_pt", 1.7, 0.7, -5.0, 5.0),
-        Feature("log_energy", 2.0, 0.7, -5.0, 5.0),
-        Feature("log_pt_rel", -4.7, 0.7, -5.0, 5.0),
-        Feature("log_energy_rel", -4.7, 0.7, -5.0, 5.0),
-        Feature("delta_r", 0.2, 4.0, -5.0, 5.0),
-        Feature("deta"),
-        Feature("dphi"),
-        Feature("charge"),
-        *(Feature(flag) for flag in _FLAGS),
-        Feature("tanh_d0"),
-        Feature("d0_err", low=0.0, high=1.0),
-        Feature("tanh_dz"),
-        Feature("dz_err", low=0.0, high=1.0),
-    )
-}
 _KIN = ("log_pt", "log_energy", "log_pt_rel", "log_energy_rel", "delta_r")
 _DISPLACEMENT = ("tanh_d0", "d0_err", "tanh_dz", "dz_err")
 
 
 def _standard(*names: str) -> FeatureSet:
-    return FeatureSet(tuple(_STANDARD[name] for name in names))
+    return FeatureSet(tuple(STANDARD[name] for name in names))
 
 
 FEATURE_SETS: dict[str, FeatureSet] = {
     "kin": _standard(*_KIN, "deta", "dphi"),
-    "kinpid": _standard(*_KIN, "charge", *_FLAGS, "deta", "dphi"),
-    "full": _standard(*_KIN, "charge", *_FLAGS, *_DISPLACEMENT, "deta", "dphi"),
+    "kinpid": _standard(*_KIN, "charge", *FLAGS, "deta", "dphi"),
+    "full": _standard(*_KIN, "charge", *FLAGS, *_DISPLACEMENT, "deta", "dphi"),
 }
 """The official sets: 7 inputs for top tagging, 13 for quark/gluon, 17 for JetClass."""
-
-
-def is_official(feature: Feature) -> bool:
-    """Return True for a feature with the standardisation that its name stands for."""
-    return _STANDARD.get(feature.name) == feature
-
-
-def list_features() -> list[str]:
-    """Names of all features that can be computed."""
-    return sorted({*FROM_MOMENTA, *COMPONENTS, *OF_JETS, *_FROM_EXTRAS, *_REGISTERED})
 
 
 FeatureLike = str | Mapping[str, Any] | Feature
@@ -537,15 +420,45 @@ def _features(feature: FeatureLike) -> Sequence[Feature]:
     if isinstance(feature, Feature):
         return [feature]
     if isinstance(feature, Mapping):
-        known = [field.name for field in fields(Feature)]
-        for key in feature:
-            if key not in known:
-                raise UnknownNameError("field of a feature", str(key), known)
-        if set(feature) == {"name"}:
-            return _features(feature["name"])
-        return [checked(Feature, dict(feature))]
+        return _from_mapping(feature)
     if feature in FEATURE_SETS:
         return FEATURE_SETS[feature].features
-    if feature not in _STANDARD:
+    if feature not in STANDARD:
         expression_of(feature)  # raises where it is neither a name nor an expression
-    return [_STANDARD.get(feature, Feature(feature))]
+    return [STANDARD.get(feature, Feature(feature))]
+
+
+def _from_mapping(values: Mapping[str, Any]) -> Sequence[Feature]:
+    """Features of a mapping with the fields of a feature, ``column`` being another ``name``."""
+    for key in values:
+        if key not in (*FEATURE_FIELDS, "column"):
+            raise UnknownNameError("field of a feature", str(key), [*FEATURE_FIELDS, "column"])
+    plain = {"name" if key == "column" else key: value for key, value in values.items()}
+    if set(plain) == {"name"}:
+        return _features(plain["name"])
+    if isinstance(plain.get("one_hot"), list | tuple):
+        plain |= {"one_hot": True, "categories": plain["one_hot"]}
+    if plain.get("one_hot") == "auto":
+        plain["one_hot"] = True
+    feature = checked(Feature, plain)
+    if feature.one_hot and feature.categories:
+        return one_hot_features(feature.name, feature.categories)
+    return [feature]
+
+
+def features_of_collections(
+    wanted: CollectionsLike, available: Mapping[str, Sequence[str]]
+) -> tuple[CollectionFeatures, ...]:
+    """Features of further collections, without the standardisation of the official sets.
+
+    Parameters
+    ----------
+    wanted, available
+        As for :func:`pcloud.collection_features.collection_features`.
+    """
+    return collection_features(wanted, available, _without_standard)
+
+
+def _without_standard(feature: FeatureLike) -> Sequence[Feature]:
+    """Features of an entry; those with the standardisation of particles get none."""
+    return [Feature(f.name) if is_official(f) else f for f in _features(feature)]

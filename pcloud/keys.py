@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "COLLECTIONS",
     "SPLIT_KEY",
     "Fingerprint",
     "event_keys",
@@ -35,6 +36,9 @@ __all__ = [
 
 SPLIT_KEY = "split_key"
 """Column of the keys in files and in jets; where it is present, keys are not computed."""
+
+COLLECTIONS = "collections.*"
+"""Name that stands for the columns of all further collections in :func:`fingerprint_hashes`."""
 
 Keys = NDArray[np.uint64]
 
@@ -231,13 +235,17 @@ def fingerprint_hashes(jets: ak.Array, columns: Sequence[str] = ()) -> Keys:
         Jets as from :func:`pcloud.read_jets`.
     columns : sequence of str
         Columns per particle or per jet that are used besides the momenta; columns that the jets do
-        not have are left out.
+        not have are left out. A further collection is hashed whole if it is named, or if
+        `COLLECTIONS` is.
 
     Returns
     -------
     array, shape (B,), uint64
     """
     used = [name for name in sorted(set(columns)) if name in jets.fields and name != SPLIT_KEY]
+    named = [n for n in jets.fields if n in used or COLLECTIONS in columns]
+    further = [n for n in named if n != "p4" and jets[n].fields and jets[n].ndim == 2]
+    used = [name for name in used if name not in further]
     particle = {n: ak.to_numpy(ak.flatten(jets[n], axis=1)) for n in used if jets[n].ndim == 2}
     jet = {n: ak.to_numpy(jets[n]) for n in used if jets[n].ndim == 1 and not jets[n].fields}
     if "label" in jets.fields:
@@ -255,7 +263,27 @@ def fingerprint_hashes(jets: ak.Array, columns: Sequence[str] = ()) -> Keys:
     found = _sums(_offsets(jets), hashes)
     for name, values in jet.items():
         found += _column_hashes(name, values)
+    for name in further:
+        found += _collection_hashes(jets[name], name)
     return _mix(found)
+
+
+def _collection_hashes(entries: ak.Array, name: str) -> Keys:
+    """Hash (B,) of the entries of a collection of each jet, independent of their order."""
+    counts = ak.to_numpy(ak.num(entries, axis=1))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    flat = ak.flatten(entries, axis=1)
+    columns = {n: ak.to_numpy(flat[n]) for n in flat.fields if n != "p4"}
+    if "p4" in flat.fields:
+        columns |= {f"p4.{n}": ak.to_numpy(flat.p4[n]) for n in _MOMENTUM}
+
+    def hashes(rows: slice) -> Keys:
+        found = np.zeros(rows.stop - rows.start, dtype=np.uint64)
+        for column, values in columns.items():
+            found = _mix(found + _column_hashes(f"{name}.{column}", values[rows]))
+        return found
+
+    return _mix(_sums(offsets, hashes))
 
 
 @dataclass(frozen=True)

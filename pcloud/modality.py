@@ -21,7 +21,7 @@ from pcloud.batch import JetLoader
 from pcloud.errors import InputError, UnknownNameError, nearest
 from pcloud.io.read import COLUMNS
 from pcloud.keys import Keys, labelled
-from pcloud.models.registry import model_factory, model_info
+from pcloud.models.registry import build_model, model_factory, model_info
 from pcloud.plugins import load_plugins
 
 __all__ = [
@@ -52,12 +52,20 @@ class DataOptions(Protocol):
     """Options of reading and drawing data, see :class:`pcloud.training.config.DataConfig`."""
 
     @property
+    def data(self) -> Any:
+        """Training data."""
+
+    @property
     def features(self) -> Any:
         """Name of a feature set, or names of features."""
 
     @property
     def jet_features(self) -> Any:
         """Features with one value per jet."""
+
+    @property
+    def collections(self) -> Any:
+        """Further collections of the jets; None for all of them."""
 
     @property
     def standardise(self) -> str:
@@ -332,7 +340,7 @@ class Modality(Protocol[S, I, D]):
     def fit_inputs(self, sample: S, options: DataOptions) -> I:
         """Inputs that the options name, or that follow from the training sample."""
 
-    def inputs_for(self, model: str, inputs: I) -> I:
+    def inputs_for(self, model: str, inputs: I, options: DataOptions) -> I:
         """Inputs in the form that a model takes, by its name."""
         return inputs
 
@@ -340,7 +348,7 @@ class Modality(Protocol[S, I, D]):
         """Lines that tell what the options do not say of fitted inputs."""
         return []
 
-    def check_inputs(self, data: D, whose: str) -> None:
+    def check_inputs(self, data: D, whose: str, *, is_training: bool = True) -> None:
         """Check the inputs of a data set before a training.
 
         Parameters
@@ -349,6 +357,8 @@ class Modality(Protocol[S, I, D]):
             Entries with their inputs.
         whose : str
             Name of the entries in messages, such as ``"the training jets"``.
+        is_training : bool
+            True for training entries, False for validation.
 
         Raises
         ------
@@ -393,6 +403,10 @@ class Modality(Protocol[S, I, D]):
     def arguments(self, batch: Any) -> tuple[Any, ...]:
         """Arguments of a network for a batch of the loader."""
 
+    def fields(self, sample: S) -> Sequence[str]:
+        """Names of the columns of a sample."""
+        return sample.fields
+
     def available_columns(self, fields: Iterable[str]) -> Sequence[str]:
         """Columns of data with these fields, including those that can be computed."""
         return list(fields)
@@ -400,6 +414,20 @@ class Modality(Protocol[S, I, D]):
     def model_options(self, name: str, inputs: I) -> dict[str, Any]:
         """Options of a model that follow from its inputs."""
         return {}
+
+    def check_network(self, name: str, options: DataOptions) -> None:
+        """Check before data are read that a model can take the inputs that the options name.
+
+        Raises
+        ------
+        InputError
+            If it cannot.
+        """
+        return
+
+    def network(self, name: str, inputs: I, num_outputs: int, options: dict[str, Any]) -> nn.Module:
+        """Build a network with random weights for some inputs."""
+        return build_model(name, in_features=len(inputs), num_outputs=num_outputs, **options)
 
     def stored_network(self, network: nn.Module, inputs: I) -> nn.Module:
         """Network for entries as they are stored in files."""
@@ -426,7 +454,7 @@ class Modality(Protocol[S, I, D]):
         InputError
             If columns are missing, all of which the message names, or the sample is of another kind.
         """
-        available = self.available_columns(sample.fields)
+        available = self.available_columns(self.fields(sample))
         needed = (*inputs.columns, *inputs.jet_columns)
         if missing := [column for column in needed if column not in available]:
             known = {*available, *self.computed_inputs()}
@@ -434,7 +462,7 @@ class Modality(Protocol[S, I, D]):
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(
                 f"the features need {', '.join(missing)}, which {whose} do not have; "
-                f"they have {', '.join(sample.attrs.get(COLUMNS, sample.fields))}{hint}"
+                f"they have {', '.join(sample.attrs.get(COLUMNS, self.fields(sample)))}{hint}"
             )
         if isinstance(sample, self.sample_type):
             return

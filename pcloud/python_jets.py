@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.check import describe, find_bad_jets
-from pcloud.io.jets import JET_MOMENTUM, MOMENTUM, FlatJets, as_offsets
+from pcloud.io.jets import (
+    JET_MOMENTUM,
+    MOMENTUM,
+    FlatCollection,
+    FlatJets,
+    as_offsets,
+    collection_names,
+)
 from pcloud.io.momentum import four_momenta
 
 __all__ = [
@@ -186,7 +193,7 @@ def _records(jets: Any) -> ak.Array:
 
 
 def with_momenta(jets: ak.Array) -> ak.Array:
-    """Jets whose ``p4`` and ``jet_p4`` have the components E, px, py, pz.
+    """Jets whose ``p4``, ``jet_p4`` and momenta of collections have the components E, px, py, pz.
 
     Parameters
     ----------
@@ -212,6 +219,10 @@ def with_momenta(jets: ak.Array) -> ak.Array:
         if set(MOMENTUM) <= set(jets[name].fields):
             continue
         jets = ak.with_field(jets, _cartesian(jets[name], name), name)
+    for name in collection_names(jets):
+        if "p4" in jets[name].fields and not set(MOMENTUM) <= set(jets[name].p4.fields):
+            momenta = _cartesian(jets[name].p4, f"{name}.p4")
+            jets = ak.with_field(jets, momenta, [name, "p4"])
     return jets
 
 
@@ -268,7 +279,9 @@ def components_of(jets: ak.Array) -> tuple[NDArray[np.floating], ...]:
     return tuple(column.astype(dtype, copy=False) for column in columns)
 
 
-def refuse_bad_jets(jets: ak.Array, classes: Sequence[str] | None = None) -> None:
+def refuse_bad_jets(
+    jets: ak.Array, classes: Sequence[str] | None = None, collections: Sequence[str] = ()
+) -> None:
     """Raise an error that names the first bad jets of each kind, as when files are read.
 
     Only momenta, labels and weights are checked. It takes a few per cent of the time of a data set.
@@ -279,6 +292,8 @@ def refuse_bad_jets(jets: ak.Array, classes: Sequence[str] | None = None) -> Non
         Jets in the form of the readers.
     classes : sequence of str, optional
         Names of the classes.
+    collections : sequence of str
+        Further collections whose momenta are checked, too.
 
     Raises
     ------
@@ -290,6 +305,7 @@ def refuse_bad_jets(jets: ak.Array, classes: Sequence[str] | None = None) -> Non
     for first in range(0, len(jets), _CHUNK_JETS):
         rows = slice(first, first + _CHUNK_JETS)
         part = _flat_jets(jets[rows], None if labels is None else labels[rows])
+        part.collections = {name: _momenta_of(jets[rows], name) for name in collections}
         for reason, index in find_bad_jets(part, {}, len(classes or ())).items():
             found.setdefault(reason, []).append(index + first)
     if found:
@@ -325,6 +341,16 @@ def _flat_jets(jets: ak.Array, labels: NDArray[Any] | None) -> FlatJets:
     counts = ak.to_numpy(ak.num(jets.p4, axis=1))
     energy, *momentum = components_of(jets)
     return FlatJets(as_offsets(counts), (energy * _ENERGY_MARGIN, *momentum), {}, columns)
+
+
+def _momenta_of(jets: ak.Array, name: str) -> FlatCollection:
+    """Momenta of a further collection, if it has them."""
+    bounds = as_offsets(ak.to_numpy(ak.num(jets[name], axis=1)))
+    p4 = None
+    if "p4" in jets[name].fields:
+        energy, *momentum = components_of(jets[name])
+        p4 = (energy * _ENERGY_MARGIN, *momentum)
+    return FlatCollection(bounds, p4)
 
 
 def _is_missing(jets: ak.Array) -> NDArray[np.bool_] | None:

@@ -24,6 +24,7 @@ from pcloud.nn.pooling import sum_by_index
 __all__ = [
     "COMPONENTS",
     "FROM_MOMENTA",
+    "OF_ENTRIES",
     "OF_JETS",
     "STORED_ANGLES",
     "FeatureFunction",
@@ -58,6 +59,9 @@ class Particles:
     columns_first : bool
         True if a name alone, such as ``eta``, is that of a column where there is one, as in feature
         sets of older versions.
+    entries : {"momenta", "positions", "columns"}
+        Kind of the entries of a further collection, see :data:`OF_ENTRIES`: with ``"positions"``,
+        eta and phi are columns, and `p4` is not read; with ``"columns"`` there are only these.
     """
 
     p4: Tensor
@@ -66,6 +70,7 @@ class Particles:
     extras: Mapping[str, Tensor]
     jet_p4: Tensor | None = None
     columns_first: bool = False
+    entries: str = "momenta"
 
     @cached_property
     def jets(self) -> Tensor:
@@ -85,18 +90,27 @@ class Particles:
         return kinematics.pt(self.p4)
 
     @cached_property
+    def eta(self) -> Tensor:
+        """Pseudorapidities."""
+        if self.entries == "positions":
+            return self.extras["eta"]
+        return kinematics.finite_eta(self.p4)
+
+    @cached_property
     def deta(self) -> Tensor:
         """Pseudorapidity relative to the axis; the sign is positive towards larger abs(eta)."""
         if "stored_deta" in self.extras:
             return self.extras["stored_deta"]
         axis = kinematics.eta(self.jet)
-        return (kinematics.finite_eta(self.p4) - axis) * torch.where(axis < 0, -1.0, 1.0)
+        return (self.eta - axis) * torch.where(axis < 0, -1.0, 1.0)
 
     @cached_property
     def dphi(self) -> Tensor:
         """Azimuth relative to the axis in rad."""
         if "stored_dphi" in self.extras:
             return self.extras["stored_dphi"]
+        if self.entries == "positions":
+            return kinematics.wrap_phi(self.extras["phi"] - kinematics.phi(self.jet))
         return kinematics.delta_phi(self.p4, self.jet)
 
 
@@ -138,7 +152,19 @@ OF_JETS: dict[str, Callable[[Tensor], Tensor]] = {
 """Quantities (B,) of jets, from their stored momenta. Without these a column of this name is used, and
 without it the sum of the particles."""
 
-_OF_PARTICLES = FROM_MOMENTA | COMPONENTS
+_FROM_POSITIONS: dict[str, FeatureFunction] = {
+    "eta": lambda c: c.eta,
+    "phi": lambda c: c.extras["phi"],
+    **{name: FROM_MOMENTA[name] for name in ("deta", "dphi", "delta_r")},
+}
+
+OF_ENTRIES: dict[str, dict[str, FeatureFunction]] = {
+    "momenta": FROM_MOMENTA | COMPONENTS,
+    "positions": _FROM_POSITIONS,
+    "columns": {},
+}
+"""Quantities of the entries of a collection by name, of entries with momenta, with positions (eta,
+phi), and with neither."""
 
 
 @lru_cache(maxsize=1024)
@@ -156,9 +182,9 @@ def expression_of(name: str) -> Expression | None:
     return None if expression.tree == Column(name) else expression
 
 
-def columns_of(expression: Expression) -> tuple[str, ...]:
-    """Columns of the jets that an expression needs besides their momenta."""
-    computed = {*_OF_PARTICLES, *OF_JETS, *CONSTANTS}
+def columns_of(expression: Expression, entries: str = "momenta") -> tuple[str, ...]:
+    """Columns of the jets that an expression needs besides the momenta or positions of entries."""
+    computed = {*OF_ENTRIES[entries], *OF_JETS, *CONSTANTS}
     return tuple(name for name in expression.columns if name not in computed)
 
 
@@ -194,5 +220,5 @@ def _values(name: str, particles: Particles) -> Values[Tensor]:
     """Values of a column or quantity in an expression."""
     if name in OF_JETS and (particles.jet_p4 is not None or name not in particles.extras):
         return Values(OF_JETS[name](particles.jets))
-    compute = _OF_PARTICLES.get(name)
+    compute = OF_ENTRIES[particles.entries].get(name)
     return Values(compute(particles) if compute else particles.extras[name], "particles")

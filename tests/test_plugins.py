@@ -16,8 +16,8 @@ from pcloud.datasets import DatasetInfo, Split
 from pcloud.errors import UnknownNameError
 from pcloud.evaluation import list_metrics
 from pcloud.evaluation.custom_metrics import _REGISTERED as METRICS
-from pcloud.features import _REGISTERED as FEATURES
-from pcloud.features import _STANDARD, Feature, list_features
+from pcloud.feature import _REGISTERED as FEATURES
+from pcloud.feature import STANDARD, Feature, list_features
 from tests.evaluation.conftest import GaussianTagger
 from tests.training.conftest import make_jets
 
@@ -25,7 +25,7 @@ from tests.training.conftest import make_jets
 @pytest.fixture
 def registries():
     """Let what a test registers be gone after it."""
-    kept = [(registry, dict(registry)) for registry in (FEATURES, _STANDARD, METRICS, DATASETS)]
+    kept = [(registry, dict(registry)) for registry in (FEATURES, STANDARD, METRICS, DATASETS)]
     yield
     for registry, before in kept:
         registry.clear()
@@ -60,7 +60,7 @@ def test_a_name_of_a_feature_is_taken_once(registries):
     pcloud.register_feature("mine")(lambda particles: particles.pt)
     with pytest.raises(ValueError, match="'mine' exists already"):
         pcloud.register_feature("mine")(test_a_name_of_a_feature_is_taken_once)
-    assert _STANDARD["mine"] == Feature("mine")
+    assert STANDARD["mine"] == Feature("mine")
 
 
 # --- data sets

@@ -3,7 +3,8 @@
 A transformation takes jets, its strength and a random generator, and returns new jets; the original
 jets are not modified. Momenta are computed in double precision and rounded once. The stored
 momentum of a jet, if it has one, changes accordingly: rotations and boosts act on it as on a
-particle, other transformations add the change of the sum of the particles.
+particle, other transformations add the change of the sum of the particles. Rotations and boosts act
+on further collections, too; other transformations change only the particles.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from pcloud import kinematics
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import STORED_ANGLES
-from pcloud.io.jets import JET_MOMENTUM, FlatJets, as_offsets
+from pcloud.io.jets import JET_MOMENTUM, FlatCollection, FlatJets, as_offsets
 from pcloud.typing import Floats
 
 __all__ = ["TRANSFORMATIONS", "Transformation", "prepare", "transform"]
@@ -317,12 +318,30 @@ def _with_momenta(jets: FlatJets, p4: Tensor) -> FlatJets:
 
 
 def _mapped(jets: FlatJets, change: Callable[[Tensor], Tensor]) -> FlatJets:
-    """Jets with a change of every momentum, including the stored one of the jet."""
+    """Jets with a change of every momentum, of those of further collections and of the jet, too."""
     changed = _with_momenta(jets, change(_particle_p4(jets)))
+    moved = {name: _moved(entries, change) for name, entries in jets.collections.items()}
+    changed = replace(changed, collections=moved)
     if not all(name in jets.jet for name in JET_MOMENTUM):
         return changed
     jet_p4 = change(_stacked(jets.jet[name] for name in JET_MOMENTUM)).numpy()
     return replace(changed, jet=jets.jet | dict(zip(JET_MOMENTUM, jet_p4.T, strict=True)))
+
+
+def _moved(entries: FlatCollection, change: Callable[[Tensor], Tensor]) -> FlatCollection:
+    """Entries of a collection with a change of their momenta or positions."""
+    if entries.p4 is not None:
+        changed = change(_stacked(entries.p4)).numpy().T
+        rounded = (new.astype(old.dtype) for old, new in zip(entries.p4, changed, strict=True))
+        return replace(entries, p4=tuple(rounded))
+    if not {"eta", "phi"} <= entries.columns.keys():
+        return entries
+    eta, phi = (
+        torch.from_numpy(entries.columns[name].astype(np.float64)) for name in ("eta", "phi")
+    )
+    p4 = change(kinematics.from_pt_eta_phi_mass(torch.ones_like(eta), eta, phi))
+    columns = {"eta": kinematics.eta(p4).numpy(), "phi": kinematics.phi(p4).numpy()}
+    return replace(entries, columns=entries.columns | columns)
 
 
 def _scaled(jets: FlatJets, factor: Floats | float) -> FlatJets:
@@ -334,7 +353,8 @@ def _scaled(jets: FlatJets, factor: Floats | float) -> FlatJets:
 def _take(jets: FlatJets, rows: NDArray[np.integer], counts: NDArray[np.integer]) -> FlatJets:
     """Jets of the particles `rows`, with `counts` particles each."""
     columns = {name: values[rows] for name, values in jets.particle.items()}
-    return FlatJets(as_offsets(counts), tuple(c[rows] for c in jets.p4), columns, jets.jet)
+    p4 = tuple(c[rows] for c in jets.p4)
+    return replace(jets, offsets=as_offsets(counts), p4=p4, particle=columns)
 
 
 def _with_added(
@@ -359,4 +379,4 @@ def _with_added(
         name: np.concatenate([values, np.zeros(len(jet), values.dtype)])[order]
         for name, values in jets.particle.items()
     }
-    return FlatJets(as_offsets(jets.counts + counts), p4, columns, jets.jet)
+    return replace(jets, offsets=as_offsets(jets.counts + counts), p4=p4, particle=columns)

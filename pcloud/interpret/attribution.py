@@ -20,7 +20,13 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import STORED_ANGLES, Feature, FeatureSet, feature_set
 from pcloud.interpret.attribution_captum import captum_method
 from pcloud.interpret.edges import fixed_graph, record_graph
-from pcloud.interpret.methods import METHODS, as_array, check_method, evaluation_mode
+from pcloud.interpret.methods import (
+    METHODS,
+    as_array,
+    check_method,
+    evaluation_mode,
+    refuse_embedded,
+)
 from pcloud.interpret.response import CompletenessMixin, check_momenta, log_odds, sees_features
 from pcloud.io.jets import JET_MOMENTUM, MOMENTUM, FlatJets, as_offsets
 from pcloud.nn.graph.coordinates import follow_particles
@@ -214,6 +220,7 @@ def attribute(
     check_method(method)
     if respect_to not in ("auto", "features", "momenta"):
         raise UnknownNameError("respect_to", respect_to, ["auto", "features", "momenta"])
+    refuse_embedded(feature_set(features), "attributions", categories=method != "occlusion")
     flat = FlatJets.from_awkward(with_particle_types(jets, feature_set(features).columns))
     for name in _STORED_ANGLES:
         flat.particle.pop(name, None)

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pcloud.errors import UnknownNameError
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.features import FeatureSet
 
-__all__ = ["METHODS", "as_array", "check_method", "evaluation_mode"]
+__all__ = ["METHODS", "as_array", "check_method", "evaluation_mode", "refuse_embedded"]
 
 METHODS = ("saliency", "integrated_gradients", "smoothgrad", "occlusion")
 """Names of the attribution methods."""
@@ -28,6 +29,36 @@ def check_method(method: str) -> None:
     """
     if method not in METHODS:
         raise UnknownNameError("attribution method", method, METHODS)
+
+
+def refuse_embedded(features: FeatureSet, what: str, *, categories: bool = True) -> None:
+    """Refuse networks on several collections, and on categories, which have no derivative.
+
+    Parameters
+    ----------
+    features : FeatureSet
+        Inputs of the network.
+    what : str
+        Plural noun for the message, such as ``"Taylor coefficients"``.
+    categories : bool
+        If False, categories are allowed.
+
+    Raises
+    ------
+    InputError
+        If there are any.
+    """
+    if names := [part.name for part in features.collections]:
+        raise InputError(
+            f"{what} are for networks on particles alone, and this one takes {', '.join(names)}, "
+            "too: a run with --collections none can be explained"
+        )
+    embedded = [f.name for f in features.features if f.embed]
+    if embedded and categories:
+        raise InputError(
+            f"{what} need derivatives, and the category {embedded[0]} has none: --method occlusion "
+            "explains the network"
+        )
 
 
 @contextmanager

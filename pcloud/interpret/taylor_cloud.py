@@ -14,6 +14,7 @@ from torch_geometric.data import Batch
 from pcloud import kinematics
 from pcloud.batch import JetDataset, collate, network_arguments
 from pcloud.errors import InputError
+from pcloud.interpret.methods import refuse_embedded
 from pcloud.interpret.response import check_momenta
 from pcloud.interpret.taylor import TaylorCoefficients, halved
 from pcloud.nn.graph.coordinates import follow_particles
@@ -129,6 +130,7 @@ def cloud_taylor(
         raise InputError(f"order must be 1 or 2, got {order}")
     if variables not in ("features", "momenta"):
         raise InputError(f"variables must be features or momenta, got {variables!r}")
+    refuse_embedded(data.feature_set, "Taylor coefficients", categories=variables == "features")
     if variables == "momenta":
         check_momenta(model)
     names = data.feature_set.names if variables == "features" else MOMENTA

@@ -20,6 +20,8 @@ __all__ = [
     "FlatJets",
     "GrowingJets",
     "as_offsets",
+    "collection_names",
+    "column_names",
     "momenta",
     "offsets",
 ]
@@ -310,6 +312,21 @@ def _jet_momentum(jet_p4: ak.Array) -> dict[str, np.ndarray]:
             raise UnknownNameError("component", name, jet_p4.fields, where="jets.jet_p4")
     columns = zip(JET_MOMENTUM, MOMENTUM, strict=True)
     return {column: _numbers(jet_p4[name], f"jet_p4.{name}") for column, name in columns}
+
+
+def collection_names(jets: ak.Array) -> list[str]:
+    """Names of the further collections of jets: lists of records."""
+    return [
+        name for name in jets.fields if name != "p4" and jets[name].ndim == 2 and jets[name].fields
+    ]
+
+
+def column_names(jets: ak.Array) -> list[str]:
+    """Names of the columns of jets; those of collections as ``sv.p4`` and ``sv.mass``."""
+    further = [
+        f"{name}.{column}" for name in collection_names(jets) for column in jets[name].fields
+    ]
+    return [*jets.fields, *further]
 
 
 class GrowingJets:

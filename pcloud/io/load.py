@@ -332,6 +332,12 @@ class JetReader:
             for name in (*self._particle, *self._jet)
             if any(f"infinity in {self._references.get(name, name)}" in reason for reason in bad)
         ]
+        names += [
+            name
+            for part in self._collections.values()
+            for name in part.names
+            if any(reason == f"NaN or infinity in {name}" for reason in bad)
+        ]
         named = {name: 0 for name in names if name not in ("weight", SPLIT_KEY)}
         return f"fill={named} in the schema replaces the values, {drop}" if named else drop
 
@@ -403,7 +409,7 @@ class JetReader:
             name
             for collection, part in schema.collections.items()
             if collection not in schema.optional or CollectionReader.is_in(self.table, part)
-            for name in (collection, *(f"{collection}.{column}" for column in part.values))
+            for name in (collection, *(f"{collection}.{column}" for column in part.names))
         ]
         return [*present, *further, *parts]
 

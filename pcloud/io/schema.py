@@ -45,7 +45,8 @@ class CollectionSchema:
     Parameters
     ----------
     p4 : dict of str to str
-        Column of each quantity of the four-momenta, as in `JetSchema`; by default none.
+        Column of each quantity of the four-momenta, or one name for all, as in `JetSchema`; by
+        default none.
     position : dict of str to str
         Columns of ``eta`` and ``phi`` in rad, for entries without a momentum; by default none.
     columns : dict of str to str
@@ -69,6 +70,8 @@ class CollectionSchema:
     counts: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.p4, str):
+            object.__setattr__(self, "p4", {VECTOR: self.p4})
         for name in ("p4", "position", "columns"):
             object.__setattr__(self, name, _columns(name, getattr(self, name)))
         if self.p4:
@@ -88,6 +91,11 @@ class CollectionSchema:
     def values(self) -> dict[str, str]:
         """Columns of the position and the extra columns."""
         return {**self.position, **self.columns}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the fields of an entry: ``p4`` if there are momenta, and the columns."""
+        return (*(["p4"] if self.p4 else []), *self.values)
 
     @classmethod
     def from_dict(cls, name: str, values: Any) -> CollectionSchema:

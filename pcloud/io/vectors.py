@@ -74,7 +74,25 @@ def with_components(schema: JetSchema, table: Table) -> JetSchema:
         for field, columns in (("p4", schema.p4), ("jet_p4", schema.jet_p4))
         if VECTOR in columns
     }
+    further = {
+        name: replace(part, p4=components(part.p4[VECTOR], table))
+        for name, part in schema.collections.items()
+        if VECTOR in part.p4 and not _is_absent(name, part.p4[VECTOR], schema, table)
+    }
+    if further:
+        changed["collections"] = schema.collections | further
     return replace(schema, **changed) if changed else schema
+
+
+def _is_absent(name: str, vector: str, schema: JetSchema, table: Table) -> bool:
+    """True for an optional collection of which the file has no momenta."""
+    if name not in schema.optional:
+        return False
+    try:
+        components(vector, table)
+    except InputError:
+        return True
+    return False
 
 
 def components(name: str, table: Table) -> dict[str, str]:

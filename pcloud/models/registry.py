@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
 from torch import nn
 
@@ -30,8 +30,11 @@ __all__ = [
     "list_models",
     "model_factory",
     "model_info",
+    "reads_features",
     "register_model",
     "takes_jet_features",
+    "takes_option",
+    "takes_positions",
 ]
 
 Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
@@ -240,14 +243,38 @@ def model_factory(name: str) -> Callable[..., nn.Module]:
 
 def takes_jet_features(name: str) -> bool:
     """Return True for a model with features of jets, ``u (B, G)`` of its ``forward``."""
-    factory = model_factory(name)
-    if not inspect.isclass(factory):
-        try:
-            factory = get_type_hints(factory).get("return", factory)
-        except (NameError, TypeError):  # of a function of the user's own
-            return False
-    forward = getattr(factory, "forward", None)
+    forward = getattr(_class_of(name), "forward", None)
     return forward is not None and "u" in inspect.signature(forward).parameters
+
+
+def takes_option(name: str, option: str) -> bool:
+    """Return True for a model with an option of this name."""
+    factory = _class_of(name)
+    return factory is not None and option in inspect.signature(factory).parameters
+
+
+def reads_features(name: str) -> bool:
+    """Return True for a model that reads the features `x`, not only four-momenta."""
+    return ":" in name or model_info(name).inputs != "p4"
+
+
+def takes_positions(name: str) -> bool:
+    """Return True for a model that takes particles without momentum, by their positions.
+
+    Those are the models that read no momenta, and those that read them only to find neighbours.
+    """
+    return ":" in name or model_info(name).inputs == "x" or takes_option(name, "coordinates")
+
+
+def _class_of(name: str) -> Callable[..., nn.Module] | None:
+    """Class of a model; None for a function of the user's own that does not name it."""
+    factory = model_factory(name)
+    if inspect.isclass(factory):
+        return cast("type[nn.Module]", factory)
+    try:
+        return get_type_hints(factory).get("return", factory)
+    except (NameError, TypeError):
+        return None
 
 
 def check_code(name: str, options: Mapping[str, Any]) -> None:

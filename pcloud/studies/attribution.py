@@ -21,6 +21,7 @@ from pcloud.interpret.attention import PAIR_FEATURES, attention_maps
 from pcloud.interpret.attribution import METHODS, Attribution, attribute
 from pcloud.interpret.edges import edge_importance
 from pcloud.interpret.jets import Plane, mean_image, worst_and_typical
+from pcloud.interpret.methods import refuse_embedded
 from pcloud.io.jets import FlatJets
 from pcloud.modality import Inputs, Sample
 from pcloud.nn.attention.attention import SelfAttention
@@ -278,6 +279,9 @@ def attribute_run(
         if method not in METHODS:
             raise UnknownNameError("attribution method", method, METHODS)
     run.checksum(checkpoint)  # raises before a large file is read
+    if run.modality.has_momenta:
+        features = cast(FeatureSet, run.feature_set)
+        refuse_embedded(features, "attributions", categories=[*methods] != ["occlusion"])
     signals = explained_signals(run.classes, signal)
     run.check_writable()
     test = load_run_sample(run, "test")

@@ -228,6 +228,11 @@ def _simulated(
             f"simulated jets are {', '.join(CLASSES)}, the run knows {', '.join(run.classes)}: "
             f"leave --simulations out"
         )
+    if further := [part.name for part in getattr(run.feature_set, "collections", ())]:
+        raise InputError(
+            f"simulated jets have no {', '.join(further)}, which the network takes: leave "
+            "--simulations out"
+        )
     settings: dict[str, dict[str, Any]] = {"the recipe again": {}, **_SIMULATIONS}
     found = {}
     for name, options in settings.items():

@@ -20,6 +20,7 @@ from pcloud.batch import JetDataset, batch_arguments, collate
 from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
 from pcloud.features import FeatureSet
+from pcloud.interpret.methods import refuse_embedded
 from pcloud.interpret.response import check_momenta, sees_features
 from pcloud.interpret.taylor import mean_in_plane
 from pcloud.interpret.taylor_cloud import CloudTaylor, cloud_taylor
@@ -229,6 +230,7 @@ def taylor_run(
             f"{tagger.modality.noun}: pcloud explain {run.path} --method occlusion draws heatmaps"
         )
     features = cast(FeatureSet, tagger.feature_set)  # of data with momenta
+    refuse_embedded(features, "Taylor coefficients")
     signals = explained_signals(run.classes, signal)
     run.check_writable()
     loaded = load_run_sample(run, "test")

@@ -18,7 +18,6 @@ from typing_extensions import NotRequired, TypedDict
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.modality import Inputs, Modality, find_modality, modality_of_model
-from pcloud.models import build_model
 from pcloud.models.old_names import current_options
 from pcloud.models.registry import check_code
 from pcloud.models.size import limited_size
@@ -133,8 +132,9 @@ class Tagger:
         cls, name: str, options: dict[str, Any], feature_set: Inputs, classes: list[str]
     ) -> Tagger:
         """A tagger with random weights."""
-        options = find_modality(feature_set.kind).model_options(name, feature_set) | options
-        model = build_model(name, in_features=len(feature_set), num_outputs=len(classes), **options)
+        modality = find_modality(feature_set.kind)
+        options = modality.model_options(name, feature_set) | options
+        model = modality.network(name, feature_set, len(classes), options)
         return cls(model, name, options, feature_set, classes)
 
     @property

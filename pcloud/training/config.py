@@ -137,6 +137,11 @@ class DataConfig:
     jet_features: list[str | dict[str, Any]] | None = None
     """Features with one value per jet, as for `features`, such as jet_mass or max(pt). Networks that
     take features of jets get them beside the pooled particles, others for each particle."""
+    collections: str | list[str | dict[str, Any]] | dict[str, Any] | None = None
+    """Further collections of the schema, such as secondary vertices, as inputs beside the particles:
+    by default all of them; none; names (sv lost); or features for each, as for `features`
+    ({sv: [default, flight]}), where default stands for kinematic features of entries with momenta,
+    otherwise for angles and columns."""
     standardise: Literal["auto", "none"] = "auto"
     """Standardisation of features that have no official one: auto takes median and spread of the
     training jets; none takes the values as they are."""
@@ -489,12 +494,13 @@ class TrainConfig:
 
         Relative paths are relative to the file. A run before splits by keys has no option `split`:
         its splits are permutations, and its relative paths are relative to the current folder. A run
-        without the option `standardise` has no standardisation from training jets.
+        without the option `standardise` has no standardisation from training jets, and one without
+        the option `collections` has none.
         """
         path = folder / CONFIG_FILE
         options = _with_present_names(read_yaml(path), warn=False)
         with _file_named(path):
-            old = {"standardise": "none"} | options
+            old = {"standardise": "none", "collections": "none"} | options
             if "split" in options:
                 config = cls.from_dict(old).with_absolute_paths(folder)
             else:

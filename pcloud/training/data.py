@@ -77,10 +77,12 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     """
     modality = _modality(config)
     warn_of_repeated_files(config.inputs)
+    with config.code_names():
+        modality.check_network(config.model, config.inputs)
     train, val, test = _training_samples(config, modality)
     with config.code_names():
         inputs = modality.fit_inputs(train, config.inputs)
-        inputs = modality.inputs_for(config.model, inputs)
+        inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     with _named_source(sources["training"]):
         classes = _classes(train)
@@ -103,9 +105,11 @@ def load_training_data(config: TrainConfig) -> TrainingData:
         hashes["test"] = test.hashes
     train_data, val_data = (modality.dataset(jets, inputs) for jets in (train, val))
     for name, data in (("training", train_data), ("validation", val_data)):
-        modality.check_inputs(data, f"the {name} {modality.noun}")
+        whose = f"the {name} {modality.noun}"
+        modality.check_inputs(data, whose, is_training=name == "training")
     identity = JetsOfRun.of(hashes, keys[0], train_data, val_data)
-    fields = [name for name in train.attrs.get(COLUMNS, train.fields) if name != SPLIT_KEY]
+    every = train.attrs.get(COLUMNS, modality.fields(train))
+    fields = [name for name in every if name != SPLIT_KEY]
     return TrainingData(modality, train_data, val_data, classes, fields, identity)
 
 

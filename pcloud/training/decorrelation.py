@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from pcloud.batch import JetDataset, collate
+from pcloud.batch import JetDataset, collate, particles_of
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.nn.layout import RaggedLayout
 from pcloud.observables import OBSERVABLES, compute_observables
@@ -155,7 +155,7 @@ class Decorrelation(nn.Module):
     def values(self, batch: Batch) -> Tensor:
         """Variable of each jet, (B,)."""
         with _no_autocast(batch.p4):
-            values = compute_observables(batch.p4, batch.layout, [self.variable])
+            values = compute_observables(*particles_of(batch), [self.variable])
         return values[:, 0].float()
 
     def penalty(self, logits: Tensor, values: Tensor, labels: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ def _restate(tagger: Tagger, jets: TrainingData) -> int:
     """Recompute statistics of padded jets over real particles; return their number."""
     loader = jets.modality.loader(jets.train, _BATCH_SIZE, shuffle=True)
     batches = islice(loader, _NUM_JETS // _BATCH_SIZE)
-    return recompute_batch_norm(tagger.model, ((b.x, b.p4, b.batch) for b in batches))
+    return recompute_batch_norm(tagger.model, map(jets.modality.arguments, batches))
 
 
 def _head(tagger: Tagger, config: TrainConfig) -> list[str]:

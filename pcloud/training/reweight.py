@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pcloud.batch import JetDataset
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.influence import effective_size
-from pcloud.nn.layout import RaggedLayout
 from pcloud.observables import OBSERVABLES, compute_observables
 from pcloud.run_files import REWEIGHT_FILE, StoredResult
 from pcloud.stored_values import Count, Float, Name
@@ -247,10 +246,10 @@ def reweight(
         raise InputError(f"reweight is for jets: {jets.modality.noun} have no observables")
     data = cast(JetDataset, jets.train)
     assert data.y is not None
-    layout = RaggedLayout.from_ptr(data.ptr)
+    p4, layout = data.particles()
     if data.jet_p4 is not None:
         layout = layout.with_jet_p4(data.jet_p4)
-    values = compute_observables(data.p4, layout, names).numpy()
+    values = compute_observables(p4, layout, names).numpy()
     labels = data.y.numpy()
     number = len(jets.classes)
     before = np.ones(len(labels)) if data.weight is None else data.weight.double().numpy()

@@ -17,6 +17,7 @@ from torch import Tensor
 from pcloud.errors import InputError
 from pcloud.modality import Inputs
 from pcloud.models.axes import Axis, class_axes, feature_axes
+from pcloud.models.embedded import EmbeddedNetwork
 from pcloud.run_files import write_json
 from pcloud.text import for_terminal
 from pcloud.training.checkpoint import Tagger
@@ -126,6 +127,7 @@ def transfer(weights: Weights, tagger: Tagger, *, reset_head: bool = False) -> T
     head = class_axes(tagger.model, len(tagger.classes))
     known = None if weights.feature_set is None else weights.feature_set.standardisation
     same_inputs = known == tagger.feature_set.standardisation
+    _check_embedded(weights, tagger, same_inputs)
     inputs = {} if same_inputs else feature_axes(tagger.name, *sizes)
     if reset_head and not head:
         raise InputError(
@@ -148,6 +150,24 @@ def transfer(weights: Weights, tagger: Tagger, *, reset_head: bool = False) -> T
     tensors += [_entry(name, weights.state[name], None, "skipped") for name in unused]
     notes = [_note_on_reference(weights, tagger), *(order.note for order in orders)]
     return TransferReport(weights.origin, tensors, [note for note in notes if note])
+
+
+def _check_embedded(weights: Weights, tagger: Tagger, same_inputs: bool) -> None:
+    """Refuse other features where collections or categories are embedded, in the order of these."""
+    before, now = (
+        getattr(inputs, "collections", ()) for inputs in (weights.feature_set, tagger.feature_set)
+    )
+    is_embedded = isinstance(tagger.model, EmbeddedNetwork) or bool(before)
+    if is_embedded and not (same_inputs and before == now):
+        raise InputError(
+            f"{weights.origin} have other features, categories or collections than these jets "
+            f"({_collection_names(before)} there, {_collection_names(now)} here), or another "
+            "standardisation: networks that embed them need the same ones"
+        )
+
+
+def _collection_names(collections: Sequence[Any]) -> str:
+    return ", ".join(["particles", *(part.name for part in collections)])
 
 
 def _note_on_reference(weights: Weights, tagger: Tagger) -> str:

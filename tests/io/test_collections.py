@@ -77,3 +77,19 @@ def test_wrong_collections_are_refused(tmp_path, part, message):
     file = write_columns(tmp_path / "a.parquet")
     with pytest.raises((InputError, UnknownNameError), match=message):
         read_jets(file, {**SCHEMA, "collections": {"sv": part}})
+
+
+def test_one_name_stands_for_the_momenta_of_a_collection(tmp_path):
+    from tests.collections import write_columns as write_jets_of_collections
+
+    file = write_jets_of_collections(tmp_path / "a.parquet", 10)
+    p4 = {name: f"part_{name}" for name in ("E", "px", "py", "pz")}
+    quantities = {q: f"sv_{q}" for q in ("pt", "eta", "phi", "mass")}
+    long = read_jets(file, {"p4": p4, "collections": {"sv": {"p4": quantities}}})
+    short = read_jets(file, {"p4": p4, "collections": {"sv": {"p4": "sv"}}})
+    assert ak.array_equal(short, long)
+    wrong = {"p4": p4, "collections": {"sv": {"p4": "vertex"}}}
+    with pytest.raises(UnknownNameError, match="no four-momentum named 'vertex'"):
+        read_jets(file, wrong)
+    absent = read_jets(file, {**wrong, "optional": ["sv"]})
+    assert "sv" not in absent.fields

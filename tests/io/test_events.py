@@ -7,12 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import uproot
 
+from pcloud.batch import JetDataset
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io import JetSchema, count_jets, iter_jets, parquet, read_jets, root
+from pcloud.io.check import BadJetWarning
 from pcloud.io.events import jets_of
 from pcloud.io.read import open_table
+from pcloud.yaml_files import read_yaml
+from tests.conftest import REPOSITORY
 from tests.io.conftest import assert_same_jets, make_flat
 
 NESTED = JetSchema(
@@ -292,3 +297,17 @@ def test_an_index_names_two_columns(tmp_path, sample):
     with pytest.raises(InputError, match="'event' is no index of particles"):
         read_jets(path, schema)
     assert JetSchema.from_dict(LINKED.to_dict()) == LINKED
+
+
+def test_an_event_of_jets_and_leptons_is_one_cloud(reference_data):
+    schema = read_yaml(REPOSITORY / "examples" / "schemas" / "nanoaod_leptons.yaml")
+    path = reference_data / "nanoAOD_2015_CMS_Open_Data_ttbar.root"
+    with pytest.warns(BadJetWarning, match="no particles"):
+        events = read_jets(path, schema, on_bad_jet="drop")
+    data = JetDataset(
+        events, "kin", collections={"muons": ["default", "charge"], "electrons": None}
+    )
+    assert data.feature_set.widths == (7, 8, 7)
+    counts = [int(ak.sum(ak.num(events[name]))) for name in ("p4", "muons", "electrons")]
+    assert torch.bincount(data.collection).tolist() == counts
+    assert data.x.isfinite().all()

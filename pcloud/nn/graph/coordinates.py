@@ -57,12 +57,16 @@ def eta_phi(p4: Tensor, layout: RaggedLayout) -> Tensor:
     """Pseudorapidity and azimuth relative to the axis of the jet; shape (N, 2).
 
     Differences are taken so that a jet at phi = pi is not split in two parts. They are computed in
-    float64 and rounded once, so that the result does not depend on the order of summation.
+    float64 and rounded once, so that the result does not depend on the order of summation. Rows
+    without momentum, which have `p4` zero, are where ``layout.pos`` says.
     """
     momenta = p4.double()
     axis = jet_momenta(momenta, layout)[layout.batch]
     deta = kinematics.eta(momenta) - kinematics.eta(axis)
-    return torch.stack([deta, kinematics.delta_phi(momenta, axis)], dim=-1).to(p4.dtype)
+    pos = torch.stack([deta, kinematics.delta_phi(momenta, axis)], dim=-1).to(p4.dtype)
+    if layout.pos is None:
+        return pos
+    return torch.where((p4 != 0).any(-1, keepdim=True), pos, layout.pos.to(pos.dtype))
 
 
 def identity(pos: Tensor, layout: RaggedLayout) -> Tensor:
