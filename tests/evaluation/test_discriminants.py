@@ -17,7 +17,12 @@ from pcloud.evaluation.discriminants import (
     rejections,
     rejections_in_bins,
 )
-from pcloud.evaluation.figures.discriminants import auc_matrix_figure, fraction_figure
+from pcloud.evaluation.figures.discriminants import (
+    auc_matrix_figure,
+    fraction_figure,
+    rejections_figure,
+)
+from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
 from pcloud.studies.comparison import RunComparison, compare_taggers, run_names
 from pcloud.studies.discriminants import StoredDiscriminants, parse_fractions
@@ -156,6 +161,14 @@ def test_fractions_of_the_command_line():
     for text in ("c", "c=x", "=0.2"):
         with pytest.raises(InputError, match=r"a fraction is given as class=0\.2"):
             parse_fractions([text])
+
+
+def test_each_of_many_classes_has_points_of_its_own():
+    names = [f"class {i}" for i in range(10)]
+    values = {name: [Measured(10.0 + i, 1.0)] * 2 for i, name in enumerate(["b", *names])}
+    figure = rejections_figure("pt", [0.0, 1.0, 2.0], values, signal="b")
+    points = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", "_", "|")]
+    assert len({(line.get_color(), line.get_marker()) for line in points}) == len(names)
 
 
 # --- several taggers
