@@ -33,6 +33,7 @@ from pcloud.io import SCHEMAS, FlatJets, convert, read_jets, write_jets
 
 TARGETS = {"landscape.h5": 60_000, "ours.parquet": 500_000}
 SLOTS = 200
+BASKET_JETS = 5_000
 
 
 def make_jets(num_jets: int, seed: int = 1) -> FlatJets:
@@ -88,7 +89,9 @@ def write_jetclass(flat: FlatJets, path: Path) -> None:
     branches |= {c: flat.jet["label"] == i for i, c in enumerate(schema.label)}
     with uproot.recreate(path) as file:
         file.mktree("tree", {name: ak.type(column).content for name, column in branches.items()})
-        file["tree"].extend(branches)
+        for start in range(0, len(flat), BASKET_JETS):
+            rows = slice(start, start + BASKET_JETS)
+            file["tree"].extend({name: column[rows] for name, column in branches.items()})
 
 
 def h5py_alone(path: Path) -> None:

@@ -162,7 +162,11 @@ def shuffled(keys: Keys, purpose: str, seed: int = 0) -> Keys:
 
 
 def in_split(
-    keys: Keys, split: str, fractions: Mapping[str, float], seed: int = 0
+    keys: Keys,
+    split: str,
+    fractions: Mapping[str, float],
+    seed: int = 0,
+    test: tuple[int, int] | None = None,
 ) -> NDArray[np.bool_]:
     """Mask of the jets that belong to a split.
 
@@ -180,6 +184,9 @@ def in_split(
         Fractions of the splits that are drawn, which add up to 1.
     seed : int
         Seed of the split.
+    test : tuple of int, optional
+        Range of the random numbers for testing, in the place of the highest. Validation has the
+        numbers that follow, and 0 follows 2^64 - 1.
 
     Returns
     -------
@@ -188,6 +195,9 @@ def in_split(
     numbers = shuffled(keys, "split", seed)
     low = _threshold(fractions.get("val", 0.0))
     high = 2**64 - _threshold(fractions.get("test", 0.0))
+    if test is not None:
+        numbers -= np.uint64(test[1] % 2**64)  # modulo 2^64: the range gets the highest numbers
+        high = 2**64 - (test[1] - test[0])
     first, last = {"val": (0, low), "train": (low, high), "test": (high, 2**64)}[split]
     if first >= last:
         return np.zeros(len(keys), dtype=bool)

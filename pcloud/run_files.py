@@ -58,6 +58,8 @@ ROBUSTNESS_FILE = "robustness.json"
 REPORT_FILE = "report.html"
 REWEIGHT_FILE = "reweight.json"
 DISCRIMINANTS_FILE = "discriminants.json"
+COMPARISON_FILE = "comparison.json"
+COMPARISON_TABLE = "comparison.csv"
 
 FILES = (
     CONFIG_FILE,
@@ -76,6 +78,8 @@ FILES = (
     REPORT_FILE,
     REWEIGHT_FILE,
     DISCRIMINANTS_FILE,
+    COMPARISON_FILE,
+    COMPARISON_TABLE,
 )
 """Names of all files that training, studies and the report write into the folder of a run."""
 

@@ -127,3 +127,9 @@ def test_every_kernel_can_be_timed_against_its_formula(run_script):
         if name.startswith("pcloud.nn.") and hasattr(module, "kernel_allowed")
     }
     assert gated - timed == {"pcloud.nn.numerics.derivatives"}
+
+
+def test_the_rate_of_jetclass_is_compared_with_its_floor(run_script):
+    printed = run_script("benchmarks/jetclass_rate.py", "--jets", "300", "--repeats", "1")
+    assert float(printed.splitlines()[1].split()[1].replace(",", "")) > 0
+    assert "floor zlib" in printed

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import awkward as ak
+import numpy as np
 import pytest
+import uproot
 
 import pcloud
 from pcloud.io import write_jets
@@ -133,3 +137,42 @@ def test_every_script_explains_its_options(script, run_script):
     printed = run_script(script, "--help")
     assert printed.startswith("usage:")
     assert "show this help message" in printed
+
+
+def test_jets_of_events_are_scored_inside_a_processor(tmp_path, run_script):
+    quick = {"model": "pfn", "epochs": 1, "max_jets": 300, "progress": False}
+    run = pcloud.train(data="simulated", out=tmp_path / "run", **quick)
+    example = runpy.run_path(str(EXAMPLES / "coffea_processor.py"))
+    events = example["make_events"](40)
+    output = example["TaggerProcessor"](str(run.path)).process(events)
+    counts = ak.num(events.FatJet)
+    assert ak.num(output["scores"]).tolist() == counts.tolist()
+    expected = run.predict(ak.flatten(events.FatJet.constituents.pf))[:, 1]
+    np.testing.assert_array_equal(ak.flatten(output["scores"]), expected)
+    central = abs(ak.firsts(events.FatJet).eta) < 1
+    leading = ak.where(ak.fill_none(central, False), ak.firsts(output["scores"]), np.nan)
+    np.testing.assert_array_equal(output["leading_score"], ak.fill_none(leading, np.nan))
+    assert 0 < np.isfinite(output["leading_score"]).sum() < 40
+    tagged = np.asarray(output["leading_score"]) > 0.5
+    assert output["tagged"] == pytest.approx(ak.sum(events.genWeight[tagged]))
+
+
+def test_events_are_clouds_of_leptons_jets_and_missing_energy(run_script):
+    printed = run_script("examples/event_cloud.py", "--epochs", "1", "--events", "300")
+    assert "top pair" in printed
+    assert "AUC" in printed
+
+
+def test_events_of_nanoaod_are_clouds(reference_data):
+    example = runpy.run_path(str(EXAMPLES / "event_cloud.py"))
+    names = [f"{kind}_{name}" for kind in example["KINDS"] for name in example["COLUMNS"]]
+    path = reference_data / "nanoAOD_2015_CMS_Open_Data_ttbar.root"
+    with uproot.open(path) as file:
+        events = file["Events"].arrays(filter_name=names)
+    clouds = example["clouds"](events)
+    counts = 1 + ak.num(events.Electron_pt) + ak.num(events.Muon_pt) + ak.num(events.Jet_pt)
+    assert ak.num(clouds.p4).tolist() == counts.tolist()
+    jets = ak.flatten(clouds.p4.pt[clouds.kind == 2])
+    np.testing.assert_allclose(jets, ak.flatten(events.Jet_pt), rtol=1e-6)
+    assert not ak.any(clouds.charge[clouds.kind > 1])
+    pcloud.JetDataset(clouds, "kin")  # physical momenta

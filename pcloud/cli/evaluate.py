@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +32,8 @@ class EvaluateOptions(ResultOptions):
 
     run: Arguments  # type: ignore[assignment]
     """Folder of the run. With several folders, their test jets must be the same: the runs are
-    compared with the first, with paired errors and a figure of the ROC curves."""
+    compared with the first, with paired errors and a figure of the ROC curves, in the folder of
+    the first run or --out."""
     data: list[str] | None = None
     """Jets other than those of the run: name of a data set, or files. The results are written to
     evaluations/ in the folder of the run."""
@@ -42,6 +44,9 @@ class EvaluateOptions(ResultOptions):
     that holds the results of other jets is refused."""
     data_root: str | None = None
     """Folder of the public data sets."""
+    merge: str | None = None
+    """Folder for the scores and metrics of all folds of a cross-validation together, whose runs
+    (`pcloud train --fold i/k`) are given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,9 @@ class RobustnessOptions:
 def execute(options: Options) -> None:
     """Print the table of metrics and write it to the folder of the run."""
     folders = options["run"]
+    if options["merge"] is not None:
+        _merge(folders, options)
+        return
     if len(folders) > 1:
         _compare(folders, options)
         return
@@ -147,34 +155,64 @@ def _fractions(run: Run, options: Options) -> dict[str, float] | None:
     return fractions
 
 
+def _merge(folders: list[str], options: Options) -> None:
+    """Evaluate all folds of a cross-validation together."""
+    from pcloud.studies.folds import merge_folds
+
+    _refuse(("data", "name", "out", "robustness", "fractions"), options, "is not for --merge")
+    if (options["split"], options["checkpoint"]) != ("test", "best"):
+        raise InputError("folds are merged on their test jets with their best weights")
+    table = merge_folds(
+        [open_run(options | {"run": folder}) for folder in folders],
+        options["merge"],
+        batch_size=options["batch_size"],
+        tell=say,
+        efficiencies=options["efficiencies"],
+        signal=options["signal"],
+        background=options["background"],
+        num_bootstrap=options["bootstrap"],
+        seed=options["seed"],
+    )
+    print_whole(table)
+    say(f"written to {options['merge']}")
+
+
+def _refuse(names: Iterable[str], options: Options, why: str) -> None:
+    for name in names:
+        if options[name]:
+            raise InputError(f"--{name} {why}")
+
+
 def _compare(folders: list[str], options: Options) -> None:
     """Evaluate several runs and compare them with the first."""
     from pcloud.evaluation import read_scores
-    from pcloud.run_files import FIGURE_FOLDER, SCORES_FILE
+    from pcloud.run_files import COMPARISON_TABLE, FIGURE_FOLDER, SCORES_FILE
     from pcloud.studies.comparison import compare_taggers, run_names
 
-    for name in ("data", "name", "out", "robustness", "fractions"):
-        if options[name]:
-            raise InputError(f"--{name} is for one run, got {len(folders)}")
+    for_one = ("data", "name", "robustness", "fractions")
+    _refuse(for_one, options, f"is for one run, got {len(folders)}")
     if (options["split"], options["checkpoint"]) != ("test", "best"):
         raise InputError("several runs are compared on their test jets with their best weights")
     names = run_names(folders)
+    out = None if options["out"] is None else Path(options["out"])
     taggers = {}
     for name, folder in zip(names, folders, strict=True):
         say(name)
-        _evaluate(options | {"run": folder})
-        taggers[name] = read_scores(open_run(options | {"run": folder}).out / SCORES_FILE)
+        chosen = options | {"run": folder, "out": None if out is None else str(out / name)}
+        _evaluate(chosen)
+        taggers[name] = read_scores(open_run(chosen).out / SCORES_FILE)
+    place = open_run(options | {"run": folders[0]}).out
     found, files = compare_taggers(
         taggers,
         efficiencies=options["efficiencies"],
         signal=options["signal"],
         background=options["background"],
-        figure=open_run(options | {"run": folders[0]}).out / FIGURE_FOLDER / "roc_comparison",
+        figure=place / FIGURE_FOLDER / "roc_comparison",
         num_bootstrap=min(options["bootstrap"], 100),
         seed=options["seed"],
     )
     print_rows(found.rows())
-    for file in files:
+    for file in (found.write(place), place / COMPARISON_TABLE, *files):
         say(f"written to {file}")
 
 

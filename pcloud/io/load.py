@@ -132,7 +132,7 @@ class JetReader:
         self.schema = schema
         self.selection = Selection()
         self.doubts: list[str] = []
-        self._is_inspected = False
+        self._first_row = 0  # of the jets that are inspected
         self._columns = columns
         self._entries = entries
         self._needs_truth = needs_truth
@@ -189,6 +189,7 @@ class JetReader:
             If there are bad jets and `on_bad_jet` is ``"error"``, or the file is damaged.
         """
         ranges = self._layout.ranges(self._per_jet, start, stop)
+        self._first_row = start
         for piece in _in_order(self.table.threads, self._load_good, ranges):
             if piece.bad and on_bad_jet == "error":
                 raise InputError(
@@ -220,8 +221,7 @@ class JetReader:
             reasons[_NO_CLASS] = np.flatnonzero(taken & (label == NO_CLASS))
             taken &= label != NO_CLASS
             jets.jet["label"] = label
-        if len(jets) and not self._is_inspected:
-            self._is_inspected = True
+        if len(jets) and start == self._first_row:
             self.doubts = find_doubts(jets, momentum, self._references)
         number = len(self.classes)
         bad = find_bad_jets(jets, self._references, number, momentum, self._columns or ())

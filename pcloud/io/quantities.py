@@ -124,6 +124,7 @@ class Rows:
         self._particle = particle
         self._jet = jet
         self._lists = lists or {}
+        self._results: dict[str, np.ndarray] = {}  # of expressions per jet: labels are used twice
 
     def of_particles(self, quantity: Quantity) -> np.ndarray:
         """Values (N,) of a quantity; those per jet are repeated.
@@ -156,6 +157,11 @@ class Rows:
         """
         if quantity.expression is None:
             return self._jet[quantity.columns[0]]
+        if quantity.reference not in self._results:
+            self._results[quantity.reference] = self._per_jet(quantity)
+        return self._results[quantity.reference]
+
+    def _per_jet(self, quantity: Quantity) -> np.ndarray:
         values = self._evaluate(quantity)
         if values.collection is not None:
             raise self._error(

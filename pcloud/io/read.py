@@ -269,6 +269,7 @@ class JetStream:
         self._entries = entries
         self._needs_truth = needs_truth
         self._left_out: list[dict[str, np.ndarray]] = []
+        self._numbers: dict[int, int] = {}  # of the jets of each file, so that none is opened twice
         with closing(self._open(self._files[0])) as reader:
             self.available = reader.available
             for name in columns or ():
@@ -286,11 +287,10 @@ class JetStream:
     def num_jets(self) -> int:
         """Number of jets in the range, including bad ones, from the metadata of the files."""
         total = 0
-        for file in self._files:
+        for index in range(len(self._files)):
             if self._stop is not None and total >= self._stop:
                 break
-            with closing(self._open(file)) as reader:
-                total += reader.num_jets
+            total += self._number(index)
         return max(0, (total if self._stop is None else min(self._stop, total)) - self._start)
 
     def read(self) -> FlatJets:
@@ -333,11 +333,13 @@ class JetStream:
 
     def count(self) -> int:
         """Number of jets in all files, including bad ones."""
-        total = 0
-        for file in self._files:
-            with closing(self._open(file)) as reader:
-                total += reader.num_jets
-        return total
+        return sum(self._number(index) for index in range(len(self._files)))
+
+    def _number(self, index: int) -> int:
+        """Number of jets of a file, including bad ones."""
+        if index not in self._numbers:
+            self._open(self._files[index], index).close()
+        return self._numbers[index]
 
     def pieces(self) -> Iterator[FlatJets]:
         """Jets in pieces of the size that is efficient to read."""
@@ -415,9 +417,11 @@ class JetStream:
                 schema = with_components(self._schema_of(table), table)
                 schema = schema if self._needs_truth else schema.with_optional_truth()
                 jets = jets_of(table, schema)
-                return JetReader(
+                reader = JetReader(
                     jets, schema, self._columns, class_of_file, self._entries, self._needs_truth
                 )
+                self._numbers[index] = reader.num_jets
+                return reader
             except BaseException:
                 table.close()
                 raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from uproot.models.RNTuple import Model_ROOT_3a3a_RNTuple, RField
 from uproot.reading import ReadOnlyKey
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.io.baskets import BasketFile, UnusualBasketError, check_size, has_plain_baskets
 from pcloud.io.files import input_errors
 from pcloud.io.rntuple import check_envelopes, check_pages, form_columns
 from pcloud.io.table import Ragged, Shape, Source, Table
@@ -24,10 +27,7 @@ _MAX_RANGE_ROWS = 25_000
 
 _MAX_LISTS = 2  # lists in lists: events, jets, particles
 
-# What is larger, and this much larger than its compressed form, is damaged. The largest ratio of zlib
-# is 1032; baskets usually have less than 1 MiB.
-_MAX_BASKET_BYTES = 64 << 20
-_MAX_RATIO = 1100
+_MAX_THREADS = 4
 
 
 class RootTree(Table):
@@ -53,8 +53,8 @@ class RootTree(Table):
     def __init__(self, path: Path, tree: str | None) -> None:
         super().__init__(path)
         with input_errors(path, "ROOT file"):
-            # No caches: each range is read once, and the memory is limited.
-            self._file = uproot.open(path, array_cache=None, object_cache=None)
+            self._file = _open(path)
+            self._baskets = BasketFile(path)
         try:
             if self._file.file.fEND > path.stat().st_size:
                 raise InputError(
@@ -63,7 +63,7 @@ class RootTree(Table):
                 )
             with input_errors(path, "ROOT file"):
                 name = self._choose(tree)
-                _check_size(self._file.key(name))
+                _check_key(self._file.key(name))
                 self._tree = self._file[name]
                 self._is_rntuple = isinstance(self._tree, Model_ROOT_3a3a_RNTuple)
                 if self._is_rntuple:
@@ -75,8 +75,10 @@ class RootTree(Table):
                     self._add(name, branch, rows)
                 self._ends = _basket_ends(self._tree, self.columns)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
+        self._lock = threading.Lock()  # uproot reads with one thread
+        self.threads = 0 if self._is_rntuple else min(_MAX_THREADS, os.cpu_count() or 1)
 
     def _add(self, name: str, branch: uproot.TBranch | RField, rows: int) -> None:
         """Add a branch to the columns, or to the unreadable ones with the reason."""
@@ -133,17 +135,32 @@ class RootTree(Table):
         for name in names:
             branch, fields = self._places[name]
             with input_errors(self.path, f"branch {name!r}"):
+                plain = self._plain(branch, start, stop)
+                if plain is not None:
+                    columns[name] = plain
+                    continue
                 if branch not in arrays:
                     arrays[branch] = self._read_branch(branch, start, stop)
                 array = arrays[branch]
                 columns[name] = _to_numpy(array[fields] if fields else array)
         return columns
 
+    def _plain(self, name: str, start: int, stop: int) -> np.ndarray | Ragged | None:
+        """Rows of a branch of numbers or lists of numbers, or None if uproot has to read it."""
+        branch = self._tree[name]
+        if self._is_rntuple or not has_plain_baskets(branch):
+            return None
+        try:
+            return self._baskets.read(branch, start, stop)
+        except UnusualBasketError:
+            return None
+
     def _read_branch(self, name: str, start: int, stop: int) -> ak.Array:
         branch = self._tree[name]
-        if not self._is_rntuple:
-            _check_baskets(branch, start, stop)
-        return branch.array(entry_start=start, entry_stop=stop)
+        with self._lock:
+            if not self._is_rntuple:
+                _check_baskets(branch, start, stop)
+            return branch.array(entry_start=start, entry_stop=stop)
 
     def ranges(self, sources: Sequence[Source], start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Divide the rows where the baskets of all branches end; each is decompressed as a whole."""
@@ -156,6 +173,12 @@ class RootTree(Table):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._baskets.close()
+
+
+def _open(path: Path) -> uproot.ReadOnlyDirectory:
+    """Open a file without caches: each range is read once, and the memory is limited."""
+    return uproot.open(path, array_cache=None, object_cache=None)
 
 
 def tree_names(path: Path) -> dict[str, int]:
@@ -168,11 +191,11 @@ def tree_names(path: Path) -> dict[str, int]:
     """
     with (
         input_errors(path, "ROOT file"),
-        uproot.open(path, array_cache=None, object_cache=None) as file,
+        _open(path) as file,
     ):
         found = {}
         for name in _tree_names(file):
-            _check_size(file.key(name))
+            _check_key(file.key(name))
             tree = file[name]
             if isinstance(tree, Model_ROOT_3a3a_RNTuple):
                 check_envelopes(tree)
@@ -195,14 +218,11 @@ def _check_baskets(branch: uproot.TBranch, start: int, stop: int) -> None:
     """
     for i, (first, last) in enumerate(itertools.pairwise(branch.entry_offsets)):
         if first < stop and last > start and i < branch._num_normal_baskets:
-            _check_size(branch.basket_key(i))
+            _check_key(branch.basket_key(i))
 
 
-def _check_size(key: ReadOnlyKey) -> None:
-    size = key.data_uncompressed_bytes
-    stored = key.data_compressed_bytes
-    if size > _MAX_BASKET_BYTES and size > _MAX_RATIO * stored:
-        raise InputError(f"{size:,} bytes are said to be compressed to {stored:,}")
+def _check_key(key: ReadOnlyKey) -> None:
+    check_size(key.data_uncompressed_bytes, key.data_compressed_bytes)
 
 
 def _form(branch: uproot.TBranch | RField) -> ak.forms.Form | None:

@@ -33,6 +33,7 @@ from pcloud.report.figures import FigureFolder
 from pcloud.report.robustness import robustness
 from pcloud.report.trust import calibration, taylor, uncertainty
 from pcloud.run_files import CONFIG_FILE, ENVIRONMENT_FILE, HISTORY_FILE, SCORES_FILE
+from pcloud.studies.comparison import RunComparison
 from pcloud.studies.discriminants import StoredDiscriminants
 from pcloud.studies.registry import further_studies
 from pcloud.text import for_html
@@ -113,6 +114,19 @@ def confusion(run: RunContents, figures: FigureFolder) -> Section:
     ]
     size = "figures wide" if len(run.scores.classes) > 4 else "figures"
     return Section(title, f'<div class="{size}">{"".join(drawn)}</div>')
+
+
+def comparison(run: RunContents, figures: FigureFolder) -> Section:
+    """Give the paired comparison of this run with others."""
+    title = "Comparison with other runs"
+    stored = run.result(RunComparison)
+    if stored is None:
+        return Section(title, "")
+    words = (
+        f"Each tagger on the same test jets; differences and ratios to {stored.names[0]}, whose errors "
+        "are those of paired jets."
+    )
+    return Section(title, paragraph(words) + table(stored.rows()))
 
 
 def training(run: RunContents, figures: FigureFolder) -> Section:
@@ -284,6 +298,7 @@ SECTIONS: Sequence[MakeSection] = (
     attribution,
     robustness,
     shift,
+    comparison,
     training,
     reweighted,
     other_samples,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +16,17 @@ from pcloud.errors import InputError
 from pcloud.evaluation.figures import roc_figure, save_figure
 from pcloud.evaluation.robustness import Effect, compare_scores
 from pcloud.evaluation.scores import Scores
-from pcloud.tables import aligned
+from pcloud.run_files import COMPARISON_FILE, COMPARISON_TABLE, StoredResult, write_text
+from pcloud.stored_values import Fraction, Text
+from pcloud.validation import checked
 
 __all__ = ["RunComparison", "compare_taggers", "run_names"]
 
+_COLUMNS = ("auc", "auc_change", "rejection", "rejection_ratio")
+
 
 @dataclass(frozen=True)
-class RunComparison:
+class RunComparison(StoredResult):
     """AUC and rejections of several taggers, with their paired differences to the first.
 
     Parameters
@@ -32,9 +39,23 @@ class RunComparison:
         For each tagger and efficiency, the comparison with the first tagger.
     """
 
-    names: list[str]
-    efficiencies: list[float]
+    file = COMPARISON_FILE
+    what = "comparison"
+    command = "pcloud evaluate RUN RUN"
+
+    names: list[Text]
+    efficiencies: list[Fraction]
     effects: list[list[Effect]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        effects = [[effect.to_dict() for effect in row] for row in self.effects]
+        return {"names": self.names, "efficiencies": self.efficiencies, "effects": effects}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunComparison:
+        """Inverse of `to_dict`."""
+        return checked(cls, values)
 
     def rows(self) -> list[list[str]]:
         """Table of the taggers, a row for each."""
@@ -50,8 +71,25 @@ class RunComparison:
             rows.append(row)
         return rows
 
-    def __str__(self) -> str:
-        return aligned(self.rows())
+    def write(self, folder: str | Path) -> Path:
+        """Write the result as JSON, and its numbers as ``comparison.csv``; return the first file."""
+        rows = [
+            "tagger",
+            "efficiency",
+            *(f"{n}{kind}" for n in _COLUMNS for kind in ("", "_error")),
+        ]
+        lines = [rows]
+        for name, effects in zip(self.names, self.effects, strict=True):
+            for efficiency, effect in zip(self.efficiencies, effects, strict=True):
+                values = [getattr(effect, column) for column in _COLUMNS]
+                pairs = [
+                    ("", "") if v is None else (f"{v.value:.9g}", f"{v.error:.3g}") for v in values
+                ]
+                lines.append([name, f"{efficiency:g}", *itertools.chain(*pairs)])
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(lines)
+        write_text(Path(folder) / COMPARISON_TABLE, text.getvalue())
+        return super().write(folder)
 
 
 def compare_taggers(

@@ -27,6 +27,7 @@ from annotated_types import Ge, Gt, Interval, Le, Lt
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.run_files import CONFIG_FILE
 from pcloud.stored_values import PlainOptions
+from pcloud.training.folds import Fold
 from pcloud.training.optimizers import OPTIMIZERS
 from pcloud.training.recipes import RECIPES, Recipe, default_recipe, get_recipe
 from pcloud.training.schedules import SCHEDULES
@@ -127,6 +128,9 @@ class DataConfig:
     split_seed: Seed = 0
     """Seed of the random splits. Runs with the same value share their test jets, whatever their
     `seed`."""
+    fold: str | None = None
+    """Part of the jets for testing, such as 2/5: the second of five parts, by the keys of the jets,
+    in the place of `test_fraction`. `pcloud evaluate --merge` joins the scores of all folds."""
     max_jets: NumJets | None = None
     """Maximum number of training jets, drawn at random; by default all."""
     max_val_jets: NumJets | None = None
@@ -149,14 +153,32 @@ class DataConfig:
     """Treatment of jets that are empty or have NaN, infinite or negative energies."""
 
     def __post_init__(self) -> None:
-        if self.val_fraction + self.test_fraction >= 1:
-            raise InputError("val_fraction and test_fraction leave no jets for training")
+        part = self.part
+        if self.val_fraction + (1 / part.number if part else self.test_fraction) >= 1:
+            names = f"val_fraction and {f'fold {part}' if part else 'test_fraction'}"
+            raise InputError(f"{names} leave no jets for training")
+        if part is not None and (self.val is not None or self.test is not None):
+            raise InputError(
+                "fold draws the test jets from the training jets: leave out val and test"
+            )
+        if part is not None and self.split != "key":
+            raise InputError("fold needs split: key")
         if not self.data:
             raise InputError(f"data must be a data set or at least one file, got {self.data!r}")
         if not self.features:
             raise InputError(
                 f"features must be a set or at least one feature, got {self.features!r}"
             )
+
+    @property
+    def part(self) -> Fold | None:
+        """Part of the jets for testing, from `fold`."""
+        return None if self.fold is None else Fold.parse(self.fold)
+
+    @property
+    def test_numbers(self) -> tuple[int, int] | None:
+        """Range of the random numbers of the test jets, of a fold."""
+        return None if self.part is None else self.part.numbers
 
 
 @dataclass(frozen=True, kw_only=True)

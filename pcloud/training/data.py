@@ -132,7 +132,9 @@ def _training_samples(
         train, val = load_splits(config, "train", "val", as_datasets=True)
         return train, val, None
     columns = modality.used_columns(config.inputs)
-    test = HashCollector(modality, "test", fractions, config.split_seed, columns)
+    test = HashCollector(
+        modality, "test", fractions, config.split_seed, columns, config.inputs.test_numbers
+    )
     train, val = _drawn(config, fractions, ("train", "val"), test, as_datasets=True)
     return train, val, test
 
@@ -209,7 +211,9 @@ def _iter_drawn(
     """Jets of a split that is drawn from the training jets, in chunks."""
     modality, options = _modality(config), config.inputs
     number, chunks = modality.chunks(options.data, "train", options, inputs)
-    parts = select_split(modality, chunks, split, fractions, options.split_seed)
+    parts = select_split(
+        modality, chunks, split, fractions, options.split_seed, options.test_numbers
+    )
     for part in rechunk(modality, parts, chunk_size):
         if len(part) == 0:
             raise _too_few(number, split, modality)
@@ -302,10 +306,16 @@ def _limits(config: DataConfig) -> dict[str, int | None]:
 def _fractions(config: DataConfig, own: Sequence[str]) -> dict[str, float]:
     """Fractions of the training jets used for each split; only "train" where all are used."""
     parts = {"train": 1.0}
+    part = config.part
+    if part is not None and own:
+        raise InputError(
+            f"fold {part} draws the test jets from all jets, but {_first(config.data)} has the splits "
+            f"{', '.join(own)}: give its files"
+        )
     if config.val is None and "val" not in own:
         parts["val"] = config.val_fraction
         if config.test is None and "test" not in own:
-            parts["test"] = config.test_fraction
+            parts["test"] = config.test_fraction if part is None else 1 / part.number
     parts["train"] -= sum(parts.values()) - 1.0
     return parts
 
@@ -330,7 +340,15 @@ def _drawn(
         options.data, "train", options, inputs, share=share, as_dataset=as_datasets
     )
     parts = [
-        SampleCollector(modality, split, fractions, limits.get(split), options.split_seed, expected)
+        SampleCollector(
+            modality,
+            split,
+            fractions,
+            limits.get(split),
+            options.split_seed,
+            expected,
+            options.test_numbers,
+        )
         for split in splits
     ]
     number = collect(modality, chunks, [*parts, *others])

@@ -48,6 +48,8 @@ class SampleCollector:
         Seed of the split and of the draw.
     num_entries : int
         Approximate number of entries of the source, for which memory can be reserved.
+    test : tuple of int, optional
+        Range of the random numbers of the test split, see :func:`pcloud.keys.in_split`.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class SampleCollector:
         limit: int | None,
         seed: int,
         num_entries: int = 0,
+        test: tuple[int, int] | None = None,
     ) -> None:
         self._modality = modality
         self._split = split
         self._fractions = fractions
         self._limit = limit
         self._seed = seed
+        self._test = test
         reserved = round(fractions.get(split, 1.0) * num_entries)
         self._num_reserved = reserved if limit is None else min(reserved, 2 * limit)
         self._entries = modality.accumulator(self._num_reserved)
@@ -73,7 +77,7 @@ class SampleCollector:
 
     def add(self, chunk: Sample, keys: Keys) -> None:
         """Take the entries of the split from a chunk."""
-        chosen = _mask(keys, self._split, self._fractions, self._seed)
+        chosen = _mask(keys, self._split, self._fractions, self._seed, self._test)
         if self._limit is None:
             self._entries.append(_chosen(chunk, chosen))
             return
@@ -112,7 +116,7 @@ class HashCollector:
     ----------
     modality : Modality
         Kind of data.
-    split, fractions, seed
+    split, fractions, seed, test
         As for `SampleCollector`.
     columns : sequence of str
         Columns that are used, see :meth:`~pcloud.modality.Modality.hashes`.
@@ -125,17 +129,20 @@ class HashCollector:
         fractions: Mapping[str, float],
         seed: int,
         columns: Sequence[str],
+        test: tuple[int, int] | None = None,
     ) -> None:
         self._modality = modality
         self.split = split
         self._fractions = fractions
         self._seed = seed
+        self._test = test
         self._columns = columns
         self._hashes = [np.empty(0, dtype=np.uint64)]
 
     def add(self, chunk: Sample, keys: Keys) -> None:
         """Hash the entries of the split in a chunk."""
-        chosen = np.flatnonzero(_mask(keys, self.split, self._fractions, self._seed))
+        mask = _mask(keys, self.split, self._fractions, self._seed, self._test)
+        chosen = np.flatnonzero(mask)
         self._hashes.append(self._modality.hashes(chunk[chosen], self._columns))
 
     @property
@@ -163,10 +170,11 @@ def select_split(
     split: str,
     fractions: Mapping[str, float],
     seed: int,
+    test: tuple[int, int] | None = None,
 ) -> Iterator[Sample]:
     """Entries of a split in each chunk."""
     for chunk in chunks:
-        yield _chosen(chunk, _mask(modality.keys(chunk), split, fractions, seed))
+        yield _chosen(chunk, _mask(modality.keys(chunk), split, fractions, seed, test))
         del chunk
 
 
@@ -199,7 +207,9 @@ def _chosen(chunk: Sample, chosen: np.ndarray) -> Sample:
     return chunk if chosen.all() else chunk[np.flatnonzero(chosen)]
 
 
-def _mask(keys: Keys, split: str, fractions: Mapping[str, float], seed: int) -> np.ndarray:
+def _mask(
+    keys: Keys, split: str, fractions: Mapping[str, float], seed: int, test: tuple[int, int] | None
+) -> np.ndarray:
     if len(fractions) == 1:
         return np.ones(len(keys), dtype=bool)
-    return in_split(keys, split, fractions, seed)
+    return in_split(keys, split, fractions, seed, test)

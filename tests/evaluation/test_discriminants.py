@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -15,9 +17,14 @@ from pcloud.evaluation.discriminants import (
     rejections,
     rejections_in_bins,
 )
-from pcloud.evaluation.figures.discriminants import auc_matrix_figure, fraction_figure
+from pcloud.evaluation.figures.discriminants import (
+    auc_matrix_figure,
+    fraction_figure,
+    rejections_figure,
+)
+from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.scores import Scores
-from pcloud.studies.comparison import compare_taggers, run_names
+from pcloud.studies.comparison import RunComparison, compare_taggers, run_names
 from pcloud.studies.discriminants import StoredDiscriminants, parse_fractions
 
 CLASSES = ["light", "c", "b"]
@@ -156,6 +163,14 @@ def test_fractions_of_the_command_line():
             parse_fractions([text])
 
 
+def test_each_of_many_classes_has_points_of_its_own():
+    names = [f"class {i}" for i in range(10)]
+    values = {name: [Measured(10.0 + i, 1.0)] * 2 for i, name in enumerate(["b", *names])}
+    figure = rejections_figure("pt", [0.0, 1.0, 2.0], values, signal="b")
+    points = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", "_", "|")]
+    assert len({(line.get_color(), line.get_marker()) for line in points}) == len(names)
+
+
 # --- several taggers
 
 
@@ -173,6 +188,15 @@ def test_taggers_on_the_same_jets_have_paired_differences(tmp_path):
     assert effect.auc_change.error < 0.7 * effect.auc.error
     assert files[0].exists()
     assert found.rows()[0][:3] == ["tagger", "AUC", "1000 x difference"]
+    assert found.write(tmp_path) == tmp_path / "comparison.json"
+    read = RunComparison.read(tmp_path)
+    assert read.rows() == found.rows()
+    assert read.effects[1][1].rejection == found.effects[1][1].rejection
+    text = (tmp_path / "comparison.csv").read_text(encoding="utf-8")
+    lines = list(csv.DictReader(text.splitlines()))
+    assert [line["tagger"] for line in lines] == ["a", "a", "b", "b"]
+    assert float(lines[2]["auc_change"]) == pytest.approx(effect.auc_change.value, rel=1e-6)
+    assert float(lines[2]["auc_change_error"]) == pytest.approx(effect.auc_change.error, rel=0.01)
 
 
 def test_taggers_on_other_jets_are_refused():

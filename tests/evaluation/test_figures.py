@@ -369,3 +369,11 @@ def test_the_history_of_a_run_is_drawn_as_its_curves():
     assert [list(line.get_ydata()) for line in first] == [list(line.get_ydata()) for line in second]
     with pytest.raises(InputError, match="the history of a run, not"):
         training_figure(rows)
+
+
+@pytest.mark.parametrize("rate", [9.99999999999999e-05, 0.01, 0.0])
+def test_the_learning_rate_of_one_epoch_is_drawn(rate):
+    curves = {"lr": rate, "val_loss": 0.6, "train_loss": 0.7}
+    figure = training_figure({n: (np.array([1.0]), np.array([v])) for n, v in curves.items()})
+    low, high = figure.axes[-1].get_ylim()
+    assert low < rate < high

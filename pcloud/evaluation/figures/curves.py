@@ -109,6 +109,13 @@ def training_figure(
 
 
 def _draw(axes: Axes, title: str, curves: Mapping[str, Curve]) -> None:
+    is_rate = title == "learning rate"
+    if is_rate:
+        rates = np.concatenate([values[values > 0] for _, values in curves.values()])
+        if len(rates):  # a schedule may end at 0
+            axes.set_yscale("log")
+        if len(rates) and rates.min() == rates.max():  # limits that matplotlib does not find
+            axes.set_ylim(rates[0] / 2, 2 * rates[0])
     for name, (epochs, values) in curves.items():
         kind = name.partition("_")[0]
         color = {"train": COLORS[1], "val": COLORS[0]}.get(kind, MUTED)
@@ -117,10 +124,7 @@ def _draw(axes: Axes, title: str, curves: Mapping[str, Curve]) -> None:
         if kind == "val":
             _mark_best(axes, epochs, values, int(_BEST[title](values)), color)
     axes.set_title(title, loc="left")
-    if title == "learning rate":
-        if any((values > 0).any() for _, values in curves.values()):  # a schedule may end at 0
-            axes.set_yscale("log")
-    else:
+    if not is_rate:
         axes.legend(
             loc="lower right",
             bbox_to_anchor=(1, 1),

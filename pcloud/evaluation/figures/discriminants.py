@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,8 +15,8 @@ from pcloud.evaluation.figures.style import (
     INK,
     MUTED,
     figure_style,
-    line_styles,
     new_figure,
+    point_styles,
 )
 from pcloud.evaluation.measured import Measured
 from pcloud.text import for_figure
@@ -123,10 +124,12 @@ def rejections_figure(
     if len(shown) > 3:  # the outer bins reach to the ends of long tails
         shown[0] = max(shown[0], shown[1] - 2 * (shown[2] - shown[1]))
         shown[-1] = min(shown[-1], shown[-2] + 2 * (shown[-2] - shown[-3]))
-    for i, (name, style) in enumerate(zip(backgrounds, line_styles(len(backgrounds)), strict=True)):
-        shift = 0.12 * (i - (len(backgrounds) - 1) / 2)
-        _draw(above, shown, values[name], style["color"], shift, for_figure(name))
-    _draw(below, shown, values[signal], INK, 0.0, "")
+    for i, (name, style) in enumerate(
+        zip(backgrounds, point_styles(len(backgrounds)), strict=True)
+    ):
+        shift = min(0.12, 0.8 / len(backgrounds)) * (i - (len(backgrounds) - 1) / 2)
+        _draw(above, shown, values[name], style, shift, for_figure(name))
+    _draw(below, shown, values[signal], {"color": INK, "marker": "o"}, 0.0, "")
     above.set(yscale="log", ylabel="rejection")
     below.set_ylabel(f"{for_figure(signal)} efficiency")
     below.set_xlabel(_TITLES.get(observable) or for_figure(observable))
@@ -140,7 +143,7 @@ def _draw(
     axes: Axes,
     edges: Sequence[float],
     values: Sequence[Measured | None],
-    color: str,
+    style: Mapping[str, Any],
     shift: float,
     label: str,
 ) -> None:
@@ -157,13 +160,13 @@ def _draw(
             entry.value,
             sides,
             [[middle - low], [high - middle]],
-            fmt="o",
+            linestyle="",
             markersize=4,
-            color=color,
             linewidth=1.4,
             lolims=entry.limit == "lower",
             uplims=entry.limit == "upper",
             label=label or None,
+            **style,
         )
         label = ""
 

@@ -31,6 +31,7 @@ PAPER = "#ffffff"
 # colours of Okabe and Ito, which are distinct with any colour vision: https://jfly.uni-koeln.de/color
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)))
+_MARKERS = ("o", "s", "^")
 
 _SETTINGS: Any = {
     "font.family": ["TeX Gyre Heros", "DejaVu Sans"],
@@ -148,6 +149,12 @@ def single_axes(ax: Axes | None, height: float = 4.0) -> tuple[Figure, Axes]:
 def line_styles(number: int) -> list[dict[str, Any]]:
     """Return colour and dashes of each of `number` lines; they repeat when all are used."""
     pairs = [{"color": color, "linestyle": dash} for dash, color in product(DASHES, COLORS)]
+    return [pairs[i % len(pairs)] for i in range(number)]
+
+
+def point_styles(number: int) -> list[dict[str, Any]]:
+    """Return colour and marker of each of `number` kinds of points; they repeat when all are used."""
+    pairs = [{"color": color, "marker": marker} for marker, color in product(_MARKERS, COLORS)]
     return [pairs[i % len(pairs)] for i in range(number)]
 
 
