@@ -16,7 +16,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import Feature, FeatureSet, feature_set, list_features
 from pcloud.given_jets import given_jets, is_given
 from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
-from pcloud.io.jets import GrowingJets
+from pcloud.io.jets import TARGETS, GrowingJets
 from pcloud.io.read import JetStream
 from pcloud.keys import Keys, fingerprint_hashes, keys_of, momentum_keys
 from pcloud.modality import Accumulator, DataOptions, Modality, Source, register_modality
@@ -263,8 +263,9 @@ def _columns_of(features: FeatureSet) -> set[str]:
 
 
 def _columns_to_read(used: set[str], files: Source, schema: Any) -> list[str]:
-    """Columns of files that are used."""
-    return [name for name in column_names(files, schema) if name in used]
+    """Columns of files that are used, and the targets of files that pcloud wrote."""
+    names = column_names(files, schema)
+    return [name for name in names if name in used or name.startswith(TARGETS)]
 
 
 def _reading(options: DataOptions) -> dict[str, Any]:

@@ -230,18 +230,21 @@ def fingerprint_hashes(jets: ak.Array, columns: Sequence[str] = ()) -> Keys:
     jets : awkward.Array
         Jets as from :func:`pcloud.read_jets`.
     columns : sequence of str
-        Columns per particle or per jet that are used besides the momenta; columns that the jets do
-        not have are left out.
+        Columns per particle or per jet that are used besides the momenta, and targets as
+        ``targets.mass``; columns that the jets do not have are left out.
 
     Returns
     -------
     array, shape (B,), uint64
     """
     used = [name for name in sorted(set(columns)) if name in jets.fields and name != SPLIT_KEY]
+    learned = jets.targets.fields if "targets" in jets.fields else ()
+    targets = [name for name in learned if f"targets.{name}" in columns]
     particle = {n: ak.to_numpy(ak.flatten(jets[n], axis=1)) for n in used if jets[n].ndim == 2}
     jet = {n: ak.to_numpy(jets[n]) for n in used if jets[n].ndim == 1 and not jets[n].fields}
     if "label" in jets.fields:
         jet["label"] = ak.to_numpy(jets.label)
+    jet |= {f"targets.{n}": ak.to_numpy(ak.fill_none(jets.targets[n], np.nan)) for n in targets}
     if "jet_p4" in jets.fields:
         jet |= {f"jet_p4_{n}": ak.to_numpy(jets.jet_p4[n]) for n in _MOMENTUM}
     p4 = _components(jets)

@@ -278,6 +278,7 @@ def attribute_run(
         if method not in METHODS:
             raise UnknownNameError("attribution method", method, METHODS)
     run.checksum(checkpoint)  # raises before a large file is read
+    run.check_classes("attribution")
     signals = explained_signals(run.classes, signal)
     run.check_writable()
     test = load_run_sample(run, "test")

@@ -229,6 +229,7 @@ def taylor_run(
             f"{tagger.modality.noun}: pcloud explain {run.path} --method occlusion draws heatmaps"
         )
     features = cast(FeatureSet, tagger.feature_set)  # of data with momenta
+    run.check_classes("a Taylor expansion")
     signals = explained_signals(run.classes, signal)
     run.check_writable()
     loaded = load_run_sample(run, "test")
