@@ -292,8 +292,13 @@ def _weights(jets: ak.Array) -> Tensor:
 
 def _targets(jets: ak.Array) -> Tensor | None:
     """Targets (B, T) in the order of their fields, NaN where a jet has none."""
-    columns = [np.asarray(ak.fill_none(jets.targets[n], np.nan)) for n in jets.targets.fields]
-    return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32)) if columns else None
+    try:
+        columns = [np.asarray(ak.fill_none(jets.targets[n], np.nan)) for n in jets.targets.fields]
+        return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32)) if columns else None
+    except (TypeError, ValueError):
+        raise InputError(
+            f"targets must be numbers for each jet, and are {jets.targets.type}"
+        ) from None
 
 
 def _labels(jets: ak.Array) -> np.ndarray:

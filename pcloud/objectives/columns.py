@@ -67,6 +67,9 @@ class PredictedLabel:
     probabilities: Floats
     weights: Floats | None
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
 
 class _StoredTarget(TypedDict):
     """Description of a predicted target in a file."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pcloud.errors import UnreadableFileWarning
-from pcloud.evaluation import EvaluationTable, Measured
+from pcloud.evaluation import Measured
 from pcloud.evaluation.discriminants import auc_matrix
 from pcloud.evaluation.figures import (
     confusion_figure,
@@ -335,9 +335,9 @@ def all_sections() -> list[MakeSection]:
     return [*SECTIONS[:-1], *further, SECTIONS[-1]]
 
 
-def test_jets(table: EvaluationTable) -> str:
+def test_jets(number: int) -> str:
     """Number of test jets, for a headline."""
-    return f"{number_of(sum(table.counts), 'test jet')}"
+    return f"{number_of(number, 'test jet')}"
 
 
 def _tile(name: str, entry: Measured) -> str:

@@ -130,7 +130,7 @@ def _table(run: RunFolder, found: _Scored, options: dict[str, Any]) -> Evaluatio
     if found.labels is not None:
         scores = Scores.from_arrays(found.labels, found.scores, run.classes, found.weights)
         return with_targets(evaluate_scores(scores, **options), samples)
-    of_classes = [name for name in ("signal", "background") if options.get(name) is not None]
+    of_classes = [name for name in ("signal", "background", "metrics") if options.get(name)]
     if of_classes:
         run.check_classes(f"the option {of_classes[0]}")
     table = EvaluationTable({}, settings={"jets": len(found.scores)})

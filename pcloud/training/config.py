@@ -179,11 +179,15 @@ class ModelConfig:
     _place = "the configuration"
 
 
+def _only_classes() -> list[str | dict[str, Any]]:
+    return [CLASS]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """Objective."""
 
-    objective: str | list[str | dict[str, Any]] = field(default_factory=lambda: [CLASS])
+    objective: str | list[str | dict[str, Any]] = field(default_factory=_only_classes)
     """What the network learns: class, and targets of the schema with their kinds, such as class
     pt:gaussian mass:quantile. Kinds: squared, absolute, huber, logcosh, gaussian (mean and sigma),
     quantile (mass:quantile:0.1,0.5,0.9 sets the levels) and binary (a label 0 or 1). A mapping sets

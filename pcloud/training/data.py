@@ -98,7 +98,8 @@ def load_training_data(config: TrainConfig) -> TrainingData:
             _check_jets(name, jets, modality, inputs)
             if classes:
                 _check_labels(name, jets, classes)
-            check_targets(jets, objective, f"{name} {modality.noun}")
+            whose = f"{name} {modality.noun}"
+            check_targets(jets, objective, whose, units=jets is train)
     if classes and _named(val) not in (None, classes):
         raise InputError(
             f"the validation jets have the classes {', '.join(_named(val) or [])}, "

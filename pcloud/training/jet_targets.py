@@ -33,8 +33,19 @@ def targets_of(jets: Sample, objective: Several) -> Tensor:
     return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
 
-def check_targets(jets: Sample, objective: Several, whose: str) -> None:
+def check_targets(jets: Sample, objective: Several, whose: str, *, units: bool = True) -> None:
     """Check that jets have the targets of an objective, in the unit of the jets.
+
+    Parameters
+    ----------
+    jets : sample
+        Training or validation jets.
+    objective : Several
+        Objective whose targets are checked.
+    whose : str
+        Name of the jets in messages, such as ``"training jets"``.
+    units : bool
+        If True, units that are probably wrong are warned of.
 
     Raises
     ------
@@ -49,7 +60,8 @@ def check_targets(jets: Sample, objective: Several, whose: str) -> None:
     """
     for part in objective.targets:
         values = _values(jets, part.name, whose)
-        _warn_of_unit(jets, part.name, values, whose)
+        if units:
+            _warn_of_unit(jets, part.name, values, whose)
 
 
 def _values(jets: Sample, name: str, whose: str = "jets") -> NDArray[np.float64]:

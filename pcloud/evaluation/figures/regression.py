@@ -110,8 +110,12 @@ def _panels(
     relative: str,
     absolute: str,
 ) -> Figure:
+    title = relative if found and found[0].is_relative else absolute
     figure, panels = new_figure(0.5 + 1.9 * len(found), rows=len(found))
+    aim = {"response": 1.0, "bias": 0.0}.get(title)
     for axes, dependence, bins in zip(panels, found, values, strict=True):
+        if aim is not None:
+            axes.axhline(aim, **_DASHED)
         for low, high, entry in zip(dependence.edges[:-1], dependence.edges[1:], bins, strict=True):
             if entry is not None:
                 sides = [[side] for side in entry.sides()]
@@ -119,7 +123,6 @@ def _panels(
                 style: Any = {"color": COLORS[0], "linestyle": "none", "linewidth": 1.5}
                 axes.errorbar((low + high) / 2, entry.value, sides, half, **style)
         axes.set_xlabel(OBSERVABLES.get(dependence.observable, for_figure(dependence.observable)))
-    title = relative if found and found[0].is_relative else absolute
     panels[0].set_title(f"{title} of {for_figure(name)}", loc="left", fontsize=11)
     return figure
 
