@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ from pcloud.objectives.columns import (
 from pcloud.objectives.predictions import Prediction, joined
 from pcloud.objectives.several import Several
 from pcloud.objectives.specification import CLASS
+from pcloud.training.jet_targets import TargetUnitWarning
 from pcloud.training.run_folder import RunFolder
 
 __all__ = [
@@ -35,6 +37,9 @@ __all__ = [
     "target_samples",
     "with_targets",
 ]
+
+
+_MAX_RESPONSE = 30  # units differ by 1000
 
 
 @dataclass(frozen=True)
@@ -162,11 +167,23 @@ def check_truth(jets: Sample, objective: Several, whose: str) -> None:
 def with_targets(
     table: EvaluationTable, samples: Sequence[PredictedTarget | PredictedLabel]
 ) -> EvaluationTable:
-    """Table with the metrics of targets, named ``<target>.<quantity>``, and a note on missing ones."""
+    """Table with the metrics of targets, named ``<target>.<quantity>``.
+
+    A response far from 1 is warned of, and noted below the table.
+    """
     entries = dict(table.entries)
     notes = list(table.notes)
     for sample in samples:
-        entries |= {f"{sample.name}.{name}": entry for name, entry in _metrics(sample).items()}
+        found = _metrics(sample)
+        entries |= {f"{sample.name}.{name}": entry for name, entry in found.items()}
+        response = found["response"].value if "response" in found else 1.0
+        if not 1 / _MAX_RESPONSE < response < _MAX_RESPONSE:
+            note = (
+                f"the response of {sample.name} is {response:.3g}: is it in the unit of the training "
+                "jets, and are these jets like them?"
+            )
+            warnings.warn(note, TargetUnitWarning, stacklevel=2)
+            notes.append(f"{note[0].upper()}{note[1:]}")
     return replace(table, entries=entries, notes=notes)
 
 

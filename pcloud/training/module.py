@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from pcloud.batch import JetLoader
+from pcloud.errors import InputError
 from pcloud.modality import Modality
 from pcloud.nn.layout import RaggedLayout
 from pcloud.objectives.classes import Classes
@@ -104,7 +105,14 @@ class TaggerModule(L.LightningModule):
         arguments = self.modality.arguments(batch)
         has_layout = len(arguments) > _ARGUMENTS_WITHOUT_LAYOUT
         extra = {"layout": batch.layout} if self._takes_layout and not has_layout else {}
-        return self.model(*arguments, **extra).float()
+        outputs = self.model(*arguments, **extra).float()
+        if outputs.shape[-1] != self.objective.num_outputs:
+            raise InputError(
+                f"the network has {outputs.shape[-1]} outputs, and the objectives need "
+                f"{self.objective.num_outputs}, {', '.join(self.objective.output_names)}: its class "
+                "must use num_outputs"
+            )
+        return outputs
 
     def train(self, mode: bool = True) -> TaggerModule:
         """Set the mode of all modules except the frozen ones."""

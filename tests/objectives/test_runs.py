@@ -303,6 +303,56 @@ def test_jets_to_evaluate_need_the_targets_that_were_learned(shared_run: Run, tm
         shared_run.evaluate(str(tmp_path / "some.parquet"), out=tmp_path)
 
 
+def test_a_response_far_from_1_is_warned_of(copied: Run, tmp_path: Path):
+    jets = jets_with_targets(80, seed=3)
+    targets = {name: jets.targets[name] for name in jets.targets.fields}
+    targets["pt"] = targets["pt"] / 1000
+    write_jets(ak.with_field(jets, ak.zip(targets), "targets"), tmp_path / "tev.parquet")
+    with pytest.warns(TargetUnitWarning, match=r"the response of pt is .*: is it in the unit"):
+        table = copied.evaluate(str(tmp_path / "tev.parquet"), num_bootstrap=0)
+    assert any(note.startswith("The response of pt") for note in table.notes)
+
+
+def test_a_network_with_other_outputs_is_refused(tmp_path: Path, learning: dict[str, Any]):
+    code = (
+        "from tests.training.tiny import Tiny\n"
+        "class Fixed(Tiny):\n"
+        "    def __init__(self, in_features: int, num_outputs: int):\n"
+        "        super().__init__(in_features, 2)\n"
+    )
+    (tmp_path / "fixed.py").write_text(code)
+    options = learning | {"model": f"{tmp_path / 'fixed.py'}:Fixed", "objective": "pt:gaussian"}
+    train(**options, out=tmp_path / "a", progress=False)  # by chance its number
+    options["objective"] = ["class", "pt:gaussian"]
+    with pytest.raises(
+        InputError, match="2 outputs, and the objectives need 4, a, b, pt, pt_sigma"
+    ):
+        train(**options, out=tmp_path / "b", progress=False)
+
+
+def test_the_slice_of_the_classes_is_decorrelated(tmp_path: Path, learning: dict[str, Any]):
+    options = learning | {"epochs": 1, "batch_size": 150, "decorrelate": "mass"}
+    train(**options, objective=["pt:huber", "class"], out=tmp_path / "run", progress=False)
+
+
+def test_weights_of_jets_count_in_all_that_is_learned(tmp_path: Path, learning: dict[str, Any]):
+    jets = jets_with_targets(300)
+    weights = np.random.default_rng(0).exponential(size=300)
+    jets = ak.with_field(jets, weights, "weight")
+    options = learning | {"data": jets, "epochs": 1, "objective": OBJECTIVE}
+    run = train(**options, out=tmp_path / "run", progress=False)
+    (val,) = load_splits(run.config, "val")
+    found = run.predictions(val, checkpoint="last")["pt"]
+    (_, pt, _) = run.objective
+    truth = torch.from_numpy(ak.to_numpy(val.targets.pt)).float()
+    standard = found.scaled(1 / pt.target.scale, -pt.target.shift / pt.target.scale)
+    losses = standard.loss(pt.target.standardised(truth)).numpy()
+    logged = run.history[-1]["val_loss_pt"]
+    assert logged == pytest.approx(np.average(losses, weights=ak.to_numpy(val.weight)), rel=1e-4)
+    samples = run.evaluate(num_bootstrap=0)
+    assert samples["pt.resolution"].error > 0
+
+
 # --- command line
 
 
