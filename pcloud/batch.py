@@ -37,7 +37,7 @@ from pcloud.tables import html_table
 from pcloud.text import for_terminal
 from pcloud.words import number_of
 
-_JET_TENSORS = ("y", "jet_p4", "weight", "u")  # optional tensors with one row per jet
+_JET_TENSORS = ("y", "jet_p4", "weight", "u", "targets")  # optional tensors with one row per jet
 _ROW_TENSORS = ("pos", "collection")  # optional tensors with one row per particle
 _CHUNK_JETS = 5_000  # sorted and turned into features at a time: 2 MB of float64 per column
 
@@ -86,6 +86,9 @@ class JetDataset(InMemoryDataset):
         Labels.
     weight : Tensor or None, shape (B,), float32
         Weights of the jets; None if the jets have none.
+    targets : Tensor or None, shape (B, T), float32
+        Quantities that a network can learn, in the order of the fields of ``targets``; NaN where a
+        jet has none. None if the jets have no targets.
     ptr : Tensor, shape (B + 1,), int64
         Offsets: jet ``i`` consists of the particles ``ptr[i]:ptr[i + 1]``.
     order : Tensor or None, shape (N,), int64
@@ -140,6 +143,7 @@ class JetDataset(InMemoryDataset):
         self._set_rows(every)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
         self.weight = _weights(jets) if "weight" in jets.fields else None
+        self.targets = _targets(jets) if "targets" in jets.fields else None
         of_jets = len(self.feature_set.jet_features)
         self.u = torch.empty(len(jets), of_jets) if of_jets else None
         stored = self.jet_p4
@@ -186,6 +190,11 @@ class JetDataset(InMemoryDataset):
     def set_weights(self, weights: Tensor) -> None:
         """Replace the weights (B,) of the jets."""
         self.weight = weights
+        self._describe_to_pyg()
+
+    def set_targets(self, targets: Tensor) -> None:
+        """Replace the targets (B, T) of the jets."""
+        self.targets = targets
         self._describe_to_pyg()
 
     def __repr__(self) -> str:
@@ -380,6 +389,17 @@ def _jet_p4(jets: ak.Array) -> Tensor:
 
 def _weights(jets: ak.Array) -> Tensor:
     return torch.from_numpy(np.asarray(jets.weight, dtype=np.float32))
+
+
+def _targets(jets: ak.Array) -> Tensor | None:
+    """Targets (B, T) in the order of their fields, NaN where a jet has none."""
+    try:
+        columns = [np.asarray(ak.fill_none(jets.targets[n], np.nan)) for n in jets.targets.fields]
+        return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32)) if columns else None
+    except (TypeError, ValueError):
+        raise InputError(
+            f"targets must be numbers for each jet, and are {jets.targets.type}"
+        ) from None
 
 
 def _labels(jets: ak.Array) -> np.ndarray:
@@ -602,7 +622,7 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
     -------
     torch_geometric.data.Batch
         Batch with ``x``, ``p4``, ``batch`` and ``ptr``, and with ``y``, ``jet_p4``, ``weight``,
-        ``u``, ``pos``, ``collection`` and ``teacher`` if the data set has them.
+        ``u``, ``targets``, ``pos``, ``collection`` and ``teacher`` if the data set has them.
     """
     particle, jet, ptr = _rows_of(data.ptr, jets)
     batch = copy.copy(_EMPTY_BATCH)

@@ -21,7 +21,7 @@ from pcloud.feature import Feature
 from pcloud.features import FeatureSet, feature_set, features_of_collections, list_features
 from pcloud.given_jets import given_jets, is_given
 from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
-from pcloud.io.jets import GrowingJets
+from pcloud.io.jets import TARGETS, GrowingJets
 from pcloud.io.jets import column_names as columns_of_jets
 from pcloud.io.read import JetStream
 from pcloud.keys import COLLECTIONS, Keys, fingerprint_hashes, keys_of, momentum_keys
@@ -363,8 +363,9 @@ def _columns_of(features: FeatureSet) -> set[str]:
 
 
 def _columns_to_read(used: set[str], files: Source, schema: Any) -> list[str]:
-    """Columns of files that are used."""
-    return [name for name in column_names(files, schema) if name in used]
+    """Columns of files that are used, and the targets of files that pcloud wrote."""
+    names = column_names(files, schema)
+    return [name for name in names if name in used or name.startswith(TARGETS)]
 
 
 def _reading(options: DataOptions) -> dict[str, Any]:

@@ -244,9 +244,9 @@ def fingerprint_hashes(jets: ak.Array, columns: Sequence[str] = ()) -> Keys:
     jets : awkward.Array
         Jets as from :func:`pcloud.read_jets`.
     columns : sequence of str
-        Columns per particle or per jet that are used besides the momenta; columns that the jets do
-        not have are left out. A further collection is hashed whole if it is named, or if
-        `COLLECTIONS` is.
+        Columns per particle or per jet that are used besides the momenta, and targets as
+        ``targets.mass``; columns that the jets do not have are left out. A further collection is
+        hashed whole if it is named, or if `COLLECTIONS` is.
 
     Returns
     -------
@@ -256,10 +256,13 @@ def fingerprint_hashes(jets: ak.Array, columns: Sequence[str] = ()) -> Keys:
     named = [n for n in jets.fields if n in used or COLLECTIONS in columns]
     further = [n for n in named if n != "p4" and jets[n].fields and jets[n].ndim == 2]
     used = [name for name in used if name not in further]
+    learned = jets.targets.fields if "targets" in jets.fields else ()
+    targets = [name for name in learned if f"targets.{name}" in columns]
     particle = {n: ak.to_numpy(ak.flatten(jets[n], axis=1)) for n in used if jets[n].ndim == 2}
     jet = {n: ak.to_numpy(jets[n]) for n in used if jets[n].ndim == 1 and not jets[n].fields}
     if "label" in jets.fields:
         jet["label"] = ak.to_numpy(jets.label)
+    jet |= {f"targets.{n}": ak.to_numpy(ak.fill_none(jets.targets[n], np.nan)) for n in targets}
     if "jet_p4" in jets.fields:
         jet |= {f"jet_p4_{n}": ak.to_numpy(jets.jet_p4[n]) for n in _MOMENTUM}
     p4 = _components(jets)

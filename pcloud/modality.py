@@ -132,6 +132,8 @@ class Dataset(Protocol):
     """Labels (B,)."""
     teacher: Tensor | None
     """Logits (B, C) of a teacher network for distillation."""
+    targets: Tensor | None
+    """Quantities (B, T) to learn, NaN where an entry has none."""
 
     @property
     def feature_set(self) -> Inputs:
@@ -139,6 +141,9 @@ class Dataset(Protocol):
 
     def __len__(self) -> int:
         """Number of entries B."""
+
+    def set_targets(self, targets: Tensor) -> None:
+        """Replace the targets (B, T)."""
 
     def to_bytes(self) -> bytes:
         """Content that identifies the data, for a checksum."""

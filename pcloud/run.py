@@ -18,6 +18,7 @@ from pcloud.text import for_html, for_terminal
 from pcloud.training.environment import read_environment
 from pcloud.training.history import History
 from pcloud.training.run_folder import RunFolder
+from pcloud.training.state import lower_is_better
 from pcloud.words import number_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pcloud.evaluation.calibration_file import StoredCalibration
     from pcloud.evaluation.shift import ShiftTest
     from pcloud.studies.attribution import StoredAttribution
+    from pcloud.studies.intervals import StoredIntervals
     from pcloud.studies.predict import Prediction
     from pcloud.studies.robustness import StoredRobustness
     from pcloud.studies.taylor import StoredTaylor
@@ -220,10 +222,12 @@ class Run(RunFolder):
         checkpoint: str = "best",
         batch_size: int = 512,
         out: Out = None,
-    ) -> StoredCalibration:
+    ) -> StoredCalibration | StoredIntervals:
         """Fit calibration maps, thresholds and conformal sets on the validation jets.
 
         They are written to ``calibration.json``; ``run.predict(jets, calibrated=True)`` uses them.
+        Conformal intervals of targets are written to ``intervals.json``, and returned if the run
+        learned no classes.
 
         Parameters
         ----------
@@ -464,5 +468,5 @@ def _progress(history: History, finished: bool, monitor: str) -> str:
     if monitor not in history.columns:
         return text
     values = history.column(monitor)
-    best = values.argmin() if monitor == "val_loss" else values.argmax()
+    best = values.argmin() if lower_is_better(monitor) else values.argmax()
     return f"{text}; best {monitor} {values[best]:.4f} after epoch {history[int(best)]['epoch']:g}"

@@ -50,6 +50,7 @@ SCORES_FILE = "scores.parquet"
 METRICS_FILE = "metrics.json"
 EVALUATION_FILE = "evaluation.json"
 CALIBRATION_FILE = "calibration.json"
+INTERVALS_FILE = "intervals.json"
 UNCERTAINTY_FILE = "uncertainty.json"
 UNCERTAINTY_TABLE = "uncertainty.parquet"
 TAYLOR_FILE = "taylor.json"
@@ -70,6 +71,7 @@ FILES = (
     METRICS_FILE,
     EVALUATION_FILE,
     CALIBRATION_FILE,
+    INTERVALS_FILE,
     UNCERTAINTY_FILE,
     UNCERTAINTY_TABLE,
     TAYLOR_FILE,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pcloud.cli.command import Command, Options
 from pcloud.cli.options import NetworkOptions, ResultOptions, open_run
 from pcloud.cli.output import print_rows, say
 from pcloud.words import number_of
+
+if TYPE_CHECKING:
+    from pcloud.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,25 +26,48 @@ class CalibrateOptions(ResultOptions):
 def execute(options: Options) -> None:
     """Fit the map to validation jets and print its effect on the scores of the test jets."""
     run = open_run(options)
-    from pcloud.evaluation import read_scores
-    from pcloud.run_files import CALIBRATION_FILE, SCORES_FILE
+    from pcloud.objectives.of_target import Regression
+    from pcloud.run_files import CALIBRATION_FILE, INTERVALS_FILE, SCORES_FILE
 
     network = {name: options[name] for name in ("checkpoint", "batch_size")}
     stored = run.calibrate(options["method"], **network)
-    say(f"fitted on {number_of(stored.jets, 'validation jet')}: {stored.map.describe()}")
+    say(f"fitted on {number_of(stored.jets, 'validation jet')}{_map(stored)}")
     scores = run.stored(SCORES_FILE)
+    has_intervals = any(isinstance(part, Regression) for part in run.objective)
     if scores.exists():
-        sample = read_scores(scores)
-        for rows in (
-            stored.comparison(sample),
-            stored.thresholds(sample),
-            stored.coverage(sample),
-        ):
-            print_rows(rows)
-        say(f"measured on {number_of(len(sample.labels), 'test jet')}")
+        if run.classes:
+            _print_classes(stored, scores)
+        if has_intervals:
+            _print_targets(run, scores)
     else:
         say(f"pcloud evaluate {run.path} scores the test jets, on which to measure it")
-    say(f"written to {run.out / CALIBRATION_FILE}")
+    if run.classes:
+        say(f"written to {run.out / CALIBRATION_FILE}")
+    if has_intervals:
+        say(f"written to {run.out / INTERVALS_FILE}")
+
+
+def _map(stored: Any) -> str:
+    """Description of the calibration map, if there is one."""
+    return f": {stored.map.describe()}" if hasattr(stored, "map") else ""
+
+
+def _print_classes(stored: Any, scores: Path) -> None:
+    from pcloud.evaluation import read_scores
+
+    sample = read_scores(scores)
+    for rows in (stored.comparison(sample), stored.thresholds(sample), stored.coverage(sample)):
+        print_rows(rows)
+    say(f"measured on {number_of(len(sample.labels), 'test jet')}")
+
+
+def _print_targets(run: Run, scores: Path) -> None:
+    from pcloud.evaluation.regression import PredictedTarget
+    from pcloud.objectives.columns import read_targets
+    from pcloud.studies.intervals import StoredIntervals
+
+    samples = [part for part in read_targets(scores) if isinstance(part, PredictedTarget)]
+    print_rows(StoredIntervals.read(run.out).coverage(samples))
 
 
 COMMAND = Command("calibrate", "Calibrate scores.", execute, (CalibrateOptions, NetworkOptions))

@@ -99,6 +99,8 @@ def execute(options: Options) -> None:
 def _evaluate(options: Options) -> None:
     run = open_run(options)
     fractions = _fractions(run, options)
+    if options["robustness"]:
+        run.check_classes("--robustness")
     if options["robustness"] and options["data"]:
         raise InputError("--robustness is about the run's own test jets: leave --data out")
     from pcloud.studies.evaluate import evaluation_folder
@@ -123,6 +125,8 @@ def _evaluate(options: Options) -> None:
         **how,
     )
     print_whole(table)
+    if run.objective.targets:
+        _print_dependences(folder)
     say(f"written to {folder}")
     if not run.finished:
         say("the training of this run is not finished")
@@ -139,10 +143,24 @@ def _evaluate(options: Options) -> None:
         _evaluate_robustness(run, folder, options)
 
 
+def _print_dependences(folder: Path) -> None:
+    """Print bias and resolution of the targets against pT, |eta| and the number of particles."""
+    from pcloud.evaluation.regression import PredictedTarget, dependences
+    from pcloud.objectives.columns import read_targets
+    from pcloud.run_files import SCORES_FILE
+
+    for sample in read_targets(folder / SCORES_FILE):
+        if isinstance(sample, PredictedTarget):
+            for found in dependences(sample):
+                say(sample.name)
+                print_rows(found.rows())
+
+
 def _fractions(run: Run, options: Options) -> dict[str, float] | None:
     """Fractions of the discriminant, checked before any work; None if it is not asked for."""
     if options["fractions"] is None:
         return None
+    run.check_classes("--fractions")
     from pcloud.evaluation.discriminants import Discriminant
     from pcloud.studies.discriminants import parse_fractions
 
@@ -199,6 +217,7 @@ def _compare(folders: list[str], options: Options) -> None:
     for name, folder in zip(names, folders, strict=True):
         say(name)
         chosen = options | {"run": folder, "out": None if out is None else str(out / name)}
+        open_run(chosen).check_classes("a comparison of runs")
         _evaluate(chosen)
         taggers[name] = read_scores(open_run(chosen).out / SCORES_FILE)
     place = open_run(options | {"run": folders[0]}).out

@@ -18,7 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pcloud.io.jets import FlatJets, as_offsets
+from pcloud.io.jets import TARGETS, FlatJets, as_offsets
+
+#: Grid of the logarithm of the true pt and mass of a jet over those of its particles.
+LOG_RESPONSE_STEP = 0.0005
+
+_MISSING = -(2**15)
+_MIN_MASS = 0.1  # GeV, of the sum of constituents, which rounding can make spacelike
 
 #: Grid of ln(pt / GeV) and of eta, and number of grid points of phi in a full turn.
 LOG_PT_STEP = 0.002
@@ -36,13 +42,14 @@ def encode(jets: FlatJets) -> pa.Table:
     ----------
     jets : FlatJets
         Jets with ``label`` and at least one constituent each, sorted by pt. The constituents become
-        massless; other columns are not stored.
+        massless. The targets ``pt`` and ``mass`` are stored where the jets have them, relative to
+        those of the rounded constituents; other columns are not stored.
 
     Returns
     -------
     pyarrow.Table
-        One row of lists: label, number of constituents and axis of each jet, and three integers for
-        each particle.
+        One row of lists: label, number of constituents, axis and perhaps targets of each jet, and
+        three integers for each particle.
     """
     counts = jets.counts
     first = jets.offsets[:-1]
@@ -64,6 +71,7 @@ def encode(jets: FlatJets) -> pa.Table:
         "eta": eta - axis_eta[jet],
         "phi": (phi - axis_phi[jet] + half_turn) % PHI_STEPS - half_turn,
     }
+    columns |= _responses(jets, columns)
     # Unsigned, because the two upper bytes of signed numbers would need one bit each in Parquet.
     return pa.table(
         {name: pa.array([values.astype(np.uint16)]) for name, values in columns.items()}
@@ -97,7 +105,39 @@ def decode(table: pa.Table) -> FlatJets:
     phi = (columns["phi"] + np.repeat(columns["axis_phi"], counts)) * PHI_STEP
     components = (pt * np.cosh(eta), pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta))
     p4 = tuple(component.astype(np.float32) for component in components)
-    return FlatJets(offsets, p4, jet={"label": columns["label"]})
+    jets = FlatJets(offsets, p4, jet={"label": columns["label"]})
+    for name, value in _of_constituents(jets).items():
+        if (column := f"{name}_response") in columns:
+            response = columns[column]
+            known = np.where(response == _MISSING, np.nan, response * LOG_RESPONSE_STEP)
+            jets.jet[f"{TARGETS}{name}"] = value * np.exp(known)
+    return jets
+
+
+def _responses(jets: FlatJets, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Logarithms of the targets over the values of the rounded constituents, on their grid."""
+    if f"{TARGETS}mass" not in jets.jet:
+        return {}
+    rounded = decode(
+        pa.table({name: pa.array([v.astype(np.int16)]) for name, v in columns.items()})
+    )
+    found = {}
+    for name, value in _of_constituents(rounded).items():
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log = np.round(np.log(jets.jet[f"{TARGETS}{name}"] / value) / LOG_RESPONSE_STEP)
+        is_known = np.isfinite(log) & (np.abs(log) < -_MISSING)
+        found[f"{name}_response"] = np.where(is_known, log, _MISSING).astype(np.int64)
+    return found
+
+
+def _of_constituents(jets: FlatJets) -> dict[str, np.ndarray]:
+    """Transverse momentum and mass (B,) in GeV of the sum of the constituents of each jet."""
+    first = jets.offsets[:-1]
+    if len(first) == 0:
+        return {"pt": np.empty(0), "mass": np.empty(0)}
+    e, px, py, pz = (np.add.reduceat(c.astype(np.float64), first) for c in jets.p4)
+    square = e**2 - px**2 - py**2 - pz**2
+    return {"pt": np.hypot(px, py), "mass": np.sqrt(np.maximum(square, _MIN_MASS**2))}
 
 
 def write_compact(jets: FlatJets, path: Path, metadata: dict[str, Any]) -> None:

@@ -165,7 +165,8 @@ def weights_of_jets(jets: Any) -> NDArray[np.float64] | None:
 class ScoresWriter:
     """Parquet file of scores, written a part at a time, that appears when it is complete.
 
-    Columns ``score_<class>``, and ``label`` and ``weight`` where the jets have them.
+    Columns ``score_<class>``, and ``label`` and ``weight`` where the jets have them; and columns of
+    other predictions, if there are any.
 
     Parameters
     ----------
@@ -175,13 +176,21 @@ class ScoresWriter:
         Names of the classes.
     origin : dict, optional
         Plain values that identify the network and the jets; see :func:`read_origin`.
+    metadata : mapping of bytes to bytes, optional
+        Description of other predictions.
     """
 
     def __init__(
-        self, path: str | Path, classes: Sequence[str], origin: Mapping[str, Any] | None = None
+        self,
+        path: str | Path,
+        classes: Sequence[str],
+        origin: Mapping[str, Any] | None = None,
+        metadata: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self.classes = list(classes)
-        self._metadata = {b"classes": json.dumps(self.classes)}
+        self._metadata: dict[bytes, Any] = dict(metadata or {})
+        if self.classes or not self._metadata:
+            self._metadata[b"classes"] = json.dumps(self.classes)
         if origin is not None:
             self._metadata[_ORIGIN] = json.dumps(origin)
         self._file = atomic_path(path)
@@ -197,17 +206,20 @@ class ScoresWriter:
         labels: NDArray[np.integer] | None,
         weights: NDArray[np.floating] | None = None,
         others: Mapping[str, Any] | None = None,
+        predicted: Mapping[str, Any] | None = None,
     ) -> None:
         """Add rows: ``scores (B, C)``, ``labels (B,)`` or None, ``weights (B,)`` or None.
 
         Labels of no class are negative and stored as missing. `others` are further columns, such as
-        the row of each jet in its file; columns of the same name are not replaced.
+        the row of each jet in its file; columns of the same name are not replaced. `predicted` are
+        columns of other predictions, which come last.
         """
         own: dict[str, Any] = {}
         if labels is not None:
             own["label"] = pa.array(labels, mask=np.asarray(labels) < 0)
         own |= {} if weights is None else {WEIGHT: weights}
         own |= {PREFIX + name: scores[:, i] for i, name in enumerate(self.classes)}
+        own |= predicted or {}
         columns = {n: c for n, c in (others or {}).items() if n not in own}
         if others:
             own[REASON] = pa.nulls(len(scores), pa.string())
@@ -295,6 +307,11 @@ def read_scores(path: str | Path) -> Scores:
         return Scores.from_arrays(table["label"].to_numpy(), values, names, weights)
     except (ValueError, TypeError, pa.ArrowException) as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def has_classes(path: str | Path) -> bool:
+    """Return whether a file of scores has scores of classes, and not of targets alone."""
+    return any(name.startswith(PREFIX) for name in read_parquet(Path(path)).column_names)
 
 
 def read_origin(path: str | Path) -> dict[str, Any] | None:

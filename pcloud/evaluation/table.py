@@ -61,7 +61,7 @@ class EvaluationTable(Mapping[str, Measured], StoredResult):
 
     Names such as ``"accuracy"``, ``"auc"`` and ``"rejection@0.3"`` refer to the whole sample.
     With more than two classes, ``"auc[Hbb]"`` (against the rest) and ``"auc[Hbb vs QCD]"``
-    (against one background) refer to one signal class.
+    (against one background) refer to one signal class. ``"mass.resolution"`` refers to a target.
 
     Parameters
     ----------
@@ -112,6 +112,18 @@ class EvaluationTable(Mapping[str, Measured], StoredResult):
             if not _part(name):
                 again = "" if entry.bootstrap is None else f"± {_error(entry.bootstrap)}"
                 rows.append([describe(name), str(entry), again, entry.method])
+        return rows
+
+    def target_rows(self) -> list[list[str]]:
+        """Rows of the targets, one column for each: those of :meth:`overall` as a matrix."""
+        names = [name for name in self.entries if is_of_target(name)]
+        targets = list(dict.fromkeys(_split_target(name)[0] for name in names))
+        quantities = list(dict.fromkeys(_split_target(name)[1] for name in names))
+        rows = [["", *targets]]
+        for quantity in quantities:
+            found = [self.entries.get(f"{target}.{quantity}") for target in targets]
+            title = describe(f"{targets[0]}.{quantity}").removeprefix(f"{targets[0]}: ")
+            rows.append([title, *("" if entry is None else str(entry) for entry in found)])
         return rows
 
     def by_class(self) -> list[list[str]]:
@@ -189,8 +201,25 @@ def read_metrics(run: str | Path) -> EvaluationTable:
     return EvaluationTable.read(run)
 
 
+def is_of_target(name: str) -> bool:
+    """Return whether a metric is that of a target, such as ``"mass.resolution"``."""
+    target, quantity = _split_target(name)
+    return bool(target) and quantity.partition("@")[0] in _OF_TARGETS
+
+
+def _split_target(name: str) -> tuple[str, str]:
+    """Target and quantity of ``"mass.coverage@0.68"``; the level has a point, too."""
+    start, at, level = name.partition("@")
+    target, _, quantity = start.rpartition(".")
+    return target, f"{quantity}{at}{level}"
+
+
 def describe(name: str) -> str:
     """Title of a quantity in a table: ``"1/εB at εS = 0.3"`` for ``"rejection@0.3"``."""
+    if is_of_target(name):
+        target, of_target = _split_target(name)
+        quantity, _, level = of_target.partition("@")
+        return f"{target}: {_OF_TARGETS[quantity].format(level)}"
     quantity, _, efficiency = _quantity(name).partition("@")
     if quantity == "rejection":
         return f"1/εB at εS = {efficiency}"
@@ -210,6 +239,23 @@ _TITLES = {
     "brier": "Brier score",
     "log_loss": "log loss",
 }
+
+
+_OF_TARGETS = {
+    "bias": "bias",
+    "resolution": "resolution, 68 %",
+    "resolution_iqr": "resolution, IQR / 1.349",
+    "tails": "jets beyond 3 resolutions",
+    "response": "response",
+    "response_resolution": "resolution of the response",
+    "pull_mean": "mean of the pulls",
+    "pull_width": "width of the pulls",
+    "coverage": "coverage of the interval of {}",
+    "below_quantile": "jets below the quantile {}",
+    "auc": "AUC",
+    "accuracy": "accuracy",
+}
+"""Titles of quantities of targets, named ``<target>.<quantity>``."""
 
 
 def _error(error: float) -> str:

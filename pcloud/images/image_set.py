@@ -264,12 +264,15 @@ class ImageDataset:
         Format and scale of the images.
     teacher : Tensor or None, shape (B, C)
         Logits of another network, for distillation.
+    targets : None
+        Images have no targets besides their class.
     """
 
     def __init__(self, sample: ImageSet, image_format: ImageFormat | None = None) -> None:
         self.images = sample.images
         self.y = sample.labels
         self.teacher: Tensor | None = None
+        self.targets: Tensor | None = None
         self.feature_set = image_format or ImageFormat.fit(sample.images)
         self.feature_set.check(sample.images)
 
@@ -279,6 +282,10 @@ class ImageDataset:
     def indices(self) -> range:
         """Indices of the images."""
         return range(len(self))
+
+    def set_targets(self, targets: Tensor) -> None:
+        """Set the targets (B, T), which no batch has yet."""
+        self.targets = targets
 
     def to_bytes(self) -> bytes:
         """Content of the data set as bytes, for a checksum."""

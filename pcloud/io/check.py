@@ -64,8 +64,8 @@ def find_bad_jets(
         Quantities of the momenta as they are stored: a negative pt is an error, and quantities of
         half precision allow a larger momentum.
     checked : collection of str
-        Extra columns in which NaN and infinity are errors. They always are in momenta, weights and
-        targets.
+        Extra columns in which NaN and infinity are errors. They always are in momenta and weights.
+        In targets infinity is an error, and NaN stands for a missing one.
 
     Returns
     -------
@@ -95,7 +95,11 @@ def find_bad_jets(
         if name in checked and _has_nan(values):
             add(f"NaN or infinity in {columns.get(name, name)}", ~np.isfinite(values))
     for name, values in jets.jet.items():
-        always = name in JET_MOMENTUM or name == "weight" or name.startswith(TARGETS)
+        if name.startswith(TARGETS):  # NaN stands for a missing one
+            if (infinite := np.isinf(values)).any():
+                reasons[f"infinity in {columns.get(name, name)}"] = np.flatnonzero(infinite)
+            continue
+        always = name in JET_MOMENTUM or name == "weight"
         if (always or name in checked) and _has_nan(values):
             reasons[f"NaN or infinity in {columns.get(name, name)}"] = np.flatnonzero(
                 ~np.isfinite(values)

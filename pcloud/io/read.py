@@ -35,6 +35,7 @@ __all__ = [
     "FILES",
     "KEPT",
     "LEFT_OUT",
+    "TRANSFORMS",
     "JetStream",
     "column_names",
     "count_jets",
@@ -50,6 +51,9 @@ COLUMNS = "columns"
 
 FILES = "files"
 """Attribute of jets with entries: the paths of their files."""
+
+TRANSFORMS = "transforms"
+"""Attribute of jets with the transformations of their targets, by name."""
 
 KEPT = "kept"
 """Attribute of jets: names of the columns per jet that are copied to the scores."""
@@ -281,6 +285,7 @@ class JetStream:
             with input_errors(self._files[0], "jets"):
                 self._keys = reader.has_keys if keys is None else keys
                 self.empty = self._complete(reader.empty(), 0)
+            self._transforms = reader.schema.transforms
             self._kept = [name for name in reader.schema.kept if name in self.empty.jet]
 
     @cached_property
@@ -383,6 +388,8 @@ class JetStream:
         records = jets.to_awkward(self.classes)
         if self._kept:
             records.attrs[KEPT] = self._kept
+        if self._transforms:
+            records.attrs[TRANSFORMS] = dict(self._transforms)
         if self._entries:
             records.attrs[FILES] = [str(file) for file in self._files]
         if self._columns is not None:

@@ -31,6 +31,7 @@ VECTOR = "vector"
 #: Names of identifiers that `JetSchema.event` can contain.
 IDENTIFIERS = ("run", "lumi", "event")
 
+_TRANSFORMS = ("none", "log")
 _DIRECTIONS = (("px", "py", "pz"), ("pt", "eta", "phi"), ("pt", "rapidity", "phi"))
 _ENERGIES = ((), ("E",), ("mass",))
 _POSITION = ("eta", "phi")
@@ -185,7 +186,11 @@ class JetSchema:
     weight : str, optional
         Column of the weight of each jet, which may be negative.
     targets : dict of str to str
-        Column of each quantity per jet that a network can learn besides the class.
+        Column of each quantity per jet that a network can learn besides the class; NaN stands for a
+        missing one. ``{"value": COLUMN, "transform": "log"}`` in the place of a column has the
+        logarithm learned.
+    transforms : dict of str to str
+        Function of targets that is learned, ``"log"``, by name, as taken from `targets`.
     select : str, optional
         Expression with one value per jet; jets for which it is false are left out, with a warning.
     event : dict of str to str
@@ -237,6 +242,7 @@ class JetSchema:
     labels: str | None = None
     weight: str | None = None
     targets: dict[str, str] = field(default_factory=dict)
+    transforms: dict[str, str] = field(default_factory=dict)
     select: str | None = None
     event: dict[str, str] = field(default_factory=dict)
     keep: dict[str, str] = field(default_factory=dict)
@@ -248,7 +254,8 @@ class JetSchema:
         for name in ("p4", "jet_p4"):
             if isinstance(value := getattr(self, name), str):
                 self._set(name, {VECTOR: value})
-        for name in ("p4", "particle", "jet", "jet_p4", "targets"):
+        self._set_targets()
+        for name in ("p4", "particle", "jet", "jet_p4"):
             self._set(name, _columns(name, getattr(self, name)))
         self._set("event", _columns("event", _named("event", self.event)))
         self._set("keep", self._kept_columns(self.keep))
@@ -311,6 +318,28 @@ class JetSchema:
         if "p4" not in values:
             raise InputError("a schema needs 'p4': the columns of the four-momenta")
         return cls(**values)
+
+    def _set_targets(self) -> None:
+        """Separate the columns of the targets from their transformations."""
+        targets = _mapping("targets", self.targets)
+        columns: dict[str, Any] = {}
+        transforms = dict(_mapping("transforms", self.transforms))
+        for name, given in targets.items():
+            columns[name] = given
+            if isinstance(given, Mapping):
+                for key in given:
+                    if key not in ("value", "transform"):
+                        known = ("value", "transform")
+                        raise UnknownNameError("field", str(key), known, f"the target {name!r}")
+                columns[name] = given.get("value")
+                transforms[name] = given.get("transform", "none")
+        for name, transform in transforms.items():
+            if name not in columns:
+                raise UnknownNameError("target to transform", str(name), columns)
+            if transform not in _TRANSFORMS:
+                raise UnknownNameError("transform", str(transform), _TRANSFORMS, f"target {name!r}")
+        self._set("targets", _columns("targets", columns))
+        self._set("transforms", {n: t for n, t in transforms.items() if t != "none"})
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 from pcloud.errors import InputError, UnreadableFileWarning
 from pcloud.evaluation import EvaluationTable, Scores, read_metrics, read_scores
 from pcloud.evaluation.metrics import evaluate_scores
+from pcloud.evaluation.regression import PredictedTarget
+from pcloud.evaluation.scores import has_classes
+from pcloud.objectives.columns import PredictedLabel, read_targets
 from pcloud.run_files import (
     CONFIG_FILE,
     ENVIRONMENT_FILE,
@@ -54,6 +57,8 @@ class RunContents:
         Metrics of each epoch.
     scores : Scores, optional
         Labels and scores of the test jets.
+    targets : sequence of PredictedTarget or PredictedLabel
+        Predictions of the targets of the test jets.
     table : EvaluationTable, optional
         Metrics, from ``metrics.json`` or else computed from `scores`.
     environment : dict
@@ -70,6 +75,7 @@ class RunContents:
     config_text: str = ""
     history: History = field(default_factory=History)
     scores: Scores | None = None
+    targets: Sequence[PredictedTarget | PredictedLabel] = ()
     table: EvaluationTable | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     others: Mapping[str, EvaluationTable] = field(default_factory=dict)
@@ -106,7 +112,10 @@ class RunContents:
                 _warn(error)
                 return None
 
-        scores = main_file(SCORES_FILE, lambda: read_scores(places[SCORES_FILE]))
+        targets = main_file(SCORES_FILE, lambda: read_targets(places[SCORES_FILE])) or ()
+        scores = None
+        if not targets or has_classes(places[SCORES_FILE]):
+            scores = main_file(SCORES_FILE, lambda: read_scores(places[SCORES_FILE]))
         table = main_file(METRICS_FILE, lambda: read_metrics(places[METRICS_FILE].parent))
         if table is None and scores is not None:
             table = evaluate_scores(scores)
@@ -120,6 +129,7 @@ class RunContents:
             config_text=text,
             history=main_file(HISTORY_FILE, lambda: History.read(path)) or History(),
             scores=scores,
+            targets=targets,
             table=table,
             environment=main_file(ENVIRONMENT_FILE, lambda: read_environment(path)) or {},
             others={name: found for name, found in others.items() if found is not None},

@@ -66,7 +66,9 @@ def _facts(run: RunContents) -> list[str]:
     if "data" in run.config:
         facts.append(f"trained on {_listed(run.config['data'])}")
     if run.table is not None and run.table.counts:
-        facts.append(test_jets(run.table))
+        facts.append(test_jets(sum(run.table.counts)))
+    elif run.targets:
+        facts.append(test_jets(max(map(len, run.targets))))
     if "seed" in run.config:
         facts.append(f"seed {run.config['seed']}")
     finished = run.environment.get("finished")

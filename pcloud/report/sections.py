@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pcloud.errors import UnreadableFileWarning
-from pcloud.evaluation import EvaluationTable, Measured
+from pcloud.evaluation import Measured
 from pcloud.evaluation.discriminants import auc_matrix
 from pcloud.evaluation.figures import (
     confusion_figure,
@@ -18,18 +18,19 @@ from pcloud.evaluation.figures import (
     score_figure,
     training_figure,
 )
-from pcloud.evaluation.figures.curves import PANELS
+from pcloud.evaluation.figures.curves import PANELS, panels_of
 from pcloud.evaluation.figures.discriminants import (
     auc_matrix_figure,
     fraction_figure,
     rejections_figure,
 )
 from pcloud.evaluation.figures.spectra import spectra_figure
-from pcloud.evaluation.table import describe
+from pcloud.evaluation.table import describe, is_of_target
 from pcloud.report.attribution import attribution, shift
 from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
 from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
+from pcloud.report.regression import regression
 from pcloud.report.robustness import robustness
 from pcloud.report.trust import calibration, taylor, uncertainty
 from pcloud.run_files import CONFIG_FILE, ENVIRONMENT_FILE, HISTORY_FILE, SCORES_FILE
@@ -45,7 +46,10 @@ def results(run: RunContents, figures: FigureFolder) -> Section:
     """Give the numbers, each with its error."""
     if run.table is None:
         return Section("Result", absent(_why(run, SCORES_FILE), "no numbers"))
-    tiles = [_tile(name, entry) for name, entry in run.table.items() if "[" not in name]
+    shown = {n: e for n, e in run.table.items() if "[" not in n and not is_of_target(n)}
+    if not shown:
+        return Section("Result", "")
+    tiles = [_tile(name, entry) for name, entry in shown.items()]
     number = run.table.settings.get("num_bootstrap")
     check = (
         f"; below it, as a check, the spread of {number} bootstrap resamplings" if number else ""
@@ -65,6 +69,8 @@ def results(run: RunContents, figures: FigureFolder) -> Section:
 def discrimination(run: RunContents, figures: FigureFolder) -> Section:
     """Draw ROC curves and scores."""
     title = "ROC curves and scores"
+    if run.scores is None and run.targets:
+        return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no curves"))
     settings = {} if run.table is None else run.table.settings
@@ -91,6 +97,8 @@ def discrimination(run: RunContents, figures: FigureFolder) -> Section:
 def confusion(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the confusion matrix three ways."""
     title = "Confusion matrix"
+    if run.scores is None and run.targets:
+        return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no confusion matrix"))
     if not run.scores.are_probabilities:
@@ -132,24 +140,31 @@ def comparison(run: RunContents, figures: FigureFolder) -> Section:
 def training(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the training curves."""
     curves = run.history.curves()
-    columns = {name for names in PANELS.values() for name in names}
+    panels = panels_of(curves)
+    columns = {name for names in panels.values() for name in names}
     if not columns & set(curves):
         return Section("Training", absent(_why(run, HISTORY_FILE), "no training curves"))
-    captions = {
+    captions: dict[tuple[str, ...], str] = {
         ("loss", "learning rate"): "Loss after every epoch: lower is better, a ring marks the "
         "best validation. Validation rising while training falls is overtraining. Below, the "
         "learning rate.",
         ("accuracy", "AUC"): "Metrics after every epoch: higher is better, a ring marks the best "
         "validation.",
     }
+    others = tuple(title for title in panels if title not in PANELS)
+    if others:
+        captions[others] = (
+            "Each objective after every epoch: losses and resolutions are best where they are low, a "
+            "ring marks the best validation."
+        )
     drawn = [
         figures.add(
-            f"training_{titles[0]}",
+            f"training_{'objectives' if titles == others else titles[0]}",
             training_figure({name: curves[name] for name in names}),
             caption,
         )
         for titles, caption in captions.items()
-        if (names := [name for title in titles for name in PANELS[title] if name in curves])
+        if (names := [name for title in titles for name in panels[title] if name in curves])
     ]
     words = _training_words(run)
     if not any(name.startswith("val_") for name in curves):
@@ -292,6 +307,7 @@ SECTIONS: Sequence[MakeSection] = (
     discrimination,
     confusion,
     discriminants,
+    regression,
     calibration,
     uncertainty,
     taylor,
@@ -334,9 +350,9 @@ def all_sections() -> list[MakeSection]:
     return [*SECTIONS[:-1], *further, SECTIONS[-1]]
 
 
-def test_jets(table: EvaluationTable) -> str:
+def test_jets(number: int) -> str:
     """Number of test jets, for a headline."""
-    return f"{number_of(sum(table.counts), 'test jet')}"
+    return f"{number_of(number, 'test jet')}"
 
 
 def _tile(name: str, entry: Measured) -> str:

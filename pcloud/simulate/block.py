@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcloud.io.jets import FlatJets, as_offsets
+from pcloud.io.jets import TARGETS, FlatJets, as_offsets
 from pcloud.simulate.detector import Detector, energy_flow
 from pcloud.simulate.recipe import MAX_CONSTITUENTS, PROCESSES, contained, in_window
 
@@ -60,8 +60,10 @@ def make_block(process: str, index: int, settings: Settings) -> FlatJets:
     Returns
     -------
     FlatJets
-        ``settings.block_size`` jets in float32, with ``label`` and the momentum of the top quark,
-        ``truth_E`` to ``truth_pz``, which is zero for QCD jets.
+        ``settings.block_size`` jets in float32, with ``label``, the momentum of the top quark,
+        ``truth_E`` to ``truth_pz``, which is zero for QCD jets, and the targets ``pt`` and ``mass``
+        in GeV: those of the jet of the stable visible particles before the detector that is nearest
+        to the jet, NaN if none is inside its radius.
     """
     from pcloud.simulate.engines import EventGenerator
 
@@ -91,7 +93,7 @@ def _select(
     rng: np.random.Generator,
 ) -> FlatJets:
     """Simulate events and select their leading jets."""
-    from pcloud.simulate.engines import leading_jets
+    from pcloud.simulate.engines import leading_jets, particle_level_jets
 
     num_events, particles, decays = generator.events(events)
     event, p4 = energy_flow(particles, detector, rng)
@@ -105,6 +107,7 @@ def _select(
         matched = contained(axis, decays[which])
         keep &= matched.any(axis=1)
         truth = decays[which, matched.argmax(axis=1), 0]
+    before = particle_level_jets(particles, which[keep], axis[keep])
     order = np.lexsort((-np.hypot(p4[:, 1], p4[:, 2]), jet))
     rank = np.arange(len(jet)) - np.repeat(np.cumsum(counts) - counts, counts)
     order = order[keep[jet] & (rank < MAX_CONSTITUENTS)]
@@ -115,5 +118,7 @@ def _select(
         jet={
             **dict(zip(names, truth[keep].astype(np.float32).T.copy(), strict=True)),
             "label": np.full(keep.sum(), label, dtype=np.int64),
+            f"{TARGETS}pt": before[:, 0],
+            f"{TARGETS}mass": before[:, 1],
         },
     )

@@ -10,9 +10,13 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 import pcloud
-from pcloud.datasets.compact import write_compact
+from pcloud.datasets.compact import read_compact, read_metadata, write_compact
+from pcloud.errors import InputError
 from pcloud.io import FlatJets
+from pcloud.io.jets import TARGETS
 from pcloud.simulate.block import Settings
 from pcloud.simulate.recipe import CLASSES
 from pcloud.simulate.sample import make_chunks
@@ -66,13 +70,56 @@ def make_embedded(
     blocks.remove()
 
 
+def add_targets(folder: Path, workers: int = 1, progress: bool = True) -> None:
+    """Simulate the jets of the sample again, and add their targets to its files in `folder`.
+
+    The targets are pT and mass of the jet before the detector. Labels and numbers of particles must
+    be those of the files, and the momenta of the files stay, which another processor may have
+    rounded in another way.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder with ``train.parquet`` and the other files, which are replaced. Finished blocks of
+        jets are stored in ``parts`` beside it; a new call continues with them.
+    workers, progress
+        As for :func:`make_embedded`.
+
+    Raises
+    ------
+    InputError
+        If the jets are others than those of the files.
+    """
+    settings = Settings(SEED)
+    total = sum(SIZES.values())
+    wanted = {"top": total // 2, "qcd": total - total // 2}
+    blocks = PartFiles(folder / "parts", settings)
+    jets = FlatJets.concatenate(list(make_chunks(blocks, wanted, settings, workers, progress)))
+    start = 0
+    for split, size in SIZES.items():
+        path = folder / f"{split}.parquet"
+        stored, again = read_compact(path), jets.slice(start, start + size)
+        for name, one, other in (
+            ("labels", stored.jet["label"], again.jet["label"]),
+            ("numbers of particles", stored.counts, again.counts),
+        ):
+            if not np.array_equal(one, other):
+                raise InputError(f"{path}: the {name} of the simulated jets are others")
+        stored.jet |= {name: v for name, v in again.jet.items() if name.startswith(TARGETS)}
+        write_compact(stored, path, read_metadata(path))
+        start += size
+    blocks.remove()
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="folder for the files")
     parser.add_argument("--workers", type=int, default=2, help="number of processes")
+    parser.add_argument("--add-targets", action="store_true", help="add pT and mass to old files")
     arguments = parser.parse_args()
-    make_embedded(arguments.folder, workers=arguments.workers)
+    make = add_targets if arguments.add_targets else make_embedded
+    make(arguments.folder, workers=arguments.workers)
 
 
 if __name__ == "__main__":

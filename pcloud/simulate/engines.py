@@ -11,7 +11,7 @@ import awkward as ak
 import numpy as np
 
 from pcloud.errors import MissingExtraError
-from pcloud.simulate.detector import Particles
+from pcloud.simulate.detector import INVISIBLE, Particles
 from pcloud.simulate.recipe import CENTRE_OF_MASS, PT_MIN, RADIUS, Process
 
 try:
@@ -19,6 +19,8 @@ try:
     import pythia8mc
 except ImportError as error:
     raise MissingExtraError("simulating jets", "pythia8mc and fastjet", "sim") from error
+
+_PARTICLE_LEVEL_PT_MIN = 100.0  # GeV, far below that of the reconstructed jets
 
 QUIET = (
     "Print:quiet = on",
@@ -157,6 +159,51 @@ def leading_jets(
     counts = np.asarray(ak.num(rows))
     starts = np.cumsum(per_event) - per_event
     return which, counts, np.asarray(ak.flatten(rows)) + np.repeat(starts[which], counts)
+
+
+def particle_level_jets(
+    particles: Particles, events: np.ndarray, axis: np.ndarray, radius: float = RADIUS
+) -> np.ndarray:
+    """Find the jets of stable visible particles nearest to reconstructed ones.
+
+    Parameters
+    ----------
+    particles : Particles
+        Stable particles of all events.
+    events : ndarray of int, shape (B,)
+        Indices of the events, in increasing order, one jet each.
+    axis : ndarray, shape (B, 4)
+        Momenta ``(E, px, py, pz)`` of the reconstructed jets in GeV.
+    radius : float, default 0.8
+        Radius parameter of the jets, and largest distance of a match.
+
+    Returns
+    -------
+    ndarray, shape (B, 2)
+        pT and mass in GeV; NaN if no jet is inside the radius.
+    """
+    if len(events) == 0:
+        return np.empty((0, 2))
+    chosen = np.isin(particles.event, events) & ~np.isin(np.abs(particles.pid), INVISIBLE)
+    counts = np.bincount(np.searchsorted(events, particles.event[chosen]), minlength=len(events))
+    columns = zip(("E", "px", "py", "pz"), particles.p4[chosen].T, strict=True)
+    array = ak.unflatten(ak.zip(dict(columns), with_name="Momentum4D"), counts)
+    definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
+    with _quiet_banner():
+        jets = fastjet.ClusterSequence(array, definition).inclusive_jets(_PARTICLE_LEVEL_PT_MIN)
+    p4 = {name: jets[name] for name in ("E", "px", "py", "pz")}
+    pt = np.hypot(p4["px"], p4["py"])
+    eta, phi = np.arcsinh(p4["pz"] / pt), np.arctan2(p4["py"], p4["px"])
+    axis_pt = np.hypot(axis[:, 1], axis[:, 2])
+    dphi = (phi - np.arctan2(axis[:, 2], axis[:, 1]) + np.pi) % (2 * np.pi) - np.pi
+    distance = np.hypot(eta - np.arcsinh(axis[:, 3] / axis_pt), dphi)
+    square = p4["E"] ** 2 - pt**2 - p4["pz"] ** 2
+    mass = np.sqrt(ak.where(square > 0, square, 0.0))
+    nearest = ak.argmin(distance, axis=1, keepdims=True)
+    found = [ak.fill_none(ak.firsts(column[nearest]), np.nan) for column in (pt, mass, distance)]
+    values = np.stack([ak.to_numpy(column) for column in found], axis=1)
+    values[~(values[:, 2] < radius)] = np.nan
+    return values[:, :2]
 
 
 @contextlib.contextmanager

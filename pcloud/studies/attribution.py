@@ -279,6 +279,7 @@ def attribute_run(
         if method not in METHODS:
             raise UnknownNameError("attribution method", method, METHODS)
     run.checksum(checkpoint)  # raises before a large file is read
+    run.check_classes("attribution")
     if run.modality.has_momenta:
         features = cast(FeatureSet, run.feature_set)
         refuse_embedded(features, "attributions", categories=[*methods] != ["occlusion"])

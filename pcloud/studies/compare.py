@@ -87,6 +87,7 @@ def compare_files(
     if tagger is not None:
         tagger = tagger.writing_to(out)
         tagger.checksum()  # raises before large files are read, as below
+        tagger.check_classes("a comparison of scores")
         tagger.check_writable()
         folders = [tagger.out / SHIFT_FOLDER]
     samples = [_drawn(read_jets(path, **reading), max_jets, seed) for path in (first, second)]

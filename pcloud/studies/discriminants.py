@@ -234,6 +234,7 @@ def discriminants_run(
     FileNotFoundError
         If the run was not evaluated.
     """
+    run.check_classes("a discriminant")
     if signal is None and len(run.classes) > 2:
         raise InputError(f"name the signal: which of {', '.join(run.classes)} is it?")
     signal = run.classes[1] if signal is None else signal

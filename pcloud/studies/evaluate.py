@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from pcloud.errors import InputError
-from pcloud.evaluation import EvaluationTable, evaluate
-from pcloud.evaluation.scores import ScoresWriter, weights_of_jets
+from pcloud.evaluation import EvaluationTable
+from pcloud.evaluation.metrics import evaluate_scores
+from pcloud.evaluation.scores import Scores, ScoresWriter, weights_of_jets
 from pcloud.modality import Sample
 from pcloud.run_files import (
     EVALUATION_FILE,
@@ -25,6 +26,13 @@ from pcloud.run_files import (
 )
 from pcloud.studies.names import absolute_sources, check_name, free_name, readable_name
 from pcloud.studies.rows import joined, row_columns, schema_for
+from pcloud.studies.targets import (
+    ScoredTargets,
+    check_truth,
+    scored,
+    target_metadata,
+    with_targets,
+)
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import iter_source
 from pcloud.training.run_folder import SCORED_JETS, RunFolder
@@ -85,8 +93,8 @@ def evaluate_run(
     Raises
     ------
     InputError
-        If the jets do not fit the run: no labels, other classes, absent columns; or the folder of
-        the run cannot be written to.
+        If the jets do not fit the run: no labels or targets that it learned, other classes, absent
+        columns; or the folder of the run cannot be written to.
     """
     run.checksum(checkpoint)  # raises before a large file is read
     run.check_writable()
@@ -103,18 +111,30 @@ def evaluate_run(
         identity.warn_of_changed_split(split)
     if data is not None or split == "test":
         identity.warn_of_training_jets()
-    chosen = metrics or {}
-    table = evaluate(
-        found.labels, found.scores, classes=run.classes, weights=found.weights, **chosen
-    )
+    table = _table(run, found, metrics or {})
     make_folder(folder)
     inputs = evaluation_inputs(data, split=split, checkpoint=checkpoint, **reading)
     about = {"inputs": inputs, "jets": asdict(identity.fingerprint)}
     write_json(folder / EVALUATION_FILE, about)
-    with ScoresWriter(folder / SCORES_FILE, run.classes) as file:
-        file.write(found.scores, found.labels, found.weights, found.rows)
+    metadata = target_metadata(run.objective)
+    with ScoresWriter(folder / SCORES_FILE, run.classes, metadata=metadata) as file:
+        predicted = found.targets.columns(run.objective)
+        file.write(found.scores, found.labels, found.weights, found.rows, predicted)
     table.write(folder)
     return table
+
+
+def _table(run: RunFolder, found: _Scored, options: dict[str, Any]) -> EvaluationTable:
+    """Metrics of the classes, if the run learned any, and of the targets."""
+    samples = found.targets.samples(run.objective, found.weights)
+    if found.labels is not None:
+        scores = Scores.from_arrays(found.labels, found.scores, run.classes, found.weights)
+        return with_targets(evaluate_scores(scores, **options), samples)
+    of_classes = [name for name in ("signal", "background", "metrics") if options.get(name)]
+    if of_classes:
+        run.check_classes(f"the option {of_classes[0]}")
+    table = EvaluationTable({}, settings={"jets": len(found.scores)})
+    return with_targets(table, samples)
 
 
 def _chunks(
@@ -131,20 +151,23 @@ class _Scored:
 
     Attributes
     ----------
-    labels : array of int, shape (B,)
-        Classes.
+    labels : array of int, shape (B,), optional
+        Classes, if any were learned.
     scores : array, shape (B, C)
-        Probabilities.
+        Probabilities; without columns if no classes were learned.
     weights : array, shape (B,), optional
         Weights.
     rows : dict of str to array, each of shape (B,)
         Columns that say which jets they are, see :func:`pcloud.studies.rows.row_columns`.
+    targets : ScoredTargets
+        Predictions of the targets.
     """
 
-    labels: np.ndarray
+    labels: np.ndarray | None
     scores: np.ndarray
     weights: np.ndarray | None
     rows: dict[str, Any]
+    targets: ScoredTargets
 
 
 def _score(
@@ -156,20 +179,25 @@ def _score(
 ) -> _Scored:
     """Scores of all jets of the chunks, of which `identity` takes note."""
     parts: list[_Scored] = []
+    objective = run.objective
     for jets in chunks():
         if not parts:
-            _check_labels(jets, chunks, run.classes, whose)
-        labels = labels_of_run(jets, run.classes, whose)
-        scores = run.predict(jets, **options)
-        parts.append(_Scored(labels, scores, weights_of_jets(jets), row_columns(jets)))
+            check_truth(jets, objective, whose)
+            if run.classes:
+                _check_labels(jets, chunks, run.classes, whose)
+        labels = labels_of_run(jets, run.classes, whose) if run.classes else None
+        scores, targets = scored(run, jets, **options)
+        parts.append(_Scored(labels, scores, weights_of_jets(jets), row_columns(jets), targets))
         identity.add(jets)
         del jets  # before the next chunk is read
     weights = [part.weights for part in parts if part.weights is not None]
+    known = [part.labels for part in parts if part.labels is not None]
     return _Scored(
-        np.concatenate([part.labels for part in parts]),
+        np.concatenate(known) if known else None,
         np.concatenate([part.scores for part in parts]),
         np.concatenate(weights) if weights else None,
         {name: joined([part.rows[name] for part in parts]) for name in parts[0].rows},
+        ScoredTargets.concatenate([part.targets for part in parts]),
     )
 
 

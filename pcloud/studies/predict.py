@@ -16,9 +16,19 @@ from pcloud.evaluation.scores import ScoresWriter, read_origin, weights_of_jets
 from pcloud.io.files import check_new_file, expand_paths
 from pcloud.io.load import REASON
 from pcloud.io.read import FILES, LEFT_OUT
-from pcloud.run_files import CALIBRATION_FILE, Advance, check_writable, ignore_progress, make_folder
+from pcloud.objectives.of_target import Regression
+from pcloud.run_files import (
+    CALIBRATION_FILE,
+    INTERVALS_FILE,
+    Advance,
+    check_writable,
+    ignore_progress,
+    make_folder,
+)
 from pcloud.studies.evaluate import known_labels
+from pcloud.studies.intervals import read_intervals
 from pcloud.studies.rows import row_columns, schema_for, with_names_of_files
+from pcloud.studies.targets import scored, target_metadata
 from pcloud.training.run_folder import RunFolder
 
 __all__ = ["Prediction", "predict_file", "predict_files"]
@@ -82,8 +92,9 @@ def predict_file(
         if they have splits.
     out : path
         Parquet file to write: the file and row of each jet, kept columns of the schema, ``label``
-        if it is that of a class of the run, ``weight``, and ``score_<class>`` for each class. A jet
-        that is left out has a row at the end of its chunk, with ``reason`` and no scores.
+        if it is that of a class of the run, ``weight``, ``score_<class>`` for each class,
+        ``pred_<target>`` and further columns for each target, see docs/regression.md. A jet that is
+        left out has a row at the end of its chunk, with ``reason`` and no scores.
     overwrite : bool
         Whether `out` may exist.
     schema, on_bad_jet, check_units
@@ -94,7 +105,8 @@ def predict_file(
     batch_size, chunk_size : int
         Number of jets per batch of the network and per chunk of the file.
     calibrated : bool
-        Whether to write calibrated probabilities, see :meth:`~pcloud.Run.predict`.
+        Whether to write calibrated probabilities, see :meth:`~pcloud.Run.predict`, and conformal
+        intervals of the targets.
     origin : dict, optional
         Plain values to store with the scores, see :func:`pcloud.evaluation.scores.read_origin`.
     advance : callable
@@ -119,8 +131,12 @@ def predict_file(
         raise InputError(f"scores are written as Parquet: {out} must end in .parquet")
     check_new_file(out, overwrite)
     run.checksum(checkpoint)
+    intervals = None
     if calibrated:
-        run.calibration(checkpoint)
+        if run.classes:
+            run.calibration(checkpoint)
+        if any(isinstance(part, Regression) for part in run.objective):
+            intervals = read_intervals(run, checkpoint)
     total, chunks = run.modality.stream(
         path,
         chunk_size=chunk_size,
@@ -130,13 +146,18 @@ def predict_file(
         check_units=check_units,
     )
     number = 0
-    with ScoresWriter(out, run.classes, origin) as file:
+    objective, has_classes = run.objective, bool(run.classes)
+    with ScoresWriter(out, run.classes, origin, target_metadata(objective)) as file:
         for jets in chunks:
-            scores = run.predict(
-                jets, batch_size=batch_size, checkpoint=checkpoint, calibrated=calibrated
+            scores, targets = scored(
+                run, jets, batch_size=batch_size, checkpoint=checkpoint, calibrated=calibrated
             )
-            labels = known_labels(jets, run.classes) if "label" in jets.fields else None
-            file.write(scores, labels, weights_of_jets(jets), row_columns(jets))
+            has_labels = has_classes and "label" in jets.fields
+            labels = known_labels(jets, run.classes) if has_labels else None
+            predicted = targets.columns(objective)
+            if intervals is not None:
+                predicted |= intervals.columns(objective, targets)
+            file.write(scores, labels, weights_of_jets(jets), row_columns(jets), predicted)
             for left_out in jets.attrs.get(LEFT_OUT, ()):
                 reasons = left_out.pop(REASON)
                 file.write_left_out(with_names_of_files(left_out, jets.attrs[FILES]), reasons)
@@ -198,8 +219,12 @@ def predict_files(
     run = run.writing_to(folder)
     network: dict[str, Any] = {"checksum": run.checksum(checkpoint), "checkpoint": checkpoint}
     if calibrated:
-        run.calibration(checkpoint)  # raises if it is that of other weights
-        network["calibration"] = zlib.crc32(run.stored(CALIBRATION_FILE).read_bytes())
+        if run.classes:
+            run.calibration(checkpoint)  # raises if it is that of other weights
+            network["calibration"] = zlib.crc32(run.stored(CALIBRATION_FILE).read_bytes())
+        if any(isinstance(part, Regression) for part in run.objective):
+            read_intervals(run, checkpoint)
+            network["intervals"] = zlib.crc32(run.stored(INTERVALS_FILE).read_bytes())
     network["schema"] = str(options.get("schema"))
     network["on_bad_jet"] = options.get("on_bad_jet", "error")
     origins = [network | _identity(file) for file in files]

@@ -149,6 +149,7 @@ def robustness_run(
     modality = run.tagger(checkpoint).modality
     if not modality.has_momenta:
         raise InputError(f"robustness is for networks on jets, and this one takes {modality.noun}")
+    run.check_classes("robustness")
     check_signal_named(run.classes, signal)
     run.check_writable()
     num_settings = 1 + len(_SIMULATIONS) if simulations else 0

@@ -230,6 +230,7 @@ def taylor_run(
             f"{tagger.modality.noun}: pcloud explain {run.path} --method occlusion draws heatmaps"
         )
     features = cast(FeatureSet, tagger.feature_set)  # of data with momenta
+    run.check_classes("a Taylor expansion")
     refuse_embedded(features, "Taylor coefficients")
     signals = explained_signals(run.classes, signal)
     run.check_writable()

@@ -236,6 +236,7 @@ def measure_uncertainty(
     """
     run.checksum(checkpoint)
     run.check_writable()
+    run.check_classes("the uncertainty of scores")
     test = load_run_sample(run, "test")
     network = run.members[0] if run.config.ensemble > 1 else run
     passes = {"ensemble": len(run.members), "dropout": samples}.get(

@@ -26,6 +26,7 @@ from pcloud.training.state import (
     COLUMNS,
     RunState,
     check_random_state,
+    metric_columns,
     random_state,
     restore_random_state,
 )
@@ -88,6 +89,7 @@ class RunCheckpoint(L.Callback):
         with checkpoint_errors(self.last):
             self.state = _continued(RunState(**run["state"]), data)
             self.tagger.load_weights(checkpoint["tagger"]["weights"])
+            self.tagger.objective.load(checkpoint["tagger"].get("objective", {}))
             module.resume(run)
             check_random_state(run["random"])
         data.epoch, data.next_batch = self.state.epoch, self.state.next_batch
@@ -160,16 +162,20 @@ class RunCheckpoint(L.Callback):
         val = module.validation_metrics()
         training = self.state.seconds + self._validation_began - self._tick
         seconds = self._elapsed()
+        of_parts = {f"train_loss_{n}": x for n, x in module.train_metrics.losses().items()}
+        scales = module.objective.current_weights()
         values = {
             "epoch": self.state.epoch + 1,
             "train_loss": train_loss,
-            "train_acc": train_acc,
+            **({"train_acc": train_acc} if "val_acc" in val else {}),
+            **of_parts,
             **val,
+            **{f"weight_{name}": weight for name, weight in scales.items()},
             "lr": module.lr_at(self.state.step - 1),
             "jets_per_s": round(module.train_metrics.jets / training, 1),
             "seconds": round(seconds, 2),
         }
-        return {name: values[name] for name in COLUMNS}
+        return {name: values[name] for name in metric_columns(values)}
 
     def _elapsed(self) -> float:
         """Time in seconds spent in the current epoch."""
@@ -200,7 +206,8 @@ class RunCheckpoint(L.Callback):
         write_checkpoint(content, checkpoint_path(self.folder, name))
 
     def _write_metrics(self) -> None:
-        History(self.state.history, COLUMNS).write(self.folder)
+        columns = self.state.history[0] if self.state.history else COLUMNS
+        History(self.state.history, tuple(columns)).write(self.folder)
 
 
 def _continued(state: RunState, data: JetData) -> RunState:

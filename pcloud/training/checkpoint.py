@@ -7,12 +7,13 @@ feature set with its standardisation and the classes, and in ``last.ckpt`` the s
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Len
 from torch import Tensor, nn
 from typing_extensions import NotRequired, TypedDict
 
@@ -22,6 +23,9 @@ from pcloud.models.old_names import current_options
 from pcloud.models.registry import check_code
 from pcloud.models.size import limited_size
 from pcloud.models.trust import stored_names
+from pcloud.objectives.build import objective_from_dict
+from pcloud.objectives.classes import Classes
+from pcloud.objectives.several import Several
 from pcloud.run_files import CHECKPOINT_FOLDER, make_folder, write_atomic
 from pcloud.stored_values import KEEP_UNKNOWN, Count, Name, Names, PlainOptions, tensor
 from pcloud.training.state import RandomState, RunState
@@ -59,7 +63,8 @@ class StoredTagger(TypedDict):
     name: Name
     options: PlainOptions
     features: dict[str, Any]
-    classes: Names
+    classes: Names | Annotated[list[Name], Len(0, 0)]
+    objective: NotRequired[dict[str, Any]]
     weights: dict[Name, Annotated[Tensor, tensor(_can_be_weights)]]
 
 
@@ -70,6 +75,7 @@ class _Metrics(TypedDict):
     loss: float
     correct: float
     weight: NotRequired[float]
+    parts: NotRequired[dict[Name, float]]
 
 
 class _Training(TypedDict):
@@ -110,32 +116,43 @@ class Tagger:
     Attributes
     ----------
     model : torch.nn.Module
-        ``model(x, p4, batch) -> logits (B, C)``, or ``model(images)``.
+        ``model(x, p4, batch) -> outputs (B, num_outputs)``, or ``model(images)``.
     name : str
         Its name in `pcloud.build_model`.
     options : dict
         Its options there.
     feature_set : FeatureSet or ImageFormat
         Inputs of the network: features of particles, or the format of images.
-    classes : list of str
-        Names of the classes, in the order of the logits.
+    objective : Several
+        Meaning of the outputs.
     """
 
     model: nn.Module
     name: str
     options: dict[str, Any]
     feature_set: Inputs
-    classes: list[str]
+    objective: Several
 
     @classmethod
     def build(
-        cls, name: str, options: dict[str, Any], feature_set: Inputs, classes: list[str]
+        cls,
+        name: str,
+        options: dict[str, Any],
+        feature_set: Inputs,
+        objective: Several | Sequence[str],
     ) -> Tagger:
-        """A tagger with random weights."""
+        """A tagger with random weights; names of classes are an objective of these."""
+        if not isinstance(objective, Several):
+            objective = Several([Classes(objective)])
         modality = find_modality(feature_set.kind)
         options = modality.model_options(name, feature_set) | options
-        model = modality.network(name, feature_set, len(classes), options)
-        return cls(model, name, options, feature_set, classes)
+        model = modality.network(name, feature_set, objective.num_outputs, options)
+        return cls(model, name, options, feature_set, objective)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of their logits; none without such an objective."""
+        return self.objective.classes
 
     @property
     def modality(self) -> Modality:
@@ -150,6 +167,7 @@ class Tagger:
             "options": self.options,
             "features": self.feature_set.to_dict(),
             "classes": self.classes,
+            **({} if self.objective.only_classes else {"objective": self.objective.to_dict()}),
             "weights": self.model.state_dict(),
         }
 
@@ -179,7 +197,7 @@ class Tagger:
         with stored_names(place, trust=trust_code), size_of(weights):
             check_code(name, values["options"])
             features = modality_of_model(name).inputs_from_dict(values["features"])
-            tagger = cls.build(name, values["options"], features, values["classes"])
+            tagger = cls.build(name, values["options"], features, _stored_objective(values))
         tagger.load_weights(weights)
         return tagger
 
@@ -197,6 +215,16 @@ class Tagger:
             raise InputError(
                 f"the weights do not fit the model {self.name!r}: {' '.join(str(error).split())}"
             ) from error
+
+
+def _stored_objective(values: Mapping[str, Any]) -> Several | list[str]:
+    """Objective of a checkpoint, or its classes if they are all that it learned."""
+    if "objective" not in values:
+        return checked(Names, values["classes"], "classes")
+    objective = objective_from_dict(values["objective"])
+    if objective.classes != values["classes"]:
+        raise InputError(f"objective: its classes are not {', '.join(values['classes'])}")
+    return objective
 
 
 def checkpoint_path(folder: Path, name: str) -> Path:

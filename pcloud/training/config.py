@@ -25,6 +25,7 @@ import yaml
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.objectives.specification import CLASS, Specification, parse_objectives
 from pcloud.run_files import CONFIG_FILE
 from pcloud.stored_values import PlainOptions
 from pcloud.training.folds import Fold
@@ -41,6 +42,7 @@ __all__ = [
     "DistillConfig",
     "InitConfig",
     "ModelConfig",
+    "ObjectiveConfig",
     "OptimizerConfig",
     "ReweightConfig",
     "RunConfig",
@@ -73,6 +75,15 @@ FeatureSetName = Annotated[
 RecipeName = Annotated[str, Choice("recipe", lambda: RECIPES)]
 OptimizerName = Annotated[str, Choice("optimizer", lambda: OPTIMIZERS)]
 ScheduleName = Annotated[str, Choice("schedule", lambda: SCHEDULES)]
+
+Metric = Annotated[
+    str,
+    Choice(
+        "metric",
+        lambda: ("val_loss", "val_acc", "val_auc"),
+        lambda name: name.startswith(("val_loss_", "val_resolution_", "val_auc_")),
+    ),
+]
 
 # Upper bounds are far above any use: a file of options cannot ask for endless work.
 Seed = Annotated[int, Interval(ge=0, le=2**32 - 1)]
@@ -193,6 +204,49 @@ class ModelConfig:
     # Not options: texts that a file gave, perhaps names of code that is not the user's; the file.
     _stored = frozenset[str]()
     _place = "the configuration"
+
+
+def _only_classes() -> list[str | dict[str, Any]]:
+    return [CLASS]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Objective."""
+
+    objective: str | list[str | dict[str, Any]] = field(default_factory=_only_classes)
+    """What the network learns: class, and targets of the schema with their kinds, such as class
+    pt:gaussian mass:quantile. Kinds: squared, absolute, huber, logcosh, gaussian (mean and sigma),
+    quantile (mass:quantile:0.1,0.5,0.9 sets the levels) and binary (a label 0 or 1). A mapping sets
+    target, kind, levels, delta and transform."""
+    objective_weights: Literal["equal", "learned"] | list[NonNegative] = "equal"
+    """Weights of several objectives in the loss: equal, learned with the network, or one number
+    each."""
+
+    def __post_init__(self) -> None:
+        given: Any = self.objective
+        given = [given] if isinstance(given, str) else given
+        object.__setattr__(self, "objective", given)
+        number = len(self.specifications)
+        weights = self.objective_weights
+        if isinstance(weights, list):
+            if len(weights) != number or not any(weights):
+                raise InputError(
+                    f"objective_weights must be one number for each of {number} objectives, not all "
+                    f"0, got {weights}"
+                )
+        elif weights == "learned" and number == 1:
+            raise InputError("objective_weights learned needs several objectives, got one")
+
+    @property
+    def specifications(self) -> list[Specification]:
+        """The objectives, checked."""
+        return parse_objectives(self.objective)
+
+    @property
+    def has_classes(self) -> bool:
+        """True if the classes of the labels are learned."""
+        return any(part.learns_classes for part in self.specifications)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,8 +398,9 @@ class RunConfig:
     """Seed of the initial weights, the order of the jets and dropout."""
     deterministic: bool = False
     """Use only algorithms that give the same bits every time; an error where there is none."""
-    monitor: Literal["val_loss", "val_acc", "val_auc"] = "val_loss"
-    """Metric that selects the best checkpoint and drives early stopping."""
+    monitor: Metric = "val_loss"
+    """Metric that selects the best checkpoint and drives early stopping; of several objectives also
+    the loss of one, such as val_loss_mass, and of a target its resolution, val_resolution_mass."""
     patience: Patience | None = None
     """Number of epochs without improvement of `monitor` after which training stops; by default
     unlimited."""
@@ -403,6 +458,8 @@ class TrainConfig:
         Jets and features.
     network : ModelConfig
         Network.
+    objectives : ObjectiveConfig
+        Objective.
     initialisation : InitConfig
         Initial weights.
     distillation : DistillConfig
@@ -428,6 +485,7 @@ class TrainConfig:
 
     inputs: DataConfig
     network: ModelConfig
+    objectives: ObjectiveConfig
     initialisation: InitConfig
     distillation: DistillConfig
     decorrelation: DecorrelateConfig
@@ -475,7 +533,27 @@ class TrainConfig:
                 "decorrelate needs monitor val_loss, which contains the penalty: "
                 f"{self.run.monitor} is best before the penalty has its full weight"
             )
+        self._check_objectives()
         self._mark(network._stored - _names_of_code(options), network._place)
+
+    def _check_objectives(self) -> None:
+        """Check that other options fit what is learned."""
+        wanted = self.objectives.specifications
+        if not self.objectives.has_classes:
+            needing = {"teacher": self.teacher, "decorrelate": self.decorrelate}
+            needing |= {"reweight": self.reweight}
+            needing["class_weights"] = None if self.class_weights == "none" else True
+            for name, value in needing.items():
+                if value is not None:
+                    raise InputError(
+                        f"{name} needs the objective class; this run learns "
+                        f"{', '.join(part.target for part in wanted)}"
+                    )
+        elif self.teacher is not None and len(wanted) > 1:
+            raise InputError("teacher needs the objective class alone: a teacher knows classes")
+        known = _metrics(wanted)
+        if self.monitor not in known:
+            raise UnknownNameError("metric to monitor", self.monitor, known)
 
     def __getattr__(self, name: str) -> Any:
         stage = self.__dict__.get(_STAGE_OF.get(name, ""))
@@ -609,6 +687,18 @@ STAGES: dict[str, type] = hints(TrainConfig)
 """The dataclass of each stage, by its name in `TrainConfig`."""
 
 _STAGE_OF = {f.name: name for name, stage in STAGES.items() for f in dataclasses.fields(stage)}
+
+
+def _metrics(wanted: list[Specification]) -> list[str]:
+    """Names of the metrics that a training with these objectives can monitor."""
+    names = ["val_loss"]
+    for part in wanted:
+        if part.learns_classes:
+            names += ["val_acc", "val_auc"]
+        else:
+            quantity = "auc" if part.learns_label else "resolution"
+            names.append(f"val_{quantity}_{part.target}")
+    return names + ([f"val_loss_{part.target}" for part in wanted] if len(wanted) > 1 else [])
 
 
 def read_schema(schema: str | dict[str, Any] | None) -> str | dict[str, Any] | None:

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from pcloud.errors import InputError
-from pcloud.io.read import COLUMNS
+from pcloud.io.read import COLUMNS, TRANSFORMS
 from pcloud.keys import SPLIT_KEY, Keys
 from pcloud.modality import Dataset, Inputs, Modality, Sample, Source, modality_of_model
+from pcloud.objectives.build import make_objective
+from pcloud.objectives.several import Several
 from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
 from pcloud.training.fingerprint import JetsOfRun
+from pcloud.training.jet_targets import check_targets, targets_of
 from pcloud.training.splits import (
     HashCollector,
     SampleCollector,
@@ -32,6 +35,7 @@ __all__ = [
     "load_splits",
     "load_training_data",
     "slices",
+    "used_columns",
 ]
 
 _MAX_UNNAMED_CLASSES = 200  # more are the numbers of something else
@@ -48,8 +52,8 @@ class TrainingData:
         Kind of data.
     train, val : JetDataset or ImageDataset
         The jets or images.
-    classes : list of str
-        Names of the classes.
+    objective : Several
+        Objective of the network; it has to be fitted to the training jets, with their weights.
     columns : list of str
         Columns of the training jets in their file, used or not.
     identity : JetsOfRun
@@ -59,9 +63,14 @@ class TrainingData:
     modality: Modality
     train: Dataset
     val: Dataset
-    classes: list[str]
+    objective: Several
     columns: list[str]
     identity: JetsOfRun
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes; none without an objective of classes."""
+        return self.objective.classes
 
 
 def load_training_data(config: TrainConfig) -> TrainingData:
@@ -70,8 +79,8 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     Raises
     ------
     InputError
-        If the jets have no labels, only one class, or labels outside their classes, or lack a
-        column that the features need, or are too few to split.
+        If the jets lack what the objective needs (labels, at least two classes, labels inside
+        their classes, usable targets) or a column that the features need, or are too few to split.
     FileNotFoundError
         If a file does not exist.
     """
@@ -84,33 +93,72 @@ def load_training_data(config: TrainConfig) -> TrainingData:
         inputs = modality.fit_inputs(train, config.inputs)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
-    with _named_source(sources["training"]):
-        classes = _classes(train)
+    objective = _objective(config, train, sources["training"])
+    classes = objective.classes
     for name, jets in (("training", train), ("validation", val)):
         with _named_source(sources[name]):
-            _check_jets(name, jets, modality, inputs, classes)
-    if _named(val) not in (None, classes):
+            _check_jets(name, jets, modality, inputs)
+            if classes:
+                _check_labels(name, jets, classes)
+            whose = f"{name} {modality.noun}"
+            check_targets(jets, objective, whose, units=jets is train)
+    if classes and _named(val) not in (None, classes):
         raise InputError(
             f"the validation jets have the classes {', '.join(_named(val) or [])}, "
             f"the training jets {', '.join(classes)}"
         )
     keys = [modality.keys(jets) for jets in (train, val)]
-    labels = [np.asarray(jets.label) for jets in (train, val)]
+    labels = [_labels_of(jets, bool(classes)) for jets in (train, val)]
     for name, values in zip(("training", "validation"), labels, strict=True):
-        warn_of_classes(values, classes, f"{name} {modality.noun}")
+        if classes:
+            warn_of_classes(values, classes, f"{name} {modality.noun}")
     warn_of_repetitions(_content_keys(modality, [train, val], keys), labels, modality.noun)
-    columns = modality.used_columns(config.inputs)
+    columns = used_columns(config, modality)
     hashes = {"train": modality.hashes(train, columns), "val": modality.hashes(val, columns)}
     if test is not None:
         hashes["test"] = test.hashes
     train_data, val_data = (modality.dataset(jets, inputs) for jets in (train, val))
-    for name, data in (("training", train_data), ("validation", val_data)):
+    parts = (("training", train, train_data), ("validation", val, val_data))
+    for name, jets, data in parts:
         whose = f"the {name} {modality.noun}"
         modality.check_inputs(data, whose, is_training=name == "training")
+        if objective.targets:
+            data.set_targets(targets_of(jets, objective))
+        with _named_source(sources[name]):
+            objective.check(data, f"{name} {modality.noun}")
     identity = JetsOfRun.of(hashes, keys[0], train_data, val_data)
     every = train.attrs.get(COLUMNS, modality.fields(train))
     fields = [name for name in every if name != SPLIT_KEY]
-    return TrainingData(modality, train_data, val_data, classes, fields, identity)
+    return TrainingData(modality, train_data, val_data, objective, fields, identity)
+
+
+def _objective(config: TrainConfig, train: Sample, source: Source) -> Several:
+    """Objective of a configuration, not yet fitted to the training jets."""
+    wanted = config.objectives
+    with _named_source(source):
+        classes = _classes(train) if wanted.has_classes else []
+    weights = wanted.objective_weights
+    return make_objective(
+        wanted.specifications,
+        classes=classes,
+        class_weights=config.class_weights,
+        transforms=train.attrs.get(TRANSFORMS),
+        weights=weights if isinstance(weights, list) else None,
+        learned=weights == "learned",
+    )
+
+
+def used_columns(config: TrainConfig, modality: Modality) -> Sequence[str]:
+    """Names of the columns that inputs and targets of a run use."""
+    columns = modality.used_columns(config.inputs)
+    wanted = config.objectives.specifications
+    targets = [f"targets.{part.target}" for part in wanted if not part.learns_classes]
+    return [*columns, *targets]
+
+
+def _labels_of(jets: Sample, is_learned: bool) -> np.ndarray:
+    """Labels (B,), 0 where they are not learned."""
+    return np.asarray(jets.label) if is_learned else np.zeros(len(jets), dtype=np.int64)
 
 
 def _content_keys(
@@ -131,7 +179,7 @@ def _training_samples(
     if config.inputs.split != "key" or "test" not in fractions:
         train, val = load_splits(config, "train", "val", as_datasets=True)
         return train, val, None
-    columns = modality.used_columns(config.inputs)
+    columns = used_columns(config, modality)
     test = HashCollector(
         modality, "test", fractions, config.split_seed, columns, config.inputs.test_numbers
     )
@@ -442,12 +490,13 @@ def _first(source: Source) -> str:
     return source
 
 
-def _check_jets(
-    name: str, jets: Sample, modality: Modality, inputs: Inputs, classes: list[str]
-) -> None:
+def _check_jets(name: str, jets: Sample, modality: Modality, inputs: Inputs) -> None:
     if len(jets) == 0:
         raise InputError(f"there are no {name} jets")
     modality.check(jets, inputs, f"the {name} jets")
+
+
+def _check_labels(name: str, jets: Sample, classes: list[str]) -> None:
     if "label" not in jets.fields:
         raise InputError(f"the {name} jets have no labels")
     labels = np.asarray(jets.label)

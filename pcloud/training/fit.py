@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
 
 from pcloud.batch import JetDataset
 from pcloud.errors import InputError, UnknownNameError
@@ -30,7 +29,7 @@ from pcloud.terminal import Terminal
 from pcloud.training.callbacks import RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig, document_options
-from pcloud.training.constant import ConstantScore, NothingLearnedWarning
+from pcloud.training.constant import NothingLearnedWarning
 from pcloud.training.data import TrainingData, load_training_data
 from pcloud.training.decorrelation import Decorrelation, check_decorrelation
 from pcloud.training.distillation import Distillation, Teacher
@@ -39,7 +38,6 @@ from pcloud.training.environment import update_environment
 from pcloud.training.folder import clear, open_folder, with_method_of_split, write_config
 from pcloud.training.initial_state import InitialState, initial_weights, initialise
 from pcloud.training.interrupt import Interrupted, StopRequest
-from pcloud.training.loss import JetLoss, balanced_class_weights
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
 from pcloud.training.reweight import Reweighting, observable_names, reweight
@@ -150,6 +148,7 @@ def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: b
         RunFolder(config.teacher).checksum()  # raises before a large file is read
     jets = load_training_data(config)
     reweighting = _reweighted(config, jets)
+    jets.objective.fit(jets.train)  # with the weights of all jets
     teacher = Teacher.of(config, jets) if config.teacher else None
     _seed(config.seed)
     with codes_used() as codes:
@@ -197,20 +196,16 @@ def _module(
     config: TrainConfig, jets: TrainingData, initial: InitialState, total_steps: int
 ) -> TaggerModule:
     distillation = Distillation(config.distill_weight, config.temperature)
-    class_weights = _class_weights(config.class_weights, jets)
-    assert jets.train.y is not None
-    weights = getattr(jets.train, "weight", None)
     return TaggerModule(
         initial.tagger.model,
         jets.modality,
         config.resolved_recipe(),
         total_steps,
-        JetLoss(class_weights, jets.train.y, weights),
+        jets.objective,
         head=initial.head,
         frozen=initial.frozen,
         distillation=distillation if config.teacher else None,
         decorrelation=_decorrelation(config, jets),
-        constant=ConstantScore(jets.train.y, len(jets.classes), class_weights, weights),
     )
 
 
@@ -271,22 +266,6 @@ def _trainer(
         ) from error
 
 
-def _class_weights(wanted: str | list[float], jets: TrainingData) -> Tensor | None:
-    number = len(jets.classes)
-    if wanted == "none":
-        return None
-    if wanted == "balanced":
-        assert jets.train.y is not None
-        weights = getattr(jets.train, "weight", None)
-        return balanced_class_weights(jets.train.y, number, weights)
-    if len(wanted) != number:
-        raise InputError(
-            f"class_weights has {number_of(len(wanted), 'number')} for {number_of(number, 'class', 'classes')}, "
-            f"{', '.join(jets.classes)}"
-        )
-    return torch.tensor(wanted)
-
-
 def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 (a model of the user's may draw from it)
@@ -303,8 +282,7 @@ def _announce(
 ) -> None:
     parameters = sum(p.numel() for p in tagger.model.parameters())
     frozen = sum(p.numel() for p in tagger.model.parameters() if not p.requires_grad)
-    counts = torch.bincount(jets.train.y, minlength=len(jets.classes)).tolist()  # type: ignore[arg-type]
-    names = ", ".join(f"{n:,} {name}" for n, name in zip(counts, jets.classes, strict=True))
+    names = jets.objective.describe(jets.train)
     thing = jets.modality.noun.removesuffix("s")
     steps = f"{number_of(data.total_steps, 'step')} of {number_of(config.batch_size, thing)}"
     lines = [

@@ -82,7 +82,7 @@ def initialise(
     elif weights is not None and weights.name == config.model:
         options = weights.options | options
     with limits:
-        tagger = Tagger.build(config.model, options, jets.train.feature_set, jets.classes)
+        tagger = Tagger.build(config.model, options, jets.train.feature_set, jets.objective)
     report = None
     if weights is not None:
         report = transfer(weights, tagger, reset_head=config.reset_head)
@@ -112,7 +112,7 @@ def _head(tagger: Tagger, config: TrainConfig) -> list[str]:
     """Names of the parameters whose learning rate has a factor."""
     if config.lr_head_factor == 1:
         return []
-    head = list(class_axes(tagger.model, len(tagger.classes)))
+    head = list(class_axes(tagger.model, tagger.objective.num_outputs))
     if not head:
         raise InputError(
             f"lr_head_factor is {config.lr_head_factor}, but model {tagger.name!r} has no head: "

@@ -1,36 +1,57 @@
-"""Metrics of an epoch: loss, accuracy, area under the ROC curve."""
+"""Metrics of the training batches of an epoch: losses and accuracy."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from pcloud.evaluation.ranking import Ranking
-
-__all__ = ["RunningMetrics", "mean_auc"]
+__all__ = ["RunningMetrics"]
 
 
 class RunningMetrics:
-    """Mean loss and accuracy of the batches so far, summed on the device without waiting for it."""
+    """Mean losses and accuracy of the batches so far, summed on the device without waiting for it."""
 
     def __init__(self) -> None:
         self.jets = 0
         self.loss: Tensor | float = 0.0
         self.correct: Tensor | float = 0
         self.weight: Tensor | float = 0.0
+        self.parts: dict[str, Tensor | float] = {}
 
     @torch.no_grad()
     def update(
-        self, loss: Tensor, logits: Tensor, labels: Tensor, weights: Tensor | None = None
+        self,
+        loss: Tensor,
+        logits: Tensor | None,
+        labels: Tensor,
+        weights: Tensor | None = None,
+        parts: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Add a batch: its mean loss, ``logits (B, C)``, ``labels (B,)`` and ``weights (B,)``."""
+        """Add a batch.
+
+        Parameters
+        ----------
+        loss : Tensor, shape ()
+            Mean loss.
+        logits : Tensor, shape (B, C), optional
+            Logits of the classes; None without classes.
+        labels : Tensor, shape (B,)
+            Classes, or other true values.
+        weights : Tensor, shape (B,), optional
+            Weights of the jets.
+        parts : mapping of str to Tensor, optional
+            Mean loss () of each of several objectives.
+        """
         self.jets += len(labels)
         exact = torch.float32 if loss.device.type == "mps" else torch.float64
         self.loss = self.loss + loss.to(exact) * len(labels)
+        for name, part in (parts or {}).items():
+            self.parts[name] = self.parts.get(name, 0.0) + part.detach().to(exact) * len(labels)
+        if logits is None:
+            return
         correct = logits.argmax(dim=-1) == labels
         if weights is None:
             self.correct = self.correct + correct.sum()
@@ -44,9 +65,16 @@ class RunningMetrics:
             return float("nan"), float("nan")
         return float(self.loss) / self.jets, float(self.correct) / (float(self.weight) or self.jets)
 
+    def losses(self) -> dict[str, float]:
+        """Mean loss of each of several objectives."""
+        return {name: float(part) / self.jets for name, part in self.parts.items()}
+
     def state_dict(self) -> dict[str, Any]:
         """Return the sums."""
-        state = {"jets": self.jets, "loss": float(self.loss), "correct": float(self.correct)}
+        state: dict[str, Any] = {"jets": self.jets, "loss": float(self.loss)}
+        state["correct"] = float(self.correct)
+        if self.parts:
+            state["parts"] = {name: float(part) for name, part in self.parts.items()}
         if not float(self.weight):
             return {**state, "correct": int(self.correct)}
         return {**state, "weight": float(self.weight)}
@@ -55,32 +83,4 @@ class RunningMetrics:
         """Continue from `state`."""
         self.jets, self.loss, self.correct = state["jets"], state["loss"], state["correct"]
         self.weight = state.get("weight", 0.0)
-
-
-def mean_auc(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
-    """Area under the ROC curve; for more than two classes the mean of each against the rest.
-
-    Classes that do not occur are left out of the mean. NaN for fewer than two classes or where the
-    network has diverged.
-
-    Parameters
-    ----------
-    logits : Tensor, shape (B, C)
-        Logits of the classes.
-    labels : Tensor, shape (B,)
-        True classes.
-    weights : Tensor, shape (B,), optional
-        Weights of the jets. Classes whose weights have no positive sum are left out.
-    """
-    # in double precision: float32 probabilities of confident jets round to 1 and tie
-    scores = F.softmax(logits.double(), dim=-1).numpy()
-    truth = labels.numpy()
-    present = np.unique(truth)
-    w = None if weights is None else weights.double().numpy()
-    if w is not None:
-        present = present[[w[truth == c].sum() > 0 for c in present]]
-    if len(present) < 2 or not np.isfinite(scores).all():
-        return float("nan")
-    signals = [1] if scores.shape[1] == 2 else present
-    areas = [Ranking(scores[:, c], truth == c, truth != c, w).counts.auc() for c in signals]
-    return float(np.mean(areas))
+        self.parts = dict(state.get("parts", {}))

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from pcloud.batch import JetLoader
+from pcloud.errors import InputError
 from pcloud.modality import Modality
 from pcloud.nn.layout import RaggedLayout
-from pcloud.training.constant import ConstantScore
+from pcloud.objectives.classes import Classes
+from pcloud.objectives.several import Several
 from pcloud.training.data import TrainingData
 from pcloud.training.decorrelation import Decorrelation
 from pcloud.training.distillation import Distillation
-from pcloud.training.loss import JetLoss
-from pcloud.training.metrics import RunningMetrics, mean_auc
+from pcloud.training.metrics import RunningMetrics
 from pcloud.training.optimizer_state import matching_state, state_after_a_step
 from pcloud.training.optimizers import build_optimizer
 from pcloud.training.recipes import Recipe
@@ -40,33 +41,33 @@ class TaggerModule(L.LightningModule):
     Parameters
     ----------
     model : torch.nn.Module
-        ``model(*arguments) -> logits (B, C)``.
+        ``model(*arguments) -> outputs (B, num_outputs)``.
     modality : Modality
         Kind of data, which knows the arguments of the model for a batch.
     recipe : Recipe
         Optimizer, schedule and their parameters.
     total_steps : int
         Number of optimizer steps of the whole run, the length of the schedule.
-    loss : JetLoss
-        ``loss(logits, labels, weights) -> ()``, a mean over jets.
+    objective : Several
+        Objective of the outputs, fitted to the training jets.
     head : sequence of str
         Names of the parameters with the learning rate of the head.
     frozen : sequence of torch.nn.Module
         Modules that stay in evaluation mode.
     distillation : Distillation, optional
-        Loss that replaces `loss` for batches with the logits of a teacher. Metrics use `loss`.
+        Loss that replaces that of the objective for batches with the logits of a teacher. Metrics
+        use that of the objective.
     decorrelation : Decorrelation, optional
         Penalty that is added to the loss. Metrics contain it with its full weight from the first
         step, so that the best epoch is not one of its warm-up.
-    constant : ConstantScore, optional
-        Constant score that the validation loss is compared with.
 
     Attributes
     ----------
     beats_constant : bool
-        Whether the loss of the last validation was significantly below that of `constant`.
+        Whether the loss of an objective was significantly below that of constant outputs in the
+        last validation.
     constant_loss : float
-        Loss of `constant` in the last validation.
+        Loss of constant outputs in the last validation.
     """
 
     def __init__(
@@ -75,12 +76,11 @@ class TaggerModule(L.LightningModule):
         modality: Modality,
         recipe: Recipe,
         total_steps: int,
-        loss: JetLoss,
+        objective: Several,
         head: Sequence[str] = (),
         frozen: Sequence[nn.Module] = (),
         distillation: Distillation | None = None,
         decorrelation: Decorrelation | None = None,
-        constant: ConstantScore | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -89,10 +89,9 @@ class TaggerModule(L.LightningModule):
         self.frozen = tuple(frozen)  # a list of modules beside the model would be a second copy
         self.recipe = recipe
         self.total_steps = total_steps
-        self.loss = loss
+        self.objective = objective
         self.distillation = distillation
         self.decorrelation = decorrelation
-        self.constant = constant
         self.train_metrics = RunningMetrics()
         self.val_outputs: list[tuple[Tensor, ...]] = []
         self.beats_constant = False  # in the last validation
@@ -102,11 +101,18 @@ class TaggerModule(L.LightningModule):
         self.train()
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (B, C)."""
+        """Outputs (B, num_outputs) of the network."""
         arguments = self.modality.arguments(batch)
         has_layout = len(arguments) > _ARGUMENTS_WITHOUT_LAYOUT
         extra = {"layout": batch.layout} if self._takes_layout and not has_layout else {}
-        return self.model(*arguments, **extra).float()
+        outputs = self.model(*arguments, **extra).float()
+        if outputs.shape[-1] != self.objective.num_outputs:
+            raise InputError(
+                f"the network has {outputs.shape[-1]} outputs, and the objectives need "
+                f"{self.objective.num_outputs}, {', '.join(self.objective.output_names)}: its class "
+                "must use num_outputs"
+            )
+        return outputs
 
     def train(self, mode: bool = True) -> TaggerModule:
         """Set the mode of all modules except the frozen ones."""
@@ -123,13 +129,16 @@ class TaggerModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, whose metrics are added on the device."""
-        logits = self(batch)
+        outputs = self(batch)
         weights = getattr(batch, "weight", None)
-        loss = self.loss(logits, batch.y, weights)
+        truth = self.objective.truth(batch)
+        losses = self.objective.losses(outputs, truth, weights)
+        loss = self.objective.total(losses)
+        logits = self.objective.class_logits(outputs) if self.objective.classes else None
         penalty = None if self.decorrelation is None else self.decorrelation(logits, batch)
-        self._count(loss, penalty, logits, batch.y, weights)
+        self._count(loss, penalty, logits, batch, weights, losses)
         if self.distillation is not None:
-            shares = None if weights is None else weights / self.loss.mean_weight
+            shares = None if weights is None else weights / self._mean_weight
             loss = self.distillation(loss, logits, batch.teacher, shares)
         if self.decorrelation is not None and penalty is not None:
             loss = loss + self.decorrelation.weight_at(self._progress()) * penalty
@@ -139,13 +148,22 @@ class TaggerModule(L.LightningModule):
         self,
         loss: Tensor,
         penalty: Tensor | None,
-        logits: Tensor,
-        labels: Tensor,
+        logits: Tensor | None,
+        batch: Batch,
         weights: Tensor | None,
+        losses: dict[str, Tensor],
     ) -> None:
         if self.decorrelation is not None and penalty is not None:
             loss = loss + self.decorrelation.weight * penalty
-        self.train_metrics.update(loss.detach(), logits.detach(), labels, weights)
+        logits = None if logits is None else logits.detach()
+        labels = batch.y if logits is not None else batch.targets
+        parts = losses if len(losses) > 1 else None
+        self.train_metrics.update(loss.detach(), logits, labels, weights, parts)
+
+    @property
+    def _mean_weight(self) -> float:
+        """Mean weight of the training jets in the loss of the classes."""
+        return next(p.jet_loss.mean_weight for p in self.objective if isinstance(p, Classes))
 
     def _progress(self) -> float:
         """Progress of the run between 0 and 1, including steps before an interruption."""
@@ -154,37 +172,33 @@ class TaggerModule(L.LightningModule):
         return scheduler.last_epoch / max(self.total_steps - 1, 1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Store the logits and weights of a batch and the variable of the decorrelation."""
+        """Store outputs, truth and weights of a batch and the variable of the decorrelation."""
         held = [] if self.decorrelation is None else [self.decorrelation.values(batch)]
         weights = getattr(batch, "weight", None)
         held = [*([] if weights is None else [weights]), *held]
-        self.val_outputs.append((self(batch), batch.y, *held))
+        self.val_outputs.append((self(batch), self.objective.truth(batch), *held))
 
     def validation_metrics(self) -> dict[str, float]:
         """Metrics of all validation jets since the last call."""
-        logits, labels, *values = (
+        outputs, truth, *values = (
             torch.cat(parts) for parts in zip(*self.val_outputs, strict=True)
         )
         self.val_outputs.clear()
         is_weighted = len(values) > (self.decorrelation is not None)
         weights = values.pop(0) if is_weighted else None
-        correct = (logits.argmax(dim=-1) == labels).double()
-        weights_here = None if weights is None else weights.cpu()
-        penalty = self._penalty(logits, labels, values)
-        metrics = {
-            "val_loss": float(self.loss.mean(logits, labels, weights)) + penalty,
-            "val_acc": float(_mean(correct, weights)),
-            "val_auc": mean_auc(logits.cpu(), labels.cpu(), weights_here),
-        }
-        if self.constant is not None:
-            gain, error = self.constant.gain(logits.cpu(), labels.cpu(), weights_here)
-            self.beats_constant = gain - penalty > _SIGNIFICANCE * error
-            self.constant_loss = self.constant.loss(labels.cpu(), weights_here)
+        penalty = self._penalty(outputs, truth, values)
+        metrics = self.objective.metrics(outputs, truth, weights)
+        metrics["val_loss"] += penalty
+        of_jets = None if weights is None else weights.cpu()
+        gains = self.objective.gains(outputs.cpu(), truth.cpu(), of_jets)
+        self.beats_constant = any(gain - penalty > _SIGNIFICANCE * error for gain, error in gains)
+        self.constant_loss = self.objective.constant_loss(truth.cpu(), of_jets)
         return metrics
 
-    def _penalty(self, logits: Tensor, labels: Tensor, values: list[Tensor]) -> float:
+    def _penalty(self, outputs: Tensor, truth: Tensor, values: list[Tensor]) -> float:
         if self.decorrelation is None:
             return 0.0
+        logits, labels = self.objective.class_logits(outputs), self.objective.labels(truth)
         penalty = self.decorrelation.penalty_in_parts(logits, values[0], labels)
         return self.decorrelation.weight * float(penalty)
 
@@ -206,7 +220,7 @@ class TaggerModule(L.LightningModule):
         recipe = self.recipe
         lr_of = dict.fromkeys(self.head, recipe.lr * recipe.lr_head_factor)
         optimizer = build_optimizer(
-            recipe.optimizer, self.model, recipe.lr, recipe.weight_decay, lr_of
+            recipe.optimizer, self.model, recipe.lr, recipe.weight_decay, lr_of, self.objective
         )
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
 
@@ -235,10 +249,6 @@ class TaggerModule(L.LightningModule):
     def _lr_factor(self, step: int) -> float:
         progress = min(step / max(self.total_steps - 1, 1), 1.0)
         return SCHEDULES[self.recipe.schedule](progress)
-
-
-def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
-    return values.mean() if weights is None else (values * weights).sum() / weights.double().sum()
 
 
 class JetData(L.LightningDataModule):

@@ -90,6 +90,7 @@ def build_optimizer(
     lr: float,
     weight_decay: float = 0.0,
     lr_of: Mapping[str, float] | None = None,
+    objective: nn.Module | None = None,
 ) -> torch.optim.Optimizer:
     """Build an optimizer for the trainable parameters of a model.
 
@@ -105,6 +106,8 @@ def build_optimizer(
         Decoupled weight decay.
     lr_of : mapping of str to float, optional
         Learning rates of the parameters that have their own, by name.
+    objective : torch.nn.Module, optional
+        Objective, whose own parameters have no weight decay.
 
     Raises
     ------
@@ -113,4 +116,8 @@ def build_optimizer(
     """
     if name not in OPTIMIZERS:
         raise UnknownNameError("optimizer", name, OPTIMIZERS)
-    return OPTIMIZERS[name](parameter_groups(model, weight_decay, lr_of), lr)
+    groups = parameter_groups(model, weight_decay, lr_of)
+    own = [] if objective is None else list(objective.parameters())
+    if own:
+        groups.append({"params": own, "weight_decay": 0.0})
+    return OPTIMIZERS[name](groups, lr)

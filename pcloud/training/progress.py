@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -64,7 +65,7 @@ class ProgressBar(L.Callback):
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}"),
-            TextColumn("AUC {task.fields[auc]}"),
+            TextColumn("{task.fields[metric]}"),
             TextColumn("{task.fields[rate]} jets/s"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -75,14 +76,14 @@ class ProgressBar(L.Callback):
         )
         self._console = console
         self._task = self._bar.add_task(
-            "", total=total_steps, epoch="", loss="-", auc="-", rate="-"
+            "", total=total_steps, epoch="", loss="-", metric="", rate="-"
         )
 
     def on_train_start(self, *args: Any) -> None:
         """Show the bar; that of a continued run starts at its last step."""
         self._seen, self._tick = self.keeper.state.step, time.monotonic()
         history = self.keeper.state.history
-        self._update(auc=f"{history[-1]['val_auc']:.4f}" if history else "-")
+        self._update(metric=_metrics(history[-1])[-1] if history else "")
         self._bar.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *args: Any) -> None:
@@ -103,11 +104,11 @@ class ProgressBar(L.Callback):
         self._console.print(
             f"epoch {row['epoch']:{width}}/{self.total_epochs}  "
             f"loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}  "
-            f"acc {row['val_acc']:.4f}  AUC {row['val_auc']:.4f}  "
+            f"{''.join(f'{text}  ' for text in _metrics(row))}"
             f"{row['jets_per_s']:,.0f} jets/s  {row['seconds']:.0f} s{best}",
             soft_wrap=True,
         )
-        self._update(auc=f"{row['val_auc']:.4f}")
+        self._update(metric=_metrics(row)[-1])
 
     def on_train_end(self, *args: Any) -> None:
         """Remove the bar."""
@@ -121,3 +122,16 @@ class ProgressBar(L.Callback):
         state = self.keeper.state
         epoch = f"{min(state.epoch + 1, self.total_epochs)}/{self.total_epochs}"
         self._bar.update(self._task, completed=state.step, epoch=epoch, **fields)
+
+
+_TITLES = {"val_acc": "acc", "val_auc": "AUC"}
+_OF_TARGETS = {"val_resolution_": "resolution of ", "val_auc_": "AUC of "}
+
+
+def _metrics(row: Mapping[str, float]) -> list[str]:
+    """Validation metrics of an epoch as text: those of the classes, or else those of the targets."""
+    found = [f"{title} {row[name]:.4f}" for name, title in _TITLES.items() if name in row]
+    for start, title in _OF_TARGETS.items():
+        names = [name for name in row if name.startswith(start)]
+        found += [f"{title}{name.removeprefix(start)} {row[name]:.4g}" for name in names]
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 import zlib
+from collections import OrderedDict
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -17,6 +18,8 @@ from torch import nn
 from pcloud.errors import InputError, UnreadableFileWarning
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
 from pcloud.modality import Inputs, Modality, Sample
+from pcloud.objectives.predictions import Prediction, average
+from pcloud.objectives.several import Several
 from pcloud.run_files import (
     CALIBRATION_FILE,
     CHECKPOINT_FOLDER,
@@ -142,7 +145,7 @@ class RunFolder:
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes, in the order of the scores."""
+        """Names of the classes, in the order of the scores; none if none were learned."""
         return self._first.tagger().classes
 
     @property
@@ -227,9 +230,37 @@ class RunFolder:
     def network(self, checkpoint: str = "best") -> nn.Module:
         """The trained network, in evaluation mode, for the batches of a loader.
 
-        The inputs are standardised features, or images in the units of the training.
+        The inputs are standardised features, or images in the units of the training. The outputs
+        are the logits of the classes, where the network has others beside them.
+
+        Raises
+        ------
+        InputError
+            If the run learns no classes.
         """
-        return self.tagger(checkpoint).model.eval()
+        tagger = self.tagger(checkpoint)
+        self.check_classes("this")
+        model = tagger.model.eval()
+        return model if tagger.objective.only_classes else _with_class_logits(model, tagger)
+
+    @property
+    def objective(self) -> Several:
+        """Objective that the network learned, which gives its outputs their meaning."""
+        return self._first.tagger().objective
+
+    def check_classes(self, what: str) -> None:
+        """Check that the run learned classes, which `what` needs.
+
+        Raises
+        ------
+        InputError
+            If it did not.
+        """
+        if not self.classes:
+            raise InputError(
+                f"{what} needs a run with the objective class; {self.path} learned "
+                f"{', '.join(part.name for part in self.objective)}"
+            )
 
     @torch.no_grad()
     def logits(
@@ -240,7 +271,7 @@ class RunFolder:
         checkpoint: str = "best",
         device: str | torch.device | None = None,
     ) -> np.ndarray:
-        """Logits of the network for each jet; their softmax is :meth:`predict`.
+        """Logits of the classes for each jet; their softmax is :meth:`predict`.
 
         For an ensemble, the logarithm of the mean probability over its members.
 
@@ -250,23 +281,58 @@ class RunFolder:
         -------
         numpy.ndarray, shape (B, C), float64
         """
-        modality, inputs = self.modality, self.feature_set
-        jets, nest = modality.flatten(jets)
-        modality.check(jets, inputs, "these jets")
+        self.check_classes("a score")
+        jets, nest = self.modality.flatten(jets)
+        self.modality.check(jets, self.feature_set, "these jets")
         if self.config.ensemble > 1:
             options: Any = {"batch_size": batch_size, "checkpoint": checkpoint, "device": device}
             logits = np.stack([member.logits(jets, **options) for member in self.members])
             log_p = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
             return nest(np.logaddexp.reduce(log_p, axis=0) - np.log(len(log_p)))
+        return nest(
+            self.objective.class_logits(self._outputs(jets, batch_size, checkpoint, device))
+        )
+
+    def _outputs(
+        self, jets: Sample, batch_size: int, checkpoint: str, device: str | torch.device | None
+    ) -> np.ndarray:
+        """Outputs (B, num_outputs) of a single network for checked jets, float64."""
+        modality, inputs = self.modality, self.feature_set
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        model = self.network(checkpoint).to(device)
-        parts = [np.empty((0, len(self.classes)))]
+        tagger = self.tagger(checkpoint)
+        model = tagger.model.eval().to(device)
+        parts = [np.empty((0, tagger.objective.num_outputs))]
         for start in range(0, len(jets), SCORED_JETS):
             data = modality.dataset(jets[start : start + SCORED_JETS], inputs)
             for batch in modality.loader(data, batch_size):
-                logits = model(*modality.arguments(batch.to(device)))
-                parts.append(logits.double().cpu().numpy())
-        return nest(np.concatenate(parts))
+                outputs = model(*modality.arguments(batch.to(device)))
+                parts.append(outputs.double().cpu().numpy())
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def predictions(
+        self,
+        jets: Sample,
+        *,
+        batch_size: int = 512,
+        checkpoint: str = "best",
+        device: str | torch.device | None = None,
+    ) -> dict[str, Prediction]:
+        """Prediction of each objective by its name: ``"class"`` or that of a target.
+
+        A prediction has a mean, and that of a quantity also intervals, on the scale on which it is
+        learned: for a target with ``transform: log`` that of the logarithm, see
+        :class:`pcloud.objectives.Target`. That of an ensemble is the mixture of its members.
+
+        Parameters and errors are those of :meth:`predict`; jets cannot be missing or in lists.
+        """
+        self.modality.check(jets, self.feature_set, "these jets")
+        options: Any = {"batch_size": batch_size, "checkpoint": checkpoint, "device": device}
+        if self.config.ensemble > 1:
+            found = [member.predictions(jets, **options) for member in self.members]
+            return {name: average([part[name] for part in found]) for name in found[0]}
+        outputs = torch.from_numpy(self._outputs(jets, batch_size, checkpoint, device))
+        return self.objective(outputs)
 
     def predict(
         self,
@@ -306,7 +372,8 @@ class RunFolder:
         ------
         InputError
             If the jets lack a column, or one has no particles; or if calibrated probabilities are
-            wanted and the run, with these weights, is not calibrated.
+            wanted and the run, with these weights, is not calibrated; or if the run learned no
+            classes, of which :meth:`predictions` gives what it learned.
         """
         calibration = self.calibration(checkpoint).map if calibrated else None
         jets, nest = self.modality.flatten(jets)
@@ -329,6 +396,15 @@ class RunFolder:
                 f"{checkpoint!r} now: pcloud calibrate {self.path} --checkpoint {checkpoint}"
             )
         return stored
+
+
+def _with_class_logits(model: nn.Module, tagger: Tagger) -> nn.Module:
+    """Network with the same weights whose only outputs are the logits of the classes."""
+    sliced = copy.copy(model)
+    sliced._forward_hooks = OrderedDict(model._forward_hooks)
+    take = tagger.objective.class_logits
+    sliced.register_forward_hook(lambda module, inputs, outputs: take(outputs))
+    return sliced
 
 
 def member_path(folder: Path, member: int) -> Path:

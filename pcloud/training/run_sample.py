@@ -13,7 +13,7 @@ from pcloud.keys import Fingerprint
 from pcloud.modality import Sample, modality_of_model
 from pcloud.run_files import EVALUATION_FILE, read_json
 from pcloud.training.config import TrainConfig
-from pcloud.training.data import iter_split, load_splits, slices
+from pcloud.training.data import iter_split, load_splits, slices, used_columns
 from pcloud.training.fingerprint import SPLIT_NAMES, Overlap, stored_fingerprints
 from pcloud.training.run_folder import RunFolder
 
@@ -84,7 +84,7 @@ class SampleIdentity:
 
     def __init__(self, run: RunFolder) -> None:
         self._run = run
-        self._columns = run.modality.used_columns(run.config.inputs)
+        self._columns = used_columns(run.config, run.modality)
         self._keys = [np.empty(0, dtype=np.uint64)]
         self._hashes = [np.empty(0, dtype=np.uint64)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,8 @@ __all__ = [
     "RandomState",
     "RunState",
     "check_random_state",
+    "lower_is_better",
+    "metric_columns",
     "random_state",
     "restore_random_state",
 ]
@@ -40,11 +43,34 @@ COLUMNS = (
 """Columns of ``metrics.csv``, one row per epoch; the last two depend on the machine."""
 
 
-_REQUIRED_COLUMNS = {"epoch", "val_loss", "val_acc", "val_auc"}
+_REQUIRED_COLUMNS = {"epoch", "val_loss"}
+_OF_CLASSES = {"val_acc", "val_auc"}
+_OF_OBJECTIVES = ("train_loss_", "val_loss_", "val_resolution_", "val_auc_", "weight_")
+"""Beginnings of the names of columns of one of several objectives, or of a target."""
+
+
+def metric_columns(names: Iterable[str]) -> list[str]:
+    """Columns of ``metrics.csv`` in their order: those of every run first, the machine's last.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of all columns.
+    """
+    given = list(names)
+    usual = [name for name in COLUMNS[:-3] if name in given]
+    return [*usual, *(n for n in given if n not in COLUMNS), *COLUMNS[-3:]]
+
+
+def lower_is_better(metric: str) -> bool:
+    """Return whether a metric is best where it is lowest: a loss or a resolution."""
+    return not metric.startswith(("val_acc", "val_auc"))
 
 
 def _row(row: dict[str, float]) -> dict[str, float]:
-    if not _REQUIRED_COLUMNS <= row.keys() <= set(COLUMNS):
+    others = [name for name in row if name.startswith(_OF_OBJECTIVES)]
+    required = _REQUIRED_COLUMNS | (set() if others else _OF_CLASSES)
+    if not required <= row.keys() <= {*COLUMNS, *others}:
         raise InputError(f"not the columns {', '.join(COLUMNS)}")
     return row
 
@@ -68,7 +94,7 @@ class RunState:
     history : list of dict
         Metrics of each finished epoch.
     merit : float or None
-        Best value of the monitored metric; the negative loss where that is monitored.
+        Best value of the monitored metric; its negative where lower values are better.
     best_epoch : int
         Epoch of the best value, counted from 1; 0 before the first.
     finished : bool
@@ -101,7 +127,7 @@ class RunState:
         """Add the metrics of the epoch; return whether it is the best so far."""
         self.history.append(row)
         self.epoch, self.next_batch, self.seconds = self.epoch + 1, 0, 0.0
-        merit = -row[monitor] if monitor == "val_loss" else row[monitor]
+        merit = -row[monitor] if lower_is_better(monitor) else row[monitor]
         better = self.merit is None or merit > self.merit or math.isnan(self.merit)
         if better:
             self.merit, self.best_epoch = merit, self.epoch

@@ -123,8 +123,9 @@ def transfer(weights: Weights, tagger: Tagger, *, reset_head: bool = False) -> T
         If the weights do not fit: other classes without `reset_head`, other widths or depths,
         or a feature with another standardisation. The network is not changed then.
     """
-    sizes = len(tagger.feature_set), len(tagger.classes), tagger.options
-    head = class_axes(tagger.model, len(tagger.classes))
+    number = tagger.objective.num_outputs
+    sizes = len(tagger.feature_set), number, tagger.options
+    head = class_axes(tagger.model, number)
     known = None if weights.feature_set is None else weights.feature_set.standardisation
     same_inputs = known == tagger.feature_set.standardisation
     _check_embedded(weights, tagger, same_inputs)
@@ -266,22 +267,23 @@ def _by_name(inputs: Inputs) -> dict[str, Any]:
 
 def _order_of_classes(weights: Weights, tagger: Tagger, axes: dict[str, Axis]) -> _Order:
     advice = "--reset-head gives the network a new head"
+    names = tagger.objective.output_names
     if weights.classes is None:
         for name in axes:
             old, new = weights.state.get(name), tagger.model.state_dict()[name]
             if old is not None and old.shape != new.shape:
                 raise InputError(
-                    f"{weights.origin} do not have {len(tagger.classes)} classes, "
-                    f"{', '.join(tagger.classes)}: {name} is {_shape(old)}; {advice}"
+                    f"{weights.origin} do not have {len(names)} classes, "
+                    f"{', '.join(names)}: {name} is {_shape(old)}; {advice}"
                 )
-        return _Order(axes, 0, None, f"taken to have the classes {', '.join(tagger.classes)}")
-    absent = [name for name in tagger.classes if name not in weights.classes]
+        return _Order(axes, 0, None, f"taken to have the classes {', '.join(names)}")
+    absent = [name for name in names if name not in weights.classes]
     if absent:
         raise InputError(
             f"{weights.origin} know the classes {', '.join(weights.classes)}, "
             f"not {', '.join(absent)}; {advice}"
         )
-    index: list[int | None] = [weights.classes.index(name) for name in tagger.classes]
+    index: list[int | None] = [weights.classes.index(name) for name in names]
     return _Order(axes, len(weights.classes), index)
 
 

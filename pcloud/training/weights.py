@@ -35,7 +35,7 @@ class Weights:
     feature_set : FeatureSet or ImageFormat, optional
         Inputs, where known.
     classes : list of str, optional
-        Names of the classes, where known.
+        Names of the classes, or of other outputs, where known.
     saw_padding : bool
         Whether the statistics of the batch normalisations are those of padded jets.
     """
@@ -54,7 +54,8 @@ class Weights:
         of_inputs = tagger.modality.model_options(tagger.name, tagger.feature_set)
         options = {key: value for key, value in tagger.options.items() if key not in of_inputs}
         state = tagger.model.state_dict()
-        return cls(origin, tagger.name, options, state, tagger.feature_set, tagger.classes)
+        names = list(tagger.objective.output_names)
+        return cls(origin, tagger.name, options, state, tagger.feature_set, names)
 
 
 def read_weights(path: str | Path, model: str) -> Weights:

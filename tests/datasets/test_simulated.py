@@ -172,3 +172,19 @@ def test_the_embedded_jets_come_from_the_seed_they_note(splits):
 def fingerprints(jets: ak.Array) -> np.ndarray:
     first, last = jets.p4[:, 0], jets.p4[:, -1]
     return np.stack([ak.num(jets.p4), first.px, first.pz, last.py, last.E], axis=1)
+
+
+def test_targets_are_stored_to_a_part_in_a_thousand_and_missing_ones_stay_missing():
+    rng = np.random.default_rng(8)
+    jets = random_jets(300, rng)
+    first = jets.offsets[:-1]
+    e, px, py, pz = (np.add.reduceat(component, first) for component in jets.p4)
+    mass = np.sqrt(np.maximum(e**2 - px**2 - py**2 - pz**2, 1.0))
+    truth = {"pt": np.hypot(px, py) * 1.03, "mass": mass * rng.uniform(0.5, 2, 300)}
+    truth["mass"][::9] = np.nan
+    jets.jet |= {f"targets.{name}": values for name, values in truth.items()}
+    once = compact.decode(compact.encode(jets))
+    for name, values in truth.items():
+        np.testing.assert_allclose(once.jet[f"targets.{name}"], values, rtol=4e-4)
+    twice = compact.decode(compact.encode(once))
+    np.testing.assert_allclose(twice.jet["targets.mass"], once.jet["targets.mass"], rtol=1e-12)

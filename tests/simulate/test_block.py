@@ -91,3 +91,17 @@ def test_blocks_use_seeds_that_follow_each_other(monkeypatch, sim):
     assert (seeds[1] - seeds[0]) % 900_000_000 == 1
     assert seeds[2] not in seeds[:2]
     assert all(1 <= seed <= 900_000_000 for seed in seeds)
+
+
+@pytest.mark.parametrize("process", ["top", "qcd"])
+def test_the_targets_are_those_of_the_jet_before_the_detector(jets, axes, process):
+    targets = jets[process].targets
+    response = ak.to_numpy(axes[process].pt / targets.pt)
+    assert np.isfinite(response).mean() > 0.97
+    known = response[np.isfinite(response)]
+    assert np.median(known) == pytest.approx(1, abs=0.03)
+    assert np.abs(known - 1).max() < 0.5
+    mass = ak.to_numpy(targets.mass)[np.isfinite(response)]
+    assert ((mass > 0) & (mass < 500)).all()
+    if process == "top":
+        assert 165 < np.median(mass) < 180

@@ -151,3 +151,25 @@ def test_an_absent_extra_is_named_with_its_command(monkeypatch):
     monkeypatch.delitem(sys.modules, "pcloud.simulate.engines", raising=False)
     with pytest.raises(MissingExtraError, match=r"fastjet: pip install 'pcloud-hep\[sim\]'"):
         simulate_jets(10)
+
+
+def test_the_jet_before_the_detector_is_the_nearest_of_its_event(sim):
+    from pcloud.simulate.detector import Particles
+    from pcloud.simulate.engines import particle_level_jets
+
+    p4 = np.array(
+        [
+            [500.0, 500.0, 0.0, 0.0],
+            [300.0, 0.0, 300.0, 0.0],  # a jet at a right angle
+            [200.0, 200.0, 0.0, 0.0],  # of the other event
+            [400.0, 0.0, 400.0, 0.0],
+            [900.0, 900.0, 0.0, 0.0],  # a neutrino
+        ]
+    )
+    pid = np.array([211, 211, 211, 211, 12])
+    particles = Particles(np.array([0, 0, 2, 2, 2]), pid, np.ones(5), p4)
+    axis = np.array([[600.0, 0.0, 600.0, 0.0], [600.0, 600.0, 10.0, 0.0]])
+    found = particle_level_jets(particles, np.array([0, 2]), axis)
+    np.testing.assert_allclose(found, [[300.0, 0.0], [200.0, 0.0]], atol=1e-3)
+    far = np.array([[600.0, 0.0, -600.0, 0.0]])
+    assert np.isnan(particle_level_jets(particles, np.array([0]), far)).all()

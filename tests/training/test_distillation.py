@@ -15,10 +15,10 @@ import torch
 from pcloud import Run, train
 from pcloud.errors import InputError
 from pcloud.io import write_jets
+from pcloud.objectives.classes import mean_auc
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import load_splits
 from pcloud.training.distillation import Distillation, _Chunks
-from pcloud.training.metrics import mean_auc
 from pcloud.training.module import TaggerModule
 from pcloud.training.run_folder import RunFolder
 from tests.training.conftest import TINY, make_jets

@@ -17,12 +17,13 @@ from torch.nn import functional as F
 
 from pcloud import JetDataset, Run, train
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.objectives.classes import Classes, mean_auc
 from pcloud.training import TrainConfig, fit
 from pcloud.training.config import TrainConfig as Config
 from pcloud.training.data import load_splits
 from pcloud.training.environment import describe_environment
 from pcloud.training.folder import open_folder
-from pcloud.training.metrics import RunningMetrics, mean_auc
+from pcloud.training.metrics import RunningMetrics
 from pcloud.training.module import TaggerModule
 from pcloud.training.state import COLUMNS
 
@@ -243,12 +244,14 @@ def test_class_weights_enter_the_loss(options: dict[str, Any]) -> None:
 def test_balanced_weights_give_the_classes_the_same_total(jet_file: Path) -> None:
     config = Config.from_dict({"data": jet_file, "model": "pfn", "out": "unused"})
     jets = fit.load_training_data(config)
-    weight = fit._class_weights("balanced", jets)
+    objective = Classes(jets.classes, "balanced")
+    objective.fit(jets.train)
+    weight = objective.jet_loss.cross_entropy.weight
     assert isinstance(jets.train, JetDataset)
     total = weight * torch.bincount(jets.train.y)
     assert total.tolist() == pytest.approx([len(jets.train) / 2] * 2)
     with pytest.raises(InputError, match="class_weights has 3 numbers for 2 classes, a, b"):
-        fit._class_weights([1.0, 2.0, 3.0], jets)
+        Classes(jets.classes, [1.0, 2.0, 3.0]).fit(jets.train)
 
 
 def test_a_diverged_training_stops_with_advice(options: dict[str, Any]) -> None:

@@ -16,9 +16,9 @@ from pcloud import JetDataset, JetLoader, Run, train
 from pcloud.errors import InputError
 from pcloud.evaluation import evaluate, read_scores
 from pcloud.io import read_jets, write_jets
+from pcloud.objectives.loss import JetLoss, balanced_class_weights
 from pcloud.report import write_report
 from pcloud.training.data import load_splits
-from pcloud.training.loss import JetLoss, balanced_class_weights
 from pcloud.training.run_sample import OtherJetsWarning
 from tests.training.conftest import TINY, make_jets
 

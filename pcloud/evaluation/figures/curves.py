@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +19,7 @@ from pcloud.evaluation.figures.style import (
     new_figure,
     single_axes,
 )
+from pcloud.text import for_figure
 
 Curve = tuple[NDArray[np.floating], NDArray[np.floating]]  # epochs, values
 
@@ -36,8 +37,31 @@ PANELS = {
     "AUC": ("train_auc", "val_auc"),
     "learning rate": ("lr",),
 }
-_BEST = {"loss": np.argmin, "accuracy": np.argmax, "AUC": np.argmax}
+_BEST: dict[str, Callable[..., Any]] = {
+    "accuracy": np.argmax,
+    "AUC": np.argmax,
+}  # the others are best where they are lowest
+_OF_OBJECTIVES = {"loss": ("train_loss_", "val_loss_"), "resolution": ("val_resolution_",)}
+_OF_OBJECTIVES |= {"AUC": ("val_auc_",), "weight": ("weight_",)}
 _NAMES = {"train": "training", "val": "validation", "lr": ""}
+
+
+def panels_of(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Titles of all panels with their curves: those of `PANELS`, and those of each objective.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of the curves.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for quantity, starts in _OF_OBJECTIVES.items():
+        for start in starts:
+            for name in names:
+                if name.startswith(start):
+                    title = f"{quantity} of {name.removeprefix(start)}"
+                    found[title] = (*found.get(title, ()), name)
+    return {**PANELS, **found}
 
 
 @figure_style()
@@ -55,10 +79,11 @@ def training_figure(
     ----------
     history : mapping of str to (epochs, values), or History
         The history of a run, or curves by the names of the columns of ``metrics.csv``: ``train_loss``, ``val_loss``,
-        ``train_acc``, ``val_acc``, ``train_auc``, ``val_auc``, ``lr``.
+        ``train_acc``, ``val_acc``, ``train_auc``, ``val_auc``, ``lr``; of several objectives also
+        ``train_loss_mass``, ``val_loss_mass`` and others.
     quantities : sequence of str, optional
-        Quantities to draw: ``"loss"``, ``"accuracy"``, ``"AUC"``, ``"learning rate"``; by default
-        all of them.
+        Quantities to draw: ``"loss"``, ``"accuracy"``, ``"AUC"``, ``"learning rate"``, and of
+        objectives such as ``"loss of mass"``; by default all of them.
     ax : Axes, optional
         Axes to draw a single quantity in; by default those of a new figure.
 
@@ -81,10 +106,11 @@ def training_figure(
             )
         history = history.curves()
     shown = {}
-    for title in quantities or PANELS:
-        if title not in PANELS:
-            raise UnknownNameError("quantity", title, PANELS)
-        names = [name for name in PANELS[title] if name in history and len(history[name][0])]
+    known = panels_of(history)
+    for title in quantities or known:
+        if title not in known:
+            raise UnknownNameError("quantity", title, known)
+        names = [name for name in known[title] if name in history and len(history[name][0])]
         if names:
             shown[title] = names
     if not shown:
@@ -119,12 +145,13 @@ def _draw(axes: Axes, title: str, curves: Mapping[str, Curve]) -> None:
     for name, (epochs, values) in curves.items():
         kind = name.partition("_")[0]
         color = {"train": COLORS[1], "val": COLORS[0]}.get(kind, MUTED)
+        label = _NAMES.get(kind, "")
         marker = "o" if len(epochs) < 30 else None
-        axes.plot(epochs, values, color=color, marker=marker, markersize=3.5, label=_NAMES[kind])
+        axes.plot(epochs, values, color=color, marker=marker, markersize=3.5, label=label)
         if kind == "val":
-            _mark_best(axes, epochs, values, int(_BEST[title](values)), color)
-    axes.set_title(title, loc="left")
-    if not is_rate:
+            _mark_best(axes, epochs, values, int(_best(title)(values)), color)
+    axes.set_title(for_figure(title), loc="left")
+    if not is_rate and not title.startswith("weight of"):
         axes.legend(
             loc="lower right",
             bbox_to_anchor=(1, 1),
@@ -133,6 +160,12 @@ def _draw(axes: Axes, title: str, curves: Mapping[str, Curve]) -> None:
             borderaxespad=0.2,
             handlelength=1,
         )
+
+
+def _best(title: str) -> Callable[..., Any]:
+    """Function that finds the best of several values."""
+    best: Callable[..., Any] = _BEST.get(title.partition(" of ")[0], np.argmin)
+    return best
 
 
 def _mark_best(

@@ -1,0 +1,76 @@
+"""Objectives of a network, and the predictions that its outputs are.
+
+An objective is a module that turns the outputs of a network into a prediction, a small value with a
+loss, a mean and intervals. Everything after the network asks the prediction.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "Bernoulli": "predictions",
+    "Categorical": "predictions",
+    "Classes": "classes",
+    "Gaussian": "gaussian",
+    "Label": "label",
+    "Normal": "predictions",
+    "Objective": "objective",
+    "Point": "predictions",
+    "PointEstimate": "point",
+    "Prediction": "predictions",
+    "QuantileEstimate": "quantiles",
+    "Quantiles": "predictions",
+    "Several": "several",
+    "Specification": "specification",
+    "Target": "target",
+    "make_objective": "build",
+    "objective_from_dict": "build",
+}
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Classes",
+    "Gaussian",
+    "Label",
+    "Normal",
+    "Objective",
+    "Point",
+    "PointEstimate",
+    "Prediction",
+    "QuantileEstimate",
+    "Quantiles",
+    "Several",
+    "Specification",
+    "Target",
+    "make_objective",
+    "objective_from_dict",
+]
+
+if TYPE_CHECKING:
+    from pcloud.objectives.build import make_objective, objective_from_dict
+    from pcloud.objectives.classes import Classes
+    from pcloud.objectives.gaussian import Gaussian
+    from pcloud.objectives.label import Label
+    from pcloud.objectives.objective import Objective
+    from pcloud.objectives.point import PointEstimate
+    from pcloud.objectives.predictions import (
+        Bernoulli,
+        Categorical,
+        Normal,
+        Point,
+        Prediction,
+        Quantiles,
+    )
+    from pcloud.objectives.quantiles import QuantileEstimate
+    from pcloud.objectives.several import Several
+    from pcloud.objectives.specification import Specification
+    from pcloud.objectives.target import Target
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pcloud.objectives' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"pcloud.objectives.{_HOME[name]}"), name)

@@ -1,0 +1,129 @@
+"""Objectives from what a user names, and from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from annotated_types import Interval, Len
+from torch import Tensor
+from typing_extensions import NotRequired, TypedDict
+
+from pcloud.errors import InputError, UnknownNameError
+from pcloud.objectives.classes import Classes
+from pcloud.objectives.gaussian import Gaussian
+from pcloud.objectives.label import Label
+from pcloud.objectives.objective import Objective
+from pcloud.objectives.point import POINT_LOSSES, PointEstimate
+from pcloud.objectives.quantiles import QuantileEstimate
+from pcloud.objectives.several import Several
+from pcloud.objectives.specification import CLASS, KINDS, Specification
+from pcloud.objectives.target import Target
+from pcloud.stored_values import KEEP_UNKNOWN, Name, Names, tensor
+from pcloud.validation import checked
+
+__all__ = ["make_objective", "objective_from_dict"]
+
+_Level = Annotated[float, Interval(gt=0, lt=1)]
+_Weight = Annotated[float, Interval(ge=0, le=1e12)]
+
+
+class _StoredPart(TypedDict):
+    """One objective in a checkpoint."""
+
+    __pydantic_config__ = KEEP_UNKNOWN  # type: ignore[misc]
+
+    kind: Name
+    classes: NotRequired[Names]
+    target: NotRequired[Target]
+    levels: NotRequired[Annotated[list[_Level], Len(1, 1000)]]
+    delta: NotRequired[Annotated[float, Interval(gt=0, le=1e12)]]
+
+
+class StoredObjective(TypedDict):
+    """Objectives in a checkpoint."""
+
+    __pydantic_config__ = KEEP_UNKNOWN  # type: ignore[misc]
+
+    parts: Annotated[list[_StoredPart], Len(1, 1000)]
+    weights: Annotated[list[_Weight], Len(1, 1000)]
+    log_scales: NotRequired[Annotated[Tensor, tensor()]]
+
+
+def make_objective(
+    specifications: Sequence[Specification],
+    *,
+    classes: Sequence[str] = (),
+    class_weights: str | Sequence[float] = "none",
+    transforms: Mapping[str, str] | None = None,
+    weights: Sequence[float] | None = None,
+    learned: bool = False,
+) -> Several:
+    """Objectives of a network that has not been trained.
+
+    Parameters
+    ----------
+    specifications : sequence of Specification
+        Objectives that are learned at once.
+    classes : sequence of str
+        Names of the classes, for an objective of these.
+    class_weights : str or sequence of float
+        Weights of the classes, see :class:`~pcloud.objectives.Classes`.
+    transforms : mapping of str to str, optional
+        Functions of targets that are learned, by name, such as those of the schema.
+    weights : sequence of float, optional
+        Weights of the objectives in the loss; by default 1.
+    learned : bool
+        Learn these weights.
+    """
+    parts: list[Objective] = []
+    index = 0
+    for wanted in specifications:
+        if wanted.learns_classes:
+            parts.append(Classes(classes, class_weights))
+            continue
+        transform = wanted.transform or (transforms or {}).get(wanted.target, "none")
+        target = Target(wanted.target, transform)  # type: ignore[arg-type]
+        parts.append(_of_target(wanted.kind, target, index, wanted.levels, wanted.delta))
+        index += 1
+    return Several(parts, weights, learned=learned)
+
+
+def _of_target(
+    kind: str, target: Target, index: int, levels: Sequence[float], delta: float
+) -> Objective:
+    if kind in POINT_LOSSES:
+        return PointEstimate(target, kind, index, delta=delta)
+    if kind == Gaussian.kind:
+        return Gaussian(target, index)
+    if kind == QuantileEstimate.kind:
+        return QuantileEstimate(target, levels, index)
+    if kind == Label.kind:
+        return Label(target, index)
+    raise UnknownNameError("kind of objective", kind, KINDS)
+
+
+def objective_from_dict(values: Mapping[str, Any]) -> Several:
+    """Inverse of :meth:`Several.to_dict`.
+
+    Raises
+    ------
+    InputError
+        If the values are not those of objectives.
+    """
+    stored = checked(StoredObjective, dict(values), "objective")
+    parts: list[Objective] = []
+    index = 0
+    for part in stored["parts"]:
+        if part["kind"] == CLASS:
+            parts.append(Classes(part.get("classes", [])))
+            continue
+        if "target" not in part:
+            raise InputError("objective.parts: no target")
+        levels, delta = part.get("levels", [0.5]), part.get("delta", 1.0)
+        parts.append(_of_target(part["kind"], part["target"], index, levels, delta))
+        index += 1
+    learned = "log_scales" in stored
+    found = Several(parts, stored["weights"], learned=learned)
+    found.load(stored)
+    return found
