@@ -115,7 +115,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
             files,
             schema,
             keys=True,
-            columns=[name for name in available if name in columns],
+            columns=_needed(available, columns),
             entries=True,
             **_reading(options),
         )
@@ -364,7 +364,11 @@ def _columns_of(features: FeatureSet) -> set[str]:
 
 def _columns_to_read(used: set[str], files: Source, schema: Any) -> list[str]:
     """Columns of files that are used, and the targets of files that pcloud wrote."""
-    names = column_names(files, schema)
+    return _needed(column_names(files, schema), used)
+
+
+def _needed(names: Iterable[str], used: set[str]) -> list[str]:
+    """Names of columns that are used, or targets."""
     return [name for name in names if name in used or name.startswith(TARGETS)]
 
 

@@ -88,7 +88,7 @@ def add_targets(folder: Path, workers: int = 1, progress: bool = True) -> None:
     Raises
     ------
     InputError
-        If the jets are others than those of the files.
+        If the jets differ from those of the files.
     """
     settings = Settings(SEED)
     total = sum(SIZES.values())
