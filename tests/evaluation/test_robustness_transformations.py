@@ -11,7 +11,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.robustness_transformations import TRANSFORMATIONS, prepare, transform
 from pcloud.io.jets import JET_MOMENTUM, FlatJets
 from pcloud.observables import jet_observables
-from tests.collections import jets_with_collections
+from tests.collection_jets import jets_with_collections
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pcloud.errors import InputError
 from pcloud.io import read_jets
 from pcloud.keys import COLLECTIONS, fingerprint_hashes
 from pcloud.yaml_files import read_yaml
-from tests.collections import SCHEMA, shuffled_entries, write_columns
+from tests.collection_jets import SCHEMA, shuffled_entries, write_columns
 from tests.conftest import only_transformations
 
 OPTIONS = {
