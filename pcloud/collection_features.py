@@ -193,19 +193,41 @@ def _lists(wanted: CollectionsLike, available: Sequence[str]) -> dict[str, Any]:
         return dict.fromkeys(available)
     if isinstance(wanted, str):
         wanted = [wanted]
+    if not isinstance(wanted, Sequence | Mapping):
+        raise InputError(f"collections are all, none, names or lists of features, got {wanted!r}")
     lists: dict[str, Any] = {}
     for item in [wanted] if isinstance(wanted, Mapping) else wanted:
         part = item if isinstance(item, Mapping) else {item: None}
         for name, features in part.items():
             if name in lists:
                 raise InputError(f"collection {name!r} is given twice")
-            lists[name] = features
+            lists[name] = _listed(name, features)
     return lists
 
 
+def _listed(name: str, features: Any) -> list[Any] | None:
+    """List of the features of a collection; None for the default ones."""
+    if features is None:
+        return None
+    listed = [features] if isinstance(features, str | Mapping | Feature) else features
+    if not isinstance(listed, list | tuple) or not all(
+        isinstance(feature, str | Mapping | Feature) for feature in listed
+    ):
+        raise InputError(f"features of collection {name!r} are a list of names, got {features!r}")
+    if not listed:
+        raise InputError(
+            f"collection {name!r} needs at least one feature: leave it out, or add some"
+        )
+    return list(listed)
+
+
 def _of_collection(
-    name: str, wanted: Any, columns: Sequence[str], parse: Callable[[Any], Sequence[Feature]]
+    name: str,
+    wanted: list[Any] | None,
+    columns: Sequence[str],
+    parse: Callable[[Any], Sequence[Feature]],
 ) -> CollectionFeatures:
+    """Features of a collection with the given columns."""
     entries: Literal["momenta", "positions", "columns"] = "columns"
     if "p4" in columns:
         entries = "momenta"
@@ -213,16 +235,11 @@ def _of_collection(
         entries = "positions"
     default = _default(entries, columns)
     found: list[Feature] = []
-    listed = [wanted] if isinstance(wanted, str | Mapping) else wanted
-    for feature in [_DEFAULT] if listed is None else listed:
+    for feature in [_DEFAULT] if wanted is None else wanted:
         if feature == _DEFAULT:
             found += [Feature(one) for one in default]
         else:
             found += parse(feature)
-    if not found:
-        raise InputError(
-            f"collection {name!r} needs at least one feature: leave it out, or add some"
-        )
     features = CollectionFeatures(name, tuple(found), entries)
     _check_columns(features, columns)
     return features
@@ -234,9 +251,9 @@ _DEFAULT = "default"
 def _default(entries: str, columns: Sequence[str]) -> Sequence[str]:
     if entries == "momenta":
         return _KINEMATICS
-    if entries == "positions":
-        return [*_ANGLES, *(column for column in columns if column not in _POSITION)]
-    return columns
+    angles = _ANGLES if entries == "positions" else ()
+    others = [column for column in columns if entries == "columns" or column not in _POSITION]
+    return [*angles, *(c if c.isidentifier() else f"column({c!r})" for c in others)]
 
 
 def _check_columns(features: CollectionFeatures, columns: Sequence[str]) -> None:
@@ -247,11 +264,10 @@ def _check_columns(features: CollectionFeatures, columns: Sequence[str]) -> None
             if column in known:
                 continue
             if column in OF_ENTRIES["momenta"]:
-                has = "positions, but no momenta" if features.entries == "positions" else "columns"
                 raise InputError(
-                    f"feature {feature!r} of collection {features.name!r} needs its momenta, and "
-                    f"it has {'only ' if has == 'columns' else ''}{has}: p4 of the collection in "
-                    "the schema names them"
+                    f"feature {feature!r} of collection {features.name!r} needs its momenta, and it "
+                    f"has only {features.entries}: name p4 of the collection in the schema, or a "
+                    f"column {column}"
                 )
             usable = [*known, *OF_ENTRIES[features.entries]]
             raise UnknownNameError("column", column, usable, f"collection {features.name!r}")

@@ -16,7 +16,7 @@ from pcloud.interpret.attribution import attribute
 from pcloud.interpret.taylor_cloud import cloud_taylor
 from pcloud.standardisation import check_features, fit_categories, needs_standardisation
 from pcloud.training.config import DataConfig
-from tests.collections import jets_with_collections
+from tests.collection_jets import jets_with_collections
 
 PIDS = [-211.0, 22.0, 211.0]
 

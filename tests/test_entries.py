@@ -11,7 +11,7 @@ from pcloud import kinematics
 from pcloud.batch import JetDataset, JetLoader, batch_arguments, particles_of
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FeatureSet
-from tests.collections import jets_with_collections, shuffled_entries
+from tests.collection_jets import jets_with_collections, shuffled_entries
 
 LISTS = {"sv": ["default", "x"], "lost": None, "flow": ["pt"]}
 
@@ -149,6 +149,9 @@ def test_bad_collections_are_named(jets, data):
         JetDataset(jets, "kin", collections={"lost": ["pt"]})
     with pytest.raises(InputError, match="features of collection 'sv' given twice: x"):
         JetDataset(jets, "kin", collections={"sv": ["x", "x"]})
+    for wrong in (3, {"sv": 3}, {"sv": [3]}, {"sv": []}):
+        with pytest.raises(InputError, match="collection"):
+            JetDataset(jets, "kin", collections=wrong)
     flat = ak.with_field(jets, ak.num(jets.sv, axis=1), "sv")
     with pytest.raises(InputError, match="collection 'sv' must be a list of records for each jet"):
         JetDataset(flat, data.feature_set)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import awkward as ak
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.robustness_transformations import TRANSFORMATIONS, prepare, transform
 from pcloud.io.jets import JET_MOMENTUM, FlatJets
 from pcloud.observables import jet_observables
+from tests.collection_jets import jets_with_collections
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +181,19 @@ def test_the_stored_momentum_of_a_jet_follows_its_particles(jets, name):
         else:
             expected = (factor - 1) * total(jets) + total(after)
         np.testing.assert_allclose(own, expected, rtol=1e-9, atol=1e-6)
+
+
+def test_rotations_and_boosts_move_every_collection(tmp_path):
+    jets = jets_with_collections(tmp_path / "a.parquet", 20)
+    flat = FlatJets.from_awkward(jets)
+    turned = transform(flat, "rotation", 0.5).to_awkward()
+    boosted = transform(flat, "boost", 0.5).to_awkward()
+    for before, changed in ((jets.sv.p4, turned.sv.p4), (jets.lost, turned.lost)):
+        difference = ak.to_numpy(ak.flatten(changed.phi - before.phi))
+        np.testing.assert_allclose((difference + np.pi) % (2 * np.pi) - np.pi, 0.5, atol=1e-5)
+    along = boosted.sv.p4.rapidity - jets.sv.p4.rapidity
+    np.testing.assert_allclose(ak.flatten(along), 0.5, atol=1e-4)
+    np.testing.assert_allclose(ak.flatten(boosted.lost.eta - jets.lost.eta), 0.5, atol=1e-5)
+    assert ak.array_equal(turned.flow, jets.flow)
+    for name, strength in (("energy_scale", 0.1), ("soft_particles", 5.0), ("particle_loss", 0.2)):
+        assert ak.array_equal(transform(flat, name, strength).to_awkward().sv, jets.sv)

@@ -80,7 +80,7 @@ def test_wrong_collections_are_refused(tmp_path, part, message):
 
 
 def test_one_name_stands_for_the_momenta_of_a_collection(tmp_path):
-    from tests.collections import write_columns as write_jets_of_collections
+    from tests.collection_jets import write_columns as write_jets_of_collections
 
     file = write_jets_of_collections(tmp_path / "a.parquet", 10)
     p4 = {name: f"part_{name}" for name in ("E", "px", "py", "pz")}

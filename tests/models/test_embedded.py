@@ -11,7 +11,7 @@ from pcloud.errors import InputError
 from pcloud.models import build_model, list_models
 from pcloud.models.embedded import EmbeddedNetwork, Inputs, build_embedded
 from pcloud.models.registry import reads_features, takes_positions
-from tests.collections import jets_with_collections, shuffled_entries
+from tests.collection_jets import jets_with_collections, shuffled_entries
 
 OPTIONS = {
     "image_resnext": None,  # as `image_cnn`

@@ -16,7 +16,7 @@ from pcloud.errors import InputError
 from pcloud.io import read_jets
 from pcloud.keys import COLLECTIONS, fingerprint_hashes
 from pcloud.yaml_files import read_yaml
-from tests.collections import SCHEMA, shuffled_entries, write_columns
+from tests.collection_jets import SCHEMA, shuffled_entries, write_columns
 from tests.conftest import only_transformations
 
 OPTIONS = {
@@ -81,7 +81,7 @@ def test_studies_of_a_run_on_collections(run, tmp_path):
     again = run.predict(jets[scores.entry.to_numpy()])
     np.testing.assert_allclose(scores.score_top, again[:, 1], atol=1e-6)
     assert (scores.label.to_numpy() == jets.label.to_numpy()[scores.entry]).all()
-    with only_transformations("rotation", "soft_removal"):
+    with only_transformations("rotation", "particle_loss"):
         robust = run.writing_to(tmp_path).robustness(jets=30)
     assert robust.robustness
     for method, word in (("taylor", "Taylor coefficients"), ("occlusion", "attributions")):
@@ -172,3 +172,29 @@ def test_observables_of_decorrelation_and_weights_are_of_the_particles(file, tmp
     given = {"reweight": "pt", "decorrelate": "multiplicity"}
     run = pcloud.train(data=str(file), schema=SCHEMA, out=str(tmp_path / "run"), **OPTIONS, **given)
     assert run.finished
+
+
+def test_a_missing_value_of_a_collection_is_named_and_filled(file, tmp_path):
+    table = ak.from_parquet(file)
+    x = ak.where(ak.local_index(table.sv_x) == 1, np.nan, table.sv_x)
+    path = tmp_path / "nan.parquet"
+    ak.to_parquet(ak.with_field(table, x, "sv_x"), path)
+    options = {"data": str(path), "out": str(tmp_path / "run"), "collections": {"sv": ["x"]}}
+    with pytest.raises(InputError, match=r"nan.parquet: .*NaN or infinity in sv.x .*\{'sv.x': 0\}"):
+        pcloud.train(**options, schema=SCHEMA, **OPTIONS)
+    assert pcloud.train(**options, schema=SCHEMA | {"fill": {"sv.x": 0}}, **OPTIONS).finished
+    not_used = {**options, "collections": {"sv": ["default"]}}
+    assert pcloud.train(**not_used, schema=SCHEMA, overwrite=True, **OPTIONS).finished
+
+
+def test_jets_of_events_with_collections_are_scored_in_their_lists(run, file):
+    jets = read_jets(file, SCHEMA)[:12]
+    events = ak.unflatten(jets, [3, 0, 5, 4])
+    scores = run.predict(events)
+    assert ak.num(scores).to_list() == [3, 0, 5, 4]
+    assert np.array_equal(ak.to_numpy(ak.flatten(scores)), run.predict(jets))
+    without = jets[["p4", "pid"]]
+    with pytest.raises(
+        InputError, match=r"the features need sv.p4, .*, which these jets do not have"
+    ):
+        run.predict(without)
