@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import cached_property
@@ -274,7 +275,8 @@ class JetStream:
         self._needs_truth = needs_truth
         self._left_out: list[dict[str, np.ndarray]] = []
         self._numbers: dict[int, int] = {}  # of the jets of each file, so that none is opened twice
-        with closing(self._open(self._files[0])) as reader:
+        reader = self._open(self._files[0])
+        try:
             self.available = reader.available
             for name in columns or ():
                 if name not in reader.available:
@@ -287,6 +289,11 @@ class JetStream:
                 self.empty = self._complete(reader.empty(), 0)
             self._transforms = reader.schema.transforms
             self._kept = [name for name in reader.schema.kept if name in self.empty.jet]
+        except BaseException:
+            reader.close()
+            raise
+        self._first: JetReader | None = reader  # open until its jets are read
+        self._close = weakref.finalize(self, reader.close)
 
     @cached_property
     def num_jets(self) -> int:
@@ -343,8 +350,21 @@ class JetStream:
     def _number(self, index: int) -> int:
         """Number of jets of a file, including bad ones."""
         if index not in self._numbers:
-            self._open(self._files[index], index).close()
+            try:
+                self._open(self._files[index], index).close()
+            except BaseException:
+                self._close()
+                raise
         return self._numbers[index]
+
+    def _take(self, index: int) -> JetReader:
+        """Reader of a file; that of the first file is open already."""
+        reader = self._first
+        if index > 0 or reader is None or not self._close.alive:
+            return self._open(self._files[index], index)
+        self._first = None
+        self._close.detach()
+        return reader
 
     def pieces(self) -> Iterator[FlatJets]:
         """Jets in pieces of the size that is efficient to read."""
@@ -354,7 +374,7 @@ class JetStream:
         for index, file in enumerate(self._files):
             if self._stop is not None and done >= self._stop:
                 break
-            with closing(self._open(file, index)) as reader:
+            with closing(self._take(index)) as reader:
                 self._check_agreement(reader)
                 first = max(0, self._start - done)
                 last = reader.num_jets if self._stop is None else self._stop - done
