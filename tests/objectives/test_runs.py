@@ -353,6 +353,19 @@ def test_weights_of_jets_count_in_all_that_is_learned(tmp_path: Path, learning: 
     assert samples["pt.resolution"].error > 0
 
 
+def test_negative_weights_have_no_intervals(
+    tmp_path: Path, learning: dict[str, Any], undrawn: None
+):
+    jets = jets_with_targets(300)
+    weights = np.where(np.arange(300) % 10, 1.0, -1.0)
+    jets = ak.with_field(jets, weights, "weight")
+    options = learning | {"data": jets, "objective": "pt:gaussian"}
+    run = train(**options, out=tmp_path / "run", progress=False)
+    assert run.evaluate(num_bootstrap=0)["pt.resolution"].error > 0
+    assert run.calibrate().intervals == []
+    assert "No conformal intervals: some weights are negative" in run.report().read_text()
+
+
 # --- command line
 
 
@@ -371,6 +384,10 @@ def test_the_command_line_trains_and_evaluates(target_file: Path, tmp_path: Path
     assert main(["evaluate", out, "--robustness", "--signal", "c"]) == 2
     assert main(["train", *command[1:-2], "--objective", "pt:quantile:0.9,0.1"]) == 2
     assert "not in increasing order" in capsys.readouterr().err
+    assert main(["train", *command[1:-2], "--objective", "pt:gausian"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "no kind of objective named 'gausian' in 'pt'; did you mean 'gaussian'?" in said
 
 
 def test_a_schema_names_targets_with_their_transformation(tmp_path: Path):
