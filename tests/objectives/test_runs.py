@@ -190,6 +190,17 @@ def test_studies_of_classes_take_their_slice_of_the_outputs(shared_run: Run, tmp
     assert outputs.shape == (20, 2 + 2 + 5)
 
 
+def test_the_last_layer_of_the_classes_is_their_rows(tmp_path: Path, learning: dict[str, Any]):
+    options = learning | {"model": "pfn", "epochs": 1, "objective": ["pt:gaussian", "class"]}
+    run = train(**options, out=tmp_path / "run", progress=False)
+    jets = jets_with_targets(20)
+    (batch,) = run.modality.loader(run.modality.dataset(jets, run.feature_set))
+    logits = run.network()(*run.modality.arguments(batch))
+    np.testing.assert_allclose(logits.detach().numpy(), run.logits(jets), rtol=1e-5, atol=1e-6)
+    assert run.uncertainty(jets=40).facts["method"] == "laplace"
+    assert run.tagger().model.head.output.out_features == 4  # the network itself is unchanged
+
+
 def test_an_interrupted_training_continues_bit_by_bit(
     learning: dict[str, Any], shared_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
