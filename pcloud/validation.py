@@ -390,7 +390,8 @@ def _in_one_line(
     problems = error.errors(include_url=False)
     cause = problems[0].get("ctx", {}).get("error")
     name = str(problems[0]["loc"][0]) if problems[0]["loc"] else ""
-    if isinstance(cause, UnknownNameError) and 0 < len(choices(types[name])) <= _MAX_IN_PLACE:
+    of_field = len(choices(types[name])) if name else 0  # not of the check of several fields
+    if isinstance(cause, UnknownNameError) and 0 < of_field <= _MAX_IN_PLACE:
         return _wrong_type(name, values[name], types[name])
     if isinstance(cause, InputError):
         return cause

@@ -67,7 +67,11 @@ def _print_targets(run: Run, scores: Path) -> None:
     from pcloud.studies.intervals import StoredIntervals
 
     samples = [part for part in read_targets(scores) if isinstance(part, PredictedTarget)]
-    print_rows(StoredIntervals.read(run.out).coverage(samples))
+    stored = StoredIntervals.read(run.out)
+    if not stored.intervals:
+        say("no conformal intervals: some weights are negative")
+        return
+    print_rows(stored.coverage(samples))
 
 
 COMMAND = Command("calibrate", "Calibrate scores.", execute, (CalibrateOptions, NetworkOptions))

@@ -12,7 +12,7 @@ from pcloud.errors import InputError
 from pcloud.nn.layout import RaggedLayout
 from pcloud.words import number_of
 
-__all__ = ["Head", "mlp_head", "output_layer", "with_jet_features"]
+__all__ = ["Head", "is_last_map", "mlp_head", "output_layer", "with_jet_features"]
 
 _RULE = "head.output"
 
@@ -87,6 +87,11 @@ def with_jet_features(
     return torch.cat([pooled, u.to(pooled.dtype)], dim=-1)
 
 
+def is_last_map(name: str) -> bool:
+    """Return whether a layer of a network is its last map by its name, ``head.output``."""
+    return f".{name}".endswith(f".{_RULE}")
+
+
 def output_layer(model: nn.Module, num_outputs: int) -> tuple[str, nn.Module] | None:
     """Find the last map of a network.
 
@@ -107,7 +112,7 @@ def output_layer(model: nn.Module, num_outputs: int) -> tuple[str, nn.Module] | 
         Name and layer; None if there is no such layer.
     """
     layers = list(model.named_modules())
-    by_rule = [(name, layer) for name, layer in layers if f".{name}".endswith(f".{_RULE}")]
+    by_rule = [(name, layer) for name, layer in layers if is_last_map(name)]
     by_size = [(name, layer) for name, layer in layers if _rows(layer) == num_outputs]
     found = by_rule or by_size
     return found[-1] if found else None

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pcloud.errors import InputError
+from pcloud.errors import InputError, UnknownNameError
 
 __all__ = [
     "Bernoulli",
@@ -366,12 +366,23 @@ def estimate_from_columns(
         Columns (B,) by their suffixes.
     probabilities : sequence of float
         Levels of the quantiles.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind, or a standard deviation is not positive.
     """
     if kind == Quantiles.kind:
         values = torch.stack([columns[f"_q{p:g}"] for p in probabilities], dim=-1)
         return Quantiles(tuple(probabilities), values)
     if kind == Normal.kind:
-        return Normal(columns[""], columns["_sigma"])
+        sigma = columns["_sigma"]
+        if not bool((sigma > 0).all() and sigma.isfinite().all()):
+            raise InputError("a standard deviation is not positive and finite")
+        return Normal(columns[""], sigma)
+    if kind != Point.kind:
+        known = (Point.kind, Normal.kind, Quantiles.kind)
+        raise UnknownNameError("kind of prediction", kind, known)
     return Point(columns[""])
 
 

@@ -57,6 +57,13 @@ class Several(nn.Module):
                 f"objective_weights has {number_of(len(weights), 'number')} for "
                 f"{number_of(len(parts), 'objective')}, {', '.join(p.name for p in parts)}"
             )
+        names = [name for part in parts for name in part.output_names]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(
+                    f"two outputs of {', '.join(p.name for p in parts)} have the name {name}: give a "
+                    "target or a class another name in the schema"
+                )
         self.parts = nn.ModuleList(parts)
         self.weights = [1.0] * len(parts) if weights is None else list(map(float, weights))
         self.log_scales = nn.Parameter(torch.zeros(len(parts))) if learned else None

@@ -37,7 +37,9 @@ def regression(run: RunContents, figures: FigureFolder) -> Section:
     samples = [sample for sample in run.targets if isinstance(sample, PredictedTarget)]
     parts += [_figures(sample, figures) for sample in samples]
     stored = run.result(StoredIntervals)
-    if stored is not None and samples:
+    if stored is not None and not stored.intervals:
+        parts.append(paragraph("No conformal intervals: some weights are negative.", "note"))
+    elif stored is not None and samples:
         parts += [paragraph(_INTERVALS), table(stored.coverage(samples))]
     elif samples:
         advice = f"pcloud calibrate {run.path} fits conformal intervals on the validation jets."

@@ -88,7 +88,7 @@ def add_targets(folder: Path, workers: int = 1, progress: bool = True) -> None:
     Raises
     ------
     InputError
-        If the jets differ from those of the files.
+        If the simulated jets differ from those of the files.
     """
     settings = Settings(SEED)
     total = sum(SIZES.values())
@@ -104,7 +104,7 @@ def add_targets(folder: Path, workers: int = 1, progress: bool = True) -> None:
             ("numbers of particles", stored.counts, again.counts),
         ):
             if not np.array_equal(one, other):
-                raise InputError(f"{path}: the {name} of the simulated jets are others")
+                raise InputError(f"{path}: the {name} of the simulated jets differ")
         stored.jet |= {name: v for name, v in again.jet.items() if name.startswith(TARGETS)}
         write_compact(stored, path, read_metadata(path))
         start += size

@@ -107,7 +107,8 @@ def fit_intervals_of_run(
 ) -> StoredIntervals:
     """Fit conformal intervals of the targets on the validation jets of a run.
 
-    They are written to ``intervals.json`` in its folder.
+    They are written to ``intervals.json`` in its folder. There are none if jets have negative
+    weights.
 
     Parameters
     ----------
@@ -128,6 +129,8 @@ def fit_intervals_of_run(
     jets = load_run_sample(run, "val")
     weights = weights_of_jets(jets)
     samples = target_samples(run, jets, weights, checkpoint=checkpoint, batch_size=batch_size)
+    if weights is not None and bool((weights < 0).any()):
+        samples = []
     intervals = [fit_intervals(sample, level) for sample in samples for level in LEVELS]
     stored = StoredIntervals(intervals, len(jets), checkpoint, checksum)
     stored.write(run.out)

@@ -18,6 +18,7 @@ from torch import nn
 from pcloud.errors import InputError, UnreadableFileWarning
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
 from pcloud.modality import Inputs, Modality, Sample
+from pcloud.models.head import is_last_map, output_layer
 from pcloud.objectives.predictions import Prediction, average
 from pcloud.objectives.several import Several
 from pcloud.run_files import (
@@ -399,10 +400,24 @@ class RunFolder:
 
 
 def _with_class_logits(model: nn.Module, tagger: Tagger) -> nn.Module:
-    """Network with the same weights whose only outputs are the logits of the classes."""
+    """Network with the same weights whose only outputs are the logits of the classes.
+
+    The last map of our networks keeps the rows of the classes, so that a study finds it; the outputs
+    of other networks are cut.
+    """
+    take = tagger.objective.class_logits
+    name, layer = output_layer(model, tagger.objective.num_outputs) or ("", None)
+    if isinstance(layer, nn.Linear) and is_last_map(name):
+        sliced = copy.deepcopy(model)
+        head = sliced.get_submodule(name)
+        assert isinstance(head, nn.Linear)
+        head.weight = nn.Parameter(take(layer.weight.detach().T).T.clone())
+        if layer.bias is not None:
+            head.bias = nn.Parameter(take(layer.bias.detach()).clone())
+        head.out_features = len(head.weight)
+        return sliced
     sliced = copy.copy(model)
     sliced._forward_hooks = OrderedDict(model._forward_hooks)
-    take = tagger.objective.class_logits
     sliced.register_forward_hook(lambda module, inputs, outputs: take(outputs))
     return sliced
 

@@ -18,6 +18,11 @@ KINDS = ["squared", "absolute", "huber", "logcosh", "gaussian", "quantile", "bin
 NAN = math.nan
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 class Data(SimpleNamespace):
     """Data set with targets."""
 
@@ -47,7 +52,7 @@ def test_no_other_constant_outputs_have_a_smaller_loss(kind):
     best = part.constant_loss(truth, jets.weight)
     generator = torch.Generator().manual_seed(1)
     # the median is close to the best, and quantiles lie between two jets
-    tolerance = {"huber": 1e-3, "logcosh": 1e-3, "quantile": 1e-4}.get(kind, 1e-6)
+    tolerance = {"huber": 3e-3, "logcosh": 3e-3, "quantile": 1e-4}.get(kind, 1e-6)
     for size in (0.02, 0.2, 2.0):
         outputs = part.constant + size * torch.randn(part.num_outputs, generator=generator)
         loss = part.mean_loss(outputs.expand(400, -1), truth, jets.weight)
@@ -174,6 +179,12 @@ def test_learned_weights_are_the_inverse_losses_and_a_likelihood_keeps_its_own()
 def test_weights_must_be_one_for_each_objective():
     with pytest.raises(InputError, match=r"has 1 number for 2 objectives, class, x"):
         objective_of("class", "x:squared", weights=[1.0])
+
+
+@pytest.mark.parametrize("wanted", [["x:gaussian", "x_sigma:squared"], ["class", "a:squared"]])
+def test_two_outputs_of_one_name_are_refused(wanted):
+    with pytest.raises(InputError, match=r"two outputs of .* have the name"):
+        objective_of(*wanted)
 
 
 @pytest.mark.parametrize("learned", [False, True])

@@ -19,11 +19,23 @@ from pcloud.objectives.predictions import (
 )
 from pcloud.objectives.target import Target
 
+GENERATOR = torch.Generator().manual_seed(0)
 ESTIMATES = [
-    Point(torch.randn(7, dtype=torch.float64)),
-    Normal(torch.randn(7, dtype=torch.float64), torch.rand(7, dtype=torch.float64) + 0.1),
-    Quantiles((0.16, 0.5, 0.84), torch.randn(7, 3, dtype=torch.float64).sort(dim=-1).values),
+    Point(torch.randn(7, dtype=torch.float64, generator=GENERATOR)),
+    Normal(
+        torch.randn(7, dtype=torch.float64, generator=GENERATOR),
+        torch.rand(7, dtype=torch.float64, generator=GENERATOR) + 0.1,
+    ),
+    Quantiles(
+        (0.16, 0.5, 0.84),
+        torch.randn(7, 3, dtype=torch.float64, generator=GENERATOR).sort(dim=-1).values,
+    ),
 ]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
 
 
 def test_the_losses_are_those_of_torch():
@@ -117,6 +129,14 @@ def test_an_ensemble_of_classes_has_the_mean_probability():
     found = average([Categorical(part) for part in logits])
     expected = sum(nn.functional.softmax(part, -1) for part in logits) / 2
     torch.testing.assert_close(found.mean, expected)
+
+
+def test_damaged_columns_end_in_one_line():
+    x = torch.ones(3)
+    with pytest.raises(InputError, match="'gauss'; known: normal, point, quantiles"):
+        estimate_from_columns("gauss", {"": x})
+    with pytest.raises(InputError, match="standard deviation is not positive"):
+        estimate_from_columns("normal", {"": x, "_sigma": -x})
 
 
 # --- targets

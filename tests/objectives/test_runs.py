@@ -190,6 +190,17 @@ def test_studies_of_classes_take_their_slice_of_the_outputs(shared_run: Run, tmp
     assert outputs.shape == (20, 2 + 2 + 5)
 
 
+def test_the_last_layer_of_the_classes_is_their_rows(tmp_path: Path, learning: dict[str, Any]):
+    options = learning | {"model": "pfn", "epochs": 1, "objective": ["pt:gaussian", "class"]}
+    run = train(**options, out=tmp_path / "run", progress=False)
+    jets = jets_with_targets(20)
+    (batch,) = run.modality.loader(run.modality.dataset(jets, run.feature_set))
+    logits = run.network()(*run.modality.arguments(batch))
+    np.testing.assert_allclose(logits.detach().numpy(), run.logits(jets), rtol=1e-5, atol=1e-6)
+    assert run.uncertainty(jets=40).facts["method"] == "laplace"
+    assert run.tagger().model.head.output.out_features == 4  # the network itself is unchanged
+
+
 def test_an_interrupted_training_continues_bit_by_bit(
     learning: dict[str, Any], shared_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -353,6 +364,19 @@ def test_weights_of_jets_count_in_all_that_is_learned(tmp_path: Path, learning: 
     assert samples["pt.resolution"].error > 0
 
 
+def test_negative_weights_have_no_intervals(
+    tmp_path: Path, learning: dict[str, Any], undrawn: None
+):
+    jets = jets_with_targets(300)
+    weights = np.where(np.arange(300) % 10, 1.0, -1.0)
+    jets = ak.with_field(jets, weights, "weight")
+    options = learning | {"data": jets, "objective": "pt:gaussian"}
+    run = train(**options, out=tmp_path / "run", progress=False)
+    assert run.evaluate(num_bootstrap=0)["pt.resolution"].error > 0
+    assert run.calibrate().intervals == []
+    assert "No conformal intervals: some weights are negative" in run.report().read_text()
+
+
 # --- command line
 
 
@@ -371,6 +395,10 @@ def test_the_command_line_trains_and_evaluates(target_file: Path, tmp_path: Path
     assert main(["evaluate", out, "--robustness", "--signal", "c"]) == 2
     assert main(["train", *command[1:-2], "--objective", "pt:quantile:0.9,0.1"]) == 2
     assert "not in increasing order" in capsys.readouterr().err
+    assert main(["train", *command[1:-2], "--objective", "pt:gausian"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "no kind of objective named 'gausian' in 'pt'; did you mean 'gaussian'?" in said
 
 
 def test_a_schema_names_targets_with_their_transformation(tmp_path: Path):

@@ -99,7 +99,8 @@ def resolution_figure(found: Sequence[Dependence], *, name: str) -> Figure:
     titles = ("resolution of the response", "resolution")
     figure = _panels(found, [d.resolution for d in found], name, *titles)
     for axes in figure.axes:
-        axes.set_ylim(bottom=0)
+        if axes.get_ylim()[1] > 0:
+            axes.set_ylim(bottom=0)
     return figure
 
 
