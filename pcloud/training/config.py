@@ -579,7 +579,7 @@ class TrainConfig:
     @classmethod
     def from_file(cls, path: str | Path, **options: Any) -> TrainConfig:
         """Read a YAML file, such as the ``config.yaml`` of a run; `options` override the file."""
-        values = read_yaml(path) | options
+        values = _with_effect(read_yaml(path)) | options
         with _file_named(path):
             return cls.from_dict(values)._with_names_of(path, options)
 
@@ -598,7 +598,7 @@ class TrainConfig:
         the option `collections` has none.
         """
         path = folder / CONFIG_FILE
-        options = _with_present_names(read_yaml(path), warn=False)
+        options = _with_present_names(_with_effect(read_yaml(path)), warn=False)
         with _file_named(path):
             old = {"standardise": "none", "collections": "none"} | options
             if "split" in options:
@@ -622,7 +622,7 @@ class TrainConfig:
         given : mapping
             Options that the user gave; those of mappings may be called ``model_options.network``.
         """
-        return cls.from_dict(options)._with_names_of(path, given)
+        return cls.from_dict(_with_effect(dict(options), given))._with_names_of(path, given)
 
     def code_names(self) -> AbstractContextManager[None]:
         """Context in which the model of this configuration is built.
@@ -800,6 +800,34 @@ def _names_of_code(options: Mapping[str, Any]) -> frozenset[str]:
     names = ("model", "model_options")
     given = {key: value for key, value in options.items() if key.partition(".")[0] in names}
     return frozenset(texts(given))
+
+
+_REFINED = {
+    "teacher": ("distill_weight", "temperature"),
+    "decorrelate": ("decorrelate_weight", "decorrelate_background"),
+}
+"""Options that have an effect only with another one."""
+
+
+def _with_effect(options: dict[str, Any], given: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the options of a file without those that have no effect.
+
+    A complete file has values of all options, which may be the defaults of an earlier version.
+
+    Parameters
+    ----------
+    options : dict
+        All options.
+    given : iterable of str
+        Names of options that the user gave, which are kept.
+    """
+    unused = {
+        name
+        for option, names in _REFINED.items()
+        if option in options and options[option] is None
+        for name in names
+    }
+    return {name: value for name, value in options.items() if name not in unused - {*given}}
 
 
 def _with_present_names(options: dict[str, Any], *, warn: bool) -> dict[str, Any]:

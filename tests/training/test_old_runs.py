@@ -33,7 +33,7 @@ def make_old(run: Path, old: Path) -> Run:
     shutil.copytree(run, old)
     fingerprint = load_training_data(Run(run).config).identity.old
     config = yaml.safe_load((old / "config.yaml").read_text())
-    config |= {"model_options": OLD, "out": str(old)}
+    config |= {"model_options": OLD, "out": str(old), "decorrelate_weight": 10.0}
     del config["split"]
     (old / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     for path in (old / "checkpoints").glob("*.ckpt"):
