@@ -104,6 +104,7 @@ class BasketFile:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
+        self._size = path.stat().st_size
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -138,8 +139,8 @@ class BasketFile:
         """Content of a basket, uint8, and the offsets (B + 1,) of its entries in it, if it has them."""
         seek = int(branch.member("fBasketSeek")[index])
         stored = int(branch.member("fBasketBytes")[index])
-        if seek < 0 or stored < 0:
-            raise InputError(f"a basket is said to have {stored} bytes at {seek}")
+        if not 0 <= seek <= seek + stored <= self._size:
+            raise InputError(f"a basket is said to have {stored:,} bytes at {seek:,}")
         with self._lock:
             self._file.seek(seek)
             basket = self._file.read(stored)
