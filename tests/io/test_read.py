@@ -319,3 +319,30 @@ def test_chunks_keep_the_memory_bounded(tmp_path, long_jets, kind):
     ).stdout.split()
     assert int(total) == 20_000
     assert float(growth) < 15  # MB
+
+
+def test_one_file_is_opened_once_and_closed(tmp_path, monkeypatch):
+    from pcloud.io import read as module
+
+    path = tmp_path / "jets.parquet"
+    write_jets(make_flat(num_jets=30).to_awkward(), path)
+    opened, closed = [], []
+    open_table = module.open_table
+
+    def counted(*arguments):
+        table = open_table(*arguments)
+        close = table.close
+        monkeypatch.setattr(table, "close", lambda: (closed.append(path), close()))
+        opened.append(path)
+        return table
+
+    monkeypatch.setattr(module, "open_table", counted)
+    assert len(read_jets(path)) == 30
+    assert (len(opened), len(closed)) == (1, 1)
+    stream = module.JetStream(path)
+    assert stream.num_jets == 30
+    del stream  # nothing was read from it
+    assert (len(opened), len(closed)) == (2, 2)
+    stream = module.JetStream(path)
+    assert [len(stream.read()) for _ in range(2)] == [30, 30]
+    assert (len(opened), len(closed)) == (4, 4)
