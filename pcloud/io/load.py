@@ -332,7 +332,11 @@ class JetReader:
             for name in (*self._particle, *self._jet)
             if any(f"infinity in {self._references.get(name, name)}" in reason for reason in bad)
         ]
-        named = {name: 0 for name in names if name not in ("weight", SPLIT_KEY)}
+        named = {
+            name: 0
+            for name in names
+            if name not in ("weight", SPLIT_KEY) and not name.startswith(TARGETS)
+        }
         return f"fill={named} in the schema replaces the values, {drop}" if named else drop
 
     @property
