@@ -49,6 +49,7 @@ _ALIASES = {
 }
 _DIRECTIONS = (("px", "py", "pz"), ("pt", "eta", "phi"), ("pt", "rapidity", "phi"))
 _WANTED = "E, px, py, pz, or pt, eta, phi with mass or E, in GeV, as of vector or coffea"
+_TRUTH = {"label", "weight", "targets"}
 _TYPE_CHARACTERS = 80
 _ENERGY_MARGIN = 1.001  # momenta of half precision can exceed the energy by 2^-10
 _CHUNK_JETS = 5_000  # checked at a time: seven float32 columns stay in the cache
@@ -137,7 +138,7 @@ class Nesting:
 
 
 def flatten(jets: Any) -> tuple[ak.Array, Nesting]:
-    """Jets in the form of the readers, without labels and weights, and their places in the array.
+    """Jets in the form of the readers, without their truth and weights, and their places in the array.
 
     Parameters
     ----------
@@ -155,8 +156,8 @@ def flatten(jets: Any) -> tuple[ak.Array, Nesting]:
         If the array has no four-momenta, or missing particles.
     """
     jets = _records(jets)
-    if {"label", "weight"} & set(jets.fields):  # no score depends on them
-        jets = jets[[name for name in jets.fields if name not in ("label", "weight")]]
+    if _TRUTH & set(jets.fields):  # no score depends on it
+        jets = jets[[name for name in jets.fields if name not in _TRUTH]]
     counts, gaps = [], []
     while jets.p4.ndim > 2:
         number = ak.num(jets.p4, axis=1)

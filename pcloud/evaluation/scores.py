@@ -289,6 +289,8 @@ def read_scores(path: str | Path) -> Scores:
     if REASON in table.column_names:
         table = table.filter(table[REASON].is_null())
     names = [name.removeprefix(PREFIX) for name in table.column_names if name.startswith(PREFIX)]
+    if not names and any(name.startswith("pred_") for name in table.column_names):
+        raise InputError(f"{path} has predictions of targets and no scores of classes")
     if not names:
         raise InputError(
             f"{path} has no column {PREFIX}<class>, only {', '.join(table.column_names)}: "

@@ -338,7 +338,11 @@ class JetReader:
             for name in part.names
             if any(reason == f"NaN or infinity in {name}" for reason in bad)
         ]
-        named = {name: 0 for name in names if name not in ("weight", SPLIT_KEY)}
+        named = {
+            name: 0
+            for name in names
+            if name not in ("weight", SPLIT_KEY) and not name.startswith(TARGETS)
+        }
         return f"fill={named} in the schema replaces the values, {drop}" if named else drop
 
     @property

@@ -76,6 +76,15 @@ def test_predictions_have_mean_and_intervals_and_depend_on_no_truth(shared_run: 
     np.testing.assert_allclose(shared_run.predict(without), found["class"].mean.numpy())
 
 
+def test_scores_of_nested_and_missing_jets_do_not_look_at_targets(shared_run: Run):
+    jets = jets_with_targets(6, seed=7)
+    nested = ak.unflatten(jets, [2, 0, 4])
+    found = shared_run.predict(nested)
+    np.testing.assert_allclose(ak.to_numpy(ak.flatten(found, axis=1)), shared_run.predict(jets))
+    words = ak.with_field(jets, ak.zip({"pt": ["?"] * 6}), "targets")
+    np.testing.assert_array_equal(shared_run.predict(words), shared_run.predict(jets))
+
+
 def test_a_run_reads_back_its_constants(shared_run: Run, copied: Run):
     before, after = shared_run.objective, copied.objective
     assert [p.target for p in before.targets] == [p.target for p in after.targets]
@@ -151,6 +160,8 @@ def test_a_run_without_classes_is_evaluated_predicted_and_reported(
     table = run.evaluate()
     assert {"pt.bias", "pt.response", "many.auc"} <= set(table)
     assert "auc" not in table
+    with pytest.raises(InputError, match="predictions of targets and no scores of classes"):
+        run.roc()
     run.calibrate()
     page = run.report().read_text()
     assert "Predicted quantities" in page
@@ -283,6 +294,18 @@ def test_targets_that_cannot_be_learned_are_refused_before_the_training(
 def test_an_infinite_target_of_a_file_is_a_bad_jet(tmp_path: Path):
     with pytest.raises(InputError, match=r"infinity in targets\.mass \(jet 3\)"):
         write_jets(_changed(mass=[1.0, 2.0, NAN, np.inf] + [1.0] * 116), tmp_path / "a.parquet")
+
+
+def test_an_infinite_target_is_not_to_be_filled(tmp_path: Path):
+    jets = jets_with_targets(20)[["p4", "label"]]
+    columns = {"mass": np.where(np.arange(20) == 4, np.inf, 1.0)}
+    write_jets(ak.with_field(jets, columns["mass"], "mass"), tmp_path / "a.parquet")
+    schema = {
+        "p4": {name: f"p4.{name}" for name in ("E", "px", "py", "pz")},
+        "targets": {"m": "mass"},
+    }
+    with pytest.raises(InputError, match=r"infinity in mass \(jet 4\); on_bad_jet='drop'"):
+        pcloud.read_jets(tmp_path / "a.parquet", schema)
 
 
 def test_jets_without_targets_are_refused(tmp_path: Path, learning: dict[str, Any]):
