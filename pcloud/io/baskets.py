@@ -140,7 +140,7 @@ class BasketFile:
         seek = int(branch.member("fBasketSeek")[index])
         stored = int(branch.member("fBasketBytes")[index])
         if not 0 <= seek <= seek + stored <= self._size:
-            raise InputError(f"a basket is said to have {stored:,} bytes at {seek:,}")
+            raise InputError(f"the file ends within a basket of {stored:,} bytes at {seek:,}")
         with self._lock:
             self._file.seek(seek)
             basket = self._file.read(stored)

@@ -135,7 +135,7 @@ class RootTree(Table):
         for name in names:
             branch, fields = self._places[name]
             with input_errors(self.path, f"branch {name!r}"):
-                plain = self._plain(branch, start, stop)
+                plain = None if fields else self._plain(branch, start, stop)
                 if plain is not None:
                     columns[name] = plain
                     continue
