@@ -253,30 +253,54 @@ def test_levels_and_weights_that_cannot_be_used_are_refused():
         ConformalIntervals("mass", 0.68, [1.0], [1.0])
 
 
-class _Stored:
-    """Estimator for MAPIE that has been fitted: the prediction is the only feature."""
+def _estimators(number: int) -> list[Any]:
+    """Estimators for MAPIE that have been fitted, each of which predicts one feature."""
+    from sklearn.base import BaseEstimator, RegressorMixin
 
-    def fit(self, x: Any, y: Any) -> _Stored:
-        return self
+    class Stored(RegressorMixin, BaseEstimator):
+        def __init__(self, column: int = 0) -> None:
+            self.column = column
 
-    def predict(self, x: Any) -> Any:
-        return np.asarray(x)[:, 0]
+        def fit(self, x: Any, y: Any) -> Stored:
+            return self
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
+        def predict(self, x: Any) -> Any:
+            return np.asarray(x)[:, self.column]
+
+        def __sklearn_is_fitted__(self) -> bool:
+            return True
+
+    return [Stored(column) for column in range(number)]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("level", [0.68, 0.95])
 def test_intervals_of_values_are_those_of_mapie(level):
     regression = pytest.importorskip("mapie.regression")
-    from sklearn.base import BaseEstimator, RegressorMixin
-
-    estimator = type("Stored", (_Stored, RegressorMixin, BaseEstimator), {})()
     fit, test = skewed(303, 1, "point"), skewed(40, 2, "point")
+    (estimator,) = _estimators(1)
     mapie = regression.SplitConformalRegressor(estimator, confidence_level=level, prefit=True)
     mapie.conformalize(fit.predicted[:, None], fit.truth)
     _, ends = mapie.predict_interval(test.predicted[:, None])
     low, high = fit_intervals(fit, level, bins=1).ends(test)
+    np.testing.assert_allclose(low, ends[:, 0, 0])
+    np.testing.assert_allclose(high, ends[:, 1, 0])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_intervals_of_quantiles_are_those_of_mapie():
+    regression = pytest.importorskip("mapie.regression")
+
+    def quantiles(sample: PredictedTarget) -> Any:
+        ends = sample.prediction.interval(0.68)
+        return np.stack([values.numpy() for values in (*ends, sample.prediction.mean)], axis=1)
+
+    fit, test = skewed(303, 1, "quantiles"), skewed(40, 2, "quantiles")
+    mapie = regression.ConformalizedQuantileRegressor(
+        _estimators(3), confidence_level=0.68, prefit=True
+    )
+    mapie.conformalize(quantiles(fit), fit.truth)
+    _, ends = mapie.predict_interval(quantiles(test), symmetric_correction=True)
+    low, high = fit_intervals(fit, 0.68, bins=1).ends(test)
     np.testing.assert_allclose(low, ends[:, 0, 0])
     np.testing.assert_allclose(high, ends[:, 1, 0])
