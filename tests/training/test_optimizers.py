@@ -20,7 +20,8 @@ DECAY = 0.1
 
 def make_model() -> nn.Module:
     torch.manual_seed(1)
-    layers = [nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)]
+    # A bias before the normalisation would have rounding as gradient, of which Lion takes the sign.
+    layers = [nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)]
     return nn.Sequential(*layers).double()
 
 
