@@ -110,7 +110,7 @@ def spread_figure(jets: Uncertainty, labels: NDArray[np.integer], classes: Seque
         axes.errorbar(
             middle[at] + 0.004 * shift,
             quantiles[:, 1],
-            [quantiles[:, 1] - quantiles[:, 0], quantiles[:, 2] - quantiles[:, 1]],
+            np.diff(quantiles).T.tolist(),  # older matplotlib takes no array of one column
             fmt="o",
             markersize=4.5,
             linewidth=1.4,

@@ -70,8 +70,8 @@ def fraction_figure(
         axes.errorbar(
             x[place],
             y[place],
-            np.array([first[i].sides()]).T,
-            np.array([second[i].sides()]).T,
+            [[side] for side in first[i].sides()],
+            [[side] for side in second[i].sides()],
             color=COLORS[0],
             fmt="o",
             markersize=6,
@@ -152,9 +152,9 @@ def _draw(
         if entry is None or not np.isfinite(entry.value):
             continue
         middle = (low + high) / 2 + shift * (high - low)
-        sides = np.array([entry.sides()]).T
+        sides = [[side] for side in entry.sides()]
         if entry.limit:
-            sides = np.array([[0.25 * entry.value], [0.25 * entry.value]])
+            sides = [[0.25 * entry.value], [0.25 * entry.value]]
         axes.errorbar(
             middle,
             entry.value,
