@@ -90,7 +90,8 @@ def load_training_data(config: TrainConfig) -> TrainingData:
         modality.check_network(config.model, config.inputs)
     train, val, test = _training_samples(config, modality)
     with config.code_names():
-        inputs = modality.fit_inputs(train, config.inputs)
+        with _named_source(config.data):
+            inputs = modality.fit_inputs(train, config.inputs)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     objective = _objective(config, train, sources["training"])
@@ -121,10 +122,10 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     parts = (("training", train, train_data), ("validation", val, val_data))
     for name, jets, data in parts:
         whose = f"the {name} {modality.noun}"
-        modality.check_inputs(data, whose, is_training=name == "training")
         if objective.targets:
             data.set_targets(targets_of(jets, objective))
         with _named_source(sources[name]):
+            modality.check_inputs(data, whose, is_training=name == "training")
             objective.check(data, f"{name} {modality.noun}")
     identity = JetsOfRun.of(hashes, keys[0], train_data, val_data)
     every = train.attrs.get(COLUMNS, modality.fields(train))
