@@ -151,7 +151,9 @@ def test_jets_of_events_are_scored_inside_a_processor(tmp_path, run_script):
     np.testing.assert_array_equal(ak.flatten(output["scores"]), expected)
     central = abs(ak.firsts(events.FatJet).eta) < 1
     leading = ak.where(ak.fill_none(central, False), ak.firsts(output["scores"]), np.nan)
-    np.testing.assert_array_equal(output["leading_score"], ak.fill_none(leading, np.nan))
+    # In another batch, matrix products round differently.
+    found, expected = output["leading_score"], ak.fill_none(leading, np.nan)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert 0 < np.isfinite(output["leading_score"]).sum() < 40
     tagged = np.asarray(output["leading_score"]) > 0.5
     assert output["tagged"] == pytest.approx(ak.sum(events.genWeight[tagged]))
