@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,14 @@ from pcloud.io.jets import TARGETS, GrowingJets
 from pcloud.io.jets import column_names as columns_of_jets
 from pcloud.io.read import JetStream
 from pcloud.keys import COLLECTIONS, Keys, fingerprint_hashes, keys_of, momentum_keys
-from pcloud.modality import Accumulator, DataOptions, Modality, Source, register_modality
+from pcloud.modality import (
+    Accumulator,
+    DataOptions,
+    Modality,
+    Source,
+    named_source,
+    register_modality,
+)
 from pcloud.models.embedded import Inputs, build_embedded
 from pcloud.models.registry import (
     list_models,
@@ -108,7 +114,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
             jets = self.load(source, split, options)
             return len(jets), [jets]
         available = column_names(files, schema)
-        with _named(files):
+        with named_source(files):
             features = self._features(options, available)
         columns = _columns_of(features) | (set() if inputs is None else _columns_of(inputs))
         stream = JetStream(
@@ -229,7 +235,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
             return
         else:
             available = column_names(source, options.schema)
-        with _named(source):
+        with named_source(source):
             for part in self._features(options, available).collections:
                 _check_momenta(name, part)
 
@@ -337,17 +343,6 @@ def _check_momenta(model: str, part: CollectionFeatures) -> None:
         f"model {model!r} needs momenta, and collection {part.name!r} has none: name p4 of the "
         f"collection in the schema, or take other collections (--collections), or one of {others}"
     )
-
-
-@contextmanager
-def _named(source: Source) -> Iterator[None]:
-    """Name the file, or the first of several, in input errors inside."""
-    try:
-        yield
-    except InputError as error:
-        while not isinstance(source, str):
-            source = next(iter(source.values() if isinstance(source, Mapping) else source))
-        raise InputError(f"{source}: {error}") from error
 
 
 def _used_columns(features: FeatureSet) -> set[str]:

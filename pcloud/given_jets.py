@@ -35,6 +35,7 @@ def name_of(source: Any) -> Any:
     jets = as_jets(source)
     refuse_bad_jets(jets, jets.attrs.get("classes"))
     columns = [name for name in jets.fields if name not in ("p4", "jet_p4", "label")]
+    columns += [f"targets.{name}" for name in (jets.targets.fields if "targets" in columns else ())]
     name = _PREFIX + Fingerprint.of(fingerprint_hashes(jets, columns)).content
     _GIVEN[name] = source
     return name

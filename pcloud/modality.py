@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
@@ -34,8 +35,10 @@ __all__ = [
     "Sample",
     "Source",
     "find_modality",
+    "first_of",
     "list_modalities",
     "modality_of_model",
+    "named_source",
     "random_parts",
     "register_modality",
 ]
@@ -43,6 +46,23 @@ __all__ = [
 Indices = NDArray[np.integer]
 Source = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 """Name of a data set, files, or files of each class by its name."""
+
+
+def first_of(source: Source) -> str:
+    """First file of a source, or its name."""
+    while not isinstance(source, str):
+        source = next(iter(source.values() if isinstance(source, Mapping) else source))
+    return source
+
+
+@contextmanager
+def named_source(source: Source) -> Iterator[None]:
+    """Name the first file of a source in the input errors inside."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{first_of(source)}: {error}") from error
+
 
 Sample: TypeAlias = Any
 """Jets, images or other data as read from a file: see :class:`Modality`."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,16 @@ import numpy as np
 from pcloud.errors import InputError
 from pcloud.io.read import COLUMNS, TRANSFORMS
 from pcloud.keys import SPLIT_KEY, Keys
-from pcloud.modality import Dataset, Inputs, Modality, Sample, Source, modality_of_model
+from pcloud.modality import (
+    Dataset,
+    Inputs,
+    Modality,
+    Sample,
+    Source,
+    first_of,
+    modality_of_model,
+    named_source,
+)
 from pcloud.objectives.build import make_objective
 from pcloud.objectives.several import Several
 from pcloud.training.config import DataConfig, TrainConfig
@@ -90,14 +98,14 @@ def load_training_data(config: TrainConfig) -> TrainingData:
         modality.check_network(config.model, config.inputs)
     train, val, test = _training_samples(config, modality)
     with config.code_names():
-        with _named_source(config.data):
+        with named_source(config.data):
             inputs = modality.fit_inputs(train, config.inputs)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     objective = _objective(config, train, sources["training"])
     classes = objective.classes
     for name, jets in (("training", train), ("validation", val)):
-        with _named_source(sources[name]):
+        with named_source(sources[name]):
             _check_jets(name, jets, modality, inputs)
             if classes:
                 _check_labels(name, jets, classes)
@@ -124,7 +132,7 @@ def load_training_data(config: TrainConfig) -> TrainingData:
         whose = f"the {name} {modality.noun}"
         if objective.targets:
             data.set_targets(targets_of(jets, objective))
-        with _named_source(sources[name]):
+        with named_source(sources[name]):
             modality.check_inputs(data, whose, is_training=name == "training")
             objective.check(data, f"{name} {modality.noun}")
     identity = JetsOfRun.of(hashes, keys[0], train_data, val_data)
@@ -136,7 +144,7 @@ def load_training_data(config: TrainConfig) -> TrainingData:
 def _objective(config: TrainConfig, train: Sample, source: Source) -> Several:
     """Objective of a configuration, not yet fitted to the training jets."""
     wanted = config.objectives
-    with _named_source(source):
+    with named_source(source):
         classes = _classes(train) if wanted.has_classes else []
     weights = wanted.objective_weights
     return make_objective(
@@ -358,7 +366,7 @@ def _fractions(config: DataConfig, own: Sequence[str]) -> dict[str, float]:
     part = config.part
     if part is not None and own:
         raise InputError(
-            f"fold {part} draws the test jets from all jets, but {_first(config.data)} has the splits "
+            f"fold {part} draws the test jets from all jets, but {first_of(config.data)} has the splits "
             f"{', '.join(own)}: give its files"
         )
     if config.val is None and "val" not in own:
@@ -473,22 +481,6 @@ def _unnamed_classes(labels: np.ndarray) -> list[str]:
             f"jets; {remedy}{{{named}{more}}}"
         )
     return [str(i) for i in range(number)]
-
-
-@contextlib.contextmanager
-def _named_source(source: Source) -> Iterator[None]:
-    """Name the file, or the first of several, in the input errors inside."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{_first(source)}: {error}") from error
-
-
-def _first(source: Source) -> str:
-    """First file of a source, or its name."""
-    while not isinstance(source, str):
-        source = next(iter(source.values() if isinstance(source, Mapping) else source))
-    return source
 
 
 def _check_jets(name: str, jets: Sample, modality: Modality, inputs: Inputs) -> None:
