@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pcloud import kinematics
 from pcloud.errors import UnknownNameError
-from pcloud.io.jets import FlatJets
+from pcloud.io.jets import JET_MOMENTUM, FlatJets
 from pcloud.nn.clustering import Recombination, exclusive_axes, winner_take_all
 from pcloud.nn.graph.coordinates import jet_momenta
 from pcloud.nn.layout import RaggedLayout
@@ -34,6 +34,7 @@ __all__ = [
     "girth",
     "jet_observables",
     "leading_share",
+    "momenta_and_layout",
     "n_subjettiness",
     "ptd",
 ]
@@ -251,7 +252,7 @@ def jet_observables(jets: FlatJets, names: Sequence[str] = _DEFAULT_NAMES) -> di
     Parameters
     ----------
     jets : FlatJets
-        Momenta in GeV.
+        Momenta in GeV; those of the jets are the stored ones, if there are any.
     names : sequence of str
         Names of the observables; the default is those that are fast to compute.
 
@@ -260,9 +261,18 @@ def jet_observables(jets: FlatJets, names: Sequence[str] = _DEFAULT_NAMES) -> di
     UnknownNameError
         If there is no such observable.
     """
+    p4, layout = momenta_and_layout(jets)
+    return dict(zip(names, compute_observables(p4, layout, names).T.numpy(), strict=True))
+
+
+def momenta_and_layout(jets: FlatJets) -> tuple[Tensor, RaggedLayout]:
+    """Momenta (N, 4) of the particles in GeV and float64, and layout with the stored ones of the jets."""
     p4 = torch.from_numpy(np.stack(jets.p4, axis=-1).astype(np.float64))
     layout = RaggedLayout.from_ptr(torch.from_numpy(np.asarray(jets.offsets, dtype=np.int64)))
-    return dict(zip(names, compute_observables(p4, layout, names).T.numpy(), strict=True))
+    if not all(name in jets.jet for name in JET_MOMENTUM):
+        return p4, layout
+    stored = np.stack([jets.jet[name] for name in JET_MOMENTUM], axis=-1).astype(np.float64)
+    return p4, layout.with_jet_p4(torch.from_numpy(stored))
 
 
 def _named(name: str) -> Callable[[_Jets], Tensor]:

@@ -241,3 +241,20 @@ def test_stored_n_subjettiness_of_jetclass_is_close(reference_data):
         some = stored > 1e-3
         assert (own[some] / stored[some]).median().item() == pytest.approx(1, abs=0.02)
         assert torch.corrcoef(torch.stack([own, stored]))[0, 1] > 0.985
+
+
+def test_observables_of_jets_are_those_of_their_stored_momenta():
+    p4 = (
+        np.array([60.0, 50.0]),
+        np.array([50.0, 40.0]),
+        np.array([0.0, 10.0]),
+        np.array([3.0, 4.0]),
+    )
+    stored = {"jet_p4_E": [200.0], "jet_p4_px": [90.0], "jet_p4_py": [120.0], "jet_p4_pz": [0.0]}
+    jets = FlatJets(np.array([0, 2]), p4, {}, {name: np.array(v) for name, v in stored.items()})
+    found = jet_observables(jets, ("pt", "eta", "multiplicity"))
+    assert found["pt"] == pytest.approx([150.0])
+    assert found["eta"] == pytest.approx([0.0], abs=1e-12)
+    assert found["multiplicity"] == pytest.approx([2.0])
+    sums = jet_observables(FlatJets(jets.offsets, p4, {}, {}), ("pt",))
+    assert sums["pt"] == pytest.approx([np.hypot(90.0, 10.0)])

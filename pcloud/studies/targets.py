@@ -14,6 +14,7 @@ import torch
 from pcloud.errors import InputError
 from pcloud.evaluation import EvaluationTable, Measured, evaluate
 from pcloud.evaluation.regression import PredictedTarget, evaluate_target
+from pcloud.io import FlatJets
 from pcloud.modality import Sample
 from pcloud.objectives.columns import (
     METADATA,
@@ -26,6 +27,7 @@ from pcloud.objectives.columns import (
 from pcloud.objectives.predictions import Prediction, joined
 from pcloud.objectives.several import Several
 from pcloud.objectives.specification import CLASS
+from pcloud.observables import jet_observables
 from pcloud.training.jet_targets import TargetUnitWarning
 from pcloud.training.run_folder import RunFolder
 
@@ -214,13 +216,7 @@ def target_samples(
 
 def _observables(jets: Sample) -> dict[str, np.ndarray]:
     """Transverse momentum in GeV, |eta| and number of particles of each jet."""
-    names = ("px", "py", "pz")
-    if "jet_p4" in jets.fields:
-        px, py, pz = (ak.to_numpy(jets.jet_p4[n]).astype(np.float64) for n in names)
-    else:
-        px, py, pz = (ak.to_numpy(ak.sum(jets.p4[n], axis=1)).astype(np.float64) for n in names)
-    pt = np.hypot(px, py)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        eta = np.abs(np.arcsinh(pz / pt))
-    number = ak.to_numpy(ak.num(jets.p4, axis=1)).astype(np.float64)
-    return {"pt": pt, "abs_eta": np.nan_to_num(eta, posinf=0.0), "multiplicity": number}
+    momenta = jets[[name for name in ("p4", "jet_p4") if name in jets.fields]]
+    found = jet_observables(FlatJets.from_awkward(momenta), ("pt", "eta", "multiplicity"))
+    eta = np.nan_to_num(np.abs(found["eta"]), posinf=0.0)
+    return {"pt": found["pt"], "abs_eta": eta, "multiplicity": found["multiplicity"]}

@@ -11,9 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcloud import kinematics
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.io import FlatJets
 from pcloud.modality import Sample
+from pcloud.nn.graph.coordinates import jet_momenta
 from pcloud.objectives.several import Several
+from pcloud.observables import momenta_and_layout
 
 __all__ = ["TargetUnitWarning", "check_targets", "targets_of"]
 
@@ -21,6 +25,7 @@ _FIELD = "targets"
 _MAX_RATIO = 30  # units differ by 1000, and masses of QCD jets by less than this
 _NEAR_ONE = (0.1, 10.0)  # a target of this size is a ratio or a correction
 _SHOWN_JETS = 10_000
+_QUANTITIES = {"pt": kinematics.pt, "mass": kinematics.mass, "energy": kinematics.energy}
 
 
 class TargetUnitWarning(UserWarning):
@@ -120,14 +125,7 @@ def _quantity(name: str) -> str | None:
 
 
 def _of_jets(jets: Sample, quantity: str) -> NDArray[np.float64]:
-    p4 = jets.jet_p4 if "jet_p4" in jets.fields else None
-    names = ("E", "px", "py", "pz")
-    if p4 is not None:
-        e, px, py, pz = (ak.to_numpy(p4[n]).astype(np.float64) for n in names)
-    else:
-        e, px, py, pz = (ak.to_numpy(ak.sum(jets.p4[n], axis=1)).astype(np.float64) for n in names)
-    if quantity == "pt":
-        return np.hypot(px, py)
-    if quantity == "energy":
-        return e
-    return np.sqrt(np.clip(e**2 - px**2 - py**2 - pz**2, 0, None))
+    """Values (B,) in GeV of one of `_QUANTITIES`."""
+    momenta = jets[[name for name in ("p4", "jet_p4") if name in jets.fields]]
+    p4 = jet_momenta(*momenta_and_layout(FlatJets.from_awkward(momenta)))
+    return _QUANTITIES[quantity](p4).numpy()
