@@ -19,14 +19,15 @@ the numbers of the good file, and read with other numbers (which only a checksum
 faults: other numbers although the format has checksums, any other exception, more than 10 s, more
 than 256 MiB, and crashes of a C library, such as HDF5. Times are those of the processor. The exit
 status is 1 if there are faults other than crashes. ``--out`` writes the counts and every fault to
-``faults.json``; ``--case`` reads one changed file in this process and shows its error with the
-traceback.
+``faults.json``, and each file that was read to ``cases.jsonl``, with which a campaign that was ended
+goes on; ``--case`` reads one changed file in this process and shows its error with the traceback.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -40,7 +41,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -106,23 +107,76 @@ class Child:
     heard: float
 
 
+class Log:
+    """Changed files that have been read, one JSON object a line; kept in a file where one is named.
+
+    The first line says which changes and which readers they belong to.
+    """
+
+    def __init__(self, names: Iterable[str], seed: int, path: Path | None = None) -> None:
+        self.tallies = {name: Tally() for name in names}
+        self._next: Counter[tuple[str, int]] = Counter()
+        self._path = path
+        if path is None:
+            return
+        about = {"seed": seed, "jets": faults_files.NUM_JETS, "readers": _hash_of_readers()}
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(about) + "\n", encoding="utf-8")
+        first, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if json.loads(first) != about:
+            raise SystemExit(f"{path} belongs to other changes or readers: name another folder")
+        for line in lines:
+            if line.endswith("\n"):  # the last one can be cut
+                self._count(**json.loads(line))
+
+    def add(self, name: str, case: dict[str, Any]) -> None:
+        """Count a changed file and note it."""
+        self._count(name, case)
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"name": name, "case": case}) + "\n")
+
+    def first(self, name: str, start: int) -> int:
+        """First file that is missing of the block that begins with `start`."""
+        return max(start, self._next[name, start])
+
+    def _count(self, name: str, case: dict[str, Any]) -> None:
+        if name in self.tallies:
+            self.tallies[name].add(case)
+            start = case["case"] // _BLOCK_CASES * _BLOCK_CASES
+            self._next[name, start] = case["case"] + 1
+
+
+def _hash_of_readers() -> str:
+    package = Path(faults_files.__file__).parents[1] / "pcloud"
+    paths = [*sorted(package.glob("io/*.py")), package / "images/files.py", faults_files.__file__]
+    return hashlib.sha256(b"".join(Path(path).read_bytes() for path in paths)).hexdigest()
+
+
 def campaign(
-    names: list[str], number: int, seed: int, workers: int, seconds: float = math.inf
+    names: list[str],
+    number: int,
+    seed: int,
+    workers: int,
+    seconds: float = math.inf,
+    path: Path | None = None,
 ) -> dict[str, Tally]:
     """Read `number` changed files of each format in child processes.
 
-    After `seconds`, no further child is started, so that fewer files are read.
+    After `seconds`, no further child is started, so that fewer files are read. With the `path` of a
+    log, files that it names are not read again.
     """
     end = time.monotonic() + seconds
-    waiting = [
-        (name, start, min(start + _BLOCK_CASES, number))
+    log = Log(names, seed, path)
+    blocks = [
+        (name, log.first(name, start), min(start + _BLOCK_CASES, number))
         for start in range(0, number, _BLOCK_CASES)
         for name in names
     ]
-    waiting.reverse()
+    waiting = [block for block in reversed(blocks) if block[1] < block[2]]
     for module in _LATE_IMPORTS:
         importlib.import_module(module)
-    tallies = {name: Tally() for name in names}
     children: list[Child] = []
     while waiting or children:
         if time.monotonic() > end:
@@ -133,17 +187,17 @@ def campaign(
         for child in list(children):
             ended = False
             if child.said in ready:
-                ended = not _hear(child, tallies[child.name])
+                ended = not _hear(child, log)
             elif time.monotonic() - child.heard > _SILENT_SECONDS:
                 child.process.kill()  # hangs in C, where no alarm is handled
-                tallies[child.name].add({"kind": "hang", "case": child.case})
+                log.add(child.name, {"kind": "hang", "case": child.case})
                 child.case += 1
                 ended = True
             if ended:
                 children.remove(child)
                 if child.case < child.stop:
                     waiting.append((child.name, child.case, child.stop))
-    return tallies
+    return log.tallies
 
 
 def _start(name: str, start: int, stop: int, seed: int) -> Child:
@@ -154,7 +208,7 @@ def _start(name: str, start: int, stop: int, seed: int) -> Child:
     return Child(name, stop, process, said, start, time.monotonic())
 
 
-def _hear(child: Child, tally: Tally) -> bool:
+def _hear(child: Child, log: Log) -> bool:
     """Take a message of a child; False at its end, when a crash is counted."""
     try:
         case = child.said.recv()
@@ -163,10 +217,10 @@ def _hear(child: Child, tally: Tally) -> bool:
         if child.case < child.stop:
             code = child.process.exitcode or 0
             how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-            tally.add({"kind": "crash", "case": child.case, "message": how})
+            log.add(child.name, {"kind": "crash", "case": child.case, "message": how})
             child.case += 1
         return False
-    tally.add(case)
+    log.add(child.name, case)
     child.case = case["case"] + 1
     child.heard = time.monotonic()
     return True
@@ -305,7 +359,8 @@ def main() -> int:
     began = time.monotonic()
     number = -(-options.files // len(options.formats))
     limits = (options.seed, options.workers, 60 * options.minutes)
-    tallies = campaign(options.formats, number, *limits)
+    path = options.out / "cases.jsonl" if options.out else None
+    tallies = campaign(options.formats, number, *limits, path)
     print(f"up to {number} changed files of each format, seed {options.seed}", end=", ")
     print(f"{time.monotonic() - began:.0f} s\n")
     print(table(tallies))
