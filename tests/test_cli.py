@@ -29,7 +29,7 @@ from tests.training.conftest import TINY, make_jets
 
 COMMANDS = (
     *("train", "evaluate", "predict", "calibrate", "uncertainty", "explain", "report"),
-    *("compare", "inspect", "convert", "simulate", "models", "datasets"),
+    *("compare", "inspect", "convert", "simulate", "models", "datasets", "doctor"),
 )
 
 
