@@ -1,0 +1,14 @@
+"""Jets with their features as data sets, and their batches."""
+
+from pcloud.batch.collate import batch_arguments, collate, network_arguments, particles_of
+from pcloud.batch.dataset import JetDataset
+from pcloud.batch.loader import JetLoader
+
+__all__ = [
+    "JetDataset",
+    "JetLoader",
+    "batch_arguments",
+    "collate",
+    "network_arguments",
+    "particles_of",
+]
