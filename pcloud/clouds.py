@@ -29,6 +29,7 @@ from pcloud.modality import (
     DataOptions,
     Modality,
     Source,
+    SourceSize,
     named_source,
     register_modality,
 )
@@ -48,6 +49,7 @@ from pcloud.standardisation import (
     fit_standardisation,
     needs_standardisation,
 )
+from pcloud.storage import MEMORY, Storage
 
 __all__ = ["Clouds"]
 
@@ -62,6 +64,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
     first_argument = "x"
     sample_type = ak.Array
     has_momenta = True
+    stores_in_files = True
 
     def own_splits(self, source: Source) -> tuple[str, ...]:
         """Splits of a data set; none of files and of jets given in Python."""
@@ -109,10 +112,33 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
 
         Only columns that the features use are read.
         """
-        files, schema = self._files(source, split, options)
-        if files is None:
+        found = self._opened(source, split, options, inputs)
+        if found is None:
             jets = self.load(source, split, options)
             return len(jets), [jets]
+        stream, features = found
+        particle_bytes = _particle_bytes(features) if as_dataset else 0
+        pieces = itertools.chain([stream.empty], stream.affordable_pieces(share, particle_bytes))
+        return stream.num_jets, stream.awkward_chunks(pieces)
+
+    def size(self, source: Source, split: str, options: DataOptions) -> SourceSize:
+        """Size of the jets of files in memory, by the first of them."""
+        found = self._opened(source, split, options)
+        if found is None:
+            return super().size(source, split, options)
+        stream, features = found
+        jets = next((jets for jets in stream.pieces() if len(jets)), stream.empty)
+        scale = stream.num_jets / max(1, len(jets))
+        of_dataset = scale * _particle_bytes(features) * int(jets.offsets[-1])
+        return SourceSize(stream.num_jets, scale * jets.nbytes, of_dataset)
+
+    def _opened(
+        self, source: Source, split: str, options: DataOptions, inputs: FeatureSet | None = None
+    ) -> tuple[JetStream, FeatureSet] | None:
+        """Stream of the jets of files, and their features; None for jets that are in no file."""
+        files, schema = self._files(source, split, options)
+        if files is None:
+            return None
         available = column_names(files, schema)
         with named_source(files):
             features = self._features(options, available)
@@ -125,13 +151,11 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
             entries=True,
             **_reading(options),
         )
-        particle_bytes = _PARTICLE_BYTES + 4 * len(features) if as_dataset else 0
-        pieces = itertools.chain([stream.empty], stream.affordable_pieces(share, particle_bytes))
-        return stream.num_jets, stream.awkward_chunks(pieces)
+        return stream, features
 
-    def accumulator(self, num_entries: int = 0) -> Accumulator[ak.Array]:
+    def accumulator(self, num_entries: int = 0, storage: Storage = MEMORY) -> Accumulator[ak.Array]:
         """Jets in flat columns that grow."""
-        return _JetAccumulator(num_entries)
+        return _JetAccumulator(num_entries, storage)
 
     def keys(self, sample: ak.Array) -> Keys:
         """Keys from the momenta, or from the column ``split_key``."""
@@ -274,9 +298,11 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         jets, nesting = flatten(sample)
         return jets, nesting.nest
 
-    def dataset(self, sample: ak.Array, inputs: FeatureSet) -> JetDataset:
+    def dataset(
+        self, sample: ak.Array, inputs: FeatureSet, storage: Storage = MEMORY
+    ) -> JetDataset:
         """Jets with their features."""
-        return JetDataset(sample, inputs)
+        return JetDataset(sample, inputs, storage=storage)
 
     def loader(self, data: JetDataset, batch_size: int = 512, **options: Any) -> JetLoader:
         """Loader of PyG batches."""
@@ -304,11 +330,14 @@ class _JetAccumulator(Accumulator[ak.Array]):
     ----------
     num_jets : int
         Approximate number of jets, for which memory is reserved.
+    storage : Storage
+        Place of the columns. In files there is always a copy.
     """
 
-    def __init__(self, num_jets: int) -> None:
+    def __init__(self, num_jets: int, storage: Storage = MEMORY) -> None:
         super().__init__(Clouds.noun)
         self._num_jets = num_jets
+        self._storage = storage
         self._jets: GrowingJets | None = None
         self._attrs: dict[str, Any] = {}
 
@@ -316,10 +345,10 @@ class _JetAccumulator(Accumulator[ak.Array]):
         """Append a copy of jets."""
         first = self._sample
         if self._jets is None:
-            if first is None or len(first) == 0:
+            if first is None or (len(first) == 0 and self._storage is MEMORY):
                 self._sample = ak.to_packed(sample)  # without the memory of jets left out
                 return
-            self._jets = GrowingJets(self._num_jets)
+            self._jets = GrowingJets(self._num_jets, self._storage)
             self._jets.append(FlatJets.from_awkward(first))
             self._attrs = dict(first.attrs)
             self._sample = None
@@ -343,6 +372,11 @@ def _check_momenta(model: str, part: CollectionFeatures) -> None:
         f"model {model!r} needs momenta, and collection {part.name!r} has none: name p4 of the "
         f"collection in the schema, or take other collections (--collections), or one of {others}"
     )
+
+
+def _particle_bytes(features: FeatureSet) -> int:
+    """Memory of a data set per particle."""
+    return _PARTICLE_BYTES + 4 * len(features)
 
 
 def _used_columns(features: FeatureSet) -> set[str]:

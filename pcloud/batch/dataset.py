@@ -33,6 +33,7 @@ from pcloud.nn.pooling import sum_by_index
 from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
 from pcloud.python_jets import as_jets, components_of, refuse_bad_jets
+from pcloud.storage import MEMORY, Storage
 from pcloud.tables import html_table
 from pcloud.text import for_terminal
 
@@ -65,6 +66,8 @@ class JetDataset(InMemoryDataset):
         Further collections of the jets, ``"all"`` or by name, with the features of each; see
         :func:`pcloud.collection_features.collection_features`. By default those of `features`, if
         this is a feature set, else none.
+    storage : Storage
+        Place of the tensors with one row per particle: the memory, or mapped files.
 
     Attributes
     ----------
@@ -114,8 +117,10 @@ class JetDataset(InMemoryDataset):
         jets: ak.Array,
         features: str | Sequence[str | Feature] | FeatureSet = "kin",
         collections: CollectionsLike = None,
+        storage: Storage = MEMORY,
     ) -> None:
         super().__init__(None)
+        self._storage = storage
         jets = as_jets(jets)
         counts = ak.num(jets.p4, axis=1).to_numpy()
         _refuse_empty(counts)
@@ -151,14 +156,21 @@ class JetDataset(InMemoryDataset):
         self.order: Tensor | None = None
         self.collection: Tensor | None = None
         self.pos: Tensor | None = None
-        number = int(self.ptr[-1])
+        number, width = int(self.ptr[-1]), len(self.feature_set)
         if len(counts) == 1:
-            self.x = torch.empty(number, len(self.feature_set))
+            self.x = self._storage.tensor((number, width), torch.float32)
             return
-        self.x = torch.zeros(number, len(self.feature_set))
-        self.collection = collection_of_rows(counts)
+        self.x = self._storage.tensor((number, width), torch.float32, zero=True)
+        self.collection = self._stored(collection_of_rows(counts))
         if any(part.entries != "momenta" for part in self.feature_set.collections):
-            self.pos = torch.zeros(number, 2)
+            self.pos = self._storage.tensor((number, 2), torch.float32, zero=True)
+
+    def _stored(self, values: Tensor) -> Tensor:
+        """Values in the storage of this data set."""
+        if self._storage is MEMORY:
+            return values
+        stored = self._storage.tensor(tuple(values.shape), values.dtype)
+        return stored.copy_(values)
 
     def _describe_to_pyg(self) -> None:
         """Set the attributes from which PyG knows the rows of each jet."""
@@ -318,7 +330,7 @@ class JetDataset(InMemoryDataset):
                 self.jet_p4[first : first + len(jets)] = total
         if first == 0:
             dtype = reduce(torch.promote_types, [entries.p4.dtype for entries in parts])
-            self.p4 = torch.empty(len(self.x), 4, dtype=dtype)
+            self.p4 = self._storage.tensor((len(self.x), 4), dtype)
         for index, entries in zip(rows, parts, strict=True):
             self._set(index, entries)
 
@@ -330,7 +342,8 @@ class JetDataset(InMemoryDataset):
             self.pos[rows] = entries.pos.to(self.pos.dtype)
         if entries.order is not None:
             if self.order is None:
-                self.order = torch.arange(len(self.x))
+                self.order = self._storage.tensor((len(self.x),), torch.int64)
+                torch.arange(len(self.x), out=self.order)
             self.order[rows] = self.order[rows][entries.order]
 
     def _particles(self, jets: ak.Array, jet_p4: Tensor | None) -> tuple[Entries, Tensor | None]:

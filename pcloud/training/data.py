@@ -23,6 +23,7 @@ from pcloud.modality import (
 )
 from pcloud.objectives.build import make_objective
 from pcloud.objectives.several import Several
+from pcloud.storage import MEMORY, Storage
 from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
 from pcloud.training.fingerprint import JetsOfRun
@@ -81,8 +82,15 @@ class TrainingData:
         return self.objective.classes
 
 
-def load_training_data(config: TrainConfig) -> TrainingData:
+def load_training_data(config: TrainConfig, storage: Storage = MEMORY) -> TrainingData:
     """Read and check the training and validation jets of a configuration.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Configuration.
+    storage : Storage
+        Place of the jets and of their data sets.
 
     Raises
     ------
@@ -96,7 +104,7 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     warn_of_repeated_files(config.inputs)
     with config.code_names():
         modality.check_network(config.model, config.inputs)
-    train, val, test = _training_samples(config, modality)
+    train, val, test = _training_samples(config, modality, storage)
     with config.code_names():
         with named_source(config.data):
             inputs = modality.fit_inputs(train, config.inputs)
@@ -126,7 +134,8 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     hashes = {"train": modality.hashes(train, columns), "val": modality.hashes(val, columns)}
     if test is not None:
         hashes["test"] = test.hashes
-    train_data, val_data = (modality.dataset(jets, inputs) for jets in (train, val))
+    place = {} if storage is MEMORY else {"storage": storage}
+    train_data, val_data = (modality.dataset(jets, inputs, **place) for jets in (train, val))
     parts = (("training", train, train_data), ("validation", val, val_data))
     for name, jets, data in parts:
         whose = f"the {name} {modality.noun}"
@@ -181,23 +190,28 @@ def _content_keys(
 
 
 def _training_samples(
-    config: TrainConfig, modality: Modality
+    config: TrainConfig, modality: Modality, storage: Storage
 ) -> tuple[Sample, Sample, HashCollector | None]:
     """Training and validation jets, and hashes of the test jets if these are drawn from them."""
     fractions = _fractions(config.inputs, modality.own_splits(config.data))
     if config.inputs.split != "key" or "test" not in fractions:
-        train, val = load_splits(config, "train", "val", as_datasets=True)
+        train, val = load_splits(config, "train", "val", as_datasets=True, storage=storage)
         return train, val, None
     columns = used_columns(config, modality)
     test = HashCollector(
         modality, "test", fractions, config.split_seed, columns, config.inputs.test_numbers
     )
-    train, val = _drawn(config, fractions, ("train", "val"), test, as_datasets=True)
+    options: dict[str, Any] = {"as_datasets": True, "storage": storage}
+    train, val = _drawn(config, fractions, ("train", "val"), test, **options)
     return train, val, test
 
 
 def load_splits(
-    config: TrainConfig, *splits: str, inputs: Inputs | None = None, as_datasets: bool = False
+    config: TrainConfig,
+    *splits: str,
+    inputs: Inputs | None = None,
+    as_datasets: bool = False,
+    storage: Storage = MEMORY,
 ) -> list[Sample]:
     """Jets or images of splits of a configuration: ``"train"``, ``"val"`` or ``"test"``.
 
@@ -216,6 +230,8 @@ def load_splits(
         configuration names.
     as_datasets : bool
         If True, the check of the free memory includes that of data sets of these jets.
+    storage : Storage
+        Place of the jets. Only those in memory are checked to fit into it.
 
     Raises
     ------
@@ -226,7 +242,7 @@ def load_splits(
     fractions = _fractions(options, _modality(config).own_splits(options.data))
     sources = {split: _source(config, split, fractions) for split in splits}
     drawn = [split for split, source in sources.items() if source is None]
-    reading: dict[str, Any] = {"inputs": inputs, "as_datasets": as_datasets}
+    reading: dict[str, Any] = {"inputs": inputs, "as_datasets": as_datasets, "storage": storage}
     found = dict(zip(drawn, _drawn(config, fractions, drawn, **reading), strict=True))
     for split, source in sources.items():
         if source is not None:
@@ -304,6 +320,7 @@ def load_jets(
     *,
     inputs: Inputs | None = None,
     as_datasets: bool = False,
+    storage: Storage = MEMORY,
 ) -> Sample:
     """Jets of a data set by name, or of files, read with the options of a configuration.
 
@@ -317,7 +334,7 @@ def load_jets(
         Split of the data set.
     limit : int, optional
         Maximum number of jets, drawn at random.
-    inputs, as_datasets
+    inputs, as_datasets, storage
         As for :func:`load_splits`.
 
     Raises
@@ -328,11 +345,13 @@ def load_jets(
     modality, options = _modality(config), config.inputs
     if limit is not None and options.split != "key":
         return modality.load(source, split, options, limit)
-    share = 1.0 if limit is None else 0.0
+    share = 1.0 if limit is None and storage is MEMORY else 0.0
     number, chunks = modality.chunks(
         source, split, options, inputs, share=share, as_dataset=as_datasets
     )
-    sample = SampleCollector(modality, split, {"train": 1.0}, limit, options.split_seed, number)
+    sample = SampleCollector(
+        modality, split, {"train": 1.0}, limit, options.split_seed, number, storage=storage
+    )
     collect(modality, chunks, [sample])
     return sample.sample()
 
@@ -384,15 +403,18 @@ def _drawn(
     *others: HashCollector,
     inputs: Inputs | None = None,
     as_datasets: bool = False,
+    storage: Storage = MEMORY,
 ) -> list[Sample]:
     """Jets of splits that are drawn from the training jets, which are read once."""
     options, modality = config.inputs, _modality(config)
     if not splits:
         return []
     if options.split != "key":
-        return _permuted(config, fractions, splits, inputs=inputs, as_datasets=as_datasets)
+        reading: dict[str, Any] = {"inputs": inputs, "as_datasets": as_datasets}
+        return _permuted(config, fractions, splits, **reading, storage=storage)
     limits = _limits(options)
     share = sum(fractions[split] for split in splits if limits.get(split) is None)
+    share *= storage is MEMORY
     expected, chunks = modality.chunks(
         options.data, "train", options, inputs, share=share, as_dataset=as_datasets
     )
@@ -405,6 +427,7 @@ def _drawn(
             options.split_seed,
             expected,
             options.test_numbers,
+            storage,
         )
         for split in splits
     ]

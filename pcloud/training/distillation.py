@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from pcloud.errors import InputError
 from pcloud.run_files import file_errors, make_folder, read_json, write_atomic, write_json
+from pcloud.storage import MEMORY, Storage
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData, load_splits
 from pcloud.training.run_folder import RunFolder
@@ -114,7 +115,12 @@ class Teacher:
         return cls(run, [run.classes.index(name) for name in jets.classes])
 
     def teach(
-        self, config: TrainConfig, jets: TrainingData, folder: Path, console: Console
+        self,
+        config: TrainConfig,
+        jets: TrainingData,
+        folder: Path,
+        console: Console,
+        storage: Storage = MEMORY,
     ) -> None:
         """Add the logits of the teacher to the training jets, as ``teacher``.
 
@@ -131,12 +137,15 @@ class Teacher:
             Folder of the logits.
         console : rich.console.Console
             Console for the progress.
+        storage : Storage
+            Place of the jets with the columns of the teacher.
         """
         number = len(jets.train)
         chunks = _Chunks(folder, number, len(self.order))
         chunks.open({"teacher": self.run.checksum(), "order": self.order, **jets.identity.plain()})
         if chunks.missing():
-            (raw,) = load_splits(config, "train", inputs=self.run.feature_set)
+            inputs = self.run.feature_set
+            (raw,) = load_splits(config, "train", inputs=inputs, storage=storage)
             with Progress(console=console, transient=True) as progress:
                 task = progress.add_task("teacher", total=number)
                 for part in chunks.missing():
