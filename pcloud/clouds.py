@@ -22,7 +22,7 @@ from pcloud.given_jets import given_jets, is_given
 from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
 from pcloud.io.jets import TARGETS, GrowingJets
 from pcloud.io.jets import column_names as columns_of_jets
-from pcloud.io.read import JetStream
+from pcloud.io.read import JetFiles
 from pcloud.keys import COLLECTIONS, Keys, fingerprint_hashes, keys_of, momentum_keys
 from pcloud.modality import (
     Accumulator,
@@ -134,7 +134,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
 
     def _opened(
         self, source: Source, split: str, options: DataOptions, inputs: FeatureSet | None = None
-    ) -> tuple[JetStream, FeatureSet] | None:
+    ) -> tuple[JetFiles, FeatureSet] | None:
         """Stream of the jets of files, and their features; None for jets that are in no file."""
         files, schema = self._files(source, split, options)
         if files is None:
@@ -143,7 +143,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         with named_source(files):
             features = self._features(options, available)
         columns = _columns_of(features) | (set() if inputs is None else _columns_of(inputs))
-        stream = JetStream(
+        stream = JetFiles(
             files,
             schema,
             keys=True,

@@ -37,7 +37,7 @@ __all__ = [
     "KEPT",
     "LEFT_OUT",
     "TRANSFORMS",
-    "JetStream",
+    "JetFiles",
     "column_names",
     "count_jets",
     "iter_jets",
@@ -130,7 +130,7 @@ def read_jets(
     UnknownNameError
         If a column is missing; the message suggests the most similar name.
     """
-    stream = JetStream(
+    stream = JetFiles(
         path, schema, start, stop, on_bad_jet, check_units, columns=columns, entries=entries
     )
     return stream.to_awkward(stream.read())
@@ -178,7 +178,7 @@ def iter_jets(
         As from `read_jets`; errors in later parts of a file are raised when they are read.
     """
     reading = (start, stop, on_bad_jet, check_units, keys, columns, entries, needs_truth)
-    stream = JetStream(path, schema, *reading)
+    stream = JetFiles(path, schema, *reading)
     return stream.awkward_chunks(stream.chunks(chunk_size))
 
 
@@ -200,7 +200,7 @@ def count_jets(path: Paths, schema: SchemaLike = None) -> int:
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`.
     """
-    return JetStream(path, schema, needs_truth=False).count()
+    return JetFiles(path, schema, needs_truth=False).count()
 
 
 def column_names(path: Paths, schema: SchemaLike = None) -> list[str]:
@@ -216,10 +216,10 @@ def column_names(path: Paths, schema: SchemaLike = None) -> list[str]:
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`.
     """
-    return JetStream(path, schema, columns=(), needs_truth=False).available
+    return JetFiles(path, schema, columns=(), needs_truth=False).available
 
 
-class JetStream:
+class JetFiles:
     """Jets of several files as one sequence, used by `read_jets` and `convert`.
 
     Parameters

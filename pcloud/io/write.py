@@ -18,7 +18,7 @@ from pcloud.errors import InputError
 from pcloud.io.check import describe, find_bad_jets
 from pcloud.io.files import Paths, expand_paths, new_file
 from pcloud.io.jets import FlatJets
-from pcloud.io.read import JetStream, SchemaLike
+from pcloud.io.read import JetFiles, SchemaLike
 from pcloud.keys import SPLIT_KEY, jet_keys
 from pcloud.terminal import Terminal
 
@@ -111,7 +111,7 @@ def convert(
     if any(target.exists() and file.samefile(target) for file in expand_paths(source)):
         raise InputError(f"{target}: cannot be converted into itself")
     keys = True if _writer_class(target)[1] else None
-    stream = JetStream(source, schema, on_bad_jet=on_bad_jet, check_units=check_units, keys=keys)
+    stream = JetFiles(source, schema, on_bad_jet=on_bad_jet, check_units=check_units, keys=keys)
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
