@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import awkward as ak
 import numpy as np
 from torch import nn
 
-from pcloud.batch import JetDataset, JetLoader, batch_arguments
+from pcloud.batch import JetDataset, JetLoader, JetStream, StreamLoader, batch_arguments
+from pcloud.batch.stream import RowGroupReader
 from pcloud.collection_features import ALL, NONE, CollectionFeatures, collections_in
 from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dataset
 from pcloud.errors import InputError, UnknownNameError
@@ -20,6 +22,7 @@ from pcloud.feature import Feature
 from pcloud.features import FeatureSet, feature_set, features_of_collections, list_features
 from pcloud.given_jets import given_jets, is_given
 from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
+from pcloud.io.files import expand_paths
 from pcloud.io.jets import TARGETS, GrowingJets
 from pcloud.io.jets import column_names as columns_of_jets
 from pcloud.io.read import JetFiles
@@ -27,6 +30,7 @@ from pcloud.keys import COLLECTIONS, Keys, fingerprint_hashes, keys_of, momentum
 from pcloud.modality import (
     Accumulator,
     DataOptions,
+    Loader,
     Modality,
     Source,
     SourceSize,
@@ -130,7 +134,32 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         jets = next((jets for jets in stream.pieces() if len(jets)), stream.empty)
         scale = stream.num_jets / max(1, len(jets))
         of_dataset = scale * _particle_bytes(features) * int(jets.offsets[-1])
-        return SourceSize(stream.num_jets, scale * jets.nbytes, of_dataset)
+        return SourceSize(
+            stream.num_jets, scale * jets.nbytes, of_dataset, can_stream=bool(stream.groups())
+        )
+
+    def row_groups(
+        self, source: Source, split: str, options: DataOptions, inputs: FeatureSet | None = None
+    ) -> RowGroupReader:
+        """Reader of the row groups of files, of the columns that :meth:`chunks` reads."""
+        files, schema = self._files(source, split, options)
+        found = self._opened(source, split, options, inputs)
+        assert found is not None
+        stream, _ = found
+        if isinstance(files, Mapping):
+            files = {name: [str(path) for path in expand_paths(files[name])] for name in files}
+        else:
+            files = [str(path) for path in stream.paths]
+        return RowGroupReader(
+            partial(
+                JetFiles,
+                files,
+                schema,
+                keys=True,
+                columns=stream.columns,
+                on_bad_jet=options.on_bad_jet,
+            )
+        )
 
     def _opened(
         self, source: Source, split: str, options: DataOptions, inputs: FeatureSet | None = None
@@ -304,8 +333,10 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         """Jets with their features."""
         return JetDataset(sample, inputs, storage=storage)
 
-    def loader(self, data: JetDataset, batch_size: int = 512, **options: Any) -> JetLoader:
+    def loader(self, data: JetDataset | JetStream, batch_size: int = 512, **options: Any) -> Loader:
         """Loader of PyG batches."""
+        if isinstance(data, JetStream):
+            return StreamLoader(data, batch_size, **options)
         return JetLoader(data, batch_size, **options)
 
     def arguments(self, batch: Any) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pcloud.batch import JetLoader
+from pcloud.batch import JetLoader, StreamLoader
 from pcloud.errors import InputError, UnknownNameError, nearest
 from pcloud.io.read import COLUMNS
 from pcloud.keys import Keys, labelled
@@ -32,6 +32,7 @@ __all__ = [
     "Dataset",
     "Indices",
     "Inputs",
+    "Loader",
     "Modality",
     "Sample",
     "Source",
@@ -65,6 +66,9 @@ def named_source(source: Source) -> Iterator[None]:
     except InputError as error:
         raise InputError(f"{first_of(source)}: {error}") from error
 
+
+Loader: TypeAlias = JetLoader | StreamLoader
+"""Loader of batches, which can be continued after any of them."""
 
 Sample: TypeAlias = Any
 """Jets, images or other data as read from a file: see :class:`Modality`."""
@@ -451,7 +455,7 @@ class Modality(Protocol[S, I, D]):
         """
 
     @abstractmethod
-    def loader(self, data: D, batch_size: int = 512, **options: Any) -> JetLoader:
+    def loader(self, data: D, batch_size: int = 512, **options: Any) -> Loader:
         """Loader of batches, with the options of :class:`pcloud.JetLoader`."""
 
     @abstractmethod

@@ -68,6 +68,8 @@ class JetDataset(InMemoryDataset):
         this is a feature set, else none.
     storage : Storage
         Place of the tensors with one row per particle: the memory, or mapped files.
+    is_checked : bool
+        True for jets that a reader has checked already.
 
     Attributes
     ----------
@@ -118,6 +120,7 @@ class JetDataset(InMemoryDataset):
         features: str | Sequence[str | Feature] | FeatureSet = "kin",
         collections: CollectionsLike = None,
         storage: Storage = MEMORY,
+        is_checked: bool = False,
     ) -> None:
         super().__init__(None)
         self._storage = storage
@@ -134,7 +137,8 @@ class JetDataset(InMemoryDataset):
         self.teacher: Tensor | None = None
         names = [part.name for part in self.feature_set.collections]
         every = [counts, *(num_entries(jets, name) for name in names)]
-        refuse_bad_jets(jets, self.classes, names)
+        if not is_checked:
+            refuse_bad_jets(jets, self.classes, names)
         self._set_rows(every)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
         self.weight = _weights(jets) if "weight" in jets.fields else None

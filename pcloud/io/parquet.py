@@ -137,6 +137,11 @@ class ParquetTable(Table):
             if max(first, start) < min(last, stop):
                 yield max(first, start), min(last, stop)
 
+    def groups(self) -> list[tuple[int, int]]:
+        """Row groups with rows."""
+        bounds = itertools.pairwise(self._starts.tolist())
+        return [(start, stop) for start, stop in bounds if start < stop]
+
     def native_schema(self) -> JetSchema | None:
         """Schema of the file if it has lists of structs ``p4`` as from `ParquetWriter`, else None.
 

@@ -168,6 +168,9 @@ class DataConfig:
     default the first of these that is large enough."""
     memory_limit: Positive | None = None
     """Memory in GB that the jets can take; by default what is free."""
+    stream_workers: Annotated[int, Interval(ge=0, le=1000)] = 0
+    """Number of processes that read a stream for each device; 0 reads between the steps. The order
+    of the jets depends on it."""
 
     def __post_init__(self) -> None:
         part = self.part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from pcloud.training.splits import (
     rechunk,
     select_split,
 )
+from pcloud.training.streamed import StreamedJets, index_stream
 
 __all__ = [
     "TrainingData",
@@ -82,7 +83,9 @@ class TrainingData:
         return self.objective.classes
 
 
-def load_training_data(config: TrainConfig, storage: Storage = MEMORY) -> TrainingData:
+def load_training_data(
+    config: TrainConfig, storage: Storage = MEMORY, *, stream: bool = False
+) -> TrainingData:
     """Read and check the training and validation jets of a configuration.
 
     Parameters
@@ -91,6 +94,9 @@ def load_training_data(config: TrainConfig, storage: Storage = MEMORY) -> Traini
         Configuration.
     storage : Storage
         Place of the jets and of their data sets.
+    stream : bool
+        If True, the training jets are read from their files in every epoch. They are read once
+        before, for their labels, weights and fingerprint.
 
     Raises
     ------
@@ -104,10 +110,15 @@ def load_training_data(config: TrainConfig, storage: Storage = MEMORY) -> Traini
     warn_of_repeated_files(config.inputs)
     with config.code_names():
         modality.check_network(config.model, config.inputs)
-    train, val, test = _training_samples(config, modality, storage)
+    streamed = _streamed(config, modality, storage) if stream else None
+    if streamed is None:
+        train, val, test = _training_samples(config, modality, storage)
+        few = train
+    else:
+        train, val, test, few = streamed.train, streamed.val, streamed.test, streamed.few
     with config.code_names():
         with named_source(config.data):
-            inputs = modality.fit_inputs(train, config.inputs)
+            inputs = modality.fit_inputs(few, config.inputs)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     objective = _objective(config, train, sources["training"])
@@ -131,23 +142,60 @@ def load_training_data(config: TrainConfig, storage: Storage = MEMORY) -> Traini
             warn_of_classes(values, classes, f"{name} {modality.noun}")
     warn_of_repetitions(_content_keys(modality, [train, val], keys), labels, modality.noun)
     columns = used_columns(config, modality)
-    hashes = {"train": modality.hashes(train, columns), "val": modality.hashes(val, columns)}
+    hashes = {
+        "train": streamed.hashes if streamed else modality.hashes(train, columns),
+        "val": modality.hashes(val, columns),
+    }
     if test is not None:
         hashes["test"] = test.hashes
     place = {} if storage is MEMORY else {"storage": storage}
-    train_data, val_data = (modality.dataset(jets, inputs, **place) for jets in (train, val))
+    val_data = modality.dataset(val, inputs, **place)
+    train_data = streamed.dataset(inputs) if streamed else modality.dataset(train, inputs, **place)
     parts = (("training", train, train_data), ("validation", val, val_data))
     for name, jets, data in parts:
         whose = f"the {name} {modality.noun}"
         if objective.targets:
             data.set_targets(targets_of(jets, objective))
         with named_source(sources[name]):
-            modality.check_inputs(data, whose, is_training=name == "training")
+            checked = modality.dataset(few, inputs) if streamed and jets is train else data
+            modality.check_inputs(checked, whose, is_training=name == "training")
             objective.check(data, f"{name} {modality.noun}")
     identity = JetsOfRun.of(hashes, keys[0], train_data, val_data)
     every = train.attrs.get(COLUMNS, modality.fields(train))
     fields = [name for name in every if name != SPLIT_KEY]
     return TrainingData(modality, train_data, val_data, objective, fields, identity)
+
+
+def _streamed(config: TrainConfig, modality: Modality, storage: Storage) -> StreamedJets:
+    """Training jets that stay in their files, and the splits that are drawn from them."""
+    options = config.inputs
+    fractions = _fractions(options, modality.own_splits(options.data))
+    columns = used_columns(config, modality)
+    collectors: dict[str, Any] = {}
+    drawing = (fractions, options.split_seed)
+    if "val" in fractions:
+        collectors["val"] = SampleCollector(
+            modality,
+            "val",
+            fractions,
+            options.max_val_jets,
+            options.split_seed,
+            test=options.test_numbers,
+            storage=storage,
+        )
+    if "test" in fractions:
+        collectors["test"] = HashCollector(
+            modality, "test", *drawing, columns, options.test_numbers
+        )
+    streamed = index_stream(config, fractions, columns, collectors)
+    noun = modality.noun
+    for name, number in {"train": len(streamed.train), **streamed.numbers(collectors)}.items():
+        if number == 0:
+            raise InputError(f"too few {noun} to take {name} {noun} from them")
+    if "val" not in fractions:
+        (val,) = load_splits(config, "val", as_datasets=True, storage=storage)
+        streamed = replace(streamed, val=val)
+    return streamed
 
 
 def _objective(config: TrainConfig, train: Sample, source: Source) -> Several:

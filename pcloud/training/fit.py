@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from pcloud.batch import JetDataset
+from pcloud.batch import JetDataset, JetStream
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.influence import effective_size
 from pcloud.modality import modality_of_model
@@ -150,7 +150,10 @@ def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: b
     if chosen.reason:
         console.print(chosen.reason, soft_wrap=True)
     with contextlib.ExitStack() as stack:
-        storage = stack.enter_context(mapped_files(folder)) if chosen.kind == "map" else MEMORY
+        in_memory = chosen.kind == "memory"
+        storage = MEMORY if in_memory else stack.enter_context(mapped_files(folder))
+        if chosen.kind == "stream":
+            config = config.with_options(storage="stream")
         _train_on(config, folder, console, storage, overwrite=overwrite)
 
 
@@ -163,7 +166,9 @@ def _train_on(
     weights = initial_weights(config, checkpoint)
     if config.teacher:
         RunFolder(config.teacher).checksum()  # raises before a large file is read
-    jets = load_training_data(config, storage)
+    streamed = config.storage == "stream"
+    place = {"storage": storage, "stream": streamed} if storage is not MEMORY else {}
+    jets = load_training_data(config, **place)
     reweighting = _reweighted(config, jets)
     jets.objective.fit(jets.train)  # with the weights of all jets
     teacher = Teacher.of(config, jets) if config.teacher else None
@@ -172,7 +177,7 @@ def _train_on(
         initial = initialise(config, jets, weights, checkpoint)
     tagger = initial.tagger
     recipe = config.resolved_recipe()
-    data = JetData(jets, recipe, config.seed)
+    data = JetData(jets, recipe, config.seed, config.stream_workers)
     module = _module(config, jets, initial, data.total_steps)
     if overwrite:
         clear(folder)
@@ -231,6 +236,8 @@ def _reweighted(config: TrainConfig, jets: TrainingData) -> Reweighting | None:
     if config.reweight is None:
         return None
     names = observable_names(config.reweight)
+    if isinstance(jets.train, JetStream):
+        raise InputError("reweight needs the jets in memory or mapped: storage map")
     weights, reweighting = reweight(jets, names, config.reweight_max)
     cast(JetDataset, jets.train).set_weights(torch.from_numpy(weights))
     return reweighting
@@ -248,6 +255,7 @@ def _decorrelation(config: TrainConfig, jets: TrainingData) -> Decorrelation | N
     decorrelation = Decorrelation(config.decorrelate, config.decorrelate_weight, background)
     train, val = cast(JetDataset, jets.train), cast(JetDataset, jets.val)  # they have momenta
     batch_size = config.resolved_recipe().batch_size
+    train = val if isinstance(train, JetStream) else train  # of the same fractions
     check_decorrelation(decorrelation, train, val, batch_size, name)
     return decorrelation
 
