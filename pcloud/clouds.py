@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import awkward as ak
 import numpy as np
 from torch import nn
 
-from pcloud.batch import JetDataset, JetLoader, batch_arguments
+from pcloud.batch import JetDataset, JetLoader, JetStream, StreamLoader, batch_arguments
+from pcloud.batch.stream import RowGroupReader
 from pcloud.collection_features import ALL, NONE, CollectionFeatures, collections_in
 from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dataset
 from pcloud.errors import InputError, UnknownNameError
@@ -20,15 +22,18 @@ from pcloud.feature import Feature
 from pcloud.features import FeatureSet, feature_set, features_of_collections, list_features
 from pcloud.given_jets import given_jets, is_given
 from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
+from pcloud.io.files import expand_paths
 from pcloud.io.jets import TARGETS, GrowingJets
 from pcloud.io.jets import column_names as columns_of_jets
-from pcloud.io.read import JetStream
+from pcloud.io.read import JetFiles
 from pcloud.keys import COLLECTIONS, Keys, fingerprint_hashes, keys_of, momentum_keys
 from pcloud.modality import (
     Accumulator,
     DataOptions,
+    Loader,
     Modality,
     Source,
+    SourceSize,
     named_source,
     register_modality,
 )
@@ -48,6 +53,7 @@ from pcloud.standardisation import (
     fit_standardisation,
     needs_standardisation,
 )
+from pcloud.storage import MEMORY, Storage
 
 __all__ = ["Clouds"]
 
@@ -62,6 +68,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
     first_argument = "x"
     sample_type = ak.Array
     has_momenta = True
+    stores_in_files = True
 
     def own_splits(self, source: Source) -> tuple[str, ...]:
         """Splits of a data set; none of files and of jets given in Python."""
@@ -109,15 +116,63 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
 
         Only columns that the features use are read.
         """
-        files, schema = self._files(source, split, options)
-        if files is None:
+        found = self._opened(source, split, options, inputs)
+        if found is None:
             jets = self.load(source, split, options)
             return len(jets), [jets]
+        stream, features = found
+        particle_bytes = _particle_bytes(features) if as_dataset else 0
+        pieces = itertools.chain([stream.empty], stream.affordable_pieces(share, particle_bytes))
+        return stream.num_jets, stream.awkward_chunks(pieces)
+
+    def size(self, source: Source, split: str, options: DataOptions) -> SourceSize:
+        """Size of the jets of files in memory, by the first of them."""
+        found = self._opened(source, split, options)
+        if found is None:
+            return super().size(source, split, options)
+        stream, features = found
+        jets = next((jets for jets in stream.pieces() if len(jets)), stream.empty)
+        scale = stream.num_jets / max(1, len(jets))
+        of_dataset = scale * _particle_bytes(features) * int(jets.offsets[-1])
+        return SourceSize(
+            stream.num_jets, scale * jets.nbytes, of_dataset, can_stream=bool(stream.groups())
+        )
+
+    def row_groups(
+        self, source: Source, split: str, options: DataOptions, inputs: FeatureSet | None = None
+    ) -> RowGroupReader:
+        """Reader of the row groups of files, of the columns that :meth:`chunks` reads."""
+        files, schema = self._files(source, split, options)
+        found = self._opened(source, split, options, inputs)
+        assert found is not None
+        stream, _ = found
+        if isinstance(files, Mapping):
+            files = {name: [str(path) for path in expand_paths(files[name])] for name in files}
+        else:
+            files = [str(path) for path in stream.paths]
+        return RowGroupReader(
+            partial(
+                JetFiles,
+                files,
+                schema,
+                keys=True,
+                columns=stream.columns,
+                on_bad_jet=options.on_bad_jet,
+            )
+        )
+
+    def _opened(
+        self, source: Source, split: str, options: DataOptions, inputs: FeatureSet | None = None
+    ) -> tuple[JetFiles, FeatureSet] | None:
+        """Stream of the jets of files, and their features; None for jets that are in no file."""
+        files, schema = self._files(source, split, options)
+        if files is None:
+            return None
         available = column_names(files, schema)
         with named_source(files):
             features = self._features(options, available)
         columns = _columns_of(features) | (set() if inputs is None else _columns_of(inputs))
-        stream = JetStream(
+        stream = JetFiles(
             files,
             schema,
             keys=True,
@@ -125,13 +180,11 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
             entries=True,
             **_reading(options),
         )
-        particle_bytes = _PARTICLE_BYTES + 4 * len(features) if as_dataset else 0
-        pieces = itertools.chain([stream.empty], stream.affordable_pieces(share, particle_bytes))
-        return stream.num_jets, stream.awkward_chunks(pieces)
+        return stream, features
 
-    def accumulator(self, num_entries: int = 0) -> Accumulator[ak.Array]:
+    def accumulator(self, num_entries: int = 0, storage: Storage = MEMORY) -> Accumulator[ak.Array]:
         """Jets in flat columns that grow."""
-        return _JetAccumulator(num_entries)
+        return _JetAccumulator(num_entries, storage)
 
     def keys(self, sample: ak.Array) -> Keys:
         """Keys from the momenta, or from the column ``split_key``."""
@@ -274,12 +327,16 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         jets, nesting = flatten(sample)
         return jets, nesting.nest
 
-    def dataset(self, sample: ak.Array, inputs: FeatureSet) -> JetDataset:
+    def dataset(
+        self, sample: ak.Array, inputs: FeatureSet, storage: Storage = MEMORY
+    ) -> JetDataset:
         """Jets with their features."""
-        return JetDataset(sample, inputs)
+        return JetDataset(sample, inputs, storage=storage)
 
-    def loader(self, data: JetDataset, batch_size: int = 512, **options: Any) -> JetLoader:
+    def loader(self, data: JetDataset | JetStream, batch_size: int = 512, **options: Any) -> Loader:
         """Loader of PyG batches."""
+        if isinstance(data, JetStream):
+            return StreamLoader(data, batch_size, **options)
         return JetLoader(data, batch_size, **options)
 
     def arguments(self, batch: Any) -> tuple[Any, ...]:
@@ -304,11 +361,14 @@ class _JetAccumulator(Accumulator[ak.Array]):
     ----------
     num_jets : int
         Approximate number of jets, for which memory is reserved.
+    storage : Storage
+        Place of the columns. In files there is always a copy.
     """
 
-    def __init__(self, num_jets: int) -> None:
+    def __init__(self, num_jets: int, storage: Storage = MEMORY) -> None:
         super().__init__(Clouds.noun)
         self._num_jets = num_jets
+        self._storage = storage
         self._jets: GrowingJets | None = None
         self._attrs: dict[str, Any] = {}
 
@@ -316,10 +376,10 @@ class _JetAccumulator(Accumulator[ak.Array]):
         """Append a copy of jets."""
         first = self._sample
         if self._jets is None:
-            if first is None or len(first) == 0:
+            if first is None or (len(first) == 0 and self._storage is MEMORY):
                 self._sample = ak.to_packed(sample)  # without the memory of jets left out
                 return
-            self._jets = GrowingJets(self._num_jets)
+            self._jets = GrowingJets(self._num_jets, self._storage)
             self._jets.append(FlatJets.from_awkward(first))
             self._attrs = dict(first.attrs)
             self._sample = None
@@ -343,6 +403,11 @@ def _check_momenta(model: str, part: CollectionFeatures) -> None:
         f"model {model!r} needs momenta, and collection {part.name!r} has none: name p4 of the "
         f"collection in the schema, or take other collections (--collections), or one of {others}"
     )
+
+
+def _particle_bytes(features: FeatureSet) -> int:
+    """Memory of a data set per particle."""
+    return _PARTICLE_BYTES + 4 * len(features)
 
 
 def _used_columns(features: FeatureSet) -> set[str]:

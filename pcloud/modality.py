@@ -11,6 +11,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pcloud.batch import JetLoader
+from pcloud.batch import JetLoader, StreamLoader
 from pcloud.errors import InputError, UnknownNameError, nearest
 from pcloud.io.read import COLUMNS
 from pcloud.keys import Keys, labelled
@@ -31,9 +32,11 @@ __all__ = [
     "Dataset",
     "Indices",
     "Inputs",
+    "Loader",
     "Modality",
     "Sample",
     "Source",
+    "SourceSize",
     "find_modality",
     "first_of",
     "list_modalities",
@@ -63,6 +66,9 @@ def named_source(source: Source) -> Iterator[None]:
     except InputError as error:
         raise InputError(f"{first_of(source)}: {error}") from error
 
+
+Loader: TypeAlias = JetLoader | StreamLoader
+"""Loader of batches, which can be continued after any of them."""
 
 Sample: TypeAlias = Any
 """Jets, images or other data as read from a file: see :class:`Modality`."""
@@ -169,6 +175,26 @@ class Dataset(Protocol):
         """Content that identifies the data, for a checksum."""
 
 
+@dataclass(frozen=True)
+class SourceSize:
+    """Size of the entries of a source in memory.
+
+    Parameters
+    ----------
+    entries : int
+        Number of entries.
+    sample_bytes, dataset_bytes : float
+        Memory of the entries as read, and of data sets of them, in bytes.
+    can_stream : bool
+        True if training can read them from their files in every epoch.
+    """
+
+    entries: int
+    sample_bytes: float
+    dataset_bytes: float
+    can_stream: bool = False
+
+
 S = TypeVar("S", bound=Sample)
 I = TypeVar("I", bound=Inputs)  # noqa: E741
 D = TypeVar("D", bound=Dataset)
@@ -225,6 +251,9 @@ class Modality(Protocol[S, I, D]):
         Class of the samples.
     has_momenta : bool
         True if an entry is a set of four-momenta, which physics studies change.
+    stores_in_files : bool
+        True if :meth:`accumulator` and :meth:`dataset` take a `storage`, see :mod:`pcloud.storage`,
+        and :meth:`size` is known.
     """
 
     kind: str
@@ -232,6 +261,7 @@ class Modality(Protocol[S, I, D]):
     first_argument: str
     sample_type: type
     has_momenta: bool = False
+    stores_in_files: bool = False
 
     @abstractmethod
     def own_splits(self, source: Source) -> Sequence[str]:
@@ -314,6 +344,10 @@ class Modality(Protocol[S, I, D]):
         """
         sample = self.load(source, split, options)
         return len(sample), [sample]
+
+    def size(self, source: Source, split: str, options: DataOptions) -> SourceSize:
+        """Size of a source in memory, estimated from its first entries; 0 if it is there already."""
+        return SourceSize(0, 0.0, 0.0)
 
     def accumulator(self, num_entries: int = 0) -> Accumulator[S]:
         """Sample to which parts of chunks are appended.
@@ -421,7 +455,7 @@ class Modality(Protocol[S, I, D]):
         """
 
     @abstractmethod
-    def loader(self, data: D, batch_size: int = 512, **options: Any) -> JetLoader:
+    def loader(self, data: D, batch_size: int = 512, **options: Any) -> Loader:
         """Loader of batches, with the options of :class:`pcloud.JetLoader`."""
 
     @abstractmethod

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
 
 _FITTED_JETS = 10_000  # determine a median to 0.01 of the spread with one particle each
 _ROWS = 100_000  # from which the spread is estimated for the check
+_CHECKED_ROWS = 1_000_000  # whose distances from the median are in memory at a time
 _OUTLIER_SPREADS = 100
 _ONE_SIGMA = (15.865525393145708, 84.1344746068543)  # per cent
 _DIGITS = 6
@@ -257,26 +259,30 @@ class _Rows:
     """Collection of the values of a feature, empty for particles and jets, and their jets."""
 
     collection: str
-    jet: Tensor
+    jet: Callable[[], Tensor]
 
 
 def _inputs(data: JetDataset) -> Iterator[tuple[Feature, Tensor, _Rows]]:
     """Features of a data set with their values."""
     counts = data.ptr.diff()
-    jet = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    numbers = torch.arange(len(counts))
     names = ["", *(part.name for part in data.feature_set.collections)]
     for i, (name, part) in enumerate(zip(names, data.feature_set.parts, strict=True)):
         chosen = slice(None) if data.collection is None else data.collection == i
-        values, where = data.x[chosen], _Rows(name, jet[chosen])
+
+        def jet(chosen: Any = chosen) -> Tensor:
+            return torch.repeat_interleave(numbers, counts)[chosen]
+
+        values, where = data.x[chosen], _Rows(name, jet)
         yield from ((f, values[:, k], where) for k, f in enumerate(part))
     if data.u is not None:
-        where = _Rows("", torch.arange(len(counts)))
+        where = _Rows("", lambda: numbers)
         of_jets = zip(data.feature_set.jet_features, data.u.unbind(-1), strict=True)
         yield from ((feature, values, where) for feature, values in of_jets)
 
 
 def _not_finite(values: Tensor, feature: Feature, where: _Rows, whose: str, number: int) -> str:
-    jets = where.jet[~values.isfinite()].unique()
+    jets = where.jet()[~values.isfinite()].unique()
     name = _place(feature.name, where.collection)
     return (
         f"feature {name} is NaN or infinite in "
@@ -288,12 +294,18 @@ def _not_finite(values: Tensor, feature: Feature, where: _Rows, whose: str, numb
 def _warn_of_outliers(values: Tensor, name: str, whose: str) -> None:
     rows = values[:: -(-len(values) // _ROWS)].double().numpy()
     spread = _Spread.of(rows)
-    far = (values.double() - spread.median).abs() > _OUTLIER_SPREADS * spread.width
-    if spread.width and bool(far.any()):
-        worst = float((values[far].double() - spread.median).abs().max()) / spread.width
+    if not spread.width:
+        return
+    number, worst = 0, 0.0
+    for part in values.split(_CHECKED_ROWS):
+        distance = (part.double() - spread.median).abs() / spread.width
+        far = distance[distance > _OUTLIER_SPREADS]
+        number += len(far)
+        worst = max(worst, float(far.max())) if len(far) else worst
+    if number:
         warnings.warn(
             f"feature {name} of {whose} is beyond 100 times its spread for "
-            f"{number_of(int(far.sum()), 'value')}, up to {worst:.3g} times: are these values of "
+            f"{number_of(number, 'value')}, up to {worst:.3g} times: are these values of "
             "padding or of missing ones? low and high of a feature clip it",
             FeatureWarning,
             stacklevel=2,

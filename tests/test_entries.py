@@ -101,7 +101,7 @@ def test_rows_return_to_the_order_of_the_input(jets, data):
 
 
 def test_chunks_subsets_and_concatenations_have_the_same_rows(jets, data, monkeypatch):
-    monkeypatch.setattr("pcloud.batch._CHUNK_JETS", 7)
+    monkeypatch.setattr("pcloud.batch.dataset._CHUNK_JETS", 7)
     chunked = JetDataset(jets, data.feature_set)
     whole = JetDataset.concatenate([data[:20], data[20:]])
     for other in (chunked, whole):

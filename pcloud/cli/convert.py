@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
-from pcloud.cli.command import Arguments, Command, Options
+from annotated_types import Ge, Le
+
+from pcloud.cli.command import Argument, Arguments, Command, Options, Switch
 from pcloud.cli.options import (
     ChunkOption,
     OutputArgument,
@@ -14,7 +18,8 @@ from pcloud.cli.options import (
     reading,
 )
 from pcloud.cli.output import say, shows_progress
-from pcloud.training.config import NumJets
+from pcloud.errors import InputError
+from pcloud.training.config import NumJets, Seed
 from pcloud.words import number_of
 
 
@@ -23,30 +28,68 @@ class InputArgument:
     """Input."""
 
     input: Arguments
-    """Files of jets, or globs; several become one file."""
+    """Files of jets, or globs; several become one file, or one each in a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertOptions(ProgressOption, OverwriteOption, ChunkOption, OutputArgument, InputArgument):
+class OutputFiles(OutputArgument):
+    """Output."""
+
+    output: Argument
+    """File to write: .parquet, .npz, or .h5 (Landscape layout); or a folder for one Parquet file
+    for each file of jets, or for --files of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(ProgressOption, OverwriteOption, ChunkOption, OutputFiles, InputArgument):
     """Conversion."""
 
     chunk_size: NumJets = 20_000
-    """Number of jets held in memory at a time."""
+    """Number of jets held in memory at a time; ten times as many with --shuffle."""
+    row_group: NumJets | None = None
+    """Number of jets of a row group of a Parquet file, by default those of a million particles.
+    A stream of jets for training needs less memory with smaller ones, such as 2000."""
+    shuffle: Switch = False
+    """Write the jets in random order, by two passes over them."""
+    files: Annotated[int | None, Ge(1), Le(100_000)] = None
+    """Number of Parquet files in the folder of the output, with equal numbers of jets."""
+    seed: Seed = 0
+    """Seed of the random order."""
 
 
 def execute(options: Options) -> None:
     """Convert the file, one chunk at a time."""
     from pcloud.io import convert
 
+    out = Path(options["output"])
+    names = ("chunk_size", "overwrite", "row_group")
+    common = {name: options[name] for name in names} | reading(options)
+    if options["files"] is None and (out.is_dir() or not out.suffix):
+        if options["shuffle"]:
+            raise InputError("--shuffle into a folder needs --files, the number of files")
+        _convert_each(options, common)
+        return
     number = convert(
         options["input"],
-        options["output"],
-        chunk_size=options["chunk_size"],
-        overwrite=options["overwrite"],
+        out,
         progress=shows_progress(quiet=options["quiet"]),
-        **reading(options),
+        **{name: options[name] for name in ("shuffle", "files", "seed")},
+        **common,
     )
-    say(f"{number_of(number, 'jet')}: {options['output']}")
+    say(f"{number_of(number, 'jet')}: {out}")
+
+
+def _convert_each(options: Options, common: Options) -> None:
+    """Convert each file to one of its own in a folder."""
+    from pcloud.io import convert_files
+
+    found = convert_files(options["input"], options["output"], **common)
+    text = (
+        f"{number_of(sum(part.jets for part in found), 'jet')} in {number_of(len(found), 'file')}"
+    )
+    if old := sum(part.is_old for part in found):
+        text += f", {old} done before"
+    say(f"{text}: {options['output']}")
 
 
 COMMAND = Command("convert", "Convert a file of jets.", execute, (ConvertOptions, ReadingOptions))

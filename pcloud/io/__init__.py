@@ -14,12 +14,13 @@ of jets in memory.
 from __future__ import annotations
 
 from pcloud.io.check import BadJetWarning, DoubtfulValuesWarning
+from pcloud.io.convert import convert, convert_files
 from pcloud.io.jets import FlatCollection, FlatJets, momenta, offsets
 from pcloud.io.known_schemas import SCHEMAS
 from pcloud.io.read import column_names, count_jets, iter_jets, read_jets
 from pcloud.io.schema import CollectionSchema, JetSchema
 from pcloud.io.selection import SelectionWarning
-from pcloud.io.write import convert, write_jets
+from pcloud.io.write import write_jets
 
 __all__ = [
     "SCHEMAS",
@@ -32,6 +33,7 @@ __all__ = [
     "SelectionWarning",
     "column_names",
     "convert",
+    "convert_files",
     "count_jets",
     "iter_jets",
     "momenta",

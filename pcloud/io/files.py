@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pcloud.errors import InputError
 from pcloud.io.remote import is_remote, local_copies
@@ -17,7 +18,9 @@ __all__ = [
     "Paths",
     "check_new_file",
     "expand_paths",
+    "file_identity",
     "input_errors",
+    "mirrored_paths",
     "new_file",
     "sniff",
 ]
@@ -218,3 +221,31 @@ def new_file(path: Path, overwrite: bool) -> Iterator[Path]:
     check_new_file(path, overwrite)
     with atomic_path(path, f"{os.getpid()}.part") as part:
         yield part
+
+
+def mirrored_paths(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Path of a Parquet file in a folder for each of some files; all are different.
+
+    Raises
+    ------
+    InputError
+        If a file is given twice.
+    """
+    absolute = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100 (links stay)
+    if len(set(absolute)) < len(absolute):
+        repeated = next(file for file in absolute if absolute.count(file) > 1)
+        raise InputError(f"{repeated} is given twice")
+    parent = Path(os.path.commonpath([file.parent for file in absolute]))
+    relative = [file.relative_to(parent) for file in absolute]
+    short = [path.with_suffix(".parquet") for path in relative]
+    return [
+        folder / (path if short.count(path) == 1 else whole.with_name(f"{whole.name}.parquet"))
+        for path, whole in zip(short, relative, strict=True)
+    ]
+
+
+def file_identity(file: Path) -> dict[str, Any]:
+    """Path, size and time of a file, by which a changed file is recognised."""
+    status = file.stat()
+    path = os.path.abspath(file)  # noqa: PTH100 (links stay)
+    return {"path": path, "bytes": status.st_size, "modified": status.st_mtime_ns}

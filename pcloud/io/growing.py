@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from pcloud.errors import InputError
+from pcloud.storage import MEMORY, Storage
 
 __all__ = ["GrowingColumn", "GrowingColumns"]
 
@@ -16,10 +17,19 @@ _MAX_GROWTH = 100
 
 
 class GrowingColumns:
-    """Columns by kind and name, to which values can be appended."""
+    """Columns by kind and name, to which values can be appended.
 
-    def __init__(self, prefix: str = "") -> None:
+    Parameters
+    ----------
+    prefix : str
+        Beginning of the names in error messages.
+    storage : Storage
+        Place of the values.
+    """
+
+    def __init__(self, prefix: str = "", storage: Storage = MEMORY) -> None:
         self._prefix = prefix
+        self._storage = storage
         self._columns: dict[tuple[str, str], GrowingColumn] = {}
 
     def append(
@@ -31,7 +41,7 @@ class GrowingColumns:
         """Append copies; memory is reserved for the numbers of values in `rooms` by kind, or `room`."""
         for key, values in columns:
             if key not in self._columns:
-                self._columns[key] = GrowingColumn(f"{self._prefix}{key[1]}")
+                self._columns[key] = GrowingColumn(f"{self._prefix}{key[1]}", self._storage)
             self._columns[key].append(values, rooms.get(key[0], room))
 
     def of(self, kind: str) -> dict[str, np.ndarray]:
@@ -46,10 +56,13 @@ class GrowingColumn:
     ----------
     name : str
         Name of the column, for error messages.
+    storage : Storage
+        Place of the values.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, storage: Storage = MEMORY) -> None:
         self._name = name
+        self._storage = storage
         self._memory = np.empty(0)
         self._size = 0
 
@@ -70,8 +83,10 @@ class GrowingColumn:
         room = min(room, _MAX_GROWTH * size)
         dtype = self._common_type(values)
         if size > len(self._memory) or dtype != self._memory.dtype:
-            memory = np.empty(max(size, room, len(self._memory) * 3 // 2), dtype)
+            length = max(size, room, len(self._memory) * 3 // 2)
+            memory = self._storage.array((length,), dtype)
             memory[: self._size] = self.values
+            self._storage.release(self._memory)
             self._memory = memory
         self._memory[self._size : size] = values
         self._size = size

@@ -11,6 +11,7 @@ import vector
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.growing import GrowingColumn, GrowingColumns
+from pcloud.storage import MEMORY, Storage
 
 __all__ = [
     "JET_MOMENTUM",
@@ -336,12 +337,15 @@ class GrowingJets:
     ----------
     num_jets : int
         Approximate number of jets, for which memory is reserved.
+    storage : Storage
+        Place of the columns.
     """
 
-    def __init__(self, num_jets: int = 0) -> None:
+    def __init__(self, num_jets: int = 0, storage: Storage = MEMORY) -> None:
         self._num_jets = num_jets
+        self._storage = storage
         self._counts = GrowingColumn("counts")
-        self._columns = GrowingColumns()
+        self._columns = GrowingColumns("", storage)
         self._collections: dict[str, tuple[GrowingColumn, GrowingColumns]] = {}
 
     def __len__(self) -> int:
@@ -355,7 +359,7 @@ class GrowingJets:
         self._columns.append(jets._columns(), rooms, self._room(jets.offsets))
         for name, entries in jets.collections.items():
             counts, columns = self._collections.setdefault(
-                name, (GrowingColumn(name), GrowingColumns(f"{name}."))
+                name, (GrowingColumn(name), GrowingColumns(f"{name}.", self._storage))
             )
             counts.append(np.diff(entries.offsets), num_jets)
             columns.append(entries.values(), {}, self._room(entries.offsets))

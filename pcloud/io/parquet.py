@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from pcloud.io.jets import MOMENTUM, FlatCollection, FlatJets
 from pcloud.io.schema import CollectionSchema, JetSchema
 from pcloud.io.table import Ragged, Shape, Source, Table, aligned_ranges
 
-__all__ = ["ParquetTable", "ParquetWriter"]
+__all__ = ["ParquetTable", "ParquetWriter", "read_origin"]
 
 #: Particles in a row group that we write, 16 MB of momenta. One thread reads it as a whole.
 ROW_GROUP = 1_000_000
@@ -30,6 +31,7 @@ _BATCH_ROWS = 8192
 _MAX_THREADS = 4
 
 _CLASSES = b"classes"
+_ORIGIN = b"origin"
 
 
 class ParquetTable(Table):
@@ -137,6 +139,11 @@ class ParquetTable(Table):
             if max(first, start) < min(last, stop):
                 yield max(first, start), min(last, stop)
 
+    def groups(self) -> list[tuple[int, int]]:
+        """Row groups with rows."""
+        bounds = itertools.pairwise(self._starts.tolist())
+        return [(start, stop) for start, stop in bounds if start < stop]
+
     def native_schema(self) -> JetSchema | None:
         """Schema of the file if it has lists of structs ``p4`` as from `ParquetWriter`, else None.
 
@@ -175,6 +182,15 @@ class ParquetTable(Table):
         """Close the handles of all threads."""
         for handle in self._handles:
             handle.close(force=True)
+
+
+def read_origin(path: Path) -> dict[str, Any] | None:
+    """Plain values that a `ParquetWriter` stored in a file; None if there are none."""
+    try:
+        stored = (pq.read_metadata(path).metadata or {}).get(_ORIGIN)
+        return None if stored is None else json.loads(stored)
+    except (OSError, ValueError, pa.ArrowException):
+        return None
 
 
 class _Cursor:
@@ -267,13 +283,27 @@ class ParquetWriter:
         First jets, which define the columns and their types.
     classes : tuple of str
         Names of the classes, empty if they are not known.
+    row_group : int, optional
+        Number of jets of a row group; by default as many as have a million particles.
+    origin : mapping, optional
+        Plain values to store, see :func:`read_origin`.
     """
 
     left_out: Sequence[str] = ()
 
-    def __init__(self, path: Path, jets: FlatJets, classes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        jets: FlatJets,
+        classes: tuple[str, ...],
+        row_group: int | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
         self._path = path
-        metadata = {_CLASSES: json.dumps(classes)} if classes else None
+        self._row_group = row_group
+        metadata = {_CLASSES: json.dumps(classes)} if classes else {}
+        if origin is not None:
+            metadata[_ORIGIN] = json.dumps(dict(origin))
         self._schema = _to_arrow(jets.slice(0, 0)).schema.with_metadata(metadata)
         # Integers and flags have few different values: a dictionary makes them smaller.
         integers = [f"{n}.list.element" for n, v in jets.particle.items() if v.dtype.kind in "iu"]
@@ -288,10 +318,14 @@ class ParquetWriter:
             write_statistics=False,
         )
         self._waiting: list[FlatJets] = []
+        self._has_rows = False
 
     def write(self, jets: FlatJets) -> None:
         """Append jets."""
         self._waiting.append(jets)
+        if self._row_group is not None:
+            self._write_groups(self._row_group)
+            return
         if sum(int(part.offsets[-1]) for part in self._waiting) < ROW_GROUP:
             return
         jets = FlatJets.concatenate(self._waiting)
@@ -302,7 +336,18 @@ class ParquetWriter:
             start = end
         self._waiting = [jets.slice(start, len(jets))]
 
+    def _write_groups(self, size: int) -> None:
+        """Write row groups of `size` jets."""
+        if sum(map(len, self._waiting)) < size:
+            return
+        jets = FlatJets.concatenate(self._waiting)
+        last = len(jets) - len(jets) % size
+        for start in range(0, last, size):
+            self._write(jets.slice(start, start + size))
+        self._waiting = [jets.slice(last, len(jets))]
+
     def _write(self, jets: FlatJets) -> None:
+        self._has_rows = True
         table = _to_arrow(jets).replace_schema_metadata(self._schema.metadata)
         self._writer.write_table(table, row_group_size=max(1, len(jets)))
 
@@ -312,7 +357,9 @@ class ParquetWriter:
 
     def close(self) -> None:
         """Write the remaining jets and close the file."""
-        self._write(FlatJets.concatenate(self._waiting))
+        jets = FlatJets.concatenate(self._waiting)
+        if len(jets) or not self._has_rows:
+            self._write(jets)
         self._writer.close()
 
 

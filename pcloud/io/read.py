@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import cached_property
@@ -37,7 +38,7 @@ __all__ = [
     "KEPT",
     "LEFT_OUT",
     "TRANSFORMS",
-    "JetStream",
+    "JetFiles",
     "column_names",
     "count_jets",
     "iter_jets",
@@ -130,7 +131,7 @@ def read_jets(
     UnknownNameError
         If a column is missing; the message suggests the most similar name.
     """
-    stream = JetStream(
+    stream = JetFiles(
         path, schema, start, stop, on_bad_jet, check_units, columns=columns, entries=entries
     )
     return stream.to_awkward(stream.read())
@@ -178,7 +179,7 @@ def iter_jets(
         As from `read_jets`; errors in later parts of a file are raised when they are read.
     """
     reading = (start, stop, on_bad_jet, check_units, keys, columns, entries, needs_truth)
-    stream = JetStream(path, schema, *reading)
+    stream = JetFiles(path, schema, *reading)
     return stream.awkward_chunks(stream.chunks(chunk_size))
 
 
@@ -200,7 +201,7 @@ def count_jets(path: Paths, schema: SchemaLike = None) -> int:
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`.
     """
-    return JetStream(path, schema, needs_truth=False).count()
+    return JetFiles(path, schema, needs_truth=False).count()
 
 
 def column_names(path: Paths, schema: SchemaLike = None) -> list[str]:
@@ -216,10 +217,10 @@ def column_names(path: Paths, schema: SchemaLike = None) -> list[str]:
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`.
     """
-    return JetStream(path, schema, columns=(), needs_truth=False).available
+    return JetFiles(path, schema, columns=(), needs_truth=False).available
 
 
-class JetStream:
+class JetFiles:
     """Jets of several files as one sequence, used by `read_jets` and `convert`.
 
     Parameters
@@ -390,6 +391,50 @@ class JetStream:
         if self._start > done:
             raise InputError(f"start={self._start} is beyond the {done} jets of {self._files[0]}")
         self._warn(reader, selection, doubts)
+
+    @property
+    def columns(self) -> Collection[str] | None:
+        """Names of the extra columns that are read; None for all."""
+        return self._columns
+
+    @property
+    def paths(self) -> list[Path]:
+        """Paths of the files."""
+        return self._files
+
+    def groups(self) -> list[tuple[int, int, int]]:
+        """Index of the file, first and last row of each group of rows that can be read by itself.
+
+        Returns
+        -------
+        list of tuple
+            Empty if a file has none, such as one of another format than Parquet, or one of events.
+        """
+        found: list[tuple[int, int, int]] = []
+        for index in range(len(self._files)):
+            with closing(self._take(index)) as reader:
+                self._check_agreement(reader)
+                groups = reader.table.groups()
+                if not groups or groups[-1][1] != reader.num_jets:
+                    return []
+                found += [(index, start, stop) for start, stop in groups]
+        return found
+
+    def reader(self, index: int) -> JetReader:
+        """Open a file, which the caller closes."""
+        return self._open(self._files[index], index)
+
+    def read_group(
+        self, reader: JetReader, index: int, start: int, stop: int
+    ) -> tuple[FlatJets, dict[str, int]]:
+        """Jets of a range of rows of an open file, and the numbers of bad jets left out by reason."""
+        parts, dropped = [], Counter[str]()
+        with input_errors(self._files[index], "jets"):
+            for jets, bad in reader.pieces(start, stop, self._on_bad_jet):
+                parts.append(self._complete(jets, index))
+                dropped.update({reason: len(rows) for reason, rows in bad.items()})
+            jets = parts[0] if len(parts) == 1 else FlatJets.concatenate([self.empty, *parts])
+        return jets, dict(dropped)
 
     def chunks(self, size: int) -> Iterator[FlatJets]:
         """Jets in chunks of `size`; the last can be smaller.

@@ -100,6 +100,10 @@ class Table(ABC):
         """Schema of the file if it was written by pcloud, else None."""
         return None
 
+    def groups(self) -> list[tuple[int, int]]:
+        """Ranges of rows that are read as fast from the middle of the file as from its start."""
+        return []
+
     @abstractmethod
     def close(self) -> None:
         """Close the file."""

@@ -1,28 +1,25 @@
-"""Writing of jets to files, and conversion of files."""
+"""Writing of jets to files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import awkward as ak
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pcloud.errors import InputError
 from pcloud.io.check import describe, find_bad_jets
-from pcloud.io.files import Paths, expand_paths, new_file
+from pcloud.io.files import new_file
 from pcloud.io.jets import FlatJets
-from pcloud.io.read import JetStream, SchemaLike
 from pcloud.keys import SPLIT_KEY, jet_keys
-from pcloud.terminal import Terminal
 
-__all__ = ["convert", "write_chunks", "write_jets"]
+__all__ = ["holds_columns", "write_chunks", "write_jets"]
 
 
 class _Writer(Protocol):
@@ -69,74 +66,15 @@ def write_jets(jets: ak.Array, path: str | os.PathLike[str], *, overwrite: bool 
     write_chunks([flat], path, classes, overwrite)
 
 
-def convert(
-    source: Paths,
-    target: str | os.PathLike[str],
-    schema: SchemaLike = None,
-    *,
-    chunk_size: int = 20_000,
-    on_bad_jet: str = "error",
-    check_units: bool = True,
-    overwrite: bool = False,
-    progress: bool = False,
-) -> int:
-    """Convert files of jets to one file in chunks; it is created only if everything succeeds.
-
-    Parameters
-    ----------
-    source, schema, on_bad_jet, check_units
-        As for `read_jets`.
-    target : str or Path
-        File to write, as for `write_jets`.
-    chunk_size : int
-        Number of jets in memory.
-    overwrite : bool
-        If True, an existing `target` is replaced.
-    progress : bool
-        If True, a progress bar is shown on stderr.
-
-    Returns
-    -------
-    int
-        Number of jets written.
-
-    Raises
-    ------
-    FileExistsError
-        If `target` exists and `overwrite` is False.
-    FileNotFoundError, InputError, UnknownNameError
-        As from `read_jets` and `write_jets`, or if `target` is one of the sources.
-    """
-    target = Path(target)
-    if any(target.exists() and file.samefile(target) for file in expand_paths(source)):
-        raise InputError(f"{target}: cannot be converted into itself")
-    keys = True if _writer_class(target)[1] else None
-    stream = JetStream(source, schema, on_bad_jet=on_bad_jet, check_units=check_units, keys=keys)
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        disable=not progress,
-        console=Terminal(stderr=True),
-    )
-    with bar:
-        task = bar.add_task(f"{target.name}", total=stream.count())
-        return write_chunks(
-            stream.chunks(chunk_size),
-            target,
-            stream.classes,
-            overwrite,
-            lambda num_jets: bar.advance(task, num_jets),
-        )
-
-
 def write_chunks(
     chunks: Iterable[FlatJets],
     path: Path,
     classes: tuple[str, ...],
     overwrite: bool,
     advance: Callable[[int], object] = lambda num_jets: None,
+    *,
+    row_group: int | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> int:
     """Write chunks of jets with the same columns; the file is created only if everything succeeds.
 
@@ -150,6 +88,10 @@ def write_chunks(
         Names of the classes.
     advance : callable, optional
         Function that is called with the number of jets of each chunk after it is written.
+    row_group : int, optional
+        Number of jets of a row group of a Parquet file.
+    origin : mapping, optional
+        Plain values that are stored in a Parquet file.
 
     Returns
     -------
@@ -161,16 +103,20 @@ def write_chunks(
     FileExistsError, InputError
         As from `write_jets`, or if the columns differ between chunks.
     """
-    make, holds_columns = _writer_class(path)
+    make, has_columns = _writer_class(path)
+    given: dict[str, Any] = {"row_group": row_group, "origin": origin}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and path.suffix.lower() != ".parquet":
+        raise InputError(f"{path}: only Parquet files have row groups")
     writer: _Writer | None = None
     types: dict[str, np.dtype] = {}
     total = 0
     with new_file(path, overwrite) as part:
         try:
             for chunk in chunks:
-                jets = _with_keys(chunk) if holds_columns else _without_own_keys(chunk)
+                jets = _with_keys(chunk) if has_columns else _without_own_keys(chunk)
                 if writer is None:
-                    writer = make(part, jets, classes)
+                    writer = make(part, jets, classes, **given)
                     types = _types(jets)
                     _warn_left_out(path, writer.left_out)
                 elif types != _types(jets):
@@ -190,6 +136,11 @@ def write_chunks(
                     writer.discard()
             raise
     return total
+
+
+def holds_columns(path: Path) -> bool:
+    """Return True if the format of a file holds any columns, such as the keys of jets."""
+    return _writer_class(path)[1]
 
 
 def _with_keys(jets: FlatJets) -> FlatJets:
@@ -228,7 +179,7 @@ def _warn_left_out(path: Path, names: Iterable[str]) -> None:
 
 def _writer_class(
     path: Path,
-) -> tuple[Callable[[Path, FlatJets, tuple[str, ...]], _Writer], bool]:
+) -> tuple[Callable[..., _Writer], bool]:
     """Class of the writer of a format, and True if the format holds any columns."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pcloud.errors import InputError
 from pcloud.evaluation.scores import ScoresWriter, read_origin, weights_of_jets
-from pcloud.io.files import check_new_file, expand_paths
+from pcloud.io.files import check_new_file, expand_paths, file_identity, mirrored_paths
 from pcloud.io.load import REASON
 from pcloud.io.read import FILES, LEFT_OUT
 from pcloud.objectives.of_target import Regression
@@ -215,7 +214,7 @@ def predict_files(
         As from :func:`predict_file`.
     """
     files = expand_paths(paths)
-    outputs = _mirrored(files, Path(folder))
+    outputs = mirrored_paths(files, Path(folder))
     run = run.writing_to(folder)
     network: dict[str, Any] = {"checksum": run.checksum(checkpoint), "checkpoint": checkpoint}
     if calibrated:
@@ -227,7 +226,7 @@ def predict_files(
             network["intervals"] = zlib.crc32(run.stored(INTERVALS_FILE).read_bytes())
     network["schema"] = str(options.get("schema"))
     network["on_bad_jet"] = options.get("on_bad_jet", "error")
-    origins = [network | _identity(file) for file in files]
+    origins = [network | file_identity(file) for file in files]
     is_done = [read_origin(out) == origin for out, origin in zip(outputs, origins, strict=True)]
     make_folder(folder)
     check_writable(folder)
@@ -257,25 +256,3 @@ def predict_files(
         )
         predictions.append(found)
     return predictions
-
-
-def _mirrored(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Path of the scores of each file; all are different."""
-    absolute = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100 (links stay)
-    if len(set(absolute)) < len(absolute):
-        repeated = next(file for file in absolute if absolute.count(file) > 1)
-        raise InputError(f"{repeated} is given twice")
-    parent = Path(os.path.commonpath([file.parent for file in absolute]))
-    relative = [file.relative_to(parent) for file in absolute]
-    short = [path.with_suffix(".parquet") for path in relative]
-    return [
-        folder / (path if short.count(path) == 1 else whole.with_name(f"{whole.name}.parquet"))
-        for path, whole in zip(short, relative, strict=True)
-    ]
-
-
-def _identity(file: Path) -> dict[str, Any]:
-    """Path, size and time of a file, by which a changed file is recognised."""
-    status = file.stat()
-    path = os.path.abspath(file)  # noqa: PTH100 (links stay)
-    return {"path": path, "bytes": status.st_size, "modified": status.st_mtime_ns}

@@ -162,6 +162,15 @@ class DataConfig:
     training jets; none takes the values as they are."""
     on_bad_jet: Literal["error", "drop"] = "error"
     """Treatment of jets that are empty or have NaN, infinite or negative energies."""
+    storage: Literal["auto", "memory", "map", "stream"] = "auto"
+    """Place of the jets during the training: memory; map, files in the folder of the run that are
+    mapped into memory; or stream, the Parquet files of the jets, which are read in every epoch. By
+    default the first of these that is large enough."""
+    memory_limit: Positive | None = None
+    """Memory in GB that the jets can take; by default what is free."""
+    stream_workers: Annotated[int, Interval(ge=0, le=1000)] = 0
+    """Number of processes that read a stream for each device; 0 reads between the steps. The order
+    of the jets depends on it."""
 
     def __post_init__(self) -> None:
         part = self.part
@@ -429,6 +438,7 @@ class RunConfig:
 _WITHOUT_EFFECT = (
     "out",
     "data_root",
+    "memory_limit",
     "accelerator",
     "devices",
     "checkpoint_steps",
@@ -680,6 +690,8 @@ class TrainConfig:
     def differences(self, other: TrainConfig) -> list[str]:
         """Names of the options that differ and influence the result."""
         mine, theirs = self.to_dict(), other.to_dict()
+        for values in (mine, theirs):  # jets in memory and mapped ones give the same result
+            values["storage"] = "stream" if values["storage"] == "stream" else "auto"
         return [name for name in mine if name not in _WITHOUT_EFFECT and mine[name] != theirs[name]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from pcloud.modality import (
 )
 from pcloud.objectives.build import make_objective
 from pcloud.objectives.several import Several
+from pcloud.storage import MEMORY, Storage
 from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
 from pcloud.training.fingerprint import JetsOfRun
@@ -34,6 +35,7 @@ from pcloud.training.splits import (
     rechunk,
     select_split,
 )
+from pcloud.training.streamed import StreamedJets, index_stream
 
 __all__ = [
     "TrainingData",
@@ -81,8 +83,20 @@ class TrainingData:
         return self.objective.classes
 
 
-def load_training_data(config: TrainConfig) -> TrainingData:
+def load_training_data(
+    config: TrainConfig, storage: Storage = MEMORY, *, stream: bool = False
+) -> TrainingData:
     """Read and check the training and validation jets of a configuration.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Configuration.
+    storage : Storage
+        Place of the jets and of their data sets.
+    stream : bool
+        If True, the training jets are read from their files in every epoch. They are read once
+        before, for their labels, weights and fingerprint.
 
     Raises
     ------
@@ -96,10 +110,15 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     warn_of_repeated_files(config.inputs)
     with config.code_names():
         modality.check_network(config.model, config.inputs)
-    train, val, test = _training_samples(config, modality)
+    streamed = _streamed(config, modality, storage) if stream else None
+    if streamed is None:
+        train, val, test = _training_samples(config, modality, storage)
+        few = train
+    else:
+        train, val, test, few = streamed.train, streamed.val, streamed.test, streamed.few
     with config.code_names():
         with named_source(config.data):
-            inputs = modality.fit_inputs(train, config.inputs)
+            inputs = modality.fit_inputs(few, config.inputs)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     objective = _objective(config, train, sources["training"])
@@ -123,22 +142,60 @@ def load_training_data(config: TrainConfig) -> TrainingData:
             warn_of_classes(values, classes, f"{name} {modality.noun}")
     warn_of_repetitions(_content_keys(modality, [train, val], keys), labels, modality.noun)
     columns = used_columns(config, modality)
-    hashes = {"train": modality.hashes(train, columns), "val": modality.hashes(val, columns)}
+    hashes = {
+        "train": streamed.hashes if streamed else modality.hashes(train, columns),
+        "val": modality.hashes(val, columns),
+    }
     if test is not None:
         hashes["test"] = test.hashes
-    train_data, val_data = (modality.dataset(jets, inputs) for jets in (train, val))
+    place = {} if storage is MEMORY else {"storage": storage}
+    val_data = modality.dataset(val, inputs, **place)
+    train_data = streamed.dataset(inputs) if streamed else modality.dataset(train, inputs, **place)
     parts = (("training", train, train_data), ("validation", val, val_data))
     for name, jets, data in parts:
         whose = f"the {name} {modality.noun}"
         if objective.targets:
             data.set_targets(targets_of(jets, objective))
         with named_source(sources[name]):
-            modality.check_inputs(data, whose, is_training=name == "training")
+            checked = modality.dataset(few, inputs) if streamed and jets is train else data
+            modality.check_inputs(checked, whose, is_training=name == "training")
             objective.check(data, f"{name} {modality.noun}")
     identity = JetsOfRun.of(hashes, keys[0], train_data, val_data)
     every = train.attrs.get(COLUMNS, modality.fields(train))
     fields = [name for name in every if name != SPLIT_KEY]
     return TrainingData(modality, train_data, val_data, objective, fields, identity)
+
+
+def _streamed(config: TrainConfig, modality: Modality, storage: Storage) -> StreamedJets:
+    """Training jets that stay in their files, and the splits that are drawn from them."""
+    options = config.inputs
+    fractions = _fractions(options, modality.own_splits(options.data))
+    columns = used_columns(config, modality)
+    collectors: dict[str, Any] = {}
+    drawing = (fractions, options.split_seed)
+    if "val" in fractions:
+        collectors["val"] = SampleCollector(
+            modality,
+            "val",
+            fractions,
+            options.max_val_jets,
+            options.split_seed,
+            test=options.test_numbers,
+            storage=storage,
+        )
+    if "test" in fractions:
+        collectors["test"] = HashCollector(
+            modality, "test", *drawing, columns, options.test_numbers
+        )
+    streamed = index_stream(config, fractions, columns, collectors)
+    noun = modality.noun
+    for name, number in {"train": len(streamed.train), **streamed.numbers(collectors)}.items():
+        if number == 0:
+            raise InputError(f"too few {noun} to take {name} {noun} from them")
+    if "val" not in fractions:
+        (val,) = load_splits(config, "val", as_datasets=True, storage=storage)
+        streamed = replace(streamed, val=val)
+    return streamed
 
 
 def _objective(config: TrainConfig, train: Sample, source: Source) -> Several:
@@ -181,23 +238,28 @@ def _content_keys(
 
 
 def _training_samples(
-    config: TrainConfig, modality: Modality
+    config: TrainConfig, modality: Modality, storage: Storage
 ) -> tuple[Sample, Sample, HashCollector | None]:
     """Training and validation jets, and hashes of the test jets if these are drawn from them."""
     fractions = _fractions(config.inputs, modality.own_splits(config.data))
     if config.inputs.split != "key" or "test" not in fractions:
-        train, val = load_splits(config, "train", "val", as_datasets=True)
+        train, val = load_splits(config, "train", "val", as_datasets=True, storage=storage)
         return train, val, None
     columns = used_columns(config, modality)
     test = HashCollector(
         modality, "test", fractions, config.split_seed, columns, config.inputs.test_numbers
     )
-    train, val = _drawn(config, fractions, ("train", "val"), test, as_datasets=True)
+    options: dict[str, Any] = {"as_datasets": True, "storage": storage}
+    train, val = _drawn(config, fractions, ("train", "val"), test, **options)
     return train, val, test
 
 
 def load_splits(
-    config: TrainConfig, *splits: str, inputs: Inputs | None = None, as_datasets: bool = False
+    config: TrainConfig,
+    *splits: str,
+    inputs: Inputs | None = None,
+    as_datasets: bool = False,
+    storage: Storage = MEMORY,
 ) -> list[Sample]:
     """Jets or images of splits of a configuration: ``"train"``, ``"val"`` or ``"test"``.
 
@@ -216,6 +278,8 @@ def load_splits(
         configuration names.
     as_datasets : bool
         If True, the check of the free memory includes that of data sets of these jets.
+    storage : Storage
+        Place of the jets. Only those in memory are checked to fit into it.
 
     Raises
     ------
@@ -226,7 +290,7 @@ def load_splits(
     fractions = _fractions(options, _modality(config).own_splits(options.data))
     sources = {split: _source(config, split, fractions) for split in splits}
     drawn = [split for split, source in sources.items() if source is None]
-    reading: dict[str, Any] = {"inputs": inputs, "as_datasets": as_datasets}
+    reading: dict[str, Any] = {"inputs": inputs, "as_datasets": as_datasets, "storage": storage}
     found = dict(zip(drawn, _drawn(config, fractions, drawn, **reading), strict=True))
     for split, source in sources.items():
         if source is not None:
@@ -304,6 +368,7 @@ def load_jets(
     *,
     inputs: Inputs | None = None,
     as_datasets: bool = False,
+    storage: Storage = MEMORY,
 ) -> Sample:
     """Jets of a data set by name, or of files, read with the options of a configuration.
 
@@ -317,7 +382,7 @@ def load_jets(
         Split of the data set.
     limit : int, optional
         Maximum number of jets, drawn at random.
-    inputs, as_datasets
+    inputs, as_datasets, storage
         As for :func:`load_splits`.
 
     Raises
@@ -328,11 +393,13 @@ def load_jets(
     modality, options = _modality(config), config.inputs
     if limit is not None and options.split != "key":
         return modality.load(source, split, options, limit)
-    share = 1.0 if limit is None else 0.0
+    share = 1.0 if limit is None and storage is MEMORY else 0.0
     number, chunks = modality.chunks(
         source, split, options, inputs, share=share, as_dataset=as_datasets
     )
-    sample = SampleCollector(modality, split, {"train": 1.0}, limit, options.split_seed, number)
+    sample = SampleCollector(
+        modality, split, {"train": 1.0}, limit, options.split_seed, number, storage=storage
+    )
     collect(modality, chunks, [sample])
     return sample.sample()
 
@@ -384,15 +451,18 @@ def _drawn(
     *others: HashCollector,
     inputs: Inputs | None = None,
     as_datasets: bool = False,
+    storage: Storage = MEMORY,
 ) -> list[Sample]:
     """Jets of splits that are drawn from the training jets, which are read once."""
     options, modality = config.inputs, _modality(config)
     if not splits:
         return []
     if options.split != "key":
-        return _permuted(config, fractions, splits, inputs=inputs, as_datasets=as_datasets)
+        reading: dict[str, Any] = {"inputs": inputs, "as_datasets": as_datasets}
+        return _permuted(config, fractions, splits, **reading, storage=storage)
     limits = _limits(options)
     share = sum(fractions[split] for split in splits if limits.get(split) is None)
+    share *= storage is MEMORY
     expected, chunks = modality.chunks(
         options.data, "train", options, inputs, share=share, as_dataset=as_datasets
     )
@@ -405,6 +475,7 @@ def _drawn(
             options.split_seed,
             expected,
             options.test_numbers,
+            storage,
         )
         for split in splits
     ]

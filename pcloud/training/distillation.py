@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud.errors import InputError
+from pcloud.modality import Sample
 from pcloud.run_files import file_errors, make_folder, read_json, write_atomic, write_json
+from pcloud.storage import MEMORY, Storage
 from pcloud.training.config import TrainConfig
-from pcloud.training.data import TrainingData, load_splits
+from pcloud.training.data import TrainingData, iter_split, load_splits
 from pcloud.training.run_folder import RunFolder
 
 __all__ = ["Distillation", "Teacher"]
@@ -114,7 +117,12 @@ class Teacher:
         return cls(run, [run.classes.index(name) for name in jets.classes])
 
     def teach(
-        self, config: TrainConfig, jets: TrainingData, folder: Path, console: Console
+        self,
+        config: TrainConfig,
+        jets: TrainingData,
+        folder: Path,
+        console: Console,
+        storage: Storage = MEMORY,
     ) -> None:
         """Add the logits of the teacher to the training jets, as ``teacher``.
 
@@ -131,18 +139,32 @@ class Teacher:
             Folder of the logits.
         console : rich.console.Console
             Console for the progress.
+        storage : Storage
+            Place of the jets with the columns of the teacher.
         """
         number = len(jets.train)
         chunks = _Chunks(folder, number, len(self.order))
         chunks.open({"teacher": self.run.checksum(), "order": self.order, **jets.identity.plain()})
         if chunks.missing():
-            (raw,) = load_splits(config, "train", inputs=self.run.feature_set)
+            missing = chunks.missing()
             with Progress(console=console, transient=True) as progress:
                 task = progress.add_task("teacher", total=number)
-                for part in chunks.missing():
-                    progress.update(task, completed=part.start)
-                    chunks.write(part, self.run.logits(raw[part])[:, self.order])
+                for part, raw in self._raw(config, chunks.parts, storage):
+                    if part in missing:
+                        progress.update(task, completed=part.start)
+                        chunks.write(part, self.run.logits(raw)[:, self.order])
         jets.train.teacher = chunks.read()
+
+    def _raw(
+        self, config: TrainConfig, parts: Sequence[slice], storage: Storage
+    ) -> Iterator[tuple[slice, Sample]]:
+        """Training jets in parts, with the columns that the teacher needs."""
+        inputs = self.run.feature_set
+        if config.storage == "stream":  # as chunks of this size
+            yield from zip(parts, iter_split(config, "train", _CHUNK, inputs), strict=True)
+            return
+        (raw,) = load_splits(config, "train", inputs=inputs, storage=storage)
+        yield from ((part, raw[part]) for part in parts)
 
 
 class _Chunks:

@@ -18,12 +18,14 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from pcloud.batch import JetDataset
+from pcloud.batch import JetDataset, JetStream
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.influence import effective_size
+from pcloud.modality import modality_of_model
 from pcloud.models.registry import check_code
 from pcloud.models.trust import codes_used, remember_codes, trusting
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
+from pcloud.storage import MEMORY, Storage, mapped_files
 from pcloud.tables import print_wide
 from pcloud.terminal import Terminal
 from pcloud.training.callbacks import RunCheckpoint
@@ -38,6 +40,7 @@ from pcloud.training.environment import update_environment
 from pcloud.training.folder import clear, open_folder, with_method_of_split, write_config
 from pcloud.training.initial_state import InitialState, initial_weights, initialise
 from pcloud.training.interrupt import Interrupted, StopRequest
+from pcloud.training.jet_storage import choose_storage
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
 from pcloud.training.reweight import Reweighting, observable_names, reweight
@@ -140,13 +143,32 @@ def _check_before_loading(config: TrainConfig) -> None:
 
 
 def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: bool) -> None:
+    """Train with the jets in memory, or in files that are mapped into it."""
+    with config.code_names():
+        modality = modality_of_model(config.model)
+    chosen = choose_storage(config, modality, folder)
+    if chosen.reason:
+        console.print(chosen.reason, soft_wrap=True)
+    with contextlib.ExitStack() as stack:
+        in_memory = chosen.kind == "memory"
+        storage = MEMORY if in_memory else stack.enter_context(mapped_files(folder))
+        if chosen.kind == "stream":
+            config = config.with_options(storage="stream")
+        _train_on(config, folder, console, storage, overwrite=overwrite)
+
+
+def _train_on(
+    config: TrainConfig, folder: Path, console: Terminal, storage: Storage, *, overwrite: bool
+) -> None:
     last = checkpoint_path(folder, "last")
     checkpoint = read_checkpoint(last, resumable=True) if last.exists() and not overwrite else None
     check_code(config.model, config.model_options)
     weights = initial_weights(config, checkpoint)
     if config.teacher:
         RunFolder(config.teacher).checksum()  # raises before a large file is read
-    jets = load_training_data(config)
+    streamed = config.storage == "stream"
+    place = {"storage": storage, "stream": streamed} if storage is not MEMORY else {}
+    jets = load_training_data(config, **place)
     reweighting = _reweighted(config, jets)
     jets.objective.fit(jets.train)  # with the weights of all jets
     teacher = Teacher.of(config, jets) if config.teacher else None
@@ -155,13 +177,13 @@ def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: b
         initial = initialise(config, jets, weights, checkpoint)
     tagger = initial.tagger
     recipe = config.resolved_recipe()
-    data = JetData(jets, recipe, config.seed)
+    data = JetData(jets, recipe, config.seed, config.stream_workers)
     module = _module(config, jets, initial, data.total_steps)
     if overwrite:
         clear(folder)
     if teacher is not None:
         with isolate_rng():
-            teacher.teach(config, jets, folder / TEACHER_FOLDER, console)
+            teacher.teach(config, jets, folder / TEACHER_FOLDER, console, storage)
     with StopRequest() as stop:
         keeper = RunCheckpoint(folder, config.run, tagger, jets.identity, stop)
         if checkpoint is not None:
@@ -214,6 +236,8 @@ def _reweighted(config: TrainConfig, jets: TrainingData) -> Reweighting | None:
     if config.reweight is None:
         return None
     names = observable_names(config.reweight)
+    if isinstance(jets.train, JetStream):
+        raise InputError("reweight needs the jets in memory or mapped: storage map")
     weights, reweighting = reweight(jets, names, config.reweight_max)
     cast(JetDataset, jets.train).set_weights(torch.from_numpy(weights))
     return reweighting
@@ -231,6 +255,7 @@ def _decorrelation(config: TrainConfig, jets: TrainingData) -> Decorrelation | N
     decorrelation = Decorrelation(config.decorrelate, config.decorrelate_weight, background)
     train, val = cast(JetDataset, jets.train), cast(JetDataset, jets.val)  # they have momenta
     batch_size = config.resolved_recipe().batch_size
+    train = val if isinstance(train, JetStream) else train  # of the same fractions
     check_decorrelation(decorrelation, train, val, batch_size, name)
     return decorrelation
 

@@ -54,14 +54,16 @@ def write_config(path: Path, config: TrainConfig) -> None:
 def with_method_of_split(config: TrainConfig) -> TrainConfig:
     """Return the configuration with the methods of the run in its folder, if there is one.
 
-    They are those of splits and of standardisation, which older runs did not name.
+    They are those of splits and of standardisation, which older runs did not name, and the place of
+    the jets, which decides their order.
     """
     path = Path(config.out)
     if not (path / CONFIG_FILE).exists():
         return config
     before = TrainConfig.from_run(path).inputs
     standardise = before.standardise if config.standardise == "auto" else config.standardise
-    return config.with_options(split=before.split, standardise=standardise)
+    storage = before.storage if config.storage == "auto" else config.storage
+    return config.with_options(split=before.split, standardise=standardise, storage=storage)
 
 
 def _check_same_run(path: Path, config: TrainConfig) -> None:

@@ -13,9 +13,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from pcloud.batch import JetLoader
+from pcloud.batch import JetStream
 from pcloud.errors import InputError
-from pcloud.modality import Modality
+from pcloud.modality import Loader, Modality
 from pcloud.nn.layout import RaggedLayout
 from pcloud.objectives.classes import Classes
 from pcloud.objectives.several import Several
@@ -265,16 +265,21 @@ class JetData(L.LightningDataModule):
         Recipe, which sets the batch size and the length of the run.
     seed : int
         Seed of the order of the jets.
+    stream_workers : int
+        Number of processes that read a stream.
     """
 
-    def __init__(self, jets: TrainingData, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self, jets: TrainingData, recipe: Recipe, seed: int, stream_workers: int = 0
+    ) -> None:
         super().__init__()
         size = recipe.batch_size
         load = jets.modality.loader
         # a last batch of a few jets would weigh as much in the gradient as a full one
-        self.train_loader = load(
-            jets.train, size, shuffle=True, seed=seed, drop_last=len(jets.train) >= size
-        )
+        options = {"shuffle": True, "seed": seed, "drop_last": len(jets.train) >= size}
+        if isinstance(jets.train, JetStream):
+            options["workers"] = stream_workers
+        self.train_loader = load(jets.train, size, **options)
         self.val_loader = load(jets.val, size)
         self.steps_per_epoch = len(self.train_loader)
         self.total_steps = recipe.steps or recipe.epochs * self.steps_per_epoch
@@ -292,7 +297,7 @@ class JetData(L.LightningDataModule):
             self.train_loader, self.epoch, self.next_batch, self.epoch_steps(self.epoch)
         )
 
-    def val_dataloader(self) -> JetLoader:
+    def val_dataloader(self) -> Loader:
         """All validation batches."""
         return self.val_loader
 
@@ -300,7 +305,7 @@ class JetData(L.LightningDataModule):
 class RestOfEpoch:
     """Batches `start` to `stop` of an epoch of a loader."""
 
-    def __init__(self, loader: JetLoader, epoch: int, start: int, stop: int) -> None:
+    def __init__(self, loader: Loader, epoch: int, start: int, stop: int) -> None:
         self.loader = loader
         self.epoch = epoch
         self.start = start

@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from pcloud.keys import Keys, in_split, shuffled, smallest
-from pcloud.modality import Modality, Sample
+from pcloud.modality import Accumulator, Modality, Sample
+from pcloud.storage import MEMORY, Storage
 
 __all__ = [
     "Collector",
@@ -18,6 +19,8 @@ __all__ = [
     "rechunk",
     "select_split",
 ]
+
+_COPIED_ENTRIES = 20_000  # in memory at a time when entries in files are drawn
 
 
 class Collector(Protocol):
@@ -50,6 +53,8 @@ class SampleCollector:
         Approximate number of entries of the source, for which memory can be reserved.
     test : tuple of int, optional
         Range of the random numbers of the test split, see :func:`pcloud.keys.in_split`.
+    storage : Storage
+        Place of the entries.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class SampleCollector:
         seed: int,
         num_entries: int = 0,
         test: tuple[int, int] | None = None,
+        storage: Storage = MEMORY,
     ) -> None:
         self._modality = modality
         self._split = split
@@ -70,7 +76,8 @@ class SampleCollector:
         self._test = test
         reserved = round(fractions.get(split, 1.0) * num_entries)
         self._num_reserved = reserved if limit is None else min(reserved, 2 * limit)
-        self._entries = modality.accumulator(self._num_reserved)
+        self._storage = storage
+        self._entries = self._accumulator()
         self._numbers = np.empty(0, dtype=np.uint64)
         self._bound = np.uint64(2**64 - 1)  # of the numbers of entries that can still be drawn
         self._num_pending = 0
@@ -95,6 +102,11 @@ class SampleCollector:
             self._draw()
         return self._entries.finish()
 
+    def _accumulator(self) -> Accumulator:
+        if self._storage is MEMORY:
+            return self._modality.accumulator(self._num_reserved)
+        return self._modality.accumulator(self._num_reserved, storage=self._storage)  # type: ignore[call-arg]
+
     def _draw(self) -> None:
         """Keep the entries with the smallest numbers."""
         assert self._limit is not None
@@ -102,8 +114,10 @@ class SampleCollector:
         chosen = smallest(
             self._numbers, self._limit, lambda tied: self._modality.hashes(sample[tied])
         )
-        self._entries = self._modality.accumulator(self._num_reserved)
-        self._entries.append(sample[chosen])
+        self._entries = self._accumulator()
+        step = len(chosen) if self._storage is MEMORY else _COPIED_ENTRIES
+        for start in range(0, len(chosen), step):
+            self._entries.append(sample[chosen[start : start + step]])
         self._numbers = self._numbers[chosen]
         self._bound = self._numbers.max()
         self._num_pending = 0

@@ -339,10 +339,10 @@ def test_one_file_is_opened_once_and_closed(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "open_table", counted)
     assert len(read_jets(path)) == 30
     assert (len(opened), len(closed)) == (1, 1)
-    stream = module.JetStream(path)
+    stream = module.JetFiles(path)
     assert stream.num_jets == 30
     del stream  # nothing was read from it
     assert (len(opened), len(closed)) == (2, 2)
-    stream = module.JetStream(path)
+    stream = module.JetFiles(path)
     assert [len(stream.read()) for _ in range(2)] == [30, 30]
     assert (len(opened), len(closed)) == (4, 4)

@@ -15,7 +15,7 @@ from pcloud.datasets import load_dataset
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import feature_set
 from pcloud.io import BadJetWarning, FlatJets, read_jets, write_jets
-from pcloud.io.read import JetStream, rechunk
+from pcloud.io.read import JetFiles, rechunk
 from pcloud.keys import keys_of
 from pcloud.modality import find_modality
 from pcloud.training import TrainConfig
@@ -99,8 +99,8 @@ def test_jets_are_drawn_at_random_whatever_the_chunks(
     assert ak.all(whole[order].p4.E == drawn.p4.E)  # in the order of the file
     assert drawn.attrs["classes"] == ["a", "b"]
 
-    pieces = JetStream.pieces
-    monkeypatch.setattr(JetStream, "pieces", lambda stream: rechunk(pieces(stream), 37))
+    pieces = JetFiles.pieces
+    monkeypatch.setattr(JetFiles, "pieces", lambda stream: rechunk(pieces(stream), 37))
     assert keys(load_jets(config.data, config, limit=number)) == keys(drawn)
 
 
@@ -112,8 +112,8 @@ def test_splits_do_not_depend_on_the_pieces_that_are_read(
     config = configure(jet_file, **options)
     whole = load_splits(config, *names)
     assert [len(jets) for jets in whole] == ([60, 11, 45] if options else [404, 51, 45])
-    pieces = JetStream.pieces
-    monkeypatch.setattr(JetStream, "pieces", lambda stream: rechunk(pieces(stream), 37))
+    pieces = JetFiles.pieces
+    monkeypatch.setattr(JetFiles, "pieces", lambda stream: rechunk(pieces(stream), 37))
     for name, expected, jets in zip(names, whole, load_splits(config, *names), strict=True):
         assert ak.array_equal(jets, expected, check_parameters=False)
         chunks = list(iter_split(config, name, 9))

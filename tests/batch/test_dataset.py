@@ -217,7 +217,7 @@ def test_a_data_set_does_not_depend_on_the_chunks_it_is_made_in(monkeypatch, chu
     pid = np.resize([22, 211, -11, 130, 13], sum(COUNTS)).astype(np.int32)
     jets = ak.with_field(jets, ak.unflatten(pid, COUNTS), "pid")
     whole = JetDataset(jets, "kinpid")
-    monkeypatch.setattr("pcloud.batch._CHUNK_JETS", chunk)
+    monkeypatch.setattr("pcloud.batch.dataset._CHUNK_JETS", chunk)
     made = JetDataset(jets, "kinpid")
     for name in ("x", "p4", "y", "ptr", "order"):
         assert torch.equal(getattr(made, name), getattr(whole, name))
@@ -228,7 +228,7 @@ def test_sorted_jets_have_no_order_whatever_the_chunks(monkeypatch):
     order = ak.argsort(-np.hypot(jets.p4.px, jets.p4.py), axis=1)
     jets = ak.with_field(jets, jets.p4[order], "p4")
     assert JetDataset(jets).order is None
-    monkeypatch.setattr("pcloud.batch._CHUNK_JETS", 3)
+    monkeypatch.setattr("pcloud.batch.dataset._CHUNK_JETS", 3)
     assert JetDataset(jets).order is None
     mixed = ak.concatenate([jets, make_jets(COUNTS, seed=1)])
     order = JetDataset(mixed).order
@@ -255,12 +255,12 @@ _MEMORY = """
 import re, sys
 from pathlib import Path
 import awkward as ak, numpy as np, torch
-import pcloud, pcloud.batch
+import pcloud, pcloud.batch.dataset
 from pcloud.io.jets import FlatJets
 
 torch.set_num_threads(1)
 num, length = int(sys.argv[1]), 100
-pcloud.batch._CHUNK_JETS = 500
+pcloud.batch.dataset._CHUNK_JETS = 500
 pz = np.random.default_rng(0).normal(0, 10, num * length).astype(np.float32)
 one = np.ones_like(pz)
 flat = FlatJets(np.arange(num + 1) * length, (np.sqrt(pz**2 + 2), one, one, pz))

@@ -1,10 +1,10 @@
-"""Data set of jets for PyTorch Geometric, and a fast loader of batches."""
+"""Data set of jets for PyTorch Geometric."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -13,9 +13,9 @@ import awkward as ak
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, Subset
-from torch_geometric.data import Batch, Data, InMemoryDataset
+from torch_geometric.data import Data, InMemoryDataset
 
+from pcloud.batch.rows import JET_TENSORS, ROW_TENSORS, particles_and_layout, rows_of
 from pcloud.collection_features import CollectionsLike, collections_in
 from pcloud.entries import (
     Entries,
@@ -33,22 +33,13 @@ from pcloud.nn.pooling import sum_by_index
 from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
 from pcloud.python_jets import as_jets, components_of, refuse_bad_jets
+from pcloud.storage import MEMORY, Storage
 from pcloud.tables import html_table
 from pcloud.text import for_terminal
-from pcloud.words import number_of
 
-_JET_TENSORS = ("y", "jet_p4", "weight", "u", "targets")  # optional tensors with one row per jet
-_ROW_TENSORS = ("pos", "collection")  # optional tensors with one row per particle
 _CHUNK_JETS = 5_000  # sorted and turned into features at a time: 2 MB of float64 per column
 
-__all__ = [
-    "JetDataset",
-    "JetLoader",
-    "batch_arguments",
-    "collate",
-    "network_arguments",
-    "particles_of",
-]
+__all__ = ["JetDataset"]
 
 
 class JetDataset(InMemoryDataset):
@@ -75,6 +66,10 @@ class JetDataset(InMemoryDataset):
         Further collections of the jets, ``"all"`` or by name, with the features of each; see
         :func:`pcloud.collection_features.collection_features`. By default those of `features`, if
         this is a feature set, else none.
+    storage : Storage
+        Place of the tensors with one row per particle: the memory, or mapped files.
+    is_checked : bool
+        True for jets that a reader has checked already.
 
     Attributes
     ----------
@@ -124,8 +119,11 @@ class JetDataset(InMemoryDataset):
         jets: ak.Array,
         features: str | Sequence[str | Feature] | FeatureSet = "kin",
         collections: CollectionsLike = None,
+        storage: Storage = MEMORY,
+        is_checked: bool = False,
     ) -> None:
         super().__init__(None)
+        self._storage = storage
         jets = as_jets(jets)
         counts = ak.num(jets.p4, axis=1).to_numpy()
         _refuse_empty(counts)
@@ -139,7 +137,8 @@ class JetDataset(InMemoryDataset):
         self.teacher: Tensor | None = None
         names = [part.name for part in self.feature_set.collections]
         every = [counts, *(num_entries(jets, name) for name in names)]
-        refuse_bad_jets(jets, self.classes, names)
+        if not is_checked:
+            refuse_bad_jets(jets, self.classes, names)
         self._set_rows(every)
         self.y = torch.from_numpy(_labels(jets)) if "label" in jets.fields else None
         self.weight = _weights(jets) if "weight" in jets.fields else None
@@ -161,31 +160,38 @@ class JetDataset(InMemoryDataset):
         self.order: Tensor | None = None
         self.collection: Tensor | None = None
         self.pos: Tensor | None = None
-        number = int(self.ptr[-1])
+        number, width = int(self.ptr[-1]), len(self.feature_set)
         if len(counts) == 1:
-            self.x = torch.empty(number, len(self.feature_set))
+            self.x = self._storage.tensor((number, width), torch.float32)
             return
-        self.x = torch.zeros(number, len(self.feature_set))
-        self.collection = collection_of_rows(counts)
+        self.x = self._storage.tensor((number, width), torch.float32, zero=True)
+        self.collection = self._stored(collection_of_rows(counts))
         if any(part.entries != "momenta" for part in self.feature_set.collections):
-            self.pos = torch.zeros(number, 2)
+            self.pos = self._storage.tensor((number, 2), torch.float32, zero=True)
+
+    def _stored(self, values: Tensor) -> Tensor:
+        """Values in the storage of this data set."""
+        if self._storage is MEMORY:
+            return values
+        stored = self._storage.tensor(tuple(values.shape), values.dtype)
+        return stored.copy_(values)
 
     def _describe_to_pyg(self) -> None:
         """Set the attributes from which PyG knows the rows of each jet."""
         self._data = Data(x=self.x, p4=self.p4)
         self.slices = {"x": self.ptr, "p4": self.ptr}
-        for name in _ROW_TENSORS:
+        for name in ROW_TENSORS:
             if getattr(self, name) is not None:
                 self._data[name] = getattr(self, name)
                 self.slices[name] = self.ptr
-        for name in _JET_TENSORS:
+        for name in JET_TENSORS:
             if getattr(self, name) is not None:
                 self._data[name] = getattr(self, name)
                 self.slices[name] = torch.arange(len(self.ptr))
 
     def particles(self) -> tuple[Tensor, RaggedLayout]:
         """Momenta of all particles, without further collections, and their layout."""
-        return _particles(self.p4, RaggedLayout.from_ptr(self.ptr), self.collection)
+        return particles_and_layout(self.p4, RaggedLayout.from_ptr(self.ptr), self.collection)
 
     def set_weights(self, weights: Tensor) -> None:
         """Replace the weights (B,) of the jets."""
@@ -235,16 +241,16 @@ class JetDataset(InMemoryDataset):
             if isinstance(indices, range):
                 indices = np.arange(indices.start, indices.stop, indices.step)
         jets = torch.as_tensor(indices, dtype=torch.long)
-        rows, jet, ptr = _rows_of(self.ptr, jets)
+        rows, jet, ptr = rows_of(self.ptr, jets)
         part = copy.copy(self)
         part._data_list = None
         part.ptr = ptr
         part.x = self.x[rows]
         part.p4 = self.p4[rows]
-        for name in _ROW_TENSORS:
+        for name in ROW_TENSORS:
             values = getattr(self, name)
             setattr(part, name, None if values is None else values[rows])
-        for name in (*_JET_TENSORS, "teacher"):
+        for name in (*JET_TENSORS, "teacher"):
             values = getattr(self, name)
             setattr(part, name, None if values is None else values[jets])
         if self.order is not None:
@@ -273,7 +279,7 @@ class JetDataset(InMemoryDataset):
                 raise InputError(f"data sets with different {name} cannot be concatenated")
         whole.ptr = torch.cat([torch.zeros(1, dtype=torch.long), *(p.ptr.diff() for p in parts)])
         whole.ptr = whole.ptr.cumsum(0)
-        for name in ("x", "p4", *_ROW_TENSORS, *_JET_TENSORS, "teacher"):
+        for name in ("x", "p4", *ROW_TENSORS, *JET_TENSORS, "teacher"):
             values = [getattr(part, name) for part in parts]
             if any((value is None) != (values[0] is None) for value in values):
                 raise InputError(f"only some of the data sets have {name}")
@@ -328,7 +334,7 @@ class JetDataset(InMemoryDataset):
                 self.jet_p4[first : first + len(jets)] = total
         if first == 0:
             dtype = reduce(torch.promote_types, [entries.p4.dtype for entries in parts])
-            self.p4 = torch.empty(len(self.x), 4, dtype=dtype)
+            self.p4 = self._storage.tensor((len(self.x), 4), dtype)
         for index, entries in zip(rows, parts, strict=True):
             self._set(index, entries)
 
@@ -340,7 +346,8 @@ class JetDataset(InMemoryDataset):
             self.pos[rows] = entries.pos.to(self.pos.dtype)
         if entries.order is not None:
             if self.order is None:
-                self.order = torch.arange(len(self.x))
+                self.order = self._storage.tensor((len(self.x),), torch.int64)
+                torch.arange(len(self.x), out=self.order)
             self.order[rows] = self.order[rows][entries.order]
 
     def _particles(self, jets: ak.Array, jet_p4: Tensor | None) -> tuple[Entries, Tensor | None]:
@@ -415,233 +422,3 @@ def _refuse_empty(counts: np.ndarray) -> None:
             f"{len(empty)} of {len(counts)} jets have no particles, the first is jet {empty[0]}: "
             "read them with on_bad_jet='drop'"
         )
-
-
-class JetLoader:
-    """Loader of batches of a :class:`JetDataset`, without a Python loop over jets.
-
-    The batches are PyG ``Batch`` objects with ``x``, ``p4``, ``y``, ``batch`` and ``ptr``. With
-    `shuffle`, every epoch is an exact permutation of all jets, which depends only on `seed` and on
-    the epoch. The loader can be stopped after any batch and continued in another process with
-    :meth:`state_dict` and :meth:`load_state_dict`.
-
-    Parameters
-    ----------
-    data : JetDataset
-        Jets; also the result of `random_split`, `Subset` or `ConcatDataset` of
-        ``torch.utils.data`` for such data sets.
-    batch_size : int
-        Jets per batch.
-    shuffle : bool
-        If True, the jets are permuted in every epoch.
-    seed : int
-        Seed of the permutations.
-    drop_last : bool
-        If True, an incomplete last batch is omitted.
-    pin_memory : bool
-        If True, batches are in page-locked memory, for asynchronous copies to a GPU.
-
-    Raises
-    ------
-    InputError
-        If `batch_size` is not positive, or `data` are not jets.
-    """
-
-    def __init__(
-        self,
-        data: JetDataset | Subset | ConcatDataset,
-        batch_size: int = 512,
-        shuffle: bool = False,
-        seed: int = 0,
-        drop_last: bool = False,
-        pin_memory: bool = False,
-    ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        self.data = self.as_dataset(data)
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.drop_last = drop_last
-        self.pin_memory = pin_memory
-        self.epoch = 0
-        self._first = 0  # first batch of the next iteration: 0 unless continued
-        self._next = 0  # next batch
-
-    def as_dataset(self, data: Any) -> JetDataset:
-        """Convert a `Subset` or `ConcatDataset` of jets to a :class:`JetDataset`."""
-        if isinstance(data, Subset):
-            return self.as_dataset(data.dataset)[list(data.indices)]
-        if isinstance(data, ConcatDataset):
-            return JetDataset.concatenate([self.as_dataset(part) for part in data.datasets])
-        if not isinstance(data, JetDataset):
-            raise InputError(
-                f"JetLoader takes a JetDataset, or a Subset or ConcatDataset of some, not "
-                f"{type(data).__name__}; torch_geometric.loader.DataLoader takes any list of Data"
-            )
-        return data
-
-    @property
-    def dataset(self) -> JetDataset:
-        """Data set, under the name that the loaders of PyTorch use."""
-        return self.data
-
-    def __repr__(self) -> str:
-        batches, order, position = (value for _, value in self._summary())
-        return f"JetLoader({batches}, {order}; at {position})"
-
-    def _repr_html_(self) -> str:
-        return html_table([["JetLoader", ""], *map(list, self._summary())])
-
-    def _summary(self) -> list[tuple[str, str]]:
-        """Names and values that describe the loader."""
-        jets = number_of(self.batch_size, "jet")
-        order = f"shuffled with seed {self.seed}" if self.shuffle else "in the order of the data"
-        return [
-            ("batches", f"{len(self):,} batches of {jets} out of {len(self.data):,}"),
-            ("order", order),
-            ("position", f"epoch {self.epoch}, batch {self._next}"),
-        ]
-
-    def __len__(self) -> int:
-        jets = len(self.data)
-        return jets // self.batch_size if self.drop_last else -(-jets // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        order = self._order()
-        first = self._first
-        self._first = 0
-        for i in range(first, len(self)):
-            self._next = i + 1
-            batch = self.collate(order[i * self.batch_size : (i + 1) * self.batch_size])
-            yield batch.pin_memory() if self.pin_memory else batch
-        self.set_epoch(self.epoch + 1)
-
-    def collate(self, jets: Tensor) -> Batch:
-        """Batch of the jets with the given indices (B,)."""
-        return collate(self.data, jets)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Start with the first batch of `epoch`."""
-        self.epoch = epoch
-        self._first = 0
-        self._next = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Position of the loader: the epoch and the next batch."""
-        return {"epoch": self.epoch, "next": self._next}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from the position `state`, which can be in the middle of an epoch."""
-        self.epoch = state["epoch"]
-        self._first = state["next"]
-        self._next = state["next"]
-
-    def _order(self) -> Tensor:
-        if not self.shuffle:
-            return torch.arange(len(self.data))
-        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
-        return torch.randperm(len(self.data), generator=generator)
-
-
-def _rows_of(ptr: Tensor, jets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of the particles of `jets`, the position of the jet of each row, and the new offsets."""
-    start = ptr[jets]
-    counts = ptr[jets + 1] - start
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    jet = torch.repeat_interleave(torch.arange(len(jets)), counts)
-    rows = torch.arange(len(jet)) + torch.repeat_interleave(start - offsets[:-1], counts)
-    return rows, jet, offsets
-
-
-def network_arguments(
-    x: Tensor,
-    p4: Tensor,
-    batch: Tensor,
-    jet_p4: Tensor | None,
-    u: Tensor | None = None,
-    layout: RaggedLayout | None = None,
-    *,
-    pos: Tensor | None = None,
-    collection: Tensor | None = None,
-) -> tuple:
-    """Arguments of a network.
-
-    They include a layout if there are stored momenta ``jet_p4 (B, 4)`` or features of jets ``u (B,
-    G)``, which it carries, as positions ``pos (N, 2)`` and the ``collection (N,)`` of each row.
-    `layout` is that of the batch, if it is known.
-    """
-    if jet_p4 is None and u is None:
-        return x, p4, batch
-    num_jets = len(u if jet_p4 is None else jet_p4)  # type: ignore[arg-type]
-    layout = RaggedLayout.from_batch(batch, num_jets) if layout is None else layout
-    rows = layout.with_jet_p4(jet_p4).with_rows(u=u, pos=pos, collection=collection)
-    return x, p4, batch, rows
-
-
-def batch_arguments(batch: Batch) -> tuple:
-    """Arguments of a network for a batch of :func:`collate`."""
-    jet_p4 = batch.jet_p4 if "jet_p4" in batch else None
-    u = batch.u if "u" in batch else None
-    layout = batch.layout if "layout" in batch else None
-    rows = {name: batch[name] for name in _ROW_TENSORS if name in batch}
-    return network_arguments(batch.x, batch.p4, batch.batch, jet_p4, u, layout, **rows)
-
-
-def particles_of(batch: Batch) -> tuple[Tensor, RaggedLayout]:
-    """Momenta of the particles of a batch, without further collections, and their layout."""
-    layout = getattr(batch, "layout", None) or RaggedLayout.from_ptr(batch.ptr)
-    return _particles(batch.p4, layout, getattr(batch, "collection", None))
-
-
-def _particles(
-    p4: Tensor, layout: RaggedLayout, collection: Tensor | None
-) -> tuple[Tensor, RaggedLayout]:
-    """Momenta and layout of the rows of the first collection."""
-    if collection is None:
-        return p4, layout
-    rows = (collection == 0).nonzero().flatten()
-    jet = layout.batch.index_select(0, rows)
-    return p4.index_select(0, rows), RaggedLayout.from_batch(jet, layout.num_jets)
-
-
-_EMPTY_BATCH = Batch(_base_cls=Data)  # copied, because creating a Batch takes 0.2 ms
-
-
-def collate(data: JetDataset, jets: Tensor) -> Batch:
-    """PyG ``Batch`` of some jets.
-
-    Parameters
-    ----------
-    data : JetDataset
-        All jets.
-    jets : Tensor, shape (B,)
-        Indices of the jets, in the order of the batch.
-
-    Returns
-    -------
-    torch_geometric.data.Batch
-        Batch with ``x``, ``p4``, ``batch`` and ``ptr``, and with ``y``, ``jet_p4``, ``weight``,
-        ``u``, ``targets``, ``pos``, ``collection`` and ``teacher`` if the data set has them.
-    """
-    particle, jet, ptr = _rows_of(data.ptr, jets)
-    batch = copy.copy(_EMPTY_BATCH)
-    batch.x = data.x.index_select(0, particle)
-    batch.p4 = data.p4.index_select(0, particle)
-    batch.batch = jet
-    batch.ptr = ptr
-    slices = {"x": ptr, "p4": ptr}
-    for name in _ROW_TENSORS:
-        values = getattr(data, name)
-        if values is not None:
-            batch[name] = values.index_select(0, particle)
-            slices[name] = ptr
-    for name in (*_JET_TENSORS, "teacher"):
-        values = getattr(data, name)
-        if values is not None:
-            batch[name] = values[jets]
-            slices[name] = torch.arange(len(jets) + 1)
-    batch._num_graphs = len(jets)
-    batch._slice_dict = slices
-    batch._inc_dict = dict.fromkeys(slices, torch.zeros(len(jets), dtype=torch.long))
-    return batch

@@ -1,0 +1,146 @@
+"""Loader of batches of jets, without a Python loop over jets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset
+from torch_geometric.data import Batch
+
+from pcloud.batch.collate import collate
+from pcloud.batch.dataset import JetDataset
+from pcloud.errors import InputError
+from pcloud.tables import html_table
+from pcloud.words import number_of
+
+__all__ = ["JetLoader"]
+
+
+class JetLoader:
+    """Loader of batches of a :class:`JetDataset`, without a Python loop over jets.
+
+    The batches are PyG ``Batch`` objects with ``x``, ``p4``, ``y``, ``batch`` and ``ptr``. With
+    `shuffle`, every epoch is an exact permutation of all jets, which depends only on `seed` and on
+    the epoch. The loader can be stopped after any batch and continued in another process with
+    :meth:`state_dict` and :meth:`load_state_dict`.
+
+    Parameters
+    ----------
+    data : JetDataset
+        Jets; also the result of `random_split`, `Subset` or `ConcatDataset` of
+        ``torch.utils.data`` for such data sets.
+    batch_size : int
+        Jets per batch.
+    shuffle : bool
+        If True, the jets are permuted in every epoch.
+    seed : int
+        Seed of the permutations.
+    drop_last : bool
+        If True, an incomplete last batch is omitted.
+    pin_memory : bool
+        If True, batches are in page-locked memory, for asynchronous copies to a GPU.
+
+    Raises
+    ------
+    InputError
+        If `batch_size` is not positive, or `data` are not jets.
+    """
+
+    def __init__(
+        self,
+        data: JetDataset | Subset | ConcatDataset,
+        batch_size: int = 512,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        pin_memory: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {batch_size}")
+        self.data = self.as_dataset(data)
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.drop_last = drop_last
+        self.pin_memory = pin_memory
+        self.epoch = 0
+        self._first = 0  # first batch of the next iteration: 0 unless continued
+        self._next = 0  # next batch
+
+    def as_dataset(self, data: Any) -> JetDataset:
+        """Convert a `Subset` or `ConcatDataset` of jets to a :class:`JetDataset`."""
+        if isinstance(data, Subset):
+            return self.as_dataset(data.dataset)[list(data.indices)]
+        if isinstance(data, ConcatDataset):
+            return JetDataset.concatenate([self.as_dataset(part) for part in data.datasets])
+        if not isinstance(data, JetDataset):
+            raise InputError(
+                f"JetLoader takes a JetDataset, or a Subset or ConcatDataset of some, not "
+                f"{type(data).__name__}; torch_geometric.loader.DataLoader takes any list of Data"
+            )
+        return data
+
+    @property
+    def dataset(self) -> JetDataset:
+        """Data set, under the name that the loaders of PyTorch use."""
+        return self.data
+
+    def __repr__(self) -> str:
+        batches, order, position = (value for _, value in self._summary())
+        return f"JetLoader({batches}, {order}; at {position})"
+
+    def _repr_html_(self) -> str:
+        return html_table([["JetLoader", ""], *map(list, self._summary())])
+
+    def _summary(self) -> list[tuple[str, str]]:
+        """Names and values that describe the loader."""
+        jets = number_of(self.batch_size, "jet")
+        order = f"shuffled with seed {self.seed}" if self.shuffle else "in the order of the data"
+        return [
+            ("batches", f"{len(self):,} batches of {jets} out of {len(self.data):,}"),
+            ("order", order),
+            ("position", f"epoch {self.epoch}, batch {self._next}"),
+        ]
+
+    def __len__(self) -> int:
+        jets = len(self.data)
+        return jets // self.batch_size if self.drop_last else -(-jets // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = self._order()
+        first = self._first
+        self._first = 0
+        for i in range(first, len(self)):
+            self._next = i + 1
+            batch = self.collate(order[i * self.batch_size : (i + 1) * self.batch_size])
+            yield batch.pin_memory() if self.pin_memory else batch
+        self.set_epoch(self.epoch + 1)
+
+    def collate(self, jets: Tensor) -> Batch:
+        """Batch of the jets with the given indices (B,)."""
+        return collate(self.data, jets)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Start with the first batch of `epoch`."""
+        self.epoch = epoch
+        self._first = 0
+        self._next = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position of the loader: the epoch and the next batch."""
+        return {"epoch": self.epoch, "next": self._next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from the position `state`, which can be in the middle of an epoch."""
+        self.epoch = state["epoch"]
+        self._first = state["next"]
+        self._next = state["next"]
+
+    def _order(self) -> Tensor:
+        if not self.shuffle:
+            return torch.arange(len(self.data))
+        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
+        return torch.randperm(len(self.data), generator=generator)

@@ -1,0 +1,140 @@
+"""Training on a stream of jets from Parquet files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import pcloud
+from pcloud import Run, train
+from pcloud.batch import JetStream
+from pcloud.errors import InputError
+from pcloud.training import TrainConfig, callbacks
+from pcloud.training.checkpoint import checkpoint_path, read_checkpoint
+from pcloud.training.data import load_training_data
+from tests.training.conftest import TINY, make_jets
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two files with row groups of about 80 jets, which have weights."""
+    folder = tmp_path_factory.mktemp("streamed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pcloud.io.parquet.ROW_GROUP", 500)
+        for seed, size in enumerate((230, 410)):
+            jets = make_jets(size, seed)
+            jets["weight"] = np.random.default_rng(seed).uniform(0.5, 2.0, size)
+            pcloud.write_jets(jets, folder / f"{seed}.parquet")
+    return [str(path) for path in sorted(folder.iterdir())]
+
+
+@pytest.fixture
+def streamed(files: list[str], tmp_path: Path) -> dict[str, Any]:
+    return {
+        "data": files,
+        "model": TINY,
+        "out": str(tmp_path / "run"),
+        "epochs": 2,
+        "batch_size": 64,
+        "deterministic": True,
+        "storage": "stream",
+    }
+
+
+def weights(run: Run) -> torch.Tensor:
+    stored = read_checkpoint(checkpoint_path(run.path, "last"))["tagger"]["weights"]
+    return torch.cat([value.flatten().double() for value in stored.values()])
+
+
+@pytest.mark.parametrize("more", [{}, {"class_weights": "balanced"}, {"max_jets": 300}])
+def test_what_is_known_of_all_jets_is_as_in_memory(
+    streamed: dict[str, Any], more: dict[str, Any]
+) -> None:
+    inside = load_training_data(TrainConfig(**streamed | more))
+    read = load_training_data(TrainConfig(**streamed | more), stream=True)
+    assert isinstance(read.train, JetStream)
+    assert len(read.train) == len(inside.train)
+    assert read.identity.plain() == inside.identity.plain()
+    assert torch.equal(read.identity.sketch, inside.identity.sketch)
+    assert torch.equal(read.train.y, inside.train.y)
+    assert torch.equal(read.train.weight, inside.train.weight)  # type: ignore[attr-defined]
+    assert torch.equal(read.val.x, inside.val.x)  # type: ignore[attr-defined]
+    for data in (inside, read):
+        data.objective.fit(data.train)
+    losses = [data.objective.parts[0].jet_loss for data in (inside, read)]  # type: ignore
+    assert losses[0].mean_weight == losses[1].mean_weight
+
+
+def test_a_stream_is_learned_from(streamed: dict[str, Any]) -> None:
+    run = train(**streamed | {"epochs": 6, "lr": 0.02}, progress=False)
+    assert run.history[-1]["val_loss"] < run.history[0]["val_loss"]
+    assert run.config.storage == "stream"
+    assert not list(run.path.glob(".*"))
+
+
+def test_a_stream_continues_where_it_was_stopped(
+    streamed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(**streamed, progress=False)
+    streamed |= {"out": str(tmp_path / "stopped"), "checkpoint_steps": 3}
+
+    class Stopped(Exception):
+        pass
+
+    save = callbacks.RunCheckpoint._save
+
+    def stop(self: Any, trainer: Any) -> None:
+        save(self, trainer)
+        if self.state.step in (3, 12):
+            raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.RunCheckpoint, "_save", stop)
+        for _ in range(2):
+            with pytest.raises(Stopped):
+                train(**streamed, progress=False)
+    assert torch.equal(weights(train(**streamed, progress=False)), weights(whole))
+
+
+def test_a_run_that_began_with_a_stream_stays_with_it(streamed: dict[str, Any]) -> None:
+    streamed |= {"epochs": 1}
+    first = train(**streamed, progress=False)
+    again = train(**streamed | {"storage": "auto"}, progress=False)
+    assert again.history == first.history
+    with pytest.raises(InputError, match="storage 'stream' is now 'map'"):
+        train(**streamed | {"storage": "map"}, progress=False)
+
+
+def test_teachers_score_a_stream(
+    streamed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pcloud.training.distillation._CHUNK", 100)
+    streamed |= {"epochs": 1}
+    teacher = train(**streamed | {"out": str(tmp_path / "teacher")}, progress=False)
+    found = {}
+    for storage in ("stream", "memory"):
+        options = streamed | {"out": str(tmp_path / storage), "teacher": str(teacher.path)}
+        run = train(**options | {"storage": storage}, progress=False)
+        parts = sorted((run.path / "teacher").glob("*.npy"))
+        found[storage] = np.concatenate([np.load(path) for path in parts])
+    assert np.array_equal(found["stream"], found["memory"])
+
+
+def test_jets_that_do_not_fit_are_streamed_where_the_disk_is_small(
+    streamed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("pcloud.training.jet_storage._DISK_SHARE", 0.0)
+    run = train(**streamed | {"storage": "auto", "memory_limit": 1e-6, "epochs": 1})
+    assert "a stream from their files (storage stream)" in capsys.readouterr().err
+    assert run.config.storage == "stream"
+
+
+def test_observables_of_a_stream_are_not_reweighted(streamed: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="storage map"):
+        train(**streamed | {"reweight": "pt"}, progress=False)
