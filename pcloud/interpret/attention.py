@@ -129,7 +129,7 @@ def attention_maps(
 
 def _weights(layer: SelfAttention, x: Tensor, slots: Any, bias: Any) -> Tensor:
     """Attention weights (M, heads) in the order of :func:`_pairs`."""
-    qkv = layer.qkv(x).unflatten(1, (3, layer.heads, -1))
+    qkv = layer.split(x)
     parts = []
     for block, b in zip(slots.layout.blocks, bias, strict=True):
         q, k, _ = block.gather(qkv).permute(2, 0, 3, 1, 4)  # (b, heads, P, d)

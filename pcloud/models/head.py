@@ -37,7 +37,7 @@ class Head(nn.Sequential):
         self.output = nn.Linear(width, num_outputs)
 
 
-def mlp_head(widths: Sequence[int], num_outputs: int, dropout: float) -> Head:
+def mlp_head(widths: Sequence[int], num_outputs: int, dropout: float, *, bias: bool = True) -> Head:
     """Head whose hidden layers are linear maps, each followed by ReLU and dropout.
 
     Parameters
@@ -48,10 +48,12 @@ def mlp_head(widths: Sequence[int], num_outputs: int, dropout: float) -> Head:
         Number of outputs of the network.
     dropout : float
         Dropout probability.
+    bias : bool
+        Hidden layers with a constant term; the last map always has one.
     """
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):
-        layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(a, b, bias), nn.ReLU(), nn.Dropout(dropout)]
     return Head(layers, widths[-1], num_outputs)
 
 

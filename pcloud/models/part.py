@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pcloud.errors import InputError
 from pcloud.models.head import mlp_head, with_jet_features
+from pcloud.models.part_blocks import (
+    GatedBlock,
+    GatedClassBlock,
+    attention_options,
+    part_version,
+)
 from pcloud.models.registry import register_model
 from pcloud.models.sequence_options import layer_widths
 from pcloud.nn.attention.attention import ClassAttention, SelfAttention, padding_bias
@@ -24,10 +32,10 @@ __all__ = ["ParticleTransformer", "transformer"]
 class ParticleBlock(nn.Module):
     """Attention among particles and feed-forward network, each normalised before and after."""
 
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float, **attention: Any) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.attention = SelfAttention(width, num_heads, dropout)
+        self.attention = SelfAttention(width, num_heads, dropout, **attention)
         self.attention_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.feed_forward = FeedForward(width, 4 * width, dropout)
@@ -48,10 +56,10 @@ class ParticleBlock(nn.Module):
 class ClassBlock(nn.Module):
     """Block of the class token, which attends to itself and to the particles."""
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int, num_heads: int, **attention: Any) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.attention = ClassAttention(width, num_heads)
+        self.attention = ClassAttention(width, num_heads, **attention)
         self.attention_norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, 4 * width)
         self.residual_scale = nn.Parameter(torch.ones(width))
@@ -89,11 +97,33 @@ class ParticleTransformer(nn.Module):
         Number of particle-attention and class-attention blocks.
     head_widths : sequence of int
         Widths of the hidden layers of the head.
-    dropout : float
-        Dropout probability in the particle blocks and after each hidden layer of the head.
-
+    dropout : float, optional
+        Dropout probability in the particle blocks and after each hidden layer of the head; by default
+        0.1, in version 3 it is 0.
     num_jet_features : int
         Number of features of jets G, which the head gets beside the pooled particles.
+    version : {1, 2, 3}
+        1 is the network of the paper. The others are those of weaver-core 0.5.3. In version 2,
+        SwiGLU replaces the feed-forward networks, and the additional normalisations and scales of
+        the blocks are absent. Version 3 has RMSNorm in the place of LayerNorm, linear maps without
+        constant term (outside the particle embedding and the last map), and stochastic depth in
+        the place of dropout.
+    qk_norm : bool
+        Normalise queries and keys in each head; weaver's version 3.5 is version 3 with this and
+        with the gate "channels".
+    gate : {"none", "heads", "channels"}
+        Sigmoid gates of the attention, computed from the input of the queries: none, one for each
+        head, or one for each channel.
+    drop_path : float, optional
+        Probability that a jet loses one of the two branches of a block while training; by default
+        0, in version 3 it is 0.1. Version 1 has no stochastic depth.
+
+    Raises
+    ------
+    InputError
+        If there is no such version, or version 1 is to have stochastic depth.
+    UnknownNameError
+        If there is no gate of this name.
 
     References
     ----------
@@ -111,8 +141,12 @@ class ParticleTransformer(nn.Module):
         num_layers: int = 8,
         num_class_layers: int = 2,
         head_widths: Sequence[int] = (),
-        dropout: float = 0.1,
+        dropout: float | None = None,
         num_jet_features: int = 0,
+        version: int = 1,
+        qk_norm: bool = False,
+        gate: str = "none",
+        drop_path: float | None = None,
     ) -> None:
         super().__init__()
         embed_widths = layer_widths("embed_widths", embed_widths, required=True)
@@ -120,22 +154,37 @@ class ParticleTransformer(nn.Module):
         if pair_widths is not None:
             pair_widths = layer_widths("pair_widths", pair_widths)
         width = embed_widths[-1]
+        kind = part_version(version)
+        dropout = kind.dropout if dropout is None else dropout
+        drop_path = kind.drop_path if drop_path is None else drop_path
+        if version == 1 and drop_path:
+            raise InputError("drop_path needs version 2 or 3 of the Particle Transformer")
+        attention = attention_options(kind, width, num_heads, qk_norm, gate)
+        block: Callable[[], ParticleBlock | GatedBlock]
+        class_block: Callable[[], ClassBlock | GatedClassBlock]
+        block = partial(ParticleBlock, width, num_heads, dropout, **attention)
+        class_block = partial(ClassBlock, width, num_heads, **attention)
+        if version > 1:
+            common: dict[str, Any] = {"drop_path": drop_path, "attention": attention}
+            block = partial(GatedBlock, width, num_heads, kind, dropout=dropout, **common)
+            class_block = partial(GatedClassBlock, width, num_heads, kind, **common)
         self.num_heads = num_heads
         self.embed = _embedding([in_features, *embed_widths])
-        self.pair_bias = None if pair_widths is None else PairBias(pair_widths, num_heads)
-        blocks = [ParticleBlock(width, num_heads, dropout) for _ in range(num_layers)]
-        self.blocks = nn.ModuleList(blocks)
-        self.class_blocks = nn.ModuleList(
-            ClassBlock(width, num_heads) for _ in range(num_class_layers)
+        self.pair_bias = (
+            None if pair_widths is None else PairBias(pair_widths, num_heads, kind.bias)
         )
+        blocks = [block() for _ in range(num_layers)]
+        self.blocks = nn.ModuleList(blocks)
+        self.class_blocks = nn.ModuleList(class_block() for _ in range(num_class_layers))
         self.class_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02))
-        self.norm = nn.LayerNorm(width)
+        self.norm = kind.norm(width)
         self.num_jet_features = num_jet_features
-        self.head = mlp_head([width + num_jet_features, *head_widths], num_outputs, dropout)
+        head_inputs = width + num_jet_features
+        self.head = mlp_head([head_inputs, *head_widths], num_outputs, dropout, bias=kind.bias)
         for part in (self.embed, self.blocks, self.class_blocks, self.head):
             part.apply(_xavier)
-        for depth, block in enumerate(blocks, 1):
-            block.shrink((2 * depth) ** -0.5)
+        for depth, particle_block in enumerate(blocks, 1):
+            particle_block.shrink((2 * depth) ** -0.5)
 
     def forward(
         self,
@@ -184,7 +233,8 @@ def _xavier(module: nn.Module) -> None:
     """Initialise as the authors do; query, key and value maps count as three maps."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     if isinstance(module, SelfAttention | ClassAttention):
         for weight in module.qkv.weight.data.chunk(3):
             nn.init.xavier_uniform_(weight)

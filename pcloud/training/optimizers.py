@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["OPTIMIZERS", "adamw", "build_optimizer", "lion", "parameter_groups", "ranger"]
+__all__ = [
+    "OPTIMIZERS",
+    "adamw",
+    "build_optimizer",
+    "lion",
+    "muon",
+    "orthogonalised_groups",
+    "parameter_groups",
+    "ranger",
+]
 
 
 def parameter_groups(
@@ -76,10 +85,52 @@ def lion(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
     return Lion(groups, lr=lr, betas=(0.9, 0.99))
 
 
+def muon(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    """Muon (momentum 0.95) for groups with ``use_muon``, AdamW (betas 0.9, 0.95) for the others.
+
+    The update of a matrix is its momentum with all singular values set to about 1, times ``0.2
+    sqrt(n)`` for n rows or columns, whichever are more. Its entries are then as large as those of an
+    update by AdamW, so that both have the same learning rate and weight decay.
+
+    References
+    ----------
+    Jordan et al., https://kellerjordan.github.io/posts/muon; Liu et al., `arXiv:2502.16982
+    <https://arxiv.org/abs/2502.16982>`_ for the scale.
+    """
+    from pytorch_optimizer import Muon
+
+    return Muon(groups, lr=lr, use_adjusted_lr=True, adamw_lr=lr, adamw_eps=1e-8)
+
+
+def orthogonalised_groups(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, Any]]:
+    """Split each group into the hidden matrices of a network, with ``use_muon``, and the rest.
+
+    The last map of the network, single rows and columns, and parameters of an objective belong to the
+    rest.
+    """
+    from pcloud.models.head import is_last_map
+
+    named = model.named_parameters()
+    hidden = {
+        id(p) for name, p in named if _is_matrix(p) and not is_last_map(name.rpartition(".")[0])
+    }
+    split = []
+    for group in groups:
+        for use_muon in (True, False):
+            part = [p for p in group["params"] if (id(p) in hidden) == use_muon]
+            split.append({**group, "params": part, "use_muon": use_muon})
+    return [group for group in split if group["params"]]
+
+
+def _is_matrix(p: nn.Parameter) -> bool:
+    return p.ndim > 1 and 1 < len(p) < p.numel()
+
+
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], torch.optim.Optimizer]] = {
     "ranger": ranger,
     "adamw": adamw,
     "lion": lion,
+    "muon": muon,
 }
 """The optimizers by name; one added here can be named in a configuration."""
 
@@ -120,4 +171,6 @@ def build_optimizer(
     own = [] if objective is None else list(objective.parameters())
     if own:
         groups.append({"params": own, "weight_decay": 0.0})
+    if name == "muon":
+        groups = orthogonalised_groups(groups, model)
     return OPTIMIZERS[name](groups, lr)

@@ -52,10 +52,24 @@ ONE_BLOCK = {
 """The same for compilers and fake tensors, which take long for every operation."""
 
 
+_FEW: dict[str, Any] = {"num_layers": 1, "num_class_layers": 1, "head_widths": (16,)}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "part of version 2": ("part", {"version": 2, "gate": "heads"} | _FEW),
+    "part of version 3": ("part", {"version": 3, "gate": "channels", "qk_norm": True} | _FEW),
+}
+"""Registered models with options that change their layers, by a name for the tests."""
+
+
+def variant(name: str) -> tuple[str, dict[str, Any]]:
+    """Registered name and options of a model or a variant."""
+    return VARIANTS.get(name, (name, {}))
+
+
 def build(name: str, *, num_outputs: int = 3, seed: int = 0, **options: Any) -> nn.Module:
     """With random weights."""
     torch.manual_seed(seed)
-    options = FEWER_BLOCKS.get(name, {}) | options
+    name, own = variant(name)
+    options = FEWER_BLOCKS.get(name, {}) | own | options
     return pcloud.build_model(name, in_features=7, num_outputs=num_outputs, **options)
 
 

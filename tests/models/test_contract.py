@@ -10,10 +10,10 @@ import pcloud
 from pcloud.models import model_info
 from pcloud.nn import RaggedLayout
 from tests.jets import on_a_grid, shuffled
-from tests.models.contract import COUNTS, build, make_jets, make_model
+from tests.models.contract import COUNTS, VARIANTS, build, make_jets, make_model
 
 
-@pytest.fixture(params=pcloud.list_models(), scope="module")
+@pytest.fixture(params=[*pcloud.list_models(), *VARIANTS], scope="module")
 def name(request):
     return request.param
 

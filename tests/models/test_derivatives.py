@@ -20,7 +20,8 @@ import pcloud
 from pcloud.images import build_network
 from pcloud.nn.attention.attention import SelfAttention
 from pcloud.nn.numerics.derivatives import higher_derivatives
-from tests.models.contract import FEWER_BLOCKS, make_jets
+from pcloud.nn.stochastic_depth import StochasticDepth
+from tests.models.contract import build, make_jets
 
 COUNTS = [9, 4, 1, 17]
 FEWER = {"width": 4, "num_blocks": (1, 1, 1, 1)}
@@ -31,6 +32,7 @@ SMALLER = {
     "pixel_cloud": {"threshold": 2.0},
     "resnet34": FEWER,
 }
+MODELS = [*pcloud.list_models(), "part of version 3", *pcloud.list_models("image")]
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 
 
@@ -79,15 +81,14 @@ def without_dropout(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(module, SelfAttention):
+        if isinstance(module, SelfAttention | StochasticDepth):
             module.dropout = 0.0
     return model
 
 
 def of_jets(name: str) -> Example:
     torch.manual_seed(0)
-    options = FEWER_BLOCKS | SMALLER
-    model = without_dropout(pcloud.build_model(name, 7, 3, **options.get(name, {})))
+    model = without_dropout(build(name, **SMALLER.get(name, {})))
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm1d) and norm.affine:
             nn.init.uniform_(norm.weight, 0.8, 1.2)
@@ -102,7 +103,7 @@ def of_images(name: str) -> Example:
     return Example(name, model.double(), {"images": torch.randn(3, 1, 32, 32).double()}, ())
 
 
-@pytest.fixture(scope="module", params=pcloud.list_models() + pcloud.list_models("image"))
+@pytest.fixture(scope="module", params=MODELS)
 def example(request):
     made = (of_images if request.param in pcloud.list_models("image") else of_jets)(request.param)
     for tensor in made.inputs.values():

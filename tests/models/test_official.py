@@ -9,6 +9,7 @@ import torch
 import pcloud
 from pcloud.batch import batch_arguments
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.io.known_schemas import SCHEMAS
 
 
 def weaver_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -139,18 +140,50 @@ def test_files_that_hold_no_such_weights_are_refused(tmp_path):
         pcloud.load_official("particle_net", path)
 
 
+@pytest.fixture(scope="module")
+def jetclass2_batches(reference_data):
+    """The jets of the file, in one batch for each feature set."""
+    jets = pcloud.read_jets(reference_data / "jetclass2_example_100.root")
+    return {
+        features: next(iter(pcloud.JetLoader(pcloud.JetDataset(jets, features), len(jets))))
+        for features in ("kin", "kinpid", "full")
+    }
+
+
+@pytest.mark.rounding
+@pytest.mark.parametrize("features", ["kin", "kinpid", "full"])
+def test_jetclass_files_give_the_inputs_of_the_authors(reference_data, jetclass2_batches, features):
+    """Inputs by weaver-core, with the authors' configuration, of the same file."""
+    official = np.load(reference_data / "jetclass2_example_100_official.npz")
+    np.testing.assert_allclose(
+        jetclass2_batches[features].x, official[f"x_{features}"], rtol=0, atol=1e-5
+    )
+
+
 @pytest.mark.rounding
 @pytest.mark.parametrize("features", ["kin", "full"])
 @torch.no_grad()
-def test_jetclass_files_give_the_inputs_and_scores_of_the_authors(reference_data, features):
-    """Inputs and logits by weaver-core, with the authors' configuration, of the same file."""
+def test_jetclass_files_give_the_scores_of_the_authors(reference_data, jetclass2_batches, features):
+    """Logits by weaver-core, with the authors' configuration and weights, of the same file."""
     official = np.load(reference_data / "jetclass2_example_100_official.npz")
-    jets = pcloud.read_jets(reference_data / "jetclass2_example_100.root")
-    (batch,) = pcloud.JetLoader(pcloud.JetDataset(jets, features), len(jets))
-    np.testing.assert_allclose(batch.x, official[f"x_{features}"], atol=1e-5)
     weights = reference_data / f"particlenet_jetclass_{features}_official.pt"
-    logits = pcloud.load_official("particlenet", weights)(*batch_arguments(batch))
+    model = pcloud.load_official("particlenet", weights)
+    logits = model(*batch_arguments(jetclass2_batches[features]))
     np.testing.assert_allclose(logits, official[f"logits_{features}"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.rounding
+@torch.no_grad()
+def test_top_jets_of_jetclass_have_the_scores_of_the_network_with_17_inputs(reference_data):
+    stored = np.load(reference_data / "jetclass_full_tbqq_100.npz")
+    counts, x, p4 = (torch.from_numpy(stored[key]) for key in ("counts", "x_full", "p4"))
+    batch = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    weights = reference_data / "particlenet_jetclass_full_official.pt"
+    model = pcloud.load_official("particlenet", weights)
+    assert sum(p.numel() for p in model.parameters()) == 370_156
+    logits = model(x, p4, batch)
+    np.testing.assert_allclose(logits, stored["logits_particlenet_full"], rtol=0, atol=1e-4)
+    assert (logits.argmax(1) == SCHEMAS["jetclass"].classes.index("Tbqq")).sum() == 94
 
 
 def test_code_in_a_weights_file_is_not_run(tmp_path):

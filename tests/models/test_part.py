@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,8 @@ import pcloud
 from pcloud.errors import InputError
 from pcloud.features import feature_set
 from pcloud.nn import RaggedLayout
+from pcloud.nn.attention.rms_norm import RMSNorm
+from pcloud.nn.stochastic_depth import StochasticDepth
 from tests.models.contract import make_jets
 
 pytestmark = pytest.mark.rounding
@@ -159,6 +164,98 @@ def test_training_has_the_gradients_and_pair_statistics_of_weaver(tmp_path):
     found = ours.state_dict() | {k: v.grad for k, v in ours.named_parameters()}
     for name, value in expected.items():
         torch.testing.assert_close(found[name].to(value), value, rtol=1e-4, atol=1e-7, msg=name)
+
+
+VERSIONS = np.load(Path(__file__).with_name("part_versions.npz"))
+"""Random networks of weaver-core and their logits, by `make_part_versions.py` beside this file."""
+
+EXPECTED_OPTIONS = {
+    "version_1_gated": (nn.LayerNorm, nn.LayerNorm, 3),
+    "version_2": (nn.LayerNorm, type(None), None),
+    "version_2_gated": (nn.LayerNorm, nn.LayerNorm, 3),
+    "version_3": (RMSNorm, type(None), None),
+    "version_3.5": (RMSNorm, RMSNorm, 12),
+}
+"""Norm, norm of the queries and number of gates."""
+
+
+@pytest.fixture(scope="module", params=EXPECTED_OPTIONS)
+def version(request, tmp_path_factory):
+    """Name of a network of weaver-core, and ours with its weights."""
+    prefix = f"{request.param}/state/"
+    state = {
+        key.removeprefix(prefix): torch.from_numpy(VERSIONS[key])
+        for key in VERSIONS
+        if key.startswith(prefix)
+    }
+    path = tmp_path_factory.mktemp("versions") / "weights.pt"
+    torch.save(state, path)
+    return request.param, pcloud.load_official("part", path)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+@torch.no_grad()
+def test_weights_of_later_versions_give_the_logits_of_weaver(version, dtype, tolerance):
+    name, model = version
+    model = copy.deepcopy(model).to(dtype)
+    expected = torch.from_numpy(VERSIONS[f"{name}/{dtype}"])
+    assert expected.std(0).min() > 0.05
+    x, p4 = (torch.from_numpy(VERSIONS[key]).to(dtype) for key in ("x", "p4"))
+    found = model(x, p4, torch.from_numpy(VERSIONS["batch"]))
+    tolerance *= expected.abs().max().item()
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+
+def test_options_of_later_versions_are_read_from_the_weights(version):
+    name, model = version
+    block = model.blocks[0]
+    gates = block.attention.gate and block.attention.gate.out_features
+    found = type(block.norm), type(block.attention.query_norm), gates
+    assert found == EXPECTED_OPTIONS[name]
+    assert model.num_heads == 3
+
+
+def test_weights_without_class_blocks_are_refused(tmp_path):
+    prefix = "version_3.5/state/"
+    keys = [key for key in VERSIONS if key.startswith(prefix) and "cls_blocks" not in key]
+    state = {key.removeprefix(prefix): torch.from_numpy(VERSIONS[key]) for key in keys}
+    torch.save(state, tmp_path / "global.pt")
+    with pytest.raises(InputError, match="no class blocks: networks with a global token"):
+        pcloud.load_official("part", tmp_path / "global.pt")
+
+
+def test_the_gradients_of_later_versions_reach_every_parameter(version):
+    _, model = version
+    model.train()
+    logits = model(*make_jets([20] * 8))
+    nn.functional.cross_entropy(logits, torch.arange(8) % 3).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    model.zero_grad()
+    model.eval()
+    assert without == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"version": 4}, "version of the Particle Transformer must be 1, 2 or 3, got 4"),
+        ({"version": 3, "gate": "channel"}, "no gate named 'channel'; did you mean 'channels'"),
+        ({"drop_path": 0.1}, "drop_path needs version 2 or 3"),
+        ({"version": 2, "drop_path": 1.0}, r"must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_wrong_versions_gates_and_depths_are_an_error_of_one_line(options, said):
+    with pytest.raises(InputError, match=said):
+        pcloud.build_model("part", 7, **options)
+
+
+@pytest.mark.parametrize(("version", "expected"), [(1, 0.1), (2, 0.1), (3, 0.0)])
+def test_version_3_has_stochastic_depth_in_the_place_of_dropout(version, expected):
+    model = pcloud.build_model("part", 7, version=version, head_widths=(8,), **SMALL)
+    assert {m.p for m in model.blocks.modules() if isinstance(m, nn.Dropout)} == {expected}
+    assert [m.p for m in model.head if isinstance(m, nn.Dropout)] == [expected]
+    depths = [m.dropout for m in model.modules() if isinstance(m, StochasticDepth)]
+    assert depths == [0.1 if version == 3 else 0.0] * (4 if version > 1 else 0)
 
 
 SMALL = {"embed_widths": (16, 16), "pair_widths": (8,), "num_layers": 2}

@@ -14,10 +14,10 @@ import pcloud
 from pcloud import kinematics as kin
 from pcloud.features import feature_set
 from pcloud.models import model_info
-from tests.models.contract import make_jets, make_model
+from tests.models.contract import VARIANTS, make_jets, make_model
 
 INVARIANT = [name for name in pcloud.list_models() if "Lorentz" in model_info(name).symmetries]
-OTHERS = [name for name in pcloud.list_models() if name not in INVARIANT]
+OTHERS = [name for name in pcloud.list_models() if name not in INVARIANT] + [*VARIANTS]
 COUNTS = [1, 2, 30, 12]
 SYMMETRIC = {  # without references
     "lorentznet": {"beams": (), "num_layers": 3},

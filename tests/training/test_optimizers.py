@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import pcloud
 from pcloud.errors import UnknownNameError
 from pcloud.training.optimizers import OPTIMIZERS, build_optimizer, parameter_groups
 
@@ -98,6 +99,59 @@ def test_adamw_is_torchs_with_two_groups() -> None:
     take_steps(ours, build_optimizer("adamw", ours, LR, DECAY), range(10))
     for a, b in zip(ours.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def orthogonalised(m: Tensor) -> Tensor:
+    """Five steps of the iteration of Newton and Schulz, in bfloat16 as in the library."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = m if len(m) <= m.shape[1] else m.T
+    x = (wide / wide.norm()).bfloat16()
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x if len(m) <= m.shape[1] else x.T).to(m)
+
+
+def test_muon_orthogonalises_the_momentum_of_matrices_and_is_adamw_for_the_rest() -> None:
+    model, ours = make_model(), make_model()
+    m = {p: torch.zeros_like(p) for p in model.parameters()}
+    v = {p: torch.zeros_like(p) for p in model.parameters()}
+    for t, parameters in gradients(model, 10):
+        for p, decay in parameters:
+            p -= LR * decay * p
+            if p.ndim > 1:
+                m[p] = 0.95 * m[p] + 0.05 * p.grad
+                update = orthogonalised(0.05 * p.grad + 0.95 * m[p])
+                p -= LR * 0.2 * max(p.shape) ** 0.5 * update
+            else:
+                m[p] = 0.9 * m[p] + 0.1 * p.grad
+                v[p] = 0.95 * v[p] + 0.05 * p.grad**2
+                p -= LR * m[p] / (1 - 0.9**t) / ((v[p] / (1 - 0.95**t)).sqrt() + 1e-8)
+    take_steps(ours, build_optimizer("muon", ours, LR, DECAY), range(10))
+    for a, b in zip(ours.parameters(), model.parameters(), strict=True):
+        # steps of a matrix are rounded to bfloat16, in another order
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-3 if a.ndim > 1 else 2e-4)
+
+
+def test_muon_takes_the_matrices_except_the_last_map() -> None:
+    model = pcloud.build_model("particlenet_lite", 7)
+    groups = build_optimizer("muon", model, LR, DECAY).param_groups
+    name_of = {id(p): name for name, p in model.named_parameters()}
+    names = {name_of[id(p)] for group in groups if group["use_muon"] for p in group["params"]}
+    matrices = {name for name, p in model.named_parameters() if p.ndim > 1}
+    assert names == matrices - {"head.output.weight"}
+    assert "head.0.weight" in names
+    others = [group for group in groups if not group["use_muon"]]
+    assert {group["weight_decay"] for group in others} == {0.0, DECAY}
+    assert sum(len(group["params"]) for group in groups) == len(name_of)
+
+
+def test_muon_leaves_rows_columns_and_the_objective_to_adamw() -> None:
+    model = nn.ModuleDict({"row": nn.Linear(4, 1), "matrix": nn.Linear(4, 3)})
+    objective = nn.Linear(5, 5)
+    groups = build_optimizer("muon", model, LR, objective=objective).param_groups
+    (matrices,) = [group["params"] for group in groups if group["use_muon"]]
+    assert [p.shape for p in matrices] == [(3, 4)]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -106,6 +106,23 @@ def test_the_command_line_continues_a_killed_run_with_the_same_command(
     assert json.loads((out / "environment.json").read_text())["sessions"] == 2
 
 
+def test_a_training_with_muon_continues_bit_for_bit(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    from pcloud.training import callbacks
+
+    options |= {"optimizer": "muon", "lr": 1e-2, "weight_decay": 0.01, "checkpoint_steps": 1}
+    whole = train(**options | {"out": tmp_path / "whole"}, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.RunState, "end_epoch", _stop)
+        with pytest.raises(ZeroDivisionError):
+            train(**options, progress=False)
+    assert not Run(options["out"]).finished
+    continued = train(**options, progress=False)
+    for key, value in whole.model("last").state_dict().items():
+        assert value.equal(continued.model("last").state_dict()[key]), key
+
+
 def test_a_run_is_not_continued_with_other_jets(options: dict[str, Any], tmp_path: Path) -> None:
     from pcloud.io import write_jets
     from pcloud.training import callbacks

@@ -36,15 +36,16 @@ def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Mo
     ----------
     name : str
         ``"particlenet"`` or ``"particlenet_lite"`` for a state dict of weaver-core's
-        ``ParticleNet``, ``"part"`` for one of its ``ParticleTransformer`` with the settings of the
-        paper, ``"lorentznet"`` for one of LorentzNet-release's ``LorentzNet``,
+        ``ParticleNet``, ``"part"`` for one of its ``ParticleTransformer`` in version 1 (with the
+        settings of the paper), 2, 3 or 3.5, ``"lorentznet"`` for one of LorentzNet-release's ``LorentzNet``,
         ``"particlenet_collections"`` for one of CMS's ParticleNet of particles and vertices.
     path : path
         File with a state dict, or with a checkpoint that contains one, with or without the prefixes of
         DataParallel (``module.``), weaver-core (``mod.``) and ``torch.compile`` (``_orig_mod.``).
         Only tensors are read from it; no code is executed.
     **options
-        Options of the model, such as ``coordinates="identity"``.
+        Options of the model, such as ``coordinates="identity"``; ``num_heads`` for a Particle
+        Transformer of version 2 or 3 without pair bias, whose weights do not show it.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""weaver-core's ``ParticleTransformer`` with the settings of the paper."""
+"""weaver-core's ``ParticleTransformer``: the network of the paper, and its versions 2 and 3."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pcloud.models.official.state_dict import Names, State, rename
+from pcloud.errors import InputError
+from pcloud.models.official.state_dict import Names, State, rename, shown_names
 
 __all__ = ["part"]
 
@@ -15,10 +16,14 @@ _IN_BLOCK = {
     "pre_attn_norm": "norm",
     "attn.in_proj": "attention.qkv",
     "attn.out_proj": "attention.out",
+    "attn.q_norm": "attention.query_norm",
+    "attn.k_norm": "attention.key_norm",
+    "attn.gate_proj": "attention.gate",
     "c_attn": "attention.head_scale",
     "post_attn_norm": "attention_norm",
     "pre_fc_norm": "feed_forward.norm",
     "fc1": "feed_forward.expand",
+    "fc1_g": "feed_forward.gate",
     "post_fc_norm": "feed_forward.inner_norm",
     "fc2": "feed_forward.contract",
     "w_resid": "residual_scale",
@@ -57,22 +62,51 @@ def _in_pair_embedding(number: int) -> str:
 def part(state: State) -> tuple[dict[str, Any], State]:
     """Return options and state dict of our model; convolutions of kernel 1 become linear maps.
 
-    The weights do not show whether the last activation of the pair embedding is omitted
+    The version, the normalisation of queries and keys and the gates are read from the names and
+    shapes. The weights do not show whether the last activation of the pair embedding is omitted
     (``use_pre_activation_pair``). As in the paper, it is applied.
+
+    Raises
+    ------
+    InputError
+        If there are no class blocks, as in weaver-core's experimental version 3.6.
     """
+    in_features = len(state["embed.input_bn.weight"])
+    if not _count(state, r"cls_blocks\.(\d+)\."):
+        raise InputError(
+            "these weights have no class blocks: networks with a global token, or with the mean of "
+            f"the particles, cannot be loaded; found {shown_names(state)}"
+        )
     pair = _widths(state, r"pair_embed\.embed\.\d+\.weight", 3)
+    embed = _widths(state, r"embed\.embed\.\d+\.weight", 2)
     hidden = _widths(state, r"fc\.\d+\.0\.weight", 2)
     sizes = {
-        "in_features": len(state["embed.input_bn.weight"]),
+        "in_features": in_features,
         "num_outputs": len(state[f"fc.{len(hidden)}.bias"]),
-        "embed_widths": _widths(state, r"embed\.embed\.\d+\.weight", 2),
+        "embed_widths": embed,
         "pair_widths": pair[:-1] or None,
-        "num_heads": len(state["blocks.0.c_attn"]),
         "num_layers": _count(state, r"blocks\.(\d+)\."),
         "num_class_layers": _count(state, r"cls_blocks\.(\d+)\."),
         "head_widths": hidden,
+        **_block_options(state, pair, embed[-1]),
     }
     return sizes, rename({k: _linear(k, v) for k, v in state.items()}, _NAMES)
+
+
+def _block_options(state: State, pair: tuple[int, ...], width: int) -> dict[str, Any]:
+    """Return the options of the blocks; the number of heads only if a shape shows it."""
+    options: dict[str, Any] = {"version": 1}
+    if "blocks.0.c_attn" in state or pair:
+        options["num_heads"] = pair[-1] if pair else len(state["blocks.0.c_attn"])
+    if "blocks.0.fc1_g.weight" in state:
+        options["version"] = 2 if "blocks.0.pre_attn_norm.bias" in state else 3
+    norm = state.get("blocks.0.attn.q_norm.weight")
+    if norm is not None:
+        options |= {"qk_norm": True, "num_heads": width // len(norm)}
+    gates = state.get("blocks.0.attn.gate_proj.weight")
+    if gates is not None:
+        options["gate"] = "channels" if len(gates) == width else "heads"
+    return options
 
 
 def _widths(state: State, pattern: str, dimensions: int) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,23 +27,53 @@ def padding_bias(x: Tensor, layout: RaggedLayout) -> list[Tensor]:
 
 
 class _Heads(nn.Module):
-    """Linear maps of multi-head attention, and a factor for each head.
+    """Linear maps of multi-head attention, and what is applied to the heads.
 
-    The factors multiply the channels of the output map, as in the authors' code.
+    The factors of the heads multiply the channels of the output map, as in the authors' code.
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        bias: bool = True,
+        head_scale: bool = True,
+        qk_norm: Callable[[int], nn.Module] | None = None,
+        gate: int | None = None,
+    ) -> None:
         super().__init__()
         if channels % heads:
             raise ValueError(f"{channels} channels cannot be divided among {heads} heads")
         self.heads = heads
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = nn.Linear(channels, channels)
-        self.head_scale = nn.Parameter(torch.ones(heads))
+        self.qkv = nn.Linear(channels, 3 * channels, bias)
+        self.out = nn.Linear(channels, channels, bias)
+        self.head_scale = nn.Parameter(torch.ones(heads)) if head_scale else None
+        self.query_norm = None if qk_norm is None else qk_norm(channels // heads)
+        self.key_norm = None if qk_norm is None else qk_norm(channels // heads)
+        self.gate = None if gate is None else nn.Linear(channels, gate, bias)
 
-    def project(self, x: Tensor) -> Tensor:
-        scale = self.head_scale.repeat_interleave(len(self.out.bias) // self.heads)
-        return F.linear(x, self.out.weight * scale.unsqueeze(1), self.out.bias * scale)
+    def split(self, x: Tensor) -> Tensor:
+        """Queries, keys and values (N, 3, heads, d) of ``x (N, C)``, the first two normalised."""
+        qkv = self.qkv(x).unflatten(1, (3, self.heads, -1))
+        if self.query_norm is None or self.key_norm is None:
+            return qkv
+        q, k, v = qkv.unbind(1)
+        return torch.stack([self.query_norm(q), self.key_norm(k), v], dim=1)
+
+    def gated(self, attended: Tensor, query: Tensor) -> Tensor:
+        """Attended values (N, C), times the gates of the input of the queries, ``query (N, C)``."""
+        if self.gate is None:
+            return attended
+        factors = self.gate(query).sigmoid()  # (N, heads) or (N, C)
+        return (attended.unflatten(1, (factors.shape[1], -1)) * factors.unsqueeze(2)).flatten(1)
+
+    def project(self, attended: Tensor) -> Tensor:
+        if self.head_scale is None:
+            return self.out(attended)
+        scale = self.head_scale.repeat_interleave(self.out.out_features // self.heads)
+        bias = None if self.out.bias is None else self.out.bias * scale
+        return F.linear(attended, self.out.weight * scale.unsqueeze(1), bias)
 
 
 class SelfAttention(_Heads):
@@ -56,6 +87,15 @@ class SelfAttention(_Heads):
         Number of heads.
     dropout : float
         Dropout probability of the attention weights.
+    bias : bool
+        Linear maps with a constant term.
+    head_scale : bool
+        Learned factor for the output of each head.
+    qk_norm : callable, optional
+        Normalisation of queries and keys: a function of their width that returns a module.
+    gate : int, optional
+        Number of gates, `heads` or `channels`: sigmoids of a linear map of the input, by which the
+        outputs of the heads are multiplied before the output map.
 
     Raises
     ------
@@ -63,8 +103,8 @@ class SelfAttention(_Heads):
         If `channels` is not a multiple of `heads`.
     """
 
-    def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
-        super().__init__(channels, heads)
+    def __init__(self, channels: int, heads: int, dropout: float = 0.0, **options: Any) -> None:
+        super().__init__(channels, heads, **options)
         self.dropout = dropout
 
     def forward(self, x: Tensor, slots: HeadSlots, bias: Sequence[Tensor]) -> Tensor:
@@ -79,8 +119,8 @@ class SelfAttention(_Heads):
         bias : sequence of Tensor, shape (b, heads, P, P) or (b, 1, 1, P)
             Bias of each block, added to the logits of query and key; -inf for empty slots as keys.
         """
-        qkv = self.qkv(x).unflatten(1, (3, self.heads, -1))
-        return self.project(attend(qkv, slots, bias, self.dropout if self.training else 0.0))
+        dropout = self.dropout if self.training else 0.0
+        return self.project(self.gated(attend(self.split(x), slots, bias, dropout), x))
 
 
 class ClassAttention(_Heads):
@@ -94,6 +134,8 @@ class ClassAttention(_Heads):
         Features per particle and token.
     heads : int
         Number of heads.
+    bias, head_scale, qk_norm, gate
+        As in :class:`SelfAttention`.
     """
 
     def forward(self, query: Tensor, token: Tensor, x: Tensor, layout: RaggedLayout) -> Tensor:
@@ -112,16 +154,23 @@ class ClassAttention(_Heads):
         """
         width = x.shape[1]
         heads = (self.heads, -1)
-        q = F.linear(query, self.qkv.weight[:width], self.qkv.bias[:width]).unflatten(1, heads)
-        kv = F.linear(torch.cat([token, x]), self.qkv.weight[width:], self.qkv.bias[width:])
+        q = self._map(query, slice(width)).unflatten(1, heads)
+        kv = self._map(torch.cat([token, x]), slice(width, None))
         k, v = kv.unflatten(1, (2, *heads)).unbind(1)  # (B + N, heads, d)
+        if self.query_norm is not None and self.key_norm is not None:
+            q, k = self.query_norm(q), self.key_norm(k)
         jet = torch.cat([torch.arange(len(q), device=q.device), layout.batch])
         logits = (q.index_select(0, jet) * k).sum(-1, keepdim=True) * q.shape[-1] ** -0.5
         logits = logits.to(at_least_float32(q))
         maximum = max_by_index(logits.detach(), jet, len(q))
         weights = (logits - maximum.index_select(0, jet)).exp()
         out = sum_by_index(weights * v, jet, len(q)) / sum_by_index(weights, jet, len(q))
-        return self.project(out.flatten(1).to(x.dtype))
+        return self.project(self.gated(out.flatten(1).to(x.dtype), query))
+
+    def _map(self, x: Tensor, rows: slice) -> Tensor:
+        """Some rows of the map to queries, keys and values."""
+        bias = None if self.qkv.bias is None else self.qkv.bias[rows]
+        return F.linear(x, self.qkv.weight[rows], bias)
 
 
 @torch.compiler.disable  # eager is faster here, and each layout of blocks would be compiled again

@@ -1,11 +1,13 @@
-"""Feed-forward network of a transformer block."""
+"""Feed-forward networks of a transformer block."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["FeedForward"]
+__all__ = ["FeedForward", "GatedFeedForward"]
 
 
 class FeedForward(nn.Module):
@@ -37,3 +39,47 @@ class FeedForward(nn.Module):
         """Features (N, C) from ``x (N, C)``."""
         x = self.dropout(F.gelu(self.expand(self.norm(x))))
         return self.dropout(self.contract(self.inner_norm(x)))
+
+
+class GatedFeedForward(nn.Module):
+    """Normalise, expand, multiply by the SiLU of a second map, contract: SwiGLU.
+
+    Parameters
+    ----------
+    channels : int
+        Features of input and output.
+    hidden : int
+        Features of the hidden layer.
+    dropout : float
+        Dropout probability of the hidden layer and after the last layer.
+    norm : callable
+        Normalisation of the input: a function of its width that returns a module.
+    bias : bool
+        Linear maps with a constant term.
+
+    References
+    ----------
+    Shazeer, GLU Variants Improve Transformer, https://arxiv.org/abs/2002.05202.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        dropout: float = 0.0,
+        *,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.norm = norm(channels)
+        self.gate = nn.Linear(channels, hidden, bias)
+        self.expand = nn.Linear(channels, hidden, bias)
+        self.contract = nn.Linear(hidden, channels, bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (N, C) from ``x (N, C)``."""
+        x = self.norm(x)
+        x = self.dropout(F.silu(self.gate(x)) * self.expand(x))
+        return self.dropout(self.contract(x))

@@ -68,15 +68,17 @@ class PairBias(nn.Module):
         Widths of the hidden layers between the four :func:`interactions` and the heads.
     heads : int
         Number of heads.
+    bias : bool
+        Linear maps with a constant term.
 
     References
     ----------
     Qu, Li and Qian, Particle Transformer for Jet Tagging, https://arxiv.org/abs/2202.03772.
     """
 
-    def __init__(self, hidden: Sequence[int], heads: int) -> None:
+    def __init__(self, hidden: Sequence[int], heads: int, bias: bool = True) -> None:
         super().__init__()
-        self.embed = NormedMLP([4, *hidden, heads])
+        self.embed = NormedMLP([4, *hidden, heads], bias)
 
     @torch.compiler.disable  # each layout of blocks would be compiled again
     def forward(self, p4: Tensor, layout: RaggedLayout) -> tuple[Tensor, ...]:

@@ -24,11 +24,13 @@ class NormedMLP(nn.Module):
     ----------
     channels : sequence of int
         Width of the inputs and of each layer.
+    bias : bool
+        Linear maps with a constant term, which the normalisation after it makes superfluous.
     """
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], bias: bool = True) -> None:
         super().__init__()
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(channels))
+        self.linears = nn.ModuleList(nn.Linear(a, b, bias) for a, b in itertools.pairwise(channels))
         self.norms = nn.ModuleList(nn.BatchNorm1d(c) for c in channels)
 
     def forward(self, x: Tensor) -> Tensor:

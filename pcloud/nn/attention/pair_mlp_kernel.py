@@ -53,7 +53,7 @@ def _infer(x: Tensor, linears: Sequence[nn.Linear], norms: Sequence[nn.BatchNorm
     maps = []
     for linear, norm in zip(linears, norms[1:], strict=True):
         scale, shift = folded(norm)
-        bias = linear.bias * scale + shift
+        bias = _bias(linear) * scale + shift
         maps.append(((linear.weight.t() * scale).to(dtype), bias.to(dtype)))
     out = x.new_empty(len(x), norms[-1].num_features)
     width = max(norm.num_features for norm in norms)
@@ -71,7 +71,7 @@ def _train(x: Tensor, linears: Sequence[nn.Linear], norms: Sequence[nn.BatchNorm
         *(norm.weight for norm in norms),
         *(norm.bias for norm in norms),
         *(linear.weight for linear in linears),
-        *(linear.bias for linear in linears),
+        *(_bias(linear) for linear in linears),
     ]
     eps = tuple(norm.eps for norm in norms)
     dtype = product_dtype(x)  # that of autocast
@@ -80,6 +80,11 @@ def _train(x: Tensor, linears: Sequence[nn.Linear], norms: Sequence[nn.BatchNorm
     for norm, mean, var in zip(norms, statistics[::2], statistics[1::2], strict=True):
         track(norm, mean, var, len(x))
     return out
+
+
+def _bias(linear: nn.Linear) -> Tensor:
+    """Constant term of a linear map, 0 if it has none."""
+    return linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
 
 
 @dataclass
