@@ -38,7 +38,8 @@ from pcloud.text import for_terminal
 from pcloud.words import number_of
 
 _JET_TENSORS = ("y", "jet_p4", "weight", "u", "targets")  # optional tensors with one row per jet
-_ROW_TENSORS = ("pos", "collection")  # optional tensors with one row per particle
+_ROW_INPUTS = ("pos", "collection")  # optional inputs with one row per particle
+_ROW_TENSORS = (*_ROW_INPUTS, "particle_labels")  # optional tensors with one row per particle
 _CHUNK_JETS = 5_000  # sorted and turned into features at a time: 2 MB of float64 per column
 
 __all__ = [
@@ -103,6 +104,8 @@ class JetDataset(InMemoryDataset):
     pos : Tensor or None, shape (N, 2)
         Pseudorapidity and azimuth relative to the jet in rad, by which rows without momentum take
         their place; None if all rows have momenta. Momenta of rows without one are zero.
+    particle_labels : Tensor or None, shape (N, L), int64
+        Labels of the particles that a network learns, see :meth:`set_particle_labels`.
     feature_set : FeatureSet
         Features in `x`, relative to `jet_p4` or to the sum of the particles.
     classes : list of str or None
@@ -161,6 +164,7 @@ class JetDataset(InMemoryDataset):
         self.order: Tensor | None = None
         self.collection: Tensor | None = None
         self.pos: Tensor | None = None
+        self.particle_labels: Tensor | None = None
         number = int(self.ptr[-1])
         if len(counts) == 1:
             self.x = torch.empty(number, len(self.feature_set))
@@ -195,6 +199,11 @@ class JetDataset(InMemoryDataset):
     def set_targets(self, targets: Tensor) -> None:
         """Replace the targets (B, T) of the jets."""
         self.targets = targets
+        self._describe_to_pyg()
+
+    def set_particle_labels(self, labels: Tensor) -> None:
+        """Replace the labels (N, L) of the particles, given in the order of the input."""
+        self.particle_labels = self.in_order(labels)
         self._describe_to_pyg()
 
     def __repr__(self) -> str:
@@ -584,7 +593,7 @@ def batch_arguments(batch: Batch) -> tuple:
     jet_p4 = batch.jet_p4 if "jet_p4" in batch else None
     u = batch.u if "u" in batch else None
     layout = batch.layout if "layout" in batch else None
-    rows = {name: batch[name] for name in _ROW_TENSORS if name in batch}
+    rows = {name: batch[name] for name in _ROW_INPUTS if name in batch}
     return network_arguments(batch.x, batch.p4, batch.batch, jet_p4, u, layout, **rows)
 
 
@@ -622,7 +631,8 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
     -------
     torch_geometric.data.Batch
         Batch with ``x``, ``p4``, ``batch`` and ``ptr``, and with ``y``, ``jet_p4``, ``weight``,
-        ``u``, ``targets``, ``pos``, ``collection`` and ``teacher`` if the data set has them.
+        ``u``, ``targets``, ``pos``, ``collection``, ``particle_labels`` and ``teacher`` if the data
+        set has them.
     """
     particle, jet, ptr = _rows_of(data.ptr, jets)
     batch = copy.copy(_EMPTY_BATCH)

@@ -51,6 +51,7 @@ __all__ = ["train"]
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
+_CHECKED_JETS = 4  # of which the outputs of the network are checked
 _FEW_STEPS = 100  # optimizer steps below which a hint is printed
 
 
@@ -157,6 +158,8 @@ def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: b
     recipe = config.resolved_recipe()
     data = JetData(jets, recipe, config.seed)
     module = _module(config, jets, initial, data.total_steps)
+    with isolate_rng():
+        module.check_outputs(next(iter(jets.modality.loader(jets.val, _CHECKED_JETS))))
     if overwrite:
         clear(folder)
     if teacher is not None:
