@@ -23,7 +23,7 @@ from pcloud.features import FeatureSet, feature_set, features_of_collections, li
 from pcloud.given_jets import given_jets, is_given
 from pcloud.io import FlatJets, column_names, count_jets, iter_jets, read_jets
 from pcloud.io.files import expand_paths
-from pcloud.io.jets import TARGETS, GrowingJets
+from pcloud.io.jets import LABELS, TARGETS, GrowingJets
 from pcloud.io.jets import column_names as columns_of_jets
 from pcloud.io.read import JetFiles
 from pcloud.keys import COLLECTIONS, Keys, fingerprint_hashes, keys_of, momentum_keys
@@ -428,8 +428,8 @@ def _columns_to_read(used: set[str], files: Source, schema: Any) -> list[str]:
 
 
 def _needed(names: Iterable[str], used: set[str]) -> list[str]:
-    """Names of columns that are used, or targets."""
-    return [name for name in names if name in used or name.startswith(TARGETS)]
+    """Names of columns that are used, or targets or labels of particles."""
+    return [n for n in names if n in used or n.startswith((TARGETS, LABELS)) or f".{LABELS}" in n]
 
 
 def _reading(options: DataOptions) -> dict[str, Any]:

@@ -35,10 +35,22 @@ def name_of(source: Any) -> Any:
     jets = as_jets(source)
     refuse_bad_jets(jets, jets.attrs.get("classes"))
     columns = [name for name in jets.fields if name not in ("p4", "jet_p4", "label")]
-    columns += [f"targets.{name}" for name in (jets.targets.fields if "targets" in columns else ())]
+    _refuse_words(jets)
+    for truth in ("targets", "particle_labels"):
+        columns += [f"{truth}.{name}" for name in (jets[truth].fields if truth in columns else ())]
     name = _PREFIX + Fingerprint.of(fingerprint_hashes(jets, columns)).content
     _GIVEN[name] = source
     return name
+
+
+def _refuse_words(jets: ak.Array) -> None:
+    """Refuse labels of particles that are no numbers."""
+    for name in jets.particle_labels.fields if "particle_labels" in jets.fields else ():
+        kind = str(ak.type(jets.particle_labels[name]))
+        if not any(number in kind for number in ("int", "float", "bool")):
+            raise InputError(
+                f"particle label {name!r} is not one number per particle, and is {kind}"
+            )
 
 
 def _refuse_arrays(source: Any) -> None:

@@ -245,7 +245,8 @@ def fingerprint_hashes(jets: ak.Array, columns: Sequence[str] = ()) -> Keys:
         Jets as from :func:`pcloud.read_jets`.
     columns : sequence of str
         Columns per particle or per jet that are used besides the momenta, and targets as
-        ``targets.mass``; columns that the jets do not have are left out. A further collection is
+        ``targets.mass``, labels of particles as ``particle_labels.origin``; columns that the jets do
+        not have are left out. A further collection is
         hashed whole if it is named, or if `COLLECTIONS` is.
 
     Returns
@@ -254,8 +255,9 @@ def fingerprint_hashes(jets: ak.Array, columns: Sequence[str] = ()) -> Keys:
     """
     used = [name for name in sorted(set(columns)) if name in jets.fields and name != SPLIT_KEY]
     named = [n for n in jets.fields if n in used or COLLECTIONS in columns]
-    further = [n for n in named if n != "p4" and jets[n].fields and jets[n].ndim == 2]
-    used = [name for name in used if name not in further]
+    named = [n for n in named if n not in ("p4", "particle_labels")]
+    further = [n for n in named if jets[n].fields and jets[n].ndim == 2]
+    used = [name for name in used if name not in (*further, "particle_labels")]
     learned = jets.targets.fields if "targets" in jets.fields else ()
     targets = [name for name in learned if f"targets.{name}" in columns]
     particle = {n: ak.to_numpy(ak.flatten(jets[n], axis=1)) for n in used if jets[n].ndim == 2}
@@ -278,6 +280,10 @@ def fingerprint_hashes(jets: ak.Array, columns: Sequence[str] = ()) -> Keys:
         found += _column_hashes(name, values)
     for name in further:
         found += _collection_hashes(jets[name], name)
+    for name in jets.particle_labels.fields if "particle_labels" in jets.fields else ():
+        if f"particle_labels.{name}" in columns:
+            entries = ak.zip({name: jets.particle_labels[name]})
+            found += _collection_hashes(entries, "particle_labels")
     return _mix(found)
 
 

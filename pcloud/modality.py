@@ -160,6 +160,8 @@ class Dataset(Protocol):
     """Logits (B, C) of a teacher network for distillation."""
     targets: Tensor | None
     """Quantities (B, T) to learn, NaN where an entry has none."""
+    particle_labels: Tensor | None
+    """Labels (N, L) of particles to learn."""
 
     @property
     def feature_set(self) -> Inputs:
@@ -170,6 +172,9 @@ class Dataset(Protocol):
 
     def set_targets(self, targets: Tensor) -> None:
         """Replace the targets (B, T)."""
+
+    def set_particle_labels(self, labels: Tensor) -> None:
+        """Replace the labels (N, L) of the particles, given in the order of the input."""
 
     def to_bytes(self) -> bytes:
         """Content that identifies the data, for a checksum."""

@@ -49,7 +49,7 @@ _ALIASES = {
 }
 _DIRECTIONS = (("px", "py", "pz"), ("pt", "eta", "phi"), ("pt", "rapidity", "phi"))
 _WANTED = "E, px, py, pz, or pt, eta, phi with mass or E, in GeV, as of vector or coffea"
-_TRUTH = {"label", "weight", "targets"}
+_TRUTH = {"label", "weight", "targets", "particle_labels"}
 _TYPE_CHARACTERS = 80
 _ENERGY_MARGIN = 1.001  # momenta of half precision can exceed the energy by 2^-10
 _CHUNK_JETS = 5_000  # checked at a time: seven float32 columns stay in the cache

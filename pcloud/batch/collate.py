@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from pcloud.batch.dataset import JetDataset
-from pcloud.batch.rows import JET_TENSORS, ROW_TENSORS, particles_and_layout, rows_of
+from pcloud.batch.rows import JET_TENSORS, ROW_INPUTS, ROW_TENSORS, particles_and_layout, rows_of
 from pcloud.nn.layout import RaggedLayout
 
 __all__ = ["batch_arguments", "collate", "network_arguments", "particles_of"]
@@ -45,7 +45,7 @@ def batch_arguments(batch: Batch) -> tuple:
     jet_p4 = batch.jet_p4 if "jet_p4" in batch else None
     u = batch.u if "u" in batch else None
     layout = batch.layout if "layout" in batch else None
-    rows = {name: batch[name] for name in ROW_TENSORS if name in batch}
+    rows = {name: batch[name] for name in ROW_INPUTS if name in batch}
     return network_arguments(batch.x, batch.p4, batch.batch, jet_p4, u, layout, **rows)
 
 
@@ -72,7 +72,8 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
     -------
     torch_geometric.data.Batch
         Batch with ``x``, ``p4``, ``batch`` and ``ptr``, and with ``y``, ``jet_p4``, ``weight``,
-        ``u``, ``targets``, ``pos``, ``collection`` and ``teacher`` if the data set has them.
+        ``u``, ``targets``, ``pos``, ``collection``, ``particle_labels`` and ``teacher`` if the data
+        set has them.
     """
     particle, jet, ptr = rows_of(data.ptr, jets)
     batch = copy.copy(_EMPTY_BATCH)

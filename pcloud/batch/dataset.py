@@ -98,6 +98,8 @@ class JetDataset(InMemoryDataset):
     pos : Tensor or None, shape (N, 2)
         Pseudorapidity and azimuth relative to the jet in rad, by which rows without momentum take
         their place; None if all rows have momenta. Momenta of rows without one are zero.
+    particle_labels : Tensor or None, shape (N, L), int64
+        Labels of the particles that a network learns, see :meth:`set_particle_labels`.
     feature_set : FeatureSet
         Features in `x`, relative to `jet_p4` or to the sum of the particles.
     classes : list of str or None
@@ -160,6 +162,7 @@ class JetDataset(InMemoryDataset):
         self.order: Tensor | None = None
         self.collection: Tensor | None = None
         self.pos: Tensor | None = None
+        self.particle_labels: Tensor | None = None
         number, width = int(self.ptr[-1]), len(self.feature_set)
         if len(counts) == 1:
             self.x = self._storage.tensor((number, width), torch.float32)
@@ -201,6 +204,11 @@ class JetDataset(InMemoryDataset):
     def set_targets(self, targets: Tensor) -> None:
         """Replace the targets (B, T) of the jets."""
         self.targets = targets
+        self._describe_to_pyg()
+
+    def set_particle_labels(self, labels: Tensor) -> None:
+        """Replace the labels (N, L) of the particles, given in the order of the input."""
+        self.particle_labels = self.in_order(labels)
         self._describe_to_pyg()
 
     def __repr__(self) -> str:

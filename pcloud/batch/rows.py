@@ -7,12 +7,15 @@ from torch import Tensor
 
 from pcloud.nn.layout import RaggedLayout
 
-__all__ = ["JET_TENSORS", "ROW_TENSORS", "particles_and_layout", "rows_of"]
+__all__ = ["JET_TENSORS", "ROW_INPUTS", "ROW_TENSORS", "particles_and_layout", "rows_of"]
 
 JET_TENSORS = ("y", "jet_p4", "weight", "u", "targets")
 """Names of the optional tensors with one row per jet."""
 
-ROW_TENSORS = ("pos", "collection")
+ROW_INPUTS = ("pos", "collection")
+"""Names of the optional inputs with one row per particle."""
+
+ROW_TENSORS = (*ROW_INPUTS, "particle_labels")
 """Names of the optional tensors with one row per particle."""
 
 

@@ -254,6 +254,9 @@ _OF_TARGETS = {
     "below_quantile": "jets below the quantile {}",
     "auc": "AUC",
     "accuracy": "accuracy",
+    "class_auc": "AUC of {}",
+    "efficiency": "efficiency of vertices",
+    "purity": "purity of vertices",
 }
 """Titles of quantities of targets, named ``<target>.<quantity>``."""
 

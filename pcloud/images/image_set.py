@@ -264,7 +264,7 @@ class ImageDataset:
         Format and scale of the images.
     teacher : Tensor or None, shape (B, C)
         Logits of another network, for distillation.
-    targets : None
+    targets, particle_labels : None
         Images have no targets besides their class.
     """
 
@@ -273,6 +273,7 @@ class ImageDataset:
         self.y = sample.labels
         self.teacher: Tensor | None = None
         self.targets: Tensor | None = None
+        self.particle_labels: Tensor | None = None
         self.feature_set = image_format or ImageFormat.fit(sample.images)
         self.feature_set.check(sample.images)
 
@@ -286,6 +287,16 @@ class ImageDataset:
     def set_targets(self, targets: Tensor) -> None:
         """Set the targets (B, T), which no batch has yet."""
         self.targets = targets
+
+    def set_particle_labels(self, labels: Tensor) -> None:
+        """Raise an error: images have no particles.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
+        raise InputError("images have no particles, whose labels could be learned")
 
     def to_bytes(self) -> bytes:
         """Content of the data set as bytes, for a checksum."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from pcloud.errors import InputError
-from pcloud.io.jets import FlatCollection
+from pcloud.io.jets import LABELS, FlatCollection
 from pcloud.io.layouts import choose_layout
 from pcloud.io.momentum import momenta_in_gev, scale
 from pcloud.io.quantities import (
@@ -77,8 +77,20 @@ class CollectionReader:
         self._name = name
         self._p4 = {q: locate_quantity(table, text) for q, text in part.p4.items()}
         self._columns = {n: locate_quantity(table, part.values[n]) for n in wanted}
-        self.names = [f"{name}.{column}" for column in (*(["p4"] if part.p4 else []), *wanted)]
+        self._columns |= self._labels()
+        columns_read = [*(["p4"] if part.p4 else []), *self._columns]
+        self.names = [f"{name}.{column}" for column in columns_read]
         self._arrange(part, num_jets)
+
+    def _labels(self) -> dict[str, Quantity]:
+        """Labels of the entries, which are always read."""
+        schema = self._schema
+        return {
+            f"{LABELS}{name.removeprefix(f'{self._name}.')}": locate_quantity(self._table, text)
+            for name, text in schema.particle_labels.items()
+            if name.startswith(f"{self._name}.")
+            and (name not in schema.optional or find_quantity(self._table, text))
+        }
 
     @staticmethod
     def is_wanted(name: str, columns: Collection[str] | None) -> bool:

@@ -15,6 +15,7 @@ from pcloud.storage import MEMORY, Storage
 
 __all__ = [
     "JET_MOMENTUM",
+    "LABELS",
     "MOMENTUM",
     "TARGETS",
     "FlatCollection",
@@ -35,6 +36,12 @@ JET_MOMENTUM = tuple(f"jet_p4_{name}" for name in MOMENTUM)
 
 #: Prefix of the columns of targets; in awkward jets the record ``targets``.
 TARGETS = "targets."
+
+#: Prefix of the columns of labels of particles; in awkward jets the record ``particle_labels``, whose
+#: fields ``origin`` and ``sv.kind`` are lists of the lengths of the particles and of ``jets.sv``.
+LABELS = "particle_labels."
+
+_LABELS = "particle_labels"
 
 vector.register_awkward()
 
@@ -87,12 +94,27 @@ class FlatCollection:
         yield from ((("p4", name), c) for name, c in zip(MOMENTUM, self.p4 or (), strict=False))
         yield from ((("columns", name), values) for name, values in self.columns.items())
 
+    def labels(self) -> dict[str, ak.contents.Content]:
+        """Lists of the labels of the entries by name."""
+        index = ak.index.Index64(self.offsets)
+        return {
+            name.removeprefix(LABELS): ak.contents.ListOffsetArray(
+                index, ak.contents.NumpyArray(values)
+            )
+            for name, values in self.columns.items()
+            if name.startswith(LABELS)
+        }
+
     def to_content(self) -> ak.contents.Content:
         """Lists of records with ``p4`` and the columns."""
         columns: dict[str, ak.contents.Content] = {}
         if self.p4 is not None:
             columns["p4"] = _momentum_record(self.p4)
-        columns |= {name: ak.contents.NumpyArray(values) for name, values in self.columns.items()}
+        columns |= {
+            name: ak.contents.NumpyArray(values)
+            for name, values in self.columns.items()
+            if not name.startswith(LABELS)
+        }
         records = ak.contents.RecordArray(
             list(columns.values()), list(columns), length=int(self.offsets[-1])
         )
@@ -241,8 +263,10 @@ class FlatJets:
             return ak.contents.ListOffsetArray(index, content)
 
         columns = {"p4": ragged(_momentum_record(self.p4))}
+        labels: dict[str, ak.contents.Content] = {}
         for name, values in self.particle.items():
-            columns[name] = ragged(ak.contents.NumpyArray(values))
+            part = labels if name.startswith(LABELS) else columns
+            part[name.removeprefix(LABELS)] = ragged(ak.contents.NumpyArray(values))
         if all(name in self.jet for name in JET_MOMENTUM):
             columns["jet_p4"] = _momentum_record([self.jet[name] for name in JET_MOMENTUM])
         targets: dict[str, ak.contents.Content] = {}
@@ -254,6 +278,10 @@ class FlatJets:
         if targets:
             columns["targets"] = ak.contents.RecordArray(list(targets.values()), list(targets))
         columns |= {name: entries.to_content() for name, entries in self.collections.items()}
+        for collection, entries in self.collections.items():
+            labels |= {f"{collection}.{name}": part for name, part in entries.labels().items()}
+        if labels:
+            columns[_LABELS] = ak.contents.RecordArray(list(labels.values()), list(labels))
         layout = ak.contents.RecordArray(list(columns.values()), list(columns), length=len(self))
         return ak.Array(layout, attrs={"classes": list(classes)} if classes else None)
 
@@ -281,12 +309,24 @@ class FlatJets:
                 flat.jet |= {
                     f"{TARGETS}{n}": _numbers(jets.targets[n], n) for n in jets.targets.fields
                 }
+            elif name == _LABELS:
+                continue
             elif jets[name].fields and jets[name].ndim == 2:
                 flat.collections[name] = FlatCollection.from_awkward(jets[name], name)
             elif jets[name].ndim == 1:
                 flat.jet[name] = _numbers(jets[name], name)
             else:
                 flat.particle[name] = _flat(jets[name], name, bounds)
+        for name in jets[_LABELS].fields if _LABELS in jets.fields else ():
+            collection, _, label = name.rpartition(".")
+            if collection and collection not in flat.collections:
+                raise UnknownNameError(
+                    "collection", collection, flat.collections, f"label {name!r}"
+                )
+            own = flat.collections[collection].offsets if collection else bounds
+            _check_lengths(jets[_LABELS, name], name, own)
+            part = flat.collections[collection].columns if collection else flat.particle
+            part[f"{LABELS}{label}"] = _flat(jets[_LABELS, name], f"{LABELS}{name}", own)
         return flat
 
 
@@ -318,7 +358,9 @@ def _jet_momentum(jet_p4: ak.Array) -> dict[str, np.ndarray]:
 def collection_names(jets: ak.Array) -> list[str]:
     """Names of the further collections of jets: lists of records."""
     return [
-        name for name in jets.fields if name != "p4" and jets[name].ndim == 2 and jets[name].fields
+        name
+        for name in jets.fields
+        if name not in ("p4", _LABELS) and jets[name].ndim == 2 and jets[name].fields
     ]
 
 
@@ -382,6 +424,21 @@ class GrowingJets:
             offsets = as_offsets(counts.values)
             jets.collections[name] = FlatCollection(offsets, p4, entries.of("columns"))
         return jets
+
+
+def _check_lengths(labels: ak.Array, name: str, bounds: np.ndarray) -> None:
+    """Check that labels of particles have their numbers."""
+    counts = ak.to_numpy(ak.num(labels, axis=1)) if labels.ndim == 2 else None
+    expected = np.diff(bounds)
+    if counts is None:
+        raise InputError(f"particle label {name!r} must be one list per jet, and is {labels.type}")
+    wrong = np.flatnonzero(counts != expected)
+    if len(wrong):
+        first = wrong[0]
+        raise InputError(
+            f"particle label {name!r} does not match the number of particles in {len(wrong):,} of "
+            f"{len(counts):,} jets: jet {first} has {expected[first]}, and {counts[first]} labels"
+        )
 
 
 def _flat(column: ak.Array, name: str, bounds: np.ndarray) -> np.ndarray:

@@ -13,10 +13,11 @@ import numpy as np
 from pcloud.errors import InputError
 from pcloud.io.check import describe, find_bad_jets, find_doubts
 from pcloud.io.collections import CollectionReader
-from pcloud.io.jets import JET_MOMENTUM, TARGETS, FlatJets
+from pcloud.io.jets import JET_MOMENTUM, LABELS, TARGETS, FlatJets
 from pcloud.io.labels import NO_CLASS, ClassOfFile, make_label
 from pcloud.io.layouts import choose_layout
 from pcloud.io.momentum import momenta_in_gev, scale
+from pcloud.io.particle_labels import particle_label
 from pcloud.io.quantities import (
     Quantity,
     Rows,
@@ -138,7 +139,7 @@ class JetReader:
         self._needs_truth = needs_truth
         self.left_out: dict[str, np.ndarray] = {}
         self._p4 = {name: locate_quantity(table, text) for name, text in schema.p4.items()}
-        self._particle = self._present(schema.particle)
+        self._particle = self._present(schema.particle) | self._labels_of_particles()
         self._jet = self._present(schema.jet) | self._always_read()
         self._jet_p4 = self._locate_jet_momentum()
         self._label = make_label(table, schema, class_of_file)
@@ -303,6 +304,7 @@ class JetReader:
                 jets.jet[name] = jets.jet[name].astype(np.float64, copy=False)
             elif name in self.schema.event:
                 jets.jet[name] = self._whole(name, jets.jet[name])
+        self._whole_labels(jets)
         if "pid" in jets.particle:
             pid = decode_remapped(jets.particle["pid"])
             finite = pid.dtype.kind != "f" or np.isfinite(pid).all()
@@ -394,6 +396,29 @@ class JetReader:
             found[SPLIT_KEY] = Quantity(SPLIT_KEY, {SPLIT_KEY: stored})
         return found
 
+    def _labels_of_particles(self) -> dict[str, Quantity]:
+        """Labels of the particles of the main collection, which are always read."""
+        return {
+            f"{LABELS}{name}": locate_quantity(self.table, column)
+            for name, column in self.schema.particle_labels.items()
+            if "." not in name and self._is_present(name, column)
+        }
+
+    def _whole_labels(self, jets: FlatJets) -> None:
+        """Convert labels of particles to whole numbers."""
+        parts = {"": jets.particle} | {f"{n}.": c.columns for n, c in jets.collections.items()}
+        for prefix, columns in parts.items():
+            for column, values in columns.items():
+                if column.startswith(LABELS):
+                    name = f"{prefix}{column.removeprefix(LABELS)}"
+                    columns[column] = particle_label(
+                        name,
+                        values,
+                        self.schema.particle_classes.get(name),
+                        str(self.table.path),
+                        is_strict=self._needs_truth,
+                    )
+
     def _locate_jet_momentum(self) -> dict[str, Quantity]:
         columns = self.schema.jet_p4
         is_complete = all(find_quantity(self.table, column) for column in columns.values())
@@ -408,7 +433,8 @@ class JetReader:
         present = [name for name, text in extras.items() if find_quantity(self.table, text)]
         if set(JET_MOMENTUM) <= set(present):  # as `write_jets` stores the momentum of the jet
             present = [*(name for name in present if name not in JET_MOMENTUM), "jet_p4"]
-        further = [n for n in self._jet if n not in extras and n != SPLIT_KEY]
+        every = (*self._particle, *self._jet)
+        further = [n for n in every if n not in extras and n != SPLIT_KEY]
         parts = [
             name
             for collection, part in schema.collections.items()

@@ -37,6 +37,7 @@ __all__ = [
     "FILES",
     "KEPT",
     "LEFT_OUT",
+    "PARTICLE_CLASSES",
     "TRANSFORMS",
     "JetFiles",
     "column_names",
@@ -56,6 +57,9 @@ FILES = "files"
 
 TRANSFORMS = "transforms"
 """Attribute of jets with the transformations of their targets, by name."""
+
+PARTICLE_CLASSES = "particle_classes"
+"""Attribute of jets with the names of the classes of labels of particles, by name."""
 
 KEPT = "kept"
 """Attribute of jets: names of the columns per jet that are copied to the scores."""
@@ -289,6 +293,7 @@ class JetFiles:
                 self._keys = reader.has_keys if keys is None else keys
                 self.empty = self._complete(reader.empty(), 0)
             self._transforms = reader.schema.transforms
+            self._particle_classes = reader.schema.particle_classes
             self._kept = [name for name in reader.schema.kept if name in self.empty.jet]
         except BaseException:
             reader.close()
@@ -455,6 +460,9 @@ class JetFiles:
             records.attrs[KEPT] = self._kept
         if self._transforms:
             records.attrs[TRANSFORMS] = dict(self._transforms)
+        if self._particle_classes:
+            named = {name: list(classes) for name, classes in self._particle_classes.items()}
+            records.attrs[PARTICLE_CLASSES] = named
         if self._entries:
             records.attrs[FILES] = [str(file) for file in self._files]
         if self._columns is not None:

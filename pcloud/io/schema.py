@@ -164,8 +164,8 @@ class JetSchema:
         ``{"b": 5, "c": 4, "light": [0, 21]}``, or without `label` an expression for each, such as
         ``{"b": "abs(flavour) == 5"}``. Jets of no class are left out, with a warning.
     optional : tuple of str
-        Names of extra columns, ``"label"``, ``"weight"``, ``"jet_p4"``, targets, kept columns or
-        collections that can be missing in a file.
+        Names of extra columns, ``"label"``, ``"weight"``, ``"jet_p4"``, targets, labels of particles,
+        kept columns or collections that can be missing in a file.
     unit : str
         Unit of the energies in the file: eV, keV, MeV, GeV or TeV.
     tree : str, optional
@@ -191,6 +191,14 @@ class JetSchema:
         logarithm learned.
     transforms : dict of str to str
         Function of targets that is learned, ``"log"``, by name, as taken from `targets`.
+    particle_labels : dict of str to str
+        Column of each label per particle that a network can learn, such as the origin of a track or
+        the number of its vertex; ``"sv.kind"`` is a label of the entries of the collection ``sv``.
+        A negative number stands for no label. ``{"value": COLUMN, "classes": CLASSES}`` in the place
+        of a column names the classes, in the order of the numbers or with their values, as in
+        `classes`.
+    particle_classes : dict of str to dict or tuple
+        Classes of the labels of particles, by name, as taken from `particle_labels`.
     select : str, optional
         Expression with one value per jet; jets for which it is false are left out, with a warning.
     event : dict of str to str
@@ -243,6 +251,8 @@ class JetSchema:
     weight: str | None = None
     targets: dict[str, str] = field(default_factory=dict)
     transforms: dict[str, str] = field(default_factory=dict)
+    particle_labels: dict[str, str] = field(default_factory=dict)
+    particle_classes: dict[str, Any] = field(default_factory=dict)
     select: str | None = None
     event: dict[str, str] = field(default_factory=dict)
     keep: dict[str, str] = field(default_factory=dict)
@@ -255,6 +265,7 @@ class JetSchema:
             if isinstance(value := getattr(self, name), str):
                 self._set(name, {VECTOR: value})
         self._set_targets()
+        self._set_particle_labels()
         for name in ("p4", "particle", "jet", "jet_p4"):
             self._set(name, _columns(name, getattr(self, name)))
         self._set("event", _columns("event", _named("event", self.event)))
@@ -288,8 +299,9 @@ class JetSchema:
         return tuple(dict.fromkeys((*self.event, *self.keep)))
 
     def with_optional_truth(self) -> JetSchema:
-        """Schema of files to score, which need not have label, weight and targets."""
-        truth = ["label", *(["weight"] if self.weight else []), *self.targets]
+        """Schema of files to score, which need not have label, weight, targets and other truth."""
+        truth = ["label", *(["weight"] if self.weight else [])]
+        truth += [*self.targets, *self.particle_labels]
         return replace(self, optional=tuple(dict.fromkeys((*self.optional, *truth))))
 
     def energy_unit(self, group: str, quantity: str) -> float:
@@ -321,18 +333,8 @@ class JetSchema:
 
     def _set_targets(self) -> None:
         """Separate the columns of the targets from their transformations."""
-        targets = _mapping("targets", self.targets)
-        columns: dict[str, Any] = {}
-        transforms = dict(_mapping("transforms", self.transforms))
-        for name, given in targets.items():
-            columns[name] = given
-            if isinstance(given, Mapping):
-                for key in given:
-                    if key not in ("value", "transform"):
-                        known = ("value", "transform")
-                        raise UnknownNameError("field", str(key), known, f"the target {name!r}")
-                columns[name] = given.get("value")
-                transforms[name] = given.get("transform", "none")
+        columns, given = _with_option("targets", self.targets, "transform", "the target")
+        transforms = {**_mapping("transforms", self.transforms), **given}
         for name, transform in transforms.items():
             if name not in columns:
                 raise UnknownNameError("target to transform", str(name), columns)
@@ -340,6 +342,32 @@ class JetSchema:
                 raise UnknownNameError("transform", str(transform), _TRANSFORMS, f"target {name!r}")
         self._set("targets", _columns("targets", columns))
         self._set("transforms", {n: t for n, t in transforms.items() if t != "none"})
+
+    def _set_particle_labels(self) -> None:
+        """Separate the columns of the labels of particles from their classes."""
+        columns, given = _with_option(
+            "particle_labels", self.particle_labels, "classes", "the particle label"
+        )
+        classes = {**_mapping("particle_classes", self.particle_classes), **given}
+        found: dict[str, Any] = {}
+        for name, values in classes.items():
+            if name not in columns:
+                raise UnknownNameError("particle label with classes", str(name), columns)
+            if isinstance(values, Mapping):
+                found[name] = _class_values(values, "label")
+                numbers = [v for value in found[name].values() for v in value]
+                if not all(isinstance(v, int | float) for v in numbers):
+                    raise InputError(f"classes of particle label {name!r} have numbers as values")
+            else:
+                found[name] = _names(f"the classes of {name!r}", values)
+            if len(found[name]) < 2:
+                raise InputError(f"particle label {name!r} needs at least two classes")
+        for name in columns:
+            collection = name.rpartition(".")[0]
+            if collection and collection not in self.collections:
+                raise UnknownNameError("collection", collection, self.collections, f"{name!r}")
+        self._set("particle_labels", _columns("particle_labels", columns))
+        self._set("particle_classes", found)
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -370,13 +398,14 @@ class JetSchema:
         taken = {"p4", "jet_p4", "label"}
         taken |= {"weight"} if self.weight else set()
         taken |= {"targets"} if self.targets else set()
+        taken |= {"particle_labels"} if self.particle_labels else set()
         kept = [n for n, column in self.keep.items() if self.jet.get(n) != column]
         for name in (*self.particle, *self.jet, *self.event, *kept, *self.collections):
             if name in taken:
                 raise InputError(f"the name {name!r} of an extra column is reserved or given twice")
             taken.add(name)
         for name in self.optional:
-            if name not in taken | set(self.targets):
+            if name not in taken | {*self.targets, *self.particle_labels}:
                 raise UnknownNameError("optional column", name, taken - {"p4"})
 
     def _check_label(self) -> None:
@@ -441,6 +470,25 @@ def _mapping(name: str, values: Any) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise InputError(f"{name} must map names of columns to values, got {values!r}")
     return values
+
+
+def _with_option(
+    field: str, values: Any, option: str, what: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Columns by name, and an option of those that are mappings of ``value`` and this option."""
+    columns: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for name, given in _mapping(field, values).items():
+        columns[name] = given
+        if not isinstance(given, Mapping):
+            continue
+        for key in given:
+            if key not in ("value", option):
+                raise UnknownNameError("field", str(key), ("value", option), f"{what} {name!r}")
+        columns[name] = given.get("value")
+        if option in given:
+            options[name] = given[option]
+    return columns, options
 
 
 def _named(name: str, columns: Any) -> Any:

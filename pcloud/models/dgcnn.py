@@ -16,6 +16,7 @@ from pcloud.nn.graph.edge_conv import EdgeConv
 from pcloud.nn.graph.knn import knn
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.pooling import max_pool, mean_pool
+from pcloud.nn.representation import Representation
 
 __all__ = ["DGCNN"]
 
@@ -78,6 +79,7 @@ class DGCNN(nn.Module):
         self.convs = nn.ModuleList(
             EdgeConv(a, b) for a, b in itertools.pairwise([in_features, *widths])
         )
+        self.particle_width = embed_width
         self.embed = nn.Sequential(
             nn.Linear(sum(widths), embed_width, bias=False),
             nn.BatchNorm1d(embed_width),
@@ -93,14 +95,27 @@ class DGCNN(nn.Module):
         layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV or positions, ``batch (N,)``."""
+        return self.head(self.pool(self.particles(x, p4, batch, layout)))
+
+    def particles(
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
+    ) -> Representation:
+        """Representation of each particle, from the arguments of `forward`."""
         layout = as_layout(batch, layout, p4)
         pos = self.coordinates(p4, layout)
         levels = []
         for conv in self.convs:
             x = pos = conv(x, self._neighbors(pos, layout))
             levels.append(x)
-        x = self.embed(torch.cat(levels, dim=-1))
-        return self.head(torch.cat([max_pool(x, layout), mean_pool(x, layout)], dim=-1))
+        return Representation(self.embed(torch.cat(levels, dim=-1)), layout)
+
+    def pool(self, h: Representation) -> Tensor:
+        """Input (B, D) of the head."""
+        return torch.cat([max_pool(h.rows, h.layout), mean_pool(h.rows, h.layout)], dim=-1)
 
     def _neighbors(self, pos: Tensor, layout: RaggedLayout) -> Tensor:
         neighbors = knn(pos, layout, self.k, loop=True, backend=self.backend)

@@ -14,6 +14,7 @@ from pcloud.nn.dense import dense_layers, he_uniform_
 from pcloud.nn.graph.coordinates import eta_phi
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.pooling import sum_pool
+from pcloud.nn.representation import Representation
 
 __all__ = ["EFN"]
 
@@ -64,6 +65,7 @@ class EFN(nn.Module):
         phi = [2, *layer_widths("phi_widths", phi_widths)]
         head = [phi[-1], *layer_widths("head_widths", head_widths)]
         self.phi = dense_layers(phi)
+        self.particle_width = phi[-1]
         self.head = Head(dense_layers(head, dropout), head[-1], num_outputs)
         he_uniform_(self)
 
@@ -75,9 +77,23 @@ class EFN(nn.Module):
         layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``p4 (N, 4)`` in GeV and ``batch (N,)``; `x` is not used."""
+        return self.head(self.pool(self.particles(x, p4, batch, layout)))
+
+    def particles(
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
+    ) -> Representation:
+        """Representation of each particle, from the arguments of `forward`."""
         layout = as_layout(batch, layout, p4)
         z, angles = self.fractions_and_angles(p4, layout)
-        return self.head(sum_pool(z * self.phi(angles), layout))
+        return Representation(z * self.phi(angles), layout)
+
+    def pool(self, h: Representation) -> Tensor:
+        """Input (B, D) of the head."""
+        return sum_pool(h.rows, h.layout)
 
     def fractions_and_angles(self, p4: Tensor, layout: RaggedLayout) -> tuple[Tensor, Tensor]:
         """Fractions z (N, 1) of the scalar sum of pT, and angles (N, 2) from the jet axis."""

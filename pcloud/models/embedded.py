@@ -13,6 +13,7 @@ from pcloud.models.registry import build_model, reads_features, takes_option
 from pcloud.nn.categories import CategoriesOfCollections, CategoryEmbedding
 from pcloud.nn.collections import CollectionEmbedding
 from pcloud.nn.layout import RaggedLayout, as_layout
+from pcloud.nn.representation import Representation
 
 __all__ = ["EmbeddedNetwork", "Inputs", "build_embedded"]
 
@@ -57,7 +58,7 @@ class EmbeddedNetwork(nn.Module):
         super().__init__()
         self.categories = categories
         self.collections = collections
-        self.network = network
+        self.network: Any = network
 
     def forward(
         self,
@@ -79,11 +80,40 @@ class EmbeddedNetwork(nn.Module):
         layout = as_layout(batch, layout, x)
         given: dict[str, Any] = {"u": u, "pos": pos, "collection": collection}
         layout = replace(layout, **{n: value for n, value in given.items() if value is not None})
+        return self.network(self._embedded(x, layout), p4, layout.batch, layout)
+
+    def _embedded(self, x: Tensor, layout: RaggedLayout) -> Tensor:
+        """Features (N, D') of the embedded rows."""
         if self.categories is not None:
             x = self.categories(x, layout.collection)
         if self.collections is not None:
             x = self.collections(x, layout.collection)
-        return self.network(x, p4, layout.batch, layout)
+        return x
+
+    def particles(
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
+    ) -> Representation:
+        """Representation of each row, where the network offers it."""
+        layout = as_layout(batch, layout, x)
+        return self.network.particles(self._embedded(x, layout), p4, layout.batch, layout)
+
+    def pool(self, h: Representation) -> Tensor:
+        """Input (B, D) of the head."""
+        return self.network.pool(h)
+
+    @property
+    def head(self) -> nn.Module:
+        """Head of the network."""
+        return self.network.head
+
+    @property
+    def particle_width(self) -> int | None:
+        """Number of features of a row in its representation; None where the network has none."""
+        return getattr(self.network, "particle_width", None)
 
 
 def build_embedded(

@@ -10,8 +10,9 @@ from pcloud.nn.attention.lgatr_backend import attend_within, check_backend, keep
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.lorentz.minkowski import MassTreatment
 from pcloud.nn.lorentz.tokens import SpacetimeTokens
+from pcloud.nn.representation import Representation
 
-__all__ = ["LGATr", "MultivectorHead", "take_output_layer"]
+__all__ = ["LGATr", "MultivectorHead", "joined_token", "take_output_layer"]
 
 
 @register_model(
@@ -113,7 +114,8 @@ class LGATr(nn.Module):
         # The multivectors of the tokens have no scalar components.
         self.net.linear_in.mvs2s.weight.requires_grad_(False)
         keep_constants(self.net)
-        self.head = MultivectorHead(take_output_layer(self.net))
+        self.particle_width = scalar_width
+        self.head = MultivectorHead(take_output_layer(self.net), multivector_width)
 
     def forward(
         self,
@@ -123,12 +125,26 @@ class LGATr(nn.Module):
         layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        tokens, scalars, nodes = self.tokens(x, p4, as_layout(batch, layout, x))
+        return self.head(self.pool(self.particles(x, p4, batch, layout)))
+
+    def particles(
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
+    ) -> Representation:
+        """Representation of each particle, from the arguments of `forward`."""
+        layout = as_layout(batch, layout, x)
+        tokens, scalars, nodes = self.tokens(x, p4, layout)
         dtype = self.net.linear_in.weight.dtype
         tokens, scalars = tokens.to(dtype).unsqueeze(1), scalars.to(dtype)
         tokens, scalars = attend_within(self.net, tokens, scalars, nodes, self.num_heads)
-        first = nodes.ptr[:-1]  # class tokens
-        return self.head(tokens[first], scalars[first])
+        return Representation(scalars, nodes, self.tokens.num_added, tokens)
+
+    def pool(self, h: Representation) -> Tensor:
+        """Input (B, D) of the head."""
+        return joined_token(h)
 
 
 class MultivectorHead(nn.Module):
@@ -138,17 +154,30 @@ class MultivectorHead(nn.Module):
     ----------
     output : Module
         Last map of a network of `lgatr`.
+    num_multivectors : int
+        Number of multivectors M of its input.
     """
 
-    def __init__(self, output: nn.Module) -> None:
+    def __init__(self, output: nn.Module, num_multivectors: int) -> None:
         super().__init__()
         self.output = output
+        self.num_multivectors = num_multivectors
 
     @torch.compiler.disable  # the maps of lgatr have cached constants, which a compiler cannot trace
-    def forward(self, multivectors: Tensor, scalars: Tensor) -> Tensor:
-        """Logits (B, C) from multivectors (B, M, 16) and scalars (B, S)."""
+    def forward(self, token: Tensor) -> Tensor:
+        """Logits (B, C) from the components of M multivectors, and scalars, (B, 16 M + S)."""
+        components = 16 * self.num_multivectors
+        multivectors = token[:, :components].unflatten(1, (self.num_multivectors, 16))
+        scalars = token[:, components:]
         out, _ = self.output(multivectors, scalars=scalars)  # (B, C, 16)
         return out[..., 0]
+
+
+def joined_token(h: Representation) -> Tensor:
+    """Vectors and scalars of the first token of each jet, the class token, in one row (B, D)."""
+    assert h.vectors is not None
+    first = h.layout.ptr[:-1]
+    return torch.cat([h.vectors[first].flatten(1), h.rows[first]], dim=1)
 
 
 def take_output_layer(net: nn.Module) -> nn.Module:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pcloud.models.lgatr import take_output_layer
+from pcloud.models.lgatr import joined_token, take_output_layer
 from pcloud.models.registry import register_model
 from pcloud.nn.attention.lgatr_backend import attend_within, check_backend, keep_constants
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.lorentz.minkowski import MassTreatment
 from pcloud.nn.lorentz.tokens import SpacetimeTokens
+from pcloud.nn.representation import Representation
 
 __all__ = ["LGATrSlim", "ScalarHead"]
 
@@ -86,7 +87,8 @@ class LGATrSlim(nn.Module):
             mlp_ratio=4,
         )
         keep_constants(self.net)
-        self.head = ScalarHead(take_output_layer(self.net))
+        self.particle_width = scalar_width
+        self.head = ScalarHead(take_output_layer(self.net), vector_width)
 
     def forward(
         self,
@@ -96,12 +98,26 @@ class LGATrSlim(nn.Module):
         layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
-        tokens, scalars, nodes = self.tokens(x, p4, as_layout(batch, layout, x))
+        return self.head(self.pool(self.particles(x, p4, batch, layout)))
+
+    def particles(
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
+    ) -> Representation:
+        """Representation of each particle, from the arguments of `forward`."""
+        layout = as_layout(batch, layout, x)
+        tokens, scalars, nodes = self.tokens(x, p4, layout)
         dtype = self.net.linear_in.weight_v.dtype
         vectors, scalars = tokens[:, None, 1:5].to(dtype), scalars.to(dtype)
         vectors, scalars = attend_within(self.net, vectors, scalars, nodes, self.num_heads)
-        first = nodes.ptr[:-1]  # class tokens
-        return self.head(vectors[first], scalars[first])
+        return Representation(scalars, nodes, self.tokens.num_added, vectors)
+
+    def pool(self, h: Representation) -> Tensor:
+        """Input (B, D) of the head."""
+        return joined_token(h)
 
 
 class ScalarHead(nn.Module):
@@ -111,13 +127,18 @@ class ScalarHead(nn.Module):
     ----------
     output : Module
         Last map of a slim network of `lgatr`.
+    num_vectors : int
+        Number of four-vectors V of its input.
     """
 
-    def __init__(self, output: nn.Module) -> None:
+    def __init__(self, output: nn.Module, num_vectors: int) -> None:
         super().__init__()
         self.output = output
+        self.num_vectors = num_vectors
 
-    def forward(self, vectors: Tensor, scalars: Tensor) -> Tensor:
-        """Logits (B, C) from four-vectors (B, V, 4) and scalars (B, S)."""
-        _, out = self.output(vectors.transpose(-2, -1), scalars)
+    def forward(self, token: Tensor) -> Tensor:
+        """Logits (B, C) from the components of V four-vectors, and scalars, (B, 4 V + S)."""
+        components = 4 * self.num_vectors
+        vectors = token[:, :components].unflatten(1, (self.num_vectors, 4))
+        _, out = self.output(vectors.transpose(-2, -1), token[:, components:])
         return out

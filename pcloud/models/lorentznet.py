@@ -27,6 +27,7 @@ from pcloud.nn.pairs.blocks import PairBlocks
 from pcloud.nn.pairs.linear import PairLinear
 from pcloud.nn.pairs.messages import PairMessages
 from pcloud.nn.pooling import mean_pool
+from pcloud.nn.representation import Representation
 
 __all__ = ["LorentzBlock", "LorentzNet"]
 
@@ -108,6 +109,7 @@ class LorentzNet(nn.Module):
         references = torch.tensor(four_momenta("beams", beams), dtype=torch.float64).reshape(-1, 4)
         self.register_buffer("beams", references, persistent=False)
         self.embed = nn.Linear(num_scalars, width)
+        self.particle_width = width
         self.blocks = nn.ModuleList(
             LorentzBlock(width, num_scalars, step=step, limit=limit, last=i == num_layers - 1)
             for i in range(num_layers)
@@ -122,12 +124,26 @@ class LorentzNet(nn.Module):
         layout: RaggedLayout | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``p4 (N, 4)`` in GeV and ``batch (N,)``."""
+        return self.head(self.pool(self.particles(x, p4, batch, layout)))
+
+    def particles(
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
+    ) -> Representation:
+        """Representation of each particle, from the arguments of `forward`."""
         p4, scalars, nodes = self.with_beams(x, p4, as_layout(batch, layout, p4))
         pairs = PairBlocks.of(nodes)
         h = self.embed(scalars)
         for block in self.blocks:
             h, p4 = block(h, p4, scalars, pairs)
-        return self.head(mean_pool(h, nodes))
+        return Representation(h, nodes, len(self.beams))
+
+    def pool(self, h: Representation) -> Tensor:
+        """Input (B, D) of the head."""
+        return mean_pool(h.rows, h.layout)
 
     def with_beams(
         self, x: Tensor, p4: Tensor, layout: RaggedLayout

@@ -25,6 +25,7 @@ from pcloud.nn.attention.feed_forward import FeedForward
 from pcloud.nn.attention.head_slots import HeadSlots
 from pcloud.nn.attention.pair_bias import PairBias
 from pcloud.nn.layout import RaggedLayout, as_layout
+from pcloud.nn.representation import Representation
 
 __all__ = ["ParticleTransformer", "transformer"]
 
@@ -179,6 +180,7 @@ class ParticleTransformer(nn.Module):
         self.class_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02))
         self.norm = kind.norm(width)
         self.num_jet_features = num_jet_features
+        self.particle_width = width
         head_inputs = width + num_jet_features
         self.head = mlp_head([head_inputs, *head_widths], num_outputs, dropout, bias=kind.bias)
         for part in (self.embed, self.blocks, self.class_blocks, self.head):
@@ -199,19 +201,34 @@ class ParticleTransformer(nn.Module):
 
         ``u (B, G)`` are features of the jets, which `layout` can carry.
         """
+        return self.head(self.pool(self.particles(x, p4, batch, layout, u=u)))
+
+    def particles(
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
+        *,
+        u: Tensor | None = None,
+    ) -> Representation:
+        """Representation of each particle, from the arguments of `forward`."""
         layout = as_layout(batch, layout, x)
         u = layout.u if u is None else u
         slots = HeadSlots.of(layout, self.num_heads)
-        layout = slots.layout
         x = self.embed(x)
+        layout = slots.layout
         bias = self.pair_bias(p4, layout) if self.pair_bias else padding_bias(x, layout)
         for block in self.blocks:
             x = block(x, slots, bias)
-        token = self.class_token.expand(layout.num_jets, -1)
+        return Representation(x, layout.with_u(u))
+
+    def pool(self, h: Representation) -> Tensor:
+        """Input (B, D) of the head."""
+        token = self.class_token.expand(h.layout.num_jets, -1)
         for block in self.class_blocks:
-            token = block(token, x, layout)
-        token = self.norm(token)
-        return self.head(with_jet_features(token, layout, u, self.num_jet_features))
+            token = block(token, h.rows, h.layout)
+        return with_jet_features(self.norm(token), h.layout, None, self.num_jet_features)
 
 
 @register_model(

@@ -16,6 +16,7 @@ from pcloud.nn.graph.edge_conv import EdgeBlock
 from pcloud.nn.graph.knn import knn
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.pooling import mean_pool
+from pcloud.nn.representation import Representation
 from pcloud.words import number_of
 
 __all__ = ["ParticleNet", "particlenet_lite"]
@@ -86,6 +87,7 @@ class ParticleNet(nn.Module):
         self.norm = nn.BatchNorm1d(in_features)
         self.convs = nn.ModuleList(map(EdgeBlock, in_widths, widths))
         self.num_jet_features = num_jet_features
+        self.particle_width = in_widths[-1]
         self.head = mlp_head([in_widths[-1] + num_jet_features, *head_widths], num_outputs, dropout)
 
     def forward(
@@ -101,13 +103,28 @@ class ParticleNet(nn.Module):
 
         ``u (B, G)`` are features of the jets, which `layout` can carry.
         """
-        layout = as_layout(batch, layout, p4)
+        return self.head(self.pool(self.particles(x, p4, batch, layout, u=u)))
+
+    def particles(
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
+        *,
+        u: Tensor | None = None,
+    ) -> Representation:
+        """Representation of each particle, from the arguments of `forward`."""
+        layout = as_layout(batch, layout, p4).with_u(u)
         pos = self.coordinates(p4, layout)
         x = self.norm(x)
         for k, conv in zip(self.k, self.convs, strict=True):
             x = pos = conv(x, knn(pos, layout, k, backend=self.backend))
-        pooled = mean_pool(x, layout)
-        return self.head(with_jet_features(pooled, layout, u, self.num_jet_features))
+        return Representation(x, layout)
+
+    def pool(self, h: Representation) -> Tensor:
+        """Input (B, D) of the head."""
+        return with_jet_features(mean_pool(h.rows, h.layout), h.layout, None, self.num_jet_features)
 
 
 @register_model(

@@ -17,6 +17,7 @@ from pcloud.nn.graph.edge_conv import EdgeBlock
 from pcloud.nn.graph.knn import knn
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.pooling import mean_pool
+from pcloud.nn.representation import Representation
 
 __all__ = ["CollectionParticleNet"]
 
@@ -103,6 +104,7 @@ class CollectionParticleNet(nn.Module):
             nn.ReLU(),
         )
         self.num_jet_features = num_jet_features
+        self.particle_width = fusion_width
         self.head = mlp_head([fusion_width + num_jet_features, *head_widths], num_outputs, dropout)
 
     def forward(
@@ -135,7 +137,22 @@ class CollectionParticleNet(nn.Module):
         collection : Tensor, shape (N,), optional
             Collection of each row.
         """
-        layout = as_layout(batch, layout, x)
+        h = self.particles(x, p4, batch, layout, u=u, pos=pos, collection=collection)
+        return self.head(self.pool(h))
+
+    def particles(
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
+        *,
+        u: Tensor | None = None,
+        pos: Tensor | None = None,
+        collection: Tensor | None = None,
+    ) -> Representation:
+        """Representation of each particle, from the arguments of `forward`."""
+        layout = as_layout(batch, layout, x).with_u(u)
         pos = layout.pos if pos is None else pos
         pos = self.coordinates(p4, layout) if pos is None else pos
         x = self.embed(x, layout.collection if collection is None else collection)
@@ -143,6 +160,8 @@ class CollectionParticleNet(nn.Module):
         for conv in self.convs:
             x = pos = conv(x, knn(pos, layout, self.k))
             outputs.append(x)
-        x = self.fusion(torch.cat(outputs, dim=-1))
-        pooled = mean_pool(x, layout)
-        return self.head(with_jet_features(pooled, layout, u, self.num_jet_features))
+        return Representation(self.fusion(torch.cat(outputs, dim=-1)), layout)
+
+    def pool(self, h: Representation) -> Tensor:
+        """Input (B, D) of the head."""
+        return with_jet_features(mean_pool(h.rows, h.layout), h.layout, None, self.num_jet_features)

@@ -12,6 +12,7 @@ from pcloud.models.sequence_options import layer_widths
 from pcloud.nn.dense import dense_layers
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.pooling import sum_pool
+from pcloud.nn.representation import Representation
 
 __all__ = ["PFN"]
 
@@ -58,6 +59,7 @@ class PFN(nn.Module):
         self.num_jet_features = num_jet_features
         head = [phi[-1] + num_jet_features, *layer_widths("head_widths", head_widths)]
         self.phi = dense_layers(phi)
+        self.particle_width = phi[-1]
         self.head = Head(dense_layers(head, dropout), head[-1], num_outputs)
 
     def forward(
@@ -70,6 +72,21 @@ class PFN(nn.Module):
         u: Tensor | None = None,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)``, ``batch (N,)`` and ``u (B, G)``; `p4` is not used."""
-        layout = as_layout(batch, layout, x)
-        pooled = sum_pool(self.phi(x), layout)
-        return self.head(with_jet_features(pooled, layout, u, self.num_jet_features))
+        return self.head(self.pool(self.particles(x, p4, batch, layout, u=u)))
+
+    def particles(
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None = None,
+        layout: RaggedLayout | None = None,
+        *,
+        u: Tensor | None = None,
+    ) -> Representation:
+        """Representation of each particle, from the arguments of `forward`."""
+        layout = as_layout(batch, layout, x).with_u(u)
+        return Representation(self.phi(x), layout)
+
+    def pool(self, h: Representation) -> Tensor:
+        """Input (B, D) of the head."""
+        return with_jet_features(sum_pool(h.rows, h.layout), h.layout, None, self.num_jet_features)

@@ -30,6 +30,7 @@ __all__ = [
     "list_models",
     "model_factory",
     "model_info",
+    "offers_particles",
     "reads_features",
     "register_model",
     "takes_jet_features",
@@ -256,6 +257,17 @@ def takes_option(name: str, option: str) -> bool:
 def reads_features(name: str) -> bool:
     """Return True for a model that reads the features `x`, not only four-momenta."""
     return ":" in name or model_info(name).inputs != "p4"
+
+
+def offers_particles(name: str) -> bool:
+    """Return False for a model without a representation of each particle, ``particles`` and ``pool``.
+
+    True for a function of the user's own that does not name its class.
+    """
+    model = _class_of(name)
+    if model is None or not inspect.isclass(model):
+        return True
+    return all(hasattr(model, part) for part in ("particles", "pool"))
 
 
 def takes_positions(name: str) -> bool:

@@ -27,6 +27,7 @@ from pcloud.nn.pairs.equivariant import EquivariantLinear, Pairs, invariant_pool
 from pcloud.nn.pairs.linear import PairLinear
 from pcloud.nn.pairs.messages import PairMessages
 from pcloud.nn.pooling import max_by_index, max_pool, mean_pool, sum_by_index, sum_pool
+from pcloud.nn.representation import Representation
 from pcloud.nn.sequences import JetSequences, RaggedConv1d, by_pt, halved_sequences
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Pairs",
     "RaggedConv1d",
     "RaggedLayout",
+    "Representation",
     "SelfAttention",
     "SpacetimeTokens",
     "as_layout",

@@ -236,6 +236,10 @@ class RaggedLayout(_Movable):
         """Layout of the same jets with stored momenta ``jet_p4 (B, 4)`` in GeV."""
         return replace(self, jet_p4=jet_p4)
 
+    def with_u(self, u: Tensor | None) -> RaggedLayout:
+        """Layout that carries the features ``u (B, G)`` of the jets; itself if there are none."""
+        return self if u is None else replace(self, u=u)
+
     def with_rows(
         self,
         *,

@@ -16,7 +16,13 @@ _HOME = {
     "Gaussian": "gaussian",
     "Label": "label",
     "Normal": "predictions",
+    "JetObjective": "objective",
     "Objective": "objective",
+    "OfParticles": "of_particles",
+    "PairBernoulli": "particle_predictions",
+    "Pairs": "pairs",
+    "ParticleCategorical": "particle_predictions",
+    "ParticleClasses": "particle_classes",
     "Point": "predictions",
     "PointEstimate": "point",
     "Prediction": "predictions",
@@ -34,9 +40,15 @@ __all__ = [
     "Categorical",
     "Classes",
     "Gaussian",
+    "JetObjective",
     "Label",
     "Normal",
     "Objective",
+    "OfParticles",
+    "PairBernoulli",
+    "Pairs",
+    "ParticleCategorical",
+    "ParticleClasses",
     "Point",
     "PointEstimate",
     "Prediction",
@@ -54,7 +66,11 @@ if TYPE_CHECKING:
     from pcloud.objectives.classes import Classes
     from pcloud.objectives.gaussian import Gaussian
     from pcloud.objectives.label import Label
-    from pcloud.objectives.objective import Objective
+    from pcloud.objectives.objective import JetObjective, Objective
+    from pcloud.objectives.of_particles import OfParticles
+    from pcloud.objectives.pairs import Pairs
+    from pcloud.objectives.particle_classes import ParticleClasses
+    from pcloud.objectives.particle_predictions import PairBernoulli, ParticleCategorical
     from pcloud.objectives.point import PointEstimate
     from pcloud.objectives.predictions import (
         Bernoulli,

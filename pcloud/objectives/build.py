@@ -14,10 +14,13 @@ from pcloud.objectives.classes import Classes
 from pcloud.objectives.gaussian import Gaussian
 from pcloud.objectives.label import Label
 from pcloud.objectives.objective import Objective
+from pcloud.objectives.of_particles import OfParticles
+from pcloud.objectives.pairs import Pairs
+from pcloud.objectives.particle_classes import ParticleClasses
 from pcloud.objectives.point import POINT_LOSSES, PointEstimate
 from pcloud.objectives.quantiles import QuantileEstimate
 from pcloud.objectives.several import Several
-from pcloud.objectives.specification import CLASS, KINDS, Specification
+from pcloud.objectives.specification import CLASS, KINDS, PARTICLE_KINDS, Specification
 from pcloud.objectives.target import Target
 from pcloud.stored_values import KEEP_UNKNOWN, Name, Names, tensor
 from pcloud.validation import checked
@@ -36,6 +39,12 @@ class _StoredPart(TypedDict):
     kind: Name
     classes: NotRequired[Names]
     target: NotRequired[Target]
+    name: NotRequired[Name]
+    collection: NotRequired[Annotated[int, Interval(ge=0, le=1000)]]
+    width: NotRequired[Annotated[int, Interval(ge=1, le=10**6)]]
+    widths: NotRequired[Annotated[list[Annotated[int, Interval(ge=1, le=10**6)]], Len(0, 100)]]
+    threshold: NotRequired[_Level]
+    weights: NotRequired[dict[Name, Annotated[Tensor, tensor()]]]
     levels: NotRequired[Annotated[list[_Level], Len(1, 1000)]]
     delta: NotRequired[Annotated[float, Interval(gt=0, le=1e12)]]
 
@@ -58,6 +67,8 @@ def make_objective(
     transforms: Mapping[str, str] | None = None,
     weights: Sequence[float] | None = None,
     learned: bool = False,
+    particle_classes: Mapping[str, Sequence[str]] | None = None,
+    collections: Sequence[str] = (),
 ) -> Several:
     """Objectives of a network that has not been trained.
 
@@ -75,10 +86,36 @@ def make_objective(
         Weights of the objectives in the loss; by default 1.
     learned : bool
         Learn these weights.
+    particle_classes : mapping of str to sequence of str, optional
+        Classes of labels of particles, by name.
+    collections : sequence of str
+        Names of the further collections that the network takes, in their order.
+
+    Raises
+    ------
+    InputError
+        If a label is one of a collection that the network does not take.
     """
     parts: list[Objective] = []
     index = 0
+    labels = [wanted.target for wanted in specifications if wanted.learns_particles]
     for wanted in specifications:
+        if wanted.learns_particles:
+            place = labels.index(wanted.target)
+            number = _collection(wanted.target, collections)
+            classes_of = (particle_classes or {}).get(wanted.target, ())
+            parts.append(
+                _of_particles(
+                    wanted.kind,
+                    wanted.target,
+                    classes_of,
+                    place,
+                    number,
+                    wanted.widths,
+                    wanted.threshold,
+                )
+            )
+            continue
         if wanted.learns_classes:
             parts.append(Classes(classes, class_weights))
             continue
@@ -87,6 +124,34 @@ def make_objective(
         parts.append(_of_target(wanted.kind, target, index, wanted.levels, wanted.delta))
         index += 1
     return Several(parts, weights, learned=learned)
+
+
+def _collection(label: str, collections: Sequence[str]) -> int:
+    """Number of the collection of a label."""
+    name = label.rpartition(".")[0]
+    if name and name not in collections:
+        known = f"only {', '.join(collections)}" if collections else "none"
+        raise InputError(
+            f"label {label!r} is one of the collection {name!r}, which is not among the inputs of the "
+            f"network ({known}): take it with collections"
+        )
+    return collections.index(name) + 1 if name else 0
+
+
+def _of_particles(
+    kind: str,
+    name: str,
+    classes: Sequence[str],
+    index: int,
+    collection: int,
+    widths: Sequence[int],
+    threshold: float,
+) -> OfParticles:
+    if kind == Pairs.kind:
+        if not widths:
+            raise InputError(f"objective {name!r}: pairs need at least one hidden layer")
+        return Pairs(name, index, collection, widths, threshold)
+    return ParticleClasses(name, classes, index, collection, widths)
 
 
 def _of_target(
@@ -113,8 +178,12 @@ def objective_from_dict(values: Mapping[str, Any]) -> Several:
     """
     stored = checked(StoredObjective, dict(values), "objective")
     parts: list[Objective] = []
-    index = 0
+    index = num_labels = 0
     for part in stored["parts"]:
+        if part["kind"] in PARTICLE_KINDS:
+            place, num_labels = num_labels, num_labels + 1
+            parts.append(_stored_of_particles(part, place))
+            continue
         if part["kind"] == CLASS:
             parts.append(Classes(part.get("classes", [])))
             continue
@@ -125,5 +194,29 @@ def objective_from_dict(values: Mapping[str, Any]) -> Several:
         index += 1
     learned = "log_scales" in stored
     found = Several(parts, stored["weights"], learned=learned)
+    for own in found.of_particles:
+        if own.layers is None:
+            raise InputError(f"objective {own.name!r}: no weights of its layers")
     found.load(stored)
+    return found
+
+
+def _stored_of_particles(part: _StoredPart, index: int) -> OfParticles:
+    """Objective of a label of particles, with the weights of its layers."""
+    for field in ("name", "width", "weights"):
+        if field not in part:
+            raise InputError(f"objective.parts: no {field}")
+    classes, widths = part.get("classes", []), part.get("widths", [])
+    if part["kind"] == ParticleClasses.kind and not classes:
+        raise InputError("objective.parts: no classes")
+    found = _of_particles(
+        part["kind"],
+        part["name"],
+        classes,
+        index,
+        part.get("collection", 0),
+        widths,
+        part.get("threshold", 0.5),
+    )
+    found.load_weights(part["width"], part["weights"])
     return found

@@ -15,7 +15,7 @@ from pcloud.evaluation.ranking import Ranking
 from pcloud.modality import Dataset
 from pcloud.objectives.constant import ConstantScore
 from pcloud.objectives.loss import JetLoss, balanced_class_weights
-from pcloud.objectives.objective import Objective
+from pcloud.objectives.objective import JetObjective
 from pcloud.objectives.predictions import Categorical
 from pcloud.objectives.specification import CLASS
 from pcloud.words import number_of
@@ -23,7 +23,7 @@ from pcloud.words import number_of
 __all__ = ["Classes", "mean_auc"]
 
 
-class Classes(Objective):
+class Classes(JetObjective):
     """Classes of jets: softmax of one output per class, learned by the cross-entropy.
 
     Parameters

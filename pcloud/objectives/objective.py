@@ -1,4 +1,4 @@
-"""Objective: what some outputs of a network learn, and what they mean."""
+"""Objectives: what a network learns, and what its outputs mean."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor, nn
 from pcloud.modality import Dataset
 from pcloud.objectives.predictions import Prediction
 
-__all__ = ["Objective"]
+__all__ = ["JetObjective", "Objective"]
 
 
 class Objective(nn.Module, ABC):
-    """One thing that a network learns from `num_outputs` of its outputs.
+    """One thing that a network learns.
 
     Attributes
     ----------
     kind : str
         Name of the kind, as in `pcloud.objectives.specification.KINDS`.
     name : str
-        ``"class"``, or the name of the target.
+        ``"class"``, or the name of the target or label.
     num_outputs : int
-        Number of outputs.
+        Number of outputs of the network for this objective.
     has_scale : bool
         True if the loss has a scale that can be learned beside others: it is at least 0, and
         nothing in it fits its size.
@@ -39,14 +39,6 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def output_names(self) -> Sequence[str]:
         """Name of each output."""
-
-    @abstractmethod
-    def forward(self, outputs: Tensor) -> Prediction:
-        """Prediction from ``outputs (B, num_outputs)``."""
-
-    @abstractmethod
-    def truth(self, batch: Any) -> Tensor:
-        """True values (B,) of a batch; NaN where a jet has none."""
 
     @abstractmethod
     def fit(self, data: Dataset) -> None:
@@ -68,6 +60,31 @@ class Objective(nn.Module, ABC):
             If they cannot be used.
         """
 
+    @property
+    @abstractmethod
+    def metric_names(self) -> Sequence[str]:
+        """Names of the metrics of validation jets."""
+
+    def describe(self, data: Dataset) -> str:
+        """Describe the true values of the training jets in a few words."""
+        return self.name
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+
+
+class JetObjective(Objective):
+    """One thing that a network learns of each jet, from `num_outputs` of its outputs."""
+
+    @abstractmethod
+    def forward(self, outputs: Tensor) -> Prediction:
+        """Prediction from ``outputs (B, num_outputs)``."""
+
+    @abstractmethod
+    def truth(self, batch: Any) -> Tensor:
+        """True values (B,) of a batch; NaN where a jet has none."""
+
     @abstractmethod
     def loss(self, outputs: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
         """Loss () of a training batch, a mean over jets that have the target.
@@ -86,11 +103,6 @@ class Objective(nn.Module, ABC):
     ) -> dict[str, float]:
         """Metrics of validation jets on the CPU, by the names of their columns."""
 
-    @property
-    @abstractmethod
-    def metric_names(self) -> Sequence[str]:
-        """Names of these metrics."""
-
     @abstractmethod
     def gain(
         self, outputs: Tensor, truth: Tensor, weights: Tensor | None = None
@@ -100,11 +112,3 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def constant_loss(self, truth: Tensor, weights: Tensor | None = None) -> float:
         """Loss of the best constant outputs, those of :meth:`fit`."""
-
-    def describe(self, data: Dataset) -> str:
-        """Describe the true values of the training jets in a few words."""
-        return self.name
-
-    @abstractmethod
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""

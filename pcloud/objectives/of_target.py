@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcloud.errors import InputError
 from pcloud.modality import Dataset
-from pcloud.objectives.objective import Objective
+from pcloud.objectives.objective import JetObjective
 from pcloud.objectives.predictions import Estimate
 from pcloud.objectives.target import Target
 
@@ -20,7 +20,7 @@ __all__ = ["OfTarget", "Regression", "weighted_quantiles"]
 _ONE_SIGMA = (0.15865525393145707, 0.8413447460685429)
 
 
-class OfTarget(Objective):
+class OfTarget(JetObjective):
     """Objective of one target. A jet that does not have it, NaN, has the weight 0.
 
     Parameters

@@ -335,6 +335,8 @@ def average(parts: Sequence[Prediction]) -> Prediction:
         return Categorical(log_p.logsumexp(0) - math.log(len(parts)))
     if isinstance(first, Bernoulli):
         return Bernoulli(torch.stack([part.mean for part in parts]).mean(0).logit())
+    if hasattr(first, "averaged"):  # of particles
+        return first.averaged(parts)
     if isinstance(first, Normal):
         mu = torch.stack([part.mean for part in parts])
         sigma = torch.stack([part.sigma for part in parts])  # type: ignore[attr-defined]

@@ -14,18 +14,25 @@ from torch import Tensor, nn
 from pcloud.errors import InputError
 from pcloud.modality import Dataset
 from pcloud.objectives.classes import Classes
-from pcloud.objectives.objective import Objective
+from pcloud.objectives.objective import JetObjective, Objective
+from pcloud.objectives.of_particles import OfParticles
 from pcloud.objectives.of_target import OfTarget
+from pcloud.objectives.particle_predictions import ParticlePrediction
 from pcloud.objectives.predictions import Prediction
+from pcloud.objectives.rows import ParticleRows
 from pcloud.words import number_of
 
 __all__ = ["Several"]
 
 Outputs = TypeVar("Outputs", Tensor, np.ndarray)
+Held = Mapping[str, Mapping[str, Tensor]]
 
 
 class Several(nn.Module):
     """One or more objectives, the loss of which is the weighted sum of their losses.
+
+    Objectives of jets take the outputs of the network, side by side; those of particles take the
+    representations of the particles and have layers of their own.
 
     Parameters
     ----------
@@ -67,7 +74,7 @@ class Several(nn.Module):
         self.parts = nn.ModuleList(parts)
         self.weights = [1.0] * len(parts) if weights is None else list(map(float, weights))
         self.log_scales = nn.Parameter(torch.zeros(len(parts))) if learned else None
-        ends = [0, *itertools.accumulate(part.num_outputs for part in parts)]
+        ends = [0, *itertools.accumulate(part.num_outputs for part in self.of_jets)]
         self.slices = [slice(*pair) for pair in itertools.pairwise(ends)]
         self.num_outputs = ends[-1]
 
@@ -76,6 +83,39 @@ class Several(nn.Module):
 
     def __len__(self) -> int:
         return len(self.parts)
+
+    @property
+    def of_jets(self) -> list[JetObjective]:
+        """Objectives of jets, in the order of their outputs."""
+        return [part for part in self if isinstance(part, JetObjective)]
+
+    @property
+    def of_particles(self) -> list[OfParticles]:
+        """Objectives of labels of particles."""
+        return [part for part in self if isinstance(part, OfParticles)]
+
+    def attach(self, width: int | None, network: str) -> None:
+        """Make the layers of objectives of particles.
+
+        Parameters
+        ----------
+        width : int or None
+            Number of features of a particle in the network; None if it has no representation.
+        network : str
+            Name of the network.
+
+        Raises
+        ------
+        InputError
+            If it has no representation, or one of another width than the layers that exist.
+        """
+        for part in self.of_particles:
+            if width is None:
+                raise InputError(
+                    f"objective {part.name}:{part.kind} needs a representation of each particle, and "
+                    f"model {network!r} has none (particles, pool, head, particle_width)"
+                )
+            part.attach(width)
 
     @property
     def classes(self) -> list[str]:
@@ -104,16 +144,21 @@ class Several(nn.Module):
         return ["val_loss", *(n for part in self for n in part.metric_names), *of_parts]
 
     def forward(self, outputs: Tensor) -> dict[str, Prediction]:
-        """Prediction of each objective by its name, from ``outputs (B, num_outputs)``."""
-        return {part.name: part(outputs[:, s]) for part, s in zip(self, self.slices, strict=True)}
+        """Prediction of each objective of jets by its name, from ``outputs (B, num_outputs)``."""
+        parts = zip(self.of_jets, self.slices, strict=True)
+        return {part.name: part(outputs[:, s]) for part, s in parts}
+
+    def predict_particles(self, rows: ParticleRows) -> dict[str, ParticlePrediction]:
+        """Prediction of each objective of particles by its name."""
+        return {part.name: part(rows) for part in self.of_particles}
 
     def class_logits(self, outputs: Outputs) -> Outputs:
         """Slice (B, C) of the outputs that are logits of the classes."""
-        if self.only_classes:
+        if self.num_outputs == len(self.classes):
             return outputs
         return next(
             outputs[..., s]
-            for part, s in zip(self, self.slices, strict=True)
+            for part, s in zip(self.of_jets, self.slices, strict=True)
             if isinstance(part, Classes)
         )
 
@@ -122,9 +167,11 @@ class Several(nn.Module):
         return next(t for part, t in self._columns(truth) if isinstance(part, Classes)).long()
 
     def truth(self, batch: Any) -> Tensor:
-        """True values of a batch, (B,) of one objective or (B, K) of K."""
-        found = [part.truth(batch) for part in self]
-        return found[0] if len(self) == 1 else torch.stack([t.float() for t in found], dim=-1)
+        """True values of a batch, (B,) of one objective of jets or (B, K) of K."""
+        found = [part.truth(batch) for part in self.of_jets]
+        if not found:
+            return torch.zeros(len(batch.ptr) - 1, 0, device=batch.ptr.device)
+        return found[0] if len(found) == 1 else torch.stack([t.float() for t in found], dim=-1)
 
     def fit(self, data: Dataset) -> None:
         """Take the constants of all objectives from the training jets."""
@@ -137,15 +184,26 @@ class Several(nn.Module):
             part.check(data, whose)
 
     def losses(
-        self, outputs: Tensor, truth: Tensor, weights: Tensor | None = None
+        self,
+        outputs: Tensor,
+        truth: Tensor,
+        weights: Tensor | None = None,
+        rows: ParticleRows | None = None,
     ) -> dict[str, Tensor]:
         """Loss () of each objective for a training batch."""
-        return {p.name: p.loss(o, t, weights) for p, o, t in self._split(outputs, truth)}
+        found = {p.name: p.loss(o, t, weights) for p, o, t in self._split(outputs, truth)}
+        if rows is not None:
+            found |= {part.name: part.loss(rows, weights) for part in self.of_particles}
+        return found
+
+    def held(self, rows: ParticleRows) -> dict[str, dict[str, Tensor]]:
+        """Values of the particles of a validation batch that the metrics need, by objective."""
+        return {part.name: part.held(rows) for part in self.of_particles}
 
     def mean_losses(
         self, outputs: Tensor, truth: Tensor, weights: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Loss () of each objective for a sample."""
+        """Loss () of each objective of jets for a sample."""
         return {p.name: p.mean_loss(o, t, weights) for p, o, t in self._split(outputs, truth)}
 
     def total(self, losses: Mapping[str, Any]) -> Any:
@@ -163,28 +221,48 @@ class Several(nn.Module):
 
     @torch.no_grad()
     def metrics(
-        self, outputs: Tensor, truth: Tensor, weights: Tensor | None = None
+        self,
+        outputs: Tensor,
+        truth: Tensor,
+        weights: Tensor | None = None,
+        held: Held | None = None,
     ) -> dict[str, float]:
-        """Metrics of validation jets; the losses are computed on their device."""
-        losses = self.mean_losses(outputs, truth, weights)
-        found = {"val_loss": float(self.total(losses))}
+        """Metrics of validation jets; the losses are computed on their device.
+
+        `held` are the values of their particles, see :meth:`held`.
+        """
         of_jets = None if weights is None else weights.cpu()
+        losses: dict[str, Any] = dict(self.mean_losses(outputs, truth, weights))
+        for particles in self.of_particles:
+            losses[particles.name] = particles.mean_loss((held or {})[particles.name], of_jets)
+        found = {"val_loss": float(self.total(losses))}
         for part, o, t in self._split(outputs.cpu(), truth.cpu()):
             found |= part.metrics(o, t, of_jets)
+        for particles in self.of_particles:
+            found |= particles.metrics((held or {})[particles.name], of_jets)
         if len(self) > 1:
             found |= {f"val_loss_{name}": float(loss) for name, loss in losses.items()}
         return found
 
     def gains(
-        self, outputs: Tensor, truth: Tensor, weights: Tensor | None = None
+        self,
+        outputs: Tensor,
+        truth: Tensor,
+        weights: Tensor | None = None,
+        held: Held | None = None,
     ) -> list[tuple[float, float]]:
         """Excess of the loss of constant outputs, and its error, of each objective."""
-        return [part.gain(o, t, weights) for part, o, t in self._split(outputs, truth)]
+        of_jets = [part.gain(o, t, weights) for part, o, t in self._split(outputs, truth)]
+        return of_jets + [p.gain((held or {})[p.name], weights) for p in self.of_particles]
 
     @torch.no_grad()
-    def constant_loss(self, truth: Tensor, weights: Tensor | None = None) -> float:
+    def constant_loss(
+        self, truth: Tensor, weights: Tensor | None = None, held: Held | None = None
+    ) -> float:
         """Loss of the best constant outputs."""
         losses = {part.name: part.constant_loss(t, weights) for part, t in self._columns(truth)}
+        for particles in self.of_particles:
+            losses[particles.name] = particles.constant_loss((held or {})[particles.name], weights)
         return float(self.total(losses))
 
     def current_weights(self) -> dict[str, float]:
@@ -197,14 +275,18 @@ class Several(nn.Module):
             for part, weight, s in zip(self, self.weights, scales, strict=True)
         }
 
-    def _columns(self, truth: Tensor) -> Iterator[tuple[Objective, Tensor]]:
-        columns = [truth] if len(self) == 1 else truth.unbind(-1)
-        return zip(self, columns, strict=True)
+    def _columns(self, truth: Tensor) -> Iterator[tuple[JetObjective, Tensor]]:
+        parts = self.of_jets
+        columns = [truth] if len(parts) == 1 else truth.unbind(-1)
+        return zip(parts, columns, strict=True)
 
-    def _split(self, outputs: Tensor, truth: Tensor) -> Iterator[tuple[Objective, Tensor, Tensor]]:
-        """Each objective with its outputs and true values."""
-        if len(self) == 1:
-            yield next(iter(self)), outputs, truth
+    def _split(
+        self, outputs: Tensor, truth: Tensor
+    ) -> Iterator[tuple[JetObjective, Tensor, Tensor]]:
+        """Each objective of jets with its outputs and true values."""
+        parts = self.of_jets
+        if len(parts) == 1:
+            yield parts[0], outputs, truth
             return
         for (part, t), s in zip(self._columns(truth), self.slices, strict=True):
             yield part, outputs[:, s], t
@@ -224,7 +306,7 @@ class Several(nn.Module):
         return values
 
     def load(self, values: Mapping[str, Any]) -> None:
-        """Take the learned weights of :meth:`to_dict`.
+        """Take the learned weights, and those of layers of objectives, of :meth:`to_dict`.
 
         Raises
         ------
@@ -239,3 +321,7 @@ class Several(nn.Module):
                 raise InputError(f"objective.log_scales: not {len(self)} numbers")
             with torch.no_grad():
                 self.log_scales.copy_(scales)
+        if len(stored := values.get("parts", [])) == len(self):
+            for part, own in zip(self, stored, strict=True):
+                if isinstance(part, OfParticles) and "weights" in own:
+                    part.load_weights(own.get("width", 0), own["weights"])

@@ -16,6 +16,7 @@ __all__ = [
     "CLASS",
     "DEFAULT_LEVELS",
     "KINDS",
+    "PARTICLE_KINDS",
     "TRANSFORMS",
     "Specification",
     "check_levels",
@@ -33,8 +34,13 @@ KINDS = {
     "gaussian": "mean and sigma, by the Gaussian likelihood",
     "quantile": "quantiles that do not cross, by the pinball loss",
     "binary": "probability of a label that is 0 or 1, by the cross-entropy",
+    "classes": "classes of each particle, by the cross-entropy",
+    "pairs": "pairs of particles with the same label, such as a vertex, by the cross-entropy",
 }
 """Kinds of objectives of a target, with what each gives."""
+
+PARTICLE_KINDS = ("classes", "pairs")
+"""Kinds of objectives of a label of particles."""
 
 TRANSFORMS = ("none", "log")
 """Functions of a target that is learned in place of its value."""
@@ -42,8 +48,9 @@ TRANSFORMS = ("none", "log")
 DEFAULT_LEVELS = (0.025, 0.16, 0.5, 0.84, 0.975)
 """Levels of quantiles, with the central 68 % and 95 % intervals."""
 
-_OPTIONS = ("target", "kind", "levels", "delta", "transform")
+_OPTIONS = ("target", "kind", "levels", "delta", "transform", "widths", "threshold")
 _MAX_LEVELS = 1000
+_MAX_WIDTH = 10**6
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,10 @@ class Specification:
         Difference, in spreads of the target, from which the Huber loss is linear.
     transform : str, optional
         Learned function of the target, one of `TRANSFORMS`; by default that of the schema.
+    widths : tuple of int
+        Widths of the hidden layers for labels of particles.
+    threshold : float
+        Probability above which a pair joins two particles.
     """
 
     kind: str
@@ -69,8 +80,20 @@ class Specification:
     levels: tuple[float, ...] = DEFAULT_LEVELS
     delta: float = 1.0
     transform: str | None = None
+    widths: tuple[int, ...] = (64,)
+    threshold: float = 0.5
 
     def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise InputError(
+                f"objective {self.target!r}: threshold must be between 0 and 1, got "
+                f"{self.threshold:g}"
+            )
+        if not self.widths or not all(1 <= width <= _MAX_WIDTH for width in self.widths):
+            raise InputError(
+                f"objective {self.target!r}: widths must be positive integers, got "
+                f"{list(self.widths)}"
+            )
         if self.kind != CLASS and self.kind not in KINDS:
             raise UnknownNameError("kind of objective", self.kind, KINDS, repr(self.target))
         check_levels(self.levels, self.target)
@@ -85,6 +108,11 @@ class Specification:
     def learns_classes(self) -> bool:
         """True for the classes of the labels, False for a target."""
         return self.kind == CLASS
+
+    @property
+    def learns_particles(self) -> bool:
+        """True for a label of particles."""
+        return self.kind in PARTICLE_KINDS
 
     @property
     def learns_label(self) -> bool:
@@ -134,8 +162,11 @@ class Specification:
                 levels if isinstance(levels, Sequence) and not isinstance(levels, str) else [levels]
             )
             given["levels"] = tuple(_number(target, level) for level in listed)
-        if "delta" in given:
-            given["delta"] = _number(target, given["delta"])
+        for name in ("delta", "threshold"):
+            if name in given:
+                given[name] = _number(target, given[name])
+        if "widths" in given:
+            given["widths"] = _widths(target, given["widths"])
         return cls(**given)
 
 
@@ -182,6 +213,14 @@ def check_levels(levels: Sequence[float], target: str) -> None:
 
 def _numbers(value: str, text: str) -> list[float]:
     return [_number(value, word) for word in text.split(",")]
+
+
+def _widths(target: str, values: Any) -> tuple[int, ...]:
+    listed = [values] if isinstance(values, int) else values
+    is_list = isinstance(listed, Sequence) and not isinstance(listed, str)
+    if not is_list or not all(type(width) is int for width in listed):
+        raise InputError(f"objective {target!r}: widths must be positive integers, got {values!r}")
+    return tuple(listed)
 
 
 def _number(whose: str, value: Any) -> float:

@@ -14,6 +14,7 @@ from pcloud.evaluation.metrics import evaluate_scores
 from pcloud.evaluation.regression import PredictedTarget
 from pcloud.evaluation.scores import has_classes
 from pcloud.objectives.columns import PredictedLabel, read_targets
+from pcloud.objectives.particle_columns import PredictedLabels, read_labels
 from pcloud.run_files import (
     CONFIG_FILE,
     ENVIRONMENT_FILE,
@@ -28,6 +29,7 @@ from pcloud.run_files import (
 from pcloud.text import for_terminal
 from pcloud.training.environment import read_environment
 from pcloud.training.history import History
+from pcloud.typing import Floats
 from pcloud.yaml_files import parse_yaml
 
 __all__ = ["MAIN_FILES", "RunContents"]
@@ -59,6 +61,10 @@ class RunContents:
         Labels and scores of the test jets.
     targets : sequence of PredictedTarget or PredictedLabel
         Predictions of the targets of the test jets.
+    particles : sequence of PredictedParticles or PredictedVertices
+        Predictions of labels of particles of the test jets.
+    particle_weights : ndarray, shape (B,), optional
+        Weights of these jets.
     table : EvaluationTable, optional
         Metrics, from ``metrics.json`` or else computed from `scores`.
     environment : dict
@@ -76,6 +82,8 @@ class RunContents:
     history: History = field(default_factory=History)
     scores: Scores | None = None
     targets: Sequence[PredictedTarget | PredictedLabel] = ()
+    particles: Sequence[PredictedLabels] = ()
+    particle_weights: Floats | None = None
     table: EvaluationTable | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     others: Mapping[str, EvaluationTable] = field(default_factory=dict)
@@ -113,8 +121,9 @@ class RunContents:
                 return None
 
         targets = main_file(SCORES_FILE, lambda: read_targets(places[SCORES_FILE])) or ()
+        labels = main_file(SCORES_FILE, lambda: read_labels(places[SCORES_FILE])) or ([], None)
         scores = None
-        if not targets or has_classes(places[SCORES_FILE]):
+        if not (targets or labels[0]) or has_classes(places[SCORES_FILE]):
             scores = main_file(SCORES_FILE, lambda: read_scores(places[SCORES_FILE]))
         table = main_file(METRICS_FILE, lambda: read_metrics(places[METRICS_FILE].parent))
         if table is None and scores is not None:
@@ -130,6 +139,8 @@ class RunContents:
             history=main_file(HISTORY_FILE, lambda: History.read(path)) or History(),
             scores=scores,
             targets=targets,
+            particles=labels[0],
+            particle_weights=labels[1],
             table=table,
             environment=main_file(ENVIRONMENT_FILE, lambda: read_environment(path)) or {},
             others={name: found for name, found in others.items() if found is not None},

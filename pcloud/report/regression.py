@@ -33,7 +33,8 @@ def regression(run: RunContents, figures: FigureFolder) -> Section:
         )
     ]
     if run.table is not None:
-        parts.append(table(_rows(run.table)))
+        labels = tuple(f"{sample.name}." for sample in run.particles)
+        parts.append(table(_rows(run.table, labels)))
     samples = [sample for sample in run.targets if isinstance(sample, PredictedTarget)]
     parts += [_figures(sample, figures) for sample in samples]
     stored = run.result(StoredIntervals)
@@ -54,9 +55,9 @@ _INTERVALS = (
 )
 
 
-def _rows(found: EvaluationTable) -> list[list[str]]:
-    """Rows of the table of metrics that belong to targets."""
-    of_targets = {name: entry for name, entry in found.items() if is_of_target(name)}
+def _rows(found: EvaluationTable, labels: tuple[str, ...]) -> list[list[str]]:
+    """Rows of the table of metrics that belong to targets, and not to labels of particles."""
+    of_targets = {n: e for n, e in found.items() if is_of_target(n) and not n.startswith(labels)}
     return EvaluationTable(of_targets).target_rows()
 
 

@@ -30,6 +30,7 @@ from pcloud.report.attribution import attribution, shift
 from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
 from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
+from pcloud.report.particles import particles
 from pcloud.report.regression import regression
 from pcloud.report.robustness import robustness
 from pcloud.report.trust import calibration, taylor, uncertainty
@@ -69,7 +70,7 @@ def results(run: RunContents, figures: FigureFolder) -> Section:
 def discrimination(run: RunContents, figures: FigureFolder) -> Section:
     """Draw ROC curves and scores."""
     title = "ROC curves and scores"
-    if run.scores is None and run.targets:
+    if run.scores is None and (run.targets or run.particles):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no curves"))
@@ -97,7 +98,7 @@ def discrimination(run: RunContents, figures: FigureFolder) -> Section:
 def confusion(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the confusion matrix three ways."""
     title = "Confusion matrix"
-    if run.scores is None and run.targets:
+    if run.scores is None and (run.targets or run.particles):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no confusion matrix"))
@@ -154,8 +155,8 @@ def training(run: RunContents, figures: FigureFolder) -> Section:
     others = tuple(title for title in panels if title not in PANELS)
     if others:
         captions[others] = (
-            "Each objective after every epoch: losses and resolutions are best where they are low, a "
-            "ring marks the best validation."
+            "Each objective after every epoch: losses and resolutions are best where they are low, "
+            "other metrics where they are high; a ring marks the best validation."
         )
     drawn = [
         figures.add(
@@ -308,6 +309,7 @@ SECTIONS: Sequence[MakeSection] = (
     confusion,
     discriminants,
     regression,
+    particles,
     calibration,
     uncertainty,
     taylor,

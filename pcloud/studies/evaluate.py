@@ -31,6 +31,7 @@ from pcloud.studies.targets import (
     check_truth,
     scored,
     target_metadata,
+    with_particles,
     with_targets,
 )
 from pcloud.training.config import TrainConfig
@@ -125,16 +126,21 @@ def evaluate_run(
 
 
 def _table(run: RunFolder, found: _Scored, options: dict[str, Any]) -> EvaluationTable:
-    """Metrics of the classes, if the run learned any, and of the targets."""
+    """Metrics of the classes, if the run learned any, of the targets and of labels of particles."""
     samples = found.targets.samples(run.objective, found.weights)
+    resampling = {n: options[n] for n in ("num_bootstrap", "seed") if n in options}
+
+    def complete(table: EvaluationTable) -> EvaluationTable:
+        labels = found.targets.particles.values()
+        return with_particles(with_targets(table, samples), labels, found.weights, **resampling)
+
     if found.labels is not None:
         scores = Scores.from_arrays(found.labels, found.scores, run.classes, found.weights)
-        return with_targets(evaluate_scores(scores, **options), samples)
+        return complete(evaluate_scores(scores, **options))
     of_classes = [name for name in ("signal", "background", "metrics") if options.get(name)]
     if of_classes:
         run.check_classes(f"the option {of_classes[0]}")
-    table = EvaluationTable({}, settings={"jets": len(found.scores)})
-    return with_targets(table, samples)
+    return complete(EvaluationTable({}, settings={"jets": len(found.scores)}))
 
 
 def _chunks(

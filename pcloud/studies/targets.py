@@ -1,9 +1,9 @@
-"""Targets of jets in the studies: their predictions, true values and metrics."""
+"""Targets of jets and labels of particles in the studies: predictions, true values, metrics."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from pcloud.errors import InputError
 from pcloud.evaluation import EvaluationTable, Measured, evaluate
+from pcloud.evaluation.particles import evaluate_particles
 from pcloud.evaluation.regression import PredictedTarget, evaluate_target
 from pcloud.io import FlatJets
 from pcloud.modality import Sample
@@ -24,11 +25,20 @@ from pcloud.objectives.columns import (
     predicted_sample,
     truth_columns,
 )
+from pcloud.objectives.particle_columns import METADATA as LABELS_METADATA
+from pcloud.objectives.particle_columns import (
+    PredictedLabels,
+    described_labels,
+    joined_labels,
+    label_columns,
+    predicted_labels,
+)
 from pcloud.objectives.predictions import Prediction, joined
 from pcloud.objectives.several import Several
 from pcloud.objectives.specification import CLASS
 from pcloud.observables import jet_observables
 from pcloud.training.jet_targets import TargetUnitWarning
+from pcloud.training.particle_labels import check_labels, flat_labels
 from pcloud.training.run_folder import RunFolder
 
 __all__ = [
@@ -37,6 +47,7 @@ __all__ = [
     "scored",
     "target_metadata",
     "target_samples",
+    "with_particles",
     "with_targets",
 ]
 
@@ -56,11 +67,14 @@ class ScoredTargets:
         True values, NaN where a jet has none; targets that the jets do not have are left out.
     observables : dict of str to array, shape (B,)
         Observables of the jets; none if the run learned no targets.
+    particles : dict of str to PredictedParticles or PredictedVertices
+        Predictions of the labels of particles by name, with the labels where jets have them.
     """
 
     predictions: Mapping[str, Prediction]
     truth: Mapping[str, np.ndarray]
     observables: Mapping[str, np.ndarray]
+    particles: Mapping[str, PredictedLabels]
 
     @classmethod
     def of(
@@ -74,10 +88,17 @@ class ScoredTargets:
             for name in names
             if name in known
         }
+        labels = {
+            part.name: flat_labels(jets, part.name)
+            for part in objective.of_particles
+            if "particle_labels" in jets.fields and part.name in jets.particle_labels.fields
+        }
+        of_particles: Any = {part.name: predictions[part.name] for part in objective.of_particles}
         return cls(
             {name: predictions[name] for name in names},
             truth,
             _observables(jets) if names else {},
+            predicted_labels(objective, of_particles, labels),
         )
 
     @classmethod
@@ -91,12 +112,16 @@ class ScoredTargets:
                 name: np.concatenate([p.observables[name] for p in parts])
                 for name in first.observables
             },
+            {name: joined_labels([p.particles[name] for p in parts]) for name in first.particles},
         )
 
-    def columns(self, objective: Several) -> dict[str, np.ndarray]:
+    def columns(self, objective: Several) -> dict[str, Any]:
         """Columns of the file of scores."""
-        predicted = predicted_columns(objective, self.predictions)
-        return predicted | truth_columns(self.truth, self.observables)
+        columns: dict[str, Any] = predicted_columns(objective, self.predictions)
+        columns |= truth_columns(self.truth, self.observables)
+        for sample in self.particles.values():
+            columns |= label_columns(sample)
+        return columns
 
     def samples(
         self, objective: Several, weights: np.ndarray | None
@@ -117,10 +142,13 @@ class ScoredTargets:
 
 def target_metadata(objective: Several) -> dict[bytes, bytes]:
     """Description of the columns of the targets, for a file of scores."""
-    if not objective.targets:
-        return {}
-    predictions = objective(torch.zeros(0, objective.num_outputs))
-    return {METADATA: described_targets(objective, predictions)}
+    metadata = {}
+    if objective.targets:
+        predictions = objective(torch.zeros(0, objective.num_outputs))
+        metadata[METADATA] = described_targets(objective, predictions)
+    if objective.of_particles:
+        metadata[LABELS_METADATA] = described_labels(objective)
+    return metadata
 
 
 def scored(run: RunFolder, jets: Sample, **options: Any) -> tuple[np.ndarray, ScoredTargets]:
@@ -138,7 +166,7 @@ def scored(run: RunFolder, jets: Sample, **options: Any) -> tuple[np.ndarray, Sc
     """
     objective = run.objective
     if objective.only_classes:
-        return run.predict(jets, **options), ScoredTargets({}, {}, {})
+        return run.predict(jets, **options), ScoredTargets({}, {}, {}, {})
     calibrated = options.pop("calibrated", False)
     predictions = run.predictions(jets, **options)
     scores: np.ndarray = np.empty((len(jets), 0))
@@ -164,6 +192,33 @@ def check_truth(jets: Sample, objective: Several, whose: str) -> None:
             f"{whose} have no target {', '.join(missing)}, which the run learned: targets in the "
             "schema names the columns; pcloud predict needs none"
         )
+    check_labels(jets, objective, whose)
+
+
+def with_particles(
+    table: EvaluationTable,
+    samples: Iterable[PredictedLabels],
+    weights: np.ndarray | None,
+    **options: Any,
+) -> EvaluationTable:
+    """Table with the metrics of labels of particles, named ``<label>.<quantity>``.
+
+    Parameters
+    ----------
+    table : EvaluationTable
+        Table to extend.
+    samples : iterable of PredictedParticles or PredictedVertices
+        Predictions of labels that are known.
+    weights : array, shape (B,), optional
+        Weights of the jets.
+    **options
+        `num_bootstrap` and `seed` of :func:`~pcloud.evaluation.particles.evaluate_particles`.
+    """
+    entries = dict(table.entries)
+    for sample in samples:
+        found = evaluate_particles(sample, weights, **options)
+        entries |= {f"{sample.name}.{name}": entry for name, entry in found.items()}
+    return replace(table, entries=entries)
 
 
 def with_targets(

@@ -146,7 +146,12 @@ class Tagger:
             objective = Several([Classes(objective)])
         modality = find_modality(feature_set.kind)
         options = modality.model_options(name, feature_set) | options
-        model = modality.network(name, feature_set, objective.num_outputs, options)
+        number = max(objective.num_outputs, 1)
+        model: Any = modality.network(name, feature_set, number, options)
+        if objective.of_particles:
+            objective.attach(getattr(model, "particle_width", None), name)
+            if objective.num_outputs == 0:  # nothing is learned from the jets as a whole
+                model.head.requires_grad_(False)
         return cls(model, name, options, feature_set, objective)
 
     @property

@@ -81,7 +81,16 @@ Metric = Annotated[
     Choice(
         "metric",
         lambda: ("val_loss", "val_acc", "val_auc"),
-        lambda name: name.startswith(("val_loss_", "val_resolution_", "val_auc_")),
+        lambda name: name.startswith(
+            (
+                "val_loss_",
+                "val_resolution_",
+                "val_auc_",
+                "val_acc_",
+                "val_efficiency_",
+                "val_purity_",
+            )
+        ),
     ),
 ]
 
@@ -226,8 +235,9 @@ class ObjectiveConfig:
     objective: str | list[str | dict[str, Any]] = field(default_factory=_only_classes)
     """What the network learns: class, and targets of the schema with their kinds, such as class
     pt:gaussian mass:quantile. Kinds: squared, absolute, huber, logcosh, gaussian (mean and sigma),
-    quantile (mass:quantile:0.1,0.5,0.9 sets the levels) and binary (a label 0 or 1). A mapping sets
-    target, kind, levels, delta and transform."""
+    quantile (mass:quantile:0.1,0.5,0.9 sets the levels) and binary (a label 0 or 1); of labels of
+    particles classes (origin:classes) and pairs with the same label (vertex:pairs). A mapping sets
+    target, kind, levels, delta, transform, widths and threshold."""
     objective_weights: Literal["equal", "learned"] | list[NonNegative] = "equal"
     """Weights of several objectives in the loss: equal, learned with the network, or one number
     each."""
@@ -701,6 +711,14 @@ STAGES: dict[str, type] = hints(TrainConfig)
 _STAGE_OF = {f.name: name for name, stage in STAGES.items() for f in dataclasses.fields(stage)}
 
 
+_QUANTITIES = {
+    "binary": ("auc",),
+    "classes": ("acc", "auc"),
+    "pairs": ("efficiency", "purity"),
+}
+"""Metrics of the kinds of objectives that have no resolution."""
+
+
 def _metrics(wanted: list[Specification]) -> list[str]:
     """Names of the metrics that a training with these objectives can monitor."""
     names = ["val_loss"]
@@ -708,8 +726,8 @@ def _metrics(wanted: list[Specification]) -> list[str]:
         if part.learns_classes:
             names += ["val_acc", "val_auc"]
         else:
-            quantity = "auc" if part.learns_label else "resolution"
-            names.append(f"val_{quantity}_{part.target}")
+            quantities = _QUANTITIES.get(part.kind, ("resolution",))
+            names += [f"val_{quantity}_{part.target}" for quantity in quantities]
     return names + ([f"val_loss_{part.target}" for part in wanted] if len(wanted) > 1 else [])
 
 

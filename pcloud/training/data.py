@@ -21,6 +21,7 @@ from pcloud.modality import (
     modality_of_model,
     named_source,
 )
+from pcloud.models.registry import list_models, offers_particles
 from pcloud.objectives.build import make_objective
 from pcloud.objectives.several import Several
 from pcloud.storage import MEMORY, Storage
@@ -28,6 +29,7 @@ from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
 from pcloud.training.fingerprint import JetsOfRun
 from pcloud.training.jet_targets import check_targets, targets_of
+from pcloud.training.particle_labels import check_labels, classes_of_labels, labels_of
 from pcloud.training.splits import (
     HashCollector,
     SampleCollector,
@@ -39,6 +41,7 @@ from pcloud.training.streamed import StreamedJets, index_stream
 
 __all__ = [
     "TrainingData",
+    "collections_of",
     "iter_source",
     "iter_split",
     "load_jets",
@@ -110,6 +113,7 @@ def load_training_data(
     warn_of_repeated_files(config.inputs)
     with config.code_names():
         modality.check_network(config.model, config.inputs)
+        _check_particles(config)
     streamed = _streamed(config, modality, storage) if stream else None
     if streamed is None:
         train, val, test = _training_samples(config, modality, storage)
@@ -121,7 +125,7 @@ def load_training_data(
             inputs = modality.fit_inputs(few, config.inputs)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
-    objective = _objective(config, train, sources["training"])
+    objective = _objective(config, train, sources["training"], inputs)
     classes = objective.classes
     for name, jets in (("training", train), ("validation", val)):
         with named_source(sources[name]):
@@ -130,6 +134,7 @@ def load_training_data(
                 _check_labels(name, jets, classes)
             whose = f"{name} {modality.noun}"
             check_targets(jets, objective, whose, units=jets is train)
+            check_labels(jets, objective, whose)
     if classes and _named(val) not in (None, classes):
         raise InputError(
             f"the validation jets have the classes {', '.join(_named(val) or [])}, "
@@ -156,6 +161,8 @@ def load_training_data(
         whose = f"the {name} {modality.noun}"
         if objective.targets:
             data.set_targets(targets_of(jets, objective))
+        if objective.of_particles:
+            data.set_particle_labels(labels_of(jets, objective, collections_of(inputs)))
         with named_source(sources[name]):
             checked = modality.dataset(few, inputs) if streamed and jets is train else data
             modality.check_inputs(checked, whose, is_training=name == "training")
@@ -198,11 +205,29 @@ def _streamed(config: TrainConfig, modality: Modality, storage: Storage) -> Stre
     return streamed
 
 
-def _objective(config: TrainConfig, train: Sample, source: Source) -> Several:
+def _check_particles(config: TrainConfig) -> None:
+    """Refuse objectives of particles for a network without a representation of each."""
+    parts = [part for part in config.objectives.specifications if part.learns_particles]
+    if not parts or offers_particles(config.model):
+        return
+    others = ", ".join(name for name in list_models() if offers_particles(name))
+    raise InputError(
+        f"objective {parts[0].target}:{parts[0].kind} needs a representation of each particle, and "
+        f"model {config.model!r} has none: take one of {others}"
+    )
+
+
+def collections_of(inputs: Inputs) -> list[str]:
+    """Names of the further collections of some inputs, in the order of their rows."""
+    return [part.name for part in getattr(inputs, "collections", ())]
+
+
+def _objective(config: TrainConfig, train: Sample, source: Source, inputs: Inputs) -> Several:
     """Objective of a configuration, not yet fitted to the training jets."""
     wanted = config.objectives
     with named_source(source):
         classes = _classes(train) if wanted.has_classes else []
+        of_labels = classes_of_labels(train, wanted.specifications, "training jets")
     weights = wanted.objective_weights
     return make_objective(
         wanted.specifications,
@@ -211,6 +236,8 @@ def _objective(config: TrainConfig, train: Sample, source: Source) -> Several:
         transforms=train.attrs.get(TRANSFORMS),
         weights=weights if isinstance(weights, list) else None,
         learned=weights == "learned",
+        particle_classes=of_labels,
+        collections=collections_of(inputs),
     )
 
 
@@ -218,8 +245,12 @@ def used_columns(config: TrainConfig, modality: Modality) -> Sequence[str]:
     """Names of the columns that inputs and targets of a run use."""
     columns = modality.used_columns(config.inputs)
     wanted = config.objectives.specifications
-    targets = [f"targets.{part.target}" for part in wanted if not part.learns_classes]
-    return [*columns, *targets]
+    truth = [
+        f"{'particle_labels' if part.learns_particles else 'targets'}.{part.target}"
+        for part in wanted
+        if not part.learns_classes
+    ]
+    return [*columns, *truth]
 
 
 def _labels_of(jets: Sample, is_learned: bool) -> np.ndarray:

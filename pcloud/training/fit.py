@@ -54,6 +54,7 @@ __all__ = ["train"]
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
+_CHECKED_JETS = 4  # of which the outputs of the network are checked
 _FEW_STEPS = 100  # optimizer steps below which a hint is printed
 
 
@@ -179,6 +180,8 @@ def _train_on(
     recipe = config.resolved_recipe()
     data = JetData(jets, recipe, config.seed, config.stream_workers)
     module = _module(config, jets, initial, data.total_steps)
+    with isolate_rng():
+        module.check_outputs(next(iter(jets.modality.loader(jets.val, _CHECKED_JETS))))
     if overwrite:
         clear(folder)
     if teacher is not None:

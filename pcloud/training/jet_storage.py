@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +60,10 @@ def choose_storage(config: TrainConfig, modality: Modality, folder: Path) -> Jet
             raise InputError(f"storage {wanted} needs split: key")
         return JetStorage("memory")
     size = _total(config, modality)
+    if any(part.learns_particles for part in config.objectives.specifications):
+        if wanted == "stream":
+            raise InputError("storage stream has no labels of particles: storage map has")
+        size = replace(size, can_stream=False)
     if wanted == "auto":
         return _fitting(config, size, folder)
     if wanted == "stream" and not size.can_stream:

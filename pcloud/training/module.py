@@ -16,8 +16,10 @@ from torch_geometric.data import Batch
 from pcloud.batch import JetStream
 from pcloud.errors import InputError
 from pcloud.modality import Loader, Modality
+from pcloud.models.parts import outputs_and_particles
 from pcloud.nn.layout import RaggedLayout
 from pcloud.objectives.classes import Classes
+from pcloud.objectives.rows import ParticleRows
 from pcloud.objectives.several import Several
 from pcloud.training.data import TrainingData
 from pcloud.training.decorrelation import Decorrelation
@@ -94,6 +96,7 @@ class TaggerModule(L.LightningModule):
         self.decorrelation = decorrelation
         self.train_metrics = RunningMetrics()
         self.val_outputs: list[tuple[Tensor, ...]] = []
+        self.val_particles: list[dict[str, dict[str, Tensor]]] = []
         self.beats_constant = False  # in the last validation
         self.constant_loss = math.nan
         self.resume_from: dict[str, Any] | None = None
@@ -105,14 +108,46 @@ class TaggerModule(L.LightningModule):
         arguments = self.modality.arguments(batch)
         has_layout = len(arguments) > _ARGUMENTS_WITHOUT_LAYOUT
         extra = {"layout": batch.layout} if self._takes_layout and not has_layout else {}
-        outputs = self.model(*arguments, **extra).float()
-        if outputs.shape[-1] != self.objective.num_outputs:
+        return self.model(*arguments, **extra).float()
+
+    def outputs_and_rows(self, batch: Batch) -> tuple[Tensor, ParticleRows | None]:
+        """Outputs (B, num_outputs) of the network, and its particles if an objective needs them."""
+        if not self.objective.of_particles:
+            return self(batch), None
+        arguments = self.modality.arguments(batch)
+        has_layout = len(arguments) > _ARGUMENTS_WITHOUT_LAYOUT
+        extra = {"layout": batch.layout} if self._takes_layout and not has_layout else {}
+        outputs, particles = outputs_and_particles(self.model, *arguments, **extra)
+        return outputs.float(), ParticleRows.of_batch(particles.float(), batch)
+
+    @torch.no_grad()
+    def check_outputs(self, batch: Batch) -> None:
+        """Check on a batch that the network has the outputs that the objectives need.
+
+        Raises
+        ------
+        InputError
+            If it has others, such as one whose class does not use `num_outputs`.
+        """
+        was_training = self.training
+        self.eval()
+        batch = self.on_before_batch_transfer(batch, 0)
+        outputs, rows = self.outputs_and_rows(batch)
+        self.train(was_training)
+        wanted = max(self.objective.num_outputs, 1)
+        if outputs.shape[-1] != wanted:
             raise InputError(
-                f"the network has {outputs.shape[-1]} outputs, and the objectives need "
-                f"{self.objective.num_outputs}, {', '.join(self.objective.output_names)}: its class "
-                "must use num_outputs"
+                f"the network has {outputs.shape[-1]} outputs, and the objectives need {wanted}, "
+                f"{', '.join(self.objective.output_names)}: its class must use num_outputs"
             )
-        return outputs
+        for part in self.objective.of_particles:
+            expected = (len(batch.batch), part.width)
+            if rows is None or rows.features.shape != expected:
+                found = None if rows is None else tuple(rows.features.shape)
+                raise InputError(
+                    f"objective {part.name}:{part.kind} needs {expected[1]} features (particle_width) "
+                    f"of each of {expected[0]} particles, and the network gives {found}"
+                )
 
     def train(self, mode: bool = True) -> TaggerModule:
         """Set the mode of all modules except the frozen ones."""
@@ -129,10 +164,10 @@ class TaggerModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, whose metrics are added on the device."""
-        outputs = self(batch)
+        outputs, rows = self.outputs_and_rows(batch)
         weights = getattr(batch, "weight", None)
         truth = self.objective.truth(batch)
-        losses = self.objective.losses(outputs, truth, weights)
+        losses = self.objective.losses(outputs, truth, weights, rows)
         loss = self.objective.total(losses)
         logits = self.objective.class_logits(outputs) if self.objective.classes else None
         penalty = None if self.decorrelation is None else self.decorrelation(logits, batch)
@@ -156,7 +191,7 @@ class TaggerModule(L.LightningModule):
         if self.decorrelation is not None and penalty is not None:
             loss = loss + self.decorrelation.weight * penalty
         logits = None if logits is None else logits.detach()
-        labels = batch.y if logits is not None else batch.targets
+        labels = batch.y if logits is not None else batch.ptr[1:]  # one for each jet
         parts = losses if len(losses) > 1 else None
         self.train_metrics.update(loss.detach(), logits, labels, weights, parts)
 
@@ -176,7 +211,10 @@ class TaggerModule(L.LightningModule):
         held = [] if self.decorrelation is None else [self.decorrelation.values(batch)]
         weights = getattr(batch, "weight", None)
         held = [*([] if weights is None else [weights]), *held]
-        self.val_outputs.append((self(batch), self.objective.truth(batch), *held))
+        outputs, rows = self.outputs_and_rows(batch)
+        self.val_outputs.append((outputs, self.objective.truth(batch), *held))
+        if rows is not None:
+            self.val_particles.append(self.objective.held(rows))
 
     def validation_metrics(self) -> dict[str, float]:
         """Metrics of all validation jets since the last call."""
@@ -184,15 +222,17 @@ class TaggerModule(L.LightningModule):
             torch.cat(parts) for parts in zip(*self.val_outputs, strict=True)
         )
         self.val_outputs.clear()
+        held = _joined(self.val_particles)
+        self.val_particles.clear()
         is_weighted = len(values) > (self.decorrelation is not None)
         weights = values.pop(0) if is_weighted else None
         penalty = self._penalty(outputs, truth, values)
-        metrics = self.objective.metrics(outputs, truth, weights)
+        metrics = self.objective.metrics(outputs, truth, weights, held)
         metrics["val_loss"] += penalty
         of_jets = None if weights is None else weights.cpu()
-        gains = self.objective.gains(outputs.cpu(), truth.cpu(), of_jets)
+        gains = self.objective.gains(outputs.cpu(), truth.cpu(), of_jets, held)
         self.beats_constant = any(gain - penalty > _SIGNIFICANCE * error for gain, error in gains)
-        self.constant_loss = self.objective.constant_loss(truth.cpu(), of_jets)
+        self.constant_loss = self.objective.constant_loss(truth.cpu(), of_jets, held)
         return metrics
 
     def _penalty(self, outputs: Tensor, truth: Tensor, values: list[Tensor]) -> float:
@@ -249,6 +289,16 @@ class TaggerModule(L.LightningModule):
     def _lr_factor(self, step: int) -> float:
         progress = min(step / max(self.total_steps - 1, 1), 1.0)
         return SCHEDULES[self.recipe.schedule](progress)
+
+
+def _joined(parts: Sequence[dict[str, dict[str, Tensor]]]) -> dict[str, dict[str, Tensor]]:
+    """Values of the particles of all validation batches, by objective and name."""
+    if not parts:
+        return {}
+    return {
+        objective: {name: torch.cat([part[objective][name] for part in parts]) for name in values}
+        for objective, values in parts[0].items()
+    }
 
 
 class JetData(L.LightningDataModule):

@@ -125,7 +125,13 @@ class ProgressBar(L.Callback):
 
 
 _TITLES = {"val_acc": "acc", "val_auc": "AUC"}
-_OF_TARGETS = {"val_resolution_": "resolution of ", "val_auc_": "AUC of "}
+_OF_TARGETS = {
+    "val_resolution_": "resolution of ",
+    "val_acc_": "acc of ",
+    "val_auc_": "AUC of ",
+    "val_efficiency_": "efficiency of ",
+    "val_purity_": "purity of ",
+}
 
 
 def _metrics(row: Mapping[str, float]) -> list[str]:

@@ -6,6 +6,7 @@ import copy
 import warnings
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -19,7 +20,9 @@ from pcloud.errors import InputError, UnreadableFileWarning
 from pcloud.evaluation.calibration_file import StoredCalibration, read_calibration
 from pcloud.modality import Inputs, Modality, Sample
 from pcloud.models.head import is_last_map, output_layer
-from pcloud.objectives.predictions import Prediction, average
+from pcloud.models.parts import outputs_and_particles
+from pcloud.objectives.predictions import Prediction, average, joined
+from pcloud.objectives.rows import ParticleRows
 from pcloud.objectives.several import Several
 from pcloud.run_files import (
     CALIBRATION_FILE,
@@ -298,17 +301,53 @@ class RunFolder:
         self, jets: Sample, batch_size: int, checkpoint: str, device: str | torch.device | None
     ) -> np.ndarray:
         """Outputs (B, num_outputs) of a single network for checked jets, float64."""
-        modality, inputs = self.modality, self.feature_set
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         tagger = self.tagger(checkpoint)
-        model = tagger.model.eval().to(device)
-        parts = [np.empty((0, tagger.objective.num_outputs))]
-        for start in range(0, len(jets), SCORED_JETS):
-            data = modality.dataset(jets[start : start + SCORED_JETS], inputs)
-            for batch in modality.loader(data, batch_size):
-                outputs = model(*modality.arguments(batch.to(device)))
+        parts = [np.empty((0, max(tagger.objective.num_outputs, 1)))]
+        model, device = self._on_device(tagger, device)
+        for data in self._datasets(jets):
+            for batch in self.modality.loader(data, batch_size):
+                outputs = model(*self.modality.arguments(batch.to(device)))
                 parts.append(outputs.double().cpu().numpy())
         return np.concatenate(parts)
+
+    def _outputs_and_particles(
+        self, jets: Sample, batch_size: int, checkpoint: str, device: str | torch.device | None
+    ) -> tuple[np.ndarray, dict[str, Prediction]]:
+        """Outputs as from :meth:`_outputs`, and predictions for particles in the order of the input."""
+        tagger = self.tagger(checkpoint)
+        objective = tagger.objective
+        outputs = [np.empty((0, max(objective.num_outputs, 1)))]
+        model, device = self._on_device(tagger, device)
+        none = ParticleRows(torch.empty(0, model.particle_width), torch.empty(0).long(), 0)
+        empty = objective.cpu().predict_particles(none)
+        found: dict[str, list[Prediction]] = {name: [part] for name, part in empty.items()}
+        objective.to(device)
+        for data in self._datasets(jets):
+            chunk: dict[str, list[Prediction]] = {name: [] for name in found}
+            for batch in self.modality.loader(data, batch_size):
+                arguments = self.modality.arguments(batch.to(device))
+                scores, particles = outputs_and_particles(model, *arguments)
+                outputs.append(scores.double().cpu().numpy())
+                rows = ParticleRows.of_batch(particles.float(), batch)
+                for name, prediction in objective.predict_particles(rows).items():
+                    chunk[name].append(prediction.cpu())
+            for part in objective.of_particles:
+                whole: Any = joined(chunk[part.name])
+                order = _input_order(data, part.collection)
+                found[part.name].append(whole if order is None else whole.in_input_order(order))
+        return np.concatenate(outputs), {name: joined(parts) for name, parts in found.items()}
+
+    def _on_device(
+        self, tagger: Tagger, device: str | torch.device | None
+    ) -> tuple[Any, torch.device]:
+        """Network in evaluation mode on a device, by default a GPU where there is one."""
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return tagger.model.eval().to(device), device
+
+    def _datasets(self, jets: Sample) -> Iterator[Any]:
+        """Data sets of some jets after others, which limits the memory."""
+        for start in range(0, len(jets), SCORED_JETS):
+            yield self.modality.dataset(jets[start : start + SCORED_JETS], self.feature_set)
 
     @torch.no_grad()
     def predictions(
@@ -319,7 +358,9 @@ class RunFolder:
         checkpoint: str = "best",
         device: str | torch.device | None = None,
     ) -> dict[str, Prediction]:
-        """Prediction of each objective by its name: ``"class"`` or that of a target.
+        """Prediction of each objective by its name: ``"class"``, or that of a target or label.
+
+        Predictions for particles and for pairs of them are in the order of the input.
 
         A prediction has a mean, and that of a quantity also intervals, on the scale on which it is
         learned: for a target with ``transform: log`` that of the logarithm, see
@@ -332,8 +373,11 @@ class RunFolder:
         if self.config.ensemble > 1:
             found = [member.predictions(jets, **options) for member in self.members]
             return {name: average([part[name] for part in found]) for name in found[0]}
-        outputs = torch.from_numpy(self._outputs(jets, batch_size, checkpoint, device))
-        return self.objective(outputs)
+        if not self.objective.of_particles:
+            outputs = torch.from_numpy(self._outputs(jets, batch_size, checkpoint, device))
+            return self.objective(outputs)
+        of_jets, particles = self._outputs_and_particles(jets, batch_size, checkpoint, device)
+        return self.objective(torch.from_numpy(of_jets)) | particles
 
     def predict(
         self,
@@ -397,6 +441,18 @@ class RunFolder:
                 f"{checkpoint!r} now: pcloud calibrate {self.path} --checkpoint {checkpoint}"
             )
         return stored
+
+
+def _input_order(data: Any, collection: int) -> torch.Tensor | None:
+    """Index of each row of a collection among those of the input; None if they are in its order."""
+    if data.order is None:
+        return None
+    if data.collection is None:
+        return data.order
+    rows = (data.collection == collection).nonzero().flatten()
+    place = torch.zeros(len(data.collection), dtype=torch.int64)
+    place[rows] = torch.arange(len(rows))
+    return place[data.order[rows]]
 
 
 def _with_class_logits(model: nn.Module, tagger: Tagger) -> nn.Module:

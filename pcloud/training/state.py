@@ -45,7 +45,16 @@ COLUMNS = (
 
 _REQUIRED_COLUMNS = {"epoch", "val_loss"}
 _OF_CLASSES = {"val_acc", "val_auc"}
-_OF_OBJECTIVES = ("train_loss_", "val_loss_", "val_resolution_", "val_auc_", "weight_")
+_OF_OBJECTIVES = (
+    "train_loss_",
+    "val_loss_",
+    "val_resolution_",
+    "val_acc_",
+    "val_auc_",
+    "val_efficiency_",
+    "val_purity_",
+    "weight_",
+)
 """Beginnings of the names of columns of one of several objectives, or of a target."""
 
 
@@ -64,7 +73,7 @@ def metric_columns(names: Iterable[str]) -> list[str]:
 
 def lower_is_better(metric: str) -> bool:
     """Return whether a metric is best where it is lowest: a loss or a resolution."""
-    return not metric.startswith(("val_acc", "val_auc"))
+    return not metric.startswith(("val_acc", "val_auc", "val_efficiency", "val_purity"))
 
 
 def _row(row: dict[str, float]) -> dict[str, float]:

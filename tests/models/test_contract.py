@@ -8,6 +8,8 @@ from torch import nn
 
 import pcloud
 from pcloud.models import model_info
+from pcloud.models.parts import outputs_and_particles
+from pcloud.models.registry import offers_particles
 from pcloud.nn import RaggedLayout
 from tests.jets import on_a_grid, shuffled
 from tests.models.contract import COUNTS, VARIANTS, build, make_jets, make_model
@@ -137,6 +139,41 @@ def test_bfloat16_scores_are_close(model):
     assert coarse.isfinite().all()
     spread = exact.std(0)
     assert ((coarse - exact).abs().median(0).values < 0.15 * spread + 0.02).all()
+
+
+WITHOUT_PARTICLES = {"hl_logistic", "hl_mlp", "image_cnn", "image_resnext", "one_cut"}
+WITHOUT_PARTICLES |= {"pcnn", "pelican", "recnn"}
+"""Networks without a representation of each particle."""
+
+
+def test_networks_on_particles_offer_representations(name, model):
+    assert offers_particles(name) == (name not in WITHOUT_PARTICLES)
+    assert hasattr(model, "particle_width") == offers_particles(name)
+
+
+@torch.no_grad()
+def test_a_score_is_the_composition_of_its_parts(name, model):
+    if not offers_particles(name):
+        pytest.skip("no representation of particles")
+    x, p4, batch = make_jets()
+    outputs, particles = outputs_and_particles(model, x, p4, batch)
+    assert torch.equal(outputs, model(x, p4, batch))
+    assert particles.shape == (len(x), model.particle_width)
+    assert particles.isfinite().all()
+
+
+@pytest.mark.rounding
+@torch.no_grad()
+def test_representations_follow_their_particles(name, model):
+    if not offers_particles(name):
+        pytest.skip("no representation of particles")
+    x, p4, batch = make_jets([5, 16, 8])
+    generator = torch.Generator().manual_seed(1)
+    shuffled = torch.argsort(batch + 0.9 * torch.rand(len(batch), generator=generator))
+    before = outputs_and_particles(model, x, p4, batch)[1]
+    after = outputs_and_particles(model, x[shuffled], p4[shuffled], batch)[1]
+    scale = before.abs().max()
+    torch.testing.assert_close(after / scale, before[shuffled] / scale, rtol=1e-4, atol=1e-5)
 
 
 def test_models_are_described():

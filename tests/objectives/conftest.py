@@ -71,3 +71,51 @@ def regression_run(learning: dict[str, Any], tmp_path_factory: pytest.TempPathFa
     """Run that learned a quantity and a label, but no classes."""
     out = tmp_path_factory.mktemp("regression") / "run"
     return train(**learning, objective=["pt:huber", "many:binary"], out=out, progress=False)
+
+
+LABELS: list[Any] = [
+    "class",
+    "kind:classes",
+    {"target": "vertex", "kind": "pairs", "threshold": 0.4},
+]
+
+
+def jets_with_labels(number: int, seed: int = 0) -> ak.Array:
+    """Jets whose particles are soft or hard, some of them unknown, and have vertices by azimuth."""
+    jets = make_jets(number, seed)
+    rng = np.random.default_rng(seed + 100)
+    counts = ak.num(jets.p4)
+    energy = ak.to_numpy(ak.flatten(jets.p4.E))
+    kind = (energy > 20).astype(int)
+    kind[rng.random(len(kind)) < 0.1] = -1
+    phi = np.arctan2(*(ak.to_numpy(ak.flatten(jets.p4[name])) for name in ("py", "px")))
+    vertex = (phi > 0).astype(int)
+    vertex[rng.random(len(kind)) < 0.2] = -2
+    labels = {"kind": ak.unflatten(kind, counts), "vertex": ak.unflatten(vertex, counts)}
+    jets = ak.with_field(jets, ak.zip(labels, depth_limit=1), "particle_labels")
+    jets.attrs["particle_classes"] = {"kind": ["soft", "hard"]}
+    return jets
+
+
+@pytest.fixture(scope="session")
+def learning_labels() -> dict[str, Any]:
+    """Options of a training with labels of particles, without its folder."""
+    return {
+        "data": jets_with_labels(300),
+        "model": "pfn",
+        "model_options": {"phi_widths": [16], "head_widths": [16]},
+        "objective": LABELS,
+        "lr": 0.01,
+        "epochs": 2,
+        "batch_size": 64,
+        "deterministic": True,
+        "val_fraction": 0.25,
+        "test_fraction": 0.25,
+    }
+
+
+@pytest.fixture(scope="session")
+def label_run(learning_labels: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run that learned the class and two labels of particles, which tests must not change."""
+    out = tmp_path_factory.mktemp("labels") / "run"
+    return train(**learning_labels, out=out, progress=False)

@@ -40,9 +40,13 @@ PANELS = {
 _BEST: dict[str, Callable[..., Any]] = {
     "accuracy": np.argmax,
     "AUC": np.argmax,
+    "efficiency": np.argmax,
+    "purity": np.argmax,
 }  # the others are best where they are lowest
 _OF_OBJECTIVES = {"loss": ("train_loss_", "val_loss_"), "resolution": ("val_resolution_",)}
-_OF_OBJECTIVES |= {"AUC": ("val_auc_",), "weight": ("weight_",)}
+_OF_OBJECTIVES |= {"accuracy": ("val_acc_",), "AUC": ("val_auc_",)}
+_OF_OBJECTIVES |= {"efficiency": ("val_efficiency_",), "purity": ("val_purity_",)}
+_OF_OBJECTIVES |= {"weight": ("weight_",)}
 _NAMES = {"train": "training", "val": "validation", "lr": ""}
 
 

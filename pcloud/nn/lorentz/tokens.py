@@ -178,6 +178,12 @@ class SpacetimeTokens(nn.Module):
             scalars = torch.cat([scalars, F.pad(x.to(p4), (0, 0, 0, len(added)))], dim=1)
         return torch.cat([vector(p4 / self.scale), added])[order], scalars[order], nodes
 
+    @property
+    def num_added(self) -> int:
+        """Number of tokens before the particles of each jet: the class token and the references."""
+        beams = 1 if self.as_plane else len(self.beams)
+        return 1 + beams + len(self.time)
+
     def _embed(self, references: Tensor) -> Tensor:
         """Multivectors (B, K', 16) of the references (B, K, 4)."""
         if not self.as_plane:
