@@ -33,8 +33,8 @@ from pcloud.nn.pooling import sum_by_index
 from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
 from pcloud.python_jets import as_jets, components_of, refuse_bad_jets
-from pcloud.tables import html_table
 from pcloud.text import for_terminal
+from pcloud.text_tables import html_table
 from pcloud.words import number_of
 
 _JET_TENSORS = ("y", "jet_p4", "weight", "u", "targets")  # optional tensors with one row per jet

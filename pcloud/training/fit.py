@@ -24,8 +24,8 @@ from pcloud.evaluation.influence import effective_size
 from pcloud.models.registry import check_code
 from pcloud.models.trust import codes_used, remember_codes, trusting
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
-from pcloud.tables import print_wide
 from pcloud.terminal import Terminal
+from pcloud.text_tables import print_wide
 from pcloud.training.callbacks import RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig, document_options
