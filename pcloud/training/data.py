@@ -48,6 +48,7 @@ __all__ = [
 
 _MAX_UNNAMED_CLASSES = 200  # more are the numbers of something else
 _NUM_SHOWN_VALUES = 8  # in an error message
+_NUM_SHOWN_COLUMNS = 12
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _objective(config: TrainConfig, train: Sample, source: Source) -> Several:
     """Objective of a configuration, not yet fitted to the training jets."""
     wanted = config.objectives
     with named_source(source):
-        classes = _classes(train) if wanted.has_classes else []
+        classes = _classes(train, _modality(config).noun) if wanted.has_classes else []
     weights = wanted.objective_weights
     return make_objective(
         wanted.specifications,
@@ -448,9 +449,11 @@ def _named(jets: Sample) -> list[str] | None:
     return list(names) if names else None
 
 
-def _classes(jets: Sample) -> list[str]:
+def _classes(jets: Sample, noun: str) -> list[str]:
     if "label" not in jets.fields:
-        raise InputError("the training jets have no labels")
+        columns = jets.attrs.get(COLUMNS, ())
+        known = f"; their columns are {', '.join(columns[:_NUM_SHOWN_COLUMNS])}" if columns else ""
+        raise InputError(f"the training {noun} have no labels{known}")
     return _named(jets) or _unnamed_classes(np.asarray(jets.label))
 
 

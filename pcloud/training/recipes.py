@@ -120,6 +120,24 @@ RECIPES: dict[str, Recipe] = {
         epochs=30,
         source="none: ours, for the images of benchmarks/galaxies.py",
     ),
+    "table": Recipe(
+        optimizer="adamw",
+        schedule="cosine",
+        lr=2e-3,
+        weight_decay=1e-4,
+        batch_size=128,
+        epochs=30,
+        source="none: ours, for tables of some thousand to a million events",
+    ),
+    "series": Recipe(
+        optimizer="adamw",
+        schedule="cosine",
+        lr=1e-3,
+        weight_decay=1e-4,
+        batch_size=64,
+        epochs=20,
+        source="none: ours, for the pulses of pcloud.series.pulses",
+    ),
     "lgatr": Recipe(
         optimizer="lion",
         schedule="cosine",
@@ -157,6 +175,8 @@ _BY_MODEL = {
     **dict.fromkeys(
         ("cnn", "group_cnn", "z2cnn", "p4cnn", "resnet34", "group_resnet34", "rotated"), "image"
     ),
+    **dict.fromkeys(("mlp", "logistic"), "table"),
+    **dict.fromkeys(("series_dense", "series_cnn", "series_lstm"), "series"),
     "dgcnn": "particlenet",
     "efn": "pfn",
     "particlenet": "particlenet",
