@@ -88,7 +88,7 @@ def read_table(
         labels[-1] = None if labels[-1] is None else labels[-1][tables[-1].kept[ENTRY]]
     joined = _joined(tables, [file for file, _ in files])
     if isinstance(paths, Mapping):
-        names = list(paths)
+        names: list[Any] = list(paths)
         numbers = [np.full(len(t), names.index(n)) for t, (_, n) in zip(tables, files, strict=True)]
         return _with_label(joined, np.concatenate(numbers), names)
     if any(label is None for label in labels):

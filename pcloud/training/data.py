@@ -152,6 +152,7 @@ def _objective(config: TrainConfig, train: Sample, source: Source) -> Several:
         wanted.specifications,
         classes=classes,
         class_weights=config.class_weights,
+        class_loss=config.objectives.loss,
         transforms=train.attrs.get(TRANSFORMS),
         weights=weights if isinstance(weights, list) else None,
         learned=weights == "learned",

@@ -176,7 +176,7 @@ def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: b
             reweighting.write(folder)
         update_environment(folder, config.seed, finished=False)
         remember_codes(codes)
-        bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, recipe.batch_size)
+        bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, data.batch_size)
         trainer = _trainer(config, data.total_epochs - data.epoch, [keeper, bar])
         try:
             trainer.fit(module, datamodule=data)
@@ -206,6 +206,7 @@ def _module(
         frozen=initial.frozen,
         distillation=distillation if config.teacher else None,
         decorrelation=_decorrelation(config, jets),
+        l1=config.l1,
     )
 
 
@@ -230,7 +231,7 @@ def _decorrelation(config: TrainConfig, jets: TrainingData) -> Decorrelation | N
     background = jets.classes.index(name)
     decorrelation = Decorrelation(config.decorrelate, config.decorrelate_weight, background)
     train, val = cast(JetDataset, jets.train), cast(JetDataset, jets.val)  # they have momenta
-    batch_size = config.resolved_recipe().batch_size
+    batch_size = config.resolved_recipe().events_per_batch(len(train))
     check_decorrelation(decorrelation, train, val, batch_size, name)
     return decorrelation
 
@@ -284,7 +285,7 @@ def _announce(
     frozen = sum(p.numel() for p in tagger.model.parameters() if not p.requires_grad)
     names = jets.objective.describe(jets.train)
     thing = jets.modality.noun.removesuffix("s")
-    steps = f"{number_of(data.total_steps, 'step')} of {number_of(config.batch_size, thing)}"
+    steps = f"{number_of(data.total_steps, 'step')} of {number_of(data.batch_size, thing)}"
     lines = [
         f"{tagger.name}: {number_of(parameters, 'parameter')}"
         + (f", {frozen:,} of them frozen" if frozen else "")
