@@ -1,9 +1,10 @@
-"""A kind of data of your own: this file registers tables, of which an event is a row.
+"""A kind of data of your own: this file registers a simple table, of which an event is a row.
 
     python examples/my_table.py [--epochs 5]
 
 A `Modality` says how a kind of data is read, described and made into batches. Everything else, from
-`pcloud.train` to the report, then works as for jets and images.
+`pcloud.train` to the report, then works as for the kinds that pcloud has: jets, images, tables
+(`pcloud.tables`, which can do more than this example) and series.
 """
 
 import argparse
@@ -40,7 +41,7 @@ class Table:
 class Columns:
     """Inputs of a network: the columns of a table, divided by a scale."""
 
-    kind: ClassVar = "table"
+    kind: ClassVar = "own_table"
     columns: ClassVar = ()
     jet_columns: ClassVar = ()
 
@@ -94,7 +95,7 @@ def read_table(path: str) -> Table:
 class Tables(Modality):
     """Tables from npz files."""
 
-    kind, noun, first_argument, sample_type = "table", "events", "rows", Table
+    kind, noun, first_argument, sample_type = "own_table", "events", "numbers", Table
 
     def own_splits(self, source):
         """Splits of a file: none, they are drawn."""
@@ -138,7 +139,7 @@ class Tables(Modality):
 register_modality(Tables())
 
 
-@pcloud.register_model("mlp", paper="", year=2026, use="an example", kind="table")
+@pcloud.register_model("own_mlp", paper="", year=2026, use="an example", kind="own_table")
 def mlp(in_features: int, num_outputs: int = 2, *, width: int = 32) -> nn.Module:
     """Network with one hidden layer."""
     return nn.Sequential(nn.Linear(in_features, width), nn.ReLU(), nn.Linear(width, num_outputs))
@@ -153,7 +154,7 @@ def main() -> None:
     np.savez("events.npz", rows=rows, label=label)
     run = pcloud.train(
         data="events.npz",
-        model="mlp",
+        model="own_mlp",
         epochs=options.epochs,
         batch_size=32,
         lr=0.1,

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import awkward as ak
@@ -16,8 +15,8 @@ from torch import nn
 from pcloud.batch import JetDataset, JetLoader, JetStream, StreamLoader, batch_arguments
 from pcloud.batch.stream import RowGroupReader
 from pcloud.collection_features import ALL, NONE, CollectionFeatures, collections_in
-from pcloud.datasets import dataset_files, dataset_info, list_datasets, load_dataset
-from pcloud.errors import InputError, UnknownNameError
+from pcloud.datasets import dataset_files, dataset_info, is_dataset, load_dataset
+from pcloud.errors import InputError
 from pcloud.feature import Feature
 from pcloud.features import FeatureSet, feature_set, features_of_collections, list_features
 from pcloud.given_jets import given_jets, is_given
@@ -465,14 +464,7 @@ def _smallest(
 
 def _is_dataset(source: Source) -> bool:
     """Return whether a source is the name of a data set; other names that are no paths raise."""
-    if not isinstance(source, str):
-        return False
-    names = list_datasets()
-    if source in names:
-        return True
-    if any(c in source for c in "/\\.*?[") or Path(source).exists():
-        return False
-    raise UnknownNameError("data set or file", source, names)
+    return is_dataset(source, Clouds.kind)
 
 
 register_modality(Clouds())

@@ -33,7 +33,7 @@ from pcloud.feature import (
 )
 from pcloud.quantities import COMPONENTS, STORED_ANGLES, Particles, expression_of
 from pcloud.stored_values import Name
-from pcloud.tables import html_table
+from pcloud.text_tables import html_table
 from pcloud.validation import checked
 
 __all__ = [

@@ -15,10 +15,10 @@ from pcloud.errors import InputError
 from pcloud.keys import Fingerprint, fingerprint_hashes
 from pcloud.python_jets import as_jets, refuse_bad_jets
 
-__all__ = ["given_jets", "is_given", "name_of"]
+__all__ = ["given_jets", "given_sample", "is_given", "name_of"]
 
 _PREFIX = "jets given in Python, with the fingerprint "
-_GIVEN: WeakValueDictionary[str, ak.Array] = WeakValueDictionary()
+_GIVEN: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
 
 def name_of(source: Any) -> Any:
@@ -29,6 +29,10 @@ def name_of(source: Any) -> Any:
     InputError
         If they are not jets, or bad, or in another array than one of awkward.
     """
+    if callable(fingerprint := getattr(source, "fingerprint", None)):  # of tables and series
+        name = _PREFIX + fingerprint()
+        _GIVEN[name] = source
+        return name
     if not isinstance(source, ak.Array):
         _refuse_arrays(source)
         return source
@@ -77,10 +81,21 @@ def given_jets(name: str) -> ak.Array:
     InputError
         If they are no longer in memory.
     """
-    jets = _GIVEN.get(name)
-    if jets is None:
+    return as_jets(given_sample(name))
+
+
+def given_sample(name: str) -> Any:
+    """Data of a name as they were given.
+
+    Raises
+    ------
+    InputError
+        If they are no longer in memory.
+    """
+    sample = _GIVEN.get(name)
+    if sample is None:
         raise InputError(
             f"{name}, are not in memory now: pcloud.write_jets makes a file of such jets, which "
             "training and evaluation in any process can read"
         )
-    return as_jets(jets)
+    return sample

@@ -1,4 +1,4 @@
-"""The kinds of data, jets and images, behind one protocol.
+"""The kinds of data, jets, images, tables and series, behind one protocol.
 
 What comes after a model (training, run folder, studies, report) knows no kind of data: it asks the
 :class:`Modality` of the model. A kind is a class with this contract, registered by
@@ -172,9 +172,6 @@ class Dataset(Protocol):
 
     def set_targets(self, targets: Tensor) -> None:
         """Replace the targets (B, T)."""
-
-    def set_particle_labels(self, labels: Tensor) -> None:
-        """Replace the labels (N, L) of the particles, given in the order of the input."""
 
     def to_bytes(self) -> bytes:
         """Content that identifies the data, for a checksum."""
@@ -501,6 +498,13 @@ class Modality(Protocol[S, I, D]):
         """Inputs (B, C, H, W) of a network as pixels; None if they are none."""
         return None
 
+    def rows(self, sample: S, inputs: I, missing: float = 0.0) -> Tensor | None:
+        """Inputs (B, F) of a network, one per name, with `missing` for missing values.
+
+        None if the inputs are not one row of numbers per entry.
+        """
+        return None
+
     def check(self, sample: Sample, inputs: I, whose: str) -> None:
         """Check that a network can take a sample.
 
@@ -536,7 +540,12 @@ class Modality(Protocol[S, I, D]):
 
 
 _REGISTERED: dict[str, Modality] = {}
-_HOMES = ("pcloud.clouds", "pcloud.images.modality")  # modules that register a modality on import
+_HOMES = (  # modules that register a modality on import
+    "pcloud.clouds",
+    "pcloud.images.modality",
+    "pcloud.tables.modality",
+    "pcloud.series.modality",
+)
 
 
 def register_modality(modality: Modality) -> Modality:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TypeVar
 
 from pcloud.errors import CannotWriteError, InputError
-from pcloud.tables import aligned, html_table
+from pcloud.text_tables import aligned, html_table
 
 __all__ = [
     "FILES",

@@ -178,3 +178,14 @@ def test_events_of_nanoaod_are_clouds(reference_data):
     np.testing.assert_allclose(jets, ak.flatten(events.Jet_pt), rtol=1e-6)
     assert not ak.any(clouds.charge[clouds.kind > 1])
     pcloud.JetDataset(clouds, "kin")  # physical momenta
+
+
+def test_variables_of_a_table_are_ranked_beside_boosted_trees(run_script):
+    printed = run_script("examples/higgs.py", "--epochs", "1")
+    assert "boosted trees" in printed
+    assert "DER_mass_MMC, DER_deltaeta_jet_jet" in printed
+
+
+def test_networks_on_pulses_are_compared(run_script):
+    printed = run_script("examples/pulses.py", "--epochs", "1", "--records", "300")
+    assert printed.count("series_lstm") >= 2

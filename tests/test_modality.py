@@ -29,9 +29,10 @@ def registries(monkeypatch):
     _MODELS.update(models)
 
 
-def test_jets_and_images_are_known():
-    assert list_modalities() == ["cloud", "image"]
-    assert [find_modality(kind).noun for kind in list_modalities()] == ["jets", "images"]
+def test_all_kinds_of_data_are_known():
+    assert list_modalities() == ["cloud", "image", "series", "table"]
+    nouns = [find_modality(kind).noun for kind in list_modalities()]
+    assert nouns == ["jets", "images", "records", "events"]
     assert modality_of_model("pfn") is find_modality("cloud")
     assert modality_of_model("cnn") is find_modality("image")
     with pytest.raises(UnknownNameError, match="did you mean 'cloud'"):
@@ -84,6 +85,6 @@ def test_a_kind_of_data_of_ones_own_goes_through_every_command(run_script, tmp_p
             study()
     with pytest.raises(InputError, match="takes events, and these are jets"):
         run.predict(pcloud.load_dataset("simulated", "test")[:3])
-    options = {"data": "events.npz", "model": "mlp", "out": "runs/other", "progress": False}
+    options = {"data": "events.npz", "model": "own_mlp", "out": "runs/other", "progress": False}
     with pytest.raises(InputError, match="events have no mass"):
         pcloud.train(**options, decorrelate="mass", epochs=1, lr=0.01)

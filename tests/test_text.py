@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pcloud.evaluation.figures.style import figure_style, new_figure
-from pcloud.tables import aligned, html_table
 from pcloud.terminal import Terminal
 from pcloud.text import for_figure, for_html, for_terminal
+from pcloud.text_tables import aligned, html_table
 
 SOURCE = Path(__file__).parents[1] / "pcloud"
 HOSTILE = [

@@ -34,8 +34,8 @@ from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
 from pcloud.python_jets import as_jets, components_of, refuse_bad_jets
 from pcloud.storage import MEMORY, Storage
-from pcloud.tables import html_table
 from pcloud.text import for_terminal
+from pcloud.text_tables import html_table
 
 _CHUNK_JETS = 5_000  # sorted and turned into features at a time: 2 MB of float64 per column
 

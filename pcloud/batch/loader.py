@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 from pcloud.batch.collate import collate
 from pcloud.batch.dataset import JetDataset
 from pcloud.errors import InputError
-from pcloud.tables import html_table
+from pcloud.text_tables import html_table
 from pcloud.words import number_of
 
 __all__ = ["JetLoader"]

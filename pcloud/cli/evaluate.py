@@ -23,6 +23,7 @@ from pcloud.errors import InputError
 from pcloud.training.config import Fraction, NumJets, Seed
 
 if TYPE_CHECKING:
+    from pcloud.evaluation.scores import Scores
     from pcloud.run import Run
 
 
@@ -47,6 +48,9 @@ class EvaluateOptions(ResultOptions):
     merge: str | None = None
     """Folder for the scores and metrics of all folds of a cross-validation together, whose runs
     (`pcloud train --fold i/k`) are given."""
+    baseline: Switch = False
+    """Compare a run on a table with boosted trees on the same columns. Several runs on a table always
+    are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +94,7 @@ def execute(options: Options) -> None:
     if options["merge"] is not None:
         _merge(folders, options)
         return
-    if len(folders) > 1:
+    if len(folders) > 1 or options["baseline"]:
         _compare(folders, options)
         return
     _evaluate(options | {"run": folders[0]})
@@ -220,7 +224,9 @@ def _compare(folders: list[str], options: Options) -> None:
         open_run(chosen).check_classes("a comparison of runs")
         _evaluate(chosen)
         taggers[name] = read_scores(open_run(chosen).out / SCORES_FILE)
-    place = open_run(options | {"run": folders[0]}).out
+    first = open_run(options | {"run": folders[0]})
+    place = first.out
+    taggers |= _baseline(first, options)
     found, files = compare_taggers(
         taggers,
         efficiencies=options["efficiencies"],
@@ -233,6 +239,16 @@ def _compare(folders: list[str], options: Options) -> None:
     print_rows(found.rows())
     for file in (found.write(place), place / COMPARISON_TABLE, *files):
         say(f"written to {file}")
+
+
+def _baseline(run: Run, options: Options) -> dict[str, Scores]:
+    """Scores of boosted trees for a run on a table; none for other runs."""
+    from pcloud.studies.baselines import NAME, boosted_trees, has_rows
+
+    if not has_rows(run):
+        _refuse(("baseline",), options, f"is for tables, and this run takes {run.modality.noun}")
+        return {}
+    return {NAME: boosted_trees(run, seed=options["seed"])}
 
 
 def _evaluate_robustness(run: Run, folder: Path, options: Options) -> None:

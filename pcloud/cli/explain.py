@@ -26,8 +26,9 @@ class ExplainOptions(ProgressOption, CheckpointOption, ResultOptions):
 
     method: list[Method] | None = None
     """taylor for the coefficients of the response; the others for attributions to particles and
-    features, or to pixels, drawn on jets or images. All but taylor and occlusion need captum. By
-    default taylor, or occlusion for a network on images."""
+    features, to pixels, drawn on jets or images, or to the columns of a table. On jets and images,
+    all but taylor and occlusion need captum. By default taylor, or occlusion for a network on
+    images."""
     jets: NumJets | None = None
     """Number of test jets; by default 2000 for taylor and 200 for the others, or as many as the
     network processes in a few minutes."""

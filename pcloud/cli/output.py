@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pcloud.tables import print_wide
 from pcloud.text import for_terminal
+from pcloud.text_tables import print_wide
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

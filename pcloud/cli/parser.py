@@ -87,7 +87,8 @@ def add_fields(parser: ArgumentParser, options: type) -> None:
             settings["nargs"] = _number_of_words(hint)
         if accepted_types(hint) == {bool} and not form.switch:
             settings["const"] = True
-        if accepted_types(hint) == {dict} and isinstance(parser, Parser):
+        has_items = dict in accepted_types(hint) and accepted_types(hint) <= {dict, str, NoneType}
+        if has_items and isinstance(parser, Parser):
             parser.mappings[flag(name)] = name
         flags = [form.short, flag(name)] if form.short else [flag(name)]
         group.add_argument(*flags, dest=name, default=SUPPRESS, **settings)

@@ -9,7 +9,7 @@ from typing import Any
 from pcloud.cli.command import Command, Options, Switch
 from pcloud.cli.options import ProgressOption, TrustOption
 from pcloud.cli.parser import complete, option_names
-from pcloud.errors import UnknownNameError
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.training.config import STAGES, TrainConfig
 from pcloud.validation import flag, hints
 from pcloud.yaml_files import read_yaml
@@ -68,7 +68,10 @@ def overridden(options: Options, others: Options) -> Options:
     for path, value in others.items():
         name, _, key = path.partition(".")
         if key:
-            options[name] = (options.get(name) or {}) | _nested(key, value)
+            present = options.get(name) or {}
+            if not isinstance(present, dict):
+                raise InputError(f"{flag(path)} is an item of a mapping, and {name} is {present!r}")
+            options[name] = present | _nested(key, value)
     return options
 
 

@@ -12,8 +12,8 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-
-import awkward as ak
+from types import ModuleType
+from typing import Any
 
 from pcloud.datasets import simulated
 from pcloud.datasets.info import DatasetInfo, Download, Split
@@ -27,6 +27,7 @@ __all__ = [
     "Split",
     "dataset_files",
     "dataset_info",
+    "is_dataset",
     "list_datasets",
     "load_dataset",
     "register_dataset",
@@ -100,8 +101,9 @@ def load_dataset(
     *,
     start: int = 0,
     stop: int | None = None,
-) -> ak.Array:
-    """Jets of a sample.
+    **options: Any,
+) -> Any:
+    """Jets of a sample, or events of a table, or records.
 
     Parameters
     ----------
@@ -109,11 +111,14 @@ def load_dataset(
         As for `dataset_files`; by default the training split. ``"simulated"`` is part of the package and needs no `root`.
     start, stop : int
         Range of jets; the default is all jets.
+    **options
+        Options of a sample that is computed, such as `n`, `noise` and `seed` of
+        ``"moons"``; see :mod:`pcloud.tables.toys` and :func:`pcloud.series.simulate_pulses`.
 
     Returns
     -------
-    awkward.Array
-        Jets as from `pcloud.read_jets`.
+    awkward.Array, Table or Series
+        Jets as from `pcloud.read_jets`; events of tables and records of their own kind.
 
     Raises
     ------
@@ -122,12 +127,47 @@ def load_dataset(
     """
     info = dataset_info(name)
     info.split(split)
+    if info.load is None and options:
+        raise UnknownNameError("option of a data set in files", next(iter(options)), ())
     if info.load is not None:
-        jets = info.load(split)[start:stop]
-        if "classes" not in jets.attrs:
+        jets = _computed(info, split, options)[start:stop]
+        if "classes" not in jets.attrs and info.classes:
             jets.attrs["classes"] = list(info.classes)
         return jets
     return read_jets(dataset_files(name, split, root), info.schema, start=start, stop=stop)
+
+
+def _computed(info: DatasetInfo, split: str, options: dict[str, Any]) -> Any:
+    """Sample of a function, whose options are checked."""
+    assert info.load is not None
+    try:
+        return info.load(split, **options)
+    except TypeError as error:
+        if not options or "argument" not in str(error):
+            raise
+        raise InputError(f"data set {info.name!r}: {error}") from error
+
+
+def is_dataset(source: Any, kind: str) -> bool:
+    """Return whether a source is the name of a data set of a kind, and not a file.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is neither the name of a data set nor a path.
+    InputError
+        If it is the name of a data set of another kind.
+    """
+    if not isinstance(source, str):
+        return False
+    if source in list_datasets():
+        if (found := dataset_info(source).kind) != kind:
+            raise InputError(f"data set {source!r} is of kind {found}, the network takes {kind}")
+        return True
+    if any(c in source for c in "/\\.*?[") or Path(source).exists():
+        return False
+    names = [name for name in list_datasets() if dataset_info(name).kind == kind]
+    raise UnknownNameError("data set or file", source, names)
 
 
 _REGISTERED: dict[str, DatasetInfo] = {}
@@ -165,8 +205,12 @@ def _registry() -> dict[str, DatasetInfo]:
 @cache
 def _ours() -> dict[str, DatasetInfo]:
     modules = (import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__))
-    infos = (module.INFO for module in modules if hasattr(module, "INFO"))
+    infos = [info for module in modules for info in _infos_of(module)]
     return {info.name: info for info in (_embedded(), *infos)}
+
+
+def _infos_of(module: ModuleType) -> list[DatasetInfo]:
+    return [module.INFO] if hasattr(module, "INFO") else list(getattr(module, "INFOS", ()))
 
 
 def _embedded() -> DatasetInfo:

@@ -7,8 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import awkward as ak
+from typing import Any
 
 from pcloud.errors import InputError, UnknownNameError
 
@@ -77,6 +76,8 @@ class DatasetInfo:
         Possible folders of the files in the folder of all data sets, the preferred one first.
     load : callable, optional
         Function that returns the jets of a split, for a sample that is part of the package.
+    kind : str
+        Kind of data, see :mod:`pcloud.modality`.
     """
 
     name: str
@@ -87,7 +88,8 @@ class DatasetInfo:
     url: str = ""
     reference: str = ""
     folders: tuple[str, ...] = ("",)
-    load: Callable[[str], ak.Array] | None = field(default=None, repr=False, compare=False)
+    load: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
+    kind: str = "cloud"
 
     def split(self, name: str) -> Split:
         """Split of the given name.

@@ -17,7 +17,7 @@ from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import signal_scores
 from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.stored_values import Text
-from pcloud.tables import html_table
+from pcloud.text_tables import html_table
 from pcloud.typing import Booleans, Floats
 from pcloud.validation import checked
 

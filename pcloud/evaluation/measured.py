@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from pcloud.errors import InputError
 from pcloud.stored_values import Count, Float, Text
-from pcloud.tables import html_text
+from pcloud.text_tables import html_text
 from pcloud.typing import Floats
 from pcloud.validation import checked
 

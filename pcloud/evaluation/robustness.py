@@ -35,7 +35,7 @@ from pcloud.evaluation.working_points import efficiency_threshold
 from pcloud.io.jets import FlatJets
 from pcloud.run_files import Advance, ignore_progress
 from pcloud.stored_values import Count, Float, Fraction, Text
-from pcloud.tables import html_table
+from pcloud.text_tables import html_table
 from pcloud.typing import Floats
 from pcloud.validation import checked
 from pcloud.words import number_of

@@ -23,7 +23,7 @@ from pcloud.keys import SPLIT_KEY
 from pcloud.observables import jet_observables
 from pcloud.run_files import make_folder, read_json, write_json
 from pcloud.stored_values import Count, Fraction, Text
-from pcloud.tables import html_table
+from pcloud.text_tables import html_table
 from pcloud.typing import Floats
 from pcloud.validation import checked
 from pcloud.words import number_of

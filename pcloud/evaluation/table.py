@@ -18,8 +18,8 @@ from pcloud.evaluation.measured import Measured, round_together
 from pcloud.run_files import METRICS_FILE, StoredResult
 from pcloud.stored_values import KEEP_UNKNOWN, Count, Float, Integer, Name, Names
 from pcloud.stored_values import Text as StoredText
-from pcloud.tables import aligned, html_paragraph, html_table
 from pcloud.text import for_terminal
+from pcloud.text_tables import aligned, html_paragraph, html_table
 from pcloud.validation import checked
 from pcloud.words import number_of
 

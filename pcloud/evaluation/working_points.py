@@ -19,7 +19,7 @@ from pcloud.evaluation.roc_point import RocPoint
 from pcloud.evaluation.scores import Scores
 from pcloud.evaluation.tasks import signal_scores
 from pcloud.stored_values import Text
-from pcloud.tables import html_table
+from pcloud.text_tables import html_table
 from pcloud.typing import Floats
 
 __all__ = [

@@ -288,16 +288,6 @@ class ImageDataset:
         """Set the targets (B, T), which no batch has yet."""
         self.targets = targets
 
-    def set_particle_labels(self, labels: Tensor) -> None:
-        """Raise an error: images have no particles.
-
-        Raises
-        ------
-        InputError
-            Always.
-        """
-        raise InputError("images have no particles, whose labels could be learned")
-
     def to_bytes(self) -> bytes:
         """Content of the data set as bytes, for a checksum."""
         labels = b"" if self.y is None else self.y.numpy().tobytes()

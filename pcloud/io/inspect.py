@@ -16,7 +16,7 @@ from pcloud.io.propose import Proposal, propose_schema
 from pcloud.io.read import open_table
 from pcloud.io.table import Ragged, Shape, Table
 from pcloud.io.values import ColumnValues
-from pcloud.tables import aligned, html_paragraph, html_table
+from pcloud.text_tables import aligned, html_paragraph, html_table
 from pcloud.words import number_of
 
 __all__ = ["FileContents", "inspect_file"]

@@ -63,7 +63,9 @@ class ModelInfo:
         Transformations of a jet under which its score is exactly invariant.
     kind : str
         Kind of input, see :mod:`pcloud.modality`: ``"cloud"`` for ``model(x, p4, batch)``, or
-        ``"image"`` for ``model(images)`` with ``images (B, F, H, W)``.
+        ``"image"`` for ``model(images)`` with ``images (B, F, H, W)``, ``"table"`` for
+        ``model(rows)`` with ``rows (B, F)``, ``"series"`` for ``model(records)`` with ``records (B,
+        F, T)``.
     """
 
     name: str
@@ -82,7 +84,12 @@ class ModelInfo:
 
 
 _MODELS: dict[str, ModelInfo] = {}
-_HOMES = ("pcloud.models", "pcloud.images")  # packages that register their models on import
+_HOMES = (
+    "pcloud.models",
+    "pcloud.images",
+    "pcloud.tables",
+    "pcloud.series",
+)  # packages that register their models on import
 
 
 def register_model(

@@ -64,6 +64,7 @@ def make_objective(
     *,
     classes: Sequence[str] = (),
     class_weights: str | Sequence[float] = "none",
+    class_loss: str = "cross_entropy",
     transforms: Mapping[str, str] | None = None,
     weights: Sequence[float] | None = None,
     learned: bool = False,
@@ -80,6 +81,8 @@ def make_objective(
         Names of the classes, for an objective of these.
     class_weights : str or sequence of float
         Weights of the classes, see :class:`~pcloud.objectives.Classes`.
+    class_loss : str
+        Name of the loss of the classes in :data:`~pcloud.objectives.specification.CLASS_LOSSES`.
     transforms : mapping of str to str, optional
         Functions of targets that are learned, by name, such as those of the schema.
     weights : sequence of float, optional
@@ -117,7 +120,7 @@ def make_objective(
             )
             continue
         if wanted.learns_classes:
-            parts.append(Classes(classes, class_weights))
+            parts.append(Classes(classes, class_weights, class_loss))
             continue
         transform = wanted.transform or (transforms or {}).get(wanted.target, "none")
         target = Target(wanted.target, transform)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Classes, of which each jet has one, learned by the cross-entropy."""
+"""Classes, of which each jet has one, learned by the cross-entropy or another loss."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Classes", "mean_auc"]
 
 
 class Classes(JetObjective):
-    """Classes of jets: softmax of one output per class, learned by the cross-entropy.
+    """Classes of jets: softmax of one output per class.
 
     Parameters
     ----------
@@ -32,6 +32,8 @@ class Classes(JetObjective):
         Names of the classes, in the order of the outputs.
     class_weights : str or sequence of float
         Weights of the classes in the loss: ``"none"``, ``"balanced"``, or one number per class.
+    loss : str
+        Name of the loss in :data:`~pcloud.objectives.specification.CLASS_LOSSES`.
 
     Attributes
     ----------
@@ -43,13 +45,17 @@ class Classes(JetObjective):
     name = CLASS
 
     def __init__(
-        self, classes: Sequence[str], class_weights: str | Sequence[float] = "none"
+        self,
+        classes: Sequence[str],
+        class_weights: str | Sequence[float] = "none",
+        loss: str = "cross_entropy",
     ) -> None:
         super().__init__()
         self.classes = list(classes)
         self.num_outputs = len(self.classes)
         self.class_weights = class_weights
-        self.jet_loss = JetLoss()
+        self.kind_of_loss = loss
+        self.jet_loss = JetLoss(kind=loss)
         self.constant: ConstantScore | None = None
 
     @property
@@ -70,8 +76,10 @@ class Classes(JetObjective):
         assert data.y is not None
         weights = getattr(data, "weight", None)
         of_classes = self._weights_of_classes(data.y, weights)
-        self.jet_loss = JetLoss(of_classes, data.y, weights)
-        self.constant = ConstantScore(data.y, len(self.classes), of_classes, weights)
+        self.jet_loss = JetLoss(of_classes, data.y, weights, kind=self.kind_of_loss)
+        self.constant = ConstantScore(
+            data.y, len(self.classes), of_classes, weights, kind=self.kind_of_loss
+        )
 
     def check(self, data: Dataset, whose: str) -> None:
         """Do nothing: labels are checked where jets are read."""
@@ -91,11 +99,11 @@ class Classes(JetObjective):
         return torch.tensor(wanted)
 
     def loss(self, outputs: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Cross-entropy () of a training batch."""
+        """Loss () of a training batch."""
         return self.jet_loss(outputs, truth.long(), weights)
 
     def mean_loss(self, outputs: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Cross-entropy () of a sample, divided by the sum of its own weights."""
+        """Loss () of a sample, divided by the sum of its own weights."""
         return self.jet_loss.mean(outputs, truth.long(), weights)
 
     @property

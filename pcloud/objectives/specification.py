@@ -14,6 +14,7 @@ from pcloud.errors import InputError, UnknownNameError
 
 __all__ = [
     "CLASS",
+    "CLASS_LOSSES",
     "DEFAULT_LEVELS",
     "KINDS",
     "PARTICLE_KINDS",
@@ -25,6 +26,9 @@ __all__ = [
 
 CLASS = "class"
 """Objective of the classes of the labels."""
+
+CLASS_LOSSES = ("cross_entropy", "l1", "l2", "focal")
+"""Names of the losses of classes."""
 
 KINDS = {
     "squared": "mean, by the squared difference",

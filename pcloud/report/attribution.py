@@ -43,6 +43,10 @@ def _of_class(found: ClassAttribution, prefix: str, figures: FigureFolder) -> st
     method = found.method
     if found.heatmaps is not None:
         return _pixels(found, prefix, figures)
+    if found.of_rows:
+        return (
+            paragraph(_words(found)) + f'<div class="figures">{_more(found, prefix, figures)}</div>'
+        )
     images = found.images or {}
     drawn = ""
     if found.drawn:  # some test jet has the class
@@ -126,9 +130,12 @@ def _more(found: ClassAttribution, prefix: str, figures: FigureFolder) -> str:
 
 def _words(found: ClassAttribution) -> str:
     what = "pixels" if found.heatmaps is not None else "particles"
-    words = f"The log-odds of {found.signal}, attributed to the {what} of {number_of(found.jets, 'test jet')}."
+    of_what = f"the {what} of {number_of(found.jets, 'test jet')}"
+    if found.of_rows:
+        of_what = f"the columns of {number_of(found.jets, 'test event')}"
+    words = f"The log-odds of {found.signal}, attributed to {of_what}."
     path = found.integrated_gradients
-    start = "the mean particle"
+    start = "the mean event" if found.of_rows else "the mean particle"
     if found.heatmaps is not None:
         start = "a black image"
     elif path and "px" in path["shares"]:
@@ -138,7 +145,7 @@ def _words(found: ClassAttribution) -> str:
     if path:
         words += (
             f" Integrated gradients add up to the change of the log-odds from {start} to "
-            f"the jet, {path['change']:.2f} on average, up to {path['gap']:.2g}."
+            f"the {'event' if found.of_rows else 'jet'}, {path['change']:.2f} on average, up to {path['gap']:.2g}."
         )
     return words
 

@@ -128,19 +128,25 @@ def taylor(run: RunContents, figures: FigureFolder) -> Section:
     stored = run.result(StoredTaylor)
     if stored is None:
         return Section(title, "")
+    if stored.variables == "columns":
+        unit = "events. The unit of a column is its standard deviation in the training events."
+    else:
+        unit = (
+            "jets. An input is shifted for all particles of a jet together, by one standard "
+            "deviation over the particles of the sample."
+        )
     body = paragraph(
         f"Taylor coefficients of the response, mean absolute values over {stored.jets:,} test "
-        "jets. An input is shifted for all particles of a jet together, by one standard deviation "
-        "over the particles of the sample. A second-order coefficient of two inputs means that the "
-        "response to one depends on the other. Bars show statistical errors."
+        f"{unit} A second-order coefficient of two inputs means that the response to one depends on "
+        "the other. Bars show statistical errors."
     )
     for i, (name, expansion) in enumerate(stored.classes.items()):
         ranking = ranking_figure(expansion.parts["all"])
         words = f"Coefficients of the probability of {name}, largest on top."
         drawn = figures.add(f"taylor_{i}", ranking, words)
         cells, most = expansion.map, expansion.map_input
-        edges = np.linspace(-0.8, 0.8, len(cells) + 1)
-        if np.isfinite(cells).any():
+        if cells is not None and np.isfinite(cells).any():
+            edges = np.linspace(-0.8, 0.8, len(cells) + 1)
             drawn += figures.add(
                 f"taylor_map_{i}",
                 plane_figure(
@@ -158,7 +164,8 @@ def taylor(run: RunContents, figures: FigureFolder) -> Section:
                 course_figure(expansion.course),
                 "The largest coefficients after each epoch, in the order in which they are learned.",
             )
-        body += f'<div class="figures">{drawn}</div>' + _parts(expansion)
+        parts = _parts(expansion) if "alone" in expansion.parts else ""
+        body += f'<div class="figures">{drawn}</div>' + parts
     return Section(title, body)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import numpy as np
 import torch
 from annotated_types import Len
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from pcloud.batch import JetDataset, batch_arguments, collate
@@ -19,6 +19,7 @@ from pcloud.features import FeatureSet
 from pcloud.images.jet_taggers import JetImageTagger
 from pcloud.interpret.attention import PAIR_FEATURES, attention_maps
 from pcloud.interpret.attribution import METHODS, Attribution, attribute
+from pcloud.interpret.attribution_rows import RowAttribution, attribute_rows
 from pcloud.interpret.edges import edge_importance
 from pcloud.interpret.jets import Plane, mean_image, worst_and_typical
 from pcloud.interpret.methods import refuse_embedded
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["ClassAttribution", "StoredAttribution", "attribute_run", "read_attribution"]
 
 _JETS = 200
+_ROWS = 5000  # events of a table, which take a second
 _DRAWN_JETS = 2  # of each class, of the most misclassified and of the typical ones
 _DRAWN_EDGES = 60  # the most important edges of a jet
 _ATTENTION_JETS = 100  # whose attention is averaged
@@ -109,6 +111,8 @@ class ClassAttribution:
         Most important edges of the drawn jets: source, target, importance; for graph networks.
     attention : dict, optional
         Mean attention against each feature of a pair of particles; for transformers.
+    of_rows : bool
+        True for attributions to the columns of a table.
     """
 
     signal: Name
@@ -121,6 +125,7 @@ class ClassAttribution:
     mean_heatmaps: Annotated[list[_Heatmap], Len(1, 1000)] | None = None
     edges: list[Grid] | None = None
     attention: dict[Name, tuple[Numbers, Grid]] | None = None
+    of_rows: bool = False
 
     @property
     def method(self) -> str:
@@ -140,7 +145,11 @@ class ClassAttribution:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if value is not None and value is not False
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClassAttribution:
@@ -148,7 +157,7 @@ class ClassAttribution:
         found = checked(cls, values)
         if not set(_BEST_FIRST) & set(found.methods):
             raise InputError("no method")
-        if found.images is None and found.mean_heatmaps is None:
+        if found.images is None and found.mean_heatmaps is None and not found.of_rows:
             raise InputError("no images")
         found._check_shapes()
         return found
@@ -287,9 +296,20 @@ def attribute_run(
     run.check_writable()
     test = load_run_sample(run, "test")
     modality = run.modality
+    rows = modality.rows(test[: jets or _ROWS], run.feature_set)
+    if rows is not None:
+        attributed = (
+            _attribute_rows(run, rows, methods, run.classes.index(name), checkpoint, **options)
+            for name in signals
+        )
+        stored = StoredAttribution(list(attributed))
+        advance(1.0)
+        stored.write(run.out)
+        return stored
     if not modality.has_momenta and modality.pixels(test[:1], run.feature_set) is None:
         raise InputError(
-            f"attribution is for networks on jets or images, and this one takes {modality.noun}"
+            "attribution is for networks on jets, images or tables, and this one takes "
+            f"{modality.noun}"
         )
     if jets is None:
         passes = sum(_passes(method, **options) for method in methods) * len(signals)
@@ -311,14 +331,40 @@ def attribute_run(
     return stored
 
 
+def _attribute_rows(
+    run: RunFolder,
+    rows: Tensor,
+    methods: Sequence[str],
+    target: int,
+    checkpoint: str,
+    **options: Any,
+) -> ClassAttribution:
+    """Attribute the log-odds of one class to the columns of a table."""
+    names = run.tagger(checkpoint).feature_set.names
+    network = run.network(checkpoint).cpu()
+    found = {
+        method: attribute_rows(network, rows, names, method, target=target, **options)
+        for method in methods
+    }
+    return ClassAttribution(
+        signal=run.classes[target],
+        jets=len(rows),
+        checkpoint=checkpoint,
+        methods={method: _summary(a) for method, a in found.items()},
+        drawn=[],
+        of_rows=True,
+    )
+
+
 def default_method(run: RunFolder, checkpoint: str = "best") -> str:
     """Name of the method that explains a run by default, which needs no optional package.
 
-    Taylor coefficients, or occlusion for a network on images, whether of files or of jets.
+    Taylor coefficients for jets and tables, or occlusion for a network on images, whether of files
+    or of jets.
     """
     tagger = run.tagger(checkpoint)
-    on_images = not tagger.modality.has_momenta
-    return "occlusion" if on_images or isinstance(tagger.model, JetImageTagger) else "taylor"
+    on_rows = tagger.modality.has_momenta or bool(tagger.feature_set.names)
+    return "taylor" if on_rows and not isinstance(tagger.model, JetImageTagger) else "occlusion"
 
 
 def read_attribution(folder: str | Path) -> StoredAttribution:
@@ -431,13 +477,13 @@ def _passes(method: str, *, steps: int = 32, samples: int = 16, **options: Any) 
     return 3 * copies[method] if method in copies else particles
 
 
-def _summary(found: Attribution) -> _Method:
+def _summary(found: Attribution | RowAttribution) -> _Method:
     size = np.nanmean(np.abs(found.values), axis=0)
     shares = dict(zip(found.columns, (size / max(size.sum(), 1e-300)).tolist(), strict=True))
     summary: _Method = {"shares": shares}
     if found.baseline is not None:
         summary["gap"] = float(np.abs(found.gap).mean())
-        summary["start"] = found.start
+        summary["start"] = getattr(found, "start", None)
         summary["change"] = float(np.abs(found.response - found.baseline).mean())
     return summary
 

@@ -83,7 +83,10 @@ class StoredIntervals(StoredResult):
             low, high = found.ends(sample)
             shown = f"{np.median(high - low):.4g}"
             cells = [found.target, f"{found.level:.0%}", _plain_coverage(found.level, sample)]
-            thirds = [_fraction(covered, sample, third) for third in _thirds(sample)]
+            has_pt = "pt" in sample.observables
+            thirds = [
+                _fraction(covered, sample, third) if has_pt else "" for third in _thirds(sample)
+            ]
             rows.append([*cells, _fraction(covered, sample, slice(None)), *thirds, shown])
         return rows
 
@@ -173,7 +176,7 @@ def _plain_coverage(level: float, sample: PredictedTarget) -> str:
 
 def _thirds(sample: PredictedTarget) -> list[np.ndarray]:
     """Masks (B,) of the thirds of the jets in pT."""
-    pt = sample.observables["pt"]
+    pt = sample.observables.get("pt", np.zeros(len(sample)))
     edges = np.quantile(pt, np.linspace(0, 1, _THIRDS + 1)[1:-1])
     place = np.searchsorted(edges, pt, side="right")
     return [place == i for i in range(_THIRDS)]

@@ -270,7 +270,9 @@ def target_samples(
 
 
 def _observables(jets: Sample) -> dict[str, np.ndarray]:
-    """Transverse momentum in GeV, |eta| and number of particles of each jet."""
+    """Transverse momentum in GeV, |eta| and number of particles of each jet; none of other data."""
+    if "p4" not in jets.fields:
+        return {}
     momenta = jets[[name for name in ("p4", "jet_p4") if name in jets.fields]]
     found = jet_observables(FlatJets.from_awkward(momenta), ("pt", "eta", "multiplicity"))
     eta = np.nan_to_num(np.abs(found["eta"]), posinf=0.0)

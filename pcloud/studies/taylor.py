@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from annotated_types import Interval, Len
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import NotRequired, TypedDict
 
 from pcloud import kinematics
@@ -22,8 +23,10 @@ from pcloud.evaluation.measured import Measured
 from pcloud.features import FeatureSet
 from pcloud.interpret.methods import refuse_embedded
 from pcloud.interpret.response import check_momenta, sees_features
-from pcloud.interpret.taylor import mean_in_plane
+from pcloud.interpret.taylor import mean_in_plane, taylor_coefficients
 from pcloud.interpret.taylor_cloud import CloudTaylor, cloud_taylor
+from pcloud.modality import Sample
+from pcloud.nn.numerics.derivatives import frozen
 from pcloud.run_files import TAYLOR_FILE, Advance, StoredResult, ignore_progress
 from pcloud.stored_values import Count, Name, NumberArray
 from pcloud.studies.budget import jets_within_budget
@@ -39,6 +42,7 @@ __all__ = ["ClassExpansion", "StoredTaylor", "read_taylor", "taylor_course", "ta
 
 _PLANE = np.linspace(-0.8, 0.8, 33)  # of the map, in eta and phi about the jet axis
 _JETS, _PAIR_JETS, _COURSE_JETS = 2000, 20, 300
+_ROWS = 10_000  # events of a table, which take a second
 
 Coefficients = dict[str, Measured]
 _StoredCoefficients = dict[Name, Annotated[Measured, Converted(stored_mean)]]
@@ -48,7 +52,7 @@ class _Parts(TypedDict):
     """Coefficients by part in ``taylor.json``."""
 
     all: _StoredCoefficients
-    alone: _StoredCoefficients
+    alone: NotRequired[_StoredCoefficients]
     same: NotRequired[_StoredCoefficients]
     rest: NotRequired[_StoredCoefficients]
 
@@ -66,7 +70,7 @@ class _Expansion(TypedDict):
     parts: _Parts
     course: dict[Annotated[int, Interval(ge=0, le=10**6)], _StoredCoefficients]
     pair_jets: Count
-    map: _Map
+    map: NotRequired[_Map]
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class ClassExpansion:
     ----------
     parts : dict of str to dict of str to Measured
         Mean absolute coefficients over the jets: ``"all"``, in shifts common to all particles of a
-        jet; ``"alone"``, sums of the absolute values of single particles; and, of second order in
+        jet, or of the columns of a table; for jets ``"alone"``, sums of the absolute values of single particles; and, of second order in
         `pair_jets` jets, ``"same"`` and ``"rest"``, pairs on one particle and on two.
     course : dict of int to dict of str to Measured
         Coefficients ``"all"`` after each epoch that a checkpoint was kept of.
@@ -85,26 +89,28 @@ class ClassExpansion:
         Number of jets of ``"same"`` and ``"rest"``.
     map_input : str
         Input whose gradient is mapped: the one with the largest coefficient.
-    map : ndarray, shape (eta, phi)
+    map : ndarray, shape (eta, phi), optional
         Mean absolute gradient in it, in the plane around the jet axis; NaN where there are too few
-        particles.
+        particles. None for tables.
     """
 
     parts: dict[str, Coefficients]
     course: dict[int, Coefficients]
     pair_jets: int
     map_input: str
-    map: NDArray[np.floating]
+    map: NDArray[np.floating] | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        cells = [[None if np.isnan(v) else float(v) for v in row] for row in self.map]
-        return {
+        values: dict[str, Any] = {
             "parts": {part: _plain(values) for part, values in self.parts.items()},
             "pair_jets": self.pair_jets,
-            "map": {"input": self.map_input, "values": cells},
             "course": {str(epoch): _plain(values) for epoch, values in self.course.items()},
         }
+        if self.map is not None:
+            cells = [[None if np.isnan(v) else float(v) for v in row] for row in self.map]
+            values["map"] = {"input": self.map_input, "values": cells}
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClassExpansion:
@@ -116,8 +122,8 @@ class ClassExpansion:
         """Make the expansion of checked values."""
         known: dict[str, Coefficients] = {**found["parts"]}  # type: ignore[dict-item]
         parts = {name: known[name] for name in _part_names(known)}
-        most = found["map"]["input"]
-        if not parts["alone"] or parts["alone"].keys() - parts["all"].keys():
+        alone = parts.get("alone", parts["all"])
+        if not alone or alone.keys() - parts["all"].keys():
             raise InputError("parts: the coefficients of alone are not among those of all")
         if "same" in parts and parts["rest"].keys() - parts["same"].keys():
             raise InputError("parts: the coefficients of rest are not those of same")
@@ -125,7 +131,10 @@ class ClassExpansion:
         for epoch, coefficients in found["course"].items():
             if found["course"][last].keys() - coefficients.keys():
                 raise InputError(f"course: epoch {epoch} does not have all coefficients")
-        return cls(parts, found["course"], found["pair_jets"], most, found["map"]["values"])
+        drawn = found.get("map")
+        most = next(iter(alone)) if drawn is None else drawn["input"]
+        cells = None if drawn is None else drawn["values"]
+        return cls(parts, found["course"], found["pair_jets"], most, cells)
 
 
 def _expansion(values: Any) -> ClassExpansion:
@@ -145,7 +154,7 @@ class StoredTaylor(StoredResult):
     checkpoint : str
         Name of the checkpoint.
     variables : str
-        ``"features"`` or ``"momenta"``.
+        ``"features"`` or ``"momenta"``, or ``"columns"`` of a table.
     """
 
     file = TAYLOR_FILE
@@ -219,14 +228,18 @@ def taylor_run(
     Raises
     ------
     InputError
-        If the network takes images, or cannot be differentiated twice.
+        If the network takes images or series, or cannot be differentiated twice.
     UnknownNameError
         If there is no such class.
     """
     tagger = run.tagger(checkpoint)
     if not tagger.modality.has_momenta:
+        run.check_writable()
+        events = load_run_sample(run, "test")
+        if tagger.modality.rows(events[:1], tagger.feature_set) is not None:
+            return _taylor_of_rows(run, events, signal, jets, checkpoint, advance)
         raise InputError(
-            "Taylor coefficients are for networks on jets, and this one takes "
+            "Taylor coefficients are for networks on jets or tables, and this one takes "
             f"{tagger.modality.noun}: pcloud explain {run.path} --method occlusion draws heatmaps"
         )
     features = cast(FeatureSet, tagger.feature_set)  # of data with momenta
@@ -266,6 +279,50 @@ def taylor_run(
     stored = StoredTaylor(classes, len(data), checkpoint, variables)
     stored.write(run.out)
     return stored
+
+
+def _taylor_of_rows(
+    run: RunFolder,
+    test: Sample,
+    signal: str | None,
+    jets: int | None,
+    checkpoint: str,
+    advance: Advance,
+) -> StoredTaylor:
+    """Expand the response in the columns of a table, and write ``taylor.json``."""
+    run.check_classes("a Taylor expansion")
+    signals = explained_signals(run.classes, signal)
+    inputs = run.tagger(checkpoint).feature_set
+    x = run.modality.rows(test[: jets or _ROWS], inputs)
+    assert x is not None
+    classes = {}
+    for name in signals:
+        target = run.classes.index(name)
+        found = _coefficients_of_rows(run.network(checkpoint), x, inputs.names, target)
+        course = {
+            epoch: _coefficients_of_rows(
+                run.network(f"epoch_{epoch}"), x[:_COURSE_JETS], inputs.names, target
+            )
+            for epoch in run.kept_epochs
+        }
+        first = next(n for n in found if n in inputs.names)
+        classes[name] = ClassExpansion({"all": found}, course, 0, first, None)
+        advance(1 / len(signals))
+    stored = StoredTaylor(classes, len(x), checkpoint, "columns")
+    stored.write(run.out)
+    return stored
+
+
+def _coefficients_of_rows(
+    network: nn.Module, x: Tensor, names: Sequence[str], target: int
+) -> Coefficients:
+    network = network.cpu()
+
+    def response(rows: Tensor) -> Tensor:
+        return network(rows).softmax(dim=-1)[:, target]
+
+    with frozen(network):
+        return taylor_coefficients(response, x, names=names).mean_absolute()
 
 
 def read_taylor(folder: str | Path) -> StoredTaylor:
@@ -341,8 +398,8 @@ def _variables(model: nn.Module, jets: ak.Array, features: FeatureSet) -> str:
 
 
 def _part_names(parts: dict[str, Any]) -> list[str]:
-    """Names of the parts; ``"all"`` and ``"alone"`` must be there."""
-    return ["all", "alone", *(["same", "rest"] if "same" in parts else [])]
+    """Names of the parts in their order; ``"all"`` must be there."""
+    return [name for name in ("all", "alone", "same", "rest") if name in parts]
 
 
 def _plain(values: Coefficients) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,12 @@ import yaml
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from pcloud.errors import InputError, UnknownNameError
-from pcloud.objectives.specification import CLASS, Specification, parse_objectives
+from pcloud.objectives.specification import (
+    CLASS,
+    CLASS_LOSSES,
+    Specification,
+    parse_objectives,
+)
 from pcloud.run_files import CONFIG_FILE
 from pcloud.stored_values import PlainOptions
 from pcloud.training.folds import Fold
@@ -75,6 +80,8 @@ FeatureSetName = Annotated[
 RecipeName = Annotated[str, Choice("recipe", lambda: RECIPES)]
 OptimizerName = Annotated[str, Choice("optimizer", lambda: OPTIMIZERS)]
 ScheduleName = Annotated[str, Choice("schedule", lambda: SCHEDULES)]
+
+ClassLoss = Annotated[str, Choice("loss", lambda: CLASS_LOSSES)]
 
 Metric = Annotated[
     str,
@@ -241,6 +248,9 @@ class ObjectiveConfig:
     objective_weights: Literal["equal", "learned"] | list[NonNegative] = "equal"
     """Weights of several objectives in the loss: equal, learned with the network, or one number
     each."""
+    loss: ClassLoss = "cross_entropy"
+    """Loss of the classes: cross_entropy; l1 or l2, the absolute or squared differences of the
+    probabilities from 0 and 1; or focal, a cross-entropy with less weight of well-classified jets."""
 
     def __post_init__(self) -> None:
         given: Any = self.objective
@@ -351,10 +361,13 @@ class OptimizerConfig:
     lr: Positive | None = None
     """Peak learning rate; by default that of the recipe."""
     weight_decay: NonNegative | None = None
-    """Decoupled weight decay, not applied to biases, normalisations and class tokens; by default
-    that of the recipe."""
-    batch_size: BatchSize | None = None
-    """Number of jets per batch; by default that of the recipe."""
+    """Weight decay, not applied to biases, normalisations and class tokens; by default that of the
+    recipe. It is decoupled from the gradient for ranger, adamw and lion, and an L2 term of the loss,
+    its half times the sum of squares, for the others."""
+    l1: NonNegative = 0.0
+    """Factor of the sum of the absolute values of the weights in the loss, without biases."""
+    batch_size: BatchSize | Literal["full"] | None = None
+    """Number of jets per batch, or full for all jets in each step; by default that of the recipe."""
     epochs: NumEpochs | None = None
     """Number of passes over the training jets; by default that of the recipe."""
     steps: NumSteps | None = None
@@ -563,6 +576,7 @@ class TrainConfig:
             needing = {"teacher": self.teacher, "decorrelate": self.decorrelate}
             needing |= {"reweight": self.reweight}
             needing["class_weights"] = None if self.class_weights == "none" else True
+            needing["loss"] = None if self.objectives.loss == "cross_entropy" else True
             for name, value in needing.items():
                 if value is not None:
                     raise InputError(

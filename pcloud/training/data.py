@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from pcloud.batch import JetDataset
 from pcloud.errors import InputError
 from pcloud.io.read import COLUMNS, TRANSFORMS
 from pcloud.keys import SPLIT_KEY, Keys
@@ -53,6 +54,7 @@ __all__ = [
 
 _MAX_UNNAMED_CLASSES = 200  # more are the numbers of something else
 _NUM_SHOWN_VALUES = 8  # in an error message
+_NUM_SHOWN_COLUMNS = 12
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ def load_training_data(
         if objective.targets:
             data.set_targets(targets_of(jets, objective))
         if objective.of_particles:
-            data.set_particle_labels(labels_of(jets, objective, collections_of(inputs)))
+            labels_of_rows = labels_of(jets, objective, collections_of(inputs))
+            cast(JetDataset, data).set_particle_labels(labels_of_rows)
         with named_source(sources[name]):
             checked = modality.dataset(few, inputs) if streamed and jets is train else data
             modality.check_inputs(checked, whose, is_training=name == "training")
@@ -226,13 +229,14 @@ def _objective(config: TrainConfig, train: Sample, source: Source, inputs: Input
     """Objective of a configuration, not yet fitted to the training jets."""
     wanted = config.objectives
     with named_source(source):
-        classes = _classes(train) if wanted.has_classes else []
+        classes = _classes(train, _modality(config).noun) if wanted.has_classes else []
         of_labels = classes_of_labels(train, wanted.specifications, "training jets")
     weights = wanted.objective_weights
     return make_objective(
         wanted.specifications,
         classes=classes,
         class_weights=config.class_weights,
+        class_loss=config.objectives.loss,
         transforms=train.attrs.get(TRANSFORMS),
         weights=weights if isinstance(weights, list) else None,
         learned=weights == "learned",
@@ -550,9 +554,11 @@ def _named(jets: Sample) -> list[str] | None:
     return list(names) if names else None
 
 
-def _classes(jets: Sample) -> list[str]:
+def _classes(jets: Sample, noun: str) -> list[str]:
     if "label" not in jets.fields:
-        raise InputError("the training jets have no labels")
+        columns = jets.attrs.get(COLUMNS, ())
+        known = f"; their columns are {', '.join(columns[:_NUM_SHOWN_COLUMNS])}" if columns else ""
+        raise InputError(f"the training {noun} have no labels{known}")
     return _named(jets) or _unnamed_classes(np.asarray(jets.label))
 
 

@@ -26,8 +26,8 @@ from pcloud.models.registry import check_code
 from pcloud.models.trust import codes_used, remember_codes, trusting
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
 from pcloud.storage import MEMORY, Storage, mapped_files
-from pcloud.tables import print_wide
 from pcloud.terminal import Terminal
+from pcloud.text_tables import print_wide
 from pcloud.training.callbacks import RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig, document_options
@@ -201,7 +201,7 @@ def _train_on(
             reweighting.write(folder)
         update_environment(folder, config.seed, finished=False)
         remember_codes(codes)
-        bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, recipe.batch_size)
+        bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, data.batch_size)
         trainer = _trainer(config, data.total_epochs - data.epoch, [keeper, bar])
         try:
             trainer.fit(module, datamodule=data)
@@ -231,6 +231,7 @@ def _module(
         frozen=initial.frozen,
         distillation=distillation if config.teacher else None,
         decorrelation=_decorrelation(config, jets),
+        l1=config.l1,
     )
 
 
@@ -257,7 +258,7 @@ def _decorrelation(config: TrainConfig, jets: TrainingData) -> Decorrelation | N
     background = jets.classes.index(name)
     decorrelation = Decorrelation(config.decorrelate, config.decorrelate_weight, background)
     train, val = cast(JetDataset, jets.train), cast(JetDataset, jets.val)  # they have momenta
-    batch_size = config.resolved_recipe().batch_size
+    batch_size = config.resolved_recipe().events_per_batch(len(train))
     train = val if isinstance(train, JetStream) else train  # of the same fractions
     check_decorrelation(decorrelation, train, val, batch_size, name)
     return decorrelation
@@ -312,7 +313,7 @@ def _announce(
     frozen = sum(p.numel() for p in tagger.model.parameters() if not p.requires_grad)
     names = jets.objective.describe(jets.train)
     thing = jets.modality.noun.removesuffix("s")
-    steps = f"{number_of(data.total_steps, 'step')} of {number_of(config.batch_size, thing)}"
+    steps = f"{number_of(data.total_steps, 'step')} of {number_of(data.batch_size, thing)}"
     lines = [
         f"{tagger.name}: {number_of(parameters, 'parameter')}"
         + (f", {frozen:,} of them frozen" if frozen else "")

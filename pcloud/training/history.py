@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.run_files import HISTORY_FILE, file_errors, read_text, write_text
-from pcloud.tables import aligned, html_table
+from pcloud.text_tables import aligned, html_table
 
 __all__ = ["History"]
 

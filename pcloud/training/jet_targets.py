@@ -92,7 +92,7 @@ def _values(jets: Sample, name: str, whose: str = "jets") -> NDArray[np.float64]
 def _warn_of_unit(jets: Sample, name: str, values: NDArray[np.float64], whose: str) -> None:
     quantity = _quantity(name)
     known = np.flatnonzero(np.isfinite(values) & (values != 0))
-    if quantity is None or len(known) == 0:
+    if quantity is None or len(known) == 0 or "p4" not in jets.fields:
         return
     few = known[:: -(-len(known) // _SHOWN_JETS)]
     size = float(np.median(np.abs(values[few])))

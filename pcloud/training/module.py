@@ -29,6 +29,7 @@ from pcloud.training.optimizer_state import matching_state, state_after_a_step
 from pcloud.training.optimizers import build_optimizer
 from pcloud.training.recipes import Recipe
 from pcloud.training.schedules import SCHEDULES
+from pcloud.training.stored_optimizers import LBFGS
 
 __all__ = ["JetData", "TaggerModule"]
 
@@ -62,6 +63,8 @@ class TaggerModule(L.LightningModule):
     decorrelation : Decorrelation, optional
         Penalty that is added to the loss. Metrics contain it with its full weight from the first
         step, so that the best epoch is not one of its warm-up.
+    l1 : float
+        Factor of the sum of the absolute weights in the loss of a step; metrics are without it.
 
     Attributes
     ----------
@@ -83,9 +86,11 @@ class TaggerModule(L.LightningModule):
         frozen: Sequence[nn.Module] = (),
         distillation: Distillation | None = None,
         decorrelation: Decorrelation | None = None,
+        l1: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
+        self.l1 = l1
         self.modality = modality
         self.head = head
         self.frozen = tuple(frozen)  # a list of modules beside the model would be a second copy
@@ -177,7 +182,12 @@ class TaggerModule(L.LightningModule):
             loss = self.distillation(loss, logits, batch.teacher, shares)
         if self.decorrelation is not None and penalty is not None:
             loss = loss + self.decorrelation.weight_at(self._progress()) * penalty
-        return loss
+        return loss + self.l1 * self._sum_of_weights() if self.l1 else loss
+
+    def _sum_of_weights(self) -> Tensor:
+        """Sum () of the absolute values of the trained weights, without biases and scales."""
+        trained = (p for p in self.model.parameters() if p.requires_grad and p.ndim > 1)
+        return torch.stack([p.abs().sum() for p in trained]).sum()
 
     def _count(
         self,
@@ -275,11 +285,12 @@ class TaggerModule(L.LightningModule):
         optimizer, scheduler = self._new_optimizer()
         expected = scheduler.state_dict()
         matching = matching_state(run["scheduler"], expected, "run.scheduler")
-        state = state_after_a_step(optimizer)
-        self.resume_from = {
-            "scheduler": matching,
-            "optimizer": matching_state(run["optimizer"], state, "run.optimizer"),
-        }
+        if isinstance(optimizer, LBFGS):
+            state = optimizer.check_state(run["optimizer"], "run.optimizer")
+        else:
+            expected = state_after_a_step(optimizer)
+            state = matching_state(run["optimizer"], expected, "run.optimizer")
+        self.resume_from = {"scheduler": matching, "optimizer": state}
         self.train_metrics.load_state_dict(run["train_metrics"])
 
     def lr_at(self, step: int) -> float:
@@ -323,7 +334,8 @@ class JetData(L.LightningDataModule):
         self, jets: TrainingData, recipe: Recipe, seed: int, stream_workers: int = 0
     ) -> None:
         super().__init__()
-        size = recipe.batch_size
+        size = recipe.events_per_batch(len(jets.train))
+        self.batch_size = size
         load = jets.modality.loader
         # a last batch of a few jets would weigh as much in the gradient as a full one
         options = {"shuffle": True, "seed": seed, "drop_last": len(jets.train) >= size}

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "DECOUPLED",
     "OPTIMIZERS",
     "adamw",
     "build_optimizer",
+    "lbfgs",
     "lion",
     "muon",
+    "nadam",
     "orthogonalised_groups",
     "parameter_groups",
     "ranger",
@@ -126,11 +129,48 @@ def _is_matrix(p: nn.Parameter) -> bool:
     return p.ndim > 1 and 1 < len(p) < p.numel()
 
 
+def lbfgs(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    """L-BFGS with a line search, see :class:`pcloud.training.stored_optimizers.LBFGS`."""
+    from pcloud.training.stored_optimizers import LBFGS
+
+    return LBFGS(groups, lr)
+
+
+def nadam(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    """NAdam with betas 0.9, 0.999."""
+    from pcloud.training.stored_optimizers import NAdam
+
+    return NAdam(groups, lr=lr)
+
+
+def _of_torch(name: str, **options: Any) -> Callable[..., torch.optim.Optimizer]:
+    """Optimizer of torch by the name of its class."""
+
+    def build(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+        import torch
+
+        return getattr(torch.optim, name)(groups, lr=lr, **options)
+
+    return build
+
+
+DECOUPLED = ("ranger", "adamw", "lion", "muon")
+"""Optimizers whose weight decay is decoupled; that of the others is an L2 term of the loss."""
+
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], torch.optim.Optimizer]] = {
     "ranger": ranger,
     "adamw": adamw,
     "lion": lion,
     "muon": muon,
+    "sgd": _of_torch("SGD"),
+    "momentum": _of_torch("SGD", momentum=0.9),
+    "nesterov": _of_torch("SGD", momentum=0.9, nesterov=True),
+    "adagrad": _of_torch("Adagrad"),
+    "adadelta": _of_torch("Adadelta"),
+    "rmsprop": _of_torch("RMSprop"),
+    "adam": _of_torch("Adam"),
+    "nadam": nadam,
+    "lbfgs": lbfgs,
 }
 """The optimizers by name; one added here can be named in a configuration."""
 
@@ -154,7 +194,8 @@ def build_optimizer(
     lr : float
         Learning rate.
     weight_decay : float
-        Decoupled weight decay.
+        Weight decay: decoupled for those in `DECOUPLED`, otherwise the factor of half the sum of
+        squares in the loss.
     lr_of : mapping of str to float, optional
         Learning rates of the parameters that have their own, by name.
     objective : torch.nn.Module, optional

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pcloud.errors import UnknownNameError
 
@@ -20,9 +21,9 @@ class Recipe:
     lr: float
     """Peak learning rate."""
     weight_decay: float = 0.0
-    """Decoupled weight decay, not applied to biases, normalisations and class tokens."""
-    batch_size: int
-    """Number of jets per batch."""
+    """Weight decay, not applied to biases, normalisations and class tokens."""
+    batch_size: int | Literal["full"]
+    """Number of jets per batch, or ``"full"`` for all of them."""
     epochs: int
     """Number of passes over the training jets; not used when `steps` is given."""
     steps: int = 0
@@ -35,6 +36,10 @@ class Recipe:
     """Floating-point type of the network: ``"float32"``, or ``"bfloat16"`` for autocast."""
     source: str = ""
     """Reference."""
+
+    def events_per_batch(self, number: int) -> int:
+        """Number of jets per batch, of `number` training jets."""
+        return number if self.batch_size == "full" else self.batch_size
 
 
 RECIPES: dict[str, Recipe] = {
@@ -120,6 +125,24 @@ RECIPES: dict[str, Recipe] = {
         epochs=30,
         source="none: ours, for the images of benchmarks/galaxies.py",
     ),
+    "table": Recipe(
+        optimizer="adamw",
+        schedule="cosine",
+        lr=2e-3,
+        weight_decay=1e-4,
+        batch_size=128,
+        epochs=30,
+        source="none: ours, for tables of some thousand to a million events",
+    ),
+    "series": Recipe(
+        optimizer="adamw",
+        schedule="cosine",
+        lr=1e-3,
+        weight_decay=1e-4,
+        batch_size=64,
+        epochs=20,
+        source="none: ours, for the pulses of pcloud.series.pulses",
+    ),
     "lgatr": Recipe(
         optimizer="lion",
         schedule="cosine",
@@ -157,6 +180,8 @@ _BY_MODEL = {
     **dict.fromkeys(
         ("cnn", "group_cnn", "z2cnn", "p4cnn", "resnet34", "group_resnet34", "rotated"), "image"
     ),
+    **dict.fromkeys(("mlp", "logistic"), "table"),
+    **dict.fromkeys(("series_dense", "series_cnn", "series_lstm"), "series"),
     "dgcnn": "particlenet",
     "efn": "pfn",
     "particlenet": "particlenet",

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
-from pcloud.tables import html_table
+from pcloud.text_tables import html_table
 from pcloud.typing import Floats
 from pcloud.words import number_of
 

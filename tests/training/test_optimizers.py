@@ -34,9 +34,14 @@ def loss_at(model: nn.Module, step: int) -> Tensor:
 
 def take_steps(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
     for step in steps:
-        optimizer.zero_grad()
-        loss_at(model, step).backward()
-        optimizer.step()
+
+        def closure(step: int = step) -> Tensor:
+            optimizer.zero_grad()
+            loss = loss_at(model, step)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
 
 
 def gradients(

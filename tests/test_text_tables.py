@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pcloud.tables import html_paragraph, html_table, html_text
+from pcloud.text_tables import html_paragraph, html_table, html_text
 
 
 def test_every_cell_is_escaped():
