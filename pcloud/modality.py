@@ -160,8 +160,6 @@ class Dataset(Protocol):
     """Logits (B, C) of a teacher network for distillation."""
     targets: Tensor | None
     """Quantities (B, T) to learn, NaN where an entry has none."""
-    particle_labels: Tensor | None
-    """Labels (N, L) of particles to learn."""
 
     @property
     def feature_set(self) -> Inputs:

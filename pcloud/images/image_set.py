@@ -264,7 +264,7 @@ class ImageDataset:
         Format and scale of the images.
     teacher : Tensor or None, shape (B, C)
         Logits of another network, for distillation.
-    targets, particle_labels : None
+    targets : None
         Images have no targets besides their class.
     """
 
@@ -273,7 +273,6 @@ class ImageDataset:
         self.y = sample.labels
         self.teacher: Tensor | None = None
         self.targets: Tensor | None = None
-        self.particle_labels: Tensor | None = None
         self.feature_set = image_format or ImageFormat.fit(sample.images)
         self.feature_set.check(sample.images)
 

@@ -183,8 +183,7 @@ class OfParticles(Objective):
         ptr = data.ptr  # type: ignore[attr-defined]
         counts = ptr.diff()
         jet = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        labels = data.particle_labels
-        assert labels is not None
+        labels = data.particle_labels  # type: ignore[attr-defined]
         empty = torch.empty(len(jet), 0)
         collection = getattr(data, "collection", None)
         rows = ParticleRows(empty, jet, len(counts), labels, collection)
