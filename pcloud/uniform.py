@@ -14,7 +14,6 @@ from torch_geometric.data import Data
 
 from pcloud.batch import JetLoader
 from pcloud.errors import InputError
-from pcloud.evaluation.scores import WEIGHT
 from pcloud.keys import SPLIT_KEY, Fingerprint, Keys, labelled, row_keys
 from pcloud.modality import Inputs
 
@@ -62,7 +61,7 @@ class Entries:
         for name, kind in (("label", np.int64), ("weight", np.float64)):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=kind))
-        shapes = {**self.targets, "label": self.label, WEIGHT: self.weight}
+        shapes = {**self.targets, "label": self.label, "weight": self.weight}
         for name, values in {**self._own_columns(), **shapes}.items():
             if values is not None and np.shape(values)[:1] != (len(self),):
                 raise InputError(
@@ -90,7 +89,7 @@ class Entries:
     def _column(self, name: str) -> Any:
         if name == "targets":
             return self.targets
-        known = {**self._own_columns(), **self.kept, "label": self.label, WEIGHT: self.weight}
+        known = {**self._own_columns(), **self.kept, "label": self.label, "weight": self.weight}
         if known.get(name) is None:
             raise KeyError(name)
         return known[name]
@@ -98,7 +97,7 @@ class Entries:
     @property
     def fields(self) -> list[str]:
         """Names of the columns."""
-        has = {"label": self.label is not None, WEIGHT: self.weight is not None}
+        has = {"label": self.label is not None, "weight": self.weight is not None}
         has["targets"] = bool(self.targets)
         return [*self._own_columns(), *self.kept, *(name for name, found in has.items() if found)]
 
