@@ -11,6 +11,7 @@ from pcloud.cli import (
     compare,
     convert,
     datasets,
+    download,
     evaluate,
     explain,
     inspect,
@@ -30,7 +31,7 @@ from pcloud.validation import hints
 
 _FILES = (
     *(train, evaluate, predict, calibrate, uncertainty, explain, report),
-    *(compare, inspect, convert, simulate, models, datasets),
+    *(compare, inspect, convert, simulate, models, datasets, download),
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
 _BROKEN_PIPE = 141
