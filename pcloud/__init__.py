@@ -38,6 +38,7 @@ _HOME = {
     "JetSchema": "io",
     "Run": "run",
     "build_model": "models",
+    "download": "datasets",
     "evaluate": "evaluation",
     "feature_set": "features",
     "iter_jets": "io",
@@ -63,6 +64,7 @@ __all__ = [
     "Run",
     "__version__",
     "build_model",
+    "download",
     "evaluate",
     "feature_set",
     "iter_jets",
@@ -82,7 +84,7 @@ __all__ = [
 
 if _TYPE_CHECKING:
     from pcloud.batch import JetDataset, JetLoader
-    from pcloud.datasets import list_datasets, load_dataset, register_dataset
+    from pcloud.datasets import download, list_datasets, load_dataset, register_dataset
     from pcloud.evaluation import evaluate, register_metric
     from pcloud.features import FeatureSet, feature_set, register_feature
     from pcloud.io import JetSchema, iter_jets, read_jets, write_jets

@@ -12,6 +12,7 @@ from pcloud.cli import (
     convert,
     datasets,
     doctor,
+    download,
     evaluate,
     explain,
     inspect,
@@ -31,7 +32,7 @@ from pcloud.validation import hints
 
 _FILES = (
     *(train, evaluate, predict, calibrate, uncertainty, explain, report),
-    *(compare, inspect, convert, simulate, models, datasets, doctor),
+    *(compare, inspect, convert, simulate, models, datasets, download, doctor),
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
 _BROKEN_PIPE = 141

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from pcloud.datasets import simulated
+from pcloud.datasets.downloads import ROOT_VARIABLE, advice, data_root, download
 from pcloud.datasets.info import DatasetInfo, Download, Split
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io import read_jets
@@ -27,14 +28,12 @@ __all__ = [
     "Split",
     "dataset_files",
     "dataset_info",
+    "download",
     "is_dataset",
     "list_datasets",
     "load_dataset",
     "register_dataset",
 ]
-
-#: Environment variable with the folder of the public samples.
-ROOT_VARIABLE = "PCLOUD_DATA"
 
 
 def list_datasets() -> list[str]:
@@ -67,7 +66,8 @@ def dataset_files(
     split : str
         Name of the split: ``"train"``, ``"val"`` or ``"test"``.
     root : str or Path, optional
-        Folder of the samples; the default is the environment variable ``PCLOUD_DATA``.
+        Folder of the samples; the default is the environment variable ``PCLOUD_DATA``, or the folder
+        into which `pcloud.download` writes without it.
 
     Returns
     -------
@@ -85,13 +85,17 @@ def dataset_files(
     """
     info = dataset_info(name)
     info.split(split)
-    root = root or os.environ.get(ROOT_VARIABLE)
-    if root is None and info.load is None:
+    folder = data_root(root)
+    is_named = root or os.environ.get(ROOT_VARIABLE)
+    if not is_named and info.load is None and not folder.is_dir():
         raise InputError(
             f"the folder of data set {name!r} is not known: set {ROOT_VARIABLE}, or pass root "
-            f"(data from {info.url})"
+            f"(data from {info.url})" + advice(name)
         )
-    return info.files(split, Path(root or "").expanduser())
+    try:
+        return info.files(split, folder)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}{advice(name, split)}") from None
 
 
 def load_dataset(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pcloud.datasets.downloads import sample_path
+from pcloud.datasets.sources import IMAGE_SAMPLES
 from pcloud.errors import InputError
 from pcloud.images.build import size_option
 from pcloud.images.files import image_splits, read_images
@@ -155,7 +158,8 @@ def _path(source: Source) -> str:
     if isinstance(source, Mapping):
         raise InputError("files by class are files of jets; images come from one file or folder")
     if isinstance(source, str):
-        return source
+        is_name = source in IMAGE_SAMPLES and not Path(source).exists()
+        return str(sample_path(source)) if is_name else source
     if len(source) != 1:
         raise InputError(f"images come from one file or folder, not {len(source)}")
     return source[0]

@@ -283,8 +283,8 @@ class InitConfig:
     """Initial weights."""
 
     init_from: str | None = None
-    """Initial weights: a run, its checkpoint (.ckpt), or a file published by the authors of the
-    model; by default random. Features and classes are matched by name and may differ. Options of
+    """Initial weights: a run, its checkpoint (.ckpt), a file published by the authors of the model, or
+    the name of one to download, such as particlenet/jetclass_kin; by default random. Features and classes are matched by name and may differ. Options of
     the model that are not given are those of the weights."""
     reset_head: bool = False
     """Initialise the head, the last linear map, at random."""
@@ -802,6 +802,7 @@ def document_options(function: Function) -> Function:
 def _absolute(value: Any, folder: str | Path) -> Any:
     """Return paths as absolute ones; None and the names of data sets stay."""
     from pcloud.datasets import list_datasets
+    from pcloud.datasets.sources import list_sources
     from pcloud.given_jets import is_given
     from pcloud.io.remote import is_remote
 
@@ -809,7 +810,8 @@ def _absolute(value: Any, folder: str | Path) -> Any:
         return [_absolute(item, folder) for item in value]
     if isinstance(value, Mapping):
         return {name: _absolute(item, folder) for name, item in value.items()}
-    if value is None or value in list_datasets() or is_given(value) or is_remote(value):
+    names = {*list_datasets(), *list_sources()}
+    if value is None or is_given(value) or is_remote(value) or value in names:
         return value
     path = Path(folder, Path(value).expanduser())
     return os.path.abspath(path)  # noqa: PTH100 (resolve() would follow links that users may move)

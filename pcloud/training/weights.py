@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from pcloud.datasets import dataset_info
+from pcloud.datasets.downloads import official_weights
+from pcloud.datasets.sources import list_sources
 from pcloud.features import FEATURE_SETS
 from pcloud.modality import Inputs
 from pcloud.models.official.load import read_official
@@ -68,7 +70,8 @@ def read_weights(path: str | Path, model: str) -> Weights:
     Parameters
     ----------
     path : path
-        Folder of the run, or file.
+        Folder of the run, or file; or the name of published weights, such as
+        ``"particlenet/jetclass_kin"``, which are downloaded.
     model : str
         Name of the model of an official file.
 
@@ -80,6 +83,9 @@ def read_weights(path: str | Path, model: str) -> Weights:
         If `path` is none of these.
     """
     path = Path(path)
+    name = path.as_posix()
+    if "/" in name and name in list_sources() and not path.exists():
+        path = official_weights(*name.split("/"))
     if path.is_dir():
         return Weights.of_tagger(RunFolder(path).tagger(), f"the best weights of {path}")
     if not path.exists():

@@ -29,7 +29,13 @@ _READERS: dict[str, Callable[[State], tuple[dict[str, Any], State]]] = {
 }
 
 
-def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Module:
+def load_official(
+    name: str,
+    path: str | PathLike[str] | None = None,
+    *,
+    weights: str | None = None,
+    **options: Any,
+) -> nn.Module:
     """Load a model with the weights of its authors' code, in evaluation mode.
 
     Parameters
@@ -39,10 +45,14 @@ def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Mo
         ``ParticleNet``, ``"part"`` for one of its ``ParticleTransformer`` in version 1 (with the
         settings of the paper), 2, 3 or 3.5, ``"lorentznet"`` for one of LorentzNet-release's ``LorentzNet``,
         ``"particlenet_collections"`` for one of CMS's ParticleNet of particles and vertices.
-    path : path
+    path : path, optional
         File with a state dict, or with a checkpoint that contains one, with or without the prefixes of
         DataParallel (``module.``), weaver-core (``mod.``) and ``torch.compile`` (``_orig_mod.``).
         Only tensors are read from it; no code is executed.
+    weights : str, optional
+        Name of published weights, in the place of `path`, which are downloaded as by
+        :func:`pcloud.download`: ``"jetclass_kin"``, ``"jetclass_kinpid"`` or ``"jetclass_full"`` of
+        ``"particlenet"`` and ``"part"``, ``"landscape"`` of ``"lorentznet"``.
     **options
         Options of the model, such as ``coordinates="identity"``; ``num_heads`` for a Particle
         Transformer of version 2 or 3 without pair bias, whose weights do not show it.
@@ -55,10 +65,15 @@ def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Mo
     Raises
     ------
     UnknownNameError
-        If official weights of that model cannot be read.
+        If official weights of that model cannot be read, or there are none of that name.
     InputError
-        If the file holds no such state dict; the message lists the names that do not fit.
+        If the file holds no such state dict; the message lists the names that do not fit. If the
+        weights cannot be downloaded; the message says what to fetch by hand, and where to put it.
     """
+    if (path is None) == (weights is None):
+        raise InputError("load_official needs a path, or the name of published weights")
+    if path is None:
+        path = _download(name, weights)
     sizes, state = read_official(name, path)
     model = build_model(name, **sizes | current_options(name, options, warn=True))
     missing, unexpected = model.load_state_dict(state, strict=False)
@@ -67,6 +82,14 @@ def load_official(name: str, path: str | PathLike[str], **options: Any) -> nn.Mo
             f"{path} does not fit {name}: absent {missing or 'none'}, unknown {unexpected or 'none'}"
         )
     return model.eval()
+
+
+def _download(name: str, weights: str | None) -> Path:
+    from pcloud.datasets.downloads import official_weights
+
+    if name not in _READERS:
+        raise UnknownNameError("official weights reader", name, _READERS)
+    return official_weights(name, weights or "")
 
 
 def read_official(name: str, path: str | PathLike[str]) -> tuple[dict[str, Any], State]:
