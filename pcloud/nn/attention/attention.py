@@ -115,12 +115,13 @@ class ClassAttention(_Heads):
         q = F.linear(query, self.qkv.weight[:width], self.qkv.bias[:width]).unflatten(1, heads)
         kv = F.linear(torch.cat([token, x]), self.qkv.weight[width:], self.qkv.bias[width:])
         k, v = kv.unflatten(1, (2, *heads)).unbind(1)  # (B + N, heads, d)
-        jet = torch.cat([torch.arange(len(q), device=q.device), layout.batch])
+        jets = q.shape[0]  # `len` would be constant in an exported network
+        jet = torch.cat([torch.arange(jets, device=q.device), layout.batch])
         logits = (q.index_select(0, jet) * k).sum(-1, keepdim=True) * q.shape[-1] ** -0.5
         logits = logits.to(at_least_float32(q))
-        maximum = max_by_index(logits.detach(), jet, len(q))
+        maximum = max_by_index(logits.detach(), jet, jets)
         weights = (logits - maximum.index_select(0, jet)).exp()
-        out = sum_by_index(weights * v, jet, len(q)) / sum_by_index(weights, jet, len(q))
+        out = sum_by_index(weights * v, jet, jets) / sum_by_index(weights, jet, jets)
         return self.project(out.flatten(1).to(x.dtype))
 
 
@@ -143,7 +144,7 @@ def attend(qkv: Tensor, slots: HeadSlots, bias: Sequence[Tensor], dropout: float
     -------
     Tensor, shape (N, heads d)
     """
-    if len(qkv) == 0:
+    if qkv.shape[0] == 0:
         return qkv[:, 0].flatten(1)
     if not kernel_allowed(qkv, *bias):
         with sdpa_kernel(SDPBackend.MATH):  # the others have neither jvp nor second derivatives
@@ -159,6 +160,10 @@ def _plain_attention(
     dense = []
     for block, b in zip(slots.layout.blocks, bias, strict=True):
         q, k, v = block.gather(qkv).permute(2, 0, 3, 1, 4)  # (b, heads, P, d)
-        out = F.scaled_dot_product_attention(q, k, v, b.to(q.dtype), dropout)
+        if torch.compiler.is_compiling():  # ONNX, which has no such function
+            weights = (q * q.shape[-1] ** -0.5) @ k.mT + b.to(q.dtype)
+            out = weights.softmax(-1) @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, b.to(q.dtype), dropout)
         dense.append(out.transpose(1, 2).flatten(2))
     return slots.layout.flatten(dense).to(qkv.dtype)

@@ -1,0 +1,180 @@
+"""Export of a run to an ONNX file, which is written only if it agrees with PyTorch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from pcloud.errors import InputError
+from pcloud.export.graph import CloudGraph, WithNeighbors
+from pcloud.export.options import ExportOptions
+from pcloud.export.packages import check_packages
+from pcloud.export.parity import Parity, compare
+from pcloud.export.record import Session, operators, record, with_metadata, without_outputs
+from pcloud.export.source import CloudSource, Source, source_of
+from pcloud.io.files import check_new_file
+from pcloud.modality import Sample
+from pcloud.run_files import write_atomic
+from pcloud.studies.evaluate import labels_of_run
+from pcloud.training.run_folder import RunFolder
+from pcloud.training.run_sample import iter_run_sample
+
+__all__ = ["ExportedFile", "export_run"]
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file that was written.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    parity : Parity
+        Differences from PyTorch.
+    num_bytes : int
+        Size of the file.
+    operators : sequence of str
+        Operators of the graph.
+    metadata : dict
+        Description of the network in the file.
+    """
+
+    path: Path
+    parity: Parity
+    num_bytes: int
+    operators: Sequence[str]
+    metadata: dict[str, Any] = field(repr=False)
+
+    def rows(self) -> list[list[str]]:
+        """Table of the file and of the differences."""
+        inputs = ", ".join(_described(entry) for entry in self.metadata["inputs"])
+        return [
+            *self.parity.rows(),
+            ["inputs", inputs],
+            ["outputs", ", ".join(self.metadata["outputs"])],
+            ["size", f"{self.num_bytes / 1000:,.0f} kB"],
+            ["operators", f"{len(self.operators)}, all of the ONNX standard"],
+        ]
+
+
+def _described(entry: dict[str, Any]) -> str:
+    return f"{entry['name']} ({', '.join(map(str, entry['shape']))})"
+
+
+def export_run(
+    run: RunFolder,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    options: ExportOptions | None = None,
+) -> ExportedFile:
+    """Write a run as an ONNX file from four-momenta to probabilities.
+
+    The graph is compared with the run, in ONNX Runtime, on jets of the test split and on synthetic
+    ones. Where it differs, no file is written.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The trained tagger.
+    path : path
+        File to write, which ends in ``.onnx``.
+    overwrite : bool
+        Replace an existing file.
+    options : ExportOptions, optional
+        Form of the graph.
+
+    Raises
+    ------
+    InputError
+        If the network cannot be exported, or the graph differs from it.
+    MissingExtraError
+        If the extra ``onnx`` is not installed.
+    """
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise InputError(f"an exported network is an ONNX file: {path} must end in .onnx")
+    options = options or ExportOptions()
+    check_packages()
+    check_new_file(path, overwrite)
+    run.checksum(options.checkpoint)
+    sample = sample_of_test(run, options.jets)
+    source = source_of(run, options, sample)
+    model, parity = checked_model(source, _labels(run, sample))
+    metadata = source.metadata() | {"parity": parity.to_dict()}
+    content = with_metadata(model, metadata).SerializeToString()
+    write_atomic(path, lambda file: file.write(content))
+    return ExportedFile(path, parity, len(content), operators(model), metadata)
+
+
+def sample_of_test(run: RunFolder, number: int) -> Sample:
+    """First jets or images of the test split."""
+    sample = next(iter(iter_run_sample(run, "test", number)))
+    if len(sample) == 0:
+        raise InputError(f"the test split of {run.path} is empty: there is nothing to check with")
+    return sample
+
+
+def _labels(run: RunFolder, sample: Sample) -> np.ndarray | None:
+    if not run.classes:
+        return None
+    if isinstance(sample, ak.Array) and "label" not in sample.fields:
+        return None
+    return np.asarray(labels_of_run(sample, run.classes, "test jets"))
+
+
+def checked_model(source: Source, labels: np.ndarray | None) -> tuple[Any, Parity]:
+    """Record the graph of a source, and compare it with the run.
+
+    Raises
+    ------
+    InputError
+        If they differ.
+    """
+    graph = source.graph()
+    names = source.outputs.names()
+    has_searches = isinstance(source, CloudSource) and source.searches_features
+    if not has_searches:
+        model = record(graph, source.example(), source.shapes(), names)
+        parity = compare(
+            Session(model),
+            source.reference(),
+            source.batches(),
+            source.num_synthetic,
+            labels=labels,
+        )
+        parity.check()
+        return model, parity
+    assert isinstance(graph, CloudGraph)
+    assert isinstance(source, CloudSource)
+    searches = [f"neighbors_{i}" for i in range(len(source.searches))]
+    whole = record(WithNeighbors(graph), source.example(), source.shapes(), [*names, *searches])
+    parity = compare(
+        Session(whole),
+        source.reference(),
+        source.batches(),
+        source.num_synthetic,
+        graph=graph,
+        labels=labels,
+    )
+    parity.check()
+    model = without_outputs(whole, len(names))
+    _check_same(model, whole, source, names)
+    return model, parity
+
+
+def _check_same(model: Any, whole: Any, source: Source, names: Sequence[str]) -> None:
+    """Check that a model without its further outputs still gives the others."""
+    sessions = Session(model), Session(whole)
+    for _, feed in itertools.islice(source.batches(), 3):
+        a, b = (session(feed) for session in sessions)
+        for name in names:
+            if not np.allclose(a[name], b[name], atol=1e-3, equal_nan=True):
+                raise InputError(f"output {name} changes with the neighbours as further outputs")
