@@ -25,6 +25,8 @@ class FileOptions(OverwriteOption, RunArgument):
     """Jets of more particles: drop removes the softest, with refuse the outputs are NaN."""
     calibrated: Switch = False
     """Write calibrated probabilities; needs pcloud calibrate first."""
+    form: Literal["plain", "cms", "atlas"] = "plain"
+    """Inputs: momenta and columns by name, or those of CMS (with preprocess.json) or ATLAS."""
     jets: NumJets = 1000
     """Number of test jets on which the file is compared with PyTorch."""
 
@@ -34,7 +36,7 @@ def execute(options: Options) -> None:
     from pcloud.run import Run
 
     run = Run(options["run"], trust_code=options["trust_code"])
-    names = ("padded", "max_particles", "on_long_jet", "calibrated", "checkpoint", "jets")
+    names = ("padded", "max_particles", "on_long_jet", "calibrated", "checkpoint", "form", "jets")
     written = run.export(
         options["file"],
         overwrite=options["overwrite"],

@@ -63,6 +63,10 @@ class ExportedTagger:
         self.metadata = self.session.metadata
         if "inputs" not in self.metadata:
             raise InputError(f"{self.path} was not written by pcloud export")
+        if self.metadata.get("form") in ("cms", "atlas"):
+            raise InputError(
+                f"{self.path} has the form of an experiment, whose programs compute its inputs"
+            )
         if self.metadata["kind"] != "cloud":
             raise InputError(f"{self.path} is a network on images, not on jets")
         self.inputs = CloudInputs.from_metadata(self.metadata["inputs"])

@@ -12,20 +12,25 @@ import awkward as ak
 import numpy as np
 
 from pcloud.errors import InputError
-from pcloud.export.graph import CloudGraph, WithNeighbors
+from pcloud.export.atlas import AtlasSource
+from pcloud.export.cms import CmsSource
+from pcloud.export.graph import WithNeighbors
 from pcloud.export.options import ExportOptions
 from pcloud.export.packages import check_packages
 from pcloud.export.parity import Parity, compare
 from pcloud.export.record import Session, operators, record, with_metadata, without_outputs
-from pcloud.export.source import CloudSource, Source, source_of
+from pcloud.export.source import CloudSource, ImageSource, Source
 from pcloud.io.files import check_new_file
 from pcloud.modality import Sample
-from pcloud.run_files import write_atomic
+from pcloud.run_files import write_atomic, write_json
 from pcloud.studies.evaluate import labels_of_run
 from pcloud.training.run_folder import RunFolder
 from pcloud.training.run_sample import iter_run_sample
 
 __all__ = ["ExportedFile", "export_run"]
+
+PREPROCESS_FILE = "preprocess.json"
+"""Description of the inputs of the form of CMS, beside the file."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +109,31 @@ def export_run(
     options = options or ExportOptions()
     check_packages()
     check_new_file(path, overwrite)
+    preprocess = path.with_name(PREPROCESS_FILE) if options.form == "cms" else None
+    if preprocess is not None:
+        check_new_file(preprocess, overwrite)
     run.checksum(options.checkpoint)
     sample = sample_of_test(run, options.jets)
     source = source_of(run, options, sample)
     model, parity = checked_model(source, _labels(run, sample))
     metadata = source.metadata() | {"parity": parity.to_dict()}
-    content = with_metadata(model, metadata).SerializeToString()
+    described = with_metadata(model, metadata)
+    for name, text in source.further_metadata().items():
+        entry = described.metadata_props.add()
+        entry.key, entry.value = name, text
+    content = described.SerializeToString()
+    if preprocess is not None:
+        write_json(preprocess, metadata["preprocess"])
     write_atomic(path, lambda file: file.write(content))
     return ExportedFile(path, parity, len(content), operators(model), metadata)
+
+
+def source_of(run: RunFolder, options: ExportOptions, sample: Sample) -> Source:
+    """Source of an export of a run, with jets or images of its test split."""
+    if run.modality.kind == "image":
+        return ImageSource(run, options, sample)
+    sources = {"plain": CloudSource, "cms": CmsSource, "atlas": AtlasSource}
+    return sources[options.form](run, options, sample)
 
 
 def sample_of_test(run: RunFolder, number: int) -> Sample:
@@ -139,7 +161,7 @@ def checked_model(source: Source, labels: np.ndarray | None) -> tuple[Any, Parit
         If they differ.
     """
     graph = source.graph()
-    names = source.outputs.names()
+    names = source.output_names()
     has_searches = isinstance(source, CloudSource) and source.searches_features
     if not has_searches:
         model = record(graph, source.example(), source.shapes(), names)
@@ -152,7 +174,6 @@ def checked_model(source: Source, labels: np.ndarray | None) -> tuple[Any, Parit
         )
         parity.check()
         return model, parity
-    assert isinstance(graph, CloudGraph)
     assert isinstance(source, CloudSource)
     searches = [f"neighbors_{i}" for i in range(len(source.searches))]
     whole = record(WithNeighbors(graph), source.example(), source.shapes(), [*names, *searches])

@@ -365,11 +365,11 @@ class WithNeighbors(nn.Module):
 
     Parameters
     ----------
-    tagger : CloudGraph
+    tagger : Module
         Graph.
     """
 
-    def __init__(self, tagger: CloudGraph) -> None:
+    def __init__(self, tagger: nn.Module) -> None:
         super().__init__()
         self.tagger = tagger  # `graph` is an attribute of exported modules
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pcloud import kinematics
 from pcloud.errors import InputError
-from pcloud.export.graph import PROBABILITIES, CloudGraph, Neighbors
+from pcloud.export.graph import PROBABILITIES, Neighbors
 from pcloud.export.inputs import JET_P4, CloudInputs, JetArrays
 from pcloud.export.record import Session
 from pcloud.nn.graph.distances import squared_distances
@@ -38,6 +38,22 @@ _SYNTHETIC_GEV = (20.0, 5000.0)
 
 Outputs = dict[str, np.ndarray]
 """Outputs (B, ...) by name."""
+
+
+class Graph(Protocol):
+    """Graph in PyTorch."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the inputs."""
+
+    @property
+    def padded(self) -> bool:
+        """True for batches of jets."""
+
+    def predict(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs by name, from inputs by name."""
+
 
 Batch = tuple[Any, dict[str, np.ndarray]]
 """Index or indices of jets, and the inputs of a session for them."""
@@ -159,7 +175,7 @@ def compare(
     batches: Iterable[Batch],
     num_synthetic: int = 0,
     *,
-    graph: CloudGraph | None = None,
+    graph: Graph | None = None,
     labels: np.ndarray | None = None,
 ) -> Parity:
     """Compare the outputs of a session with those of PyTorch.
@@ -175,7 +191,7 @@ def compare(
         Inputs of the session, see :func:`feeds`.
     num_synthetic : int
         Number of synthetic jets, which are the last.
-    graph : CloudGraph, optional
+    graph : Graph, optional
         Graph in PyTorch, to which neighbours are handed over.
     labels : array of int, optional
         Classes of the jets that are not synthetic.
@@ -253,7 +269,7 @@ def feeds(inputs: CloudInputs, arrays: Sequence[JetArrays], *, padded: bool) -> 
 
 @torch.no_grad()
 def _with_neighbors(
-    graph: CloudGraph, feed: dict[str, np.ndarray], neighbors: Sequence[np.ndarray]
+    graph: Graph, feed: dict[str, np.ndarray], neighbors: Sequence[np.ndarray]
 ) -> Outputs:
     """Outputs of PyTorch with given neighbours."""
     given = Neighbors([torch.from_numpy(n) for n in neighbors])
@@ -270,7 +286,7 @@ def _of_jet(feed: dict[str, np.ndarray], place: int | None) -> dict[str, np.ndar
 
 
 @torch.no_grad()
-def _smallest_gap(graph: CloudGraph, feed: dict[str, np.ndarray]) -> float:
+def _smallest_gap(graph: Graph, feed: dict[str, np.ndarray]) -> float:
     """Smallest relative difference of the k-th and (k+1)-th squared distance of the jets."""
     gaps = [np.inf]
 

@@ -29,7 +29,7 @@ from pcloud.run_files import METRICS_FILE
 from pcloud.training.checkpoint import Tagger
 from pcloud.training.run_folder import RunFolder
 
-__all__ = ["CloudSource", "ImageSource", "Source", "source_of"]
+__all__ = ["CloudSource", "ImageSource", "Source"]
 
 _ORDER = (
     "any; inside, particles are sorted by decreasing pT, then by E, px, py, pz, then by the columns"
@@ -102,6 +102,14 @@ class Source(ABC):
             values[PROBABILITIES] = calibration(values[PROBABILITIES])
         return values
 
+    def output_names(self) -> list[str]:
+        """Names of the outputs of the graph."""
+        return self.outputs.names()
+
+    def further_metadata(self) -> dict[str, str]:
+        """Entries of the metadata for other programs, as text."""
+        return {}
+
     @abstractmethod
     def described_inputs(self) -> list[dict[str, Any]]:
         """Name, shape, type, unit and range of each input, for the metadata."""
@@ -117,7 +125,7 @@ class Source(ABC):
             "kind": self.run.modality.kind,
             "classes": list(self.run.classes),
             "inputs": self.described_inputs(),
-            "outputs": self.outputs.names(),
+            "outputs": self.output_names(),
             "calibrated": self.options.calibrated,
             "weights": weights_hash(self.taggers),
             "metrics": self._metrics(),
@@ -284,8 +292,8 @@ class ImageSource(Source):
 
     def __init__(self, run: RunFolder, options: ExportOptions, images: Sample) -> None:
         super().__init__(run, options)
-        if options.padded or options.max_particles is not None:
-            raise InputError("--padded and --max-particles are for jets: images have one size")
+        if options.padded or options.max_particles is not None or options.form != "plain":
+            raise InputError("--padded, --max-particles and --form are for jets, not for images")
         self.sample = images
         self.pixels = images.images.float().numpy()
 
@@ -352,13 +360,6 @@ class ImageGraph(nn.Module):
         (pixels,) = tensors
         found = [network(pixels) for network in self.networks]
         return tuple(self.outputs(found).values())
-
-
-def source_of(run: RunFolder, options: ExportOptions, sample: Sample) -> Source:
-    """Source of an export of a run, with jets or images of its test split."""
-    if run.modality.kind == "image":
-        return ImageSource(run, options, sample)
-    return CloudSource(run, options, sample)
 
 
 def weights_hash(taggers: Sequence[Tagger]) -> str:

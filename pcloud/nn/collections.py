@@ -51,8 +51,10 @@ class CollectionEmbedding(nn.Module):
         if collection is None:
             return self._embed(0, x)
         if torch.compiler.is_compiling():  # an exported graph has no lists of unknown length
-            rows = [(collection == i).unsqueeze(-1) for i in range(len(self.in_widths))]
-            parts = [torch.where(r, self._embed(i, x), 0.0) for i, r in enumerate(rows)]
+            parts = [
+                torch.where((collection == i).unsqueeze(-1), self._embed(i, x), 0.0)
+                for i in range(len(self.in_widths))
+            ]
             return torch.stack(parts).sum(0)
         embedded = x.new_zeros(len(x), self.width)
         for i in range(len(self.in_widths)):

@@ -19,8 +19,8 @@ PFN = {"phi_widths": [8, 8], "head_widths": [8]}
 def trained(folder: Path, jets: ak.Array, model: str, options: dict, **others) -> pcloud.Run:
     write_jets(jets, folder / "jets.parquet")
     return pcloud.train(
-        data=str(folder / "jets.parquet"), model=model, model_options=options, batch_size=64,
-        out=str(folder / "run"), epochs=2, progress=False, test_fraction=0.4, **others,
+        data=str(folder / "jets.parquet"), model=model, model_options=options, batch_size=32,
+        out=str(folder / "run"), epochs=6, lr=0.02, progress=False, test_fraction=0.4, **others,
     )  # fmt: skip
 
 
