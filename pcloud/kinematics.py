@@ -89,7 +89,7 @@ def atan2(y: Tensor, x: Tensor) -> Tensor:
         return torch.atan2(y, x)
     # ONNX Runtime supports only float32: an angle near the result, then the rest of the rotation,
     # whose tangent and arc are equal to 1e-20.
-    scale = torch.maximum(x.abs(), y.abs()).clamp(min=1e-300)
+    scale = torch.maximum(x.abs(), y.abs()).clamp(min=1e-30)
     x, y = x / scale, y / scale
     near = torch.atan2(y.float(), x.float()).to(y.dtype)
     cos, sin = near.cos(), near.sin()

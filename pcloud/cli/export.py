@@ -16,7 +16,7 @@ class FileOptions(OverwriteOption, RunArgument):
     """Export."""
 
     file: Argument
-    """File to write, such as tagger.onnx: momenta in, probabilities out."""
+    """File to write: tagger.onnx, or tagger.pt2 for C++ programs with libtorch."""
     padded: Switch = False
     """Batches of padded jets with masks, in the place of one jet."""
     max_particles: NumJets | None = None

@@ -17,7 +17,7 @@ from pcloud.export.graph import PROBABILITIES, CloudGraph
 from pcloud.export.inputs import JET_P4, JetArrays
 from pcloud.export.options import ExportOptions
 from pcloud.export.parity import Batch
-from pcloud.export.source import CloudSource
+from pcloud.export.source import CloudSource, features_of
 from pcloud.training.run_folder import RunFolder
 
 __all__ = ["AtlasGraph", "AtlasSource"]
@@ -105,8 +105,9 @@ class AtlasSource(CloudSource):
     """
 
     def __init__(self, run: RunFolder, options: ExportOptions, jets: ak.Array) -> None:
-        if run.feature_set.collections:
-            names = ", ".join(part.name for part in run.feature_set.collections)
+        further = features_of(run).collections
+        if further:
+            names = ", ".join(part.name for part in further)
             raise InputError(
                 f"the form of ATLAS has no further collections ({names}): use --form plain"
             )
@@ -114,9 +115,9 @@ class AtlasSource(CloudSource):
         if len(set(self.output_names())) < len(self.output_names()):
             raise InputError(f"outputs of the same name: {', '.join(self.output_names())}")
 
-    def graph(self) -> AtlasGraph:  # type: ignore[override]
+    def graph(self) -> AtlasGraph:
         """Function from variables of a jet and its tracks to probabilities."""
-        return AtlasGraph(super().graph(), self.run.classes).eval()
+        return AtlasGraph(self.plain_graph(), self.run.classes).eval()
 
     @property
     def track_variables(self) -> list[str]:

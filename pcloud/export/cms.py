@@ -17,7 +17,7 @@ from pcloud.errors import InputError
 from pcloud.export.graph import PROBABILITIES, Outputs
 from pcloud.export.options import ExportOptions
 from pcloud.export.parity import Batch, hardest
-from pcloud.export.source import CloudSource
+from pcloud.export.source import CloudSource, features_of
 from pcloud.feature import Feature
 from pcloud.models.efn import EFN
 from pcloud.nn.graph.coordinates import eta_phi
@@ -55,6 +55,7 @@ class CmsGraph(nn.Module):
     """
 
     padded = False
+    padding: Tensor
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ def _on_points(network: nn.Module) -> nn.Module:
     changed = copy.deepcopy(network)
     for module in changed.modules():
         if hasattr(module, "coordinates"):
-            module.coordinates = _points
+            setattr(module, "coordinates", _points)  # noqa: B010 (a function, no parameter)
     return changed
 
 
@@ -165,7 +166,7 @@ class CmsSource(CloudSource):
             raise InputError(
                 "EFN takes the momentum of the jet, which the form of CMS does not have"
             )
-        self.rows = super().graph()
+        self.rows = self.plain_graph()
 
     @property
     def collections(self) -> dict[str, tuple[Feature, ...]]:
@@ -173,7 +174,7 @@ class CmsSource(CloudSource):
         names = [_PARTICLES, *(part.name for part in self.features.collections)]
         return dict(zip(names, self.features.parts, strict=True))
 
-    def graph(self) -> CmsGraph:  # type: ignore[override]
+    def graph(self) -> CmsGraph:
         """Function from preprocessed features to probabilities."""
         widths = {name: len(features) for name, features in self.collections.items()}
         return CmsGraph(
@@ -196,10 +197,11 @@ class CmsSource(CloudSource):
         """Inputs with which the graph is recorded."""
         lengths = {f"num_{name}": 11 + 2 * i for i, name in enumerate(self.collections)}
         generator = torch.Generator().manual_seed(0)
-        return [
-            torch.rand([lengths.get(str(n), n) for n in shape], generator=generator)  # type: ignore[misc]
+        sizes = [
+            [n if isinstance(n, int) else lengths[n] for n in shape]
             for shape in self.shapes().values()
         ]
+        return [torch.rand(size, generator=generator) for size in sizes]
 
     @torch.no_grad()
     def batches(self) -> Iterator[Batch]:
@@ -300,7 +302,7 @@ def _info(feature: Feature | None = None) -> dict[str, float]:
 
 
 def _check(run: RunFolder) -> None:
-    features = run.feature_set
+    features = features_of(run)
     if features.jet_features:
         raise InputError(
             f"the form of CMS has no features of jets ({', '.join(features.jet_names)}): use --form "

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import awkward as ak
 import numpy as np
@@ -16,8 +16,9 @@ from pcloud.export.atlas import AtlasSource
 from pcloud.export.cms import CmsSource
 from pcloud.export.graph import WithNeighbors
 from pcloud.export.options import ExportOptions
+from pcloud.export.package import check_compiler, write_package
 from pcloud.export.packages import check_packages
-from pcloud.export.parity import Parity, compare
+from pcloud.export.parity import Graph, Parity, compare
 from pcloud.export.record import Session, operators, record, with_metadata, without_outputs
 from pcloud.export.source import CloudSource, ImageSource, Source
 from pcloud.io.files import check_new_file
@@ -28,6 +29,9 @@ from pcloud.training.run_folder import RunFolder
 from pcloud.training.run_sample import iter_run_sample
 
 __all__ = ["ExportedFile", "export_run"]
+
+PACKAGE = ".pt2"
+"""End of the name of a package of AOTInductor."""
 
 PREPROCESS_FILE = "preprocess.json"
 """Description of the inputs of the form of CMS, beside the file."""
@@ -65,7 +69,10 @@ class ExportedFile:
             ["inputs", inputs],
             ["outputs", ", ".join(self.metadata["outputs"])],
             ["size", f"{self.num_bytes / 1000:,.0f} kB"],
-            ["operators", f"{len(self.operators)}, all of the ONNX standard"],
+            *(
+                [["operators", f"{len(self.operators)}, all of the ONNX standard"]]
+                * bool(self.operators)
+            ),
         ]
 
 
@@ -90,7 +97,7 @@ def export_run(
     run : RunFolder
         The trained tagger.
     path : path
-        File to write, which ends in ``.onnx``.
+        File to write, which ends in ``.onnx``, or in ``.pt2`` for a package of AOTInductor.
     overwrite : bool
         Replace an existing file.
     options : ExportOptions, optional
@@ -104,10 +111,15 @@ def export_run(
         If the extra ``onnx`` is not installed.
     """
     path = Path(path)
-    if path.suffix != ".onnx":
-        raise InputError(f"an exported network is an ONNX file: {path} must end in .onnx")
+    if path.suffix not in (".onnx", PACKAGE):
+        raise InputError(
+            f"an exported network is an ONNX file or a package: {path} must end in .onnx or {PACKAGE}"
+        )
     options = options or ExportOptions()
-    check_packages()
+    if path.suffix == PACKAGE:
+        check_compiler()
+    else:
+        check_packages()
     check_new_file(path, overwrite)
     preprocess = path.with_name(PREPROCESS_FILE) if options.form == "cms" else None
     if preprocess is not None:
@@ -115,6 +127,9 @@ def export_run(
     run.checksum(options.checkpoint)
     sample = sample_of_test(run, options.jets)
     source = source_of(run, options, sample)
+    if path.suffix == PACKAGE:
+        parity, metadata = write_package(source, path, _labels(run, sample))
+        return ExportedFile(path, parity, path.stat().st_size, [], metadata)
     model, parity = checked_model(source, _labels(run, sample))
     metadata = source.metadata() | {"parity": parity.to_dict()}
     described = with_metadata(model, metadata)
@@ -162,8 +177,7 @@ def checked_model(source: Source, labels: np.ndarray | None) -> tuple[Any, Parit
     """
     graph = source.graph()
     names = source.output_names()
-    has_searches = isinstance(source, CloudSource) and source.searches_features
-    if not has_searches:
+    if not source.searches_features:
         model = record(graph, source.example(), source.shapes(), names)
         parity = compare(
             Session(model),
@@ -182,7 +196,7 @@ def checked_model(source: Source, labels: np.ndarray | None) -> tuple[Any, Parit
         source.reference(),
         source.batches(),
         source.num_synthetic,
-        graph=graph,
+        graph=cast(Graph, graph),
         labels=labels,
     )
     parity.check()

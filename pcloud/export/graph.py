@@ -18,6 +18,7 @@ from pcloud.nn.graph.coordinates import eta_phi
 from pcloud.nn.graph.knn import Search, watched_searches
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.pooling import sum_by_index
+from pcloud.objectives.of_target import OfTarget
 from pcloud.objectives.predictions import Bernoulli, Categorical, Estimate, Prediction, average
 from pcloud.objectives.several import Several
 from pcloud.order import canonical_order_of_padded, stable_order
@@ -81,10 +82,11 @@ class Outputs(nn.Module):
                 named[PROBABILITIES] = self._probabilities(prediction)
                 continue
             assert isinstance(prediction, Estimate | Bernoulli)
-            target = part.target  # type: ignore[attr-defined]
+            assert isinstance(part, OfTarget)
             for suffix, values in prediction.columns().items():
                 is_value = isinstance(prediction, Estimate) and suffix != "_sigma"
-                named[f"pred_{part.name}{suffix}"] = target.value(values) if is_value else values
+                shown = part.target.value(values) if is_value else values
+                named[f"pred_{part.name}{suffix}"] = shown
         return named
 
     def _probabilities(self, prediction: Categorical) -> Tensor:
@@ -145,6 +147,10 @@ class CloudGraph(nn.Module):
     refuse_long : bool
         If a jet has more: True for outputs that are NaN; False to remove the softest.
     """
+
+    features: FeatureSet
+    inputs: CloudInputs
+    padding: Tensor
 
     def __init__(
         self,

@@ -14,7 +14,6 @@ from pcloud import kinematics
 from pcloud.errors import InputError
 from pcloud.export.graph import PROBABILITIES, Neighbors
 from pcloud.export.inputs import JET_P4, CloudInputs, JetArrays
-from pcloud.export.record import Session
 from pcloud.nn.graph.distances import squared_distances
 from pcloud.nn.graph.knn import Search, watched_searches
 from pcloud.nn.layout import RaggedLayout
@@ -38,6 +37,15 @@ _SYNTHETIC_GEV = (20.0, 5000.0)
 
 Outputs = dict[str, np.ndarray]
 """Outputs (B, ...) by name."""
+
+
+class Runnable(Protocol):
+    """Exported graph that can be run."""
+
+    outputs: list[str]
+
+    def __call__(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name, from inputs by name."""
 
 
 class Graph(Protocol):
@@ -142,22 +150,25 @@ class Parity:
             values["auc_change"] = self.auc_change
         return values
 
-    def check(self) -> None:
+    def check(self, *, needs_all: bool = True) -> None:
         """Check that the file may be used.
+
+        With ``needs_all=False``, only :data:`MIN_SHARE` of the jets must agree: for networks that
+        search neighbours in features, where these are not handed over.
 
         Raises
         ------
         InputError
             If the differences are too large.
         """
-        if self.with_neighbors is None:
+        if self.with_neighbors is None and needs_all:
             if not self.difference < MAX_DIFFERENCE:
                 raise InputError(
                     f"the exported network differs from PyTorch by {self.difference:.1e}, more than "
                     f"{MAX_DIFFERENCE:g}: no file is written"
                 )
             return
-        if not self.with_neighbors < MAX_WITH_NEIGHBORS:
+        if self.with_neighbors is not None and not self.with_neighbors < MAX_WITH_NEIGHBORS:
             raise InputError(
                 f"the exported network differs from PyTorch by {self.with_neighbors:.1e} with the "
                 f"same neighbours, more than {MAX_WITH_NEIGHBORS:g}: no file is written"
@@ -170,7 +181,7 @@ class Parity:
 
 
 def compare(
-    session: Session,
+    session: Runnable,
     reference: Outputs,
     batches: Iterable[Batch],
     num_synthetic: int = 0,
@@ -182,8 +193,8 @@ def compare(
 
     Parameters
     ----------
-    session : Session
-        Graph in ONNX Runtime; of a network that searches neighbours in features with the
+    session : Runnable
+        Graph in ONNX Runtime, or compiled; of a network that searches neighbours in features with the
         neighbours as further outputs.
     reference : dict of str to array
         Outputs of PyTorch.

@@ -10,11 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pcloud.errors import InputError
 from pcloud.export.packages import onnx, onnxruntime, quiet_exporter
 
-__all__ = ["METADATA_PREFIX", "Session", "operators", "read_metadata", "record", "with_metadata"]
+__all__ = [
+    "METADATA_PREFIX",
+    "Session",
+    "operators",
+    "read_metadata",
+    "reason_of",
+    "record",
+    "with_metadata",
+]
 
 METADATA_PREFIX = "pcloud."
 """Beginning of the names of our entries in the metadata of a file."""
@@ -59,7 +68,7 @@ def record(
         with quiet_exporter(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                module,
+                _WithExactConstants(module),
                 tuple(example),
                 dynamo=True,
                 dynamic_shapes=(tuple(free),),
@@ -68,13 +77,81 @@ def record(
                 verbose=False,
             )
     except Exception as error:  # of any part of torch, and of a network of the user
-        raise InputError(f"this network cannot be exported: {_reason(error)}") from error
+        raise InputError(f"this network cannot be exported: {reason_of(error)}") from error
     assert program is not None
     model = program.model_proto
     _strip(model)
     _name_axes(model, shapes)
     _check_operators(model)
     return model
+
+
+class _WithExactConstants(nn.Module):
+    """Module whose constants beside float64 tensors keep all their digits.
+
+    The exporter of PyTorch passes Python numbers through float32, where pi has an error of 9e-8,
+    and the smallest float64 number is 0. Here they are tensors.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Outputs of the module."""
+        with _ExactConstants():
+            return self.module(*tensors)
+
+
+class _ExactConstants(TorchFunctionMode):
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__name__", "") in _ARITHMETIC:
+            given = (*args, *kwargs.values())
+            if any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in given):
+                args = tuple(map(_exact, args))
+                kwargs = {name: _exact(x) for name, x in kwargs.items()}
+        return function(*args, **kwargs)
+
+
+def _exact(x: Any) -> Any:
+    """Tensor of a number that float32 cannot represent; anything else itself."""
+    if not isinstance(x, float) or x == float(np.float32(x)):
+        return x
+    return torch.tensor(x, dtype=torch.float64)
+
+
+_ARITHMETIC = frozenset(
+    name
+    for operation in (
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "truediv",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "eq",
+        "ne",
+        "mod",
+    )
+    for name in (operation, f"{operation}_", f"__{operation}__", f"__r{operation}__")
+) | {
+    "rsub",
+    "true_divide",
+    "remainder",
+    "clamp",
+    "clamp_",
+    "where",
+    "subtract",
+    "multiply",
+    "divide",
+}
+"""Names of functions in which a Python number may stand beside a tensor."""
 
 
 def _strip(model: Any) -> None:
@@ -106,7 +183,7 @@ def _check_operators(model: Any) -> None:
         )
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Cause of an error in one line: an error of ours, or else the innermost of torch."""
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:

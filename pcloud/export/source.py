@@ -22,6 +22,7 @@ from pcloud.export.inputs import CloudInputs, JetArrays
 from pcloud.export.options import ExportOptions
 from pcloud.export.parity import Batch, feeds, hardest, synthetic_jets
 from pcloud.export.parity import Outputs as Values
+from pcloud.features import FeatureSet
 from pcloud.modality import Sample
 from pcloud.nn.graph.knn import watched_searches
 from pcloud.nn.numerics.derivatives import higher_derivatives
@@ -29,7 +30,7 @@ from pcloud.run_files import METRICS_FILE
 from pcloud.training.checkpoint import Tagger
 from pcloud.training.run_folder import RunFolder
 
-__all__ = ["CloudSource", "ImageSource", "Source"]
+__all__ = ["CloudSource", "ImageSource", "Source", "features_of"]
 
 _ORDER = (
     "any; inside, particles are sorted by decreasing pT, then by E, px, py, pz, then by the columns"
@@ -49,6 +50,7 @@ class Source(ABC):
     """
 
     num_synthetic = 0
+    searches_features = False
 
     def __init__(self, run: RunFolder, options: ExportOptions) -> None:
         self.run = run
@@ -159,10 +161,11 @@ class CloudSource(Source):
 
     def __init__(self, run: RunFolder, options: ExportOptions, jets: ak.Array) -> None:
         super().__init__(run, options)
-        self.features = run.feature_set
+        self.features = features_of(run)
         self.inputs = CloudInputs.of(self.features, jets)
         arrays = self.inputs.arrays(jets)
         self.searches = self._count_neighbors(arrays)
+        self.searches_features = len(self.searches) > len(self.taggers)  # not only in positions
         synthetic = synthetic_jets(self.inputs, arrays, max(self.searches, default=0))
         self.arrays = [*arrays, *synthetic]
         self.num_synthetic = len(synthetic)
@@ -181,13 +184,12 @@ class CloudSource(Source):
             ) from error
         return searches.k
 
-    @property
-    def searches_features(self) -> bool:
-        """True if neighbours are searched in features, not only in positions."""
-        return len(self.searches) > len(self.taggers)
-
-    def graph(self) -> CloudGraph:
+    def graph(self) -> nn.Module:
         """Function from momenta and columns to predictions."""
+        return self.plain_graph()
+
+    def plain_graph(self) -> CloudGraph:
+        """Function from momenta and columns by name, in the form that the options name."""
         return self._graph(max(self.searches, default=0), self.options.padded)
 
     def _graph(self, empty_slots: int, padded: bool) -> CloudGraph:
@@ -360,6 +362,13 @@ class ImageGraph(nn.Module):
         (pixels,) = tensors
         found = [network(pixels) for network in self.networks]
         return tuple(self.outputs(found).values())
+
+
+def features_of(run: RunFolder) -> FeatureSet:
+    """Features of a run on jets."""
+    features = run.feature_set
+    assert isinstance(features, FeatureSet)
+    return features
 
 
 def weights_hash(taggers: Sequence[Tagger]) -> str:
