@@ -18,7 +18,14 @@ from pcloud.order import canonical_order
 from pcloud.particle_types import with_particle_types
 from pcloud.python_jets import components_of
 
-__all__ = ["Entries", "collection_of_rows", "column_of", "num_entries", "rows_of_collections"]
+__all__ = [
+    "Entries",
+    "collection_of_rows",
+    "column_of",
+    "num_entries",
+    "positions",
+    "rows_of_collections",
+]
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,10 @@ class Entries:
             columns = {name: values.index_select(0, order) for name, values in columns.items()}
         jet = torch.repeat_interleave(torch.arange(len(jets)), ptr.diff())
         x = part.compute(p4, jet, columns, len(jets), jet_p4)
-        return cls(x, p4, _positions(part, p4, columns, axis.double()[jet]), order)
+        return cls(x, p4, positions(part, p4, columns, axis.double()[jet]), order)
 
 
-def _positions(
+def positions(
     part: CollectionFeatures, p4: Tensor, columns: dict[str, Tensor], axis: Tensor
 ) -> Tensor:
     """Positions (M, 2) relative to the axes ``axis (M, 4)`` of the jets."""

@@ -218,6 +218,9 @@ class Feature:
                 f"here: name them, such as {{column: {self.name}, {kind}: [211, -211]}}"
             )
         known = torch.tensor(self.categories, dtype=values.dtype, device=values.device)
+        if torch.compiler.is_compiling():  # ONNX has no search in a sorted list
+            place = torch.arange(1, len(known) + 1, dtype=values.dtype, device=values.device)
+            return ((values.unsqueeze(-1) == known) * place).sum(-1)
         ordered, order = known.sort()
         place = torch.searchsorted(ordered, values.contiguous()).clamp(max=len(ordered) - 1)
         number = torch.where(ordered[place] == values, order[place] + 1, 0).to(values.dtype)

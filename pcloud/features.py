@@ -31,6 +31,7 @@ from pcloud.feature import (
     register_feature,
     repeated_names,
 )
+from pcloud.nn.pooling import max_by_index
 from pcloud.quantities import COMPONENTS, STORED_ANGLES, Particles, expression_of
 from pcloud.stored_values import Name
 from pcloud.text_tables import html_table
@@ -276,8 +277,13 @@ class FeatureSet:
         extras: Mapping[str, Tensor] | None = None,
         num_jets: int | None = None,
         jet_p4: Tensor | None = None,
+        *,
+        is_sorted: bool = True,
     ) -> Tensor:
         """Features of all jets (B, G), none of which may be empty; arguments as for features (N, F).
+
+        With ``is_sorted=False``, `batch` need not be sorted, jets can be empty, and nothing is
+        checked: it is the form for exported graphs.
 
         Raises
         ------
@@ -286,6 +292,8 @@ class FeatureSet:
         """
         particles = self._particles(p4, batch, extras, num_jets, jet_p4)
         values = _stack(self.jet_features, particles, p4.dtype)
+        if not is_sorted:
+            return max_by_index(values, batch, particles.num_jets)
         counts = torch.bincount(batch, minlength=particles.num_jets)
         rows = values.index_select(0, counts.cumsum(0) - counts)
         differ = (values.detach() != rows.detach()[batch]) & ~values.detach().isnan()

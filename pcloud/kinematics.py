@@ -15,6 +15,8 @@ from torch import Tensor
 __all__ = [
     "MAX_ETA",
     "MIN_GEV",
+    "asinh",
+    "atan2",
     "boost",
     "delta_phi",
     "delta_r",
@@ -78,16 +80,25 @@ def momentum(p4: Tensor) -> Tensor:
 def phi(p4: Tensor) -> Tensor:
     """Azimuth in rad in [-pi, pi], shape (...); 0 along the beam."""
     px, py = _transverse(p4)
-    return _atan2(py, px)
+    return atan2(py, px)
 
 
-def _atan2(y: Tensor, x: Tensor) -> Tensor:
-    if not torch.onnx.is_in_onnx_export():
+def atan2(y: Tensor, x: Tensor) -> Tensor:
+    """Angle of the point (x, y) in rad, shape (...), also in a graph for ONNX in float64."""
+    if not torch.onnx.is_in_onnx_export() or y.dtype != torch.float64:
         return torch.atan2(y, x)
-    return torch.atan2(y.float(), x.float()).to(y.dtype)  # ONNX Runtime supports only float32
+    # ONNX Runtime supports only float32: an angle near the result, then the rest of the rotation,
+    # whose tangent and arc are equal to 1e-20.
+    scale = torch.maximum(x.abs(), y.abs()).clamp(min=1e-30)
+    x, y = x / scale, y / scale
+    near = torch.atan2(y.float(), x.float()).to(y.dtype)
+    cos, sin = near.cos(), near.sin()
+    rest = (y * cos - x * sin) / (x * cos + y * sin)
+    return near + torch.where((x == 0) & (y == 0), 0.0, rest)
 
 
-def _asinh(x: Tensor) -> Tensor:
+def asinh(x: Tensor) -> Tensor:
+    """Inverse hyperbolic sine, shape (...), also in a graph for ONNX in float64."""
     if not torch.onnx.is_in_onnx_export():
         return torch.asinh(x)
     magnitude = x.abs()  # ONNX Runtime supports asinh only in float32
@@ -102,7 +113,7 @@ def eta(p4: Tensor) -> Tensor:
     transverse = pt(p4)
     pz = p4[..., 3]
     beam = transverse == 0
-    inside = _asinh(pz / torch.where(beam, 1.0, transverse))
+    inside = asinh(pz / torch.where(beam, 1.0, transverse))
     return torch.where(beam, _along_beam(pz), torch.where(beam, 0.0, inside))
 
 
@@ -127,7 +138,7 @@ def rapidity(p4: Tensor) -> Tensor:
     mt2 = (e - pz) * (e + pz)
     mt2 = torch.maximum(mt2, pt2(p4))  # E^2 >= p^2 up to rounding
     beam = mt2 <= 0
-    inside = _asinh(pz / torch.where(beam, 1.0, mt2).sqrt())
+    inside = asinh(pz / torch.where(beam, 1.0, mt2).sqrt())
     return torch.where(beam, _along_beam(pz), torch.where(beam, 0.0, inside))
 
 
@@ -152,7 +163,7 @@ def delta_phi(a: Tensor, b: Tensor) -> Tensor:
     """Azimuth of `a` minus azimuth of `b` in rad, in [-pi, pi), shape (...)."""
     (ax, ay), (bx, by) = _transverse(a), _transverse(b)
     # More accurate than the difference of two azimuths.
-    angle = _atan2(ay * bx - ax * by, ax * bx + ay * by)
+    angle = atan2(ay * bx - ax * by, ax * bx + ay * by)
     return torch.where(angle < math.pi, angle, angle - 2 * math.pi)
 
 

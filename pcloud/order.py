@@ -18,7 +18,12 @@ from torch import Tensor
 from pcloud import kinematics
 from pcloud.typing import Booleans, Integers
 
-__all__ = ["canonical_order", "canonical_order_of_one_jet"]
+__all__ = [
+    "canonical_order",
+    "canonical_order_of_one_jet",
+    "canonical_order_of_padded",
+    "stable_order",
+]
 
 
 def canonical_order(p4: Tensor, ptr: Tensor, columns: Sequence[Tensor] = ()) -> Tensor | None:
@@ -86,3 +91,52 @@ def canonical_order_of_one_jet(p4: Tensor, columns: Tensor) -> Tensor:
         before = (other < key) | ((other == key) & before)
     rank = before.sum(0)
     return torch.zeros_like(slot).scatter(0, rank, slot)
+
+
+def canonical_order_of_padded(p4: Tensor, mask: Tensor, columns: Sequence[Tensor] = ()) -> Tensor:
+    """Indices that sort the particles of padded jets into the canonical order, padding last.
+
+    Parameters
+    ----------
+    p4 : Tensor, shape (B, P, 4)
+        Four-momenta in GeV.
+    mask : Tensor, shape (B, P)
+        True for particles, False for padding, which can be anywhere.
+    columns : sequence of Tensor, shape (B, P)
+        Further columns.
+
+    Returns
+    -------
+    Tensor, shape (B, P)
+        Slots of the particles of each jet in canonical order.
+    """
+    pt2 = torch.where(mask, kinematics.pt2(p4.double()), -1.0)
+    return stable_order([-pt2, *p4.unbind(-1), *columns])
+
+
+def stable_order(keys: Sequence[Tensor]) -> Tensor:
+    """Indices that sort each row by several keys, the first of which matters most.
+
+    Entries that are equal in all keys keep their order. In a graph for ONNX, whose sort is not
+    stable, the operation TopK is used: of equal values it takes that of the lower index first.
+
+    Parameters
+    ----------
+    keys : sequence of Tensor, shape (B, P)
+        Keys, sorted in increasing order.
+
+    Returns
+    -------
+    Tensor, shape (B, P)
+    """
+    order: Tensor | None = None
+    for key in reversed(keys):
+        values = key if order is None else key.gather(1, order)
+        if torch.onnx.is_in_onnx_export():
+            places = values.topk(values.shape[1], dim=1, largest=False).indices
+        else:
+            places = values.sort(dim=1, stable=True).indices
+        order = places if order is None else order.gather(1, places)
+    if order is None:
+        raise ValueError("an order needs at least one key")
+    return order

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pcloud.evaluation import EvaluationTable
     from pcloud.evaluation.calibration_file import StoredCalibration
     from pcloud.evaluation.shift import ShiftTest
+    from pcloud.export import ExportedFile
     from pcloud.studies.attribution import StoredAttribution
     from pcloud.studies.intervals import StoredIntervals
     from pcloud.studies.predict import Prediction
@@ -427,6 +428,30 @@ class Run(RunFolder):
         from pcloud.report import write_report
 
         return write_report(self.path, self.writing_to(out).out)
+
+    def export(self, path: str | Path, *, overwrite: bool = False, **options: Any) -> ExportedFile:
+        """Write an ONNX file from four-momenta to probabilities, after comparing it with this run.
+
+        Parameters
+        ----------
+        path : path
+            File to write, ending in ``.onnx``.
+        overwrite : bool
+            Replace an existing file.
+        **options
+            Options of :class:`pcloud.export.ExportOptions`: `padded`, `max_particles`,
+            `on_long_jet`, `calibrated`, `checkpoint`, `jets`.
+
+        Raises
+        ------
+        InputError
+            If the network cannot be exported, or the graph differs from it.
+        MissingExtraError
+            If the extra ``onnx`` is not installed.
+        """
+        from pcloud.export import ExportOptions, export_run
+
+        return export_run(self, path, overwrite=overwrite, options=ExportOptions(**options))
 
     def plot_history(self) -> Figure:
         """Figure of loss, accuracy, AUC and learning rate against the epoch."""

@@ -11,7 +11,12 @@ import pcloud
 from pcloud.batch import JetDataset, JetLoader
 from pcloud.interpret.attribution import attribute
 from pcloud.io.jets import MOMENTUM
-from pcloud.order import canonical_order, canonical_order_of_one_jet
+from pcloud.order import (
+    canonical_order,
+    canonical_order_of_one_jet,
+    canonical_order_of_padded,
+    stable_order,
+)
 from tests.jets import on_a_grid, shuffled
 
 pytestmark = pytest.mark.rounding
@@ -99,3 +104,31 @@ def test_scores_on_a_grid_do_not_depend_on_the_batch(name):
     )
     different = (few.softmax(1) - many.softmax(1)).abs().amax(1) > 1e-4
     assert different.sum() <= 1  # a feature that rounds otherwise may change a neighbour
+
+
+def test_padded_jets_have_the_same_order_wherever_their_padding_stands(jets):
+    p4 = torch.from_numpy(np.stack([ak.flatten(jets.p4[name]).to_numpy() for name in MOMENTUM], -1))
+    charge = torch.from_numpy(ak.flatten(jets.charge).to_numpy().astype(np.float32))
+    counts = torch.from_numpy(ak.num(jets.p4, axis=1).to_numpy())
+    ptr = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
+    order = canonical_order(p4, ptr, [charge])
+    rows = p4 if order is None else p4[order]
+    mask = torch.arange(int(counts.max()) + 3) < counts.unsqueeze(1)
+    slots = torch.stack([torch.randperm(mask.shape[1]) for _ in counts])
+    mask = mask.gather(1, slots)
+    dense = torch.full((*mask.shape, 4), 7.0, dtype=p4.dtype)
+    dense[mask] = p4
+    columns = torch.zeros(mask.shape).masked_scatter(mask, charge)
+    found = canonical_order_of_padded(dense, mask, [columns])
+    ordered = dense.gather(1, found.unsqueeze(-1).expand(-1, -1, 4))
+    first = torch.arange(mask.shape[1]) < counts.unsqueeze(1)
+    assert torch.equal(ordered[first], rows)
+    assert torch.equal(mask.gather(1, found), first)
+
+
+def test_several_keys_sort_as_in_numpy():
+    keys = torch.randint(3, (3, 5, 40))
+    expected = np.stack([np.lexsort(keys[:, i].flip(0).numpy()) for i in range(5)])
+    assert np.array_equal(stable_order([*keys]).numpy(), expected)
+    with pytest.raises(ValueError, match="at least one key"):
+        stable_order([])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pcloud
 from pcloud.cli import (
     calibrate,
+    check,
     compare,
     convert,
     datasets,
@@ -15,6 +16,7 @@ from pcloud.cli import (
     download,
     evaluate,
     explain,
+    export,
     inspect,
     models,
     predict,
@@ -31,7 +33,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.validation import hints
 
 _FILES = (
-    *(train, evaluate, predict, calibrate, uncertainty, explain, report),
+    *(train, evaluate, predict, calibrate, uncertainty, explain, report, export, check),
     *(compare, inspect, convert, simulate, models, datasets, download, doctor),
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE

@@ -75,14 +75,21 @@ class TensorEvaluator(Evaluator[Tensor]):
             raise InputError("a text cannot be an input of a network")
         if name in _NUMERIC:
             arguments = [_number(argument) for argument in arguments]
-            return _NUMERIC[name](*_tensors(arguments))
+            functions = _NUMERIC
+            if torch.onnx.is_in_onnx_export() and name in _IN_ONNX:
+                functions = _IN_ONNX
+            return functions[name](*_tensors(arguments))
         return _TRUTH[name](*_tensors(arguments))
 
     def _repeat(self, values: Any, collection: str) -> Tensor:
         return values.index_select(0, self.batch)
 
     def _reduce(self, name: str, values: Any, collection: str) -> Tensor:
-        counts = torch.bincount(self.batch, minlength=self.num_jets)
+        if torch.compiler.is_compiling():
+            one = torch.ones_like(self.batch)
+            counts = one.new_zeros(self.num_jets).index_add(0, self.batch, one)
+        else:
+            counts = torch.bincount(self.batch, minlength=self.num_jets)
         if name == "num":
             return counts
         if name in ("any", "all"):
@@ -96,14 +103,20 @@ class TensorEvaluator(Evaluator[Tensor]):
         if name == "mean":
             return total / counts
         empty = counts == 0
-        if name == "first":
+        if name == "first" and torch.compiler.is_compiling():
+            row = torch.arange(x.shape[0], device=x.device)
+            start = row.new_zeros(self.num_jets).scatter_reduce(
+                0, self.batch, row, "amin", include_self=False
+            )
+            reduced = x.index_select(0, start)
+        elif name == "first":
             start = (counts.cumsum(0) - counts).clamp(max=max(len(x) - 1, 0))
             reduced = x.index_select(0, start) if len(x) else x.new_zeros(self.num_jets)
         else:
             reduced = x.new_zeros(self.num_jets).scatter_reduce(
                 0, self.batch, x, f"a{name}", include_self=False
             )
-        if not empty.any():
+        if not torch.compiler.is_compiling() and not empty.any():
             return reduced
         return torch.where(empty, torch.nan, _float(reduced))
 
@@ -141,6 +154,8 @@ def _floats(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _whole(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def divide(x: Tensor, y: Tensor) -> Tensor:
         integers = not (x.is_floating_point() or y.is_floating_point())
+        if torch.compiler.is_compiling():
+            return function(x.double(), y)
         if integers and not (y == 0).any():
             return function(x, y)
         return function(_float(x), y)
@@ -172,7 +187,7 @@ def _isin(x: Tensor, *values: Tensor) -> Tensor:
 def _to_integer(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         return x
-    if not (x.abs() < 2**63).all():
+    if not torch.compiler.is_compiling() and not (x.abs() < 2**63).all():
         raise InputError("int() takes finite numbers below 2^63")
     return x.long()
 
@@ -202,6 +217,21 @@ _NUMERIC: dict[str, Callable[..., Tensor]] = {
     "clip": lambda x, low, high: torch.minimum(torch.maximum(x, low), high),
     "wrap_phi": _floats(kinematics.wrap_phi),
 }
+
+_IN_ONNX: dict[str, Callable[..., Tensor]] = {
+    "tan": lambda x: _float(x).sin() / _float(x).cos(),
+    "arcsin": lambda x: kinematics.atan2(_float(x), (1 - _float(x).square()).sqrt()),
+    "arccos": lambda x: kinematics.atan2((1 - _float(x).square()).sqrt(), _float(x)),
+    "arctan": lambda x: kinematics.atan2(_float(x), torch.ones_like(_float(x))),
+    "arctan2": _floats(kinematics.atan2),
+    "sinh": lambda x: (_float(x).exp() - (-_float(x)).exp()) / 2,
+    "cosh": lambda x: (_float(x).exp() + (-_float(x)).exp()) / 2,
+    "arcsinh": _floats(kinematics.asinh),
+    "arccosh": lambda x: (_float(x) + (_float(x).square() - 1).sqrt()).log(),
+    "arctanh": lambda x: ((1 + _float(x)) / (1 - _float(x))).log() / 2,
+    "hypot": lambda x, y: (_float(x).square() + _float(y).square()).sqrt(),
+}
+"""Functions that ONNX Runtime has in float32 only, in terms of others."""
 
 _TRUTH: dict[str, Callable[..., Tensor]] = {
     "logical_and": lambda x, y: (x != 0) & (y != 0),

@@ -24,8 +24,8 @@ class OneJet(nn.Module):
         )
         torch._inductor.aoti_compile_and_package(program, package_path="tagger.pt2")
 
-    ParticleNet, DGCNN, PFN, EFN and LorentzNet can be exported in this way; networks with attention
-    cannot.
+    ParticleNet, DGCNN, PFN, EFN and LorentzNet can be exported in this way. :mod:`pcloud.export` writes
+    files from four-momenta to probabilities, also of networks with attention.
 
     Parameters
     ----------

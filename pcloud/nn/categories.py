@@ -77,6 +77,12 @@ class CategoriesOfCollections(nn.Module):
         """
         if collection is None:
             return self._padded(self.parts[0](x))
+        if torch.compiler.is_compiling():  # an exported graph has no lists of unknown length
+            parts = [
+                torch.where((collection == i).unsqueeze(-1), self._padded(part(x)), 0.0)
+                for i, part in enumerate(self.parts)
+            ]
+            return torch.stack(parts).sum(0)
         embedded = x.new_zeros(len(x), max(self.widths))
         for i, part in enumerate(self.parts):
             rows = (collection == i).nonzero().flatten()

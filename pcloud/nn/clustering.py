@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pcloud import kinematics
-from pcloud.errors import UnknownNameError
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import outside_transforms
 
@@ -160,6 +160,11 @@ def _cluster(
     """
     if algorithm not in ALGORITHMS:
         raise UnknownNameError("clustering algorithm", algorithm, ALGORITHMS)
+    if layout.row_length is not None:
+        raise InputError(
+            "it clusters the particles of each jet, and an exported graph has no loop whose number of "
+            "steps depends on the jet"
+        )
     num_nodes = layout.num_particles
     node = torch.arange(num_nodes, device=p4.device)
     root = torch.full_like(layout.counts, -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,6 +50,12 @@ class CollectionEmbedding(nn.Module):
         """
         if collection is None:
             return self._embed(0, x)
+        if torch.compiler.is_compiling():  # an exported graph has no lists of unknown length
+            parts = [
+                torch.where((collection == i).unsqueeze(-1), self._embed(i, x), 0.0)
+                for i in range(len(self.in_widths))
+            ]
+            return torch.stack(parts).sum(0)
         embedded = x.new_zeros(len(x), self.width)
         for i in range(len(self.in_widths)):
             rows = (collection == i).nonzero().flatten()
@@ -66,7 +73,7 @@ class CollectionEmbedding(nn.Module):
 def _normalise(norm: nn.Module, x: Tensor) -> Tensor:
     """Batch normalisation; a single row, which has no variance, by the statistics of the training."""
     assert isinstance(norm, nn.BatchNorm1d)
-    if len(x) > 1 or not norm.training:
+    if not norm.training or len(x) > 1:
         return norm(x)
     return F.batch_norm(
         x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps

@@ -101,6 +101,8 @@ class RaggedLayout(_Movable):
         Positions (eta, phi) of the rows relative to the jet, of rows without momentum.
     collection : Tensor, shape (N,), or None
         Collection of each row; None if there is one.
+    row_length : int or None
+        Number of rows of every jet in a padded batch, see :meth:`of_padded`; else None.
     """
 
     batch: Tensor
@@ -113,6 +115,7 @@ class RaggedLayout(_Movable):
     u: Tensor | None = None
     pos: Tensor | None = None
     collection: Tensor | None = None
+    row_length: int | None = None
 
     @property
     def num_jets(self) -> int:
@@ -230,6 +233,43 @@ class RaggedLayout(_Movable):
             (block,),
             slot[:particles],
             particles * (particles + 1) // 2,
+        )
+
+    @classmethod
+    def of_padded(cls, counts: Tensor, row_length: int, empty: int = 0) -> RaggedLayout:
+        """Layout of padded jets, which are not compacted, by tensor operations only.
+
+        The rows of a jet are its particles and then padding. Padding belongs to a further jet after
+        the last, so that it has no effect on the others. That jet is in no block, and its rows have
+        the places of empty slots.
+
+        Parameters
+        ----------
+        counts : Tensor, shape (B,)
+            Number of particles of each jet, less than `row_length`.
+        row_length : int
+            Number of rows of each jet R.
+        empty : int
+            Empty slots of each jet beyond its rows.
+        """
+        num_jets = counts.shape[0]
+        jet = torch.arange(num_jets, device=counts.device)
+        slot = torch.arange(row_length + empty, device=counts.device)
+        row = slot[:row_length]
+        first = (row_length * jet).unsqueeze(1)  # (B, 1)
+        mask = slot < counts.unsqueeze(1)  # (B, S)
+        batch = torch.where(mask[:, :row_length], jet.unsqueeze(1), num_jets)
+        position = (row_length + empty) * jet.unsqueeze(1) + row
+        padding = (row_length - counts).sum().unsqueeze(0)
+        total = first.new_zeros(1) + num_jets * row_length
+        return cls(
+            batch.flatten(),
+            torch.cat([first.flatten(), total - 1, total]),  # the last row is padding
+            torch.cat([counts, padding]),
+            (DenseBlock(jet, first + torch.where(mask, slot, 0), mask, False),),
+            position.flatten(),
+            num_jets * (row_length * (row_length + 1) // 2),
+            row_length=row_length,
         )
 
     def with_jet_p4(self, jet_p4: Tensor | None) -> RaggedLayout:

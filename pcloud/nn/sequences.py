@@ -13,6 +13,7 @@ from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import outside_transforms
 from pcloud.nn.numerics.precision import at_least_float32
 from pcloud.nn.pooling import sum_by_index
+from pcloud.order import stable_order
 
 __all__ = ["JetSequences", "RaggedConv1d", "by_pt", "halved_sequences"]
 
@@ -23,10 +24,21 @@ def by_pt(p4: Tensor, layout: RaggedLayout) -> Tensor:
     Particles of equal pT are sorted by decreasing energy, then by decreasing px, so that the result
     does not depend on the order of the input unless two particles coincide.
     """
+    if layout.row_length is not None:
+        return _rows_by_pt(p4, layout, layout.row_length)
     order = torch.arange(len(p4), device=p4.device)
     for key in (p4[:, 1], p4[:, 0], kinematics.pt2(p4)):
         order = order[torch.argsort(key[order], descending=True, stable=True)]
     return order[torch.argsort(layout.batch[order], stable=True)]
+
+
+def _rows_by_pt(p4: Tensor, layout: RaggedLayout, length: int) -> Tensor:
+    """Indices (N,) that sort the rows of padded jets by decreasing pT, padding last."""
+    jets = layout.num_jets - 1
+    rows = torch.where(layout.batch < jets, kinematics.pt2(p4), -1.0)
+    keys = [-key.view(jets, length) for key in (rows, p4[:, 0], p4[:, 1])]
+    first = length * torch.arange(jets, device=p4.device).unsqueeze(1)
+    return (stable_order(keys) + first).flatten()
 
 
 @dataclass(frozen=True)
@@ -39,19 +51,24 @@ class JetSequences:
         Jet of each entry, sorted.
     counts : Tensor, shape (B,)
         Length of each sequence.
+    padded_starts : Tensor, shape (B,), or None
+        First entry of each sequence in a padded batch, whose last sequence is the padding.
     """
 
     batch: Tensor
     counts: Tensor
+    padded_starts: Tensor | None = None
 
     @property
     def starts(self) -> Tensor:
         """Index of the first entry of each sequence (B,)."""
+        if self.padded_starts is not None:
+            return self.padded_starts
         return self.counts.cumsum(0) - self.counts
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean of ``x (M, F)`` over each sequence (B, F), at least float32; 0 for an empty sequence."""
-        total = sum_by_index(x.to(at_least_float32(x)), self.batch, len(self.counts))
+        total = sum_by_index(x.to(at_least_float32(x)), self.batch, self.counts.shape[0])
         return total / self.counts.clamp(min=1).unsqueeze(-1)
 
 
@@ -62,6 +79,8 @@ def halved_sequences(layout: RaggedLayout, times: int) -> list[JetSequences]:
 
     A sequence of n entries keeps (n + 1) // 2. On a GPU this synchronises once, for the lengths.
     """
+    if layout.row_length is not None:
+        return _halved_rows(layout, layout.row_length, times)
     counts = [layout.counts]
     for _ in range(times):
         counts.append((counts[-1] + 1) // 2)
@@ -71,6 +90,20 @@ def halved_sequences(layout: RaggedLayout, times: int) -> list[JetSequences]:
         JetSequences(torch.repeat_interleave(jets, n, output_size=total), n)
         for n, total in zip(counts, totals, strict=True)
     ]
+
+
+def _halved_rows(layout: RaggedLayout, length: int, times: int) -> list[JetSequences]:
+    """Sequences of padded jets, each in rows of its own."""
+    counts = layout.counts[:-1]
+    jet = torch.arange(counts.shape[0], device=counts.device)
+    levels = []
+    for _ in range(times + 1):
+        entry = torch.arange(length, device=counts.device)
+        batch = torch.where(entry < counts.unsqueeze(1), jet.unsqueeze(1), counts.shape[0])
+        starts = F.pad(length * jet, (0, 1))
+        levels.append(JetSequences(batch.flatten(), F.pad(counts, (0, 1)), starts))
+        counts, length = (counts + 1) // 2, (length + 1) // 2
+    return levels
 
 
 class RaggedConv1d(nn.Module):
@@ -100,13 +133,16 @@ def windows(source: JetSequences, target: JetSequences) -> Tensor:
     centre = centres(source, target).unsqueeze(-1) + offsets
     first = source.starts[target.batch].unsqueeze(-1)
     last = first + source.counts[target.batch].unsqueeze(-1)
-    return torch.where((centre >= first) & (centre < last), centre, len(source.batch))
+    return torch.where((centre >= first) & (centre < last), centre, source.batch.shape[0])
 
 
 def centres(source: JetSequences, target: JetSequences) -> Tensor:
     """Index (M',) of the entry of `source` that corresponds to each of `target`."""
-    entry = torch.arange(len(target.batch), device=target.batch.device)
+    entry = torch.arange(target.batch.shape[0], device=target.batch.device)
     if source is target:
         return entry
     position = entry - target.starts[target.batch]
-    return source.starts[target.batch] + 2 * position
+    centre = source.starts[target.batch] + 2 * position
+    if source.padded_starts is None:
+        return centre
+    return centre.clamp(max=source.batch.shape[0] - 1)  # of padding

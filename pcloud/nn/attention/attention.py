@@ -159,12 +159,13 @@ class ClassAttention(_Heads):
         k, v = kv.unflatten(1, (2, *heads)).unbind(1)  # (B + N, heads, d)
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
-        jet = torch.cat([torch.arange(len(q), device=q.device), layout.batch])
+        jets = q.shape[0]  # `len` would be constant in an exported network
+        jet = torch.cat([torch.arange(jets, device=q.device), layout.batch])
         logits = (q.index_select(0, jet) * k).sum(-1, keepdim=True) * q.shape[-1] ** -0.5
         logits = logits.to(at_least_float32(q))
-        maximum = max_by_index(logits.detach(), jet, len(q))
+        maximum = max_by_index(logits.detach(), jet, jets)
         weights = (logits - maximum.index_select(0, jet)).exp()
-        out = sum_by_index(weights * v, jet, len(q)) / sum_by_index(weights, jet, len(q))
+        out = sum_by_index(weights * v, jet, jets) / sum_by_index(weights, jet, jets)
         return self.project(self.gated(out.flatten(1).to(x.dtype), query))
 
     def _map(self, x: Tensor, rows: slice) -> Tensor:
@@ -192,7 +193,7 @@ def attend(qkv: Tensor, slots: HeadSlots, bias: Sequence[Tensor], dropout: float
     -------
     Tensor, shape (N, heads d)
     """
-    if len(qkv) == 0:
+    if qkv.shape[0] == 0:
         return qkv[:, 0].flatten(1)
     if not kernel_allowed(qkv, *bias):
         with sdpa_kernel(SDPBackend.MATH):  # the others have neither jvp nor second derivatives
@@ -208,6 +209,10 @@ def _plain_attention(
     dense = []
     for block, b in zip(slots.layout.blocks, bias, strict=True):
         q, k, v = block.gather(qkv).permute(2, 0, 3, 1, 4)  # (b, heads, P, d)
-        out = F.scaled_dot_product_attention(q, k, v, b.to(q.dtype), dropout)
+        if torch.compiler.is_compiling():  # ONNX, which has no such function
+            weights = (q * q.shape[-1] ** -0.5) @ k.mT + b.to(q.dtype)
+            out = weights.softmax(-1) @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, b.to(q.dtype), dropout)
         dense.append(out.transpose(1, 2).flatten(2))
     return slots.layout.flatten(dense).to(qkv.dtype)

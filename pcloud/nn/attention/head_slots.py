@@ -81,7 +81,8 @@ class HeadSlots:
     def of(cls, layout: RaggedLayout, heads: int) -> HeadSlots:
         """Slots for the particles of `layout` with `heads` heads each."""
         device = layout.ptr.device
-        if device.type == "cpu":
+        # Padded jets keep their block, which an exported network can compute.
+        if device.type == "cpu" and layout.row_length is None and not torch.compiler.is_compiling():
             layout = RaggedLayout.from_ptr(
                 layout.ptr, spread=_CPU_LENGTH_RATIO, pairs=_CPU_BLOCK_WEIGHTS // heads
             )

@@ -39,6 +39,8 @@ class UnorderedPairs:
 
         The pairs are in triangular order: particle l of a jet is the first of l + 1 pairs.
         """
+        if layout.row_length is not None or torch.compiler.is_compiling():
+            return cls._of_rows(layout)
         device = layout.batch.device
         counts = layout.counts
         start = F.pad(_triangle(counts).cumsum(0), (1, 0))[:-1]  # first pair of each jet
@@ -58,6 +60,22 @@ class UnorderedPairs:
             pair = (start[block.jets][:, None, None] + table).clamp_(max=layout.num_pairs - 1)
             index.append(torch.where(block.mask.unsqueeze(1), pair, layout.num_pairs))
         return cls(first, second, tuple(index))
+
+    @classmethod
+    def _of_rows(cls, layout: RaggedLayout) -> UnorderedPairs:
+        """All pairs of slots of a padded batch, of one block, by operations that ONNX has."""
+        (block,) = layout.blocks
+        jets, size = block.index.shape
+        slot = torch.arange(size, device=block.index.device)
+        number = size * (size + 1) // 2  # per jet
+        pair = torch.arange(number, device=slot.device)
+        first = (((8 * pair + 1).double().sqrt() - 1) / 2).long()  # exact below 2^49
+        second = pair - _triangle(first)
+        other = slot.unsqueeze(1)
+        table = _triangle(torch.maximum(slot, other)) + torch.minimum(slot, other)
+        start = (number * torch.arange(jets, device=slot.device))[:, None, None]
+        index = torch.where(block.mask.unsqueeze(1), start + table, jets * number)
+        return cls(block.index[:, first].flatten(), block.index[:, second].flatten(), (index,))
 
     def spread(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features (b, F, P, P) for each block from those of the pairs, ``x (M, F)``.

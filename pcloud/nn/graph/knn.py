@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 
 import torch
@@ -16,7 +18,7 @@ from pcloud.nn.layout import DenseBlock, RaggedLayout, take_rows
 from pcloud.nn.numerics.derivatives import kernel_allowed
 from pcloud.nn.numerics.operations import counted
 
-__all__ = ["gather_neighbors", "knn", "knn_graph"]
+__all__ = ["Search", "gather_neighbors", "knn", "knn_graph", "watched_searches"]
 
 _MAX_PAIRS = 2**23  # distances stored at a time for one very long jet: 64 MiB of float64
 _MIN_TREE_POINTS = 2000  # a k-d tree is then twice as fast as all pairs, in two dimensions
@@ -77,8 +79,44 @@ def knn(
     pos = pos.detach()
     if pos.dtype in (torch.float16, torch.bfloat16):
         pos = pos.float()  # half precision merges neighbours
+    watch = _WATCH.get()
+    if watch is not None:
+        return watch(pos, layout, k, partial(_searched, loop=loop, backend=backend))
+    return _searched(pos, layout, k, loop=loop, backend=backend)
+
+
+def _searched(
+    pos: Tensor, layout: RaggedLayout, k: int, *, loop: bool = False, backend: str = "torch"
+) -> Tensor:
+    """Neighbours (N, k) from the search of a backend."""
     neighbors = _BACKENDS[backend](pos, layout, k if loop else k + 1)
     return neighbors if loop else _without_self(neighbors)
+
+
+Search = Callable[[Tensor, RaggedLayout, int], Tensor]
+"""Function of positions, layout and k that returns neighbours (N, k)."""
+
+_WATCH: ContextVar[Callable[[Tensor, RaggedLayout, int, Search], Tensor] | None] = ContextVar(
+    "watch", default=None
+)
+
+
+@contextmanager
+def watched_searches(
+    watch: Callable[[Tensor, RaggedLayout, int, Search], Tensor],
+) -> Iterator[None]:
+    """Context in which another function does the neighbour searches, to record or replace them.
+
+    Parameters
+    ----------
+    watch : callable
+        Function of positions, layout, k and the usual search, which returns the neighbours (N, k).
+    """
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
 
 
 def knn_graph(
@@ -141,7 +179,8 @@ def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
     first = layout.ptr[:-1].index_select(0, layout.batch)
     count = layout.counts.index_select(0, layout.batch)  # (N,)
     exists = slots < count.unsqueeze(1)
-    return torch.where(exists, slots + first.unsqueeze(1), pos.shape[0])
+    neighbors = torch.where(exists, slots + first.unsqueeze(1), pos.shape[0])
+    return neighbors if layout.row_length is None else neighbors.clamp(max=pos.shape[0])
 
 
 def _nearest_in_block(

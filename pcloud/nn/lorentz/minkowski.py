@@ -229,6 +229,8 @@ def with_references(layout: RaggedLayout, count: int) -> tuple[RaggedLayout, Ten
     device = layout.batch.device
     if count == 0:
         return layout, torch.arange(n, device=device)
+    if layout.row_length is not None:
+        return _padded_with_references(layout, count)
     slot = torch.arange(count, device=device)
     jet = torch.arange(layout.num_jets + 1, device=device)
     ptr = layout.ptr + count * jet
@@ -251,6 +253,19 @@ def with_references(layout: RaggedLayout, count: int) -> tuple[RaggedLayout, Ten
     position[torch.cat(slots)] = torch.arange(sum(s.shape[0] for s in slots), device=device)
     pairs = layout.num_pairs + count * n + layout.num_jets * count * (count + 1) // 2
     return RaggedLayout(batch, ptr, counts, tuple(blocks), position[:total], pairs), order
+
+
+def _padded_with_references(layout: RaggedLayout, count: int) -> tuple[RaggedLayout, Tensor]:
+    """Padded jets with references before the particles; the padding gets none."""
+    assert layout.row_length is not None
+    (block,) = layout.blocks
+    counts = layout.counts[:-1]
+    rows = layout.row_length
+    nodes = RaggedLayout.of_padded(counts + count, rows + count, block.index.shape[1] - rows)
+    jet = torch.arange(counts.shape[0], device=counts.device).unsqueeze(1)
+    reference = layout.num_particles + count * jet + torch.arange(count, device=counts.device)
+    row = rows * jet + torch.arange(rows, device=counts.device)
+    return nodes, torch.cat([reference, row], dim=1).flatten()
 
 
 def _with_references(block: DenseBlock, ptr: Tensor, slot: Tensor) -> DenseBlock:

@@ -173,9 +173,9 @@ class SpacetimeTokens(nn.Module):
         nodes, order = with_references(layout, 1 + count)
         added = F.pad(references, (0, 0, 1, 0)).flatten(0, 1)  # (B (1 + K'), 16)
         flags = F.pad(p4.new_ones(layout.num_jets, 1, 1), (0, 0, 0, count)).flatten(0, 1)
-        scalars = torch.cat([p4.new_zeros(len(p4), 1), flags])
+        scalars = torch.cat([p4.new_zeros(p4.shape[0], 1), flags])
         if self.use_features:
-            scalars = torch.cat([scalars, F.pad(x.to(p4), (0, 0, 0, len(added)))], dim=1)
+            scalars = torch.cat([scalars, F.pad(x.to(p4), (0, 0, 0, added.shape[0]))], dim=1)
         return torch.cat([vector(p4 / self.scale), added])[order], scalars[order], nodes
 
     @property

@@ -118,15 +118,15 @@ class PairBlocks:
         on_cpu = layout.ptr.device.type == "cpu"
         exported = torch.compiler.is_compiling()
         limit = _CPU_CHUNK_PAIRS if on_cpu else _ACCELERATOR_CHUNK_PAIRS
-        if on_cpu and not exported:
+        if on_cpu and layout.row_length is None and not exported:
             layout = RaggedLayout.from_ptr(layout.ptr, spread=1.0)
         shapes = [block.index.shape for block in layout.blocks]
         source = [block.index.flatten() for block in layout.blocks]
         masks = []
         for block in layout.blocks:
             mask = block.mask.unsqueeze(1) & block.mask.unsqueeze(2)
-            mask.diagonal(dim1=1, dim2=2).fill_(False)
-            masks.append(mask.flatten())
+            slot = torch.arange(block.mask.shape[1], device=mask.device)
+            masks.append((mask & (slot.unsqueeze(1) != slot)).flatten())
         empty = layout.position[:0]
         return cls(
             layout,

@@ -57,7 +57,13 @@ class Pairs:
     @torch.compiler.disable
     @outside_transforms
     def of(cls, layout: RaggedLayout) -> Pairs:
-        """Pairs of the particles of `layout`, without synchronisation."""
+        """Pairs of the particles of `layout`, without synchronisation.
+
+        Of a padded batch, they include the pairs with padding, whose particles belong to another
+        jet: their weight in all sums is zero.
+        """
+        if layout.row_length is not None:
+            return cls._of_rows(layout, layout.row_length)
         particle = torch.arange(layout.num_particles, device=layout.batch.device)
         partners = layout.counts[layout.batch]
         offset = layout.ptr[layout.batch]
@@ -68,6 +74,19 @@ class Pairs:
         transpose = row[second] + first - offset[first]
         return cls(layout, first, second, transpose, row + particle - offset)
 
+    @classmethod
+    def _of_rows(cls, layout: RaggedLayout, length: int) -> Pairs:
+        """Pairs of all rows of each jet of a padded batch."""
+        jets = layout.num_jets - 1
+        row = torch.arange(jets * length, device=layout.batch.device).view(jets, length)
+        shape = (jets, length, length)
+        first = row.unsqueeze(2).expand(shape)
+        second = row.unsqueeze(1).expand(shape)
+        pair = torch.arange(jets * length * length, device=row.device).view(shape)
+        diagonal = pair.diagonal(dim1=1, dim2=2)
+        parts = (first.flatten(), second.flatten(), pair.mT.flatten(), diagonal.flatten())
+        return cls(layout, *parts)
+
     def row_means(self, x: Tensor) -> Tensor:
         """Mean of ``x (E, C)`` over the second particle, shape (N, C)."""
         return self._mean(x, self.first)
@@ -77,7 +96,11 @@ class Pairs:
         return self._mean(x, self.second)
 
     def _mean(self, x: Tensor, index: Tensor) -> Tensor:
-        total = sum_by_index(x.to(at_least_float32(x)), index, self.layout.num_particles)
+        x = x.to(at_least_float32(x))
+        if self.layout.row_length is not None:
+            jet = self.layout.batch
+            x = torch.where((jet[self.first] == jet[self.second]).unsqueeze(-1), x, 0.0)
+        total = sum_by_index(x, index, self.layout.num_particles)
         return total / self.layout.counts[self.layout.batch].unsqueeze(-1)
 
 

@@ -299,3 +299,19 @@ def test_neighbours_on_a_grid_do_not_depend_on_the_other_jets():
     others, layout = cloud([25, 29, 300])
     among = knn(torch.cat([grid, others[25:]]), layout, 6)[:25]
     assert torch.equal(alone, among)
+
+
+def test_a_search_can_be_watched_and_replaced():
+    pos = torch.randn(6, 2)
+    layout = RaggedLayout.from_ptr(torch.tensor([0, 2, 6]))
+    expected = knn(pos, layout, 3)
+    seen = []
+
+    def watch(pos, layout, k, search):
+        seen.append(k)
+        return search(pos, layout, k) + 1
+
+    with module.watched_searches(watch):
+        assert torch.equal(knn(pos, layout, 3), expected + 1)
+    assert seen == [3]
+    assert torch.equal(knn(pos, layout, 3), expected)

@@ -1,0 +1,56 @@
+"""``pcloud export``: write a run as a file for other programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pcloud.cli.command import Argument, Command, Options, Switch
+from pcloud.cli.options import CheckpointOption, OverwriteOption, RunArgument
+from pcloud.cli.output import print_rows, say
+from pcloud.training.config import NumJets
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions(OverwriteOption, RunArgument):
+    """Export."""
+
+    file: Argument
+    """File to write: tagger.onnx, or tagger.pt2 for C++ programs with libtorch."""
+    padded: Switch = False
+    """Batches of padded jets with masks, in the place of one jet."""
+    max_particles: NumJets | None = None
+    """Largest number of particles of a jet; by default any number."""
+    on_long_jet: Literal["drop", "refuse"] = "drop"
+    """Jets of more particles: drop removes the softest, with refuse the outputs are NaN."""
+    calibrated: Switch = False
+    """Write calibrated probabilities; needs pcloud calibrate first."""
+    form: Literal["plain", "cms", "atlas"] = "plain"
+    """Inputs: momenta and columns by name, or those of CMS (with preprocess.json) or ATLAS."""
+    jets: NumJets = 1000
+    """Number of test jets on which the file is compared with PyTorch."""
+
+
+def execute(options: Options) -> None:
+    """Write the file and print the differences from PyTorch."""
+    from pcloud.run import Run
+
+    run = Run(options["run"], trust_code=options["trust_code"])
+    names = ("padded", "max_particles", "on_long_jet", "calibrated", "checkpoint", "form", "jets")
+    written = run.export(
+        options["file"],
+        overwrite=options["overwrite"],
+        **{name: options[name] for name in names},
+    )
+    print_rows(written.rows())
+    if not written.metadata["metrics"]:
+        say(f"without metrics: pcloud evaluate {run.path} measures them")
+    say(f"written to {written.path}")
+
+
+COMMAND = Command(
+    "export",
+    "Write a run as an ONNX file, from momenta to probabilities.",
+    execute,
+    (FileOptions, CheckpointOption),
+)

@@ -1,0 +1,63 @@
+"""Options of an export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pcloud.errors import InputError, UnknownNameError
+
+__all__ = ["ExportOptions"]
+
+FORMS = ("plain", "cms", "atlas")
+
+_ON_LONG_JET = ("drop", "refuse")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Form of an exported network.
+
+    Parameters
+    ----------
+    padded : bool
+        Batches of padded jets with masks, instead of one jet.
+    max_particles : int, optional
+        Largest number of particles of a jet; by default any number.
+    on_long_jet : {"drop", "refuse"}
+        What is done with a jet of more particles: the softest are removed, or the outputs are NaN.
+    calibrated : bool
+        Calibrated probabilities, see ``pcloud calibrate``.
+    checkpoint : str
+        ``"best"`` or ``"last"``.
+    form : {"plain", "cms", "atlas"}
+        Inputs and outputs: momenta and columns by name, or those of an experiment.
+    jets : int
+        Number of jets of the test split with which the file is checked.
+
+    Raises
+    ------
+    InputError
+        If a number is not positive, or the form of an experiment is to be padded.
+    UnknownNameError
+        If there is no such form or treatment of long jets.
+    """
+
+    padded: bool = False
+    max_particles: int | None = None
+    on_long_jet: str = "drop"
+    calibrated: bool = False
+    checkpoint: str = "best"
+    form: str = "plain"
+    jets: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.on_long_jet not in _ON_LONG_JET:
+            raise UnknownNameError("treatment of long jets", self.on_long_jet, _ON_LONG_JET)
+        if self.form not in FORMS:
+            raise UnknownNameError("form", self.form, FORMS)
+        if self.form != "plain" and self.padded:
+            raise InputError(f"the form of {self.form.upper()} has one jet: leave out --padded")
+        for name in ("max_particles", "jets"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")

@@ -1,0 +1,30 @@
+"""Constants of a recorded graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pcloud.export.record import Session, record
+from pcloud.kinematics import atan2, wrap_phi
+from pcloud.nn.graph.distances import rounded
+
+
+class Constants(torch.nn.Module):
+    def forward(self, x):
+        angle = wrap_phi(x)
+        return 1.7 - x, x.clamp(min=1e-300), rounded(x), angle, atan2(x, 1 - x)
+
+
+def test_numbers_beside_float64_keep_all_digits(needs_onnx):
+    """PyTorch's exporter passes them through float32: pi is wrong by 9e-8, and 1e-300 is 0."""
+    names = ["difference", "bounded", "rounded", "angle", "arctangent"]
+    model = record(Constants(), [torch.rand(3, 4).double()], {"x": ["n", 4]}, names)
+    x = np.random.default_rng(0).uniform(0, 9, (50, 4))
+    x[:, 1] = 0
+    found = Session(model)({"x": x})
+    assert np.array_equal(found["difference"], 1.7 - x)
+    assert np.array_equal(found["bounded"], np.maximum(x, 1e-300))
+    assert np.array_equal(found["rounded"], x.astype(np.float32))
+    assert np.array_equal(found["angle"], wrap_phi(torch.from_numpy(x)).numpy())
+    np.testing.assert_allclose(found["arctangent"], np.arctan2(x, 1 - x), rtol=3e-16)
