@@ -142,6 +142,10 @@ class Several(nn.Module):
         """Loss () of each objective for a training batch."""
         return {p.name: p.loss(o, t, weights) for p, o, t in self._split(outputs, truth)}
 
+    def batch_sizes(self, truth: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Numbers (K,) by which the sums of the losses of a batch are divided in :meth:`losses`."""
+        return torch.stack([part.batch_size(t, weights) for part, t in self._columns(truth)])
+
     def mean_losses(
         self, outputs: Tensor, truth: Tensor, weights: Tensor | None = None
     ) -> dict[str, Tensor]:
