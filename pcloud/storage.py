@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import os
 import pickle
 import shutil
@@ -45,6 +44,9 @@ class Storage(Protocol):
 class Memory(Storage):
     """Arrays in the memory of the process."""
 
+    def __reduce__(self) -> str:
+        return "MEMORY"
+
     def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Array with arbitrary values."""
         return np.empty(shape, dtype)
@@ -71,7 +73,7 @@ class MappedFiles(Storage):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._numbers = itertools.count()
+        self._number = 0
         self._paths: dict[int, Path] = {}  # by the address of the array
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -82,7 +84,8 @@ class MappedFiles(Storage):
         CannotWriteError
             If the disk is full.
         """
-        path = self.folder / f"{next(self._numbers)}.bin"
+        path = self.folder / f"{self._number}.bin"
+        self._number += 1
         values = _new_map(path, shape, np.dtype(dtype))
         self._paths[values.ctypes.data] = path
         return values

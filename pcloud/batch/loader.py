@@ -42,6 +42,9 @@ class JetLoader:
         If True, an incomplete last batch is omitted.
     pin_memory : bool
         If True, batches are in page-locked memory, for asynchronous copies to a GPU.
+    rank, world : int
+        Number of this process, and of all processes that train together: each takes its part of
+        every batch, every `world`-th jet.
 
     Raises
     ------
@@ -57,6 +60,8 @@ class JetLoader:
         seed: int = 0,
         drop_last: bool = False,
         pin_memory: bool = False,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
@@ -66,6 +71,8 @@ class JetLoader:
         self.seed = seed
         self.drop_last = drop_last
         self.pin_memory = pin_memory
+        self.rank = rank
+        self.world = world
         self.epoch = 0
         self._first = 0  # first batch of the next iteration: 0 unless continued
         self._next = 0  # next batch
@@ -115,7 +122,10 @@ class JetLoader:
         self._first = 0
         for i in range(first, len(self)):
             self._next = i + 1
-            batch = self.collate(order[i * self.batch_size : (i + 1) * self.batch_size])
+            jets = order[i * self.batch_size : (i + 1) * self.batch_size][self.rank :: self.world]
+            if len(jets) == 0:  # the last batch has fewer jets than there are processes
+                continue
+            batch = self.collate(jets)
             yield batch.pin_memory() if self.pin_memory else batch
         self.set_epoch(self.epoch + 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +16,10 @@ from pcloud.cli.options import (
     OverwriteOption,
     ProgressOption,
     ReadingOptions,
+    SchedulerAddress,
     reading,
 )
-from pcloud.cli.output import say, shows_progress
+from pcloud.cli.output import progress_bar, say, shows_progress
 from pcloud.errors import InputError
 from pcloud.training.config import NumJets, Seed
 from pcloud.words import number_of
@@ -55,6 +57,9 @@ class ConvertOptions(ProgressOption, OverwriteOption, ChunkOption, OutputFiles, 
     """Number of Parquet files in the folder of the output, with equal numbers of jets."""
     seed: Seed = 0
     """Seed of the random order."""
+    scheduler: SchedulerAddress = None
+    """Processes that convert each file into a folder: local:N for N of this machine, or the address
+    of a scheduler of Dask, such as tcp://node01:8786 (extra dask)."""
 
 
 def execute(options: Options) -> None:
@@ -69,6 +74,8 @@ def execute(options: Options) -> None:
             raise InputError("--shuffle into a folder needs --files, the number of files")
         _convert_each(options, common)
         return
+    if options["scheduler"]:
+        raise InputError("--scheduler converts each file by itself: name a folder, without --files")
     number = convert(
         options["input"],
         out,
@@ -83,7 +90,15 @@ def _convert_each(options: Options, common: Options) -> None:
     """Convert each file to one of its own in a folder."""
     from pcloud.io import convert_files
 
-    found = convert_files(options["input"], options["output"], **common)
+    bar = progress_bar("files", 1, quiet=options["quiet"])
+    if options["scheduler"]:
+        from pcloud.scheduler import connected
+
+        with connected(options["scheduler"]) as scheduler, bar as advance:
+            run = partial(scheduler.run, advance=advance)
+            found = convert_files(options["input"], options["output"], run=run, **common)
+    else:
+        found = convert_files(options["input"], options["output"], **common)
     text = (
         f"{number_of(sum(part.jets for part in found), 'jet')} in {number_of(len(found), 'file')}"
     )

@@ -103,6 +103,9 @@ class OverwriteOption:
     """Replace an existing file."""
 
 
+SchedulerAddress = str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProgressOption:
     """Progress."""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcloud.nn.numerics.ranks import is_spread
+
 __all__ = ["CollectionEmbedding"]
 
 
@@ -59,7 +61,7 @@ class CollectionEmbedding(nn.Module):
         embedded = x.new_zeros(len(x), self.width)
         for i in range(len(self.in_widths)):
             rows = (collection == i).nonzero().flatten()
-            if len(rows):
+            if len(rows) or is_spread():  # all ranks normalise together
                 values = self._embed(i, x.index_select(0, rows))
                 embedded = embedded.to(values.dtype).index_copy(0, rows, values)
         return embedded
@@ -73,7 +75,7 @@ class CollectionEmbedding(nn.Module):
 def _normalise(norm: nn.Module, x: Tensor) -> Tensor:
     """Batch normalisation; a single row, which has no variance, by the statistics of the training."""
     assert isinstance(norm, nn.BatchNorm1d)
-    if not norm.training or len(x) > 1:
+    if not norm.training or is_spread() or len(x) > 1:
         return norm(x)
     return F.batch_norm(
         x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps

@@ -102,6 +102,13 @@ class Classes(JetObjective):
         """Loss () of a training batch."""
         return self.jet_loss(outputs, truth.long(), weights)
 
+    def batch_size(self, truth: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Sum () of the weights of the classes; the number of jets if these have weights."""
+        of_classes = self.jet_loss.cross_entropy.weight
+        if of_classes is None or weights is not None:
+            return super().batch_size(truth, weights)
+        return of_classes.to(truth.device)[truth.long()].double().sum()
+
     def mean_loss(self, outputs: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
         """Loss () of a sample, divided by the sum of its own weights."""
         return self.jet_loss.mean(outputs, truth.long(), weights)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from pcloud.modality import Dataset
@@ -92,6 +93,10 @@ class JetObjective(Objective):
         The mean is divided by the mean weight of *all* training jets, of which those without the
         target have none.
         """
+
+    def batch_size(self, truth: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Number () by which the sum of the losses of a batch is divided in :meth:`loss`."""
+        return truth.new_tensor(float(len(truth)), dtype=torch.float64)
 
     @abstractmethod
     def mean_loss(self, outputs: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:

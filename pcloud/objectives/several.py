@@ -200,6 +200,10 @@ class Several(nn.Module):
         """Values of the particles of a validation batch that the metrics need, by objective."""
         return {part.name: part.held(rows) for part in self.of_particles}
 
+    def batch_sizes(self, truth: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Numbers (K,) by which the sums of the losses of a batch are divided in :meth:`losses`."""
+        return torch.stack([part.batch_size(t, weights) for part, t in self._columns(truth)])
+
     def mean_losses(
         self, outputs: Tensor, truth: Tensor, weights: Tensor | None = None
     ) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ from pcloud.run_files import (
     ignore_progress,
     make_folder,
 )
+from pcloud.scheduler import Scheduler
 from pcloud.studies.evaluate import known_labels
 from pcloud.studies.intervals import read_intervals
 from pcloud.studies.rows import row_columns, schema_for, with_names_of_files
 from pcloud.studies.targets import scored, target_metadata
 from pcloud.training.run_folder import RunFolder
 
-__all__ = ["Prediction", "predict_file", "predict_files"]
+__all__ = ["FilePrediction", "Prediction", "predict_file", "predict_files"]
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def predict_files(
     checkpoint: str = "best",
     calibrated: bool = False,
     advance: Advance = ignore_progress,
+    scheduler: Scheduler | None = None,
     **options: Any,
 ) -> list[Prediction]:
     """Score the jets of many files, and write one Parquet file of scores for each.
@@ -198,6 +201,8 @@ def predict_files(
         As for :func:`predict_file`.
     advance : callable
         Progress callback, called after every chunk with the part of the whole work done.
+    scheduler : Scheduler, optional
+        Processes that score the files; by default this one.
     **options
         Further options of :func:`predict_file`.
 
@@ -236,23 +241,76 @@ def predict_files(
                 f"{out}: exists already, with scores of other jets or by another network; "
                 "overwrite=True (--overwrite) replaces it"
             )
-    predictions = []
-    for file, out, origin, done in zip(files, outputs, origins, is_done, strict=True):
-        if done:
-            predictions.append(Prediction(out, pq.read_metadata(out).num_rows, 0, is_old=True))
-            advance(1 / len(files))
-            continue
-        make_folder(out.parent)
-        found = predict_file(
+    options |= {"checkpoint": checkpoint, "calibrated": calibrated}
+    work = [
+        FilePrediction(run.path, Path(folder), run.trust_code, file, out, origin, options)
+        for file, out, origin in zip(files, outputs, origins, strict=True)
+    ]
+    predictions = {
+        out: Prediction(out, pq.read_metadata(out).num_rows, 0, is_old=True)
+        for out, done in zip(outputs, is_done, strict=True)
+        if done
+    }
+    missing = [part for part, done in zip(work, is_done, strict=True) if not done]
+    advance(len(predictions) / len(files))
+
+    def advance_part(part: float) -> None:
+        advance(part / len(files))
+
+    if scheduler is None:
+        made = [part.score(run, advance_part) for part in missing]
+    else:
+        share = len(missing) / len(files)
+        made = list(scheduler.run(missing, lambda part: advance(part * share)))
+    predictions |= {prediction.path: prediction for prediction in made}
+    return [predictions[out] for out in outputs]
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """Scoring of one file, which a process of its own can do.
+
+    Parameters
+    ----------
+    run, folder : Path
+        Folder of the run, and folder of the scores, whose calibration goes before that of the run.
+    trust_code : bool
+        Run Python code that the run names.
+    file, out : Path
+        File of jets, and file of their scores.
+    origin : dict
+        Plain values that identify jets, network and options.
+    options : dict
+        Options of :func:`predict_file`.
+    """
+
+    run: Path
+    folder: Path
+    trust_code: bool
+    file: Path
+    out: Path
+    origin: dict[str, Any]
+    options: dict[str, Any]
+
+    def __call__(self) -> Prediction:
+        """Score the file."""
+        return self.score(_open_run(str(self.run), str(self.folder), self.trust_code))
+
+    def score(self, run: RunFolder, advance: Advance = ignore_progress) -> Prediction:
+        """Score the file by an open run."""
+        make_folder(self.out.parent)
+        return predict_file(
             run,
-            str(file),
-            out,
+            str(self.file),
+            self.out,
             overwrite=True,
-            checkpoint=checkpoint,
-            calibrated=calibrated,
-            origin=origin,
-            advance=lambda part: advance(part / len(files)),
-            **options,
+            origin=self.origin,
+            advance=advance,
+            **self.options,
         )
-        predictions.append(found)
-    return predictions
+
+
+@lru_cache(maxsize=1)
+def _open_run(path: str, folder: str, trust_code: bool) -> RunFolder:
+    """Run whose network a process reads once for all of its files."""
+    return RunFolder(path, trust_code=trust_code).writing_to(folder)

@@ -22,6 +22,7 @@ from pcloud.training.history import History
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.metrics import RunningMetrics
 from pcloud.training.module import JetData, TaggerModule
+from pcloud.training.ranks import ONE, Ranks
 from pcloud.training.state import (
     COLUMNS,
     RunState,
@@ -52,6 +53,8 @@ class RunCheckpoint(L.Callback):
         Fingerprints of the jets.
     stop : StopRequest
         Set when the user asks to stop.
+    ranks : Ranks
+        Processes that train together, of which the first writes.
     """
 
     def __init__(
@@ -61,12 +64,14 @@ class RunCheckpoint(L.Callback):
         tagger: Tagger,
         jets: JetsOfRun,
         stop: StopRequest,
+        ranks: Ranks = ONE,
     ) -> None:
         self.folder = folder
         self.config = config
         self.tagger = tagger
         self.jets = jets
         self.stop = stop
+        self.ranks = ranks
         self.state = RunState()
         self._random: dict[str, Any] | None = None
 
@@ -93,7 +98,11 @@ class RunCheckpoint(L.Callback):
             module.resume(run)
             check_random_state(run["random"])
         data.epoch, data.next_batch = self.state.epoch, self.state.next_batch
-        self._random = run["random"]
+        of_ranks = [run["random"], *run.get("random_of_ranks", [])]
+        if self.ranks.rank < len(of_ranks):
+            self._random = of_ranks[self.ranks.rank]
+        if not self.ranks.is_first:  # the sums so far are those of the first rank
+            module.train_metrics = RunningMetrics()
 
     # Hooks of Lightning, in the order in which they are called
 
@@ -121,9 +130,10 @@ class RunCheckpoint(L.Callback):
         late = config.checkpoint_seconds and (
             time.monotonic() - self._saved >= config.checkpoint_seconds
         )
-        if due or late or self.stop:
+        late, stop = self.ranks.any(late, self.stop)
+        if due or late or stop:
             self._save(trainer)
-        if self.stop:
+        if stop:
             raise Interrupted
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -133,7 +143,8 @@ class RunCheckpoint(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log and save the epoch; stop if it was the last one."""
         module, data, state = _module(trainer), _data(trainer), self.state
-        row = self._row(trainer, module)
+        own = self._row(trainer, module)
+        row = self.ranks.on_first(lambda: own)
         if not math.isfinite(row["train_loss"]):
             raise InputError(
                 f"the training diverged in epoch {state.epoch + 1}: its loss is "
@@ -154,15 +165,17 @@ class RunCheckpoint(L.Callback):
         self._write_metrics()
         self._save(trainer)
         trainer.should_stop = state.finished
-        if self.stop and not state.finished:
+        (stop,) = self.ranks.any(self.stop)
+        if stop and not state.finished:
             raise Interrupted
 
     def _row(self, trainer: L.Trainer, module: TaggerModule) -> dict[str, float]:
-        train_loss, train_acc = module.train_metrics.compute()
+        metrics = module.train_metrics.over_ranks()
+        train_loss, train_acc = metrics.compute()
         val = module.validation_metrics()
         training = self.state.seconds + self._validation_began - self._tick
         seconds = self._elapsed()
-        of_parts = {f"train_loss_{n}": x for n, x in module.train_metrics.losses().items()}
+        of_parts = {f"train_loss_{n}": x for n, x in metrics.losses().items()}
         scales = module.objective.current_weights()
         values = {
             "epoch": self.state.epoch + 1,
@@ -172,7 +185,7 @@ class RunCheckpoint(L.Callback):
             **val,
             **{f"weight_{name}": weight for name, weight in scales.items()},
             "lr": module.lr_at(self.state.step - 1),
-            "jets_per_s": round(module.train_metrics.jets / training, 1),
+            "jets_per_s": round(metrics.jets / training, 1),
             "seconds": round(seconds, 2),
         }
         return {name: values[name] for name in metric_columns(values)}
@@ -187,14 +200,20 @@ class RunCheckpoint(L.Callback):
     def _save(self, trainer: L.Trainer) -> None:
         module = _module(trainer)
         self._elapsed()
+        metrics = module.train_metrics.over_ranks()
+        random, *random_of_ranks = self.ranks.gather(random_state())
+        self._saved = time.monotonic()
+        if not self.ranks.is_first:
+            return
         content = {
             "tagger": self.tagger.to_dict(),
             "run": {
                 "state": self.state.to_dict(),
                 "optimizer": trainer.optimizers[0].state_dict(),
                 "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
-                "train_metrics": module.train_metrics.state_dict(),
-                "random": random_state(),
+                "train_metrics": metrics.state_dict(),
+                "random": random,
+                **({"random_of_ranks": random_of_ranks} if random_of_ranks else {}),
                 "fingerprint": self.jets.to_dict(),
             },
         }
@@ -202,10 +221,14 @@ class RunCheckpoint(L.Callback):
         self._saved = time.monotonic()
 
     def _save_weights(self, name: str) -> None:
+        if not self.ranks.is_first:
+            return
         content = {"tagger": self.tagger.to_dict(), "metrics": self.state.history[-1]}
         write_checkpoint(content, checkpoint_path(self.folder, name))
 
     def _write_metrics(self) -> None:
+        if not self.ranks.is_first:
+            return
         columns = self.state.history[0] if self.state.history else COLUMNS
         History(self.state.history, tuple(columns)).write(self.folder)
 

@@ -439,7 +439,8 @@ class RunConfig:
     accelerator: str = "auto"
     """Device type as in Lightning: auto, cpu, gpu, mps, ..."""
     devices: int | str = 1
-    """Device as in Lightning: 1 for any one, '2,' for the third. Training uses one device."""
+    """Device as in Lightning: 1 for any one, '2,' for the third. Several devices are used by the
+    processes that torchrun or srun starts, each of which takes one."""
     checkpoint_steps: Period | None = None
     """Number of steps between saved states of the run, in addition to those after each epoch."""
     checkpoint_seconds: Annotated[float, Gt(0)] | None = 60.0

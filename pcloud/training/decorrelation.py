@@ -9,6 +9,7 @@ from torch_geometric.data import Batch
 from pcloud.batch import JetDataset, collate, particles_of
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.nn.layout import RaggedLayout
+from pcloud.nn.numerics.ranks import gathered
 from pcloud.observables import OBSERVABLES, compute_observables
 
 __all__ = [
@@ -149,8 +150,12 @@ class Decorrelation(nn.Module):
         return self.weight * min(progress / _WARM_UP, 1.0)
 
     def forward(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Penalty (), without its weight, of the ``logits (B, C)`` of a batch that has a layout."""
-        return self.penalty(logits, self.values(batch), batch.y)
+        """Penalty (), without its weight, of the ``logits (B, C)`` of a batch that has a layout.
+
+        It is that of the jets of all ranks.
+        """
+        rows = (logits, self.values(batch), batch.y)
+        return self.penalty(*(gathered(values) for values in rows))
 
     def values(self, batch: Batch) -> Tensor:
         """Variable of each jet, (B,)."""

@@ -116,15 +116,15 @@ class Teacher:
             )
         return cls(run, [run.classes.index(name) for name in jets.classes])
 
-    def teach(
+    def logits(
         self,
         config: TrainConfig,
         jets: TrainingData,
         folder: Path,
         console: Console,
         storage: Storage = MEMORY,
-    ) -> None:
-        """Add the logits of the teacher to the training jets, as ``teacher``.
+    ) -> Tensor:
+        """Logits (B, C) of the teacher for the training jets.
 
         They are computed from the features of the teacher and stored in `folder` in chunks, which
         a continued run reads. They are computed again for other jets or another teacher.
@@ -153,7 +153,7 @@ class Teacher:
                     if part in missing:
                         progress.update(task, completed=part.start)
                         chunks.write(part, self.run.logits(raw)[:, self.order])
-        jets.train.teacher = chunks.read()
+        return chunks.read()
 
     def _raw(
         self, config: TrainConfig, parts: Sequence[slice], storage: Storage

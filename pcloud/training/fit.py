@@ -7,7 +7,8 @@ import logging
 import random
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
 
 from pcloud.batch import JetDataset, JetStream
 from pcloud.errors import InputError, UnknownNameError
@@ -24,6 +28,7 @@ from pcloud.evaluation.influence import effective_size
 from pcloud.modality import modality_of_model
 from pcloud.models.registry import check_code
 from pcloud.models.trust import codes_used, remember_codes, trusting
+from pcloud.nn.numerics.batch_norm import over_ranks
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
 from pcloud.storage import MEMORY, Storage, mapped_files
 from pcloud.terminal import Terminal
@@ -43,6 +48,7 @@ from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.jet_storage import choose_storage
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
+from pcloud.training.ranks import ONE, Ranks, is_launched, joined, lost_contact
 from pcloud.training.reweight import Reweighting, observable_names, reweight
 from pcloud.training.run_folder import RunFolder, is_finished
 from pcloud.words import number_of
@@ -55,6 +61,8 @@ __all__ = ["train"]
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 _CHECKED_JETS = 4  # of which the outputs of the network are checked
+_RANK_SEEDS = 1_000_003  # difference of the seeds of two ranks
+
 _FEW_STEPS = 100  # optimizer steps below which a hint is printed
 
 
@@ -111,110 +119,189 @@ def train(
     if not overwrite:
         config = with_method_of_split(config)
     if config.ensemble > 1:
+        if is_launched():
+            raise InputError("members of an ensemble are trained by one process each: no torchrun")
         with config.code_names():
             check_code(config.model, config.model_options)  # raises before anything is written
         train_member = partial(train, trust_code=trust_code)
         train_ensemble(config, train_member, overwrite=overwrite, progress=progress)
         return Run(config.out, trust_code=trust_code)
-    console = Terminal(stderr=True, quiet=not progress)
     may_run = contextlib.ExitStack()
     may_run.enter_context(trusting(trust_code))
     may_run.enter_context(config.code_names())
-    with may_run, isolate_rng(), _quiet_lightning(), _restored_algorithms():
-        _check_before_loading(config)
-        with open_folder(config, overwrite=overwrite) as folder:
-            if not overwrite and is_finished(folder):
-                update_environment(folder, config.seed, finished=True)
+    with may_run, isolate_rng(), _quiet_lightning(), _restored_algorithms(), joined() as ranks:
+        console = Terminal(stderr=True, quiet=not (progress and ranks.is_first))
+        with lost_contact(ranks), contextlib.ExitStack() as stack:
+            _check_before_loading(config, ranks)
+            opened = open_folder(config, overwrite=overwrite)
+            folder = ranks.on_first(lambda: stack.enter_context(opened))
+            if ranks.on_first(lambda: not overwrite and is_finished(folder)):
+                if ranks.is_first:
+                    update_environment(folder, config.seed, finished=True)
                 said = f"{folder} is finished; --overwrite starts anew"
                 console.print(said, soft_wrap=True)
             else:
-                _train(config, folder, console, overwrite=overwrite)
+                _train(config, folder, console, ranks, overwrite=overwrite)
     return Run(folder, trust_code=trust_code)
 
 
-def _check_before_loading(config: TrainConfig) -> None:
+def _check_before_loading(config: TrainConfig, ranks: Ranks) -> None:
     """Check what can be checked without the jets."""
     if config.reweight is not None:
         observable_names(config.reweight)
+    if ranks.world > 1:
+        if any(part.learns_particles for part in config.objectives.specifications):
+            raise InputError("labels of particles and pairs are learned by one process only")
+        return
     trainer = _trainer(config, epochs=1)
     if trainer.world_size > 1:
+        number = trainer.world_size
         raise InputError(
-            f"devices={config.devices!r} are {trainer.world_size} devices: a run trains on one"
+            f"devices={config.devices!r} are {number} devices, with a process for each: start them "
+            f"by torchrun --nproc-per-node {number} -m pcloud train ..., or by srun"
         )
 
 
-def _train(config: TrainConfig, folder: Path, console: Terminal, *, overwrite: bool) -> None:
-    """Train with the jets in memory, or in files that are mapped into it."""
-    with config.code_names():
-        modality = modality_of_model(config.model)
-    chosen = choose_storage(config, modality, folder)
-    if chosen.reason:
-        console.print(chosen.reason, soft_wrap=True)
-    with contextlib.ExitStack() as stack:
-        in_memory = chosen.kind == "memory"
-        storage = MEMORY if in_memory else stack.enter_context(mapped_files(folder))
-        if chosen.kind == "stream":
-            config = config.with_options(storage="stream")
-        _train_on(config, folder, console, storage, overwrite=overwrite)
+@dataclass
+class _Prepared:
+    """What the first rank reads for all of them."""
+
+    config: TrainConfig
+    checkpoint: dict[str, Any] | None
+    jets: TrainingData
+    reweighting: Reweighting | None
 
 
-def _train_on(
-    config: TrainConfig, folder: Path, console: Terminal, storage: Storage, *, overwrite: bool
+def _train(
+    config: TrainConfig, folder: Path, console: Terminal, ranks: Ranks, *, overwrite: bool
 ) -> None:
+    """Train with the jets in memory, in files that are mapped into it, or in their own files."""
+    with contextlib.ExitStack() as stack:
+        teachers: list[Callable[[], Tensor]] = []
+
+        def prepare() -> _Prepared:
+            found, teach = _prepared(config, folder, console, stack, ranks, overwrite=overwrite)
+            teachers.append(teach)
+            return found
+
+        prepared = ranks.on_first(prepare)
+
+        def teach() -> Tensor:
+            return ranks.on_first(lambda: teachers[0]())
+
+        _train_on(prepared, teach, folder, console, ranks, overwrite=overwrite)
+        ranks.on_first(lambda: None)  # others read what the first one has written
+
+
+def _prepared(
+    config: TrainConfig,
+    folder: Path,
+    console: Terminal,
+    stack: contextlib.ExitStack,
+    ranks: Ranks,
+    *,
+    overwrite: bool,
+) -> tuple[_Prepared, Callable[[], Tensor]]:
+    """Read checkpoint and jets, whose files are removed at the end of `stack`.
+
+    The function that is returned too computes the logits of the teacher, which takes long.
+    """
     last = checkpoint_path(folder, "last")
     checkpoint = read_checkpoint(last, resumable=True) if last.exists() and not overwrite else None
     check_code(config.model, config.model_options)
-    weights = initial_weights(config, checkpoint)
+    initial_weights(config, checkpoint)  # raises before a large file is read
     if config.teacher:
-        RunFolder(config.teacher).checksum()  # raises before a large file is read
-    streamed = config.storage == "stream"
-    place = {"storage": storage, "stream": streamed} if storage is not MEMORY else {}
+        RunFolder(config.teacher).checksum()
+    with config.code_names():
+        modality = modality_of_model(config.model)
+    chosen = choose_storage(config, modality, folder, ranks.world)
+    if chosen.reason:
+        console.print(chosen.reason, soft_wrap=True)
+    place: dict[str, Any] = {}
+    if chosen.kind != "memory":
+        place["storage"] = stack.enter_context(mapped_files(folder))
+    if chosen.kind == "stream":
+        config = config.with_options(storage="stream")
+        place["stream"] = True
     jets = load_training_data(config, **place)
     reweighting = _reweighted(config, jets)
     jets.objective.fit(jets.train)  # with the weights of all jets
     teacher = Teacher.of(config, jets) if config.teacher else None
+
+    def teach() -> Tensor:
+        assert teacher is not None
+        with isolate_rng():
+            storage = place.get("storage", MEMORY)
+            return teacher.logits(config, jets, folder / TEACHER_FOLDER, console, storage)
+
+    return _Prepared(config, checkpoint, jets, reweighting), teach
+
+
+def _train_on(
+    prepared: _Prepared,
+    teach: Callable[[], Tensor],
+    folder: Path,
+    console: Terminal,
+    ranks: Ranks,
+    *,
+    overwrite: bool,
+) -> None:
+    config, jets, checkpoint = prepared.config, prepared.jets, prepared.checkpoint
+    weights = initial_weights(config, checkpoint)
     _seed(config.seed)
     with codes_used() as codes:
         initial = initialise(config, jets, weights, checkpoint)
     tagger = initial.tagger
+    if ranks.world > 1:
+        over_ranks(tagger.model)
+        _seed((config.seed + _RANK_SEEDS * ranks.rank) % 2**32)
     recipe = config.resolved_recipe()
-    data = JetData(jets, recipe, config.seed, config.stream_workers)
+    data = JetData(jets, recipe, config.seed, config.stream_workers, ranks)
     module = _module(config, jets, initial, data.total_steps)
     with isolate_rng():
         module.check_outputs(next(iter(jets.modality.loader(jets.val, _CHECKED_JETS))))
-    if overwrite:
+    if overwrite and ranks.is_first:
         clear(folder)
-    if teacher is not None:
-        with isolate_rng():
-            teacher.teach(config, jets, folder / TEACHER_FOLDER, console, storage)
+    if config.teacher:
+        jets.train.teacher = teach()
     with StopRequest() as stop:
-        keeper = RunCheckpoint(folder, config.run, tagger, jets.identity, stop)
+        keeper = RunCheckpoint(folder, config.run, tagger, jets.identity, stop, ranks)
         if checkpoint is not None:
             keeper.restore(checkpoint, module, data)
-        _announce(console, config, tagger, jets, data, keeper)
-        write_config(folder, config)
-        if initial.report is not None:
-            print_wide(console, initial.report)
-            initial.report.write(folder / INITIAL_STATE_FILE)
-        if reweighting is not None:
-            console.print(str(reweighting), soft_wrap=True)
-            reweighting.write(folder)
-        update_environment(folder, config.seed, finished=False)
-        remember_codes(codes)
+        if ranks.is_first:
+            _announce(console, config, tagger, jets, data, keeper)
+            _write_start(prepared, folder, initial, console)
+            remember_codes(codes)
         bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, data.batch_size)
-        trainer = _trainer(config, data.total_epochs - data.epoch, [keeper, bar])
+        trainer = _trainer(config, data.total_epochs - data.epoch, [keeper, bar], ranks)
         try:
             trainer.fit(module, datamodule=data)
         except Interrupted:
-            if stop.signal == signal.SIGTERM:
+            if stop.signal != signal.SIGINT:
                 raise SystemExit(128 + signal.SIGTERM) from None
             raise KeyboardInterrupt from None
+    if not ranks.is_first:
+        return
     remember_codes(codes)  # with what it has imported since
     doubts = [] if keeper.state.learned else [_nothing_learned(config, keeper, module)]
     update_environment(folder, config.seed, finished=True, warnings=doubts)
     _conclude(console, config, keeper)
     for doubt in doubts:
-        warnings.warn(doubt, NothingLearnedWarning, stacklevel=3)
+        warnings.warn(doubt, NothingLearnedWarning, stacklevel=4)
+
+
+def _write_start(
+    prepared: _Prepared, folder: Path, initial: InitialState, console: Terminal
+) -> None:
+    """Write what is known of a run at its start."""
+    write_config(folder, prepared.config)
+    if initial.report is not None:
+        print_wide(console, initial.report)
+        initial.report.write(folder / INITIAL_STATE_FILE)
+    if prepared.reweighting is not None:
+        console.print(str(prepared.reweighting), soft_wrap=True)
+        prepared.reweighting.write(folder)
+    update_environment(folder, prepared.config.seed, finished=False)
 
 
 def _module(
@@ -265,16 +352,25 @@ def _decorrelation(config: TrainConfig, jets: TrainingData) -> Decorrelation | N
 
 
 def _trainer(
-    config: TrainConfig, epochs: int, callbacks: list[L.Callback] | None = None
+    config: TrainConfig,
+    epochs: int,
+    callbacks: list[L.Callback] | None = None,
+    ranks: Ranks = ONE,
 ) -> L.Trainer:
     """Lightning trainer without output on disk or terminal, which `RunCheckpoint` does.
 
     Its epochs are counted from where the run is continued.
     """
+    spread: dict[str, Any] = {"devices": config.devices}
+    if ranks.world > 1:
+        # normalisations have the same statistics on all ranks: no buffers are sent
+        strategy = DDPStrategy(broadcast_buffers=False)
+        spread = {"devices": ranks.local, "num_nodes": ranks.world // ranks.local}
+        spread |= {"strategy": strategy, "plugins": [TorchElasticEnvironment()]}
     try:
         return L.Trainer(
             accelerator=config.accelerator,
-            devices=config.devices,
+            **spread,
             precision=_PRECISION[config.resolved_recipe().precision],  # type: ignore[arg-type]
             max_epochs=epochs,
             gradient_clip_val=config.gradient_clip or None,

@@ -36,12 +36,15 @@ class JetStorage:
     reason: str = ""
 
 
-def choose_storage(config: TrainConfig, modality: Modality, folder: Path) -> JetStorage:
+def choose_storage(
+    config: TrainConfig, modality: Modality, folder: Path, processes: int = 1
+) -> JetStorage:
     """Choose the place of the jets by their size, unless the configuration says it.
 
     Jets are kept in memory if they fit into it. Otherwise they are mapped, if the disk has room for
     them and the memory for the pages of their data sets; otherwise streamed, if their files are
-    Parquet; otherwise mapped, which is slow if most pages are read from the disk.
+    Parquet; otherwise mapped, which is slow if most pages are read from the disk. Several
+    `processes` that train together share mapped jets.
 
     Raises
     ------
@@ -65,7 +68,8 @@ def choose_storage(config: TrainConfig, modality: Modality, folder: Path) -> Jet
             raise InputError("storage stream has no labels of particles: storage map has")
         size = replace(size, can_stream=False)
     if wanted == "auto":
-        return _fitting(config, size, folder)
+        chosen = _fitting(config, size, folder)
+        return JetStorage("map") if chosen.kind == "memory" and processes > 1 else chosen
     if wanted == "stream" and not size.can_stream:
         raise InputError(_NO_STREAM)
     return JetStorage(wanted, _line(wanted, size))

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pcloud.nn.numerics.ranks import is_spread, sum_over_ranks
+
 __all__ = ["RunningMetrics"]
 
 
@@ -58,6 +60,20 @@ class RunningMetrics:
         else:
             self.correct = self.correct + (correct * weights).to(exact).sum()
             self.weight = self.weight + weights.to(exact).sum()
+
+    def over_ranks(self) -> RunningMetrics:
+        """Sums of all ranks."""
+        if not is_spread():
+            return self
+        names = sorted(self.parts)
+        values = [self.jets, self.loss, self.correct, self.weight, *(self.parts[n] for n in names)]
+        device = self.loss.device if isinstance(self.loss, Tensor) else torch.device("cpu")
+        sums = torch.tensor([float(value) for value in values], dtype=torch.float64, device=device)
+        found = RunningMetrics()
+        jets, loss, correct, weight, *parts = sum_over_ranks(sums).tolist()
+        found.jets, found.loss, found.correct, found.weight = round(jets), loss, correct, weight
+        found.parts = dict(zip(names, parts, strict=True))
+        return found
 
     def compute(self) -> tuple[float, float]:
         """Mean loss and accuracy; NaN before the first batch."""

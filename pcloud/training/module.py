@@ -18,6 +18,7 @@ from pcloud.errors import InputError
 from pcloud.modality import Loader, Modality
 from pcloud.models.parts import outputs_and_particles
 from pcloud.nn.layout import RaggedLayout
+from pcloud.nn.numerics.ranks import gathered, is_spread, sum_over_ranks
 from pcloud.objectives.classes import Classes
 from pcloud.objectives.rows import ParticleRows
 from pcloud.objectives.several import Several
@@ -27,6 +28,7 @@ from pcloud.training.distillation import Distillation
 from pcloud.training.metrics import RunningMetrics
 from pcloud.training.optimizer_state import matching_state, state_after_a_step
 from pcloud.training.optimizers import build_optimizer
+from pcloud.training.ranks import ONE, Ranks
 from pcloud.training.recipes import Recipe
 from pcloud.training.schedules import SCHEDULES
 from pcloud.training.stored_optimizers import LBFGS
@@ -173,12 +175,17 @@ class TaggerModule(L.LightningModule):
         weights = getattr(batch, "weight", None)
         truth = self.objective.truth(batch)
         losses = self.objective.losses(outputs, truth, weights, rows)
+        share, factor = 1.0, 1.0
+        if is_spread():
+            losses, share, factor = self._of_all_ranks(losses, truth, weights)
         loss = self.objective.total(losses)
         logits = self.objective.class_logits(outputs) if self.objective.classes else None
         penalty = None if self.decorrelation is None else self.decorrelation(logits, batch)
-        self._count(loss, penalty, logits, batch, weights, losses)
+        self._count(loss, penalty, logits, batch, weights, losses, factor)
         if self.distillation is not None:
             shares = None if weights is None else weights / self._mean_weight
+            if is_spread():
+                shares = share * (outputs.new_ones(len(outputs)) if shares is None else shares)
             loss = self.distillation(loss, logits, batch.teacher, shares)
         if self.decorrelation is not None and penalty is not None:
             loss = loss + self.decorrelation.weight_at(self._progress()) * penalty
@@ -189,6 +196,33 @@ class TaggerModule(L.LightningModule):
         trained = (p for p in self.model.parameters() if p.requires_grad and p.ndim > 1)
         return torch.stack([p.abs().sum() for p in trained]).sum()
 
+    def _of_all_ranks(
+        self, losses: dict[str, Tensor], truth: Tensor, weights: Tensor | None
+    ) -> tuple[dict[str, Tensor], Any, Any]:
+        """Losses whose mean over ranks is the loss of the whole batch.
+
+        Ranks have different numbers of jets, and DDP takes the mean of their gradients.
+
+        Returns
+        -------
+        losses : dict of str to Tensor
+            Loss () of each objective.
+        share : Tensor, shape ()
+            Factor of a mean over the jets of this rank.
+        factor : Tensor, shape ()
+            Number of jets of the batch per rank, over that of this rank, by which losses are
+            multiplied before the sums of all ranks are the mean.
+        """
+        own = self.objective.batch_sizes(truth, weights)
+        own = torch.cat([own, own.new_tensor([float(len(truth))])])
+        whole = sum_over_ranks(own.detach())
+        shares = self.trainer.world_size * own / whole
+        scaled = {
+            name: loss * share.to(loss)
+            for (name, loss), share in zip(losses.items(), shares[:-1], strict=True)
+        }
+        return scaled, shares[-1], 1 / shares[-1]
+
     def _count(
         self,
         loss: Tensor,
@@ -197,12 +231,16 @@ class TaggerModule(L.LightningModule):
         batch: Batch,
         weights: Tensor | None,
         losses: dict[str, Tensor],
+        factor: Any = 1.0,
     ) -> None:
         if self.decorrelation is not None and penalty is not None:
             loss = loss + self.decorrelation.weight * penalty
         logits = None if logits is None else logits.detach()
         labels = batch.y if logits is not None else batch.ptr[1:]  # one for each jet
         parts = losses if len(losses) > 1 else None
+        if is_spread():
+            loss = loss * factor
+            parts = None if parts is None else {n: part * factor for n, part in parts.items()}
         self.train_metrics.update(loss.detach(), logits, labels, weights, parts)
 
     @property
@@ -229,7 +267,7 @@ class TaggerModule(L.LightningModule):
     def validation_metrics(self) -> dict[str, float]:
         """Metrics of all validation jets since the last call."""
         outputs, truth, *values = (
-            torch.cat(parts) for parts in zip(*self.val_outputs, strict=True)
+            gathered(torch.cat(parts)) for parts in zip(*self.val_outputs, strict=True)
         )
         self.val_outputs.clear()
         held = _joined(self.val_particles)
@@ -328,21 +366,40 @@ class JetData(L.LightningDataModule):
         Seed of the order of the jets.
     stream_workers : int
         Number of processes that read a stream.
+    ranks : Ranks
+        Processes that train together.
+
+    Raises
+    ------
+    InputError
+        If there are fewer jets in a batch, or for validation, than processes.
     """
 
     def __init__(
-        self, jets: TrainingData, recipe: Recipe, seed: int, stream_workers: int = 0
+        self,
+        jets: TrainingData,
+        recipe: Recipe,
+        seed: int,
+        stream_workers: int = 0,
+        ranks: Ranks = ONE,
     ) -> None:
         super().__init__()
         size = recipe.events_per_batch(len(jets.train))
         self.batch_size = size
         load = jets.modality.loader
         # a last batch of a few jets would weigh as much in the gradient as a full one
-        options = {"shuffle": True, "seed": seed, "drop_last": len(jets.train) >= size}
+        shard = {} if ranks.world == 1 else {"rank": ranks.rank, "world": ranks.world}
+        least = min(size, len(jets.train), len(jets.val))
+        if least < ranks.world:
+            raise InputError(
+                f"{ranks.world} processes need batches and validation jets of at least as many, got "
+                f"{least}"
+            )
+        options = {"shuffle": True, "seed": seed, "drop_last": len(jets.train) >= size, **shard}
         if isinstance(jets.train, JetStream):
             options["workers"] = stream_workers
         self.train_loader = load(jets.train, size, **options)
-        self.val_loader = load(jets.val, size)
+        self.val_loader = load(jets.val, size, **shard)
         self.steps_per_epoch = len(self.train_loader)
         self.total_steps = recipe.steps or recipe.epochs * self.steps_per_epoch
         self.total_epochs = math.ceil(self.total_steps / self.steps_per_epoch)

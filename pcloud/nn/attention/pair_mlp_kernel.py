@@ -20,6 +20,7 @@ from pcloud.nn.numerics.batch_norm import folded, track
 from pcloud.nn.numerics.chunks import chunks
 from pcloud.nn.numerics.derivatives import first_derivative
 from pcloud.nn.numerics.precision import product_dtype, without_autocast
+from pcloud.nn.numerics.ranks import combined, is_spread, sum_over_ranks
 
 __all__ = ["normed_mlp"]
 
@@ -76,9 +77,9 @@ def _train(x: Tensor, linears: Sequence[nn.Linear], norms: Sequence[nn.BatchNorm
     eps = tuple(norm.eps for norm in norms)
     dtype = product_dtype(x)  # that of autocast
     with without_autocast(x):
-        out, *statistics = _NormedMLP.apply(x, dtype, eps, *parameters)
+        out, count, *statistics = _NormedMLP.apply(x, dtype, eps, *parameters)
     for norm, mean, var in zip(norms, statistics[::2], statistics[1::2], strict=True):
-        track(norm, mean, var, len(x))
+        track(norm, mean, var, int(count))
     return out
 
 
@@ -157,6 +158,7 @@ class _NormedMLP(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         scales, shifts, weights, biases = _split(parameters)
         var, mean = torch.var_mean(x, 0, correction=0)
+        mean, var, count = combined(mean, var, len(x))
         statistics = [mean, var]
         x = ((x - mean) * (var + eps[0]).rsqrt()).to(dtype)
         net = _Layers(
@@ -182,8 +184,10 @@ class _NormedMLP(torch.autograd.Function):
                 net.depth, net.normed(net.depth, net.pre_activation(net.depth, rows))
             )
         ctx.save_for_backward(*net.tensors())
-        ctx.mark_non_differentiable(*statistics)
-        return (out, *statistics)
+        ctx.count = count
+        number = torch.tensor(count)
+        ctx.mark_non_differentiable(number, *statistics)
+        return (out, number, *statistics)
 
     @staticmethod
     @first_derivative
@@ -196,8 +200,10 @@ class _NormedMLP(torch.autograd.Function):
             gradients[0].append(d_scale)
             gradients[1].append(d_shift)
             if layer > 0:
-                p = -net.gain[layer] * net.rstd[layer] * d_scale / len(grad)
-                q = -net.gain[layer] * d_shift / len(grad) - p * net.mean[layer]
+                if is_spread():  # the statistics are those of the rows of all ranks
+                    d_scale, d_shift = sum_over_ranks(torch.stack([d_scale, d_shift]))
+                p = -net.gain[layer] * net.rstd[layer] * d_scale / ctx.count
+                q = -net.gain[layer] * d_shift / ctx.count - p * net.mean[layer]
                 dy, d_shift, moment, d_weight, d_bias = _linear_gradient(net, layer, dy, p, q)
                 gradients[2].append(d_weight)
                 gradients[3].append(d_bias)
@@ -212,7 +218,7 @@ def _split(parameters: Sequence[Tensor]) -> list[Sequence[Tensor]]:
 
 
 def _add_layer(net: _Layers, layer: int) -> tuple[Tensor, Tensor]:
-    """Compute the pre-activations of `layer`; return their mean and variance."""
+    """Compute the pre-activations of `layer`; return their mean and variance over all ranks."""
     width = len(net.weights[layer - 1])
     total = net.gain[0].new_zeros(width)
     square = torch.zeros_like(total)
@@ -225,7 +231,12 @@ def _add_layer(net: _Layers, layer: int) -> tuple[Tensor, Tensor]:
         square += part.square().sum(0)
     net.stored += [] if z is None else [z]
     mean = total / len(net.x)
-    return mean, square / len(net.x) - mean.square()
+    var = square / len(net.x) - mean.square()
+    if is_spread():  # each rank subtracts an estimate of its own
+        offset = net.offset[-1]
+        mean, var, _ = combined(mean + offset, var, len(net.x))
+        mean = mean - offset
+    return mean, var
 
 
 def _activation_gradient(net: _Layers, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,6 +20,7 @@ from pcloud.nn.layout import take_rows
 from pcloud.nn.numerics.batch_norm import folded, track
 from pcloud.nn.numerics.derivatives import first_derivative, through_relu
 from pcloud.nn.numerics.precision import at_least_float32, product_dtype, without_autocast
+from pcloud.nn.numerics.ranks import combined, is_spread, sum_over_ranks
 
 __all__ = ["mean_messages"]
 
@@ -127,9 +128,9 @@ def _train(
     ]
     eps = tuple(norm.eps for norm in norms)
     with without_autocast(center):
-        out, *statistics = _MeanMessages.apply(center, other, neighbors, eps, *parameters)
+        out, count, *statistics = _MeanMessages.apply(center, other, neighbors, eps, *parameters)
     for norm, mean, var in zip(norms, statistics[::2], statistics[1::2], strict=True):
-        track(norm, mean, var, neighbors.numel())
+        track(norm, mean, var, int(count))
     return out
 
 
@@ -185,7 +186,7 @@ class _MeanMessages(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         depth = len(eps)
         scales, biases, weights = _split(parameters, depth)
-        center, other, mean, var = _normalized(center, other, neighbors, eps[0])
+        center, other, mean, var, count = _normalized(center, other, neighbors, eps[0])
         statistics = [mean, var]
         rstd0 = (var + eps[0]).rsqrt()
         z: list[Tensor] = []
@@ -211,8 +212,10 @@ class _MeanMessages(torch.autograd.Function):
             center, other, neighbors, rstd0, out, *parameters, *z, *gain, *shift, *means, *rstds
         )
         ctx.depth = depth
-        ctx.mark_non_differentiable(*statistics)
-        return (out, *statistics)
+        ctx.count = count
+        number = torch.tensor(count)
+        ctx.mark_non_differentiable(number, *statistics)
+        return (out, number, *statistics)
 
     @staticmethod
     @first_derivative
@@ -238,8 +241,10 @@ class _MeanMessages(torch.autograd.Function):
                 centred = scales[layer] * d_scale
             d_scales.append(d_scale)
             d_biases.append(d_bias)
-            p = -rstds[layer].square() * centred / neighbors.numel()
-            q = -gain[layer] * d_bias / neighbors.numel() - p * means[layer]
+            if is_spread():  # the statistics are those of the edges of all ranks
+                centred, d_bias = sum_over_ranks(torch.stack([centred, d_bias]))
+            p = -rstds[layer].square() * centred / ctx.count
+            q = -gain[layer] * d_bias / ctx.count - p * means[layer]
             if layer > 0:
                 dy, d_bias, d_weight = _linear_gradient(net, layer, weights, dy, p, q)
                 dy_h = (weights[layer - 1] * d_weight).sum(0)
@@ -261,7 +266,9 @@ def _split(parameters: Sequence[Tensor], depth: int) -> tuple[Sequence[Tensor], 
     return parameters[:depth], parameters[depth : 2 * depth], parameters[2 * depth :]
 
 
-def _normalized(center: Tensor, other: Tensor, neighbors: Tensor, eps: float) -> tuple[Tensor, ...]:
+def _normalized(
+    center: Tensor, other: Tensor, neighbors: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     """Scale `center` and `other` so that ``center_i + other_j`` has mean 0 and deviation 1.
 
     Mean and variance over the edges follow from sums per particle. They are computed in float64:
@@ -273,6 +280,9 @@ def _normalized(center: Tensor, other: Tensor, neighbors: Tensor, eps: float) ->
     other : Tensor, shape (N + 1, C)
         The last row is that of a missing neighbour.
     mean, var : Tensor, shape (C,)
+        Statistics of the edges of all ranks.
+    count : int
+        Number of these edges.
     """
     n, k = neighbors.shape
     c = center.double()
@@ -284,11 +294,15 @@ def _normalized(center: Tensor, other: Tensor, neighbors: Tensor, eps: float) ->
     c -= c_mean
     cross = (c * (of_neighbors - k * o_mean)).sum(0)
     var = (k * c.square().sum(0) + 2 * cross + square) / (n * k) - o_mean.square()
+    own = c_mean + o_mean
+    mean, var, count = combined(own, var, n * k)
+    if mean is not own:
+        c -= mean - own
     rstd = (var + eps).rsqrt()
     c = c * rstd
     o = (o - o_mean) * rstd
-    statistics = (c_mean + o_mean, var)
-    return c.to(center), o.to(other), *(s.to(at_least_float32(center)) for s in statistics)
+    exact = at_least_float32(center)
+    return c.to(center), o.to(other), mean.to(exact), var.to(exact), count
 
 
 def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, ...]:
@@ -301,7 +315,7 @@ def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, ...]:
     -------
     z : Tensor, shape (N k, C)
     offset, mean, var : Tensor, shape (C,)
-        Mean and variance of `z`, that is after the subtraction.
+        Mean and variance of `z` over the edges of all ranks, that is after the subtraction.
     """
     weight = weight.t().to(net.center.dtype)
     z = net.center.new_empty(net.neighbors.numel(), weight.shape[1])
@@ -316,7 +330,11 @@ def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, ...]:
         total += z[edges].sum(0)
         square += z[edges].square().sum(0)
     mean = total / len(z)
-    return z, offset, mean, square / len(z) - mean.square()
+    var = square / len(z) - mean.square()
+    if is_spread():  # each rank subtracts an estimate of its own
+        mean, var, _ = combined(mean + offset, var, len(z))
+        mean = mean - offset
+    return z, offset, mean, var
 
 
 def _mean_over_neighbors(net: _Layers, layer: int) -> Tensor:

@@ -6,8 +6,11 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["folded", "same_mode", "track"]
+from pcloud.nn.numerics.ranks import combined, is_spread
+
+__all__ = ["RankBatchNorm", "folded", "over_ranks", "same_mode", "track"]
 
 
 def folded(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
@@ -28,8 +31,63 @@ def same_mode(norms: Iterable[nn.Module]) -> bool:
     return {norm.training for norm in norms} == {torch.is_grad_enabled()}
 
 
+class RankBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation with the statistics of the rows of all ranks.
+
+    On a CPU, PyTorch has no such layer. In evaluation, and without other ranks, it is the layer that
+    it takes the place of.
+    """
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        return
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised rows of ``x (N, C)`` or ``(N, C, ...)``."""
+        if not (self.training and is_spread()):
+            return super().forward(x)
+        rows = x.movedim(1, -1)
+        flat = rows.reshape(-1, x.shape[1])
+        count = len(flat)
+        mean = flat.sum(0) / max(count, 1)
+        var = (flat - mean).square().sum(0) / max(count, 1)
+        mean, var, count = combined(mean, var, count)
+        if count < 2:  # one row has no variance
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        if self.track_running_stats:
+            track(self, mean.detach(), var.detach(), count)
+        y = (rows - mean) * (var + self.eps).rsqrt()
+        if self.affine:
+            y = y * self.weight + self.bias
+        return y.movedim(-1, 1)
+
+
+class _RankBatchNorm1d(RankBatchNorm, nn.BatchNorm1d):
+    """As `RankBatchNorm`."""
+
+
+class _RankBatchNorm2d(RankBatchNorm, nn.BatchNorm2d):
+    """As `RankBatchNorm`."""
+
+
+def over_ranks(model: nn.Module) -> nn.Module:
+    """Let the batch normalisations of a model take the statistics of all ranks; return the model.
+
+    Parameters, buffers and their names stay.
+    """
+    kinds: dict[type[nn.Module], type[nn.Module]] = {
+        nn.BatchNorm1d: _RankBatchNorm1d,
+        nn.BatchNorm2d: _RankBatchNorm2d,
+    }
+    for module in model.modules():
+        if type(module) in kinds:
+            module.__class__ = kinds[type(module)]
+    return model
+
+
 @torch.no_grad()
-def track(norm: nn.BatchNorm1d, mean: Tensor, var: Tensor, count: int) -> None:
+def track(norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
     """Update the running statistics of `norm` with the statistics of a batch.
 
     Parameters

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from pcloud.nn.numerics.batch_norm import folded, track
 from pcloud.nn.numerics.precision import without_autocast
+from pcloud.nn.numerics.ranks import combined
 from pcloud.nn.pairs.blocks import PairBlocks
 from pcloud.nn.pairs.products import sum_senders
 from pcloud.nn.pooling import sum_pool
@@ -69,6 +70,7 @@ class PairLinear(nn.Module):
             terms = F.linear(h, w1), F.linear(h, w2), w3.t()
             count = max(2 * (pairs.layout.num_pairs - pairs.layout.num_particles), 1)
             mean, var = _moments(*terms, products, pairs, count)
+            mean, var, count = combined(mean, var, count)
             track(self.norm, mean, var, count)
             scale = self.norm.weight * (var + self.norm.eps).rsqrt()
             receiver, sender, weight = (scale * term for term in terms)

@@ -1,0 +1,98 @@
+"""Several processes that train one network together give the result of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pcloud
+from tests.training.conftest import make_jets
+
+NO_DROPOUT = f"{Path(__file__).with_name('without_dropout.py')}:Plain"
+
+
+def results(folder: Path, *words: str) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pcloud.io.parquet.ROW_GROUP", 500)
+        pcloud.write_jets(make_jets(301), folder / "jets.parquet")
+    options = {
+        "data": str(folder / "jets.parquet"),
+        "model": NO_DROPOUT,
+        "batch_size": 45,
+        "epochs": 2,
+        "accelerator": "cpu",
+        "deterministic": True,
+    }
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("ranks.py"))]
+    done = subprocess.run(
+        [*command, str(folder), json.dumps(options), *words],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]) | {"stderr": done.stderr}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return results(tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.mark.parametrize("model", ["particlenet", "part", "lorentznet"])
+def test_losses_of_two_processes_are_those_of_one(found: dict[str, Any], model: str) -> None:
+    one, (first, second) = found["one"][model], (found["two"][i][model] for i in range(2))
+    assert len(one) == 40
+    assert one[-1] < one[0]
+    assert np.abs(np.subtract(one, first)).max() < 1e-10
+    assert first == second
+
+
+def test_rows_of_all_ranks_are_gathered(found: dict[str, Any]) -> None:
+    assert [part["gathered"] for part in found["two"]] == [[0.0, 1.0, 1.0]] * 2
+
+
+@pytest.mark.parametrize("run", ["train", "weighted"])
+def test_a_run_of_two_processes_has_the_metrics_of_one(found: dict[str, Any], run: str) -> None:
+    one, two = found["one"][run], found["two"][0][run]
+    assert two == found["two"][1][run]
+    for name in ("train_loss", "val_loss", "train_acc", "val_acc", "val_auc"):
+        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=2e-4)
+
+
+def test_two_processes_train_on_a_stream(found: dict[str, Any]) -> None:
+    (row,) = found["two"][0]["streamed"]
+    assert row["train_loss"] == pytest.approx(found["one"]["streamed"][0]["train_loss"], rel=0.1)
+
+
+def test_a_signal_to_any_process_stops_all_and_the_run_continues(found: dict[str, Any]) -> None:
+    for rank in range(2):
+        stopped, whole = found["two"][rank]["stopped"], found["two"][rank]["train"]
+        for name in ("train_loss", "val_loss"):
+            assert [row[name] for row in stopped] == [row[name] for row in whole]
+
+
+def test_an_error_of_the_first_process_is_said_once(found: dict[str, Any]) -> None:
+    assert [part["error"] for part in found["two"]] == ["FileNotFoundError", "exit 2"]
+
+
+@pytest.mark.slow
+def test_the_end_of_a_process_is_said_by_the_others_at_once(tmp_path: Path) -> None:
+    found = results(tmp_path, "--kill")
+    said, killed = found["killed"]
+    assert killed is None
+    message, _, seconds = said.rpartition(" after ")
+    assert message.startswith("rank 0 of 2 has lost contact to another one, which has ended")
+    assert float(seconds.split()[0]) < 60
+    for rank in range(2):
+        for row, whole in zip(found["continued"][rank], found["two"][rank]["train"], strict=True):
+            assert row["val_loss"] == whole["val_loss"]
