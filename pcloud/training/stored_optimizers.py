@@ -45,7 +45,7 @@ class LBFGS(torch.optim.LBFGS):
         super().__init__(parameters, lr=lr, history_size=_HISTORY, line_search_fn="strong_wolfe")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any]) -> Any:
+    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
         """Minimise the loss that `closure` computes with its gradients."""
 
         def with_decay() -> Any:
