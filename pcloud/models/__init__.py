@@ -18,6 +18,7 @@ from pcloud.models.pcnn import PCNN
 from pcloud.models.pelican import PELICAN
 from pcloud.models.pfn import PFN
 from pcloud.models.recnn import RecNN
+from pcloud.models.recurrent import RecurrentTagger
 from pcloud.models.registry import (
     ModelInfo,
     build_model,
@@ -42,6 +43,7 @@ __all__ = [
     "ParticleNet",
     "ParticleTransformer",
     "RecNN",
+    "RecurrentTagger",
     "build_model",
     "hl_logistic",
     "list_models",

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from pcloud.nn.layout import RaggedLayout
+from pcloud.nn.numerics.derivatives import higher_derivatives
 from pcloud.nn.numerics.operations import OperationCounter, counting
 
 __all__ = ["count_flops", "flops_per_jet"]
@@ -47,7 +48,8 @@ def count_flops(model: nn.Module, *inputs: Any) -> int:
         try:  # layers use their plain formula on tensors without values
             return _count(copy.deepcopy(model).to("meta"), *map(_to_meta, inputs))
         except (RuntimeError, TypeError):  # the model needs values, or cannot be copied
-            return _count(model, *inputs)
+            with higher_derivatives():  # plain formulas here, too
+                return _count(model, *inputs)
 
 
 def flops_per_jet(model: nn.Module, in_features: int = 7, num_particles: int = 50) -> int:

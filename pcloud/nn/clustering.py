@@ -114,6 +114,25 @@ class ClusteringTrees:
             start += size
         return values
 
+    @torch.no_grad()
+    @torch.compiler.disable
+    def leaves(self) -> Tensor:
+        """Particles (N,) jet by jet in the order of the leaves of its tree, first children first."""
+        number = len(self.batch) - len(self.children)
+        ones = self.children.new_ones(number, 1)
+        sizes = self.fold(ones, lambda a, b, _: a + b)[:, 0]  # particles below each node
+        places = torch.zeros_like(sizes)  # first particle of each node, in its jet
+        stop = len(self.batch)
+        for size in reversed(self.levels):
+            rows = slice(stop - size, stop)
+            first, second = self.children[stop - size - number : stop - number].unbind(-1)
+            start = places[rows].clone()
+            places[first] = start
+            places[second] = start + sizes[first]
+            stop -= size
+        order = torch.argsort(places[:number], stable=True)
+        return order[torch.argsort(self.batch[:number][order], stable=True)]
+
     def momenta(self, p4: Tensor) -> Tensor:
         """Four-momenta (N + M, 4) of all nodes from those of the particles (N, 4); differentiable."""
         return self.fold(p4, lambda a, b, _: a + b)

@@ -1,21 +1,32 @@
-"""Jets as sequences of particles, and convolutions along them without padding."""
+"""Jets as sequences of particles, convolutions along them without padding, and packing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
 
 from pcloud import kinematics
+from pcloud.nn.clustering import clustering_trees
 from pcloud.nn.layout import RaggedLayout
-from pcloud.nn.numerics.derivatives import outside_transforms
+from pcloud.nn.numerics.derivatives import kernel_allowed, outside_transforms
 from pcloud.nn.numerics.precision import at_least_float32
 from pcloud.nn.pooling import sum_by_index
+from pcloud.nn.recurrent import last_packed_state
 from pcloud.order import stable_order
 
-__all__ = ["JetSequences", "RaggedConv1d", "by_pt", "halved_sequences"]
+__all__ = [
+    "JetSequences",
+    "PackedJets",
+    "RaggedConv1d",
+    "by_clustering",
+    "by_pt",
+    "halved_sequences",
+]
 
 
 def by_pt(p4: Tensor, layout: RaggedLayout) -> Tensor:
@@ -146,3 +157,70 @@ def centres(source: JetSequences, target: JetSequences) -> Tensor:
     if source.padded_starts is None:
         return centre
     return centre.clamp(max=source.batch.shape[0] - 1)  # of padding
+
+
+def by_clustering(p4: Tensor, layout: RaggedLayout, algorithm: str = "cambridge_aachen") -> Tensor:
+    """Indices (N,) of the particles of each jet in the order of the leaves of its clustering tree.
+
+    The branch of larger pT comes first, so that particles that are merged early are neighbours.
+
+    Parameters
+    ----------
+    p4 : Tensor, shape (N, 4)
+        Four-momenta in GeV.
+    layout : RaggedLayout
+        Jets of the batch.
+    algorithm : {"kt", "cambridge_aachen", "antikt"}
+        Name of the algorithm, see :data:`pcloud.nn.clustering.ALGORITHMS`.
+    """
+    order = by_pt(p4, layout)  # so that ties do not depend on the order of the input
+    trees = clustering_trees(p4[order], layout, algorithm)
+    return order[trees.leaves()]
+
+
+@dataclass(frozen=True)
+class PackedJets:
+    """Jets sorted by length, whose particles are packed place by place for a recurrent network.
+
+    Attributes
+    ----------
+    rows : Tensor, shape (N,)
+        Particle of each packed row: the first particles of all jets, then the second ones, ...
+    sizes : Tensor, shape (P,)
+        Number of jets that have a first, a second, ... particle; on the CPU.
+    jets : Tensor, shape (B',)
+        Jets with particles, in the order of the packed rows.
+    """
+
+    rows: Tensor
+    sizes: Tensor
+    jets: Tensor
+
+    @classmethod
+    @torch.compiler.disable
+    @outside_transforms
+    def of(cls, layout: RaggedLayout) -> PackedJets:
+        """Pack the particles of a batch. On a GPU this synchronises once, for the lengths."""
+        counts = np.array(layout.counts.tolist(), dtype=np.int64)
+        jets = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+        place = np.arange(counts.max(initial=0))[:, None]
+        present = place < counts[jets]  # (P, B')
+        rows = (np.cumsum(counts)[jets] - counts[jets] + place)[present]
+        parts = (torch.from_numpy(part) for part in (rows, present.sum(axis=1), jets))
+        packed, sizes, order = parts
+        device = layout.batch.device
+        return cls(packed.to(device), sizes, order.to(device))
+
+    @torch.compiler.disable
+    def last_states(self, network: nn.RNNBase, x: Tensor, num_jets: int) -> Tensor:
+        """Last state (B, D) of the top layer for ``x (N, F)``; 0 for an empty jet."""
+        states = x.new_zeros(num_jets, network.hidden_size)
+        if not len(self.jets):
+            return states
+        packed = x[self.rows]
+        if kernel_allowed(packed, *network.parameters()):
+            _, last = network(PackedSequence(packed, self.sizes))
+            last = (last[0] if isinstance(last, tuple) else last)[-1]
+        else:
+            last = last_packed_state(network, packed, self.sizes.tolist())
+        return states.index_copy(0, self.jets, last.to(states.dtype))

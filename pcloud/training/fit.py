@@ -30,7 +30,7 @@ from pcloud.models.registry import check_code
 from pcloud.models.trust import codes_used, remember_codes, trusting
 from pcloud.nn.numerics.batch_norm import over_ranks
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
-from pcloud.storage import MEMORY, Storage, mapped_files
+from pcloud.storage import MEMORY, mapped_files
 from pcloud.terminal import Terminal
 from pcloud.text_tables import print_wide
 from pcloud.training.callbacks import RunCheckpoint

@@ -187,6 +187,7 @@ _BY_MODEL = {
     "particlenet": "particlenet",
     "particlenet_lite": "particlenet",
     "pcnn": "pfn",
+    **dict.fromkeys(("rnn", "gru", "lstm"), "particlenet_lite_original"),
     "pfn": "pfn",
     "transformer": "part",
 }

@@ -47,6 +47,7 @@ ONE_BLOCK = {
     "particlenet_lite": {"widths": ((8, 8), (8,))},
     "pcnn": {"width": 8, "stage_widths": ((8,), (8, 12))},
     "pelican": {"num_layers": 1},
+    **{name: {"width": 8} for name in ("rnn", "gru", "lstm")},
     "transformer": {"num_layers": 1, "num_class_layers": 1},
 }
 """The same for compilers and fake tensors, which take long for every operation."""

@@ -13,8 +13,10 @@ COMPILED_AS = {
     "efn": "pfn",
     "hl_logistic": "hl_mlp",
     "image_resnext": "image_cnn",
+    "gru": "lstm",
     "one_cut": "hl_mlp",
     "particlenet": "particlenet_lite",
+    "rnn": "lstm",
     "transformer": "part",
 }
 """Models made of the layers of another, which is compiled in their place."""

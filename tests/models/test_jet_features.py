@@ -18,11 +18,14 @@ from tests.training.conftest import TINY
 from tests.training.conftest import make_jets as make_records
 
 TAKES_U = [
+    "gru",
+    "lstm",
     "part",
     "particlenet",
     "particlenet_collections",
     "particlenet_lite",
     "pfn",
+    "rnn",
     "transformer",
 ]
 FEATURES = ["jet_mass", "max(pt)", "ntrk"]
