@@ -5,6 +5,7 @@
 
 from pcloud.models.dgcnn import DGCNN
 from pcloud.models.efn import EFN
+from pcloud.models.gn2 import GN2
 from pcloud.models.high_level import HighLevelTagger, hl_logistic, one_cut
 from pcloud.models.lgatr import LGATr
 from pcloud.models.lgatr_slim import LGATrSlim
@@ -30,6 +31,7 @@ from pcloud.models.registry import (
 __all__ = [
     "DGCNN",
     "EFN",
+    "GN2",
     "PCNN",
     "PELICAN",
     "PFN",

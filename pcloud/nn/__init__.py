@@ -10,6 +10,7 @@ multilayer perceptrons (``dense``) and several collections of a jet (``collectio
 
 from pcloud.nn.attention.attention import ClassAttention, SelfAttention, attend, padding_bias
 from pcloud.nn.attention.feed_forward import FeedForward
+from pcloud.nn.attention.gated_pooling import GatedPooling
 from pcloud.nn.attention.head_slots import HeadSlots
 from pcloud.nn.attention.pair_bias import PairBias
 from pcloud.nn.clustering import clustering_trees, exclusive_axes
@@ -38,6 +39,7 @@ __all__ = [
     "EdgeConv",
     "EquivariantLinear",
     "FeedForward",
+    "GatedPooling",
     "HeadSlots",
     "JetSequences",
     "PairBias",

@@ -353,7 +353,8 @@ class OptimizerConfig:
 
     recipe: RecipeName | None = None
     """Published training, which sets every option of this group that is not given (image is our
-    own); by default that of the model, with init_from that for fine-tuning."""
+    own); by default that of the model, with init_from that for fine-tuning. cms_ak4 and gn2 set
+    network and objective, too."""
     optimizer: OptimizerName | None = None
     """Optimizer; by default that of the recipe."""
     schedule: ScheduleName | None = None
@@ -399,8 +400,8 @@ class OptimizerConfig:
         UnknownNameError
             If there is no such recipe.
         """
-        values = dataclasses.asdict(get_recipe(name))
-        del values["source"]
+        recipe = get_recipe(name)
+        values = {option: getattr(recipe, option) for option in Recipe.optimization()}
         if self.steps and self.epochs is None:
             values["epochs"] = 0
         if self.epochs and self.steps is None:
@@ -416,8 +417,7 @@ class OptimizerConfig:
 
     def resolved_recipe(self) -> Recipe:
         """Return the recipe with the options given beside it; none may be missing."""
-        names = [f.name for f in dataclasses.fields(Recipe) if f.name != "source"]
-        return Recipe(**{name: getattr(self, name) for name in names})
+        return Recipe(**{name: getattr(self, name) for name in Recipe.optimization()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -537,6 +537,7 @@ class TrainConfig:
         for name in values:
             if name not in _STAGE_OF:
                 raise UnknownNameError("training option", str(name), _STAGE_OF)
+        values = _with_recipe(values)
         missing = [name for name in ("data", "model", "out") if values.get(name) is None]
         if missing:
             raise InputError(f"training needs {' and '.join(missing)}")
@@ -718,6 +719,19 @@ class TrainConfig:
         for values in (mine, theirs):  # jets in memory and mapped ones give the same result
             values["storage"] = "stream" if values["storage"] == "stream" else "auto"
         return [name for name in mine if name not in _WITHOUT_EFFECT and mine[name] != theirs[name]]
+
+
+def _with_recipe(values: dict[str, Any]) -> dict[str, Any]:
+    """Return options with the network and objectives of their recipe, where they are not given.
+
+    The weights of objectives belong to those of the recipe.
+    """
+    if not isinstance(values.get("recipe"), str):
+        return values
+    further = get_recipe(values["recipe"]).further
+    if values.get("objective") is not None:
+        further.pop("objective_weights", None)
+    return values | {name: v for name, v in further.items() if values.get(name) is None}
 
 
 STAGES: dict[str, type] = hints(TrainConfig)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from pcloud.errors import UnknownNameError
 
@@ -36,6 +36,25 @@ class Recipe:
     """Floating-point type of the network: ``"float32"``, or ``"bfloat16"`` for autocast."""
     source: str = ""
     """Reference."""
+    model: str | None = None
+    """Network of a recipe that is more than an optimization."""
+    objective: tuple[str, ...] = ()
+    """What it learns, see `pcloud.objectives.specification`."""
+    objective_weights: tuple[float, ...] = ()
+    """Weights of its objectives."""
+
+    @classmethod
+    def optimization(cls) -> list[str]:
+        """Names of the options of the optimization."""
+        others = ("source", "model", "objective", "objective_weights")
+        return [field.name for field in fields(cls) if field.name not in others]
+
+    @property
+    def further(self) -> dict[str, Any]:
+        """Options that are not those of the optimization, by name."""
+        found = {"model": self.model, "objective": list(self.objective)}
+        found["objective_weights"] = list(self.objective_weights)
+        return {name: value for name, value in found.items() if value}
 
     def events_per_batch(self, number: int) -> int:
         """Number of jets per batch, of `number` training jets."""
@@ -163,6 +182,28 @@ RECIPES: dict[str, Recipe] = {
         epochs=0,
         steps=200_000,
         source="arXiv:2512.17011",
+    ),
+    "cms_ak4": Recipe(
+        model="particlenet_collections",
+        objective=("class", "pt:quantile:0.16,0.5,0.84"),
+        optimizer="ranger",
+        schedule="flat_decay",
+        lr=5e-3,
+        batch_size=512,
+        epochs=20,
+        source="CMS's ParticleNet of small-radius jets, with the optimizer of weaver",
+    ),
+    "gn2": Recipe(
+        model="gn2",
+        objective=("class", "origin:classes", "vertex:pairs"),
+        objective_weights=(1.0, 0.5, 1.5),
+        optimizer="adamw",
+        schedule="cosine",
+        lr=5e-4,
+        weight_decay=1e-5,
+        batch_size=1000,
+        epochs=40,
+        source="arXiv:2505.19689; learning rate and weights of salt's GN2.yaml",
     ),
     "pelican": Recipe(
         optimizer="adamw",

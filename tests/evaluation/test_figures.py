@@ -377,3 +377,9 @@ def test_the_learning_rate_of_one_epoch_is_drawn(rate):
     figure = training_figure({n: (np.array([1.0]), np.array([v])) for n, v in curves.items()})
     low, high = figure.axes[-1].get_ylim()
     assert low < rate < high
+
+
+def test_learning_rates_that_differ_by_rounding_only_are_drawn():
+    row = {"epoch": 1, "val_loss": 0.7, "lr": 1e-3}
+    history = History([row, row | {"epoch": 2, "lr": 1e-3 * (1 + 3e-16)}])
+    training_figure(history).canvas.draw()

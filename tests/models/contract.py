@@ -14,6 +14,7 @@ from pcloud.features import feature_set
 COUNTS = [1, 2, 40, 17, 5, 16, 8, 90]
 
 FEWER_BLOCKS = {
+    "gn2": {"width": 32, "num_layers": 2, "particle_width": 16, "head_widths": [16]},
     "lgatr": {"num_layers": 2},
     "lgatr_slim": {"num_layers": 2},
     "lorentznet": {"num_layers": 2},
@@ -40,6 +41,7 @@ def make_jets(counts=COUNTS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 ONE_BLOCK = {
+    "gn2": {"width": 16, "num_layers": 1, "particle_width": 8, "head_widths": [8]},
     "lgatr": {"num_layers": 1},
     "lgatr_slim": {"num_layers": 1},
     "part": {"num_layers": 1, "num_class_layers": 1},

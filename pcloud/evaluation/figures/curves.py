@@ -47,6 +47,7 @@ _OF_OBJECTIVES = {"loss": ("train_loss_", "val_loss_"), "resolution": ("val_reso
 _OF_OBJECTIVES |= {"accuracy": ("val_acc_",), "AUC": ("val_auc_",)}
 _OF_OBJECTIVES |= {"efficiency": ("val_efficiency_",), "purity": ("val_purity_",)}
 _OF_OBJECTIVES |= {"weight": ("weight_",)}
+_EQUAL = 1e-9  # relative difference below which learning rates are equal
 _NAMES = {"train": "training", "val": "validation", "lr": ""}
 
 
@@ -144,7 +145,7 @@ def _draw(axes: Axes, title: str, curves: Mapping[str, Curve]) -> None:
         rates = np.concatenate([values[values > 0] for _, values in curves.values()])
         if len(rates):  # a schedule may end at 0
             axes.set_yscale("log")
-        if len(rates) and rates.min() == rates.max():  # limits that matplotlib does not find
+        if len(rates) and rates.max() < rates.min() * (1 + _EQUAL):  # limits matplotlib cannot find
             axes.set_ylim(rates[0] / 2, 2 * rates[0])
     for name, (epochs, values) in curves.items():
         kind = name.partition("_")[0]
