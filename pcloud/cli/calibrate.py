@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pcloud.cli.command import Command, Options
 from pcloud.cli.options import NetworkOptions, ResultOptions, open_run
-from pcloud.cli.output import print_rows, say
+from pcloud.cli.output import print_rows, say, suggest
 from pcloud.words import number_of
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def execute(options: Options) -> None:
         say(f"written to {run.out / CALIBRATION_FILE}")
     if has_intervals:
         say(f"written to {run.out / INTERVALS_FILE}")
+    suggest("report" if scores.exists() else "evaluate", run.path)
 
 
 def _map(stored: Any) -> str:

@@ -19,7 +19,7 @@ from pcloud.cli.options import (
     SchedulerAddress,
     reading,
 )
-from pcloud.cli.output import progress_bar, say, shows_progress
+from pcloud.cli.output import progress_bar, say, shows_progress, suggest
 from pcloud.errors import InputError
 from pcloud.training.config import NumJets, Seed
 from pcloud.words import number_of
@@ -73,6 +73,7 @@ def execute(options: Options) -> None:
         if options["shuffle"]:
             raise InputError("--shuffle into a folder needs --files, the number of files")
         _convert_each(options, common)
+        suggest("train", "--data", out, "--out", "runs/first")
         return
     if options["scheduler"]:
         raise InputError("--scheduler converts each file by itself: name a folder, without --files")
@@ -84,6 +85,7 @@ def execute(options: Options) -> None:
         **common,
     )
     say(f"{number_of(number, 'jet')}: {out}")
+    suggest("train", "--data", out, "--out", "runs/first")
 
 
 def _convert_each(options: Options, common: Options) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pcloud.cli.command import Command, Options
-from pcloud.cli.output import columns, print_whole
+from pcloud.cli.output import columns, print_whole, suggest
 
 
 def execute(options: Options) -> None:
@@ -17,6 +17,7 @@ def execute(options: Options) -> None:
         info = dataset_info(name)
         table.add_row(name, ", ".join(info.splits), ", ".join(info.classes), info.description)
     print_whole(table)
+    suggest("train", "--data", "simulated", "--out", "runs/first")
 
 
 COMMAND = Command("datasets", "List the data sets.", execute)

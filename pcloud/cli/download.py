@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pcloud.cli.command import Argument, Command, Options
-from pcloud.cli.output import say
+from pcloud.cli.output import say, suggest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ def execute(options: Options) -> None:
 
     for path in dict.fromkeys(download(options["name"], options["splits"], options["data_root"])):
         say(str(path))
+    suggest("datasets")
 
 
 COMMAND = Command(

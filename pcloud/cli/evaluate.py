@@ -18,7 +18,7 @@ from pcloud.cli.options import (
     open_run,
     reading,
 )
-from pcloud.cli.output import print_rows, print_whole, progress_bar, say
+from pcloud.cli.output import print_rows, print_whole, progress_bar, say, suggest
 from pcloud.errors import InputError
 from pcloud.training.config import Fraction, NumJets, Seed
 
@@ -145,6 +145,7 @@ def _evaluate(options: Options) -> None:
         say(f"written to {run.out / stored.file}")
     if options["robustness"]:
         _evaluate_robustness(run, folder, options)
+    suggest("report", run.path)
 
 
 def _print_dependences(folder: Path) -> None:

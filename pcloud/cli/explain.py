@@ -9,7 +9,7 @@ from annotated_types import Ge, Le
 
 from pcloud.cli.command import Command, Options
 from pcloud.cli.options import CheckpointOption, ProgressOption, ResultOptions, open_run
-from pcloud.cli.output import print_rows, progress_bar, say
+from pcloud.cli.output import print_rows, progress_bar, say, suggest
 from pcloud.training.config import NumJets
 from pcloud.words import number_of
 
@@ -50,6 +50,7 @@ def execute(options: Options) -> None:
         _explain_attribution(run, attribution, options)
     if "taylor" in methods:
         _explain_taylor(run, options)
+    suggest("report", run.path)
 
 
 def _explain_attribution(run: Run, methods: list[str], options: Options) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pcloud.cli.command import Argument, Command, Options, Switch
 from pcloud.cli.options import CheckpointOption, OverwriteOption, RunArgument
-from pcloud.cli.output import print_rows, say
+from pcloud.cli.output import print_rows, say, suggest
 from pcloud.training.config import NumJets
 
 
@@ -46,6 +46,7 @@ def execute(options: Options) -> None:
     if not written.metadata["metrics"]:
         say(f"without metrics: pcloud evaluate {run.path} measures them")
     say(f"written to {written.path}")
+    suggest("check", written.path, "--run", run.path)
 
 
 COMMAND = Command(

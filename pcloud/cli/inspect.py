@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pcloud.cli.command import Argument, Command, Flag, Options
 from pcloud.cli.options import OverwriteOption
-from pcloud.cli.output import print_rows, say
+from pcloud.cli.output import print_rows, say, suggest
 from pcloud.training.config import NumJets
 
 
@@ -44,6 +44,8 @@ def execute(options: Options) -> None:
         with new_file(Path(options["out"]), options["overwrite"]) as part:
             part.write_text(text, encoding="utf-8")
         say(f"written to {options['out']}")
+    schema = [] if options["out"] is None else ["--schema", options["out"]]
+    suggest("train", "--data", options["file"], *schema, "--out", "runs/first")
 
 
 COMMAND = Command(

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from pcloud.cli.command import Command, Options, Switch
-from pcloud.cli.output import columns, print_whole, say
+from pcloud.cli.output import columns, print_whole, say, suggest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ def execute(options: Options) -> None:
     for kind in list_modalities():
         if kind != "cloud":
             say(f"on {find_modality(kind).noun}: {', '.join(list_models(kind))}")
+    suggest("train", "--data", "simulated", "--model", "particlenet_lite", "--out", "runs/first")
 
 
 COMMAND = Command("models", "List the models.", execute, (ModelsOptions,))

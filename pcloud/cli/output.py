@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,12 @@ def console(*, stderr: bool = False) -> Terminal:
 def say(line: str) -> None:
     """Print a line without wrapping it."""
     console().print(for_terminal(line), soft_wrap=True)
+
+
+def suggest(*words: object) -> None:
+    """Print the command that one would type next, to a person at a terminal only."""
+    if sys.stdout.isatty():
+        say(f"next: {shlex.join(['pcloud', *map(str, words)])}")
 
 
 def print_whole(content: RenderableType, out: Console | None = None) -> None:

@@ -27,6 +27,7 @@ from pcloud.cli import (
 )
 from pcloud.cli.command import Command, Options
 from pcloud.cli.errors import complain, message, warnings_in_one_line
+from pcloud.cli.output import say
 from pcloud.cli.parser import Parser, add_fields, complete, given_values, option_names, usage
 from pcloud.cli.streams import any_encoding, discard_output, flush_output, write_error
 from pcloud.errors import InputError, UnknownNameError
@@ -39,6 +40,13 @@ _FILES = (
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
 _BROKEN_PIPE = 141
 _COMMANDS = {file.COMMAND.name: file.COMMAND for file in _FILES}
+_DAY = (
+    "inspect jets.root",
+    "train --data jets.root --model particlenet --out runs/first",
+    "evaluate runs/first",
+    "report runs/first",
+    "predict runs/first more.root -o scores.parquet",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,19 +79,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> None:
+    if not arguments:
+        _print_day()
+        flush_output()
+        return
     try:
-        command, options = parse(arguments or ["--help"])
+        command, options = parse(arguments)
     except SystemExit:  # of --help and --version
         flush_output()
-        if arguments:
-            raise
-        return
+        raise
     if command.complete:
         options = complete(command.stages, options)
     pcloud.keep_memory()
     with warnings_in_one_line():
         command.execute(options)
     flush_output()
+
+
+def _print_day() -> None:
+    """Print the commands of a normal day, in their order."""
+    say(f"pcloud {pcloud.__version__}, the commands of a normal day:")
+    for example in _DAY:
+        say(f"  pcloud {example}")
+        say(f"      {_COMMANDS[example.partition(' ')[0]].summary}")
+    say("All commands: pcloud --help. Options of one: pcloud COMMAND --help.")
 
 
 def _options_of(arguments: list[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pcloud.cli.command import Command, Options
 from pcloud.cli.options import ResultOptions
-from pcloud.cli.output import say
+from pcloud.cli.output import say, suggest
 
 
 def execute(options: Options) -> None:
@@ -12,6 +12,7 @@ def execute(options: Options) -> None:
     from pcloud.report import write_report
 
     say(str(write_report(options["run"], options["out"])))
+    suggest("predict", options["run"], "FILE", "-o", "scores.parquet")
 
 
 COMMAND = Command("report", "Write the report of a run, with figures.", execute, (ResultOptions,))

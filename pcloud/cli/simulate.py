@@ -9,7 +9,7 @@ from annotated_types import Ge, Le
 
 from pcloud.cli.command import Command, Flag, Options, Switch
 from pcloud.cli.options import OutputArgument, OverwriteOption, ProgressOption
-from pcloud.cli.output import say, shows_progress
+from pcloud.cli.output import say, shows_progress, suggest
 from pcloud.training.config import NumJets
 from pcloud.words import number_of
 
@@ -48,6 +48,7 @@ def execute(options: Options) -> None:
         overwrite=options["overwrite"],
     )
     say(f"{number_of(options['jets'], 'jet')}: {path}")
+    suggest("train", "--data", path, "--out", "runs/first")
 
 
 COMMAND = Command("simulate", "Simulate top and QCD jets.", execute, (SimulateOptions,))

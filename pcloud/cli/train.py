@@ -8,6 +8,7 @@ from typing import Any
 
 from pcloud.cli.command import Command, Options, Switch
 from pcloud.cli.options import ProgressOption, TrustOption
+from pcloud.cli.output import suggest
 from pcloud.cli.parser import complete, option_names
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.training.config import STAGES, TrainConfig
@@ -38,12 +39,13 @@ def execute(options: Options) -> None:
         config = TrainConfig.from_command(complete_options, path, options)
     from pcloud.training.fit import train
 
-    train(
+    run = train(
         config,
         overwrite=command["overwrite"],
         progress=not command["quiet"],
         trust_code=command["trust_code"],
     )
+    suggest("evaluate", run.path)
 
 
 def read_options(path: str | Path) -> Options:

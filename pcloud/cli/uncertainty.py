@@ -9,7 +9,7 @@ from annotated_types import Ge, Le
 
 from pcloud.cli.command import Command, Options
 from pcloud.cli.options import NetworkOptions, ProgressOption, ResultOptions, open_run
-from pcloud.cli.output import print_rows, progress_bar, say
+from pcloud.cli.output import print_rows, progress_bar, say, suggest
 from pcloud.training.config import NumJets, Seed
 from pcloud.words import number_of
 
@@ -50,6 +50,7 @@ def execute(options: Options) -> None:
     say(f"{facts}; entropies in nats")
     table = run.out / UNCERTAINTY_TABLE
     say(f"written to {table}, a row for each of {number_of(len(stored.labels), 'test jet')}")
+    suggest("report", run.path)
 
 
 COMMAND = Command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.metadata import version
 
 import pytest
@@ -36,7 +37,9 @@ def test_a_package_that_is_absent_has_its_extra(capsys, monkeypatch):
 def test_the_other_project_of_the_same_import_name_is_warned_of(capsys, monkeypatch):
     real = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: "1.4" if name == "pcloud" else real(name))
-    assert main(["doctor"]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", doctor.SameNameWarning)
+        assert main(["doctor"]) == 0
     assert "pip uninstall pcloud" in capsys.readouterr().err
 
 

@@ -173,3 +173,19 @@ def test_rows_are_wider_than_a_log(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     print_rows([["name", "value"], ["a long name of a quantity", "0.123 \u00b1 0.456"]])
     assert "a long name of a quantity 0.123 \u00b1 0.456" in capsys.readouterr().out
+
+
+def test_pcloud_alone_shows_the_commands_of_a_normal_day_in_their_order(capsys):
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = [line.split()[1] for line in lines if line.startswith("  pcloud")]
+    assert shown == ["inspect", "train", "evaluate", "report", "predict"]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_person_is_told_what_comes_next_and_a_script_is_not(is_terminal, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    assert main(["datasets"]) == 0
+    last = capsys.readouterr().out.rstrip().splitlines()[-1]
+    assert (last == "next: pcloud train --data simulated --out runs/first") == is_terminal
