@@ -115,6 +115,7 @@ def _torch_version() -> str:
     return str(torch.__version__)
 
 
+@cache
 def _git_commit() -> str | None:
     """Commit of the git checkout of the package, with a + where files have changed since."""
     if not _git("ls-files", "__init__.py"):
