@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pcloud.cli.command import Argument, Command, Options, Switch
@@ -27,15 +28,21 @@ class FileOptions(OverwriteOption, RunArgument):
     """Write calibrated probabilities; needs pcloud calibrate first."""
     form: Literal["plain", "cms", "atlas"] = "plain"
     """Inputs: momenta and columns by name, or those of CMS (with preprocess.json) or ATLAS."""
+    triton: str | None = None
+    """Model repository of a Triton server, into which the file is copied with its configuration."""
     jets: NumJets = 1000
     """Number of test jets on which the file is compared with PyTorch."""
 
 
 def execute(options: Options) -> None:
     """Write the file and print the differences from PyTorch."""
+    from pcloud.export.triton import check_repository, write_repository
     from pcloud.run import Run
 
     run = Run(options["run"], trust_code=options["trust_code"])
+    repository = options["triton"]
+    if repository is not None:
+        check_repository(Path(options["file"]), repository, overwrite=options["overwrite"])
     names = ("padded", "max_particles", "on_long_jet", "calibrated", "checkpoint", "form", "jets")
     written = run.export(
         options["file"],
@@ -46,6 +53,10 @@ def execute(options: Options) -> None:
     if not written.metadata["metrics"]:
         say(f"without metrics: pcloud evaluate {run.path} measures them")
     say(f"written to {written.path}")
+    if repository is not None:
+        replace = {"overwrite": options["overwrite"]}
+        model = write_repository(written.path, written.metadata, repository, **replace)
+        say(f"written to {model}")
     suggest("check", written.path, "--run", run.path)
 
 

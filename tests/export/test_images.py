@@ -19,7 +19,7 @@ from tests.images.made import bars
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> pcloud.Run:
     folder = tmp_path_factory.mktemp("images")
-    images, labels = bars(120)
+    images, labels = bars(120, 28)  # the smallest of the networks for digits
     np.savez(folder / "bars.npz", images=images, labels=labels, classes=["lying", "upright"])
     return pcloud.train(
         data=str(folder / "bars.npz"), model="cnn", out=str(folder / "run"), epochs=2,
@@ -35,7 +35,7 @@ def test_a_file_takes_stored_images(run, needs_onnx, tmp_path):
     assert written.parity.difference < 1e-5
     assert [entry["name"] for entry in written.metadata["inputs"]] == ["pixels"]
     session = onnxruntime.InferenceSession(written.path)
-    images, _ = bars(5, seed=3)
+    images, _ = bars(5, 28, seed=3)
     sample = ImageSet(torch.from_numpy(np.asarray(images)).reshape(5, 1, *images.shape[-2:]))
     (found,) = session.run(None, {"pixels": sample.images.float().numpy()})
     np.testing.assert_allclose(found, run.predict(sample), atol=1e-5)

@@ -79,9 +79,10 @@ def knn(
     pos = pos.detach()
     if pos.dtype in (torch.float16, torch.bfloat16):
         pos = pos.float()  # half precision merges neighbours
-    watch = _WATCH.get()
-    if watch is not None:
-        return watch(pos, layout, k, partial(_searched, loop=loop, backend=backend))
+    if not torch.compiler.is_dynamo_compiling():  # which cannot trace context variables
+        watch = _WATCH.get()
+        if watch is not None:
+            return watch(pos, layout, k, partial(_searched, loop=loop, backend=backend))
     return _searched(pos, layout, k, loop=loop, backend=backend)
 
 
