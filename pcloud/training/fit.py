@@ -194,7 +194,7 @@ def _check_before_loading(config: TrainConfig, ranks: Ranks) -> None:
 
 @dataclass
 class _Prepared:
-    """What the first rank reads for all of them."""
+    """Checkpoint and jets, which the first rank reads for all of them."""
 
     config: TrainConfig
     checkpoint: dict[str, Any] | None
