@@ -95,7 +95,15 @@ def test_files_are_converted_by_several_processes(
 def test_the_command_starts_processes_that_convert(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["convert", *files, str(tmp_path / "out"), "--scheduler", "local:1", "--quiet"]
+    words = [
+        "convert",
+        *files,
+        str(tmp_path / "out"),
+        "--each",
+        "--scheduler",
+        "local:1",
+        "--quiet",
+    ]
     assert main(words) == 0
     assert "123 jets in 3 files" in capsys.readouterr().out
     assert len(list((tmp_path / "out").iterdir())) == 3

@@ -30,7 +30,7 @@ class InputArgument:
     """Input."""
 
     input: Arguments
-    """Files of jets, or globs; several become one file, or one each in a folder."""
+    """Files of jets, or globs; several become one file, or with --each one each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,7 @@ class OutputFiles(OutputArgument):
     """Output."""
 
     output: Argument
-    """File to write: .parquet, .npz, or .h5 (Landscape layout); or a folder for one Parquet file
-    for each file of jets, or for --files of them."""
+    """File to write: .parquet, .npz, or .h5 (Landscape layout); with --each or --files a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +52,16 @@ class ConvertOptions(ProgressOption, OverwriteOption, ChunkOption, OutputFiles, 
     A stream of jets for training needs less memory with smaller ones, such as 2000."""
     shuffle: Switch = False
     """Write the jets in random order, by two passes over them."""
+    each: Switch = False
+    """Convert each file of jets by itself, to a Parquet file in the folder of the output. Those that
+    are there already stay."""
     files: Annotated[int | None, Ge(1), Le(100_000)] = None
     """Number of Parquet files in the folder of the output, with equal numbers of jets."""
     seed: Seed = 0
     """Seed of the random order."""
     scheduler: SchedulerAddress = None
-    """Processes that convert each file into a folder: local:N for N of this machine, or the address
-    of a scheduler of Dask, such as tcp://node01:8786 (extra dask)."""
+    """Processes for --each: local:N for N of this machine, or the address of a scheduler of Dask, such
+    as tcp://node01:8786 (extra dask)."""
 
 
 def execute(options: Options) -> None:
@@ -69,14 +71,14 @@ def execute(options: Options) -> None:
     out = Path(options["output"])
     names = ("chunk_size", "overwrite", "row_group")
     common = {name: options[name] for name in names} | reading(options)
-    if options["files"] is None and (out.is_dir() or not out.suffix):
-        if options["shuffle"]:
-            raise InputError("--shuffle into a folder needs --files, the number of files")
+    if options["each"]:
+        if options["shuffle"] or options["files"]:
+            raise InputError("--each converts each file by itself, without --shuffle and --files")
         _convert_each(options, common)
         suggest("train", "--data", out, "--out", "runs/first")
         return
     if options["scheduler"]:
-        raise InputError("--scheduler converts each file by itself: name a folder, without --files")
+        raise InputError("--scheduler needs --each: every file is converted by itself")
     number = convert(
         options["input"],
         out,

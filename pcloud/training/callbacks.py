@@ -91,6 +91,11 @@ class RunCheckpoint(L.Callback):
         """
         run = checkpoint["run"]
         self.jets.check(run["fingerprint"], self.folder)
+        if run["state"]["next_batch"] and run.get("shards", data.shards) != data.shards:
+            raise InputError(
+                f"{self.folder} cannot be continued by {data.shards} processes that read its stream: "
+                f"it stopped in the middle of an epoch, whose order is that of {run['shards']}"
+            )
         with checkpoint_errors(self.last):
             self.state = _continued(RunState(**run["state"]), data)
             self.tagger.load_weights(checkpoint["tagger"]["weights"])
@@ -213,6 +218,7 @@ class RunCheckpoint(L.Callback):
                 "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
                 "train_metrics": metrics.state_dict(),
                 "random": random,
+                "shards": _data(trainer).shards,
                 **({"random_of_ranks": random_of_ranks} if random_of_ranks else {}),
                 "fingerprint": self.jets.to_dict(),
             },

@@ -88,6 +88,7 @@ class _Training(TypedDict):
     scheduler: dict[str, Any]
     train_metrics: _Metrics
     random: RandomState
+    shards: NotRequired[Count]
     random_of_ranks: NotRequired[list[RandomState]]
     fingerprint: dict[str, Any]
 

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,13 @@ def member_config(config: TrainConfig, member: int) -> TrainConfig:
 Train = Callable[..., Any]
 """Training of one network, ``train(config, progress=...)``: a function of a module, to be pickled."""
 
+Shared = Callable[[TrainConfig, Path, Terminal], AbstractContextManager[dict[str, Any]]]
+"""Context with further arguments of the training, which all members share."""
 
-def train_ensemble(config: TrainConfig, train: Train, *, overwrite: bool, progress: bool) -> None:
+
+def train_ensemble(
+    config: TrainConfig, train: Train, shared: Shared, *, overwrite: bool, progress: bool
+) -> None:
     """Train the members that are not finished by `train`, `config.workers` at a time.
 
     Each member is a run, which continues after an interruption. Members in worker processes stop,
@@ -60,12 +66,14 @@ def train_ensemble(config: TrainConfig, train: Train, *, overwrite: bool, progre
         console.print(
             f"ensemble of {len(members)}, {done} finished, {config.workers} at a time",
         )
-        if config.workers == 1 or len(waiting) < 2:
-            for member in waiting:
-                console.print(f"member {member.out}", soft_wrap=True)
-                train(member, progress=progress)
-        else:
-            _side_by_side(train, waiting, min(config.workers, len(waiting)), console)
+        with shared(config, folder, console) if waiting else nullcontext({}) as arguments:
+            train = partial(train, **arguments)
+            if config.workers == 1 or len(waiting) < 2:
+                for member in waiting:
+                    console.print(f"member {member.out}", soft_wrap=True)
+                    train(member, progress=progress)
+            else:
+                _side_by_side(train, waiting, min(config.workers, len(waiting)), console)
         _write_mean_metrics(folder, members)
         update_environment(folder, config.seed, finished=True)
 

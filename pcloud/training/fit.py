@@ -30,7 +30,7 @@ from pcloud.models.registry import check_code
 from pcloud.models.trust import codes_used, remember_codes, trusting
 from pcloud.nn.numerics.batch_norm import over_ranks
 from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
-from pcloud.storage import MEMORY, mapped_files
+from pcloud.storage import MEMORY, dump, load, mapped_files
 from pcloud.terminal import Terminal
 from pcloud.text_tables import print_wide
 from pcloud.training.callbacks import RunCheckpoint
@@ -123,9 +123,43 @@ def train(
             raise InputError("members of an ensemble are trained by one process each: no torchrun")
         with config.code_names():
             check_code(config.model, config.model_options)  # raises before anything is written
-        train_member = partial(train, trust_code=trust_code)
-        train_ensemble(config, train_member, overwrite=overwrite, progress=progress)
+        member = partial(_train_member, trust_code=trust_code)
+        train_ensemble(config, member, _shared_jets, overwrite=overwrite, progress=progress)
         return Run(config.out, trust_code=trust_code)
+    _train_run(config, overwrite=overwrite, progress=progress, trust_code=trust_code)
+    return Run(config.out, trust_code=trust_code)
+
+
+def _train_member(
+    config: TrainConfig, *, progress: bool, trust_code: bool, jets: bytes | None = None
+) -> None:
+    """Train a member of an ensemble, perhaps with jets that all members share."""
+    config = with_method_of_split(config.trusting_code() if trust_code else config)
+    _train_run(config, overwrite=False, progress=progress, trust_code=trust_code, jets=jets)
+
+
+@contextlib.contextmanager
+def _shared_jets(config: TrainConfig, folder: Path, console: Terminal) -> Iterator[dict[str, Any]]:
+    """Options of `_train_member` for all members: their jets, if these are in mapped files."""
+    with config.code_names():
+        chosen = choose_storage(config, modality_of_model(config.model), folder)
+    if chosen.kind != "map":
+        yield {}
+        return
+    console.print(chosen.reason, soft_wrap=True)
+    with mapped_files(folder) as storage:
+        yield {"jets": dump(load_training_data(config, storage))}
+
+
+def _train_run(
+    config: TrainConfig,
+    *,
+    overwrite: bool,
+    progress: bool,
+    trust_code: bool,
+    jets: bytes | None = None,
+) -> None:
+    """Train one network, or continue its training."""
     may_run = contextlib.ExitStack()
     may_run.enter_context(trusting(trust_code))
     may_run.enter_context(config.code_names())
@@ -141,8 +175,7 @@ def train(
                 said = f"{folder} is finished; --overwrite starts anew"
                 console.print(said, soft_wrap=True)
             else:
-                _train(config, folder, console, ranks, overwrite=overwrite)
-    return Run(folder, trust_code=trust_code)
+                _train(config, folder, console, ranks, jets, overwrite=overwrite)
 
 
 def _check_before_loading(config: TrainConfig, ranks: Ranks) -> None:
@@ -164,7 +197,7 @@ def _check_before_loading(config: TrainConfig, ranks: Ranks) -> None:
 
 @dataclass
 class _Prepared:
-    """What the first rank reads for all of them."""
+    """Checkpoint and jets, which the first rank reads for all of them."""
 
     config: TrainConfig
     checkpoint: dict[str, Any] | None
@@ -173,14 +206,22 @@ class _Prepared:
 
 
 def _train(
-    config: TrainConfig, folder: Path, console: Terminal, ranks: Ranks, *, overwrite: bool
+    config: TrainConfig,
+    folder: Path,
+    console: Terminal,
+    ranks: Ranks,
+    shared: bytes | None,
+    *,
+    overwrite: bool,
 ) -> None:
     """Train with the jets in memory, in files that are mapped into it, or in their own files."""
     with contextlib.ExitStack() as stack:
         teachers: list[Callable[[], Tensor]] = []
 
         def prepare() -> _Prepared:
-            found, teach = _prepared(config, folder, console, stack, ranks, overwrite=overwrite)
+            found, teach = _prepared(
+                config, folder, console, stack, ranks, shared, overwrite=overwrite
+            )
             teachers.append(teach)
             return found
 
@@ -199,6 +240,7 @@ def _prepared(
     console: Terminal,
     stack: contextlib.ExitStack,
     ranks: Ranks,
+    shared: bytes | None,
     *,
     overwrite: bool,
 ) -> tuple[_Prepared, Callable[[], Tensor]]:
@@ -212,18 +254,21 @@ def _prepared(
     initial_weights(config, checkpoint)  # raises before a large file is read
     if config.teacher:
         RunFolder(config.teacher).checksum()
-    with config.code_names():
-        modality = modality_of_model(config.model)
-    chosen = choose_storage(config, modality, folder, ranks.world)
-    if chosen.reason:
-        console.print(chosen.reason, soft_wrap=True)
     place: dict[str, Any] = {}
-    if chosen.kind != "memory":
-        place["storage"] = stack.enter_context(mapped_files(folder))
-    if chosen.kind == "stream":
-        config = config.with_options(storage="stream")
-        place["stream"] = True
-    jets = load_training_data(config, **place)
+    if shared is not None:
+        jets = load(shared)
+    else:
+        with config.code_names():
+            modality = modality_of_model(config.model)
+        chosen = choose_storage(config, modality, folder, ranks.world)
+        if chosen.reason:
+            console.print(chosen.reason, soft_wrap=True)
+        if chosen.kind != "memory":
+            place["storage"] = stack.enter_context(mapped_files(folder))
+        if chosen.kind == "stream":
+            config = config.with_options(storage="stream")
+            place["stream"] = True
+        jets = load_training_data(config, **place)
     reweighting = _reweighted(config, jets)
     jets.objective.fit(jets.train)  # with the weights of all jets
     teacher = Teacher.of(config, jets) if config.teacher else None

@@ -396,8 +396,10 @@ class JetData(L.LightningDataModule):
                 f"{least}"
             )
         options = {"shuffle": True, "seed": seed, "drop_last": len(jets.train) >= size, **shard}
+        self.shards = 1
         if isinstance(jets.train, JetStream):
             options["workers"] = stream_workers
+            self.shards = ranks.world * max(1, stream_workers)
         self.train_loader = load(jets.train, size, **options)
         self.val_loader = load(jets.val, size, **shard)
         self.steps_per_epoch = len(self.train_loader)

@@ -29,7 +29,7 @@ _FITTED_JETS = 10_000  # from all row groups, by which features are standardised
 
 @dataclass(frozen=True)
 class StreamedJets:
-    """Training jets in row groups of files, and what is in memory of them.
+    """Training jets in row groups of files, and those of their columns that are in memory.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ def index_stream(
 
 
 class _Index:
-    """What is held of the training jets while their row groups are read."""
+    """Columns, hashes and keys of the training jets, held while their row groups are read."""
 
     def __init__(
         self, member: Membership, columns: Sequence[str], ranges: Sequence[tuple[int, int, int]]

@@ -79,7 +79,7 @@ def test_jets_are_divided_into_equal_files(sources: list[Path], tmp_path: Path) 
 def test_each_file_is_converted_by_itself_unless_it_was(
     sources: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["convert", *map(str, sources), str(tmp_path / "out"), "--row-group", "50"]
+    words = ["convert", *map(str, sources), str(tmp_path / "out"), "--each", "--row-group", "50"]
     assert main(words) == 0
     files = sorted((tmp_path / "out").iterdir())
     assert [file.name for file in files] == ["a.parquet", "b.parquet"]
@@ -97,8 +97,19 @@ def test_each_file_is_converted_by_itself_unless_it_was(
     assert group_sizes(files[0]) == [60, 60, 30]
 
 
-def test_a_folder_without_a_number_of_files_is_not_shuffled(
-    sources: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--each", "--shuffle"], "--each converts each file by itself, without --shuffle"),
+        (["--scheduler", "local:1"], "--scheduler needs --each"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(
+    sources: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
 ) -> None:
-    assert main(["convert", str(sources[0]), str(tmp_path), "--shuffle"]) == 2
-    assert "--shuffle into a folder needs --files" in capsys.readouterr().err
+    assert main(["convert", str(sources[0]), str(tmp_path), *words]) == 2
+    assert said in capsys.readouterr().err

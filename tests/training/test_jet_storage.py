@@ -11,6 +11,7 @@ import torch
 from pcloud import Run, train
 from pcloud.errors import InputError
 from pcloud.io import write_jets
+from pcloud.training import fit
 from pcloud.training.checkpoint import checkpoint_path, read_checkpoint
 from tests.training.conftest import make_jets
 
@@ -57,6 +58,28 @@ def test_a_run_is_continued_in_another_place(options: dict[str, Any]) -> None:
     first = train(**options, progress=False)
     before = first.history
     assert train(**options | {"storage": "map"}, progress=False).history == before
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_members_of_an_ensemble_share_mapped_jets(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    calls = []
+    load = fit.load_training_data
+    monkeypatch.setattr(
+        fit, "load_training_data", lambda *data, **more: calls.append(1) or load(*data, **more)
+    )
+    options |= {"epochs": 1, "ensemble": 2, "workers": workers, "storage": "map"}
+    train(**options, progress=False)
+    assert len(calls) == 1
+    options |= {"storage": "memory", "out": str(tmp_path / "memory"), "workers": 1}
+    train(**options, progress=False)
+    for member in ("1", "2"):
+        runs = [
+            Run(next((tmp_path / name / "members").glob(f"*{member}")))
+            for name in ("run", "memory")
+        ]
+        assert torch.equal(weights(runs[0]), weights(runs[1]))
 
 
 def test_neither_memory_nor_disk_is_an_input_error(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import pcloud
+from pcloud.training.ranks import Ranks, _launched
 from tests.training.conftest import make_jets
 
 NO_DROPOUT = f"{Path(__file__).with_name('without_dropout.py')}:Plain"
@@ -83,6 +84,24 @@ def test_a_signal_to_any_process_stops_all_and_the_run_continues(found: dict[str
 
 def test_an_error_of_the_first_process_is_said_once(found: dict[str, Any]) -> None:
     assert [part["error"] for part in found["two"]] == ["FileNotFoundError", "exit 2"]
+
+
+def test_a_step_of_slurm_is_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    slurm = {"PROCID": "5", "LOCALID": "1", "STEP_NUM_TASKS": "8", "STEP_TASKS_PER_NODE": "4(x2)"}
+    slurm |= {"NODEID": "1", "STEP_NODELIST": "node[03-04]", "JOB_ID": "123456"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    assert _launched() == Ranks(5, 8, 4)
+    assert os.environ["MASTER_ADDR"] == "node03"
+    assert os.environ["MASTER_PORT"] == "23456"
+    assert (os.environ["LOCAL_RANK"], os.environ["GROUP_RANK"]) == ("1", "1")
+    os.environ["SLURM_STEP_NUM_TASKS"] = "1"
+    for name in ("RANK", "WORLD_SIZE"):
+        del os.environ[name]
+    assert _launched() == Ranks()
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from pcloud.errors import InputError
 from pcloud.training import TrainConfig, callbacks
 from pcloud.training.checkpoint import checkpoint_path, read_checkpoint
 from pcloud.training.data import load_training_data
+from pcloud.training.module import JetData
 from tests.training.conftest import TINY, make_jets
 
 
@@ -50,7 +51,17 @@ def weights(run: Run) -> torch.Tensor:
     return torch.cat([value.flatten().double() for value in stored.values()])
 
 
-@pytest.mark.parametrize("more", [{}, {"class_weights": "balanced"}, {"max_jets": 300}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"class_weights": "balanced"},
+        {"max_jets": 300},
+        {"schema": {"select": "weight > 1"}},
+        {"val_fraction": 0.3, "test_fraction": 0.2},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*select:pcloud.io.selection.SelectionWarning")
 def test_what_is_known_of_all_jets_is_as_in_memory(
     streamed: dict[str, Any], more: dict[str, Any]
 ) -> None:
@@ -98,6 +109,22 @@ def test_a_stream_continues_where_it_was_stopped(
             with pytest.raises(Stopped):
                 train(**streamed, progress=False)
     assert torch.equal(weights(train(**streamed, progress=False)), weights(whole))
+
+
+def test_a_stream_is_not_continued_in_other_shards(
+    streamed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(**streamed | {"epochs": 1}, progress=False)
+    state = read_checkpoint(checkpoint_path(run.path, "last"))
+    assert state["run"]["shards"] == 1
+    config = TrainConfig(**streamed)
+    jets = load_training_data(config, stream=True)
+    jets.objective.fit(jets.train)
+    data = JetData(jets, config.resolved_recipe(), 0, stream_workers=3)
+    keeper = callbacks.RunCheckpoint(run.path, config.run, None, jets.identity, None)  # type: ignore
+    state["run"]["state"] |= {"next_batch": 2}
+    with pytest.raises(InputError, match=r"by 3 processes .* the order|whose order is that of 1"):
+        keeper.restore(state, None, data)  # type: ignore[arg-type]
 
 
 def test_a_run_that_began_with_a_stream_stays_with_it(streamed: dict[str, Any]) -> None:

@@ -68,10 +68,10 @@ class PairLinear(nn.Module):
                 w1, w2, w3 = (scale.unsqueeze(1) * w for w in (w1, w2, w3))
                 return F.linear(h, w1, shift), F.linear(h, w2), w3.t()
             terms = F.linear(h, w1), F.linear(h, w2), w3.t()
-            count = max(2 * (pairs.layout.num_pairs - pairs.layout.num_particles), 1)
-            mean, var = _moments(*terms, products, pairs, count)
+            count = 2 * (pairs.layout.num_pairs - pairs.layout.num_particles)
+            mean, var = _moments(*terms, products, pairs, max(count, 1))
             mean, var, count = combined(mean, var, count)
-            track(self.norm, mean, var, count)
+            track(self.norm, mean, var, max(count, 1))
             scale = self.norm.weight * (var + self.norm.eps).rsqrt()
             receiver, sender, weight = (scale * term for term in terms)
             return receiver + (self.norm.bias - scale * mean), sender, weight
