@@ -31,6 +31,11 @@ _Level = Annotated[float, Interval(gt=0, lt=1)]
 _Weight = Annotated[float, Interval(ge=0, le=1e12)]
 
 
+def _can_be_weights(weight: Tensor) -> None:
+    if not weight.is_floating_point() or not bool(weight.isfinite().all()):
+        raise InputError("weights of layers that are not finite")
+
+
 class _StoredPart(TypedDict):
     """One objective in a checkpoint."""
 
@@ -44,7 +49,7 @@ class _StoredPart(TypedDict):
     width: NotRequired[Annotated[int, Interval(ge=1, le=10**6)]]
     widths: NotRequired[Annotated[list[Annotated[int, Interval(ge=1, le=10**6)]], Len(0, 100)]]
     threshold: NotRequired[_Level]
-    weights: NotRequired[dict[Name, Annotated[Tensor, tensor()]]]
+    weights: NotRequired[dict[Name, Annotated[Tensor, tensor(_can_be_weights)]]]
     levels: NotRequired[Annotated[list[_Level], Len(1, 1000)]]
     delta: NotRequired[Annotated[float, Interval(gt=0, le=1e12)]]
 

@@ -112,7 +112,7 @@ def _head(tagger: Tagger, config: TrainConfig) -> list[str]:
     """Names of the parameters whose learning rate has a factor."""
     if config.lr_head_factor == 1:
         return []
-    head = list(class_axes(tagger.model, tagger.objective.num_outputs))
+    head = list(class_axes(tagger.model, max(tagger.objective.num_outputs, 1)))
     if not head:
         raise InputError(
             f"lr_head_factor is {config.lr_head_factor}, but model {tagger.name!r} has no head: "

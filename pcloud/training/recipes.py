@@ -52,7 +52,7 @@ class Recipe:
     @property
     def further(self) -> dict[str, Any]:
         """Options that are not those of the optimization, by name."""
-        found = {"model": self.model, "objective": list(self.objective)}
+        found: dict[str, Any] = {"model": self.model, "objective": list(self.objective)}
         found["objective_weights"] = list(self.objective_weights)
         return {name: value for name, value in found.items() if value}
 

@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from pcloud.errors import InputError
+from pcloud.evaluation.figures.vertices import vertex_number_figure
 from pcloud.evaluation.particles import (
     PredictedParticles,
     PredictedVertices,
@@ -75,3 +76,12 @@ def test_labels_that_no_particle_has_are_an_error():
     sample.labels[:] = -1
     with pytest.raises(InputError, match="'origin' is missing for all"):
         evaluate_particles(sample)
+
+
+def test_numbers_of_vertices_are_drawn():
+    counts = np.array([4, 0, 2])
+    true = np.array([0, 0, 1, 1, -1, -1])
+    sample = PredictedVertices("vertex", np.array([0] * 6), counts, true, np.ones(6, dtype=bool))
+    (axes,) = vertex_number_figure(sample).axes
+    heights = [bars[0].get_ydata().tolist() for bars in axes.containers]
+    assert heights == [[2, 0, 1], [1, 2, 0], [3, 0, 0]]  # true, predicted, matched

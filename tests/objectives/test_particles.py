@@ -193,7 +193,15 @@ def test_a_stored_objective_predicts_the_same():
         again.attach(7, "pfn")
 
 
-@pytest.mark.parametrize("change", [{"width": 7}, {"weights": {}}, {"classes": []}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 7},
+        {"weights": {}},
+        {"classes": []},
+        {"weights": {"1.bias": torch.full((3,), torch.nan)}},
+    ],
+)
 def test_damaged_layers_are_an_error(change):
     stored = objective_of("origin:classes").to_dict()
     stored["parts"][0] |= change

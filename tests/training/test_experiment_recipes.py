@@ -49,7 +49,7 @@ def test_the_recipe_of_atlas_learns_flavour_origins_and_vertices(tmp_path: Path)
         "classes": {"b": 5, "other": [0, 4, 15]},
         "particle_labels": {
             "origin": {"value": "tracks.d0 > 0", "classes": ["behind", "before"]},
-            "vertex": "tracks.eta > 0",
+            "vertex": "tracks.d0 > 0.05",
         },
     }
     options: dict[str, Any] = {"data": str(file), "schema": schema, "recipe": "gn2"}

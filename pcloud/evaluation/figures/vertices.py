@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from pcloud.evaluation.figures.style import COLORS, figure_style, single_axes
 from pcloud.evaluation.particles import PredictedVertices
-from pcloud.typing import Integers
 
 __all__ = ["vertex_number_figure"]
+
+_SHIFTS = (-0.15, 0.0, 0.15)  # of the points of each kind, which would hide each other
 
 
 @figure_style()
@@ -28,18 +29,13 @@ def vertex_number_figure(sample: PredictedVertices, *, ax: Axes | None = None) -
     found = sample.matched()
     numbers = {"true": found.true, "predicted": found.predicted, "matched": found.matched}
     most = max(int(values.max(initial=0)) for values in numbers.values())
-    for (name, values), color in zip(numbers.items(), COLORS, strict=False):
-        _draw(axes, values, most, name, color)
+    for (name, values), color, shift in zip(numbers.items(), COLORS, _SHIFTS, strict=False):
+        heights = np.bincount(values, minlength=most + 1)
+        places = np.arange(most + 1) + shift
+        axes.errorbar(places, heights, np.sqrt(heights), fmt="o", color=color, label=name)
+    axes.set_xticks(range(most + 1))
     axes.set_xlabel("vertices of a jet")
     axes.set_ylabel("jets")
     axes.set_ylim(bottom=0)
     axes.legend()
     return figure
-
-
-def _draw(axes: Axes, values: Integers, most: int, name: str, color: str) -> None:
-    heights = np.bincount(values, minlength=most + 1)
-    edges = np.arange(most + 2) - 0.5
-    axes.stairs(heights, edges, color=color, label=name)
-    errors = np.sqrt(heights)
-    axes.errorbar(np.arange(most + 1), heights, errors, fmt="none", color=color)
