@@ -26,7 +26,7 @@ LAYERS = (
         "yaml_files",
     ),
     ("run_files", "stored_values"),
-    ("storage",),
+    ("scheduler", "storage"),
     ("io",),
     ("datasets", "python_jets"),
     ("simulate",),

@@ -11,8 +11,8 @@ import torch
 import pcloud
 from pcloud.datasets import list_datasets
 from pcloud.errors import InputError
+from pcloud.studies.first_steps import boundary_figure, optimizer_path, steps_figure, steps_until
 from pcloud.tables import toys
-from pcloud.tables.figures import boundary_figure, optimizer_path, steps_figure, steps_until
 
 Z = torch.randn(50, 4, dtype=torch.float64)
 

@@ -60,7 +60,7 @@ def boundary_figure(run: RunFolder, table: Table, *, signal: int = 1) -> Figure:
         raise InputError(f"a boundary in the plane needs two columns, not {len(names)}")
     x, y = (_range(table.columns[name]) for name in names)
     grid = np.meshgrid(x, y)
-    points = Table(columns={n: g.ravel() for n, g in zip(names, grid, strict=True)})
+    points = Table(columns=dict(zip(names, (g.ravel() for g in grid), strict=True)))
     score = run.predict(points)[:, signal].reshape(grid[0].shape)
     figure, (axes,) = new_figure(4.5)
     shown = axes.pcolormesh(x, y, score, cmap="RdBu_r", vmin=0, vmax=1, rasterized=True)
@@ -111,7 +111,7 @@ def optimizer_path(
 
     path = [model.values.detach().clone()]
     for _ in range(steps):
-        optimizer.step(closure)
+        optimizer.step(closure)  # type: ignore[arg-type]
         path.append(model.values.detach().clone())
     return torch.stack(path).double().numpy()
 
