@@ -60,7 +60,8 @@ def boundary_figure(run: RunFolder, table: Table, *, signal: int = 1) -> Figure:
         raise InputError(f"a boundary in the plane needs two columns, not {len(names)}")
     x, y = (_range(table.columns[name]) for name in names)
     grid = np.meshgrid(x, y)
-    points = Table(columns=dict(zip(names, (g.ravel() for g in grid), strict=True)))
+    cells: list[Floats] = [part.reshape(-1) for part in grid]
+    points = Table(columns=dict(zip(names, cells, strict=True)))
     score = run.predict(points)[:, signal].reshape(grid[0].shape)
     figure, (axes,) = new_figure(4.5)
     shown = axes.pcolormesh(x, y, score, cmap="RdBu_r", vmin=0, vmax=1, rasterized=True)
