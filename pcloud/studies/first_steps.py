@@ -60,7 +60,7 @@ def boundary_figure(run: RunFolder, table: Table, *, signal: int = 1) -> Figure:
         raise InputError(f"a boundary in the plane needs two columns, not {len(names)}")
     x, y = (_range(table.columns[name]) for name in names)
     grid = np.meshgrid(x, y)
-    cells: list[Floats] = [part.reshape(-1) for part in grid]
+    cells = [np.asarray(part.reshape(-1), dtype=np.float64) for part in grid]
     points = Table(columns=dict(zip(names, cells, strict=True)))
     score = run.predict(points)[:, signal].reshape(grid[0].shape)
     figure, (axes,) = new_figure(4.5)
