@@ -16,6 +16,7 @@ COUNTS = [1, 2, 40, 17, 5, 16, 8, 90]
 FEWER_BLOCKS = {
     "lgatr": {"num_layers": 2},
     "lgatr_slim": {"num_layers": 2},
+    "lloca": {"network_options": {"num_layers": 2, "num_class_layers": 1}},
     "lorentznet": {"num_layers": 2},
     "part": {"num_layers": 2, "num_class_layers": 1},
     "pelican": {"num_layers": 2},
@@ -42,6 +43,7 @@ def make_jets(counts=COUNTS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 ONE_BLOCK = {
     "lgatr": {"num_layers": 1},
     "lgatr_slim": {"num_layers": 1},
+    "lloca": {"network": "pfn", "messages": "scalar", "network_options": {}},
     "part": {"num_layers": 1, "num_class_layers": 1},
     "particlenet_collections": {"widths": ((8, 8), (8,)), "fusion_width": 8},
     "particlenet_lite": {"widths": ((8, 8), (8,))},
@@ -53,7 +55,9 @@ ONE_BLOCK = {
 
 
 _FEW: dict[str, Any] = {"num_layers": 1, "num_class_layers": 1, "head_widths": (16,)}
+_EDGES: dict[str, Any] = {"widths": ((16, 16), (24,)), "k": 8, "head_widths": (16,)}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lloca of particlenet": ("lloca", {"network": "particlenet", "network_options": _EDGES}),
     "part of version 2": ("part", {"version": 2, "gate": "heads"} | _FEW),
     "part of version 3": ("part", {"version": 3, "gate": "channels", "qk_norm": True} | _FEW),
 }
