@@ -129,7 +129,7 @@ def attention_maps(
 
 def _weights(layer: SelfAttention, x: Tensor, slots: Any, bias: Any) -> Tensor:
     """Attention weights (M, heads) in the order of :func:`_pairs`."""
-    qkv = layer.split(x)
+    qkv = layer.queries_keys_values(x, slots)
     parts = []
     for block, b in zip(slots.layout.blocks, bias, strict=True):
         q, k, _ = block.gather(qkv).permute(2, 0, 3, 1, 4)  # (b, heads, P, d)

@@ -9,6 +9,7 @@ from pcloud.models.gn2 import GN2
 from pcloud.models.high_level import HighLevelTagger, hl_logistic, one_cut
 from pcloud.models.lgatr import LGATr
 from pcloud.models.lgatr_slim import LGATrSlim
+from pcloud.models.lloca import LLoCa
 from pcloud.models.lorentznet import LorentzNet
 from pcloud.models.official import load_official
 from pcloud.models.one_jet import OneJet
@@ -39,6 +40,7 @@ __all__ = [
     "HighLevelTagger",
     "LGATr",
     "LGATrSlim",
+    "LLoCa",
     "LorentzNet",
     "ModelInfo",
     "OneJet",

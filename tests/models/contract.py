@@ -17,6 +17,7 @@ FEWER_BLOCKS = {
     "gn2": {"width": 32, "num_layers": 2, "particle_width": 16, "head_widths": [16]},
     "lgatr": {"num_layers": 2},
     "lgatr_slim": {"num_layers": 2},
+    "lloca": {"network_options": {"num_layers": 2, "num_class_layers": 1}},
     "lorentznet": {"num_layers": 2},
     "part": {"num_layers": 2, "num_class_layers": 1},
     "pelican": {"num_layers": 2},
@@ -44,6 +45,7 @@ ONE_BLOCK = {
     "gn2": {"width": 16, "num_layers": 1, "particle_width": 8, "head_widths": [8]},
     "lgatr": {"num_layers": 1},
     "lgatr_slim": {"num_layers": 1},
+    "lloca": {"network": "pfn", "messages": "scalar", "network_options": {}},
     "part": {"num_layers": 1, "num_class_layers": 1},
     "particlenet_collections": {"widths": ((8, 8), (8,)), "fusion_width": 8},
     "particlenet_lite": {"widths": ((8, 8), (8,))},
@@ -56,7 +58,9 @@ ONE_BLOCK = {
 
 
 _FEW: dict[str, Any] = {"num_layers": 1, "num_class_layers": 1, "head_widths": (16,)}
+_EDGES: dict[str, Any] = {"widths": ((16, 16), (24,)), "k": 8, "head_widths": (16,)}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lloca of particlenet": ("lloca", {"network": "particlenet", "network_options": _EDGES}),
     "part of version 2": ("part", {"version": 2, "gate": "heads"} | _FEW),
     "part of version 3": ("part", {"version": 3, "gate": "channels", "qk_norm": True} | _FEW),
 }

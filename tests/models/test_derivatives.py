@@ -32,7 +32,12 @@ SMALLER = {
     "pixel_cloud": {"threshold": 2.0},
     "resnet34": FEWER,
 }
-MODELS = [*pcloud.list_models(), "part of version 3", *pcloud.list_models("image")]
+MODELS = [
+    *pcloud.list_models(),
+    "part of version 3",
+    "lloca of particlenet",
+    *pcloud.list_models("image"),
+]
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 
 

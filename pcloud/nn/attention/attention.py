@@ -120,7 +120,12 @@ class SelfAttention(_Heads):
             Bias of each block, added to the logits of query and key; -inf for empty slots as keys.
         """
         dropout = self.dropout if self.training else 0.0
-        return self.project(self.gated(attend(self.split(x), slots, bias, dropout), x))
+        attended = attend(self.queries_keys_values(x, slots), slots, bias, dropout)
+        return self.project(self.gated(attended, x))
+
+    def queries_keys_values(self, x: Tensor, slots: HeadSlots) -> Tensor:
+        """Queries, keys and values (N, 3, heads, d) from ``x (N, C)``."""
+        return self.split(x)
 
 
 class ClassAttention(_Heads):
