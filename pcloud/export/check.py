@@ -55,11 +55,8 @@ class ExportedTagger:
             raise FileNotFoundError(f"no file {self.path}")
         try:
             self.session = Session(str(self.path))
-        except Exception as error:  # the classes of ONNX Runtime are in a private module
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{self.path} is not an ONNX file that can be run: {reason}"
-            ) from error
+        except InputError as error:
+            raise InputError(f"{self.path} is not an ONNX file that can be run: {error}") from error
         self.metadata = self.session.metadata
         if "inputs" not in self.metadata:
             raise InputError(f"{self.path} was not written by pcloud export")

@@ -108,12 +108,20 @@ class _ExactConstants(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(function, "__name__", "") in _ARITHMETIC:
+        name = getattr(function, "__name__", "")
+        if name == "softplus" and args[0].dtype == torch.float64 and len(args) + len(kwargs) == 1:
+            return _softplus(args[0])
+        if name in _ARITHMETIC:
             given = (*args, *kwargs.values())
             if any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in given):
                 args = tuple(map(_exact, args))
                 kwargs = {name: _exact(x) for name, x in kwargs.items()}
         return function(*args, **kwargs)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """``log(1 + exp(x))``, which ONNX Runtime has only in float32."""
+    return x.clamp(min=0.0) + ((-x.abs()).exp() + 1).log()
 
 
 def _exact(x: Any) -> Any:
@@ -261,9 +269,12 @@ class Session:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
         source = model.SerializeToString() if hasattr(model, "SerializeToString") else model
-        self._session = runtime.InferenceSession(
-            source, options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = runtime.InferenceSession(
+                source, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the classes of ONNX Runtime are in a private module
+            raise InputError(f"ONNX Runtime refuses this network: {reason_of(error)}") from error
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
 

@@ -277,7 +277,7 @@ def test_the_commands_export_and_check(run, file, tmp_path, capsys):
     assert main(["check", str(file), "--data", str(tmp_path / "jets.parquet")]) == 0
     said = capsys.readouterr().out
     table = run.evaluate(num_bootstrap=0)
-    assert f"{table['auc'].value:.2f}" in said
+    assert str(table["auc"]) in said
     assert f"measured on {len(jets)} jets" in said
     assert main(["check", str(file), "--run", str(run.path)]) == 0
     assert "largest difference" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch.nn.functional import softplus
 
 from pcloud.export.record import Session, record
 from pcloud.kinematics import atan2, wrap_phi
@@ -13,12 +14,13 @@ from pcloud.nn.graph.distances import rounded
 class Constants(torch.nn.Module):
     def forward(self, x):
         angle = wrap_phi(x)
-        return 1.7 - x, x.clamp(min=1e-300), rounded(x), angle, atan2(x, 1 - x)
+        arctangent = atan2(x, 1 - x)
+        return 1.7 - x, x.clamp(min=1e-300), rounded(x), angle, arctangent, softplus(5 * x - 20)
 
 
 def test_numbers_beside_float64_keep_all_digits(needs_onnx):
     """PyTorch's exporter passes them through float32: pi is wrong by 9e-8, and 1e-300 is 0."""
-    names = ["difference", "bounded", "rounded", "angle", "arctangent"]
+    names = ["difference", "bounded", "rounded", "angle", "arctangent", "softplus"]
     model = record(Constants(), [torch.rand(3, 4).double()], {"x": ["n", 4]}, names)
     x = np.random.default_rng(0).uniform(0, 9, (50, 4))
     x[:, 1] = 0
@@ -27,4 +29,6 @@ def test_numbers_beside_float64_keep_all_digits(needs_onnx):
     assert np.array_equal(found["bounded"], np.maximum(x, 1e-300))
     assert np.array_equal(found["rounded"], x.astype(np.float32))
     assert np.array_equal(found["angle"], wrap_phi(torch.from_numpy(x)).numpy())
+    expected = np.logaddexp(0, 5 * x - 20)
+    np.testing.assert_allclose(found["softplus"], expected, rtol=1e-6, atol=1e-15)
     np.testing.assert_allclose(found["arctangent"], np.arctan2(x, 1 - x), rtol=3e-16)
