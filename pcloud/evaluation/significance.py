@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,9 @@ def _improvement(efficiency: float, rejection: Measured) -> Measured:
             return None
         return efficiency * math.sqrt(value) if value >= 0 else math.nan
 
-    ends = {name: of(getattr(rejection, name)) for name in ("low", "high", "low95", "high95")}
+    ends: dict[str, Any] = {
+        name: of(getattr(rejection, name)) for name in ("low", "high", "low95", "high95")
+    }
     value = of(rejection.value)
     assert value is not None
     return replace(rejection, value=value, error=math.nan, counts=None, bootstrap=None, **ends)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pcloud.errors import InputError
 from pcloud.evaluation.influence import weighted_fraction
@@ -138,15 +139,18 @@ def _counts(sample: Scores, threshold: float, target: int) -> ThresholdCounts:
     passes = sample.discriminant(target) >= threshold
     is_signal = sample.labels == target
     weights = np.ones(len(passes)) if sample.weights is None else sample.weights
-    cells = [
-        float(weights[is_signal == true_class][passes[is_signal == true_class] == decision].sum())
-        for true_class, decision in ((True, True), (False, True), (True, False), (False, False))
-    ]
+
+    def total(inside: NDArray[np.bool_]) -> float:
+        return float(weights[inside].sum())
+
     others = [name for c, name in enumerate(sample.classes) if c != target]
     return ThresholdCounts(
         sample.classes[target],
         others[0] if len(others) == 1 else "other",
-        *cells,
+        total(is_signal & passes),
+        total(~is_signal & passes),
+        total(is_signal & ~passes),
+        total(~is_signal & ~passes),
         precision=_fraction(sample, is_signal, passes),
         recall=_fraction(sample, passes, is_signal),
     )

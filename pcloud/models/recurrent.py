@@ -32,7 +32,7 @@ class RecurrentTagger(nn.Module):
 
     Parameters
     ----------
-    cell : type
+    cell : callable
         ``torch.nn.RNN``, ``GRU`` or ``LSTM``.
     in_features : int
         Features per particle F.
@@ -60,7 +60,7 @@ class RecurrentTagger(nn.Module):
 
     def __init__(
         self,
-        cell: type[nn.RNNBase],
+        cell: Callable[..., nn.RNNBase],
         in_features: int,
         num_outputs: int = 2,
         *,
@@ -94,7 +94,7 @@ class RecurrentTagger(nn.Module):
         layout = as_layout(batch, layout, x)
         x = x[self.order(p4, layout)]
         with without_autocast(x):  # rounding errors would add up over the particles
-            x = x.to(self.recurrent.weight_hh_l0.dtype)
+            x = x.to(next(self.recurrent.parameters()).dtype)
             last = PackedJets.of(layout).last_states(self.recurrent, x, layout.num_jets)  # (B, D)
         return self.head(with_jet_features(last, layout, u, self.num_jet_features))
 

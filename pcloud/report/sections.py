@@ -87,7 +87,7 @@ def discrimination(run: RunContents, figures: FigureFolder) -> Section:
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no curves"))
     settings = {} if run.table is None else run.table.settings
-    chosen = {name: settings.get(name) for name in ("signal", "background")}
+    chosen: dict[str, Any] = {name: settings.get(name) for name in ("signal", "background")}
     efficiencies = settings.get("efficiencies", (0.3, 0.5))
     roc = figures.add(
         "roc",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,8 @@ def boundary_figure(run: RunFolder, table: Table, *, signal: int = 1) -> Figure:
         raise InputError(f"a boundary in the plane needs two columns, not {len(names)}")
     x, y = (_range(table.columns[name]) for name in names)
     grid = np.meshgrid(x, y)
-    points = Table(columns={n: g.ravel() for n, g in zip(names, grid, strict=True)})
+    flat: dict[str, Any] = {n: g.ravel() for n, g in zip(names, grid, strict=True)}
+    points = Table(columns=flat)
     score = run.predict(points)[:, signal].reshape(grid[0].shape)
     figure, (axes,) = new_figure(4.5)
     shown = axes.pcolormesh(x, y, score, cmap="RdBu_r", vmin=0, vmax=1, rasterized=True)
@@ -103,7 +105,7 @@ def optimizer_path(
     model = _Parameters(start)
     optimizer = build_optimizer(name, model, lr)
 
-    def closure() -> Tensor:
+    def closure() -> Any:
         optimizer.zero_grad()
         value = loss(model.values)
         value.backward()

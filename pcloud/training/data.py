@@ -98,6 +98,8 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     with config.code_names():
         modality.check_network(config.model, config.inputs)
     train, val, test = _training_samples(config, modality)
+    if config.overfit is not None:
+        train = val = modality.subsample(train, config.overfit, config.split_seed)
     with config.code_names():
         with named_source(config.data):
             inputs = modality.fit_inputs(train, config.inputs)
@@ -122,7 +124,8 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     for name, values in zip(("training", "validation"), labels, strict=True):
         if classes:
             warn_of_classes(values, classes, f"{name} {modality.noun}")
-    warn_of_repetitions(_content_keys(modality, [train, val], keys), labels, modality.noun)
+    if config.overfit is None:
+        warn_of_repetitions(_content_keys(modality, [train, val], keys), labels, modality.noun)
     columns = used_columns(config, modality)
     hashes = {"train": modality.hashes(train, columns), "val": modality.hashes(val, columns)}
     if test is not None:
