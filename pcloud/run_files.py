@@ -61,6 +61,7 @@ REWEIGHT_FILE = "reweight.json"
 DISCRIMINANTS_FILE = "discriminants.json"
 COMPARISON_FILE = "comparison.json"
 COMPARISON_TABLE = "comparison.csv"
+THRESHOLD_FILE = "threshold.json"
 
 FILES = (
     CONFIG_FILE,
@@ -82,6 +83,7 @@ FILES = (
     DISCRIMINANTS_FILE,
     COMPARISON_FILE,
     COMPARISON_TABLE,
+    THRESHOLD_FILE,
 )
 """Names of all files that training, studies and the report write into the folder of a run."""
 

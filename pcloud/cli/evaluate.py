@@ -67,6 +67,9 @@ class MetricOptions:
     """Fractions f of the background classes in the discriminant log(p_signal / sum f p), such as
     c=0.2; the other classes share the rest. Measures the rejection of each background class at the
     working points of ATLAS and CMS, against pT and eta, and scans the fractions."""
+    threshold: float | None = None
+    """Threshold on the score at which true and false positives and negatives are counted, with
+    precision, recall and the confusion matrix; with more than two classes, of each or of --signal."""
     bootstrap: Annotated[int, Ge(0), Le(10**6)] = 200
     """Number of bootstrap samples for the errors."""
     seed: Seed = 0
@@ -103,8 +106,9 @@ def execute(options: Options) -> None:
 def _evaluate(options: Options) -> None:
     run = open_run(options)
     fractions = _fractions(run, options)
-    if options["robustness"]:
-        run.check_classes("--robustness")
+    for name in ("robustness", "threshold"):
+        if options[name] not in (None, False):
+            run.check_classes(f"--{name}")
     if options["robustness"] and options["data"]:
         raise InputError("--robustness is about the run's own test jets: leave --data out")
     from pcloud.studies.evaluate import evaluation_folder
@@ -129,6 +133,8 @@ def _evaluate(options: Options) -> None:
         **how,
     )
     print_whole(table)
+    if run.classes:
+        _print_decisions(folder, options)
     if run.objective.targets:
         _print_dependences(folder)
     say(f"written to {folder}")
@@ -146,6 +152,25 @@ def _evaluate(options: Options) -> None:
     if options["robustness"]:
         _evaluate_robustness(run, folder, options)
     suggest("report", run.path)
+
+
+def _print_decisions(folder: Path, options: Options) -> None:
+    """Print the significance improvement, and the counts at a threshold if it is given."""
+    from pcloud.evaluation import read_scores
+    from pcloud.evaluation.significance import significance_improvement, significance_rows
+    from pcloud.evaluation.threshold import counts_at_threshold
+    from pcloud.run_files import SCORES_FILE
+
+    sample = read_scores(folder / SCORES_FILE)
+    chosen = {name: options[name] for name in ("signal", "background")}
+    print_rows(significance_rows(significance_improvement(sample, **chosen)))
+    if options["threshold"] is None:
+        return
+    found = counts_at_threshold(sample, options["threshold"], signal=options["signal"])
+    print_rows(found.rows())
+    for one in found.classes:
+        print_rows(one.matrix())
+    found.write(folder)
 
 
 def _print_dependences(folder: Path) -> None:

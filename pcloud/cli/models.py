@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Annotated
 
-from pcloud.cli.command import Command, Options, Switch
-from pcloud.cli.output import columns, print_whole, say, suggest
+from pcloud.cli.command import Command, Flag, Options, Switch
+from pcloud.cli.output import columns, print_rows, print_whole, say, suggest
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelsOptions:
     """Output."""
+
+    model: Annotated[str | None, Flag(positional=True)] = None
+    """Name of a model, whose layers are listed with output shape, parameters, MFLOP and, for networks
+    on images, receptive field; for 7 inputs, 2 classes and a jet of 50 particles."""
+    size: list[int] | None = None
+    """Height and width of the images, or length of the records, of this model; by default 28 28 and
+    512."""
 
     markdown: Switch = False
     """Print the complete table, with the operations per jet, as Markdown."""
@@ -19,6 +27,11 @@ class ModelsOptions:
 
 def execute(options: Options) -> None:
     """Print the table of models."""
+    if options["model"] is not None:
+        from pcloud.models.summary import model_summary
+
+        print_rows(model_summary(options["model"], options["size"]))
+        return
     from rich.table import Table
 
     from pcloud.cli.model_table import model_table, to_markdown

@@ -78,7 +78,9 @@ def add_fields(parser: ArgumentParser, options: type) -> None:
         text = helps.get(name, "") + _choices_text(hint) + _default_text(defaults[name])
         settings: dict[str, Any] = {"help": text.replace("%", "%%")}
         if form.positional:
-            parser.add_argument(name, nargs=_number_of_words(hint), metavar=name, **settings)
+            number = "?" if NoneType in accepted_types(hint) else _number_of_words(hint)
+            default_value: dict[str, Any] = {"default": SUPPRESS} if number == "?" else {}
+            parser.add_argument(name, nargs=number, metavar=name, **settings, **default_value)
             continue
         if form.switch:
             settings["action"] = "store_true"

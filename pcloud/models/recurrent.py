@@ -32,7 +32,7 @@ class RecurrentTagger(nn.Module):
 
     Parameters
     ----------
-    cell : type
+    cell : callable
         ``torch.nn.RNN``, ``GRU`` or ``LSTM``.
     in_features : int
         Features per particle F.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,7 +105,7 @@ def optimizer_path(
     model = _Parameters(start)
     optimizer = build_optimizer(name, model, lr)
 
-    def closure() -> Tensor:
+    def closure() -> Any:
         optimizer.zero_grad()
         value = loss(model.values)
         value.backward()

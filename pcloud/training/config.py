@@ -160,6 +160,9 @@ class DataConfig:
     in the place of `test_fraction`. `pcloud evaluate --merge` joins the scores of all folds."""
     max_jets: NumJets | None = None
     """Maximum number of training jets, drawn at random; by default all."""
+    overfit: NumJets | None = None
+    """Check of a network: train on this number of jets, which are the validation jets, too. At the
+    end a message says if the network has learned them by heart, which it should be able to."""
     max_val_jets: NumJets | None = None
     """Maximum number of validation jets, drawn at random; by default all."""
     features: FeatureSetName | list[str | dict[str, Any]] = "kin"
@@ -250,7 +253,7 @@ class ObjectiveConfig:
     each."""
     loss: ClassLoss = "cross_entropy"
     """Loss of the classes: cross_entropy; l1 or l2, the absolute or squared differences of the
-    probabilities from 0 and 1; or focal, a cross-entropy with less weight of well-classified jets."""
+    probabilities from 0 and 1; or focal, a cross-entropy with less weight of jets that are classified well."""
 
     def __post_init__(self) -> None:
         given: Any = self.objective
@@ -578,6 +581,7 @@ class TrainConfig:
             needing = {"teacher": self.teacher, "decorrelate": self.decorrelate}
             needing |= {"reweight": self.reweight}
             needing["class_weights"] = None if self.class_weights == "none" else True
+            needing["overfit"] = self.overfit
             needing["loss"] = None if self.objectives.loss == "cross_entropy" else True
             for name, value in needing.items():
                 if value is not None:

@@ -119,6 +119,8 @@ def load_training_data(
     streamed = _streamed(config, modality, storage) if stream else None
     if streamed is None:
         train, val, test = _training_samples(config, modality, storage)
+        if config.overfit is not None:
+            train = val = modality.subsample(train, config.overfit, config.split_seed)
         few = train
     else:
         train, val, test, few = streamed.train, streamed.val, streamed.test, streamed.few
@@ -147,7 +149,8 @@ def load_training_data(
     for name, values in zip(("training", "validation"), labels, strict=True):
         if classes:
             warn_of_classes(values, classes, f"{name} {modality.noun}")
-    warn_of_repetitions(_content_keys(modality, [train, val], keys), labels, modality.noun)
+    if config.overfit is None:
+        warn_of_repetitions(_content_keys(modality, [train, val], keys), labels, modality.noun)
     columns = used_columns(config, modality)
     hashes = {
         "train": streamed.hashes if streamed else modality.hashes(train, columns),

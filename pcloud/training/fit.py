@@ -329,6 +329,11 @@ def _train_on(
         return
     remember_codes(codes)  # with what it has imported since
     doubts = [] if keeper.state.learned else [_nothing_learned(config, keeper, module)]
+    if config.overfit is not None:
+        doubts = _not_overfitted(keeper, len(jets.train), jets.modality.noun)
+        if not doubts:
+            noun = jets.modality.noun
+            console.print(f"the network has learned all {len(jets.train):,} {noun} by heart")
     update_environment(folder, config.seed, finished=True, warnings=doubts)
     _conclude(console, config, keeper)
     for doubt in doubts:
@@ -494,6 +499,22 @@ def _conclude(console: Terminal, config: TrainConfig, keeper: RunCheckpoint) -> 
         f"{keeper.state.best_epoch}: {keeper.last.with_name('best.ckpt')}",
         soft_wrap=True,
     )
+
+
+_BY_HEART = 0.99  # accuracy on the training jets
+
+
+def _not_overfitted(keeper: RunCheckpoint, number: int, noun: str) -> list[str]:
+    """Doubt about a network that did not learn a few jets by heart; none if it did."""
+    best = max(row["val_acc"] for row in keeper.state.history)
+    if best >= _BY_HEART:
+        return []
+    doubt = (
+        f"the network has not learned {number:,} {noun} by heart: its best accuracy on them is "
+        f"{best:.3f}. Check that labels belong to their {noun} and inputs differ between classes, and "
+        "try more epochs, another learning rate (lr), a larger network, and no dropout or weight decay"
+    )
+    return [doubt]
 
 
 def _nothing_learned(config: TrainConfig, keeper: RunCheckpoint, module: TaggerModule) -> str:

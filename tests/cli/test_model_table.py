@@ -9,7 +9,7 @@ import pytest
 import pcloud
 from pcloud.cli.model_table import model_table, to_markdown
 
-NOT_MEASURED = {"gn2"}
+NOT_MEASURED = {"gn2", "gru", "lstm", "rnn"}
 """Models without a row among the results on the embedded jets, as the docs say."""
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
@@ -29,7 +29,8 @@ def test_all_tables_of_the_docs_have_the_same_operations_and_parameters(table):
     header, *rows = table
     expected = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     found = [row for row in tables(DOCS.read_text()) if "MFLOP per jet" in row]
-    assert len(found) >= 2 * len(rows) - len(NOT_MEASURED)
+    measured = [row for row in rows if row[0] not in NOT_MEASURED]
+    assert len(found) >= len(rows) + len(measured)
     for row in found:
         model = expected[row["model"].strip("`")]
         assert row["MFLOP per jet"] == model["MFLOP per jet"]
