@@ -317,7 +317,8 @@ def _train_on(
         try:
             trainer.fit(module, datamodule=data)
         except Interrupted:
-            if stop.signal != signal.SIGINT:
+            of_other_rank = stop.signal is None and ranks.world > 1
+            if stop.signal == signal.SIGTERM or of_other_rank:
                 raise SystemExit(128 + signal.SIGTERM) from None
             raise KeyboardInterrupt from None
     if not ranks.is_first:
