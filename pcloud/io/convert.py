@@ -76,11 +76,11 @@ def convert(
     """
     target = Path(target)
     targets = [target] if files is None else _parts(make_folder(target), files)
-    sources = {file.resolve() for file in expand_paths(source)}
-    for path in targets:
-        if path.resolve() in sources:
-            raise InputError(f"{path}: cannot be converted into itself")
     keys = True if holds_columns(targets[0]) else None
+    sources = expand_paths(source)
+    for path in targets:
+        if path.exists() and any(file.samefile(path) for file in sources):
+            raise InputError(f"{path}: cannot be converted into itself")
     for path in targets:
         check_new_file(path, overwrite)
     stream = JetFiles(source, schema, on_bad_jet=on_bad_jet, check_units=check_units, keys=keys)
@@ -276,7 +276,7 @@ def convert_files(
     make_folder(Path(folder))
     done = [part.is_done() for part in work]
     for part, is_done in zip(work, done, strict=True):
-        if part.source.resolve() == part.target.resolve():
+        if part.target.exists() and part.source.samefile(part.target):
             raise InputError(f"{part.target}: cannot be converted into itself")
         if part.target.exists() and not (is_done or overwrite):
             raise FileExistsError(

@@ -252,7 +252,8 @@ def predict_files(
         if done
     }
     missing = [part for part, done in zip(work, is_done, strict=True) if not done]
-    advance(len(predictions) / len(files))
+    if predictions:
+        advance(len(predictions) / len(files))
 
     def advance_part(part: float) -> None:
         advance(part / len(files))

@@ -166,7 +166,7 @@ def _train_run(
     with may_run, isolate_rng(), _quiet_lightning(), _restored_algorithms(), joined() as ranks:
         console = Terminal(stderr=True, quiet=not (progress and ranks.is_first))
         with lost_contact(ranks), contextlib.ExitStack() as stack:
-            _check_before_loading(config, ranks)
+            ranks.on_first(lambda: _check_before_loading(config, ranks))
             opened = open_folder(config, overwrite=overwrite)
             folder = ranks.on_first(lambda: stack.enter_context(opened))
             if ranks.on_first(lambda: not overwrite and is_finished(folder)):
@@ -322,7 +322,8 @@ def _train_on(
         try:
             trainer.fit(module, datamodule=data)
         except Interrupted:
-            if stop.signal != signal.SIGINT:
+            of_other_rank = stop.signal is None and ranks.world > 1
+            if stop.signal == signal.SIGTERM or of_other_rank:
                 raise SystemExit(128 + signal.SIGTERM) from None
             raise KeyboardInterrupt from None
     if not ranks.is_first:
@@ -377,10 +378,8 @@ def _reweighted(config: TrainConfig, jets: TrainingData) -> Reweighting | None:
     if config.reweight is None:
         return None
     names = observable_names(config.reweight)
-    if isinstance(jets.train, JetStream):
-        raise InputError("reweight needs the jets in memory or mapped: storage map")
     weights, reweighting = reweight(jets, names, config.reweight_max)
-    cast(JetDataset, jets.train).set_weights(torch.from_numpy(weights))
+    cast(JetDataset | JetStream, jets.train).set_weights(torch.from_numpy(weights))
     return reweighting
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Len
 from numpy.typing import NDArray
 
-from pcloud.batch import JetDataset
+from pcloud.batch import JetDataset, JetStream
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.influence import effective_size
 from pcloud.observables import OBSERVABLES, compute_observables
@@ -244,12 +244,13 @@ def reweight(
     """
     if not jets.modality.has_momenta:
         raise InputError(f"reweight is for jets: {jets.modality.noun} have no observables")
-    data = cast(JetDataset, jets.train)
+    data = cast(JetDataset | JetStream, jets.train)
     assert data.y is not None
-    p4, layout = data.particles()
-    if data.jet_p4 is not None:
-        layout = layout.with_jet_p4(data.jet_p4)
-    values = compute_observables(p4, layout, names).numpy()
+    if isinstance(data, JetStream):
+        groups = (data.load(i) for i in range(len(data.groups)))
+        values = np.concatenate([_values(group, names) for group in groups])
+    else:
+        values = _values(data, names)
     labels = data.y.numpy()
     number = len(jets.classes)
     before = np.ones(len(labels)) if data.weight is None else data.weight.double().numpy()
@@ -271,6 +272,14 @@ def reweight(
         [_spectra(name, values[:, d], members, before, after) for d, name in enumerate(names)],
     )
     return after.astype(np.float32), found
+
+
+def _values(data: JetDataset, names: Sequence[str]) -> Floats:
+    """Observables (B, D) of jets."""
+    p4, layout = data.particles()
+    if data.jet_p4 is not None:
+        layout = layout.with_jet_p4(data.jet_p4)
+    return compute_observables(p4, layout, names).numpy()
 
 
 def _edges(

@@ -17,6 +17,7 @@ from pcloud.training import TrainConfig, callbacks
 from pcloud.training.checkpoint import checkpoint_path, read_checkpoint
 from pcloud.training.data import load_training_data
 from pcloud.training.module import JetData
+from pcloud.training.reweight import reweight
 from tests.training.conftest import TINY, make_jets
 
 
@@ -162,6 +163,11 @@ def test_jets_that_do_not_fit_are_streamed_where_the_disk_is_small(
     assert run.config.storage == "stream"
 
 
-def test_observables_of_a_stream_are_not_reweighted(streamed: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="storage map"):
-        train(**streamed | {"reweight": "pt"}, progress=False)
+def test_spectra_of_a_stream_are_equalised_as_in_memory(streamed: dict[str, Any]) -> None:
+    config = TrainConfig(**streamed)
+    found = [
+        reweight(load_training_data(config, stream=stream), ["pt", "mass"], 20.0)
+        for stream in (False, True)
+    ]
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    assert found[0][1].rows() == found[1][1].rows()
