@@ -113,7 +113,7 @@ def optimizer_path(
 
     path = [model.values.detach().clone()]
     for _ in range(steps):
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)
         path.append(model.values.detach().clone())
     return torch.stack(path).double().numpy()
 
