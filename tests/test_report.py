@@ -136,7 +136,7 @@ def test_page_gives_every_number_with_its_error(full: Path):
     assert "lr: 0.005" in page.text  # the whole configuration
     assert "torch2.8.0" in page.text.replace(" ", "")
     assert f"pcloud train --config {full}/config.yaml" in page.text
-    assert page.elements["svg"] == page.elements["figcaption"] == 8
+    assert page.elements["svg"] == page.elements["figcaption"] == 9
 
 
 def test_page_needs_nothing_but_itself(full: Path):
@@ -168,6 +168,7 @@ def test_figures_lie_beside_the_page(full: Path):
         "reliability.png",
         "roc.png",
         "scores.png",
+        "significance.png",
         "training_accuracy.png",
         "training_loss.png",
     ]
@@ -237,7 +238,7 @@ def test_many_classes_have_a_row_each(run: Path):
     write_metrics(run, evaluate_scores_file(run / "scores.parquet", background="qcd"))
     page = Page(write_report(run).read_text("utf-8"))
     assert "Hbb vs qcd" in page.text
-    assert page.elements["svg"] == 9  # one of them the areas of all pairs of classes
+    assert page.elements["svg"] == 10  # one of them the areas of all pairs of classes
 
 
 def test_other_samples_stand_beside_the_test_jets(run: Path, tmp_path: Path):

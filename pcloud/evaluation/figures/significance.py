@@ -36,10 +36,10 @@ def significance_figure(
         ends = [[v.value - v.low for _, v in pairs], [v.high - v.value for _, v in pairs]]
         label = for_figure(name) if name else None
         axes.errorbar([e for e, _ in pairs], values, ends, label=label, capsize=2, **style)
-    axes.axhline(1, color="grey", lw=0.8, ls=":")
+    axes.axhline(1, color="black", lw=0.8, ls=":")
     axes.set_xlim(0, 1)
     axes.set_xlabel("signal efficiency")
-    axes.set_ylabel(r"significance improvement $\epsilon_S / \sqrt{\epsilon_B}$")
+    axes.set_ylabel(r"significance improvement $\epsilon_S / \epsilon_B^{1/2}$")
     if len(found) > 1:
         figure.legend(loc="outside upper center", ncols=3)
     return figure
