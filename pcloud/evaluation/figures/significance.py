@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from pcloud.evaluation.figures.style import figure_style, line_styles, new_figure
+from pcloud.evaluation.figures.style import MUTED, figure_style, line_styles, new_figure
 from pcloud.evaluation.significance import SignificanceImprovement
 from pcloud.text import for_figure
 
@@ -36,7 +36,7 @@ def significance_figure(
         ends = [[v.value - v.low for _, v in pairs], [v.high - v.value for _, v in pairs]]
         label = for_figure(name) if name else None
         axes.errorbar([e for e, _ in pairs], values, ends, label=label, capsize=2, **style)
-    axes.axhline(1, color="black", lw=0.8, ls=":")
+    axes.axhline(1, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.set_xlim(0, 1)
     axes.set_xlabel("signal efficiency")
     axes.set_ylabel(r"significance improvement $\epsilon_S / \epsilon_B^{1/2}$")
