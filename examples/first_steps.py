@@ -12,7 +12,8 @@ import numpy as np
 
 import pcloud
 from pcloud.evaluation.figures import save_figure
-from pcloud.tables import Table, figures
+from pcloud.studies import first_steps as figures
+from pcloud.tables import Table
 
 
 def valley(p):
