@@ -145,8 +145,13 @@ def export_run(
 
 def source_of(run: RunFolder, options: ExportOptions, sample: Sample) -> Source:
     """Source of an export of a run, with jets or images of its test split."""
-    if run.modality.kind == "image":
+    kind = run.modality.kind
+    if kind == "image":
         return ImageSource(run, options, sample)
+    if kind != "cloud":
+        raise InputError(
+            f"networks on jets and images can be exported, not those on {run.modality.noun}"
+        )
     sources = {"plain": CloudSource, "cms": CmsSource, "atlas": AtlasSource}
     return sources[options.form](run, options, sample)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 
 from pcloud.errors import MissingExtraError
@@ -56,7 +57,7 @@ def _package(name: str) -> ModuleType:
         raise MissingExtraError("ONNX", _PACKAGES, "onnx") from error
 
 
-@contextmanager
+@contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
     """Context without the messages of PyTorch's exporter, such as that torchvision is absent."""
     logger = logging.getLogger("torch.onnx")
@@ -64,7 +65,8 @@ def quiet_exporter() -> Iterator[None]:
     level = logger.level
     try:
         logging.disable(logging.WARNING)
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):  # where a graph that failed is printed
+            yield
     finally:
         logging.disable(disabled)
         logger.setLevel(level)

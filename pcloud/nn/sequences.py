@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from pcloud import kinematics
+from pcloud.errors import InputError
 from pcloud.nn.clustering import clustering_trees
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import kernel_allowed, outside_transforms
@@ -200,7 +201,18 @@ class PackedJets:
     @torch.compiler.disable
     @outside_transforms
     def of(cls, layout: RaggedLayout) -> PackedJets:
-        """Pack the particles of a batch. On a GPU this synchronises once, for the lengths."""
+        """Pack the particles of a batch. On a GPU this synchronises once, for the lengths.
+
+        Raises
+        ------
+        InputError
+            In a network that is being exported.
+        """
+        if layout.row_length is not None:
+            raise InputError(
+                "it takes the particles one by one, and an exported graph has no loop whose number "
+                "of steps depends on the jet"
+            )
         counts = np.array(layout.counts.tolist(), dtype=np.int64)
         jets = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
         place = np.arange(counts.max(initial=0))[:, None]

@@ -20,7 +20,9 @@ from pcloud.export.parity import Parity, hardest
 from pcloud.export.source import CloudSource
 from pcloud.kinematics import asinh, atan2
 from pcloud.models import build_model
+from pcloud.nn import RaggedLayout
 from pcloud.nn.numerics.derivatives import higher_derivatives
+from pcloud.nn.sequences import PackedJets
 from pcloud.training.run_sample import load_run_sample
 
 pytestmark = [pytest.mark.rounding, pytest.mark.usefixtures("one_thread")]
@@ -293,3 +295,25 @@ def test_inputs_come_back_from_their_description(run, file):
     source, _ = graph_of(run)
     described = json.loads(json.dumps(source.described_inputs()))
     assert CloudInputs.from_metadata(described) == source.inputs
+
+
+def test_networks_that_take_particles_one_by_one_are_refused():
+    layout = RaggedLayout.of_padded(torch.tensor([2, 3]), row_length=3)
+    with pytest.raises(InputError, match="takes the particles one by one"):
+        PackedJets.of(layout)
+
+
+def test_tables_are_refused(tmp_path, needs_onnx):
+    words = (
+        "--model",
+        "logistic",
+        "--data",
+        "moons",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path / "a"),
+    )
+    assert main(["train", *words, "-q"]) == 0
+    with pytest.raises(InputError, match="networks on jets and images can be exported"):
+        pcloud.Run(tmp_path / "a").export(tmp_path / "moons.onnx")
