@@ -181,7 +181,8 @@ class TaggerModule(L.LightningModule):
         loss = self.objective.total(losses)
         logits = self.objective.class_logits(outputs) if self.objective.classes else None
         penalty = None if self.decorrelation is None else self.decorrelation(logits, batch)
-        self._count(loss, penalty, logits, batch, weights, losses, factor)
+        labels = truth if logits is None else batch.y  # one for each jet
+        self._count(loss, penalty, logits, labels, weights, losses, factor)
         if self.distillation is not None:
             shares = None if weights is None else weights / self._mean_weight
             if is_spread():
@@ -228,7 +229,7 @@ class TaggerModule(L.LightningModule):
         loss: Tensor,
         penalty: Tensor | None,
         logits: Tensor | None,
-        batch: Batch,
+        labels: Tensor,
         weights: Tensor | None,
         losses: dict[str, Tensor],
         factor: Any = 1.0,
@@ -236,7 +237,6 @@ class TaggerModule(L.LightningModule):
         if self.decorrelation is not None and penalty is not None:
             loss = loss + self.decorrelation.weight * penalty
         logits = None if logits is None else logits.detach()
-        labels = batch.y if logits is not None else batch.ptr[1:]  # one for each jet
         parts = losses if len(losses) > 1 else None
         if is_spread():
             loss = loss * factor
