@@ -25,7 +25,7 @@ from pcloud.nn.numerics.derivatives import higher_derivatives
 from pcloud.nn.sequences import PackedJets
 from pcloud.training.run_sample import load_run_sample
 
-pytestmark = [pytest.mark.rounding, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -168,6 +168,7 @@ MODELS = {
 }
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("name", MODELS)
 def test_the_graph_of_every_network_gives_its_scores(run, name, monkeypatch):
     """In PyTorch: the graph computes padded jets by plain formulas, the run ragged ones."""
