@@ -30,6 +30,7 @@ KERNELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pair_mlp": (("attention.pair_mlp",), ("part",)),
     "attention": (("attention.attention",), ("part",)),
     "pair_messages": (("pairs.messages", "pairs.messages_kernel"), ("lorentznet",)),
+    "recurrence": (("sequences",), ("lstm",)),
 }
 """Modules of pcloud.nn that ask whether the kernel is allowed, and networks that use it."""
 

@@ -119,6 +119,11 @@ class Specification:
         return self.kind in PARTICLE_KINDS
 
     @property
+    def learns_particle_classes(self) -> bool:
+        """True for the class of each particle."""
+        return self.kind == "classes"
+
+    @property
     def learns_label(self) -> bool:
         """True for a label that is 0 or 1."""
         return self.kind == "binary"

@@ -143,7 +143,7 @@ def _shared_jets(config: TrainConfig, folder: Path, console: Terminal) -> Iterat
     """Options of `_train_member` for all members: their jets, if these are in mapped files."""
     with config.code_names():
         chosen = choose_storage(config, modality_of_model(config.model), folder)
-    if chosen.kind != "map":
+    if chosen.place != "map":
         yield {}
         return
     console.print(chosen.reason, soft_wrap=True)
@@ -263,9 +263,9 @@ def _prepared(
         chosen = choose_storage(config, modality, folder, ranks.world)
         if chosen.reason:
             console.print(chosen.reason, soft_wrap=True)
-        if chosen.kind != "memory":
+        if chosen.place != "memory":
             place["storage"] = stack.enter_context(mapped_files(folder))
-        if chosen.kind == "stream":
+        if chosen.place == "stream":
             config = config.with_options(storage="stream")
             place["stream"] = True
         jets = load_training_data(config, **place)

@@ -26,13 +26,13 @@ class JetStorage:
 
     Parameters
     ----------
-    kind : {"memory", "map", "stream"}
+    place : {"memory", "map", "stream"}
         The place.
     reason : str
         Line for the user with the sizes; empty where there was no choice.
     """
 
-    kind: Literal["memory", "map", "stream"]
+    place: Literal["memory", "map", "stream"]
     reason: str = ""
 
 
@@ -69,7 +69,7 @@ def choose_storage(
         size = replace(size, can_stream=False)
     if wanted == "auto":
         chosen = _fitting(config, size, folder)
-        return JetStorage("map") if chosen.kind == "memory" and processes > 1 else chosen
+        return JetStorage("map") if chosen.place == "memory" and processes > 1 else chosen
     if wanted == "stream" and not size.can_stream:
         raise InputError(_NO_STREAM)
     return JetStorage(wanted, _line(wanted, size))

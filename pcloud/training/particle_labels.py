@@ -57,7 +57,7 @@ def classes_of_labels(
     named: Mapping[str, Sequence[str]] = jets.attrs.get(PARTICLE_CLASSES, {})
     found = {}
     for part in wanted:
-        if part.kind != ParticleClasses.kind:
+        if not part.learns_particle_classes:
             continue
         if part.target in named:
             found[part.target] = list(named[part.target])
@@ -137,9 +137,11 @@ def flat_labels(jets: Sample, name: str, whose: str = "jets") -> NDArray[np.int6
             f"{len(wrong):,} of {len(counts):,} jets: jet {first} has {numbers[first]}, and "
             f"{counts[first]} labels"
         )
-    if values.dtype.kind not in "biuf" or values.ndim != 1:
+    is_float = np.issubdtype(values.dtype, np.floating)
+    is_whole = np.issubdtype(values.dtype, np.integer) or values.dtype == bool
+    if not (is_float or is_whole) or values.ndim != 1:
         raise InputError(f"particle label {name!r} of the {whose} is not one number per particle")
-    missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+    missing = np.isnan(values) if is_float else np.zeros(len(values), dtype=bool)
     whole = np.where(missing, UNKNOWN_LABEL, values).astype(np.int64)
     if not np.array_equal(whole[~missing], values[~missing]):
         raise InputError(f"particle label {name!r} of the {whose} must be whole numbers")

@@ -37,7 +37,10 @@ def test_a_training_follows_the_learning_rates_of_its_recipe(
 
     monkeypatch.setattr(TaggerModule, "training_step", recorded)
     recipe = RECIPES[name]
-    of_classes = {"objective": ["class"], "objective_weights": "equal"}  # whatever the recipe learns
+    of_classes = {
+        "objective": ["class"],
+        "objective_weights": "equal",
+    }  # whatever the recipe learns
     run = train(**options, **of_classes, recipe=name, progress=False)
     total = len(rates)
     assert total == 2 * (400 // 64)
