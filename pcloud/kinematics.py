@@ -92,7 +92,8 @@ def atan2(y: Tensor, x: Tensor) -> Tensor:
     scale = torch.maximum(x.abs(), y.abs()).clamp(min=1e-30)
     x, y = x / scale, y / scale
     near = torch.atan2(y.float(), x.float()).to(y.dtype)
-    cos, sin = near.cos(), near.sin()
+    # earlier versions have no cosine in float64 either
+    cos, sin = 1 - 2 * (near / 2).sin().square(), near.sin()
     rest = (y * cos - x * sin) / (x * cos + y * sin)
     return near + torch.where((x == 0) & (y == 0), 0.0, rest)
 

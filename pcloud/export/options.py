@@ -24,7 +24,7 @@ class ExportOptions:
     max_particles : int, optional
         Largest number of particles of a jet; by default any number.
     on_long_jet : {"drop", "refuse"}
-        What is done with a jet of more particles: the softest are removed, or the outputs are NaN.
+        Treatment of a jet of more particles: the softest are removed, or the outputs are NaN.
     calibrated : bool
         Calibrated probabilities, see ``pcloud calibrate``.
     checkpoint : str

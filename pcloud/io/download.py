@@ -141,8 +141,13 @@ class _WrongContentError(Exception):
     """The server sent another file."""
 
 
+_PERMANENT_REDIRECT = 308  # which Python 3.10 does not know; for a download it is like 307
+
+
 class _Redirections(urllib.request.HTTPRedirectHandler):
     """Redirections that do not leave an encrypted connection."""
+
+    http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302  # absent in Python 3.10
 
     def redirect_request(
         self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str
@@ -151,6 +156,7 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
             if fp is not None:
                 fp.close()
             raise urllib.error.URLError(f"redirected to an address without encryption, {newurl}")
+        code = http.HTTPStatus.TEMPORARY_REDIRECT if code == _PERMANENT_REDIRECT else code
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
