@@ -1,7 +1,8 @@
 # Two commands: `make demo` trains and reports a tagger, `make test` runs every check.
 #
 # TORCH names the torch requirement, for a machine that wants a particular build, PYTHON the
-# interpreter, VENV the folder of its environment and WORKERS the number of processes that test:
+# interpreter, VENV the folder of its environment, WORKERS the number of processes that test and MARKS
+# the tests of `make suite` (all by default):
 #     make test TORCH=torch==2.13.0
 #     make test PYTHON=python3.12 VENV=.venv-3.12
 TORCH ?= torch
@@ -10,6 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 WORKERS ?= auto
+MARKS ?=
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 # Settings under which products and sums are rounded as on other processors.
@@ -32,7 +34,7 @@ types: environment
 	$(BIN)/mypy
 
 suite: environment
-	OMP_NUM_THREADS=1 $(PYTEST)
+	OMP_NUM_THREADS=1 $(PYTEST) $(if $(MARKS),-m "$(MARKS)")
 
 # The tests that rounding could break (search, order, parity, symmetry), under each setting. Only
 # the files that have some are collected, and single tests are shared out: a few take very long.

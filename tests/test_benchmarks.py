@@ -12,6 +12,7 @@ import pytest
 
 import pcloud
 
+pytestmark = pytest.mark.once
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 

@@ -68,6 +68,7 @@ def test_scores_of_several_processes_are_those_of_one(
     assert [prediction.is_old for prediction in again] == [True, False, True]
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_work_of_a_killed_process_is_done_by_another_one(
     scheduler: Scheduler, tmp_path: Path
@@ -91,6 +92,7 @@ def test_files_are_converted_by_several_processes(
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_the_command_starts_processes_that_convert(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -50,6 +50,7 @@ def test_without_a_compiler_the_error_says_what_to_do(run, tmp_path, monkeypatch
         run.export(tmp_path / "tagger.pt2")
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the compiler
 def test_a_program_in_cpp_prints_the_probabilities_of_python(tmp_path):

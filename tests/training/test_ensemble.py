@@ -58,6 +58,7 @@ def test_a_killed_ensemble_continues_to_the_same_weights(options):
         assert same(weights(a), weights(b))
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_members_side_by_side_stop_with_their_parent_and_continue(options):
     options = options | {"epochs": 12, "checkpoint_steps": 1}

@@ -60,7 +60,9 @@ def test_a_run_is_continued_in_another_place(options: dict[str, Any]) -> None:
     assert train(**options | {"storage": "map"}, progress=False).history == before
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "workers", [1, pytest.param(2, marks=[pytest.mark.once, pytest.mark.slow])]
+)
 def test_members_of_an_ensemble_share_mapped_jets(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_step_of_slurm_is_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _launched() == Ranks()
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_the_end_of_a_process_is_said_by_the_others_at_once(tmp_path: Path) -> None:
     found = results(tmp_path, "--kill")
