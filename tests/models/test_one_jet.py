@@ -54,7 +54,10 @@ def test_without_empty_slots_a_neighbour_search_asks_for_enough_particles():
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter
-@pytest.mark.parametrize("name", ["particlenet_lite", "dgcnn", "efn"])
+@pytest.mark.parametrize(
+    "name",
+    ["particlenet_lite", *(pytest.param(n, marks=pytest.mark.once) for n in ("dgcnn", "efn"))],
+)
 def test_an_exported_network_and_its_onnx_file_give_the_same_scores(name, tmp_path):
     pytest.importorskip("onnxscript", reason="extra 'onnx' is not installed")
     onnxruntime = pytest.importorskip("onnxruntime", reason="extra 'onnx' is not installed")
