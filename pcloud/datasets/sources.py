@@ -235,7 +235,7 @@ def _weights() -> list[RemoteSample]:
         "sdogsq/LorentzNet-release",
         "a6fd2cb85b58ebfc159e73bcd5e4e51a26a2d1ee",
         "logs/top/pretrained/best-val-model.pt",
-        _UNSTATED,
+        "GPL",
     )
     return [*samples, lorentznet]
 

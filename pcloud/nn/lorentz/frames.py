@@ -123,9 +123,9 @@ class FrameNetwork(nn.Module):
 
     Parameters
     ----------
-    references : sequence of sequence of float
-        Four-vectors beside the particles of each jet; without any, jets of one and two particles have
-        no unique axes.
+    references : int
+        Number K of four-vectors beside the particles of each jet; without any, jets of one and two
+        particles have no unique axes.
     width : int
         Width of the two hidden layers of the MLP.
 
@@ -147,10 +147,8 @@ class FrameNetwork(nn.Module):
 
     def forward(self, p4: Tensor, references: Tensor, layout: RaggedLayout) -> LocalFrames:
         """Frames from ``p4 (N, 4)`` and ``references (K, 4)`` in GeV and float64."""
-        if len(p4) == 0:
-            no_vectors = p4.new_zeros(0, 3, 4)
         dense = [self._vectors(block.gather(p4), block.mask, references) for block in layout.blocks]
-        vectors = layout.flatten(dense) if dense else no_vectors  # (N, 3, 4)
+        vectors = layout.flatten(dense) if dense else p4.new_zeros(0, 3, 4)  # (N, 3, 4)
         of_jets = mean_pool(vectors.flatten(1), layout).unflatten(1, (3, 4))
         empty = (layout.counts == 0).to(p4).view(-1, 1, 1)
         of_jets = of_jets + empty * torch.eye(4, dtype=p4.dtype, device=p4.device)[:3]
