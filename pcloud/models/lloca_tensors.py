@@ -18,7 +18,7 @@ from pcloud.nn.graph.edge_conv import EdgeBlock
 from pcloud.nn.graph.knn import gather_neighbors, knn
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.lorentz.frames import lower_vectors, minkowski_inverse, transform_vectors
-from pcloud.nn.pooling import mean_pool
+from pcloud.nn.representation import Representation
 
 __all__ = ["TensorParticleNet", "TensorTransformer"]
 
@@ -76,10 +76,10 @@ class TensorTransformer(ParticleTransformer):
         Its options; there is no pair bias.
     """
 
+    attention_layer = TensorAttention
+
     def __init__(self, in_features: int, num_outputs: int = 2, **options: Any) -> None:
         super().__init__(in_features, num_outputs, **options | {"pair_widths": None})
-        for block in self.blocks:  # the same parameters, another forward pass
-            block.attention.__class__ = TensorAttention
 
     def forward(  # type: ignore[override]
         self,
@@ -90,16 +90,22 @@ class TensorTransformer(ParticleTransformer):
         relative: Tensor,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)`` in local frames and ``relative (N, 4, 4)``."""
+        return self.head(self.pool(self.particles(x, p4, batch, layout, relative)))
+
+    def particles(  # type: ignore[override]
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None,
+        layout: RaggedLayout | None,
+        relative: Tensor,
+    ) -> Representation:
+        """Representation of each particle in its local frame, from the arguments of `forward`."""
         layout = as_layout(batch, layout, x)
         slots = _FramedSlots.around(HeadSlots.of(layout, self.num_heads), relative)
         x = self.embed(x)
         bias = padding_bias(x, slots.layout)
-        for block in self.blocks:
-            x = block(x, slots, bias)
-        token = self.class_token.expand(layout.num_jets, -1)
-        for block in self.class_blocks:
-            token = block(token, x, slots.layout)
-        return self.head(self.norm(token))
+        return Representation(self.attended(x, slots, bias), slots.layout.with_u(layout.u))
 
 
 class TensorEdgeBlock(EdgeBlock):
@@ -130,10 +136,7 @@ class TensorParticleNet(ParticleNet):
         Its options.
     """
 
-    def __init__(self, in_features: int, num_outputs: int = 2, **options: Any) -> None:
-        super().__init__(in_features, num_outputs, **options)
-        for block in self.convs:  # the same parameters, another forward pass
-            block.__class__ = TensorEdgeBlock
+    edge_block = TensorEdgeBlock
 
     def forward(  # type: ignore[override]
         self,
@@ -144,9 +147,20 @@ class TensorParticleNet(ParticleNet):
         relative: Tensor,
     ) -> Tensor:
         """Logits (B, C) from ``x (N, F)`` in local frames, and `p4` in that of the jet."""
+        return self.head(self.pool(self.particles(x, p4, batch, layout, relative)))
+
+    def particles(  # type: ignore[override]
+        self,
+        x: Tensor,
+        p4: Tensor,
+        batch: Tensor | None,
+        layout: RaggedLayout | None,
+        relative: Tensor,
+    ) -> Representation:
+        """Representation of each particle in its local frame, from the arguments of `forward`."""
         layout = as_layout(batch, layout, p4)
         pos = self.coordinates(p4, layout)
         x = self.norm(x)
         for k, conv in zip(self.k, self.convs, strict=True):
             x = pos = conv(x, knn(pos, layout, k, backend=self.backend), relative)
-        return self.head(mean_pool(x, layout))
+        return Representation(x, layout)

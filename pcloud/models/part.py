@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +33,18 @@ __all__ = ["ParticleTransformer", "transformer"]
 class ParticleBlock(nn.Module):
     """Attention among particles and feed-forward network, each normalised before and after."""
 
-    def __init__(self, width: int, num_heads: int, dropout: float, **attention: Any) -> None:
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        dropout: float,
+        *,
+        layer: type[SelfAttention] = SelfAttention,
+        **attention: Any,
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.attention = SelfAttention(width, num_heads, dropout, **attention)
+        self.attention = layer(width, num_heads, dropout, **attention)
         self.attention_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.feed_forward = FeedForward(width, 4 * width, dropout)
@@ -131,6 +139,9 @@ class ParticleTransformer(nn.Module):
     Qu, Li and Qian, Particle Transformer for Jet Tagging, https://arxiv.org/abs/2202.03772.
     """
 
+    attention_layer: ClassVar[type[SelfAttention]] = SelfAttention
+    """Attention of the particle blocks."""
+
     def __init__(
         self,
         in_features: int,
@@ -163,11 +174,12 @@ class ParticleTransformer(nn.Module):
         attention = attention_options(kind, width, num_heads, qk_norm, gate)
         block: Callable[[], ParticleBlock | GatedBlock]
         class_block: Callable[[], ClassBlock | GatedClassBlock]
-        block = partial(ParticleBlock, width, num_heads, dropout, **attention)
+        layer = self.attention_layer
+        block = partial(ParticleBlock, width, num_heads, dropout, layer=layer, **attention)
         class_block = partial(ClassBlock, width, num_heads, **attention)
         if version > 1:
             common: dict[str, Any] = {"drop_path": drop_path, "attention": attention}
-            block = partial(GatedBlock, width, num_heads, kind, dropout=dropout, **common)
+            block = partial(GatedBlock, width, num_heads, kind, layer, dropout=dropout, **common)
             class_block = partial(GatedClassBlock, width, num_heads, kind, **common)
         self.num_heads = num_heads
         self.embed = _embedding([in_features, *embed_widths])
@@ -219,9 +231,13 @@ class ParticleTransformer(nn.Module):
         x = self.embed(x)
         layout = slots.layout
         bias = self.pair_bias(p4, layout) if self.pair_bias else padding_bias(x, layout)
+        return Representation(self.attended(x, slots, bias), layout.with_u(u))
+
+    def attended(self, x: Tensor, slots: HeadSlots, bias: Sequence[Tensor]) -> Tensor:
+        """Embedded particles (N, C) after all particle blocks."""
         for block in self.blocks:
             x = block(x, slots, bias)
-        return Representation(x, layout.with_u(u))
+        return x
 
     def pool(self, h: Representation) -> Tensor:
         """Input (B, D) of the head."""

@@ -98,6 +98,8 @@ class GatedBlock(nn.Module):
         Number of heads.
     version : PartVersion
         Normalisation, and constant terms of the linear maps.
+    layer : type
+        Attention layer.
     dropout : float
         Dropout probability.
     drop_path : float
@@ -111,13 +113,14 @@ class GatedBlock(nn.Module):
         width: int,
         num_heads: int,
         version: PartVersion,
+        layer: type[SelfAttention] = SelfAttention,
         *,
         dropout: float,
         drop_path: float,
         attention: dict[str, Any],
     ) -> None:
         super().__init__()
-        attend = partial(SelfAttention, width, num_heads, dropout)
+        attend = partial(layer, width, num_heads, dropout)
         self.norm = version.norm(width)
         self.attention = attend(bias=version.bias, head_scale=False, **attention)
         self.dropout = nn.Dropout(dropout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -60,6 +60,9 @@ class ParticleNet(nn.Module):
     https://arxiv.org/abs/1902.08570.
     """
 
+    edge_block: ClassVar[type[EdgeBlock]] = EdgeBlock
+    """Blocks of edge convolutions."""
+
     def __init__(
         self,
         in_features: int,
@@ -85,7 +88,7 @@ class ParticleNet(nn.Module):
         self.coordinates = coordinates_named(coordinates)
         self.backend = backend
         self.norm = nn.BatchNorm1d(in_features)
-        self.convs = nn.ModuleList(map(EdgeBlock, in_widths, widths))
+        self.convs = nn.ModuleList(map(self.edge_block, in_widths, widths))
         self.num_jet_features = num_jet_features
         self.particle_width = in_widths[-1]
         self.head = mlp_head([in_widths[-1] + num_jet_features, *head_widths], num_outputs, dropout)

@@ -214,7 +214,7 @@ def _plain_attention(
     dense = []
     for block, b in zip(slots.layout.blocks, bias, strict=True):
         q, k, v = block.gather(qkv).permute(2, 0, 3, 1, 4)  # (b, heads, P, d)
-        if torch.compiler.is_compiling():  # ONNX, which has no such function
+        if torch.compiler.is_compiling() and not dropout:  # ONNX, which has no such function
             weights = (q * q.shape[-1] ** -0.5) @ k.mT + b.to(q.dtype)
             out = weights.softmax(-1) @ v
         else:
