@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch.nn.functional import softplus
 
@@ -18,6 +19,7 @@ class Constants(torch.nn.Module):
         return 1.7 - x, x.clamp(min=1e-300), rounded(x), angle, arctangent, softplus(5 * x - 20)
 
 
+@pytest.mark.rounding
 def test_numbers_beside_float64_keep_all_digits(needs_onnx):
     """PyTorch's exporter passes them through float32: pi is wrong by 9e-8, and 1e-300 is 0."""
     names = ["difference", "bounded", "rounded", "angle", "arctangent", "softplus"]
@@ -31,4 +33,4 @@ def test_numbers_beside_float64_keep_all_digits(needs_onnx):
     assert np.array_equal(found["angle"], wrap_phi(torch.from_numpy(x)).numpy())
     expected = np.logaddexp(0, 5 * x - 20)
     np.testing.assert_allclose(found["softplus"], expected, rtol=1e-6, atol=1e-15)
-    np.testing.assert_allclose(found["arctangent"], np.arctan2(x, 1 - x), rtol=3e-16)
+    np.testing.assert_allclose(found["arctangent"], np.arctan2(x, 1 - x), rtol=2e-15)
