@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 from torch_geometric.data import Batch
 
+from pcloud.batch.batch_loader import BatchLoader
 from pcloud.batch.collate import collate
 from pcloud.batch.dataset import JetDataset
 from pcloud.errors import InputError
@@ -19,7 +20,7 @@ from pcloud.words import number_of
 __all__ = ["JetLoader"]
 
 
-class JetLoader:
+class JetLoader(BatchLoader):
     """Loader of batches of a :class:`JetDataset`, without a Python loop over jets.
 
     The batches are PyG ``Batch`` objects with ``x``, ``p4``, ``y``, ``batch`` and ``ptr``. With
@@ -52,6 +53,8 @@ class JetLoader:
         If `batch_size` is not positive, or `data` are not jets.
     """
 
+    data: JetDataset
+
     def __init__(
         self,
         data: JetDataset | Subset | ConcatDataset,
@@ -63,19 +66,8 @@ class JetLoader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        self.data = self.as_dataset(data)
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.drop_last = drop_last
-        self.pin_memory = pin_memory
-        self.rank = rank
-        self.world = world
-        self.epoch = 0
-        self._first = 0  # first batch of the next iteration: 0 unless continued
-        self._next = 0  # next batch
+        jets = self.as_dataset(data)
+        super().__init__(jets, batch_size, shuffle, seed, drop_last, pin_memory, rank, world)
 
     def as_dataset(self, data: Any) -> JetDataset:
         """Convert a `Subset` or `ConcatDataset` of jets to a :class:`JetDataset`."""
@@ -112,42 +104,17 @@ class JetLoader:
             ("position", f"epoch {self.epoch}, batch {self._next}"),
         ]
 
-    def __len__(self) -> int:
-        jets = len(self.data)
-        return jets // self.batch_size if self.drop_last else -(-jets // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
+    def batches(self, first: int) -> Iterator[Batch]:
+        """Batches of this process in the present epoch, from the number `first` on."""
         order = self._order()
-        first = self._first
-        self._first = 0
-        for i in range(first, len(self)):
-            self._next = i + 1
-            jets = order[i * self.batch_size : (i + 1) * self.batch_size][self.rank :: self.world]
-            if len(jets) == 0:  # the last batch has fewer jets than there are processes
-                continue
-            batch = self.collate(jets)
-            yield batch.pin_memory() if self.pin_memory else batch
-        self.set_epoch(self.epoch + 1)
+        for start in range(first * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            jet_indices = order[start : start + self.batch_size][self.rank :: self.world]
+            if len(jet_indices):  # the last batch can have fewer jets than there are processes
+                yield self.collate(jet_indices)
 
     def collate(self, jets: Tensor) -> Batch:
         """Batch of the jets with the given indices (B,)."""
         return collate(self.data, jets)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Start with the first batch of `epoch`."""
-        self.epoch = epoch
-        self._first = 0
-        self._next = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Position of the loader: the epoch and the next batch."""
-        return {"epoch": self.epoch, "next": self._next}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from the position `state`, which can be in the middle of an epoch."""
-        self.epoch = state["epoch"]
-        self._first = state["next"]
-        self._next = state["next"]
 
     def _order(self) -> Tensor:
         if not self.shuffle:

@@ -23,6 +23,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch_geometric.data import Batch
 
+from pcloud.batch.batch_loader import BatchLoader
 from pcloud.batch.collate import collate
 from pcloud.batch.dataset import JetDataset
 from pcloud.batch.stream import JetStream
@@ -37,7 +38,7 @@ _BLOCK_JETS = 8_192  # gathered at a time and divided into batches
 _CONTEXT = "spawn" if sys.platform == "win32" else "forkserver"
 
 
-class StreamLoader:
+class StreamLoader(BatchLoader):
     """Loader of batches of a :class:`~pcloud.batch.stream.JetStream`.
 
     Every jet is in one batch of an epoch. The jets are divided into as many batches as there are
@@ -65,6 +66,8 @@ class StreamLoader:
         Number of this process, and of all processes that train together.
     """
 
+    data: JetStream
+
     def __init__(
         self,
         data: JetStream,
@@ -77,20 +80,8 @@ class StreamLoader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        self.data = data
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.drop_last = drop_last
-        self.pin_memory = pin_memory
+        super().__init__(data, batch_size, shuffle, seed, drop_last, pin_memory, rank, world)
         self.workers = workers
-        self.rank = rank
-        self.world = world
-        self.epoch = 0
-        self._first = 0
-        self._next = 0
         self._sources = _sources(data)
 
     @property
@@ -98,36 +89,8 @@ class StreamLoader:
         """Data set, under the name that the loaders of PyTorch use."""
         return self.data
 
-    def __len__(self) -> int:
-        jets = len(self.data)
-        return jets // self.batch_size if self.drop_last else -(-jets // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        first = self._first
-        self._first = 0
-        for i, batch in enumerate(self._batches(first), first):
-            self._next = i + 1
-            yield batch.pin_memory() if self.pin_memory else batch
-        self.set_epoch(self.epoch + 1)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Start with the first batch of `epoch`."""
-        self.epoch = epoch
-        self._first = 0
-        self._next = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Position of the loader: the epoch and the next batch."""
-        return {"epoch": self.epoch, "next": self._next}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from the position `state`, which can be in the middle of an epoch."""
-        self.epoch = state["epoch"]
-        self._first = state["next"]
-        self._next = state["next"]
-
-    def _batches(self, first: int) -> Iterator[Batch]:
-        """Batches of this process from the number `first` on."""
+    def batches(self, first: int) -> Iterator[Batch]:
+        """Batches of this process in the present epoch, from the number `first` on."""
         workers = min(self.workers, len(self))
         if workers == 0:
             yield from self.shard(0, 1, first)
@@ -339,9 +302,8 @@ class _Worker(IterableDataset):
         info = get_worker_info()
         assert info is not None
         try:
-            worker = (
-                self._first + info.id
-            ) % info.num_workers  # that of the first batch goes first
+            # the worker of the first batch is asked first
+            worker = (self._first + info.id) % info.num_workers
             yield from self._loader.shard(worker, info.num_workers, self._first)
         except InputError as error:
             yield str(error)
