@@ -1,14 +1,15 @@
 # Two commands: `make demo` trains and reports a tagger, `make test` runs every check.
 #
 # TORCH names the torch requirement, for a machine that wants a particular build, PYTHON the
-# interpreter, VENV the folder of its environment, WORKERS the number of processes that test and MARKS
-# the tests of `make suite` (all by default):
+# interpreter, VENV the folder of its environment, INSTALL the command that installs packages into it,
+# WORKERS the number of processes that test and MARKS the tests of `make suite` (all by default):
 #     make test TORCH=torch==2.13.0
 #     make test PYTHON=python3.12 VENV=.venv-3.12
 TORCH ?= torch
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+INSTALL ?= $(BIN)/pip install
 DEMO := runs/demo
 WORKERS ?= auto
 MARKS ?=
@@ -56,15 +57,15 @@ environment: $(VENV)/.dev
 # torch goes first: the project asks for a range, and the build a machine already has stays.
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "$(TORCH)"
+	$(INSTALL) --quiet "$(TORCH)"
 	touch $@
 
 $(VENV)/.core: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install --quiet --editable .
+	$(INSTALL) --quiet --editable .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(INSTALL) --quiet --editable '.[dev]'
 	touch $(VENV)/.core $@
 
 clean:

@@ -274,6 +274,7 @@ print(1024 * (status("VmHWM") - before) / (num * length))
 """
 
 
+@pytest.mark.once
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory from /proc")
 def test_a_data_set_needs_little_more_memory_than_it_holds():
     """44 bytes a particle are held, and 8 more for the order of the input."""

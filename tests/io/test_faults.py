@@ -18,9 +18,12 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/clear_refs").exists(), reason="measures memory as Linux tells it"
-)
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(
+        not Path("/proc/self/clear_refs").exists(), reason="measures memory as Linux tells it"
+    ),
+]
 
 NUM_FILES = 300
 FORMATS = (

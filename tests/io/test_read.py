@@ -308,6 +308,7 @@ def long_jets():
     return FlatJets(np.concatenate([[0], np.cumsum(counts)]), p4).to_awkward()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", [".parquet", ".npz", ".h5", "large groups"])
 def test_chunks_keep_the_memory_bounded(tmp_path, long_jets, kind):
     """The resident memory of a fresh process may grow by a piece or two, not with the file."""

@@ -69,6 +69,7 @@ def equal(one: FlatJets, two: FlatJets) -> bool:
     )
 
 
+@pytest.mark.once
 def test_the_jets_do_not_depend_on_the_number_of_workers(sim):
     wanted = {"top": 10, "qcd": 11}
     alone = make_sample({}, wanted, SMALL, workers=1)
@@ -200,6 +201,7 @@ def running(group: int) -> list[str]:
     return left
 
 
+@pytest.mark.once
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("whom", ["process", "terminal"])
 def test_ctrl_c_ends_the_workers_at_once_and_keeps_the_blocks(sim, tmp_path, whom):
@@ -234,6 +236,7 @@ def test_ctrl_c_ends_the_workers_at_once_and_keeps_the_blocks(sim, tmp_path, who
         assert len(np.load(part)["label"]) == 6
 
 
+@pytest.mark.once
 def test_a_worker_that_dies_is_an_error_not_a_hang(sim, tmp_path):
     script = 'import os\nif __name__ == "__mp_main__":\n    os._exit(3)\n' + SCRIPT
     (tmp_path / "script.py").write_text(script)

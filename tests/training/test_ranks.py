@@ -49,6 +49,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return results(tmp_path_factory.mktemp("ranks"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("model", ["particlenet", "part", "lorentznet"])
 def test_losses_of_two_processes_are_those_of_one(found: dict[str, Any], model: str) -> None:
     one, (first, second) = found["one"][model], (found["two"][i][model] for i in range(2))
@@ -58,10 +59,12 @@ def test_losses_of_two_processes_are_those_of_one(found: dict[str, Any], model: 
     assert first == second
 
 
+@pytest.mark.once
 def test_rows_of_all_ranks_are_gathered(found: dict[str, Any]) -> None:
     assert [part["gathered"] for part in found["two"]] == [[0.0, 1.0, 1.0]] * 2
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("run", ["train", "weighted"])
 def test_a_run_of_two_processes_has_the_metrics_of_one(found: dict[str, Any], run: str) -> None:
     one, two = found["one"][run], found["two"][0][run]
@@ -70,11 +73,13 @@ def test_a_run_of_two_processes_has_the_metrics_of_one(found: dict[str, Any], ru
         assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=2e-4)
 
 
+@pytest.mark.once
 def test_two_processes_train_on_a_stream(found: dict[str, Any]) -> None:
     (row,) = found["two"][0]["streamed"]
     assert row["train_loss"] == pytest.approx(found["one"]["streamed"][0]["train_loss"], rel=0.1)
 
 
+@pytest.mark.once
 def test_a_signal_to_any_process_stops_all_and_the_run_continues(found: dict[str, Any]) -> None:
     for rank in range(2):
         stopped, whole = found["two"][rank]["stopped"], found["two"][rank]["train"]
@@ -82,6 +87,7 @@ def test_a_signal_to_any_process_stops_all_and_the_run_continues(found: dict[str
             assert [row[name] for row in stopped] == [row[name] for row in whole]
 
 
+@pytest.mark.once
 def test_an_error_of_the_first_process_is_said_once(found: dict[str, Any]) -> None:
     assert [part["error"] for part in found["two"]] == ["FileNotFoundError", "exit 2"]
 

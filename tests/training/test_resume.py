@@ -60,6 +60,7 @@ def killed_runs(
     return json.loads(done.stdout)
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_training_ends_bit_for_bit_as_a_whole_one(
@@ -71,11 +72,13 @@ def test_a_killed_training_ends_bit_for_bit_as_a_whole_one(
     assert found["different"] == []
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_all_moments_were_tested(killed_runs: dict[str, dict[str, Any]]) -> None:
     assert set(killed_runs) == set(MOMENTS)
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_the_command_line_continues_a_killed_run_with_the_same_command(
     options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
