@@ -115,7 +115,7 @@ def eta(p4: Tensor) -> Tensor:
     pz = p4[..., 3]
     beam = transverse == 0
     inside = asinh(pz / torch.where(beam, 1.0, transverse))
-    return torch.where(beam, _along_beam(pz), torch.where(beam, 0.0, inside))
+    return torch.where(beam, _along_beam(pz), inside)
 
 
 def finite_eta(p4: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ def rapidity(p4: Tensor) -> Tensor:
     mt2 = torch.maximum(mt2, pt2(p4))  # E^2 >= p^2 up to rounding
     beam = mt2 <= 0
     inside = asinh(pz / torch.where(beam, 1.0, mt2).sqrt())
-    return torch.where(beam, _along_beam(pz), torch.where(beam, 0.0, inside))
+    return torch.where(beam, _along_beam(pz), inside)
 
 
 def mass2(p4: Tensor) -> Tensor:

@@ -44,27 +44,43 @@ def canonical_order(p4: Tensor, ptr: Tensor, columns: Sequence[Tensor] = ()) -> 
         ``p4[order]`` is in canonical order; None if `p4` is already in this order.
     """
     pt2 = kinematics.pt2(p4.detach().double()).numpy()
-    jet = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr.numpy()))
-    same_jet = jet[1:] == jet[:-1]
-    if (~same_jet | (pt2[1:] < pt2[:-1])).all():
+    key = _sorting_key(pt2, ptr.numpy())
+    if (key[1:] > key[:-1]).all():
         return None
-    order = np.lexsort((-pt2, jet))
-    tied = same_jet & (pt2[order][1:] == pt2[order][:-1])
+    order = np.argsort(key)
+    ordered = key[order]
+    tied = ordered[1:] == ordered[:-1]
     if tied.any():
-        keys = [*p4.detach().unbind(-1), *columns]
-        _sort_ties(order, tied, [key.numpy() for key in keys])
+        keys = [-pt2, *(key.numpy() for key in (*p4.detach().unbind(-1), *columns))]
+        _sort_ties(order, tied, keys)
+    if (order[1:] > order[:-1]).all():
+        return None
     return torch.from_numpy(order)
 
 
+def _sorting_key(pt2: NDArray[np.float64], ptr: Integers) -> NDArray[np.uint64]:
+    """Keys (N,) that increase with the jet, and in a jet with decreasing `pt2`.
+
+    The first bits are the number of the jet, the others the first bits of `pt2`, inverted: one sort
+    of integers, with vector instructions, takes a tenth of the time of ``np.lexsort``. Numbers that
+    differ in the last bits only have equal keys.
+    """
+    num_jets = len(ptr) - 1
+    bits = max(1, num_jets - 1).bit_length()  # of the number of a jet
+    jet = np.repeat(np.arange(num_jets, dtype=np.uint64) << np.uint64(64 - bits), np.diff(ptr))
+    inverted = np.uint64(2**63 - 1) - pt2.view(np.uint64)  # positive numbers sort as their bits do
+    return jet | inverted >> np.uint64(bits - 1)
+
+
 def _sort_ties(order: Integers, tied: Booleans, keys: Sequence[NDArray]) -> None:
-    """Sort each group of tied entries of `order` by `keys`, in place.
+    """Sort each group of tied entries of `order` by `keys`, then by their place, in place.
 
     ``tied[i]`` is True if the entries i and i + 1 are equal.
     """
     group = np.concatenate([[0], np.cumsum(~tied)])
     positions = np.flatnonzero(np.append(tied, False) | np.insert(tied, 0, False))
     rows = order[positions]
-    sorting = np.lexsort((*(key[rows] for key in reversed(keys)), group[positions]))
+    sorting = np.lexsort((rows, *(key[rows] for key in reversed(keys)), group[positions]))
     order[positions] = rows[sorting]
 
 

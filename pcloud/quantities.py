@@ -82,12 +82,26 @@ class Particles:
     @cached_property
     def jet(self) -> Tensor:
         """Momentum of the jet of each particle (N, 4)."""
-        return self.jets[self.batch]
+        return self.for_particles(self.jets)
+
+    def for_particles(self, of_jets: Tensor) -> Tensor:
+        """Values (B, ...) of the jets, repeated for each of their particles (N, ...)."""
+        return of_jets.index_select(0, self.batch)
 
     @cached_property
     def pt(self) -> Tensor:
         """Transverse momenta in GeV."""
         return kinematics.pt(self.p4)
+
+    @cached_property
+    def log_pt(self) -> Tensor:
+        """Logarithms of the transverse momenta in GeV."""
+        return kinematics.safe_log(self.pt)
+
+    @cached_property
+    def log_energy(self) -> Tensor:
+        """Logarithms of the energies in GeV."""
+        return kinematics.safe_log(self.p4[:, 0])
 
     @cached_property
     def eta(self) -> Tensor:
@@ -101,8 +115,9 @@ class Particles:
         """Pseudorapidity relative to the axis; the sign is positive towards larger abs(eta)."""
         if "stored_deta" in self.extras:
             return self.extras["stored_deta"]
-        axis = kinematics.eta(self.jet)
-        return (self.eta - axis) * torch.where(axis < 0, -1.0, 1.0)
+        axis = kinematics.eta(self.jets)
+        sign = torch.where(axis < 0, -1.0, 1.0).to(axis)
+        return (self.eta - self.for_particles(axis)) * self.for_particles(sign)
 
     @cached_property
     def dphi(self) -> Tensor:
@@ -110,7 +125,9 @@ class Particles:
         if "stored_dphi" in self.extras:
             return self.extras["stored_dphi"]
         if self.entries == "positions":
-            return kinematics.wrap_phi(self.extras["phi"] - kinematics.phi(self.jet))
+            return kinematics.wrap_phi(
+                self.extras["phi"] - self.for_particles(kinematics.phi(self.jets))
+            )
         return kinematics.delta_phi(self.p4, self.jet)
 
 
@@ -118,15 +135,15 @@ FeatureFunction = Callable[[Particles], Tensor]
 """Values (N,) of a feature."""
 
 FROM_MOMENTA: dict[str, FeatureFunction] = {
-    "log_pt": lambda c: kinematics.safe_log(c.pt),
-    "log_energy": lambda c: kinematics.safe_log(c.p4[:, 0]),
-    "log_pt_rel": lambda c: kinematics.safe_log(c.pt) - kinematics.safe_log(kinematics.pt(c.jet)),
-    "log_energy_rel": lambda c: kinematics.safe_log(c.p4[:, 0]) - kinematics.safe_log(c.jet[:, 0]),
+    "log_pt": lambda c: c.log_pt,
+    "log_energy": lambda c: c.log_energy,
+    "log_pt_rel": lambda c: c.log_pt - c.for_particles(kinematics.safe_log(kinematics.pt(c.jets))),
+    "log_energy_rel": lambda c: c.log_energy - c.for_particles(kinematics.safe_log(c.jets[:, 0])),
     "delta_r": lambda c: kinematics.safe_sqrt(c.deta**2 + c.dphi**2),
     "deta": lambda c: c.deta,
     "dphi": lambda c: c.dphi,
     "pt": lambda c: c.pt,
-    "pt_rel": lambda c: c.pt / kinematics.pt(c.jet).clamp(min=kinematics.MIN_GEV),
+    "pt_rel": lambda c: c.pt / c.for_particles(kinematics.pt(c.jets).clamp(min=kinematics.MIN_GEV)),
     "energy": lambda c: c.p4[:, 0],
 }
 """Features of particles by name."""

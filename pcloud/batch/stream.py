@@ -188,7 +188,8 @@ class JetStream:
         jets = (jets if mask.all() else jets.select(mask)).slice(start, stop)
         records = self.reader.files.to_awkward(jets)
         data = JetDataset(records, self.feature_set, is_checked=True)
-        if not bool(data.x.isfinite().all()):
+        # a finite sum takes a tenth of the time to find
+        if not bool(data.x.sum().isfinite() or data.x.isfinite().all()):
             raise InputError(
                 f"{path}: features of rows {about.start} to {about.stop} are NaN or infinite; take "
                 "where(isfinite(...), ..., 0)"
