@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import awkward as ak
@@ -33,6 +34,7 @@ from pcloud.modality import (
     Modality,
     Source,
     SourceSize,
+    first_of,
     named_source,
     register_modality,
 )
@@ -56,6 +58,7 @@ from pcloud.storage import MEMORY, Storage
 
 __all__ = ["Clouds"]
 
+_TEXT = (".csv", ".tsv")
 _PARTICLE_BYTES = 24  # of a data set per particle in addition to the features: momentum, order
 
 
@@ -94,6 +97,7 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
         if is_given(source):
             return None, None
         if not isinstance(source, str) or not _is_dataset(source):
+            _refuse_tables(first_of(source))
             return source, options.schema
         info = dataset_info(source)
         if info.load is not None:
@@ -460,6 +464,13 @@ def _smallest(
     chosen = np.sort(np.argpartition(keys, number)[:number])
     jets = parts[0] if len(parts) == 1 else ak.concatenate(parts)
     return [ak.to_packed(jets[chosen])], keys[chosen]
+
+
+def _refuse_tables(file: str) -> None:
+    """Check that a file is no table in text, which other networks take."""
+    if Path(file.removesuffix(".gz")).suffix.lower() in _TEXT:
+        networks = ", ".join(list_models("table"))
+        raise InputError(f"{file}: a table of events, for networks on tables: --model {networks}")
 
 
 def _is_dataset(source: Source) -> bool:

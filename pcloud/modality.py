@@ -25,6 +25,7 @@ from pcloud.io.read import COLUMNS
 from pcloud.keys import Keys, labelled
 from pcloud.models.registry import build_model, model_factory, model_info
 from pcloud.plugins import load_plugins
+from pcloud.words import number_of
 
 __all__ = [
     "Accumulator",
@@ -262,6 +263,10 @@ class Modality(Protocol[S, I, D]):
     sample_type: type
     has_momenta: bool = False
     stores_in_files: bool = False
+
+    def number_of(self, number: int, which: str = "") -> str:
+        """A number and the noun: ``"1,200 jets"``, ``"1 training jet"``."""
+        return number_of(number, f"{which} {self.noun.removesuffix('s')}".lstrip())
 
     @abstractmethod
     def own_splits(self, source: Source) -> Sequence[str]:

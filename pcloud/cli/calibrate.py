@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pcloud.cli.command import Command, Options
 from pcloud.cli.options import NetworkOptions, ResultOptions, open_run
 from pcloud.cli.output import print_rows, say, suggest
-from pcloud.words import number_of
 
 if TYPE_CHECKING:
     from pcloud.run import Run
@@ -31,16 +30,18 @@ def execute(options: Options) -> None:
 
     network = {name: options[name] for name in ("checkpoint", "batch_size")}
     stored = run.calibrate(options["method"], **network)
-    say(f"fitted on {number_of(stored.jets, 'validation jet')}{_map(stored)}")
+    say(f"fitted on {run.modality.number_of(stored.jets, 'validation')}{_map(stored)}")
     scores = run.stored(SCORES_FILE)
     has_intervals = any(isinstance(part, Regression) for part in run.objective)
     if scores.exists():
         if run.classes:
-            _print_classes(stored, scores)
+            _print_classes(run, stored, scores)
         if has_intervals:
             _print_targets(run, scores)
     else:
-        say(f"pcloud evaluate {run.path} scores the test jets, on which to measure it")
+        say(
+            f"pcloud evaluate {run.path} scores the test {run.modality.noun}, on which to measure it"
+        )
     if run.classes:
         say(f"written to {run.out / CALIBRATION_FILE}")
     if has_intervals:
@@ -53,13 +54,13 @@ def _map(stored: Any) -> str:
     return f": {stored.map.describe()}" if hasattr(stored, "map") else ""
 
 
-def _print_classes(stored: Any, scores: Path) -> None:
+def _print_classes(run: Run, stored: Any, scores: Path) -> None:
     from pcloud.evaluation import read_scores
 
-    sample = read_scores(scores)
+    sample = replace(read_scores(scores), noun=run.modality.noun)
     for rows in (stored.comparison(sample), stored.thresholds(sample), stored.coverage(sample)):
         print_rows(rows)
-    say(f"measured on {number_of(len(sample.labels), 'test jet')}")
+    say(f"measured on {run.modality.number_of(len(sample.labels), 'test')}")
 
 
 def _print_targets(run: Run, scores: Path) -> None:

@@ -11,7 +11,6 @@ from pcloud.cli.command import Command, Options
 from pcloud.cli.options import CheckpointOption, ProgressOption, ResultOptions, open_run
 from pcloud.cli.output import print_rows, progress_bar, say, suggest
 from pcloud.training.config import NumJets
-from pcloud.words import number_of
 
 if TYPE_CHECKING:
     from pcloud.run import Run
@@ -68,7 +67,9 @@ def _explain_attribution(run: Run, methods: list[str], options: Options) -> None
                 f"integrated gradients leave {path['gap']:.2g} of a change of the log-odds of "
                 f"{path['change']:.2f} unexplained"
             )
-    say(f"{number_of(stored.classes[0].jets, 'test jet')}; written to {run.out / stored.file}")
+    say(
+        f"{run.modality.number_of(stored.classes[0].jets, 'test')}; written to {run.out / stored.file}"
+    )
 
 
 def _explain_taylor(run: Run, options: Options) -> None:
@@ -79,7 +80,7 @@ def _explain_taylor(run: Run, options: Options) -> None:
         stored = taylor_run(run, **shared, pair_jets=pair_jets, advance=advance)
     for name in stored.classes:
         print_rows(stored.class_rows(name))
-    say(f"{number_of(stored.jets, 'test jet')}; written to {run.out / stored.file}")
+    say(f"{run.modality.number_of(stored.jets, 'test')}; written to {run.out / stored.file}")
 
 
 def _shared(options: Options) -> Options:

@@ -55,7 +55,7 @@ def execute(options: Options) -> None:
         more = {}
         if options["scheduler"]:
             more["scheduler"] = stack.enter_context(connected(options["scheduler"]))
-        advance = stack.enter_context(progress_bar("jets", 1, quiet=options["quiet"]))
+        advance = stack.enter_context(progress_bar(run.modality.noun, 1, quiet=options["quiet"]))
         score = run.predict_files if is_folder else run.predict_file
         found = score(
             options["file"],
@@ -71,7 +71,7 @@ def execute(options: Options) -> None:
     details = [f"{dropped:,} dropped"] * bool(dropped)
     if old := sum(prediction.is_old for prediction in predictions):
         details.append(f"{number_of(old, 'file')} of {len(predictions)} done before")
-    say(", ".join([f"scores of {number_of(jets, 'jet')}", *details]) + f": {out}")
+    say(", ".join([f"scores of {run.modality.number_of(jets)}", *details]) + f": {out}")
 
 
 COMMAND = Command(

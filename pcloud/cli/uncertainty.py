@@ -11,7 +11,6 @@ from pcloud.cli.command import Command, Options
 from pcloud.cli.options import NetworkOptions, ProgressOption, ResultOptions, open_run
 from pcloud.cli.output import print_rows, progress_bar, say, suggest
 from pcloud.training.config import NumJets, Seed
-from pcloud.words import number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +39,20 @@ def execute(options: Options) -> None:
     }
     with progress_bar("uncertainty", 1, quiet=options["quiet"]) as advance:
         stored = run.uncertainty(**chosen, advance=advance)
-    print_rows(stored.rows())
-    facts = ", ".join(
-        f"{name.replace('_', ' ')} {value:.3g}"
+    noun = run.modality.noun
+    print_rows(stored.rows(noun))
+    values = {
+        name.replace("_", " ").replace("jets", noun): f"{value:.3g}"
         if isinstance(value, float)
-        else f"{name.replace('_', ' ')} {value}"
+        else value
         for name, value in stored.facts.items()
-    )
+    }
+    facts = ", ".join(f"{name} {value}" for name, value in values.items())
     say(f"{facts}; entropies in nats")
     table = run.out / UNCERTAINTY_TABLE
-    say(f"written to {table}, a row for each of {number_of(len(stored.labels), 'test jet')}")
+    say(
+        f"written to {table}, a row for each of {run.modality.number_of(len(stored.labels), 'test')}"
+    )
     suggest("report", run.path)
 
 

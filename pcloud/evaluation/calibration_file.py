@@ -167,7 +167,8 @@ class StoredCalibration(StoredResult):
         The expected rates have the errors of the validation jets, the others the errors of the
         test jets. A comparison of the two has to include both errors.
         """
-        rows = [["", "threshold", "efficiency", "of test jets", "mistag rate", "of test jets"]]
+        whose = f"of test {sample.noun}"
+        rows = [["", "threshold", "efficiency", whose, "mistag rate", whose]]
         p = probabilities(sample)
         for name, points in self.points.items():
             signal = self.classes.index(name)

@@ -20,7 +20,6 @@ from pcloud.evaluation.scores import Scores, read_scores
 from pcloud.evaluation.table import EvaluationTable, describe
 from pcloud.evaluation.tasks import Task, binary_signal, discrimination_tasks
 from pcloud.evaluation.weights import weights_note, weights_of_classes
-from pcloud.words import number_of
 
 
 def evaluate(
@@ -267,7 +266,7 @@ def _missing_intervals(table: EvaluationTable) -> list[str]:
 def _notes(sample: Scores, table: EvaluationTable) -> list[str]:
     jets = ", ".join(f"{n:,} {name}" for name, n in zip(sample.classes, table.counts, strict=True))
     notes = [
-        f"{number_of(len(sample.labels), 'jet')}: {jets}. Errors are those of this test sample."
+        f"{sample.number_of(len(sample.labels))}: {jets}. Errors are those of this test sample."
     ]
     if sample.weights is not None:
         notes.append(weights_note(sample))
@@ -277,9 +276,9 @@ def _notes(sample: Scores, table: EvaluationTable) -> list[str]:
     notes += _missing_intervals(table)
     absent = [name for name, number in zip(sample.classes, table.counts, strict=True) if number < 2]
     if absent:
-        notes.append(f"Left out, with fewer than two jets: {', '.join(absent)}.")
+        notes.append(f"Left out, with fewer than two {sample.noun}: {', '.join(absent)}.")
     if not sample.are_probabilities:
         notes.append("No accuracy: the scores are not probabilities.")
     if np.ptp(sample.values, axis=0).max() == 0:
-        notes.append("All jets have the same score.")
+        notes.append(f"All {sample.noun} have the same score.")
     return notes

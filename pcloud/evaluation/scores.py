@@ -44,12 +44,15 @@ class Scores:
         Names of the classes, in the order of the labels.
     weights : ndarray of float, shape (B,), optional
         Weights of the jets; None where all are 1.
+    noun : str
+        Plural noun of what is scored, for messages.
     """
 
     labels: NDArray[np.int64]
     values: NDArray[np.floating]
     classes: tuple[str, ...]
     weights: NDArray[np.float64] | None = None
+    noun: str = "jets"
 
     @classmethod
     def from_arrays(
@@ -58,6 +61,7 @@ class Scores:
         values: ArrayLike,
         classes: Sequence[str] | None = None,
         weights: ArrayLike | None = None,
+        noun: str = "jets",
     ) -> Scores:
         """Check the arrays of the caller and convert them.
 
@@ -77,13 +81,17 @@ class Scores:
         checked_labels = _check_labels(labels, len(scores), names)
         if weights is not None:
             weights = _check_weights(weights, checked_labels, names)
-        return cls(checked_labels, scores, names, weights)
+        return cls(checked_labels, scores, names, weights, noun)
 
     def __repr__(self) -> str:
         """Number of jets of each class."""
         jets = ", ".join(f"{n:,} {c}" for n, c in zip(self.counts, self.classes, strict=True))
         weighted = "" if self.weights is None else ", weighted"
-        return for_terminal(f"Scores of {number_of(len(self.labels), 'jet')}: {jets}{weighted}")
+        return for_terminal(f"Scores of {self.number_of(len(self.labels))}: {jets}{weighted}")
+
+    def number_of(self, number: int) -> str:
+        """A number of jets, images or events, with its noun."""
+        return number_of(number, self.noun.removesuffix("s"))
 
     def weights_of(self, jets: NDArray[Any]) -> NDArray[np.float64] | None:
         """Weights of the jets with these indices, or in this mask; None where all are 1."""
@@ -100,7 +108,7 @@ class Scores:
         if self.weights is None or not (negative := self.weights < 0).any():
             return
         raise InputError(
-            f"{what} needs weights that are not negative, and {number_of(int(negative.sum()), 'jet')} "
+            f"{what} needs weights that are not negative, and {self.number_of(int(negative.sum()))} "
             f"of {len(negative):,} have a negative weight"
         )
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from pcloud.evaluation.influence import effective_size
 from pcloud.evaluation.scores import Scores
-from pcloud.words import number_of
 
 __all__ = ["weights_note", "weights_of_classes"]
 
@@ -38,8 +37,8 @@ def weights_note(sample: Scores) -> str:
     )
     text = (
         f"Weighted: the sum of weights is {sample.weights.sum():.5g} ({sums}), the effective sample "
-        f"size {effective_size(sample.weights):,.0f} jets ({sizes})."
+        f"size {effective_size(sample.weights):,.0f} {sample.noun} ({sizes})."
     )
     if facts["negative"]:
-        text += f" Negative weights: {number_of(facts['negative'], 'jet')}."
+        text += f" Negative weights: {sample.number_of(facts['negative'])}."
     return text

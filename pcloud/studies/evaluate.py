@@ -135,7 +135,8 @@ def _table(run: RunFolder, found: _Scored, options: dict[str, Any]) -> Evaluatio
         return with_particles(with_targets(table, samples), labels, found.weights, **resampling)
 
     if found.labels is not None:
-        scores = Scores.from_arrays(found.labels, found.scores, run.classes, found.weights)
+        noun = run.modality.noun
+        scores = Scores.from_arrays(found.labels, found.scores, run.classes, found.weights, noun)
         return complete(evaluate_scores(scores, **options))
     of_classes = [name for name in ("signal", "background", "metrics") if options.get(name)]
     if of_classes:

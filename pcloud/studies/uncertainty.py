@@ -48,6 +48,7 @@ __all__ = ["StoredUncertainty", "measure_uncertainty", "read_uncertainty"]
 _SHIFTED_JETS = 2000
 _NAMES = {"right": "correctly classified", "wrong": "misclassified"}
 _OLD_NAMES = {f"taken {old}": name for old, name in _NAMES.items()}  # in older files
+_ALL = "test jets"
 _PARTS = ("total", "aleatoric", "epistemic", "logit_spread")
 
 _SOURCES = {
@@ -143,11 +144,12 @@ class StoredUncertainty(StoredResult):
         """Description of the predictive samples."""
         return _SOURCES[self.facts["method"]].format(**self.facts)
 
-    def rows(self) -> list[list[str]]:
-        """Table of the mean uncertainties."""
+    def rows(self, noun: str = "jets") -> list[list[str]]:
+        """Table of the mean uncertainties of the jets, or of what else they are called."""
         titles = [part.replace("_", " ") for part in _PARTS]
-        rows = [["jets", *titles]]
+        rows = [[noun, *titles]]
         for name, means in self.samples.items():
+            name = f"test {noun}" if name == _ALL else name
             rows.append([name, *(means[part].format(digits=1) for part in _PARTS)])
         return rows
 
@@ -308,7 +310,7 @@ def _samples(
 ) -> dict[str, dict[str, Measured]]:
     correct = found.mean.argmax(axis=1) == labels
     groups = {
-        "test jets": np.ones(len(labels), bool),
+        _ALL: np.ones(len(labels), bool),
         "correctly classified": correct,
         "misclassified": ~correct,
     }

@@ -23,7 +23,7 @@ from pcloud.tables.schema import TableSchema, read_schema_of_table
 from pcloud.tables.table import Table
 from pcloud.uniform import class_numbers
 
-__all__ = ["column_names", "read_table"]
+__all__ = ["column_names", "is_text", "read_columns", "read_table"]
 
 Columns = dict[str, NDArray[Any]]
 
@@ -79,7 +79,7 @@ def read_table(
     tables: list[Table] = []
     labels = []
     for file, name in files:
-        columns = _read_columns(file)
+        columns = read_columns(file)
         own = meaning.for_columns(list(columns))
         with input_errors(file, "table"):
             own.check(list(columns), needs_truth=needs_truth and name is None)
@@ -99,9 +99,14 @@ def read_table(
         return _with_label(joined, *class_numbers(values, own.classes, str(own.label)))
 
 
+def is_text(path: str | Path) -> bool:
+    """True for the name of a table in text, such as ``events.csv``."""
+    return Path(path).suffix.lower() in _CSV
+
+
 def column_names(paths: Paths) -> list[str]:
     """Names of the columns of the first of some files."""
-    return list(_read_columns(expand_paths(paths)[0]))
+    return list(read_columns(expand_paths(paths)[0]))
 
 
 def _with_label(table: Table, label: NDArray[np.int64], classes: list[str] | None) -> Table:
@@ -196,8 +201,14 @@ def _joined(tables: list[Table], files: list[Path]) -> Table:
 # Formats
 
 
-def _read_columns(path: Path) -> Columns:
-    """Columns of numbers and words of a file, by name."""
+def read_columns(path: Path) -> Columns:
+    """Columns (B,) of numbers and words of a file, by name.
+
+    Raises
+    ------
+    InputError
+        If it is no table, cannot be read, or has no rows.
+    """
     if path.is_dir():
         raise InputError(f"{path} is a folder: give files of tables")
     suffix = path.suffix.lower()

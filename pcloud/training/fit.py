@@ -317,7 +317,8 @@ def _train_on(
             _announce(console, config, tagger, jets, data, keeper)
             _write_start(prepared, folder, initial, console)
             remember_codes(codes)
-        bar = ProgressBar(console, keeper, data.total_steps, data.total_epochs, data.batch_size)
+        length = data.total_steps, data.total_epochs, data.batch_size
+        bar = ProgressBar(console, keeper, *length, jets.modality.noun)
         trainer = _trainer(config, data.total_epochs - data.epoch, [keeper, bar], ranks)
         try:
             trainer.fit(module, datamodule=data)
@@ -457,13 +458,13 @@ def _announce(
     parameters = sum(p.numel() for p in tagger.model.parameters())
     frozen = sum(p.numel() for p in tagger.model.parameters() if not p.requires_grad)
     names = jets.objective.describe(jets.train)
-    thing = jets.modality.noun.removesuffix("s")
-    steps = f"{number_of(data.total_steps, 'step')} of {number_of(data.batch_size, thing)}"
+    number = jets.modality.number_of(len(jets.train), "training")
+    steps = f"{number_of(data.total_steps, 'step')} of {jets.modality.number_of(data.batch_size)}"
     lines = [
         f"{tagger.name}: {number_of(parameters, 'parameter')}"
         + (f", {frozen:,} of them frozen" if frozen else "")
         + f", {number_of(len(tagger.feature_set), 'feature')}",
-        f"{number_of(len(jets.train), f'training {thing}')} ({names}), {len(jets.val):,} for validation",
+        f"{number} ({names}), {len(jets.val):,} for validation",
         f"recipe {config.recipe}: {steps} in {number_of(data.total_epochs, 'epoch')}",
     ]
     lines += jets.modality.describe_inputs(tagger.feature_set, config.inputs)

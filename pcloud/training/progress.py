@@ -47,6 +47,8 @@ class ProgressBar(L.Callback):
         Length of the run.
     batch_size : int
         Number of jets per step.
+    noun : str
+        Plural noun of what is trained on.
     """
 
     def __init__(
@@ -56,17 +58,19 @@ class ProgressBar(L.Callback):
         total_steps: int,
         total_epochs: int,
         batch_size: int,
+        noun: str = "jets",
     ) -> None:
         self.keeper = keeper
         self.total_epochs = total_epochs
         self.batch_size = batch_size
+        self.noun = noun
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}"),
             TextColumn("{task.fields[metric]}"),
-            TextColumn("{task.fields[rate]} jets/s"),
+            TextColumn(f"{{task.fields[rate]}} {noun}/s"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -105,7 +109,7 @@ class ProgressBar(L.Callback):
             f"epoch {row['epoch']:{width}}/{self.total_epochs}  "
             f"loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}  "
             f"{''.join(f'{text}  ' for text in _metrics(row))}"
-            f"{row['jets_per_s']:,.0f} jets/s  {row['seconds']:.0f} s{best}",
+            f"{row['jets_per_s']:,.0f} {self.noun}/s  {row['seconds']:.0f} s{best}",
             soft_wrap=True,
         )
         self._update(metric=_metrics(row)[-1])

@@ -57,6 +57,25 @@ def test_a_network_learns_a_table(run):
     assert {"EventId", "entry", "weight", "label"} <= set(table.column_names)
 
 
+def test_results_speak_of_events(run, capsys):
+    assert run.evaluate(num_bootstrap=0).notes[0].startswith("158 events: ")
+    assert main(["uncertainty", str(run.path)]) == 0
+    assert main(["calibrate", str(run.path)]) == 0
+    printed = capsys.readouterr().out
+    assert "test events" in printed
+    assert "jet" not in printed
+
+
+def test_a_table_is_inspected_before_its_training(tmp_path, capsys):
+    file = write(tmp_path / "events.csv", 200)
+    assert main(["inspect", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "b, s" in printed
+    assert "--schema.label Label --schema.weight Weight" in printed
+    assert main(["train", "--data", str(file), "--model", "pfn", "--out", str(tmp_path / "r")]) == 2
+    assert "for networks on tables: --model logistic, mlp" in capsys.readouterr().err
+
+
 def test_scores_depend_on_the_columns_alone_whatever_their_order(run):
     columns = {"x1": [1.0, -1.0], "x2": [1.5, 1.5], "noise": [0.0, np.nan]}
     scores = run.predict(Table(columns=columns))
