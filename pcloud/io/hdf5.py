@@ -11,7 +11,8 @@ import numpy as np
 
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.files import input_errors
-from pcloud.io.hdf5_sources import check_sources, open_for_reading
+from pcloud.io.hdf5_heaps import check_heaps
+from pcloud.io.hdf5_sources import check_sources, find_file, open_for_reading
 from pcloud.io.pandas_table import FixedFrame, TableFrame
 from pcloud.io.table import PIECE_BYTES, Ragged, Source, Table, aligned_ranges, column_names
 
@@ -109,6 +110,7 @@ def _walk(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | 
                 f"{group.file.filename}: has more than {_MAX_NAMES} names; choose a group with "
                 "tree= in the schema"
             )
+        _check_linked_file(parent, key)
         try:
             node = parent[key]
         except (KeyError, OSError):
@@ -117,6 +119,14 @@ def _walk(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Dataset | 
         yield f"{prefix}{key}", node
         if isinstance(node, h5py.Group) and all(node != outer for _, outer, _ in open_groups):
             open_groups.append((f"{prefix}{key}/", node, iter(node)))
+
+
+def _check_linked_file(parent: h5py.Group, key: str) -> None:
+    if parent.id.links.get_info(key.encode()).type == h5py.h5l.TYPE_EXTERNAL:
+        link = parent.get(key, getlink=True)
+        file = find_file(parent, link.filename)
+        if file is not None:
+            check_heaps(file)
 
 
 def _describe_link(link: object) -> str:

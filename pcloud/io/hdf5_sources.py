@@ -11,17 +11,20 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from pcloud.errors import InputError
+from pcloud.io.hdf5_heaps import check_heaps
 
-__all__ = ["check_sources", "check_storage", "open_for_reading"]
+__all__ = ["check_sources", "check_storage", "find_file", "open_for_reading"]
 
 _MAX_DEPTH = 32  # virtual data sets whose sources are virtual
 _UNWRITTEN_BYTES = 64 << 20  # that a data set of any size may have
 _PADDING = 50  # size of the empty slots of jets, relative to the others
+_CHECKSUM_BYTES = 4  # of the filter fletcher32
 _CACHE_BYTES = 64 << 20  # the default of HDF5, 1 MB, decompresses larger chunks at every read
 
 
@@ -31,7 +34,15 @@ def open_for_reading(path: Path) -> h5py.File:
     The locks are those of the defaults of h5py, so that the same process can open the file a second
     time in the usual way. Where these fail, it is opened without: network file systems often do not
     support locks, and reading does not need them.
+
+    Raises
+    ------
+    OSError
+        If the file is not an HDF5 file, or damaged.
+    InputError
+        If a global heap of the file is damaged.
     """
+    check_heaps(path)
     try:
         return h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
     except OSError as error:
@@ -44,7 +55,8 @@ def check_storage(path: Path, name: str, dataset: h5py.Dataset, unwritten: float
     """Check that the shape of a data set is not much larger than what is stored of it.
 
     The shape has no checksum. HDF5 reads fill values where nothing was written, so that a shape with
-    a changed number takes any amount of memory and time.
+    a changed number takes any amount of memory and time. A stored chunk that is shorter than its
+    checksum ends the process.
 
     Parameters
     ----------
@@ -60,8 +72,10 @@ def check_storage(path: Path, name: str, dataset: h5py.Dataset, unwritten: float
     Raises
     ------
     InputError
-        If more was never written.
+        If more was never written, or a chunk is shorter than its checksum.
     """
+    if dataset.fletcher32:
+        _check_chunks(path, name, dataset)
     num_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
     if num_bytes <= _UNWRITTEN_BYTES or dataset.is_virtual or dataset.external:
         return
@@ -74,6 +88,19 @@ def check_storage(path: Path, name: str, dataset: h5py.Dataset, unwritten: float
         raise InputError(
             f"{path}: data set {name!r} of shape {dataset.shape} has {num_bytes:,} bytes, but only "
             f"{stored:,} were written: is the file damaged?"
+        )
+
+
+def _check_chunks(path: Path, name: str, dataset: h5py.Dataset) -> None:
+    """Check that each stored chunk is as long as its checksum."""
+
+    def is_short(chunk: Any) -> bool | None:
+        return True if chunk.size <= _CHECKSUM_BYTES else None  # None: go on
+
+    if dataset.id.chunk_iter(is_short):
+        raise InputError(
+            f"{path}: data set {name!r} has a chunk that is shorter than its checksum: the file is "
+            "damaged"
         )
 
 
@@ -105,7 +132,7 @@ def check_sources(path: Path, name: str, dataset: h5py.Dataset, depth: int = 0) 
             if "%b" not in source.file_name:  # a series of files, which ends with the first missing
                 _check_source(path, name, dataset, source, depth)
     for file_name, offset, size in dataset.external or ():
-        file = _find(dataset, file_name)
+        file = find_file(dataset, file_name)
         is_limited = size != h5py.h5f.UNLIMITED
         if file is None or (is_limited and file.stat().st_size < offset + size):
             raise InputError(
@@ -118,7 +145,7 @@ def _check_source(
     path: Path, name: str, dataset: h5py.Dataset, source: h5py.VDSmap, depth: int
 ) -> None:
     what = f"{path}: data set {name!r} is virtual, and its source {source.file_name!r}"
-    file = _find(dataset, source.file_name)
+    file = find_file(dataset, source.file_name)
     if file is None:
         raise InputError(f"{what} does not exist: HDF5 would read zeros")
     with _opened(dataset, file) as contents:
@@ -198,9 +225,22 @@ def _clipped(space: h5py.h5s.SpaceID, rows: int) -> tuple[list[int], ...]:
     return start, stride, count, block
 
 
-def _find(dataset: h5py.Dataset, name: str) -> Path | None:
-    """Find a file as HDF5 does: beside the file of the data set, or where the user is."""
-    own = Path(dataset.file.filename)
+def find_file(node: h5py.Group | h5py.Dataset, name: str) -> Path | None:
+    """Find a file as HDF5 does: beside the file of a group or data set, or where the user is.
+
+    Parameters
+    ----------
+    node : h5py.Group or h5py.Dataset
+        Object that names the file.
+    name : str
+        Name of the file; ``"."`` is the file of the object.
+
+    Returns
+    -------
+    Path, optional
+        Path of the file, None if there is none.
+    """
+    own = Path(node.file.filename)
     if name == ".":
         return own
     return next((file for file in (own.parent / name, Path(name)) if file.is_file()), None)

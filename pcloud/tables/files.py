@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pcloud.errors import InputError
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.io.arrays import read_arrays
 from pcloud.io.files import Paths, expand_paths, input_errors
 from pcloud.io.load import ENTRY
@@ -22,6 +22,7 @@ from pcloud.keys import SPLIT_KEY, event_keys
 from pcloud.tables.schema import TableSchema, read_schema_of_table
 from pcloud.tables.table import Table
 from pcloud.uniform import class_numbers
+from pcloud.words import number_of
 
 __all__ = ["column_names", "is_text", "read_columns", "read_table"]
 
@@ -38,6 +39,7 @@ def read_table(
     *,
     on_bad_event: str = "error",
     needs_truth: bool = True,
+    used: Sequence[str] | None = None,
 ) -> Table:
     """Read events from CSV (``.csv``, ``.csv.gz``, ``.tsv``), Parquet or npz files.
 
@@ -56,6 +58,9 @@ def read_table(
         schema.
     needs_truth : bool
         Refuse files without the columns of label and weight that the schema names.
+    used : sequence of str, optional
+        Columns that must be there, with good values; by default all. The others are read, too,
+        because they are part of the split key.
 
     Returns
     -------
@@ -83,7 +88,7 @@ def read_table(
         own = meaning.for_columns(list(columns))
         with input_errors(file, "table"):
             own.check(list(columns), needs_truth=needs_truth and name is None)
-            tables.append(_table(columns, own, on_bad_event, len(tables), len(files)))
+            tables.append(_table(columns, own, on_bad_event, len(tables), len(files), used))
         labels.append(None if own.label is None else columns.get(own.label))
         labels[-1] = None if labels[-1] is None else labels[-1][tables[-1].kept[ENTRY]]
     joined = _joined(tables, [file for file, _ in files])
@@ -115,17 +120,27 @@ def _with_label(table: Table, label: NDArray[np.int64], classes: list[str] | Non
     return Table(**parts, label=label, attrs=attrs)
 
 
-def _table(columns: Columns, schema: TableSchema, on_bad: str, index: int, num_files: int) -> Table:
+def _table(
+    columns: Columns,
+    schema: TableSchema,
+    on_bad: str,
+    index: int,
+    num_files: int,
+    used: Sequence[str] | None,
+) -> Table:
     """Events of a file without their label, which all files together give a number."""
     numbers = {n: _numbers(c) for n, c in columns.items() if c.dtype.kind in "fiub"}
     inputs = [n for n in schema.inputs(list(columns)) if n in numbers and n != SPLIT_KEY]
+    for name in used or ():
+        if name not in inputs:
+            raise UnknownNameError("column of numbers", name, inputs)
     values = {}
     good = np.ones(len(next(iter(columns.values()))), dtype=bool)
     bad: list[str] = []
     for name in inputs:
         missing = schema.is_missing(numbers[name])
         wrong = ~np.isfinite(numbers[name]) & ~missing
-        if wrong.any():
+        if wrong.any() and (used is None or name in used):
             bad.append(_said(name, wrong))
             good &= ~wrong
         values[name] = np.where(missing, np.nan, numbers[name])
@@ -134,10 +149,11 @@ def _table(columns: Columns, schema: TableSchema, on_bad: str, index: int, num_f
         bad.append(_said(str(schema.weight), ~np.isfinite(weight)))
         good &= np.isfinite(weight)
     if bad and on_bad == "error":
-        more = f", and {len(bad) - _NUM_SHOWN_COLUMNS} further columns" if len(bad) > 3 else ""
+        num_more = len(bad) - _NUM_SHOWN_COLUMNS
+        more = f"; and {number_of(num_more, 'further column')}" if num_more > 0 else ""
         raise InputError(
-            f"{'; '.join(bad[:_NUM_SHOWN_COLUMNS])}{more}: schema.missing names numbers that stand "
-            "for a missing value (nan for NaN), --on-bad-jet drop leaves such events out"
+            f"{'; '.join(bad[:_NUM_SHOWN_COLUMNS])}{more}: --schema.missing nan declares NaN to be "
+            "a missing value, --on-bad-jet drop leaves such events out"
         )
     targets = {}
     for name, column in schema.targets.items():
@@ -167,8 +183,8 @@ def _optional(numbers: Columns, columns: Columns, name: str | None) -> Any:
 
 
 def _said(name: str, wrong: NDArray[np.bool_]) -> str:
-    number = int(wrong.sum())
-    return f"column {name!r} has {number:,} values that are no numbers, the first in row {wrong.argmax()}"
+    number = number_of(int(wrong.sum()), "value")
+    return f"column {name!r} has {number} NaN or infinite, the first in row {wrong.argmax()}"
 
 
 def _numbers(column: NDArray[Any]) -> NDArray[np.float64]:

@@ -55,7 +55,11 @@ class Tables(Modality[Table, TableColumns, UniformDataset]):
             table = load_dataset(str(source), split)
         else:
             table = read_table(
-                source, options.schema, on_bad_event=options.on_bad_jet, needs_truth=False
+                source,
+                options.schema,
+                on_bad_event=options.on_bad_jet,
+                needs_truth=False,
+                used=None if options.features == _DEFAULT_FEATURES else _given_columns(options),
             )
             _refuse_missing_truth(table, source, options.schema)
         return self.subsample(table, limit, options.split_seed)
@@ -88,6 +92,7 @@ class Tables(Modality[Table, TableColumns, UniformDataset]):
             reading.get("schema"),
             on_bad_event=reading.get("on_bad_jet", "error"),
             needs_truth=False,
+            used=inputs.columns,
         )
         starts = range(0, len(table), chunk_size)
         return len(table), (table[start : start + chunk_size] for start in starts)
@@ -117,13 +122,10 @@ class Tables(Modality[Table, TableColumns, UniformDataset]):
                     stacklevel=2,
                 )
         else:
-            given = options.features
-            names = [given] if isinstance(given, str) else list(given)
+            names = _given_columns(options)
         if not names:
             raise InputError("the table has no column of numbers that can be an input")
         for name in names:
-            if not isinstance(name, str):
-                raise InputError(f"features of a table are names of columns, not {name!r}")
             if name not in sample.columns:
                 raise UnknownNameError("column of numbers", name, sample.columns)
         if len(set(names)) < len(names):
@@ -177,6 +179,16 @@ class Tables(Modality[Table, TableColumns, UniformDataset]):
     def rows(self, sample: Table, inputs: TableColumns, missing: float = 0.0) -> Tensor:
         """Standardised columns (B, F)."""
         return inputs(sample, missing)
+
+
+def _given_columns(options: DataOptions) -> list[str]:
+    """Columns that are named as inputs."""
+    given = options.features
+    names = [given] if isinstance(given, str) else list(given)
+    for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"features of a table are names of columns, not {name!r}")
+    return names
 
 
 def _refuse_missing_truth(table: Table, source: Source, schema: Any) -> None:

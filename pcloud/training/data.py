@@ -133,16 +133,16 @@ def load_training_data(
     classes = objective.classes
     for name, jets in (("training", train), ("validation", val)):
         with named_source(sources[name]):
+            whose = f"{name} {modality.noun}"
             _check_jets(name, jets, modality, inputs)
             if classes:
-                _check_labels(name, jets, classes)
-            whose = f"{name} {modality.noun}"
+                _check_labels(whose, jets, classes)
             check_targets(jets, objective, whose, units=jets is train)
             check_labels(jets, objective, whose)
     if classes and _named(val) not in (None, classes):
         raise InputError(
-            f"the validation jets have the classes {', '.join(_named(val) or [])}, "
-            f"the training jets {', '.join(classes)}"
+            f"the validation {modality.noun} have the classes {', '.join(_named(val) or [])}, "
+            f"the training {modality.noun} {', '.join(classes)}"
         )
     keys = [modality.keys(jets) for jets in (train, val)]
     labels = [_labels_of(jets, bool(classes)) for jets in (train, val)]
@@ -596,22 +596,22 @@ def _unnamed_classes(labels: np.ndarray) -> list[str]:
 
 def _check_jets(name: str, jets: Sample, modality: Modality, inputs: Inputs) -> None:
     if len(jets) == 0:
-        raise InputError(f"there are no {name} jets")
-    modality.check(jets, inputs, f"the {name} jets")
+        raise InputError(f"there are no {name} {modality.noun}")
+    modality.check(jets, inputs, f"the {name} {modality.noun}")
 
 
-def _check_labels(name: str, jets: Sample, classes: list[str]) -> None:
+def _check_labels(whose: str, jets: Sample, classes: list[str]) -> None:
     if "label" not in jets.fields:
-        raise InputError(f"the {name} jets have no labels")
+        raise InputError(f"the {whose} have no labels")
     labels = np.asarray(jets.label)
     outside = (labels < 0) | (labels >= len(classes))
     if outside.any():
         raise InputError(
-            f"{outside.sum()} of the {name} jets have labels outside 0 to {len(classes) - 1}, "
+            f"{outside.sum()} of the {whose} have labels outside 0 to {len(classes) - 1}, "
             f"the classes {', '.join(classes)}; the first is {labels[outside.argmax()]}"
         )
     if labels.min() == labels.max():
         raise InputError(
-            f"all {len(labels)} {name} jets are {classes[labels[0]]!r}: "
+            f"all {len(labels)} {whose} are {classes[labels[0]]!r}: "
             "learning to tell classes apart needs at least two"
         )

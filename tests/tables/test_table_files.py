@@ -94,8 +94,8 @@ def test_files_of_one_class_each_give_the_label(tmp_path):
         ("", None, "empty"),
         ("a,b\n", None, "cannot read the CSV|no rows"),
         ("a,y\n1,0.5\n2,1\n", None, "label 'y' is 0.5 in row 0, which is no class number"),
-        ("a,y\n1,0\n,1\n", None, "column 'a' has 1 values that are no numbers, the first in row 1"),
-        ("a,y\n1,0\ninf,1\n", {"missing": "nan"}, "column 'a' has 1 values"),
+        ("a,y\n1,0\n,1\n", None, "column 'a' has 1 value NaN or infinite, the first in row 1"),
+        ("a,y\n1,0\ninf,1\n", {"missing": "nan"}, "column 'a' has 1 value NaN"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_named_in_one_line(tmp_path, text, schema, message):
@@ -114,6 +114,16 @@ def test_nan_is_missing_if_the_schema_says_so_or_the_event_is_dropped(tmp_path):
     assert kept.columns["a"].tolist() == [1, 3]
     assert kept.label.tolist() == [0, 1]
     assert kept["entry"].tolist() == [0, 2]
+
+
+def test_columns_that_nobody_uses_may_hold_anything_but_those_that_are_used_must_be_there(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,y\n1,nan,0\n2,5,1\n")
+    assert len(read_table(path, used=["a"])) == 2
+    with pytest.raises(InputError, match="no column of numbers named 'c'"):
+        read_table(path, used=["b", "c"])
+    with pytest.raises(InputError, match="column 'b' has 1 value NaN"):
+        read_table(path, used=["b"])
 
 
 def test_columns_of_unequal_length_are_refused(tmp_path):
