@@ -21,6 +21,7 @@ from pcloud.export.packages import check_packages
 from pcloud.export.parity import Graph, Parity, compare
 from pcloud.export.record import Session, operators, record, with_metadata, without_outputs
 from pcloud.export.source import CloudSource, ImageSource, Source
+from pcloud.export.uniform import SeriesSource, TableSource
 from pcloud.io.files import check_new_file
 from pcloud.modality import Sample
 from pcloud.run_files import write_atomic, write_json
@@ -146,11 +147,12 @@ def export_run(
 def source_of(run: RunFolder, options: ExportOptions, sample: Sample) -> Source:
     """Source of an export of a run, with jets or images of its test split."""
     kind = run.modality.kind
-    if kind == "image":
-        return ImageSource(run, options, sample)
+    others = {"image": ImageSource, "table": TableSource, "series": SeriesSource}
+    if kind in others:
+        return others[kind](run, options, sample)
     if kind != "cloud":
         raise InputError(
-            f"networks on jets and images can be exported, not those on {run.modality.noun}"
+            f"networks on jets, images, tables and series can be exported, not on {run.modality.noun}"
         )
     sources = {"plain": CloudSource, "cms": CmsSource, "atlas": AtlasSource}
     return sources[options.form](run, options, sample)
