@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -71,7 +72,7 @@ class _UniformSource(Source):
         """Entries in batches, the first one alone."""
         number = len(self.sample)
         edges = sorted({0, min(1, number), *range(_BATCH_ENTRIES, number, _BATCH_ENTRIES), number})
-        for first, last in zip(edges, edges[1:], strict=False):
+        for first, last in itertools.pairwise(edges):
             yield np.arange(first, last), {n: a[first:last] for n, a in self.arrays.items()}
 
     def reference(self) -> Values:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +92,9 @@ def _last_state_in_onnx(network: nn.RNNBase, x: Tensor, counts: Tensor) -> Tenso
     operator, order = _IN_ONNX[network.mode]
     width = network.hidden_size
     lengths = counts.clamp(min=1).int()
+    attributes: dict[str, Any] = {"hidden_size": width}
+    if operator == "GRU":
+        attributes["linear_before_reset"] = 1  # the formula of PyTorch
     last = x
     for layer in range(network.num_layers):
         w, u, b, c = (
@@ -101,7 +105,7 @@ def _last_state_in_onnx(network: nn.RNNBase, x: Tensor, counts: Tensor) -> Tenso
         states, last = torch.onnx.ops.symbolic_multi_out(
             operator,
             inputs,
-            {"hidden_size": width} | ({"linear_before_reset": 1} if operator == "GRU" else {}),
+            attributes,
             dtypes=(x.dtype, x.dtype),
             shapes=((x.shape[0], 1, x.shape[1], width), (1, x.shape[1], width)),
         )

@@ -20,7 +20,6 @@ from pcloud.export.parity import Parity, hardest
 from pcloud.export.source import CloudSource
 from pcloud.kinematics import asinh, atan2
 from pcloud.models import build_model
-from pcloud.nn import RaggedLayout
 from pcloud.nn.numerics.derivatives import higher_derivatives
 from pcloud.nn.recurrent import last_padded_state
 from pcloud.training.run_sample import load_run_sample
