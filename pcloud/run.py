@@ -440,7 +440,7 @@ class Run(RunFolder):
             Replace an existing file.
         **options
             Options of :class:`pcloud.export.ExportOptions`: `padded`, `max_particles`,
-            `on_long_jet`, `calibrated`, `checkpoint`, `jets`.
+            `on_long_jet`, `calibrated`, `checkpoint`, `form`, `jets`, `dtype`, `int8`.
 
         Raises
         ------

@@ -28,7 +28,7 @@ class CheckOptions(TrustOption):
 
 def execute(options: Options) -> None:
     """Print the differences from a run, or the metrics of the file."""
-    from pcloud.export.check import compare_file, measure_file
+    from pcloud.export.check import check_parity, compare_file, measure_file
 
     names = ("data", "max_jets")
     given = {name: options[name] for name in names} | reading(options)
@@ -40,9 +40,9 @@ def execute(options: Options) -> None:
     from pcloud.run import Run
 
     run = Run(options["run"], trust_code=options["trust_code"])
-    parity = compare_file(options["file"], run, **given)
+    parity, metadata = compare_file(options["file"], run, **given)
     print_rows(parity.rows())
-    parity.check()
+    check_parity(parity, metadata)
 
 
 COMMAND = Command(

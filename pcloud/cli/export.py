@@ -28,6 +28,10 @@ class FileOptions(OverwriteOption, RunArgument):
     """Write calibrated probabilities; needs pcloud calibrate first."""
     form: Literal["plain", "cms", "atlas"] = "plain"
     """Inputs: momenta and columns by name, or those of CMS (with preprocess.json) or ATLAS."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Precision of the linear maps; features and products of momenta keep theirs."""
+    int8: Switch = False
+    """Linear maps with weights and inputs of 8 bits."""
     triton: str | None = None
     """Model repository of a Triton server, into which the file is copied with its configuration."""
     jets: NumJets = 1000
@@ -43,7 +47,10 @@ def execute(options: Options) -> None:
     repository = options["triton"]
     if repository is not None:
         check_repository(Path(options["file"]), repository, overwrite=options["overwrite"])
-    names = ("padded", "max_particles", "on_long_jet", "calibrated", "checkpoint", "form", "jets")
+    names = (
+        *("padded", "max_particles", "on_long_jet", "calibrated", "checkpoint", "form", "jets"),
+        *("dtype", "int8"),
+    )
     written = run.export(
         options["file"],
         overwrite=options["overwrite"],

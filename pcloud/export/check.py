@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pcloud.studies.evaluate import labels_of_run
 from pcloud.training.run_folder import RunFolder
 from pcloud.training.run_sample import iter_run_sample
 
-__all__ = ["ExportedTagger", "LongJetWarning", "compare_file", "measure_file"]
+__all__ = ["ExportedTagger", "LongJetWarning", "check_parity", "compare_file", "measure_file"]
 
 
 class LongJetWarning(UserWarning):
@@ -141,8 +141,8 @@ def compare_file(
     data: str | Sequence[str] | None = None,
     max_jets: int = 100_000,
     **reading: Any,
-) -> Parity:
-    """Differences of an exported file from a run.
+) -> tuple[Parity, dict[str, Any]]:
+    """Differences of an exported file from a run, and the metadata of the file.
 
     Parameters
     ----------
@@ -174,15 +174,36 @@ def compare_file(
     limit = tagger.metadata["max_particles"]
     lengths = np.array([len(jet["p4"]) for jet in arrays])
     kept = arrays if limit is None else [hardest(jet, tagger.inputs, limit) for jet in arrays]
-    found = run.predictions(tagger.inputs.jets(kept))
+    checkpoint = tagger.metadata.get("checkpoint", "best")
+    found = run.predictions(tagger.inputs.jets(kept), checkpoint=checkpoint)
     plain = Outputs([run.objective]).values(found)
     reference = {name: values.numpy() for name, values in plain.items()}
     if tagger.metadata["calibrated"]:
-        reference[PROBABILITIES] = run.calibration().map(reference[PROBABILITIES])
+        reference[PROBABILITIES] = run.calibration(checkpoint).map(reference[PROBABILITIES])
     if limit is not None and tagger.metadata["on_long_jet"] == "refuse":
         for values in reference.values():
             values[lengths > limit] = np.nan
-    return compare(tagger.session, reference, tagger.batches(arrays))
+    labels = labels_of_run(jets, run.classes) if run.classes and "label" in jets.fields else None
+    return compare(
+        tagger.session, reference, tagger.batches(arrays), labels=labels
+    ), tagger.metadata
+
+
+def check_parity(parity: Parity, metadata: Mapping[str, Any]) -> None:
+    """Check differences by the rules of the export that wrote a file, given its metadata.
+
+    A network that searches neighbours in features must agree for most jets. One of lower precision
+    has no limit: the change of its AUC is among the differences.
+
+    Raises
+    ------
+    InputError
+        If the differences are too large.
+    """
+    if metadata.get("precision", "float32") != "float32":
+        return
+    searches_features = len(metadata.get("neighbors", ())) > metadata.get("members", 1)
+    parity.check(needs_all=not searches_features)
 
 
 def _read(data: str | Sequence[str] | None, max_jets: int, reading: dict[str, Any]) -> ak.Array:

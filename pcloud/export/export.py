@@ -19,8 +19,10 @@ from pcloud.export.options import ExportOptions
 from pcloud.export.package import check_compiler, write_package
 from pcloud.export.packages import check_packages
 from pcloud.export.parity import Graph, Parity, compare
+from pcloud.export.precision import Loss, loss_of, outputs_of, with_precision
 from pcloud.export.record import Session, operators, record, with_metadata, without_outputs
 from pcloud.export.source import CloudSource, ImageSource, Source
+from pcloud.export.uniform import SeriesSource, TableSource
 from pcloud.io.files import check_new_file
 from pcloud.modality import Sample
 from pcloud.run_files import write_atomic, write_json
@@ -53,6 +55,8 @@ class ExportedFile:
         Operators of the graph.
     metadata : dict
         Description of the network in the file.
+    loss : Loss, optional
+        Differences of lower precision from float32, whose parity is the other one.
     """
 
     path: Path
@@ -60,12 +64,14 @@ class ExportedFile:
     num_bytes: int
     operators: Sequence[str]
     metadata: dict[str, Any] = field(repr=False)
+    loss: Loss | None = None
 
     def rows(self) -> list[list[str]]:
         """Table of the file and of the differences."""
         inputs = ", ".join(_described(entry) for entry in self.metadata["inputs"])
         return [
             *self.parity.rows(),
+            *([] if self.loss is None else [[self.metadata["precision"], ""], *self.loss.rows()]),
             ["inputs", inputs],
             ["outputs", ", ".join(self.metadata["outputs"])],
             ["size", f"{self.num_bytes / 1000:,.0f} kB"],
@@ -117,6 +123,8 @@ def export_run(
         )
     options = options or ExportOptions()
     if path.suffix == PACKAGE:
+        if options.precision != "float32":
+            raise InputError(f"{options.precision} is for ONNX: {path} must end in .onnx")
         check_compiler()
     else:
         check_packages()
@@ -130,8 +138,16 @@ def export_run(
     if path.suffix == PACKAGE:
         parity, metadata = write_package(source, path, _labels(run, sample))
         return ExportedFile(path, parity, path.stat().st_size, [], metadata)
-    model, parity = checked_model(source, _labels(run, sample))
+    labels = _labels(run, sample)
+    model, parity = checked_model(source, labels)
     metadata = source.metadata() | {"parity": parity.to_dict()}
+    loss = None
+    if options.precision != "float32":
+        model = with_precision(model, options.precision)
+        reference = source.reference()
+        found = outputs_of(Session(model), source.batches(), reference)
+        loss = loss_of(found, reference, labels, list(run.classes))
+        metadata["loss"] = loss.to_dict()
     described = with_metadata(model, metadata)
     for name, text in source.further_metadata().items():
         entry = described.metadata_props.add()
@@ -140,17 +156,18 @@ def export_run(
     if preprocess is not None:
         write_json(preprocess, metadata["preprocess"])
     write_atomic(path, lambda file: file.write(content))
-    return ExportedFile(path, parity, len(content), operators(model), metadata)
+    return ExportedFile(path, parity, len(content), operators(model), metadata, loss)
 
 
 def source_of(run: RunFolder, options: ExportOptions, sample: Sample) -> Source:
     """Source of an export of a run, with jets or images of its test split."""
     kind = run.modality.kind
-    if kind == "image":
-        return ImageSource(run, options, sample)
+    others = {"image": ImageSource, "table": TableSource, "series": SeriesSource}
+    if kind in others:
+        return others[kind](run, options, sample)
     if kind != "cloud":
         raise InputError(
-            f"networks on jets and images can be exported, not those on {run.modality.noun}"
+            f"networks on jets, images, tables and series can be exported, not on {run.modality.noun}"
         )
     sources = {"plain": CloudSource, "cms": CmsSource, "atlas": AtlasSource}
     return sources[options.form](run, options, sample)

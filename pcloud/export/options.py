@@ -10,6 +10,7 @@ __all__ = ["ExportOptions"]
 
 FORMS = ("plain", "cms", "atlas")
 
+_DTYPES = ("float32", "float16")
 _ON_LONG_JET = ("drop", "refuse")
 
 
@@ -33,13 +34,18 @@ class ExportOptions:
         Inputs and outputs: momenta and columns by name, or those of an experiment.
     jets : int
         Number of jets of the test split with which the file is checked.
+    dtype : {"float32", "float16"}
+        Precision of the linear maps; features and products of momenta keep theirs.
+    int8 : bool
+        Linear maps with weights and inputs of 8 bits.
 
     Raises
     ------
     InputError
-        If a number is not positive, or the form of an experiment is to be padded.
+        If a number is not positive, the form of an experiment is to be padded, or two precisions are
+        given.
     UnknownNameError
-        If there is no such form or treatment of long jets.
+        If there is no such form, precision or treatment of long jets.
     """
 
     padded: bool = False
@@ -49,15 +55,26 @@ class ExportOptions:
     checkpoint: str = "best"
     form: str = "plain"
     jets: int = 1000
+    dtype: str = "float32"
+    int8: bool = False
 
     def __post_init__(self) -> None:
         if self.on_long_jet not in _ON_LONG_JET:
             raise UnknownNameError("treatment of long jets", self.on_long_jet, _ON_LONG_JET)
         if self.form not in FORMS:
             raise UnknownNameError("form", self.form, FORMS)
+        if self.dtype not in _DTYPES:
+            raise UnknownNameError("precision", self.dtype, _DTYPES)
+        if self.int8 and self.dtype != "float32":
+            raise InputError(f"linear maps are either {self.dtype} or int8: leave out one of them")
         if self.form != "plain" and self.padded:
             raise InputError(f"the form of {self.form.upper()} has one jet: leave out --padded")
         for name in ("max_particles", "jets"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
+
+    @property
+    def precision(self) -> str:
+        """Precision of the linear maps: ``"float32"``, ``"float16"`` or ``"int8"``."""
+        return "int8" if self.int8 else self.dtype

@@ -28,6 +28,8 @@ __all__ = [
 METADATA_PREFIX = "pcloud."
 """Beginning of the names of our entries in the metadata of a file."""
 
+_MAX_NODES_TO_FUSE = 5000  # half a minute; for L-GATr it would be hours
+
 _MAX_REASON = 300  # characters of an error of the exporter
 
 
@@ -75,15 +77,45 @@ def record(
                 input_names=list(shapes),
                 output_names=list(outputs),
                 verbose=False,
+                optimize=False,
             )
+            assert program is not None
+            if len(program.model.graph) < _MAX_NODES_TO_FUSE:
+                program.optimize()
+            else:
+                _simplify(program)
     except Exception as error:  # of any part of torch, and of a network of the user
         raise InputError(f"this network cannot be exported: {reason_of(error)}") from error
-    assert program is not None
     model = program.model_proto
     _strip(model)
     _name_axes(model, shapes)
     _check_operators(model)
     return model
+
+
+def _simplify(program: Any) -> None:
+    """Compute constants, and remove nodes that repeat others or are not used.
+
+    The optimisation of the exporter also looks for pairs of nodes to fuse, in a time that grows with
+    the square of their number. ONNX Runtime fuses most of them when it loads a file.
+    """
+    from onnx_ir.passes import common
+    from onnxscript import optimizer
+
+    common.InlinePass()(program.model)
+    optimizer.fold_constants(program.model, onnx_shape_inference=True)
+    for step in (
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+    ):
+        step(program.model)
 
 
 class _WithExactConstants(nn.Module):

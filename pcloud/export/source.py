@@ -129,6 +129,8 @@ class Source(ABC):
             "inputs": self.described_inputs(),
             "outputs": self.output_names(),
             "calibrated": self.options.calibrated,
+            "checkpoint": self.options.checkpoint,
+            "precision": self.options.precision,
             "weights": weights_hash(self.taggers),
             "metrics": self._metrics(),
         }

@@ -13,7 +13,7 @@ from pcloud.models.registry import register_model
 from pcloud.models.sequence_options import layer_widths
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.numerics.precision import without_autocast
-from pcloud.nn.sequences import PackedJets, by_clustering, by_pt
+from pcloud.nn.sequences import by_clustering, by_pt, last_states
 
 __all__ = ["RecurrentTagger", "gru", "lstm", "rnn"]
 
@@ -95,7 +95,7 @@ class RecurrentTagger(nn.Module):
         x = x[self.order(p4, layout)]
         with without_autocast(x):  # rounding errors would add up over the particles
             x = x.to(next(self.recurrent.parameters()).dtype)
-            last = PackedJets.of(layout).last_states(self.recurrent, x, layout.num_jets)  # (B, D)
+            last = last_states(self.recurrent, x, layout)  # (B, D)
         return self.head(with_jet_features(last, layout, u, self.num_jet_features))
 
 

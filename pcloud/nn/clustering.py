@@ -181,8 +181,8 @@ def _cluster(
         raise UnknownNameError("clustering algorithm", algorithm, ALGORITHMS)
     if layout.row_length is not None:
         raise InputError(
-            "it clusters the particles of each jet, and an exported graph has no loop whose number of "
-            "steps depends on the jet"
+            "it clusters the particles of each jet, a loop of its own that the exporter of PyTorch "
+            "cannot record"
         )
     num_nodes = layout.num_particles
     node = torch.arange(num_nodes, device=p4.device)

@@ -11,13 +11,12 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from pcloud import kinematics
-from pcloud.errors import InputError
 from pcloud.nn.clustering import clustering_trees
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.numerics.derivatives import kernel_allowed, outside_transforms
 from pcloud.nn.numerics.precision import at_least_float32
 from pcloud.nn.pooling import sum_by_index
-from pcloud.nn.recurrent import last_packed_state
+from pcloud.nn.recurrent import last_packed_state, last_padded_state
 from pcloud.order import stable_order
 
 __all__ = [
@@ -27,6 +26,7 @@ __all__ = [
     "by_clustering",
     "by_pt",
     "halved_sequences",
+    "last_states",
 ]
 
 
@@ -201,18 +201,7 @@ class PackedJets:
     @torch.compiler.disable
     @outside_transforms
     def of(cls, layout: RaggedLayout) -> PackedJets:
-        """Pack the particles of a batch. On a GPU this synchronises once, for the lengths.
-
-        Raises
-        ------
-        InputError
-            In a network that is being exported.
-        """
-        if layout.row_length is not None:
-            raise InputError(
-                "it takes the particles one by one, and an exported graph has no loop whose number "
-                "of steps depends on the jet"
-            )
+        """Pack the particles of a batch. On a GPU this synchronises once, for the lengths."""
         counts = np.array(layout.counts.tolist(), dtype=np.int64)
         jets = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
         place = np.arange(counts.max(initial=0))[:, None]
@@ -236,3 +225,11 @@ class PackedJets:
         else:
             last = last_packed_state(network, packed, self.sizes.tolist())
         return states.index_copy(0, self.jets, last.to(states.dtype))
+
+
+def last_states(network: nn.RNNBase, x: Tensor, layout: RaggedLayout) -> Tensor:
+    """Last state (B, D) of the top layer of a recurrent network for ``x (N, F)``; 0 for an empty jet."""
+    if layout.row_length is None:
+        return PackedJets.of(layout).last_states(network, x, layout.num_jets)
+    rows = x.unflatten(0, (-1, layout.row_length))  # the last jet is padding
+    return F.pad(last_padded_state(network, rows, layout.counts[:-1]), (0, 0, 0, 1))

@@ -20,9 +20,8 @@ from pcloud.export.parity import Parity, hardest
 from pcloud.export.source import CloudSource
 from pcloud.kinematics import asinh, atan2
 from pcloud.models import build_model
-from pcloud.nn import RaggedLayout
 from pcloud.nn.numerics.derivatives import higher_derivatives
-from pcloud.nn.sequences import PackedJets
+from pcloud.nn.recurrent import last_padded_state
 from pcloud.training.run_sample import load_run_sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -165,6 +164,8 @@ MODELS = {
     "transformer": {"embed_widths": (16,), "num_heads": 4, "num_layers": 2},
     "pcnn": {"width": 8, "stage_widths": ((8,), (8, 8)), "head_widths": (8,)},
     "lgatr_slim": {"num_layers": 1, "vector_width": 8, "scalar_width": 8, "num_heads": 2},
+    "lgatr": {"num_layers": 1, "multivector_width": 4, "scalar_width": 8, "num_heads": 2},
+    "lstm": {"width": 8, "num_layers": 2},
 }
 
 
@@ -298,23 +299,23 @@ def test_inputs_come_back_from_their_description(run, file):
     assert CloudInputs.from_metadata(described) == source.inputs
 
 
-def test_networks_that_take_particles_one_by_one_are_refused():
-    layout = RaggedLayout.of_padded(torch.tensor([2, 3]), row_length=3)
-    with pytest.raises(InputError, match="takes the particles one by one"):
-        PackedJets.of(layout)
+@pytest.mark.slow
+def test_recurrent_layers_are_operators_of_a_file(run, needs_onnx, tmp_path, monkeypatch):
+    """Of two layers each; the file refuses jets on which it differs from PyTorch."""
+    for name, operator in (("rnn", "RNN"), ("gru", "GRU"), ("lstm", "LSTM")):
+        network = build_model(name, 8, 2, width=8, num_layers=2).eval()
+        monkeypatch.setitem(vars(run.tagger()), "model", network)
+        written = run.export(tmp_path / f"{name}.onnx", padded=name == "gru", jets=100)
+        assert operator in written.operators
+        assert written.parity.difference < 1e-5
 
 
-def test_tables_are_refused(tmp_path, needs_onnx):
-    words = (
-        "--model",
-        "logistic",
-        "--data",
-        "moons",
-        "--epochs",
-        "1",
-        "--out",
-        str(tmp_path / "a"),
-    )
-    assert main(["train", *words, "-q"]) == 0
-    with pytest.raises(InputError, match="networks on jets and images can be exported"):
-        pcloud.Run(tmp_path / "a").export(tmp_path / "moons.onnx")
+def test_recurrent_layers_are_not_compiled(monkeypatch):
+    network = torch.nn.GRU(3, 4)
+    x, counts = torch.randn(2, 5, 3), torch.tensor([2, 0])
+    found = last_padded_state(network, x, counts)
+    expected = network(x[0, :2])[1][0]
+    torch.testing.assert_close(found, torch.stack([expected, torch.zeros(4)]))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with pytest.raises(InputError, match="AOTInductor has no recurrent layer"):
+        last_padded_state(network, x, counts)

@@ -1,0 +1,209 @@
+"""Time of exported networks for one jet and for batches, beside eager PyTorch, on one thread.
+
+Each network is exported and called in turn with the others, so that other jobs of the machine slow down all
+of them: medians and 99th percentiles in ms, and the ratio of the medians to eager code. The eager code is the
+fastest of this package: inference mode, a layout made before, memory retained between calls. One jet has 50
+particles; batches are the first jets of the test split, padded to the longest for exported networks.
+
+    python benchmarks/latency.py --out latency --models pfn particlenet_lite
+    python benchmarks/latency.py --out latency --models part --runtimes onnx --batches 1 --profile
+
+Networks are trained for one epoch on 256 jets: their times do not depend on the weights. Files and results
+in the folder `--out` are used again, so that a run that was ended goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import pcloud
+from pcloud.export import ExportOptions
+from pcloud.export.export import sample_of_test, source_of
+from pcloud.export.inputs import CloudInputs, JetArrays
+from pcloud.export.package import load_package
+from pcloud.export.packages import onnxruntime
+from pcloud.export.record import Session
+from pcloud.memory import keep_memory
+from pcloud.nn.layout import RaggedLayout
+
+_PARTICLES = 50
+_TARGETS = {
+    "pfn": 3.0, "particlenet_lite": 3.5, "particlenet": 2.0, "part": 3.0, "lgatr_slim": 1.5,
+    "lorentznet": 2.5,
+}  # fmt: skip
+_RUNTIMES = ("torch.export", "onnx", "int8", "aot")
+Call = Callable[[], Any]
+
+
+def interleaved(calls: Mapping[str, Call], seconds: float) -> dict[str, tuple[float, float]]:
+    """Median and 99th percentile in ms of each call, which take turns."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        for _ in range(3):
+            call()
+    end = time.perf_counter() + seconds * len(calls)
+    while time.perf_counter() < end or len(next(iter(times.values()))) < 20:
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {n: (float(np.median(t)), float(np.quantile(t, 0.99))) for n, t in times.items()}
+
+
+def eager(run: pcloud.Run, arrays: list[JetArrays]) -> Call:
+    """Probabilities of ragged jets by the network of a run."""
+    network = run.network()
+    features = run.feature_set
+    p4 = torch.from_numpy(np.concatenate([jet["p4"] for jet in arrays]))
+    ptr = np.cumsum([0, *(len(jet["p4"]) for jet in arrays)])
+    layout = RaggedLayout.from_ptr(torch.from_numpy(ptr))
+
+    def call() -> torch.Tensor:
+        with torch.inference_mode():
+            x = features(p4, layout.batch, num_jets=layout.num_jets)  # type: ignore[operator]
+            return network(x, p4, layout.batch, layout).softmax(-1)
+
+    return call
+
+
+def exported(run: pcloud.Run, runtime: str, padded: bool, folder: Path) -> Callable[..., Any]:
+    """Function of the inputs by name in a runtime; files that exist are used again."""
+    options = ExportOptions(padded=padded, jets=50, int8=runtime == "int8")
+    if runtime == "torch.export":
+        source = source_of(run, options, sample_of_test(run, 50))
+        free = [
+            {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(s) if isinstance(axis, str)}
+            for s in source.shapes().values()
+        ]
+        graph = source.graph()
+        program = torch.export.export(
+            graph, tuple(source.example()), dynamic_shapes=(tuple(free),)
+        ).module()
+
+        def call(feed: dict[str, np.ndarray]) -> Any:
+            with torch.inference_mode():
+                return program(*(torch.from_numpy(feed[name]) for name in graph.names))
+
+        return call
+    form = "padded" if padded else "one"
+    suffix = ".pt2" if runtime == "aot" else ".onnx"
+    path = folder / f"{Path(run.path).name}_{form}{'_int8' * (runtime == 'int8')}{suffix}"
+    if not path.exists():
+        run.export(path, padded=padded, jets=50, int8=runtime == "int8")
+    return load_package(path) if runtime == "aot" else Session(str(path))
+
+
+def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Times of one network by number of jets and runtime."""
+    out = folder / name
+    if not (out / "config.yaml").exists():
+        pcloud.train(
+            data="simulated", model=name, epochs=1, max_jets=256, out=str(out), progress=False
+        )  # fmt: skip
+    run = pcloud.Run(out)
+    sample = pcloud.load_dataset("simulated", "test")[:2000]
+    inputs = CloudInputs.of(run.feature_set, sample)  # type: ignore[arg-type]
+    arrays = inputs.arrays(sample)
+    jet = min(arrays, key=lambda a: abs(len(a["p4"]) - _PARTICLES))
+    found = {}
+    for number in arguments.batches:
+        padded = number > 1
+        jets = arrays[:number] if padded else [jet]
+        feed = inputs.padded(jets) if padded else dict(jet)
+        calls: dict[str, Call] = {"eager": eager(run, jets)}
+        for runtime in arguments.runtimes:
+            try:
+                function = exported(run, runtime, padded, folder)
+            except pcloud.InputError as error:
+                print(f"{name}, {runtime}: {error}", flush=True)
+                continue
+            calls[runtime] = lambda f=function, x=feed: f(x)  # type: ignore[misc]
+        found[str(number)] = interleaved(calls, arguments.seconds)
+        for line in rows(name, {str(number): found[str(number)]}):
+            print(line, flush=True)
+    return found
+
+
+def rows(name: str, found: dict[str, Any]) -> list[str]:
+    """Lines of the table."""
+    lines = []
+    for number, times in found.items():
+        base = times["eager"][0]
+        parts = [f"{n} {m:.2f} ({q:.2f}), {base / m:.2f}" for n, (m, q) in times.items()]
+        line = f"| {name} | {number} | " + " | ".join(parts) + " |"
+        fastest = min((times[r][0] for r in ("onnx", "aot") if r in times), default=None)
+        if number == "1" and name in _TARGETS and fastest is not None:
+            is_met = base / fastest >= _TARGETS[name]
+            line += f" target {_TARGETS[name]}: {'met' if is_met else 'missed'}"
+        lines.append(line)
+    return lines
+
+
+def profile(path: Path, feed: dict[str, np.ndarray], repeats: int = 100) -> list[str]:
+    """Share of the time of ONNX Runtime by operator, the largest first."""
+    runtime = onnxruntime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.enable_profiling = True
+    options.profile_file_prefix = str(path.with_suffix(""))
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for _ in range(repeats):
+        session.run(None, feed)
+    written = Path(session.end_profiling())
+    events = json.loads(written.read_text())
+    written.unlink()
+    spent: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            spent[event["args"]["op_name"]] += event["dur"]
+            calls[event["args"]["op_name"]] += 1
+    total = sum(spent.values())
+    return [
+        f"{name}: {100 * time / total:.0f} %, {calls[name] // repeats} nodes"
+        for name, time in spent.most_common(8)
+    ]
+
+
+def main() -> None:
+    """Measure networks, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", default=list(_TARGETS))
+    parser.add_argument("--runtimes", nargs="+", choices=_RUNTIMES, default=list(_RUNTIMES))
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 128, 1024])
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each runtime and batch")
+    parser.add_argument("--profile", action="store_true", help="operators of ONNX Runtime, one jet")
+    parser.add_argument("--out", default="latency", help="folder of runs, files and results")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_memory()
+    folder = Path(arguments.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    print("| network | jets | runtime median (99 %) in ms, ratio to eager |")
+    for name in arguments.models:
+        stored = folder / f"{name}_{'_'.join(arguments.runtimes)}.json"
+        found = json.loads(stored.read_text()) if stored.exists() else {}
+        if set(map(str, arguments.batches)) <= set(found):
+            print("\n".join(rows(name, found)), flush=True)
+        else:
+            found |= measure(name, arguments, folder)
+            stored.write_text(json.dumps(found))
+        if arguments.profile:
+            run = pcloud.Run(folder / name)
+            sample = pcloud.load_dataset("simulated", "test")[:500]
+            arrays = CloudInputs.of(run.feature_set, sample).arrays(sample)  # type: ignore[arg-type]
+            jet = min(arrays, key=lambda a: abs(len(a["p4"]) - _PARTICLES))
+            print("\n".join(profile(folder / f"{name}_one.onnx", dict(jet))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
