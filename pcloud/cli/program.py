@@ -14,6 +14,7 @@ from pcloud.cli import (
     datasets,
     doctor,
     download,
+    draw,
     evaluate,
     explain,
     export,
@@ -35,7 +36,7 @@ from pcloud.validation import hints
 
 _FILES = (
     *(train, evaluate, predict, calibrate, uncertainty, explain, report, export, check),
-    *(compare, inspect, convert, simulate, models, datasets, download, doctor),
+    *(compare, inspect, draw, convert, simulate, models, datasets, download, doctor),
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
 _BROKEN_PIPE = 141

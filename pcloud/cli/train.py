@@ -8,7 +8,7 @@ from typing import Any
 
 from pcloud.cli.command import Command, Options, Switch
 from pcloud.cli.options import ProgressOption, TrustOption
-from pcloud.cli.output import suggest
+from pcloud.cli.output import say, suggest
 from pcloud.cli.parser import complete, option_names
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.training.config import STAGES, TrainConfig
@@ -25,6 +25,9 @@ class TrainOptions(ProgressOption, TrustOption):
     run; options on the command line override the file."""
     overwrite: Switch = False
     """Start a new run in a folder that holds one."""
+    find_lr: Switch = False
+    """Train nothing, but draw the loss while the learning rate rises from step to step, and propose a
+    learning rate."""
 
 
 def execute(options: Options) -> None:
@@ -37,6 +40,9 @@ def execute(options: Options) -> None:
     else:
         complete_options = overridden({}, overridden(read_options(path), options))
         config = TrainConfig.from_command(complete_options, path, options)
+    if command["find_lr"]:
+        _find_lr(config, command)
+        return
     from pcloud.training.fit import train
 
     run = train(
@@ -46,6 +52,17 @@ def execute(options: Options) -> None:
         trust_code=command["trust_code"],
     )
     suggest("evaluate", run.path)
+
+
+def _find_lr(config: TrainConfig, command: Options) -> None:
+    """Print the proposed learning rate, and where its figure is."""
+    from pcloud.run_files import FIGURE_FOLDER
+    from pcloud.training.fit import find_learning_rate
+
+    shown = {"progress": not command["quiet"], "trust_code": command["trust_code"]}
+    found = find_learning_rate(config, **shown)
+    say(found.summary())
+    say(f"written to {Path(config.out) / FIGURE_FOLDER / 'learning_rates.png'}")
 
 
 def read_options(path: str | Path) -> Options:

@@ -450,6 +450,9 @@ class RunConfig:
     """Time in seconds between saved states of the run."""
     keep_checkpoints: bool = False
     """Keep the weights of every epoch (epoch_1.ckpt, ...), which pcloud explain then compares."""
+    layer_norms: bool = False
+    """Record activations and gradients of each layer in the first batch of every epoch; the report
+    draws them."""
     ensemble: NumMembers = 1
     """Number of members of an ensemble, with consecutive seeds from `seed`, each in a folder under
     members/; scores of the run are their mean."""
@@ -471,6 +474,7 @@ _WITHOUT_EFFECT = (
     "checkpoint_steps",
     "checkpoint_seconds",
     "keep_checkpoints",
+    "layer_norms",
     "workers",
 )
 
