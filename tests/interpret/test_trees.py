@@ -48,8 +48,10 @@ def test_the_tree_of_a_jet_of_a_file_is_drawn(tmp_path, capsys, monkeypatch):
     from pcloud import write_jets
 
     monkeypatch.chdir(tmp_path)
-    write_jets(make_jets(20), "jets.parquet")
-    assert main(["draw", "jets.parquet", "--jet", "3", "--algorithm", "kt", "-o", "t.svg"]) == 0
+    jets = make_jets(20)
+    write_jets(jets, "jets.parquet")
+    number = str(int(np.argmax([len(jet.p4) for jet in jets])))
+    assert main(["draw", "jets.parquet", "--jet", number, "--algorithm", "kt", "-o", "t.svg"]) == 0
     assert "written to t.svg" in capsys.readouterr().out
     assert (tmp_path / "t.svg").stat().st_size > 1000
     assert main(["draw", "jets.parquet", "--jet", "20"]) == 2
