@@ -64,6 +64,7 @@ COMPARISON_TABLE = "comparison.csv"
 THRESHOLD_FILE = "threshold.json"
 LEARNING_RATES_FILE = "learning_rates.json"
 LAYER_NORMS_FILE = "layer_norms.json"
+TUNING_FILE = "tuning.json"
 
 FILES = (
     CONFIG_FILE,

@@ -34,7 +34,7 @@ from pcloud.run_files import FIGURE_FOLDER, INITIAL_STATE_FILE, TEACHER_FOLDER
 from pcloud.storage import MEMORY, dump, load, mapped_files
 from pcloud.terminal import Terminal
 from pcloud.text_tables import print_wide
-from pcloud.training.callbacks import RunCheckpoint
+from pcloud.training.callbacks import EpochListener, OnEpoch, RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig, document_options
 from pcloud.training.constant import NothingLearnedWarning
@@ -76,6 +76,7 @@ def train(
     overwrite: bool = False,
     progress: bool = True,
     trust_code: bool = False,
+    on_epoch: OnEpoch | None = None,
     **options: Any,
 ) -> Run:
     """Train a tagger, or continue an interrupted training.
@@ -96,6 +97,9 @@ def train(
         Run Python code that a configuration file, the weights of `init_from` or the run of `teacher`
         name as their model, even if it is not code that this user has trained with. Code that is
         named in this call runs in any case.
+    on_epoch : callable, optional
+        Called with the metrics of each epoch, after it is saved. An error that it raises ends the
+        training, which the same call continues. Not for ensembles.
     {options}
 
     Returns
@@ -122,6 +126,8 @@ def train(
     if not overwrite:
         config = with_method_of_split(config)
     if config.ensemble > 1:
+        if on_epoch is not None:
+            raise InputError("on_epoch follows one network: not with ensemble")
         if is_launched():
             raise InputError("members of an ensemble are trained by one process each: no torchrun")
         with config.code_names():
@@ -129,7 +135,8 @@ def train(
         member = partial(_train_member, trust_code=trust_code)
         train_ensemble(config, member, _shared_jets, overwrite=overwrite, progress=progress)
         return Run(config.out, trust_code=trust_code)
-    _train_run(config, overwrite=overwrite, progress=progress, trust_code=trust_code)
+    options = {"overwrite": overwrite, "progress": progress, "trust_code": trust_code}
+    _train_run(config, on_epoch=on_epoch, **options)
     return Run(config.out, trust_code=trust_code)
 
 
@@ -233,6 +240,7 @@ def _train_run(
     progress: bool,
     trust_code: bool,
     jets: bytes | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> None:
     """Train one network, or continue its training."""
     may_run = contextlib.ExitStack()
@@ -250,7 +258,7 @@ def _train_run(
                 said = f"{folder} is finished; --overwrite starts anew"
                 console.print(said, soft_wrap=True)
             else:
-                _train(config, folder, console, ranks, jets, overwrite=overwrite)
+                _train(config, folder, console, ranks, jets, on_epoch, overwrite=overwrite)
 
 
 def _check_before_loading(config: TrainConfig, ranks: Ranks) -> None:
@@ -286,6 +294,7 @@ def _train(
     console: Terminal,
     ranks: Ranks,
     shared: bytes | None,
+    on_epoch: OnEpoch | None,
     *,
     overwrite: bool,
 ) -> None:
@@ -305,7 +314,7 @@ def _train(
         def teach() -> Tensor:
             return ranks.on_first(lambda: teachers[0]())
 
-        _train_on(prepared, teach, folder, console, ranks, overwrite=overwrite)
+        _train_on(prepared, teach, folder, console, ranks, on_epoch, overwrite=overwrite)
         ranks.on_first(lambda: None)  # others read what the first one has written
 
 
@@ -363,6 +372,7 @@ def _train_on(
     folder: Path,
     console: Terminal,
     ranks: Ranks,
+    on_epoch: OnEpoch | None,
     *,
     overwrite: bool,
 ) -> None:
@@ -397,6 +407,8 @@ def _train_on(
         if config.layer_norms and ranks.is_first:
             norms = _layer_norms(folder, checkpoint)
             callbacks.append(LayerNormsCallback(folder, norms, data))
+        if on_epoch is not None and ranks.is_first:
+            callbacks.append(EpochListener(keeper, on_epoch))
         trainer = _trainer(config, data.total_epochs - data.epoch, callbacks, ranks)
         try:
             trainer.fit(module, datamodule=data)
