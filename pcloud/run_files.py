@@ -62,6 +62,9 @@ DISCRIMINANTS_FILE = "discriminants.json"
 COMPARISON_FILE = "comparison.json"
 COMPARISON_TABLE = "comparison.csv"
 THRESHOLD_FILE = "threshold.json"
+LEARNING_RATES_FILE = "learning_rates.json"
+LAYER_NORMS_FILE = "layer_norms.json"
+TUNING_FILE = "tuning.json"
 
 FILES = (
     CONFIG_FILE,
@@ -84,6 +87,8 @@ FILES = (
     COMPARISON_FILE,
     COMPARISON_TABLE,
     THRESHOLD_FILE,
+    LEARNING_RATES_FILE,
+    LAYER_NORMS_FILE,
 )
 """Names of all files that training, studies and the report write into the folder of a run."""
 

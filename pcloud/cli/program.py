@@ -14,6 +14,7 @@ from pcloud.cli import (
     datasets,
     doctor,
     download,
+    draw,
     evaluate,
     explain,
     export,
@@ -23,6 +24,7 @@ from pcloud.cli import (
     report,
     simulate,
     train,
+    tune,
     uncertainty,
 )
 from pcloud.cli.command import Command, Options
@@ -34,8 +36,8 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.validation import hints
 
 _FILES = (
-    *(train, evaluate, predict, calibrate, uncertainty, explain, report, export, check),
-    *(compare, inspect, convert, simulate, models, datasets, download, doctor),
+    *(train, tune, evaluate, predict, calibrate, uncertainty, explain, report, export, check),
+    *(compare, inspect, draw, convert, simulate, models, datasets, download, doctor),
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
 _BROKEN_PIPE = 141
@@ -63,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             discard_output()
             return _BROKEN_PIPE
         except KeyboardInterrupt:
-            again = "; the same command continues it" if arguments[:1] == ["train"] else ""
+            again = (
+                "; the same command continues it" if arguments[:1] in (["train"], ["tune"]) else ""
+            )
             write_error(f"pcloud: interrupted{again}")
             return _INTERRUPTED
         except Exception as error:

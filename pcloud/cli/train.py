@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pcloud.cli.command import Command, Options, Switch
 from pcloud.cli.options import ProgressOption, TrustOption
-from pcloud.cli.output import suggest
+from pcloud.cli.output import say, suggest
 from pcloud.cli.parser import complete, option_names
-from pcloud.errors import InputError, UnknownNameError
-from pcloud.training.config import STAGES, TrainConfig
+from pcloud.errors import UnknownNameError
+from pcloud.training.config import STAGES, TrainConfig, overridden
 from pcloud.validation import flag, hints
 from pcloud.yaml_files import read_yaml
 
@@ -25,6 +24,9 @@ class TrainOptions(ProgressOption, TrustOption):
     run; options on the command line override the file."""
     overwrite: Switch = False
     """Start a new run in a folder that holds one."""
+    find_lr: Switch = False
+    """Train nothing, but draw the loss while the learning rate rises from step to step, and propose a
+    learning rate."""
 
 
 def execute(options: Options) -> None:
@@ -32,11 +34,14 @@ def execute(options: Options) -> None:
     command = {name: options.pop(name) for name in hints(TrainOptions) if name in options}
     command = complete([TrainOptions], command)
     path = command["config"]
+    complete_options = with_file(path, options)
     if path is None:
-        config = TrainConfig.from_dict(overridden({}, options))
+        config = TrainConfig.from_dict(complete_options)
     else:
-        complete_options = overridden({}, overridden(read_options(path), options))
         config = TrainConfig.from_command(complete_options, path, options)
+    if command["find_lr"]:
+        _find_lr(config, command)
+        return
     from pcloud.training.fit import train
 
     run = train(
@@ -46,6 +51,22 @@ def execute(options: Options) -> None:
         trust_code=command["trust_code"],
     )
     suggest("evaluate", run.path)
+
+
+def _find_lr(config: TrainConfig, command: Options) -> None:
+    """Print the proposed learning rate, and where its figure is."""
+    from pcloud.run_files import FIGURE_FOLDER
+    from pcloud.training.fit import find_learning_rate
+
+    shown = {"progress": not command["quiet"], "trust_code": command["trust_code"]}
+    found = find_learning_rate(config, **shown)
+    say(found.summary())
+    say(f"written to {Path(config.out) / FIGURE_FOLDER / 'learning_rates.png'}")
+
+
+def with_file(path: str | None, options: Options) -> Options:
+    """Return the options of a file, if there is one, with those of the command line in their place."""
+    return overridden({}, options if path is None else overridden(read_options(path), options))
 
 
 def read_options(path: str | Path) -> Options:
@@ -62,24 +83,6 @@ def read_options(path: str | Path) -> Options:
         if flag(name) not in names:
             raise UnknownNameError("option", flag(name), names, str(path))
     return options
-
-
-def overridden(options: Options, others: Options) -> Options:
-    """Return `options` with those of `others` in their place, items of mappings one by one."""
-    options = options | {name: value for name, value in others.items() if "." not in name}
-    for path, value in others.items():
-        name, _, key = path.partition(".")
-        if key:
-            present = options.get(name) or {}
-            if not isinstance(present, dict):
-                raise InputError(f"{flag(path)} is an item of a mapping, and {name} is {present!r}")
-            options[name] = present | _nested(key, value)
-    return options
-
-
-def _nested(path: str, value: Any) -> dict[str, Any]:
-    key, _, rest = path.partition(".")
-    return {key: _nested(rest, value) if rest else value}
 
 
 COMMAND = Command(

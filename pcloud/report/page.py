@@ -38,21 +38,45 @@ _PAGE = """<!doctype html>
 
 def render(run: RunContents, sections: Sequence[Section]) -> str:
     """Page of a run; sections without a body are left out."""
-    heading = _heading(run)
+    version, folder = run.environment.get("pcloud"), str(run.path)
+    return render_page(_heading(run), _facts(run), sections, [folder], version)
+
+
+def render_page(
+    heading: str,
+    facts: Sequence[str],
+    sections: Sequence[Section],
+    folders: Sequence[str],
+    version: Any = None,
+) -> str:
+    """Page with a heading and sections; those without a body are left out.
+
+    Parameters
+    ----------
+    heading : str
+        Plain text.
+    facts : sequence of str
+        Short texts below the heading.
+    sections : sequence of Section
+        Sections in their order.
+    folders : sequence of str
+        Folders whose files are shown.
+    version : str, optional
+        Version of pcloud that has written these files.
+    """
     shown = [
         f"<section>\n<h2>{for_html(section.title)}</h2>\n{section.body}\n</section>"
         for section in sections
         if section.body
     ]
-    version = run.environment.get("pcloud")
     return _PAGE.format(
         title=for_html(f"{heading} · pcloud"),
         style=files("pcloud.report").joinpath("page.css").read_text("utf-8"),
         heading=for_html(heading),
-        facts=" · ".join(f"<span>{for_html(fact)}</span>" for fact in _facts(run)),
+        facts=" · ".join(f"<span>{for_html(fact)}</span>" for fact in facts),
         sections="\n".join(shown),
         version=for_html(f" {version}" if version else ""),
-        folder=f"<code>{for_html(str(run.path))}</code>",
+        folder=", ".join(f"<code>{for_html(folder)}</code>" for folder in folders),
     )
 
 

@@ -50,6 +50,7 @@ from pcloud.studies.comparison import RunComparison
 from pcloud.studies.discriminants import StoredDiscriminants
 from pcloud.studies.registry import further_studies
 from pcloud.text import for_html
+from pcloud.training.layer_norms import LayerNorms, layer_norms_figure
 from pcloud.training.reweight import Reweighting
 from pcloud.words import number_of
 
@@ -220,6 +221,14 @@ def training(run: RunContents, figures: FigureFolder) -> Section:
     words = _training_words(run)
     if not any(name.startswith("val_") for name in curves):
         words += " There were no validation jets, so nothing here shows overtraining."
+    norms = run.result(LayerNorms)
+    if norms is not None and norms.gradients:
+        caption = (
+            "Root mean square of the output of each layer and norm of the gradient of its parameters, "
+            "in the first batch of an epoch, from the input to the output. Gradients that fall by "
+            "orders of magnitude towards the input vanish."
+        )
+        drawn.append(figures.add("layer_norms", layer_norms_figure(norms), caption))
     body = paragraph(words) + "".join(paragraph(text, "note") for text in _warnings(run))
     return Section("Training", f'{body}<div class="figures">{"".join(drawn)}</div>')
 

@@ -13,14 +13,15 @@ _HOME = {
     "Recipe": "recipes",
     "RunFolder": "run_folder",
     "TrainConfig": "config",
+    "find_learning_rate": "fit",
     "train": "fit",
 }
 
-__all__ = ["RECIPES", "Recipe", "RunFolder", "TrainConfig", "train"]
+__all__ = ["RECIPES", "Recipe", "RunFolder", "TrainConfig", "find_learning_rate", "train"]
 
 if TYPE_CHECKING:
     from pcloud.training.config import TrainConfig
-    from pcloud.training.fit import train
+    from pcloud.training.fit import find_learning_rate, train
     from pcloud.training.recipes import RECIPES, Recipe
     from pcloud.training.run_folder import RunFolder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ from pcloud.training.state import (
     restore_random_state,
 )
 
-__all__ = ["RunCheckpoint"]
+__all__ = ["EpochListener", "OnEpoch", "RunCheckpoint"]
+
+OnEpoch = Callable[[Mapping[str, float]], object]
+"""Function of the metrics of an epoch."""
 
 
 class RunCheckpoint(L.Callback):
@@ -237,6 +241,26 @@ class RunCheckpoint(L.Callback):
             return
         columns = self.state.history[0] if self.state.history else COLUMNS
         History(self.state.history, tuple(columns)).write(self.folder)
+
+
+class EpochListener(L.Callback):
+    """Callback that passes the metrics of each epoch on, after `keeper` has saved it.
+
+    Parameters
+    ----------
+    keeper : RunCheckpoint
+        Callback that saves the run, earlier in the list of callbacks.
+    on_epoch : callable
+        Function of the metrics; what it raises ends the training.
+    """
+
+    def __init__(self, keeper: RunCheckpoint, on_epoch: OnEpoch) -> None:
+        self.keeper = keeper
+        self.on_epoch = on_epoch
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Call the function."""
+        self.on_epoch(dict(self.keeper.state.history[-1]))
 
 
 def _continued(state: RunState, data: JetData) -> RunState:

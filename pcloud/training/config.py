@@ -37,7 +37,7 @@ from pcloud.training.folds import Fold
 from pcloud.training.optimizers import OPTIMIZERS
 from pcloud.training.recipes import RECIPES, Recipe, default_recipe, get_recipe
 from pcloud.training.schedules import SCHEDULES
-from pcloud.validation import Choice, accepted_types, hints, parameters, validate
+from pcloud.validation import Choice, accepted_types, flag, hints, parameters, validate
 from pcloud.yaml_files import read_yaml
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "RunConfig",
     "TrainConfig",
     "files_by_class",
+    "overridden",
     "read_schema",
     "with_labels",
 ]
@@ -450,6 +451,9 @@ class RunConfig:
     """Time in seconds between saved states of the run."""
     keep_checkpoints: bool = False
     """Keep the weights of every epoch (epoch_1.ckpt, ...), which pcloud explain then compares."""
+    layer_norms: bool = False
+    """Record activations and gradients of each layer in the first batch of every epoch; the report
+    draws them."""
     ensemble: NumMembers = 1
     """Number of members of an ensemble, with consecutive seeds from `seed`, each in a folder under
     members/; scores of the run are their mean."""
@@ -471,6 +475,7 @@ _WITHOUT_EFFECT = (
     "checkpoint_steps",
     "checkpoint_seconds",
     "keep_checkpoints",
+    "layer_norms",
     "workers",
 )
 
@@ -717,12 +722,16 @@ class TrainConfig:
         """Return the recipe with the options given beside it."""
         return self.optimization.resolved_recipe()
 
+    def effective(self) -> dict[str, Any]:
+        """Return the names and values of the options that influence the result."""
+        values = {n: v for n, v in self.to_dict().items() if n not in _WITHOUT_EFFECT}
+        # jets in memory and mapped ones give the same result
+        return values | {"storage": "stream" if self.storage == "stream" else "auto"}
+
     def differences(self, other: TrainConfig) -> list[str]:
         """Names of the options that differ and influence the result."""
-        mine, theirs = self.to_dict(), other.to_dict()
-        for values in (mine, theirs):  # jets in memory and mapped ones give the same result
-            values["storage"] = "stream" if values["storage"] == "stream" else "auto"
-        return [name for name in mine if name not in _WITHOUT_EFFECT and mine[name] != theirs[name]]
+        mine, theirs = self.effective(), other.effective()
+        return [name for name in mine if mine[name] != theirs[name]]
 
 
 def _with_recipe(values: dict[str, Any]) -> dict[str, Any]:
@@ -816,6 +825,37 @@ def document_options(function: Function) -> Function:
     text = inspect.cleandoc(function.__doc__ or "")
     function.__doc__ = text.replace("{options}", parameters(*STAGES.values()))
     return function
+
+
+def overridden(options: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `options` with those of `others` in their place, items of mappings one by one.
+
+    Parameters
+    ----------
+    options : mapping
+        Options by name.
+    others : mapping
+        Options by name; ``model_options.dropout`` is an item of `model_options`.
+
+    Raises
+    ------
+    InputError
+        If an item is given of an option that is no mapping.
+    """
+    result = {**options} | {name: value for name, value in others.items() if "." not in name}
+    for path, value in others.items():
+        name, _, key = path.partition(".")
+        if key:
+            present = result.get(name) or {}
+            if not isinstance(present, dict):
+                raise InputError(f"{flag(path)} is an item of a mapping, and {name} is {present!r}")
+            result[name] = present | _nested(key, value)
+    return result
+
+
+def _nested(path: str, value: Any) -> dict[str, Any]:
+    key, _, rest = path.partition(".")
+    return {key: _nested(rest, value) if rest else value}
 
 
 def _absolute(value: Any, folder: str | Path) -> Any:

@@ -24,16 +24,17 @@ from torch import Tensor
 
 from pcloud.batch import JetDataset, JetStream
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.evaluation.figures.style import save_figure
 from pcloud.evaluation.influence import effective_size
 from pcloud.modality import modality_of_model
 from pcloud.models.registry import check_code
 from pcloud.models.trust import codes_used, remember_codes, trusting
 from pcloud.nn.numerics.batch_norm import over_ranks
-from pcloud.run_files import INITIAL_STATE_FILE, TEACHER_FOLDER
+from pcloud.run_files import FIGURE_FOLDER, INITIAL_STATE_FILE, TEACHER_FOLDER
 from pcloud.storage import MEMORY, dump, load, mapped_files
 from pcloud.terminal import Terminal
 from pcloud.text_tables import print_wide
-from pcloud.training.callbacks import RunCheckpoint
+from pcloud.training.callbacks import EpochListener, OnEpoch, RunCheckpoint
 from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig, document_options
 from pcloud.training.constant import NothingLearnedWarning
@@ -46,6 +47,8 @@ from pcloud.training.folder import clear, open_folder, with_method_of_split, wri
 from pcloud.training.initial_state import InitialState, initial_weights, initialise
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.jet_storage import choose_storage
+from pcloud.training.layer_norms import LayerNorms, LayerNormsCallback
+from pcloud.training.learning_rates import RaisedLearningRate, RangeTest, range_test_figure
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
 from pcloud.training.ranks import ONE, Ranks, is_launched, joined, lost_contact
@@ -56,7 +59,7 @@ from pcloud.words import number_of
 if TYPE_CHECKING:
     from pcloud.run import Run
 
-__all__ = ["train"]
+__all__ = ["find_learning_rate", "train"]
 
 _PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
@@ -73,6 +76,7 @@ def train(
     overwrite: bool = False,
     progress: bool = True,
     trust_code: bool = False,
+    on_epoch: OnEpoch | None = None,
     **options: Any,
 ) -> Run:
     """Train a tagger, or continue an interrupted training.
@@ -93,6 +97,9 @@ def train(
         Run Python code that a configuration file, the weights of `init_from` or the run of `teacher`
         name as their model, even if it is not code that this user has trained with. Code that is
         named in this call runs in any case.
+    on_epoch : callable, optional
+        Called with the metrics of each epoch, after it is saved. An error that it raises ends the
+        training, which the same call continues. Not for ensembles.
     {options}
 
     Returns
@@ -119,6 +126,8 @@ def train(
     if not overwrite:
         config = with_method_of_split(config)
     if config.ensemble > 1:
+        if on_epoch is not None:
+            raise InputError("on_epoch follows one network: not with ensemble")
         if is_launched():
             raise InputError("members of an ensemble are trained by one process each: no torchrun")
         with config.code_names():
@@ -126,8 +135,81 @@ def train(
         member = partial(_train_member, trust_code=trust_code)
         train_ensemble(config, member, _shared_jets, overwrite=overwrite, progress=progress)
         return Run(config.out, trust_code=trust_code)
-    _train_run(config, overwrite=overwrite, progress=progress, trust_code=trust_code)
+    options = {"overwrite": overwrite, "progress": progress, "trust_code": trust_code}
+    _train_run(config, on_epoch=on_epoch, **options)
     return Run(config.out, trust_code=trust_code)
+
+
+@document_options
+def find_learning_rate(
+    config: TrainConfig | None = None,
+    *,
+    progress: bool = True,
+    trust_code: bool = False,
+    **options: Any,
+) -> RangeTest:
+    """Measure the loss while the learning rate rises from step to step, and propose a learning rate.
+
+    The network begins as in :func:`train` and is not kept. ``learning_rates.json`` and the figure
+    ``figures/learning_rates.png`` are written into the folder `out`, in which a run stays as it is.
+    The learning rate rises by a factor of ten in 20 steps, from 1e-6 until the loss is twice that at
+    the start, or to 10.
+
+    Parameters
+    ----------
+    config : TrainConfig, optional
+        Configuration; the options below replace it or override parts of it.
+    progress : bool, default True
+        Show messages on the terminal.
+    trust_code : bool, default False
+        Run Python code that the configuration names, as in `train`.
+    {options}
+
+    Returns
+    -------
+    RangeTest
+        Learning rates, losses and the proposal.
+
+    Raises
+    ------
+    InputError
+        If the configuration or the jets cannot be used, with L-BFGS, which chooses the lengths of
+        its steps itself, or with a teacher.
+
+    References
+    ----------
+    Smith, Cyclical Learning Rates for Training Neural Networks, https://arxiv.org/abs/1506.01186.
+    """
+    config = TrainConfig.from_dict(options) if config is None else config.with_options(**options)
+    config = config.trusting_code() if trust_code else config
+    if config.optimizer == "lbfgs":
+        raise InputError("lbfgs chooses the lengths of its steps itself: keep --lr 1")
+    if config.teacher is not None:
+        raise InputError("the learning rate is tested without a teacher: leave out teacher")
+    if is_launched():
+        raise InputError("the learning rate is tested by one process: no torchrun")
+    with contextlib.ExitStack() as stack:
+        for context in (trusting(trust_code), config.code_names(), isolate_rng()):
+            stack.enter_context(context)
+        stack.enter_context(_quiet_lightning())
+        stack.enter_context(_restored_algorithms())
+        console = Terminal(stderr=True, quiet=not progress)
+        _check_before_loading(config, ONE)
+        folder = stack.enter_context(open_folder(config, overwrite=True))
+        prepared, _ = _prepared(config, folder, console, stack, ONE, None, overwrite=True)
+        config, jets = prepared.config, prepared.jets
+        _seed(config.seed)
+        initial = initialise(config, jets, initial_weights(config, None), None)
+        data = JetData(jets, config.resolved_recipe(), config.seed, config.stream_workers)
+        module = _module(config, jets, initial, data.total_steps)
+        raised = RaisedLearningRate()
+        trainer = _trainer(config, 1, [raised])
+        trainer.fit(module, train_dataloaders=raised.batches(data))
+        found = raised.found
+        figure = range_test_figure(found, config.resolved_recipe().lr)
+        save_figure(figure, folder / FIGURE_FOLDER / "learning_rates")
+        found.write(folder)
+    return found
 
 
 def _train_member(
@@ -158,6 +240,7 @@ def _train_run(
     progress: bool,
     trust_code: bool,
     jets: bytes | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> None:
     """Train one network, or continue its training."""
     may_run = contextlib.ExitStack()
@@ -175,7 +258,7 @@ def _train_run(
                 said = f"{folder} is finished; --overwrite starts anew"
                 console.print(said, soft_wrap=True)
             else:
-                _train(config, folder, console, ranks, jets, overwrite=overwrite)
+                _train(config, folder, console, ranks, jets, on_epoch, overwrite=overwrite)
 
 
 def _check_before_loading(config: TrainConfig, ranks: Ranks) -> None:
@@ -211,6 +294,7 @@ def _train(
     console: Terminal,
     ranks: Ranks,
     shared: bytes | None,
+    on_epoch: OnEpoch | None,
     *,
     overwrite: bool,
 ) -> None:
@@ -230,7 +314,7 @@ def _train(
         def teach() -> Tensor:
             return ranks.on_first(lambda: teachers[0]())
 
-        _train_on(prepared, teach, folder, console, ranks, overwrite=overwrite)
+        _train_on(prepared, teach, folder, console, ranks, on_epoch, overwrite=overwrite)
         ranks.on_first(lambda: None)  # others read what the first one has written
 
 
@@ -288,6 +372,7 @@ def _train_on(
     folder: Path,
     console: Terminal,
     ranks: Ranks,
+    on_epoch: OnEpoch | None,
     *,
     overwrite: bool,
 ) -> None:
@@ -319,7 +404,13 @@ def _train_on(
             remember_codes(codes)
         length = data.total_steps, data.total_epochs, data.batch_size
         bar = ProgressBar(console, keeper, *length, jets.modality.noun)
-        trainer = _trainer(config, data.total_epochs - data.epoch, [keeper, bar], ranks)
+        callbacks: list[L.Callback] = [keeper, bar]
+        if config.layer_norms and ranks.is_first:
+            norms = _layer_norms(folder, checkpoint)
+            callbacks.append(LayerNormsCallback(folder, norms, data))
+        if on_epoch is not None and ranks.is_first:
+            callbacks.append(EpochListener(keeper, on_epoch))
+        trainer = _trainer(config, data.total_epochs - data.epoch, callbacks, ranks)
         try:
             trainer.fit(module, datamodule=data)
         except Interrupted:
@@ -340,6 +431,13 @@ def _train_on(
     _conclude(console, config, keeper)
     for doubt in doubts:
         warnings.warn(doubt, NothingLearnedWarning, stacklevel=4)
+
+
+def _layer_norms(folder: Path, checkpoint: dict[str, Any] | None) -> LayerNorms:
+    """Norms of the epochs before, if the run is continued and recorded them."""
+    if checkpoint is None or not (folder / LayerNorms.file).exists():
+        return LayerNorms()
+    return LayerNorms.read(folder)
 
 
 def _write_start(
