@@ -55,6 +55,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}  # light or dark, as the system is
 html_theme_options = {
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],

@@ -279,9 +279,7 @@ def _configuration() -> str:
     for stage in STAGES.values():
         title = _first_line(stage).rstrip(".")
         parts.append(f"{title}\n{'-' * len(title)}")
-        parts.append(
-            _table(["option", "value", "default", "meaning"], _options(stage), [20, 15, 15, 50])
-        )
+        parts += _options(stage)
     fields = [f.name for f in dataclasses.fields(Recipe)]
     parts.append("Recipes\n-------")
     parts.append("Values of the options that are not given, by the name of the recipe.")
@@ -293,25 +291,24 @@ def _configuration() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _options(stage: type) -> Iterator[list[str]]:
+def _options(stage: type) -> Iterator[str]:
     from pcloud.validation import default, descriptions, hints, type_name
 
     for f in dataclasses.fields(stage):
         if f.name not in descriptions(stage):
             continue
         value = default(f)
-        text = "required" if value is dataclasses.MISSING else _value(value)
-        kind = type_name(hints(stage)[f.name])
-        yield [f"``{f.name}``", _inline(kind), text, _inline(descriptions(stage)[f.name])]
+        lines = [f".. confval:: {f.name}", f"   :type: ``{type_name(hints(stage)[f.name])}``"]
+        if value is not dataclasses.MISSING:
+            lines.append(f"   :default: {_value(value)}")
+        yield "\n".join([*lines, "", f"   {_inline(descriptions(stage)[f.name])}"])
 
 
 def _value(value: Any) -> str:
-    text = (
-        yaml.safe_dump(value, default_flow_style=True, width=1000)
-        if _is_plain(value)
-        else str(value)
-    )
-    return f"``{text.removesuffix('...').replace(chr(10), ' ').replace('. ', '').strip()}``"
+    if not _is_plain(value):
+        return f"``{value}``"
+    text = yaml.safe_dump([value], default_flow_style=True, width=10_000).strip()
+    return f"``{text[1:-1]}``"
 
 
 def _is_plain(value: Any) -> bool:
