@@ -36,6 +36,7 @@ nb_execution_cache_path = str(DOCS / "_build" / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 180
 nb_merge_streams = True
+nb_output_stderr = "remove"  # tqdm asks for widgets
 
 # Reference
 autodoc_typehints = "none"  # shapes and units are in the text

@@ -15,7 +15,7 @@ import os
 import pkgutil
 import re
 import textwrap
-from argparse import ArgumentParser, _SubParsersAction
+from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -209,17 +209,10 @@ def _first_line(module: ModuleType) -> str:
 # Commands
 
 
-def subparsers() -> dict[str, ArgumentParser]:
-    """Parsers of the commands by name."""
+def _commands() -> Iterator[tuple[str, str]]:
     from pcloud.cli import build_parser
 
-    actions = build_parser()._actions
-    (commands,) = (action for action in actions if isinstance(action, _SubParsersAction))
-    return dict(commands.choices)
-
-
-def _commands() -> Iterator[tuple[str, str]]:
-    parsers = subparsers()
+    parsers = build_parser().commands
     rows = [
         [f":doc:`pcloud {name} <{name}>`", _inline(parser.description or "")]
         for name, parser in parsers.items()
