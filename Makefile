@@ -51,7 +51,8 @@ test-rounding: environment
 # The site, in docs/_build/html. Nothing is fetched, and a warning or an error in a tutorial is an
 # error; tutorials that have not changed are not executed again.
 docs: $(VENV)/.docs
-	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -E -W --keep-going --quiet docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -E -W --keep-going --quiet \
+	    -d docs/_build/pages docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 format: environment

@@ -291,10 +291,14 @@ def _options(stage: type) -> Iterator[str]:
         if f.name not in descriptions(stage):
             continue
         value = default(f)
-        lines = [f".. confval:: {f.name}", f"   :type: ``{type_name(hints(stage)[f.name])}``"]
-        if value is not dataclasses.MISSING:
-            lines.append(f"   :default: {_value(value)}")
-        yield "\n".join([*lines, "", f"   {_inline(descriptions(stage)[f.name])}"])
+        text = "required" if value is dataclasses.MISSING else f"default {_value(value)}"
+        yield "\n\n   ".join(
+            [
+                f".. confval:: {f.name}",
+                f"``{type_name(hints(stage)[f.name])}``, {text}",
+                _inline(descriptions(stage)[f.name]),
+            ]
+        )
 
 
 def _value(value: Any) -> str:
