@@ -18,7 +18,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 # Settings under which products and sums are rounded as on other processors.
 ROUNDING ?= OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE MKL_CBWR=AVX2
 
-.PHONY: demo test lint types suite test-rounding docs environment format clean
+.PHONY: demo test lint types suite test-rounding docs package environment format clean
 
 demo: $(VENV)/.core
 	$(BIN)/pcloud train --config examples/demo.yaml --out $(DEMO)
@@ -55,6 +55,12 @@ docs: $(VENV)/.docs
 	    -d docs/_build/pages docs docs/_build/html
 	@echo docs/_build/html/index.html
 
+# Wheel and source distribution in dist/, with the checks of the package index.
+package: $(VENV)/.package
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+
 format: environment
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -78,6 +84,11 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 $(VENV)/.docs: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[docs]'
 	touch $(VENV)/.core $@
+
+$(VENV)/.package:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet build twine
+	touch $@
 
 clean:
 	rm -rf $(VENV)
