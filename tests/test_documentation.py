@@ -16,6 +16,7 @@ from typing import Any
 
 import awkward as ak
 import pytest
+import torch
 import uproot
 
 import pcloud
@@ -240,5 +241,7 @@ def test_programs_of_the_readme_run(
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_in_docstrings(name: str) -> None:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    result = doctest.testmod(importlib.import_module(name), optionflags=flags)
+    names = {"pcloud": pcloud, "torch": torch}
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, extraglobs=names, optionflags=flags)
     assert result.failed == 0

@@ -50,6 +50,12 @@ class JetLoader:
     ------
     InputError
         If `batch_size` is not positive, or `data` are not jets.
+
+    Examples
+    --------
+    >>> data = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:5])
+    >>> [batch.num_graphs for batch in JetLoader(data, batch_size=2)]
+    [2, 2, 1]
     """
 
     def __init__(

@@ -44,6 +44,12 @@ class Scores:
         Names of the classes, in the order of the labels.
     weights : ndarray of float, shape (B,), optional
         Weights of the jets; None where all are 1.
+
+    Examples
+    --------
+    >>> scores = Scores.from_arrays([0, 1, 1], [0.2, 0.9, 0.4], classes=("qcd", "top"))
+    >>> len(scores.labels), scores.classes
+    (3, ('qcd', 'top'))
     """
 
     labels: NDArray[np.int64]
