@@ -1,4 +1,5 @@
-# Two commands: `make demo` trains and reports a tagger, `make test` runs every check.
+# Three commands: `make demo` trains and reports a tagger, `make test` runs every check, `make docs`
+# builds the site.
 #
 # TORCH names the torch requirement, for a machine that wants a particular build, PYTHON the
 # interpreter, VENV the folder of its environment, INSTALL the command that installs packages into it,
@@ -18,7 +19,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 # Settings under which products and sums are rounded as on other processors.
 ROUNDING ?= OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE MKL_CBWR=AVX2
 
-.PHONY: demo test lint types suite test-rounding environment format clean
+.PHONY: demo test lint types suite test-rounding docs package environment format clean
 
 demo: $(VENV)/.core
 	$(BIN)/pcloud train --config examples/demo.yaml --out $(DEMO)
@@ -48,6 +49,19 @@ test-rounding: environment
 	done; \
 	exit $$status
 
+# The site, in docs/_build/html. Nothing is fetched, and a warning or an error in a tutorial is an
+# error; tutorials that have not changed are not executed again.
+docs: $(VENV)/.docs
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -E -W --keep-going --quiet \
+	    -d docs/_build/pages docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+# Wheel and source distribution in dist/, with the checks of the package index.
+package: $(VENV)/.package
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+
 format: environment
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -67,6 +81,15 @@ $(VENV)/.core: $(VENV)/.torch pyproject.toml
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(INSTALL) --quiet --editable '.[dev]'
 	touch $(VENV)/.core $@
+
+$(VENV)/.docs: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $(VENV)/.core $@
+
+$(VENV)/.package:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet build twine
+	touch $@
 
 clean:
 	rm -rf $(VENV)

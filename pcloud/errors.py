@@ -59,7 +59,13 @@ def _with_message(kind: type[Exception], message: str) -> Exception:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name most similar to `name`, or None where none is similar."""
+    """Return the known name most similar to `name`, or None where none is similar.
+
+    Examples
+    --------
+    >>> nearest("deepsets", ["deep_sets", "pfn"])
+    'deep_sets'
+    """
     folded = {other.lower(): other for other in known}  # 'gev' is 'GeV' rather than 'eV'
     near = difflib.get_close_matches(name.lower(), folded, n=1)
     return folded[near[0]] if near else None

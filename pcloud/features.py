@@ -409,6 +409,11 @@ def feature_set(
         If there is no set, feature or field of this name.
     InputError
         If a text is not an expression, or a field has a wrong value.
+
+    Examples
+    --------
+    >>> feature_set("kin").names
+    ('log_pt', 'log_energy', 'log_pt_rel', 'log_energy_rel', 'delta_r', 'deta', 'dphi')
     """
     of_jets = tuple(one for feature in jet_features for one in _features(feature))
     if isinstance(features, FeatureSet):

@@ -68,7 +68,13 @@ def pt2(p4: Tensor) -> Tensor:
 
 
 def pt(p4: Tensor) -> Tensor:
-    """Transverse momentum in GeV, shape (...); gradient 0 along the beam."""
+    """Transverse momentum in GeV, shape (...); gradient 0 along the beam.
+
+    Examples
+    --------
+    >>> pt(torch.tensor([6.0, 3.0, 4.0, 2.0]))
+    tensor(5.)
+    """
     return safe_sqrt(pt2(p4))
 
 
@@ -150,7 +156,13 @@ def mass2(p4: Tensor) -> Tensor:
 
 
 def mass(p4: Tensor) -> Tensor:
-    """Invariant mass in GeV, shape (...); -sqrt(-m^2) for spacelike vectors, as in ``vector``."""
+    """Invariant mass in GeV, shape (...); -sqrt(-m^2) for spacelike vectors, as in ``vector``.
+
+    Examples
+    --------
+    >>> mass(torch.tensor([5.0, 0.0, 0.0, 3.0]))
+    tensor(4.)
+    """
     m2 = mass2(p4)
     return torch.where(m2 >= 0, safe_sqrt(m2), -safe_sqrt(-m2))
 
@@ -161,7 +173,13 @@ def wrap_phi(angle: Tensor) -> Tensor:
 
 
 def delta_phi(a: Tensor, b: Tensor) -> Tensor:
-    """Azimuth of `a` minus azimuth of `b` in rad, in [-pi, pi), shape (...)."""
+    """Azimuth of `a` minus azimuth of `b` in rad, in [-pi, pi), shape (...).
+
+    Examples
+    --------
+    >>> delta_phi(torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.tensor([1.0, 1.0, 0.0, 0.0]))
+    tensor(1.5708)
+    """
     (ax, ay), (bx, by) = _transverse(a), _transverse(b)
     # More accurate than the difference of two azimuths.
     angle = atan2(ay * bx - ax * by, ax * bx + ay * by)

@@ -67,10 +67,10 @@ class Run(RunFolder):
 
     Examples
     --------
-    >>> run = pcloud.Run("runs/a")
-    >>> print(run.evaluate())
-    >>> scores = run.predict(pcloud.read_jets("jets.h5"))
-    >>> page = run.report()
+    >>> run = pcloud.Run("runs/a")  # doctest: +SKIP
+    >>> print(run.evaluate())  # doctest: +SKIP
+    >>> scores = run.predict(pcloud.read_jets("jets.h5"))  # doctest: +SKIP
+    >>> page = run.report()  # doctest: +SKIP
     """
 
     def __repr__(self) -> str:

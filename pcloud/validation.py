@@ -247,7 +247,7 @@ def type_name(hint: Any) -> str:
         return type_name(get_args(hint)[0])
     parts = [part for part in get_args(hint) if part is not NoneType]
     if get_origin(hint) in (Union, UnionType):
-        texts = dict.fromkeys(map(type_name, parts))
+        texts = dict.fromkeys(text for part in parts for text in type_name(part).split("|"))
         return "|".join(text for text in texts if f"{text} ..." not in texts)
     if get_origin(hint) is list:
         return f"{type_name(parts[0])} ..."

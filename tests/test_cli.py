@@ -30,7 +30,7 @@ from tests.training.conftest import TINY, make_jets
 COMMANDS = (
     *("train", "evaluate", "predict", "calibrate", "uncertainty", "explain", "report"),
     *("export", "check", "compare", "inspect", "convert", "simulate", "models", "datasets"),
-    *("download", "doctor", "draw", "tune"),
+    *("download", "doctor", "completion", "draw", "tune"),
 )
 
 
@@ -76,7 +76,7 @@ def test_help_is_readable(command: str, capsys: pytest.CaptureFixture[str]) -> N
     assert done.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith(f"usage: pcloud {command}")
-    for noise in ("typing.", "Literal[", "NoneType", "null", "<class", "(type:", "+ "):
+    for noise in ("typing.", "Literal[", "NoneType", "null", "<class", "(type:", "+ ", "TEXT|TEXT"):
         assert noise not in text
 
 

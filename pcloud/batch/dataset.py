@@ -114,6 +114,14 @@ class JetDataset(InMemoryDataset):
         if labels are not whole numbers from 0: what :func:`pcloud.read_jets` refuses, too.
     UnknownNameError
         If the features need a column that the jets do not have.
+
+    Examples
+    --------
+    >>> data = JetDataset(pcloud.load_dataset("simulated", "test")[:5], features="kin")
+    >>> len(data), data.classes
+    (5, ['qcd', 'top'])
+    >>> data[0].x.shape[1]
+    7
     """
 
     def __init__(

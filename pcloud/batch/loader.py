@@ -51,6 +51,12 @@ class JetLoader(BatchLoader):
     ------
     InputError
         If `batch_size` is not positive, or `data` are not jets.
+
+    Examples
+    --------
+    >>> data = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:5])
+    >>> [batch.num_graphs for batch in JetLoader(data, batch_size=2)]
+    [2, 2, 1]
     """
 
     data: JetDataset

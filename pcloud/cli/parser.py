@@ -38,6 +38,7 @@ class Parser(ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **settings)
         self.mappings: dict[str, str] = {}  # fields by option
+        self.commands: dict[str, ArgumentParser] = {}
 
     def error(self, message: str) -> Any:
         """Raise an `InputError`."""

@@ -10,6 +10,7 @@ from pcloud.cli import (
     calibrate,
     check,
     compare,
+    completion,
     convert,
     datasets,
     doctor,
@@ -37,7 +38,7 @@ from pcloud.validation import hints
 
 _FILES = (
     *(train, tune, evaluate, predict, calibrate, uncertainty, explain, report, export, check),
-    *(compare, inspect, draw, convert, simulate, models, datasets, download, doctor),
+    *(compare, inspect, draw, convert, simulate, models, datasets, download, doctor, completion),
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
 _BROKEN_PIPE = 141
@@ -138,15 +139,20 @@ def parse(arguments: Sequence[str]) -> tuple[Command, Options]:
     return command, given_values(command.stages, namespace)
 
 
+def commands() -> list[Command]:
+    """Return all commands."""
+    return list(_COMMANDS.values())
+
+
 def build_parser() -> Parser:
     """Build the parser of all commands."""
     parser = Parser(description=pcloud.__doc__.partition("\n")[0], prog="pcloud")
     parser.add_argument(
         "--version", action="version", version=pcloud.__version__, help="Print the version."
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for command in _COMMANDS.values():
-        sub = commands.add_parser(
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for command in commands():
+        sub = subparsers.add_parser(
             command.name,
             description=command.summary,
             help=command.summary,
@@ -154,4 +160,5 @@ def build_parser() -> Parser:
         )
         for stage in command.stages:
             add_fields(sub, stage)
+        parser.commands[command.name] = sub
     return parser

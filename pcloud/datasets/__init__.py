@@ -37,7 +37,13 @@ __all__ = [
 
 
 def list_datasets() -> list[str]:
-    """Names of the samples, sorted."""
+    """Names of the samples, sorted.
+
+    Examples
+    --------
+    >>> "landscape" in list_datasets()
+    True
+    """
     return sorted(_registry())
 
 
@@ -128,6 +134,14 @@ def load_dataset(
     ------
     FileNotFoundError, UnknownNameError, InputError
         As from `dataset_files` and `pcloud.read_jets`.
+
+    Examples
+    --------
+    >>> jets = load_dataset("simulated", "test")
+    >>> len(jets), jets.fields
+    (10000, ['p4', 'label'])
+    >>> jets.attrs["classes"]
+    ['qcd', 'top']
     """
     info = dataset_info(name)
     info.split(split)

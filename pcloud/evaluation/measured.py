@@ -60,6 +60,11 @@ class Measured:
         weights, the numbers with the same error. They give the interval at any level.
     degrees : int, optional
         Degrees of freedom of Student's t, for a mean of few values.
+
+    Examples
+    --------
+    >>> Measured.fraction(30, 100).value
+    0.3
     """
 
     value: Float

@@ -46,6 +46,12 @@ class Scores:
         Weights of the jets; None where all are 1.
     noun : str
         Plural noun of what is scored, for messages.
+
+    Examples
+    --------
+    >>> scores = Scores.from_arrays([0, 1, 1], [0.2, 0.9, 0.4], classes=("qcd", "top"))
+    >>> len(scores.labels), scores.classes
+    (3, ('qcd', 'top'))
     """
 
     labels: NDArray[np.int64]

@@ -27,6 +27,7 @@ from pcloud.io.files import check_new_file
 from pcloud.modality import Sample
 from pcloud.run_files import write_atomic, write_json
 from pcloud.studies.evaluate import labels_of_run
+from pcloud.text_tables import aligned
 from pcloud.training.run_folder import RunFolder
 from pcloud.training.run_sample import iter_run_sample
 
@@ -65,6 +66,9 @@ class ExportedFile:
     operators: Sequence[str]
     metadata: dict[str, Any] = field(repr=False)
     loss: Loss | None = None
+
+    def __str__(self) -> str:
+        return aligned(self.rows())
 
     def rows(self) -> list[list[str]]:
         """Table of the file and of the differences."""

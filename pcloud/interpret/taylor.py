@@ -162,6 +162,7 @@ def taylor_coefficients(
 
     Examples
     --------
+    >>> import torch
     >>> x = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
     >>> print(taylor_coefficients(lambda x: x[:, 0] * x[:, 1], x).second[0])
     [[0. 1.]

@@ -134,6 +134,11 @@ def read_jets(
         more memory than is free; see :func:`pcloud.memory.check_memory`.
     UnknownNameError
         If a column is missing; the message suggests the most similar name.
+
+    Examples
+    --------
+    >>> jets = pcloud.read_jets("jets.root", {"p4": "Jet"})  # doctest: +SKIP
+    >>> jets.p4.pt  # doctest: +SKIP
     """
     stream = JetFiles(
         path, schema, start, stop, on_bad_jet, check_units, columns=columns, entries=entries
@@ -181,6 +186,11 @@ def iter_jets(
     ------
     FileNotFoundError, InputError, UnknownNameError
         As from `read_jets`; errors in later parts of a file are raised when they are read.
+
+    Examples
+    --------
+    >>> for jets in pcloud.iter_jets("jets.h5", chunk_size=10_000):  # doctest: +SKIP
+    ...     print(len(jets))
     """
     reading = (start, stop, on_bad_jet, check_units, keys, columns, entries, needs_truth)
     stream = JetFiles(path, schema, *reading)

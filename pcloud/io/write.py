@@ -52,6 +52,11 @@ def write_jets(jets: ak.Array, path: str | os.PathLike[str], *, overwrite: bool 
         If the file exists and `overwrite` is False.
     InputError
         If the suffix is unknown, or if there are bad jets, which `read_jets` would refuse.
+
+    Examples
+    --------
+    >>> jets = pcloud.load_dataset("simulated", "test")
+    >>> pcloud.write_jets(jets[jets.label == 1], "top.parquet")  # doctest: +SKIP
     """
     path = Path(path)
     flat = FlatJets.from_awkward(jets)

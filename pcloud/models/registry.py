@@ -124,7 +124,13 @@ def register_model(
 
 
 def list_models(kind: str = "cloud") -> list[str]:
-    """Return the names of all registered models of a kind: taggers of clouds by default."""
+    """Return the names of all registered models of a kind: taggers of clouds by default.
+
+    Examples
+    --------
+    >>> "particlenet" in list_models()
+    True
+    """
     return sorted(name for name, info in _registered().items() if info.kind == kind)
 
 
@@ -181,6 +187,12 @@ def build_model(name: str, in_features: int, num_outputs: int = 2, **options: An
     InputError
         If the file cannot be found or imported, a necessary option is missing (`size` of networks
         on images), or the model rejects the value of an option.
+
+    Examples
+    --------
+    >>> model = build_model("pfn", in_features=7, num_outputs=3, head_widths=(32,))
+    >>> sum(p.numel() for p in model.parameters())
+    38275
     """
     with user_names():
         factory = model_factory(name)

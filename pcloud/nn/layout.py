@@ -103,6 +103,12 @@ class RaggedLayout(_Movable):
         Collection of each row; None if there is one.
     row_length : int or None
         Number of rows of every jet in a padded batch, see :meth:`of_padded`; else None.
+
+    Examples
+    --------
+    >>> layout = RaggedLayout.from_batch(torch.tensor([0, 0, 1]))
+    >>> layout.num_jets, layout.counts.tolist()
+    (2, [2, 1])
     """
 
     batch: Tensor

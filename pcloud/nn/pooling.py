@@ -16,6 +16,13 @@ def sum_pool(x: Tensor, layout: RaggedLayout, *, backend: str = "torch") -> Tens
 
     Half precision is summed in float32. `backend` is ``"torch"`` or ``"torch_scatter"`` (extra
     ``ext``).
+
+    Examples
+    --------
+    >>> layout = RaggedLayout.from_batch(torch.tensor([0, 0, 1]))
+    >>> sum_pool(torch.tensor([[1.0], [2.0], [4.0]]), layout)
+    tensor([[3.],
+            [4.]])
     """
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()

@@ -116,8 +116,8 @@ def train(
 
     Examples
     --------
-    >>> run = pcloud.train(data="simulated", model="particlenet_lite", out="runs/a")
-    >>> scores = run.predict(pcloud.load_dataset("simulated", "test"))
+    >>> run = pcloud.train(data="simulated", model="particlenet_lite", out="runs/a")  # doctest: +SKIP
+    >>> scores = run.predict(pcloud.load_dataset("simulated", "test"))  # doctest: +SKIP
     """
     from pcloud.run import Run
 

@@ -118,6 +118,7 @@ def test_a_neighbour_search_is_checked_with_the_same_neighbours(knn_run, needs_o
     written = knn_run.export(tmp_path / "tagger.onnx", padded=True)
     assert written.parity.with_neighbors < 1e-5
     assert written.parity.share >= 0.98
+    assert "largest difference" in str(written)
     assert written.metadata["outputs"] == ["probabilities"]
     jets = load_run_sample(knn_run, "test")
     tagger = ExportedTagger(written.path)

@@ -71,6 +71,16 @@ def knn(
         If `k` is not positive.
     UnknownNameError
         If there is no such backend.
+
+    Examples
+    --------
+    >>> pos = torch.tensor([[0.0], [1.0], [3.0], [0.0], [2.0]])
+    >>> knn(pos, RaggedLayout.from_batch(torch.tensor([0, 0, 0, 1, 1])), k=2)
+    tensor([[1, 2],
+            [0, 2],
+            [1, 0],
+            [4, 5],
+            [3, 5]])
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
