@@ -217,6 +217,7 @@ def small_training(**options: object) -> pcloud.Run:
     return train(**{"epochs": 1, "batch_size": 64, "progress": False, **options})
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("small_sample", "undrawn")
 def test_programs_of_the_readme_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
