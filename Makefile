@@ -83,12 +83,12 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	touch $(VENV)/.core $@
 
 $(VENV)/.docs: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install --quiet --editable '.[docs]'
+	$(INSTALL) --quiet --editable '.[docs]'
 	touch $(VENV)/.core $@
 
 $(VENV)/.package:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet build twine
+	$(INSTALL) --quiet build twine
 	touch $@
 
 clean:
