@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import random
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,18 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import lightning as L
-import numpy as np
 import torch
-from lightning.fabric.plugins.environments import TorchElasticEnvironment
-from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from pcloud.batch import JetDataset, JetStream
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.evaluation.figures.style import save_figure
-from pcloud.evaluation.influence import effective_size
 from pcloud.modality import modality_of_model
 from pcloud.models.registry import check_code
 from pcloud.models.trust import codes_used, remember_codes, trusting
@@ -35,7 +28,7 @@ from pcloud.storage import MEMORY, dump, load, mapped_files
 from pcloud.terminal import Terminal
 from pcloud.text_tables import print_wide
 from pcloud.training.callbacks import EpochListener, OnEpoch, RunCheckpoint
-from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint
+from pcloud.training.checkpoint import checkpoint_path, read_checkpoint
 from pcloud.training.config import TrainConfig, document_options
 from pcloud.training.constant import NothingLearnedWarning
 from pcloud.training.data import TrainingData, load_training_data
@@ -49,24 +42,21 @@ from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.jet_storage import choose_storage
 from pcloud.training.layer_norms import LayerNorms, LayerNormsCallback
 from pcloud.training.learning_rates import RaisedLearningRate, RangeTest, range_test_figure
+from pcloud.training.messages import announce, conclude, not_overfitted, nothing_learned
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
 from pcloud.training.ranks import ONE, Ranks, is_launched, joined, lost_contact
 from pcloud.training.reweight import Reweighting, observable_names, reweight
 from pcloud.training.run_folder import RunFolder, is_finished
-from pcloud.words import number_of
+from pcloud.training.trainer import make_trainer, quiet_lightning, restored_algorithms, seed_all
 
 if TYPE_CHECKING:
     from pcloud.run import Run
 
 __all__ = ["find_learning_rate", "train"]
 
-_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
-
 _CHECKED_JETS = 4  # of which the outputs of the network are checked
 _RANK_SEEDS = 1_000_003  # difference of the seeds of two ranks
-
-_FEW_STEPS = 100  # optimizer steps below which a hint is printed
 
 
 @document_options
@@ -191,19 +181,19 @@ def find_learning_rate(
     with contextlib.ExitStack() as stack:
         for context in (trusting(trust_code), config.code_names(), isolate_rng()):
             stack.enter_context(context)
-        stack.enter_context(_quiet_lightning())
-        stack.enter_context(_restored_algorithms())
+        stack.enter_context(quiet_lightning())
+        stack.enter_context(restored_algorithms())
         console = Terminal(stderr=True, quiet=not progress)
         _check_before_loading(config, ONE)
         folder = stack.enter_context(open_folder(config, overwrite=True))
         prepared, _ = _prepared(config, folder, console, stack, ONE, None, overwrite=True)
         config, jets = prepared.config, prepared.jets
-        _seed(config.seed)
+        seed_all(config.seed)
         initial = initialise(config, jets, initial_weights(config, None), None)
         data = JetData(jets, config.resolved_recipe(), config.seed, config.stream_workers)
         module = _module(config, jets, initial, data.total_steps)
         raised = RaisedLearningRate()
-        trainer = _trainer(config, 1, [raised])
+        trainer = make_trainer(config, 1, [raised])
         trainer.fit(module, train_dataloaders=raised.batches(data))
         found = raised.found
         figure = range_test_figure(found, config.resolved_recipe().lr)
@@ -246,7 +236,7 @@ def _train_run(
     may_run = contextlib.ExitStack()
     may_run.enter_context(trusting(trust_code))
     may_run.enter_context(config.code_names())
-    with may_run, isolate_rng(), _quiet_lightning(), _restored_algorithms(), joined() as ranks:
+    with may_run, isolate_rng(), quiet_lightning(), restored_algorithms(), joined() as ranks:
         console = Terminal(stderr=True, quiet=not (progress and ranks.is_first))
         with lost_contact(ranks), contextlib.ExitStack() as stack:
             ranks.on_first(lambda: _check_before_loading(config, ranks))
@@ -269,7 +259,7 @@ def _check_before_loading(config: TrainConfig, ranks: Ranks) -> None:
         if any(part.learns_particles for part in config.objectives.specifications):
             raise InputError("labels of particles and pairs are learned by one process only")
         return
-    trainer = _trainer(config, epochs=1)
+    trainer = make_trainer(config, epochs=1)
     if trainer.world_size > 1:
         number = trainer.world_size
         raise InputError(
@@ -378,13 +368,13 @@ def _train_on(
 ) -> None:
     config, jets, checkpoint = prepared.config, prepared.jets, prepared.checkpoint
     weights = initial_weights(config, checkpoint)
-    _seed(config.seed)
+    seed_all(config.seed)
     with codes_used() as codes:
         initial = initialise(config, jets, weights, checkpoint)
     tagger = initial.tagger
     if ranks.world > 1:
         over_ranks(tagger.model)
-        _seed((config.seed + _RANK_SEEDS * ranks.rank) % 2**32)
+        seed_all((config.seed + _RANK_SEEDS * ranks.rank) % 2**32)
     recipe = config.resolved_recipe()
     data = JetData(jets, recipe, config.seed, config.stream_workers, ranks)
     module = _module(config, jets, initial, data.total_steps)
@@ -399,7 +389,7 @@ def _train_on(
         if checkpoint is not None:
             keeper.restore(checkpoint, module, data)
         if ranks.is_first:
-            _announce(console, config, tagger, jets, data, keeper)
+            announce(console, config, tagger, jets, data, keeper)
             _write_start(prepared, folder, initial, console)
             remember_codes(codes)
         length = data.total_steps, data.total_epochs, data.batch_size
@@ -410,7 +400,7 @@ def _train_on(
             callbacks.append(LayerNormsCallback(folder, norms, data))
         if on_epoch is not None and ranks.is_first:
             callbacks.append(EpochListener(keeper, on_epoch))
-        trainer = _trainer(config, data.total_epochs - data.epoch, callbacks, ranks)
+        trainer = make_trainer(config, data.total_epochs - data.epoch, callbacks, ranks)
         try:
             trainer.fit(module, datamodule=data)
         except Interrupted:
@@ -421,14 +411,14 @@ def _train_on(
     if not ranks.is_first:
         return
     remember_codes(codes)  # with what it has imported since
-    doubts = [] if keeper.state.learned else [_nothing_learned(config, keeper, module)]
+    doubts = [] if keeper.state.learned else [nothing_learned(config, keeper, module)]
     if config.overfit is not None:
-        doubts = _not_overfitted(keeper, len(jets.train), jets.modality.noun)
+        doubts = not_overfitted(keeper, len(jets.train), jets.modality.noun)
         if not doubts:
             noun = jets.modality.noun
             console.print(f"the network has learned all {len(jets.train):,} {noun} by heart")
     update_environment(folder, config.seed, finished=True, warnings=doubts)
-    _conclude(console, config, keeper)
+    conclude(console, config, keeper)
     for doubt in doubts:
         warnings.warn(doubt, NothingLearnedWarning, stacklevel=4)
 
@@ -497,161 +487,3 @@ def _decorrelation(config: TrainConfig, jets: TrainingData) -> Decorrelation | N
     train = val if isinstance(train, JetStream) else train  # of the same fractions
     check_decorrelation(decorrelation, train, val, batch_size, name)
     return decorrelation
-
-
-def _trainer(
-    config: TrainConfig,
-    epochs: int,
-    callbacks: list[L.Callback] | None = None,
-    ranks: Ranks = ONE,
-) -> L.Trainer:
-    """Lightning trainer without output on disk or terminal, which `RunCheckpoint` does.
-
-    Its epochs are counted from where the run is continued.
-    """
-    spread: dict[str, Any] = {"devices": config.devices}
-    if ranks.world > 1:
-        # normalisations have the same statistics on all ranks: no buffers are sent
-        strategy = DDPStrategy(broadcast_buffers=False)
-        spread = {"devices": ranks.local, "num_nodes": ranks.world // ranks.local}
-        spread |= {"strategy": strategy, "plugins": [TorchElasticEnvironment()]}
-    try:
-        return L.Trainer(
-            accelerator=config.accelerator,
-            **spread,
-            precision=_PRECISION[config.resolved_recipe().precision],  # type: ignore[arg-type]
-            max_epochs=epochs,
-            gradient_clip_val=config.gradient_clip or None,
-            deterministic=config.deterministic,
-            callbacks=callbacks,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            reload_dataloaders_every_n_epochs=1,
-            use_distributed_sampler=False,
-        )
-    except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"cannot train on accelerator {config.accelerator!r}, devices {config.devices!r}: "
-            f"{' '.join(str(error).split())}"
-        ) from error
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (a model of the user's may draw from it)
-    torch.manual_seed(seed)
-
-
-def _announce(
-    console: Terminal,
-    config: TrainConfig,
-    tagger: Tagger,
-    jets: TrainingData,
-    data: JetData,
-    keeper: RunCheckpoint,
-) -> None:
-    parameters = sum(p.numel() for p in tagger.model.parameters())
-    frozen = sum(p.numel() for p in tagger.model.parameters() if not p.requires_grad)
-    names = jets.objective.describe(jets.train)
-    number = jets.modality.number_of(len(jets.train), "training")
-    steps = f"{number_of(data.total_steps, 'step')} of {jets.modality.number_of(data.batch_size)}"
-    lines = [
-        f"{tagger.name}: {number_of(parameters, 'parameter')}"
-        + (f", {frozen:,} of them frozen" if frozen else "")
-        + f", {number_of(len(tagger.feature_set), 'feature')}",
-        f"{number} ({names}), {len(jets.val):,} for validation",
-        f"recipe {config.recipe}: {steps} in {number_of(data.total_epochs, 'epoch')}",
-    ]
-    lines += jets.modality.describe_inputs(tagger.feature_set, config.inputs)
-    lines += _weights_lines(jets)
-    if data.total_steps < _FEW_STEPS:
-        lines.append(
-            f"only {number_of(data.total_steps, 'step')}: use a smaller --batch-size or more --epochs"
-        )
-    if keeper.state.step:
-        lines.append(f"continuing after step {keeper.state.step:,}")
-    console.print("\n".join(lines), soft_wrap=True)
-
-
-def _weights_lines(jets: TrainingData) -> list[str]:
-    """Line on the weights of the training jets; none without weights."""
-    weights = getattr(jets.train, "weight", None)
-    if weights is None:
-        return []
-    values = weights.double().numpy()
-    negative = int((values < 0).sum())
-    line = (
-        f"weighted: sum of weights {values.sum():.5g}, effective sample size "
-        f"{effective_size(values):,.0f}"
-    )
-    return [line + (f", {negative:,} negative" if negative else "")]
-
-
-def _conclude(console: Terminal, config: TrainConfig, keeper: RunCheckpoint) -> None:
-    best = keeper.state.history[keeper.state.best_epoch - 1]
-    console.print(
-        f"finished; best {config.monitor} {best[config.monitor]:.4f} in epoch "
-        f"{keeper.state.best_epoch}: {keeper.last.with_name('best.ckpt')}",
-        soft_wrap=True,
-    )
-
-
-_BY_HEART = 0.99  # accuracy on the training jets
-
-
-def _not_overfitted(keeper: RunCheckpoint, number: int, noun: str) -> list[str]:
-    """Doubt about a network that did not learn a few jets by heart; none if it did."""
-    best = max(row["val_acc"] for row in keeper.state.history)
-    if best >= _BY_HEART:
-        return []
-    doubt = (
-        f"the network has not learned {number:,} {noun} by heart: its best accuracy on them is "
-        f"{best:.3f}. Check that labels belong to their {noun} and inputs differ between classes, and "
-        "try more epochs, another learning rate (lr), a larger network, and no dropout or weight decay"
-    )
-    return [doubt]
-
-
-def _nothing_learned(config: TrainConfig, keeper: RunCheckpoint, module: TaggerModule) -> str:
-    loss = min(row["val_loss"] for row in keeper.state.history)
-    remedy = "more steps, another learning rate (lr) or other features may help"
-    if config.decorrelate is not None:
-        remedy = (
-            f"a smaller decorrelate_weight than {config.decorrelate_weight:g}, more steps or larger "
-            "batches may help"
-        )
-    return (
-        f"the network has learned nothing: its best val_loss, {loss:.4f}, is not clearly below "
-        f"{module.constant_loss:.4f}, that of a constant score; {remedy}"
-    )
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Context without Lightning's advertisements and remarks on deliberate settings."""
-    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _restored_algorithms() -> Iterator[None]:
-    """Context that restores the settings of ``Trainer(deterministic=True)`` at its end."""
-    before = torch.are_deterministic_algorithms_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        torch.backends.cudnn.benchmark = benchmark
