@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -162,7 +162,11 @@ def export_run(
 def source_of(run: RunFolder, options: ExportOptions, sample: Sample) -> Source:
     """Source of an export of a run, with jets or images of its test split."""
     kind = run.modality.kind
-    others = {"image": ImageSource, "table": TableSource, "series": SeriesSource}
+    others: dict[str, Callable[[RunFolder, ExportOptions, Any], Source]] = {
+        "image": ImageSource,
+        "table": TableSource,
+        "series": SeriesSource,
+    }
     if kind in others:
         return others[kind](run, options, sample)
     if kind != "cloud":

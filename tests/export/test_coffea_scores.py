@@ -50,7 +50,8 @@ def events(jets):
     table = ak.zip(
         {"jetIdx": ak.flatten(number, axis=2), "pFCandsIdx": ak.local_index(pt)[:, ::-1]}
     )
-    first = ak.zip({"pt": ak.unflatten(np.ones(sum(LENGTHS)), LENGTHS)})
+    ones = ak.unflatten(np.ones(sum(LENGTHS)), LENGTHS)
+    first = ak.zip({name: ones for name in ("pt", "eta", "phi", "mass")})
     return ak.zip(
         {"FatJet": first, "PFCands": candidates, "FatJetPFCands": table}, depth_limit=1
     )  # fmt: skip
