@@ -5,11 +5,14 @@ one jet of 50 particles on one thread: the median over repeated calls of our eag
 
     python benchmarks/export.py --models pfn particlenet_lite part
     python benchmarks/export.py --models all --epochs 4 --out exported
+
+A run that was ended goes on with the first network whose row is not in the folder `--out`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -57,11 +60,13 @@ def eager(run: pcloud.Run, p4: np.ndarray) -> Callable[[], torch.Tensor]:
 def row(name: str, arguments: argparse.Namespace, folder: Path) -> list[str]:
     """Train, export and time one network."""
     out = folder / name
-    if not (out / "config.yaml").exists():
+    done = folder / f"{name}.trained"
+    if not done.exists():
         pcloud.train(
             data="simulated", model=name, epochs=arguments.epochs, max_jets=arguments.jets,
-            out=str(out), progress=False,
+            out=str(out), progress=False, overwrite=True,
         )  # fmt: skip
+        done.touch()
     run = pcloud.Run(out)
     try:
         written = run.export(folder / f"{name}.onnx", overwrite=True)
@@ -112,7 +117,10 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
         print(" | ".join(_HEADER))
         for name in names:
-            print(" | ".join(row(name, arguments, folder)), flush=True)
+            stored = folder / f"{name}.row.json"
+            if not stored.exists():
+                stored.write_text(json.dumps(row(name, arguments, folder)))
+            print(" | ".join(json.loads(stored.read_text())), flush=True)
 
 
 if __name__ == "__main__":

@@ -37,10 +37,12 @@ class RunTagger:
 
         self.run = pcloud.Run(folder)
         self.classes = list(self.run.classes)
+        self.columns = self.run.feature_set.particle_columns
 
     def __call__(self, jets: ak.Array) -> np.ndarray:
         """Probabilities (B, C) of lists of candidates."""
-        return np.asarray(self.run.predict(jets))
+        columns = {name: jets[name] for name in self.columns}
+        return np.asarray(self.run.predict(ak.zip({"p4": jets, **columns}, depth_limit=1)))
 
 
 class _PaddedTagger:

@@ -166,7 +166,7 @@ def export_run(
 def source_of(run: RunFolder, options: ExportOptions, sample: Sample) -> Source:
     """Source of an export of a run, with jets or images of its test split."""
     kind = run.modality.kind
-    others: dict[str, Callable[..., Source]] = {
+    others: dict[str, Callable[[RunFolder, ExportOptions, Any], Source]] = {
         "image": ImageSource,
         "table": TableSource,
         "series": SeriesSource,

@@ -78,7 +78,7 @@ def test_files_are_checked_by_the_rules_of_their_export():
 
 
 def test_wrong_precisions_are_refused(run, tmp_path):
-    with pytest.raises(UnknownNameError, match="float32"):
+    with pytest.raises(UnknownNameError, match=r"did you mean .float32"):
         ExportOptions(dtype="float12")
     with pytest.raises(InputError, match="either float16 or int8"):
         ExportOptions(dtype="float16", int8=True)
