@@ -27,14 +27,9 @@ def main() -> None:
     epochs = parser.parse_args().epochs
 
     def train(data, name, **options):
-        common = {
-            "epochs": epochs,
-            "lr": 1e-2,
-            "batch_size": 32,
-            "progress": False,
-            "out": f"first_steps/{name}",
-        }
-        return pcloud.train(data=data, **{"model": "mlp"} | common | options)
+        common = {"model": "mlp", "epochs": epochs, "lr": 1e-2, "batch_size": 32}
+        common |= {"out": f"first_steps/{name}", "progress": False}
+        return pcloud.train(data=data, **common | options)
 
     drawn = {"softmax": figures.softmax_figure(), "activations": figures.activation_figure()}
     spirals = pcloud.load_dataset("spirals", n=1000)

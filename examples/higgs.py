@@ -14,14 +14,8 @@ import numpy as np
 import pcloud
 from pcloud.studies.baselines import compare_with_trees
 
-SCHEMA = {
-    "label": "Label",
-    "classes": {"background": "b", "signal": "s"},
-    "weight": "Weight",
-    "missing": -999,
-    "keep": ["EventId"],
-    "leave_out": ["KaggleSet", "KaggleWeight"],
-}
+SCHEMA = {"label": "Label", "weight": "Weight", "missing": -999, "keep": ["EventId"]}
+SCHEMA["classes"] = {"background": "b", "signal": "s"}
 
 
 def synthetic(path: Path, number: int = 10_000) -> None:
@@ -34,13 +28,11 @@ def synthetic(path: Path, number: int = 10_000) -> None:
     deta[rng.random(number) < 0.3] = -999
     tau_pt = 20 + rng.exponential(np.where(signal, 22, 16))
     met = rng.exponential(np.where(signal, 45, 35))
-    columns = [mass, deta, tau_pt, met]
     names = "EventId,DER_mass_MMC,DER_deltaeta_jet_jet,PRI_tau_pt,PRI_met,Weight,Label"
-    rows = [",".join(f"{x:.4g}" for x in row) for row in np.stack(columns, axis=1)]
-    lines = [
-        f"{i},{row},1,{'bs'[int(s)]}" for i, (row, s) in enumerate(zip(rows, signal, strict=True))
-    ]
-    path.write_text("\n".join([names, *lines]))
+    label = np.where(signal, "s", "b")
+    columns = np.arange(number), mass, deta, tau_pt, met, np.ones(number), label
+    rows = [",".join(map(str, row)) for row in zip(*columns, strict=True)]
+    path.write_text("\n".join([names, *rows]))
 
 
 def main() -> None:
@@ -48,11 +40,10 @@ def main() -> None:
     parser.add_argument("--data", default="atlas-higgs-challenge-2014-v2.csv.gz")
     parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
-    data, schema = Path(options.data), dict(SCHEMA)
+    data, schema = Path(options.data), SCHEMA | {"leave_out": ["KaggleSet", "KaggleWeight"]}
     if not data.exists():
-        data = Path("higgs.csv")
+        data, schema = Path("higgs.csv"), SCHEMA
         synthetic(data)
-        schema["leave_out"] = []
     training = {"model": "mlp", "model_options": {"activation": "tanh"}, "epochs": options.epochs}
     run = pcloud.train(data=str(data), schema=schema, out="runs/higgs", **training)
     run.evaluate()

@@ -1,7 +1,8 @@
-"""Network with one hidden layer on whole images, and the same with rotated filters."""
+"""Network with hidden layers on whole images, and the same with rotated filters."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from pcloud.errors import InputError
 from pcloud.images.layers import PLAIN, Layers, group_layers
 from pcloud.models.head import Head
 from pcloud.models.registry import register_model
-from pcloud.models.sequence_options import sides
+from pcloud.models.sequence_options import layer_widths, sides
+from pcloud.nn.activations import activation_named, hidden_layers
 
 __all__ = ["Dense", "rotated_dense"]
 
@@ -19,7 +21,7 @@ __all__ = ["Dense", "rotated_dense"]
     "dense", paper="", year=1986, use="a baseline without convolutions", kind="image", symmetries=()
 )
 class Dense(nn.Module):
-    """One hidden layer on all pixels.
+    """Hidden layers on all pixels, by default one.
 
     Parameters
     ----------
@@ -31,8 +33,12 @@ class Dense(nn.Module):
         Height and width of the images.
     width : int
         Number of filters, each as large as the image.
+    head_widths : sequence of int
+        Widths of further hidden layers.
+    activation : {"relu", "sigmoid", "tanh", "linear", "leaky_relu", "elu", "gelu"}
+        Activation function after each hidden layer.
     dropout : float
-        Dropout probability after the hidden layer.
+        Dropout probability after each hidden layer.
     invariant : bool
         Use only the largest activation of each filter over its orientations.
     layers : Layers
@@ -42,6 +48,8 @@ class Dense(nn.Module):
     ------
     InputError
         If the images are not square.
+    UnknownNameError
+        If there is no such activation.
     """
 
     def __init__(
@@ -51,6 +59,8 @@ class Dense(nn.Module):
         *,
         size: tuple[int, int],
         width: int = 100,
+        head_widths: Sequence[int] = (),
+        activation: str = "relu",
         dropout: float = 0.0,
         invariant: bool = False,
         layers: Layers = PLAIN,
@@ -62,12 +72,13 @@ class Dense(nn.Module):
         orientations = 1 if invariant else layers.order
         self.hidden = nn.Sequential(
             layers.lift(in_channels, width, height),
-            nn.ReLU(),
+            activation_named(activation)(),
             layers.pool() if invariant else nn.Identity(),
             nn.Flatten(),
             nn.Dropout(dropout),
         )
-        self.head = Head([], width * orientations, num_outputs)
+        widths = [width * orientations, *layer_widths("head_widths", head_widths)]
+        self.head = Head(hidden_layers(widths, activation, dropout), widths[-1], num_outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of ``images (B, in_channels, H, W)``."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pcloud.errors import InputError
 from pcloud.images.image_set import ImageSet
@@ -47,15 +49,54 @@ def scatter(digits: ImageSet, size: int = 50, seed: int = 0) -> ImageSet:
     return ImageSet(images, digits.labels, digits.classes)
 
 
-def turn_at_random(digits: ImageSet, seed: int = 0) -> ImageSet:
-    """Rotate each image by a random angle with bilinear interpolation; the dtype is kept."""
+def turn_at_random(
+    digits: ImageSet, seed: int = 0, *, angles: Literal["any", "quarter"] = "any"
+) -> ImageSet:
+    """Rotate each image by a random angle; the dtype is kept.
+
+    Parameters
+    ----------
+    digits : ImageSet
+        Images.
+    seed : int
+        Seed of the angles.
+    angles : {"any", "quarter"}
+        Any angle, with bilinear interpolation; or multiples of 90 degrees, which move pixels without
+        a change, in equal numbers for each class and angle up to a difference of one.
+
+    Raises
+    ------
+    InputError
+        If images that are not square are rotated by multiples of 90 degrees, or `angles` is neither.
+    """
     rng = np.random.default_rng(seed)
-    angles = torch.from_numpy(rng.uniform(0, 2 * math.pi, len(digits))).float()
-    parts = zip(digits.images.split(1024), angles.split(1024), strict=True)
+    if angles == "quarter":
+        return ImageSet(_quarter_turned(digits, rng), digits.labels, digits.classes)
+    if angles != "any":
+        raise InputError(f"angles must be any or quarter, got {angles!r}")
+    drawn = torch.from_numpy(rng.uniform(0, 2 * math.pi, len(digits))).float()
+    parts = zip(digits.images.split(1024), drawn.split(1024), strict=True)
     turned = torch.cat([rotate(images.float(), angle) for images, angle in parts])
     if not digits.images.is_floating_point():
         turned = turned.round().to(digits.images.dtype)
     return ImageSet(turned, digits.labels, digits.classes)
+
+
+def _quarter_turned(digits: ImageSet, rng: np.random.Generator) -> Tensor:
+    """Images rotated by multiples of 90 degrees, as many of each class by each."""
+    height, width = digits.images.shape[2:]
+    if height != width:
+        raise InputError(f"quarter turns need square images, not {height}x{width}")
+    labels = np.zeros(len(digits)) if digits.labels is None else digits.labels.numpy()
+    turns = np.empty(len(digits), dtype=np.int64)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        turns[members] = np.arange(len(members)) % 4
+    turned = digits.images.clone()
+    for turn in (1, 2, 3):
+        rows = torch.from_numpy(np.flatnonzero(turns == turn))
+        turned[rows] = torch.rot90(digits.images[rows], turn, (2, 3))
+    return turned
 
 
 def balanced(digits: ImageSet, number: int, seed: int = 0) -> ImageSet:

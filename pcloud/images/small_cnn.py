@@ -13,21 +13,25 @@ from pcloud.errors import InputError
 from pcloud.images.layers import PLAIN, Layers, group_layers
 from pcloud.models.head import Head
 from pcloud.models.registry import register_model
-from pcloud.models.sequence_options import layer_widths, sides
+from pcloud.models.sequence_options import for_each_layer, layer_widths, sides
+from pcloud.nn.activations import activation_named
 
 __all__ = ["SmallCNN", "group_cnn"]
 
 
 @register_model("cnn", paper="", year=1998, use="a first network on images", kind="image")
 class SmallCNN(nn.Module):
-    """Convolutions with ReLU and pooling, then an MLP; by default with two layers each.
+    """Convolutions with activations and pooling, then an MLP; by default with two layers each.
 
     The first hidden layer on all pixels of the maps is computed as an equivalent convolution with
     filters as large as the maps. It can therefore have orientations, too.
 
-    The first two convolutions have no padding. A further one is padded by two pixels where nothing
-    would be left of its maps otherwise, and maps of one pixel are not pooled, so that there may be
-    any number of convolutions.
+    By default the first two convolutions have no padding. A further one is padded by half the side of
+    its filters where nothing would be left of its maps otherwise, and maps of one pixel are not pooled,
+    so that there may be any number of convolutions.
+
+    LeNet-5 for images of 28x28 pixels, with a full second convolution, has ``widths=[6, 16]``,
+    ``padding=[2, 0]``, ``pooling="average"``, ``activation="tanh"`` and ``head_widths=[120, 84]``.
 
     Parameters
     ----------
@@ -38,9 +42,17 @@ class SmallCNN(nn.Module):
     size : (int, int)
         Height and width of the images.
     widths : sequence of int
-        Widths of the convolutions, 5x5; at least one.
+        Widths of the convolutions; at least one.
     head_widths : sequence of int
         Widths of the hidden layers; at least one.
+    kernel_size : int or sequence of int
+        Side of the filters in pixels, of all convolutions or of each.
+    stride : int or sequence of int
+        Step of the filters in pixels, of all convolutions or of each.
+    padding : int or sequence of int, optional
+        Rows of zeros around the maps, of all convolutions or of each; by default as above.
+    activation : {"relu", "sigmoid", "tanh", "linear", "leaky_relu", "elu", "gelu"}
+        Activation function after each layer.
     pooling : {"max", "average", "none"}
         Pooling over 2x2 pixels after each convolution.
     batch_norm : bool
@@ -53,8 +65,10 @@ class SmallCNN(nn.Module):
     Raises
     ------
     InputError
-        If there is no convolution or no hidden layer, or if the images are not square or too small
-        for the first two convolutions.
+        If there is no convolution or no hidden layer, an option has another number of values than
+        there are convolutions, or the images are not square or too small.
+    UnknownNameError
+        If there is no such activation.
 
     References
     ----------
@@ -70,6 +84,10 @@ class SmallCNN(nn.Module):
         size: tuple[int, int],
         widths: Sequence[int] = (8, 16),
         head_widths: Sequence[int] = (64, 32),
+        kernel_size: int | Sequence[int] = 5,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | None = None,
+        activation: str = "relu",
         pooling: Literal["max", "average", "none"] = "max",
         batch_norm: bool = False,
         dropout: float = 0.0,
@@ -78,19 +96,27 @@ class SmallCNN(nn.Module):
         super().__init__()
         widths = layer_widths("widths", widths, required=True)
         head_widths = layer_widths("head_widths", head_widths, required=True)
-        plan = _plan(sides("size", size), len(widths), pooled=pooling != "none")
+        plan = _plan(
+            sides("size", size),
+            for_each_layer("kernel_size", kernel_size, len(widths)),
+            for_each_layer("stride", stride, len(widths)),
+            None if padding is None else for_each_layer("padding", padding, len(widths), least=0),
+            pooled=pooling != "none",
+        )
+        function = activation_named(activation)
         norm = layers.norm if batch_norm else _nothing
         pool = {"max": layers.max_pool, "average": layers.average_pool, "none": _nothing}[pooling]
         parts: list[nn.Module] = []
         for i, (before, width) in enumerate(itertools.pairwise([in_channels, *widths])):
             convolve = layers.conv if i else layers.lift
-            parts += [convolve(before, width, 5, padding=plan.paddings[i]), norm(width), nn.ReLU()]
+            window = (plan.kernels[i], plan.strides[i], plan.paddings[i])
+            parts += [convolve(before, width, *window), norm(width), function()]
             parts += [pool(2, 2) if plan.pooled[i] else nn.Identity()]
         self.features = nn.Sequential(*parts)
         self.drop = nn.Dropout(dropout)
         first_hidden = layers.full(widths[-1], head_widths[0], plan.side)
-        self.hidden = nn.Sequential(first_hidden, nn.ReLU(), layers.pool())
-        further = [(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(head_widths)]
+        self.hidden = nn.Sequential(first_hidden, function(), layers.pool())
+        further = [(nn.Linear(a, b), function()) for a, b in itertools.pairwise(head_widths)]
         hidden = [nn.Flatten(), nn.Dropout(dropout), *itertools.chain.from_iterable(further)]
         self.head = Head(hidden, head_widths[-1], num_outputs)
 
@@ -137,38 +163,49 @@ def _nothing(*_: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Padding of each convolution, whether its maps are pooled, and the side of the last maps."""
+    """Windows of the convolutions, whether their maps are pooled, and the side of the last maps."""
 
+    kernels: list[int]
+    strides: list[int]
     paddings: list[int]
     pooled: list[bool]
     side: int
 
 
-def _plan(size: tuple[int, int], number: int, *, pooled: bool) -> _Plan:
-    """Choose padding and pooling so that any number of 5x5 convolutions fits the images.
+def _plan(
+    size: tuple[int, int],
+    kernels: list[int],
+    strides: list[int],
+    paddings: list[int] | None,
+    *,
+    pooled: bool,
+) -> _Plan:
+    """Choose padding, where it is not given, and pooling so that the convolutions fit the images.
 
-    The first two convolutions are never padded. A further one is padded where nothing would be left
-    of its maps without, and maps of one pixel are not pooled.
+    The first two convolutions are never padded by this. A further one is padded where nothing would
+    be left of its maps without, and maps of one pixel are then not pooled.
 
     Raises
     ------
     InputError
-        If the images are too small for the first two convolutions, or not square.
+        If the images are too small, or not square.
     """
     sides = list(size)
-    plan = _Plan([], [], 0)
-    for i in range(number):
-        least = 6 if pooled else 5
-        padding = 2 if i >= 2 and min(sides) < least else 0
-        sides = [side - 4 + 2 * padding for side in sides]
+    plan = _Plan(kernels, strides, [], [], 0)
+    for i, (kernel, stride) in enumerate(zip(kernels, strides, strict=True)):
+        is_short = i >= 2 and min(sides) < kernel + pooled
+        padding = paddings[i] if paddings else is_short * (kernel // 2)
+        sides = [(side - kernel + 2 * padding) // stride + 1 for side in sides]
         plan.paddings.append(padding)
         plan.pooled.append(pooled and (min(sides) > 1 or not padding))
         if plan.pooled[-1]:
             sides = [side // 2 for side in sides]
         if min(sides) < 1:
             raise InputError(
-                f"images of {size[0]}x{size[1]} are too small for this CNN: two convolutions need "
-                "16x16 pixels with pooling and 9x9 without, one needs 6x6 and 5x5"
+                f"images of {size[0]}x{size[1]} are too small for this CNN: nothing is left after "
+                f"convolution {i + 1} of {kernel}x{kernel} pixels with stride {stride} and padding "
+                f"{padding}{' and its pooling' if plan.pooled[-1] else ''}; more padding, smaller "
+                "filters or pooling none may help"
             )
     if sides[0] != sides[1]:
         raise InputError(f"this CNN takes square images, not {size[0]}x{size[1]}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pcloud.errors import InputError
 
-__all__ = ["four_momenta", "layer_widths", "names", "nested_widths", "sides"]
+__all__ = ["for_each_layer", "four_momenta", "layer_widths", "names", "nested_widths", "sides"]
 
 
 def layer_widths(option: str, value: Any, *, required: bool = False) -> list[int]:
@@ -32,6 +32,24 @@ def layer_widths(option: str, value: Any, *, required: bool = False) -> list[int
     if required and not widths:
         raise InputError(f"{option} needs at least one width, such as [16]")
     return widths
+
+
+def for_each_layer(option: str, value: Any, number: int, *, least: int = 1) -> list[int]:
+    """Return one integer for each of `number` layers, from one for all or a sequence, checked.
+
+    Raises
+    ------
+    InputError
+        If `value` is neither, has another length, or an integer is below `least`.
+    """
+    is_one = isinstance(value, int) and not isinstance(value, bool)
+    values = [value] * number if is_one else _sequence(option, value, f"{[5] * number}")
+    if len(values) != number:
+        raise InputError(f"{option} has {len(values)} values for {number} layers")
+    for one in values:
+        if isinstance(one, bool) or not isinstance(one, int) or one < least:
+            raise InputError(f"{option} must contain integers of at least {least}, got {one!r}")
+    return values
 
 
 def nested_widths(option: str, value: Any) -> list[list[int]]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pcloud.errors import UnknownNameError
 
-__all__ = ["ACTIVATIONS", "Maxout", "hidden_layers"]
+__all__ = ["ACTIVATIONS", "Maxout", "activation_named", "hidden_layers"]
 
 _PIECES = 2  # linear maps whose maximum a maxout layer takes, as in its paper
 
@@ -51,6 +51,23 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module] | None] = {
     "maxout": None,
 }
 """Activation functions by name; maxout has none behind its linear maps."""
+
+
+def activation_named(name: str) -> Callable[[], nn.Module]:
+    """Constructor of an activation function of one number, such as those between convolutions.
+
+    ``maxout``, which has maps of its own, and ``selu``, which has its own initialisation and dropout,
+    are none.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such function.
+    """
+    known = {n: make for n, make in ACTIVATIONS.items() if make is not None and n != "selu"}
+    if name not in known:
+        raise UnknownNameError("activation", name, known)
+    return known[name]
 
 
 def hidden_layers(

@@ -433,7 +433,7 @@ def _training_words(run: RunContents) -> str:
     epochs = max(len(curve[0]) for curve in curves.values())
     words = number_of(epochs, "epoch")
     if "seconds" in curves:
-        words += f" in {_duration(float(np.sum(curves['seconds'][1])))}"
+        words += f" in {duration(float(np.sum(curves['seconds'][1])))}"
     if "val_loss" in curves:
         at, loss = curves["val_loss"]
         words += f"; lowest validation loss {loss.min():.4f}, after epoch {at[loss.argmin()]:g}"
@@ -447,7 +447,8 @@ def _warnings(run: RunContents) -> list[str]:
     return [f"Warning: {text}." for text in texts]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Time in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -11,9 +11,11 @@ from torch import Tensor
 from pcloud.datasets import dataset_info
 from pcloud.datasets.downloads import official_weights
 from pcloud.datasets.sources import list_sources
+from pcloud.errors import InputError
 from pcloud.features import FEATURE_SETS
 from pcloud.modality import Inputs
 from pcloud.models.official.load import read_official
+from pcloud.models.official.state_dict import read_state_dict, shown_names
 from pcloud.training.checkpoint import Tagger, read_tagger
 from pcloud.training.run_folder import RunFolder
 
@@ -63,6 +65,8 @@ class Weights:
 def read_weights(path: str | Path, model: str) -> Weights:
     """Read the best weights of a run, a checkpoint of a run (``.ckpt``), or an official file.
 
+    A file for ``resnet34`` is a state dict of torchvision.
+
     An official file does not name inputs and classes. If the number of inputs is that of an
     official feature set, the inputs are taken to be its features; ten classes are taken to be those
     of JetClass.
@@ -92,7 +96,24 @@ def read_weights(path: str | Path, model: str) -> Weights:
         raise FileNotFoundError(f"no run and no weights at {path}")
     if path.suffix == ".ckpt":
         return Weights.of_tagger(read_tagger(path), f"the weights of {path}")
+    if model in _OF_TORCHVISION:
+        return _of_torchvision(path, model)
     return _official(path, model)
+
+
+_OF_TORCHVISION = ("resnet34",)
+"""Networks with the names of the parameters of torchvision."""
+
+
+def _of_torchvision(path: Path, model: str) -> Weights:
+    """Weights of torchvision's network, whose classes are not named: it needs a new head."""
+    state = read_state_dict(path)
+    absent = {"conv1.weight", "fc.weight"} - state.keys()
+    if absent:
+        raise InputError(
+            f"{path} holds no weights of {model}: {min(absent)} is absent; found {shown_names(state)}"
+        )
+    return Weights(f"torchvision weights {path}", model, {}, state, None, None)
 
 
 def _official(path: Path, model: str) -> Weights:

@@ -61,3 +61,23 @@ def test_the_layer_with_turned_filters_sees_turned_images_as_permuted_answers():
     answers = network.hidden(images).unflatten(1, (-1, 4))
     turned = network.hidden(torch.rot90(images, 1, (2, 3))).unflatten(1, (-1, 4))
     torch.testing.assert_close(turned, answers.roll(1, dims=2), rtol=1e-4, atol=1e-4)
+
+
+def test_quarter_turns_move_pixels_in_equal_numbers_for_each_class_and_angle():
+    labels = torch.arange(80) % 2
+    digits = ImageSet(torch.randint(0, 256, (80, 1, 9, 9), dtype=torch.uint8), labels, ["a", "b"])
+    turned = turn_at_random(digits, seed=1, angles="quarter").images
+    counts = torch.zeros(2, 4, dtype=torch.int64)
+    for image, new, label in zip(digits.images, turned, labels.tolist(), strict=True):
+        same = [torch.equal(torch.rot90(image, turn, (1, 2)), new) for turn in range(4)]
+        assert sum(same) == 1
+        counts[label, same.index(True)] += 1
+    assert (counts == 10).all()
+    quarter = rotate(digits.images[:1].float(), math.pi / 2)
+    torch.testing.assert_close(
+        quarter, torch.rot90(digits.images[:1].float(), 1, (2, 3)), atol=0.01, rtol=0
+    )
+    with pytest.raises(InputError, match="square images, not 9x8"):
+        turn_at_random(ImageSet(digits.images[..., :8], labels, ["a", "b"]), angles="quarter")
+    with pytest.raises(InputError, match="any or quarter, got 'half'"):
+        turn_at_random(digits, angles="half")

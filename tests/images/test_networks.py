@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import pcloud
-from pcloud.errors import InputError
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.images import RotationAverage, build_network
 from pcloud.models import model_info
 
@@ -181,3 +181,46 @@ def test_a_cnn_without_layers_is_refused():
     for option in ("widths", "head_widths"):
         with pytest.raises(InputError, match=f"{option} needs at least one width"):
             pcloud.build_model("cnn", 1, size=(28, 28), **{option: []})
+
+
+def test_lenet_is_the_cnn_with_these_options():
+    options = {"widths": [6, 16], "padding": [2, 0], "pooling": "average", "activation": "tanh"}
+    model = pcloud.build_model("cnn", 1, 10, size=(28, 28), head_widths=[120, 84], **options)
+    assert sum(p.numel() for p in model.parameters()) == 61_706  # with a full second convolution
+    sizes = []
+    for layer in model.features:
+        layer.register_forward_hook(lambda _, args, maps: sizes.append(tuple(maps.shape[1:])))
+    model(torch.rand(2, 1, 28, 28))
+    assert list(dict.fromkeys(sizes)) == [(6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5)]
+    assert not any(isinstance(module, torch.nn.ReLU) for module in model.modules())
+
+
+@pytest.mark.parametrize("name", ["group_cnn", "rotated_dense"])
+def test_filters_steps_and_activations_keep_the_symmetry(name):
+    options = {"activation": "tanh", "head_widths": [12, 8]}
+    if name == "group_cnn":
+        options |= {"widths": [3, 4, 5], "kernel_size": [4, 3, 3], "stride": [2, 1, 1]}
+        options |= {"padding": [1, 1, 1]}
+    else:
+        options["invariant"] = True
+    torch.manual_seed(0)
+    model = pcloud.build_model(name, 1, 3, size=(27, 27), **options).double().eval()
+    images = torch.rand(2, 1, 27, 27, dtype=torch.float64)
+    with torch.no_grad():
+        scores = model(images)
+        for turn in (1, 2, 3):
+            turned = model(torch.rot90(images, turn, (2, 3)))
+            torch.testing.assert_close(turned, scores, atol=1e-9, rtol=0)
+    linears = [m.out_features for m in model.head if isinstance(m, torch.nn.Linear)]
+    assert linears == ([8, 3] if name == "group_cnn" else [12, 8, 3])
+
+
+def test_windows_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="kernel_size has 3 values for 2 layers"):
+        pcloud.build_model("cnn", 1, size=(28, 28), kernel_size=[3, 3, 3])
+    with pytest.raises(InputError, match="stride must contain integers of at least 1, got 0"):
+        pcloud.build_model("cnn", 1, size=(28, 28), stride=0)
+    with pytest.raises(InputError, match="nothing is left after convolution 2 of 9x9 pixels"):
+        pcloud.build_model("cnn", 1, size=(20, 20), kernel_size=9)
+    with pytest.raises(UnknownNameError, match="no activation named 'maxout'"):
+        pcloud.build_model("cnn", 1, size=(28, 28), activation="maxout")

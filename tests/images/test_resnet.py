@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+import pcloud
 from pcloud.errors import InputError
 from pcloud.images import load_pretrained, resnet34
+from tests.images.made import bars
 
 
 def torchvision_names() -> list[str]:
@@ -68,3 +71,33 @@ def test_weights_of_another_network_are_refused(tmp_path):
     torch.save(short, tmp_path / "short.pth")
     with pytest.raises(InputError, match="layer4"):
         load_pretrained(resnet34(3, 5, width=4), tmp_path / "short.pth")
+
+
+def test_training_is_initialised_from_a_file_of_torchvision(tmp_path):
+    images, labels = bars(150)
+    np.savez(tmp_path / "images.npz", images=np.repeat(images[..., None], 3, -1), labels=labels)
+    torch.manual_seed(0)
+    source = resnet34(3, 1000, width=4)
+    torch.save(source.state_dict(), tmp_path / "resnet34.pth")
+    options = {
+        "data": str(tmp_path / "images.npz"),
+        "model": "resnet34",
+        "epochs": 1,
+        "lr": 1e-9,
+        "max_jets": 40,
+    }
+    options |= {"model_options": {"width": 4}, "progress": False, "out": str(tmp_path / "run")}
+    options |= {"init_from": str(tmp_path / "resnet34.pth")}
+    with pytest.raises(InputError, match="--reset-head gives the network a new head"):
+        pcloud.train(**options)
+    run = pcloud.train(**options, reset_head=True)
+    network = run.tagger("last").model
+    state = {n.removeprefix("network."): v for n, v in network.state_dict().items()}
+    convolution = "layer3.1.conv2.weight"
+    (found,) = (v for n, v in state.items() if n.endswith(convolution))
+    torch.testing.assert_close(found, source.state_dict()[convolution], atol=1e-6, rtol=0)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(
+        InputError, match=r"no weights of resnet34: conv1.weight is absent; found a"
+    ):
+        pcloud.train(**options | {"init_from": str(tmp_path / "other.pth")}, overwrite=True)
