@@ -58,3 +58,7 @@ class Command:
     execute: Callable[[Options], None]
     stages: tuple[type, ...] = ()
     complete: bool = True
+
+
+COMMANDS: dict[str, Command] = {}
+"""All commands by name, in the order of the help; filled by :mod:`pcloud.cli.program`."""

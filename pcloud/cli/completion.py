@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pcloud
-from pcloud.cli.command import Command, Flag, Options
+from pcloud.cli.command import COMMANDS, Command, Flag, Options
+from pcloud.cli.parser import build_parser
 from pcloud.validation import Choice, accepted_types, choices, hints, metadata, type_name
 
 _HELP_WIDTH = 60  # characters
@@ -66,10 +67,8 @@ def script(shell: _Shell) -> str:
 
 
 def _commands() -> Iterator[tuple[Command, list[_Option]]]:
-    from pcloud.cli.program import build_parser, commands
-
     parsers = build_parser().commands
-    for command in commands():
+    for command in COMMANDS.values():
         yield command, _options(command, parsers[command.name])
 
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
-from pcloud.cli.command import Command, Flag, Options
+import pcloud
+from pcloud.cli.command import COMMANDS, Command, Flag, Options
 from pcloud.errors import InputError
 from pcloud.validation import (
     accepted_types,
@@ -24,7 +25,15 @@ from pcloud.validation import (
 )
 from pcloud.yaml_files import parse_yaml
 
-__all__ = ["Parser", "add_fields", "complete", "given_values", "option_names", "usage"]
+__all__ = [
+    "Parser",
+    "add_fields",
+    "build_parser",
+    "complete",
+    "given_values",
+    "option_names",
+    "usage",
+]
 
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
@@ -52,6 +61,26 @@ class Parser(ArgumentParser):
             if key and mapping in self.mappings and option not in self._option_string_actions:
                 self.add_argument(option, dest=f"{self.mappings[mapping]}.{key}", help=SUPPRESS)
         return super().parse_known_args(args, namespace)
+
+
+def build_parser() -> Parser:
+    """Build the parser of all commands."""
+    parser = Parser(description=pcloud.__doc__.partition("\n")[0], prog="pcloud")
+    parser.add_argument(
+        "--version", action="version", version=pcloud.__version__, help="Print the version."
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for command in COMMANDS.values():
+        sub = subparsers.add_parser(
+            command.name,
+            description=command.summary,
+            help=command.summary,
+            usage=usage(command),
+        )
+        for stage in command.stages:
+            add_fields(sub, stage)
+        parser.commands[command.name] = sub
+    return parser
 
 
 def usage(command: Command) -> str:

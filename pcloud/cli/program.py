@@ -28,10 +28,10 @@ from pcloud.cli import (
     tune,
     uncertainty,
 )
-from pcloud.cli.command import Command, Options
+from pcloud.cli.command import COMMANDS, Command, Options
 from pcloud.cli.errors import complain, message, warnings_in_one_line
 from pcloud.cli.output import say
-from pcloud.cli.parser import Parser, add_fields, complete, given_values, option_names, usage
+from pcloud.cli.parser import build_parser, complete, given_values, option_names
 from pcloud.cli.streams import any_encoding, discard_output, flush_output, write_error
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.validation import hints
@@ -42,7 +42,7 @@ _FILES = (
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
 _BROKEN_PIPE = 141
-_COMMANDS = {file.COMMAND.name: file.COMMAND for file in _FILES}
+COMMANDS.update({file.COMMAND.name: file.COMMAND for file in _FILES})
 _DAY = (
     "inspect jets.root",
     "train --data jets.root --model particlenet --out runs/first",
@@ -106,13 +106,13 @@ def _print_day() -> None:
     say(f"pcloud {pcloud.__version__}, the commands of a normal day:")
     for example in _DAY:
         say(f"  pcloud {example}")
-        say(f"      {_COMMANDS[example.partition(' ')[0]].summary}")
+        say(f"      {COMMANDS[example.partition(' ')[0]].summary}")
     say("All commands: pcloud --help. Options of one: pcloud COMMAND --help.")
 
 
 def _options_of(arguments: list[str]) -> list[str]:
     """Names of the options of the command that is called."""
-    command = _COMMANDS.get(arguments[0]) if arguments else None
+    command = COMMANDS.get(arguments[0]) if arguments else None
     return [name for stage in command.stages for name in hints(stage)] if command else []
 
 
@@ -125,40 +125,15 @@ def parse(arguments: Sequence[str]) -> tuple[Command, Options]:
         If an argument is missing or superfluous; `UnknownNameError` for a command or an option that
         does not exist.
     """
-    if not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
-        raise UnknownNameError("command", arguments[0], _COMMANDS)
+    if not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise UnknownNameError("command", arguments[0], COMMANDS)
     namespace, unknown = build_parser().parse_known_args(list(arguments))
     if namespace.command is None:
-        raise InputError(f"a command is missing: {', '.join(_COMMANDS)}")
-    command = _COMMANDS[namespace.command]
+        raise InputError(f"a command is missing: {', '.join(COMMANDS)}")
+    command = COMMANDS[namespace.command]
     for word in unknown:
         if word.startswith("-"):
             option = word.partition("=")[0]
             raise UnknownNameError("option", option, option_names(command.stages))
         raise InputError(f"{command.name} does not expect the argument {word!r}")
     return command, given_values(command.stages, namespace)
-
-
-def commands() -> list[Command]:
-    """Return all commands."""
-    return list(_COMMANDS.values())
-
-
-def build_parser() -> Parser:
-    """Build the parser of all commands."""
-    parser = Parser(description=pcloud.__doc__.partition("\n")[0], prog="pcloud")
-    parser.add_argument(
-        "--version", action="version", version=pcloud.__version__, help="Print the version."
-    )
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for command in commands():
-        sub = subparsers.add_parser(
-            command.name,
-            description=command.summary,
-            help=command.summary,
-            usage=usage(command),
-        )
-        for stage in command.stages:
-            add_fields(sub, stage)
-        parser.commands[command.name] = sub
-    return parser

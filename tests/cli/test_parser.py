@@ -166,7 +166,7 @@ def test_an_unknown_command_is_an_unknown_name():
 def test_every_option_has_a_description():
     from pcloud.validation import descriptions, hints
 
-    for command in program._COMMANDS.values():
+    for command in program.COMMANDS.values():
         for stage in command.stages:
             assert set(descriptions(stage)) == set(hints(stage)), stage
 

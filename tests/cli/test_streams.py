@@ -110,7 +110,7 @@ def fail(error):
 
 def run_with(error, monkeypatch, command="evaluate"):
     changed = program.Command("x", "", fail(error), (), complete=False)
-    monkeypatch.setitem(program._COMMANDS, command, changed)
+    monkeypatch.setitem(program.COMMANDS, command, changed)
     monkeypatch.setattr(program, "parse", lambda words: (changed, {}))
     return main([command])
 
