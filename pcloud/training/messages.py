@@ -1,4 +1,4 @@
-"""What is printed at the start and at the end of a training."""
+"""Messages at the start and at the end of a training."""
 
 from __future__ import annotations
 
