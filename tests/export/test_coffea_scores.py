@@ -51,7 +51,7 @@ def events(jets):
         {"jetIdx": ak.flatten(number, axis=2), "pFCandsIdx": ak.local_index(pt)[:, ::-1]}
     )
     ones = ak.unflatten(np.ones(sum(LENGTHS)), LENGTHS)
-    first = ak.zip({name: ones for name in ("pt", "eta", "phi", "mass")})
+    first = ak.zip(dict.fromkeys(("pt", "eta", "phi", "mass"), ones))
     return ak.zip(
         {"FatJet": first, "PFCands": candidates, "FatJetPFCands": table}, depth_limit=1
     )  # fmt: skip
