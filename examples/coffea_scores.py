@@ -175,7 +175,8 @@ class ScoreProcessor(ProcessorABC):
         candidates = candidates_of_jets(events)
         jets = ak.flatten(candidates, axis=1)
         column = self._tagger.classes.index(self.class_name)
-        scores = ak.unflatten(self._tagger(jets)[:, column], ak.num(candidates, axis=1))
+        counts = ak.to_numpy(ak.num(candidates, axis=1))  # no array of coffea: its behaviours stay
+        scores = ak.unflatten(self._tagger(jets)[:, column], counts)
         metadata = getattr(events, "metadata", None) or {}
         chunk = str(metadata.get("filename", "")), int(metadata.get("entrystart", 0))
         return {"scores": {chunk: scores}}
