@@ -22,9 +22,10 @@ import awkward as ak
 import numpy as np
 
 try:
+    from coffea.nanoevents import PFNanoAODSchema
     from coffea.processor import ProcessorABC
 except ImportError:
-    ProcessorABC = object
+    PFNanoAODSchema = ProcessorABC = object
 
 _JETS_OF_A_CALL = 128
 
@@ -143,6 +144,12 @@ def make_tagger(where: str, classes: list[str]) -> RunTagger | OnnxTagger | Trit
     return RunTagger(where) if Path(where).is_dir() else TritonTagger(where, classes)
 
 
+class EventSchema(PFNanoAODSchema):
+    """PFNano, also without numbers of luminosity blocks, of which coffea then warns."""
+
+    error_missing_event_ids = False
+
+
 def candidates_of_jets(events: ak.Array) -> ak.Array:
     """Candidates of each jet, events * jets * candidates, from the table of their indices."""
     table = events.FatJetPFCands
@@ -175,7 +182,8 @@ class ScoreProcessor(ProcessorABC):
         candidates = candidates_of_jets(events)
         jets = ak.flatten(candidates, axis=1)
         column = self._tagger.classes.index(self.class_name)
-        scores = ak.unflatten(self._tagger(jets)[:, column], ak.num(candidates, axis=1))
+        counts = ak.to_numpy(ak.num(candidates, axis=1))  # no array of coffea: its behaviours stay
+        scores = ak.unflatten(self._tagger(jets)[:, column], counts)
         metadata = getattr(events, "metadata", None) or {}
         chunk = str(metadata.get("filename", "")), int(metadata.get("entrystart", 0))
         return {"scores": {chunk: scores}}
@@ -191,13 +199,11 @@ def run_processor(
 ) -> dict:
     """Run a processor over PFNano files, in this process or on `dask` worker processes."""
     from coffea import processor
-    from coffea.nanoevents import PFNanoAODSchema
 
-    PFNanoAODSchema.error_missing_event_ids = False  # files without luminosity blocks, as a warning
     fileset = {"jets": {"files": dict.fromkeys(files, "Events")}}
     if not dask:
         runner = processor.Runner(
-            processor.IterativeExecutor(status=False), schema=PFNanoAODSchema, chunksize=chunk
+            processor.IterativeExecutor(status=False), schema=EventSchema, chunksize=chunk
         )
         return runner(fileset, work)
     from distributed import Client, LocalCluster
@@ -205,7 +211,7 @@ def run_processor(
     with LocalCluster(n_workers=dask, threads_per_worker=1) as cluster, Client(cluster) as client:
         client.upload_file(__file__)  # the class of the processor
         executor = processor.DaskExecutor(client=client, status=False)
-        return processor.Runner(executor, schema=PFNanoAODSchema, chunksize=chunk)(fileset, work)
+        return processor.Runner(executor, schema=EventSchema, chunksize=chunk)(fileset, work)
 
 
 def main() -> None:
@@ -219,13 +225,15 @@ def main() -> None:
     parser.add_argument("--classes", nargs="+", default=["qcd", "top"], help="of a Triton model")
     parser.add_argument("--dask", type=int, default=0, help="number of worker processes")
     options = parser.parse_args()
-    work = ScoreProcessor(options.tagger, options.class_name, options.classes)
-    if options.dask:  # the workers know the class by the name of this file
+    arguments = (options.tagger, options.class_name, options.classes)
+    if options.dask:  # the workers know the classes by the name of this file
         sys.path.insert(0, str(Path(__file__).parent))
-        from coffea_scores import ScoreProcessor as Sent
+        import coffea_scores as sent
 
-        work = Sent(options.tagger, options.class_name, options.classes)
-    scores = run_processor(options.files, work, options.dask)["scores"]
+        found = sent.run_processor(options.files, sent.ScoreProcessor(*arguments), options.dask)
+    else:
+        found = run_processor(options.files, ScoreProcessor(*arguments))
+    scores = found["scores"]
     print(f"{len(scores)} events, {ak.count(scores)} jets: {scores.type}")
     for event in scores[:5]:
         print(" ".join(f"{score:.4f}" for score in event) or "no jets")
