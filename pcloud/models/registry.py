@@ -7,7 +7,7 @@ import importlib
 import inspect
 import operator
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -341,9 +341,7 @@ def _check_options(name: str, factory: Callable[..., nn.Module], options: dict[s
             raise InputError(f"model {name!r} needs the option {option}{example}")
     if any(p.kind is p.VAR_KEYWORD for p in known.values()):
         return  # passed on to another model, which checks them
-    for option in options:
-        if option not in known:
-            raise UnknownNameError(f"option of model {name!r}", option, list(known)[2:])
+    _check_names(name, known, options)
     try:
         types = get_type_hints(
             getattr(factory, "__init__", factory) if inspect.isclass(factory) else factory
@@ -358,6 +356,29 @@ def _check_options(name: str, factory: Callable[..., nn.Module], options: dict[s
                 f"model {name!r}: {option} cannot be {reprlib.repr(value)}, expected "
                 f"{str(known[option].annotation).removeprefix('typing.')}"
             )
+
+
+def check_option_names(name: str, options: Iterable[str]) -> None:
+    """Check that a model has options of these names, before it is built.
+
+    Models in files, and those that pass their options on to another one, are not checked.
+
+    Raises
+    ------
+    UnknownNameError
+        If it has not.
+    """
+    if ":" in name:
+        return
+    known = inspect.signature(model_info(name).factory).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        _check_names(name, known, options)
+
+
+def _check_names(name: str, known: Mapping[str, Any], options: Iterable[str]) -> None:
+    for option in options:
+        if option not in known:
+            raise UnknownNameError(f"option of model {name!r}", option, list(known)[2:])
 
 
 def _is_sequence(hint: Any) -> bool:

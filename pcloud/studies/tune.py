@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pcloud.errors import InputError, MissingExtraError
+from pcloud.models.registry import check_option_names
 from pcloud.run_files import CONFIG_FILE, make_folder, write_text
 from pcloud.studies.search_space import Choices, Range, SearchSpace
 from pcloud.studies.tuning import TrialResult, Tuning, value_text
@@ -154,7 +155,9 @@ class _Study:
         self.given = given
         self.trust_code = trust_code
         self.tell = tell
-        self.base = self._config({}, str(options.get("out") or ""))
+        if not options.get("out"):
+            raise InputError("tuning needs out: the folder of the trials")
+        self.base = self._config({}, options["out"])
         self._check()
         self.points = space.grid(self.base.seed) if sampler == "grid" else []
         self.folder = make_folder(self.base.out)
@@ -176,7 +179,8 @@ class _Study:
             raise InputError("cmaes needs a range: it cannot tune choices alone")
         for values in self.space.examples():
             try:
-                self._config(values, self.base.out)
+                config = self._config(values, self.base.out)
+                check_option_names(config.model, config.model_options)
             except InputError as error:
                 raise InputError(f"{self.source}: {error}") from error
 
@@ -283,7 +287,7 @@ class _Study:
     def _give_up(self) -> None:
         """End a study whose first trials all fail."""
         states = [t.state for t in self.study.get_trials(deepcopy=False)]
-        if states.count(TrialState.FAIL) >= _MAX_FAILURES == len(states):
+        if states.count(TrialState.FAIL) == _MAX_FAILURES == len(states):
             reason = self.study.get_trials(deepcopy=False)[-1].user_attrs.get("reason", "")
             raise InputError(f"the first {_MAX_FAILURES} trials failed, the last one: {reason}")
 

@@ -154,6 +154,10 @@ def test_values_out_of_bounds_and_another_tuning_are_refused_before_any_trial(tu
         tune(tmp_path / "a", {"lr": {"low": 0.0, "high": 1.0}})
     with pytest.raises(InputError, match="cmaes needs a range"):
         tune(tmp_path / "a", {"batch_size": SPACE["batch_size"]}, sampler="cmaes")
+    with pytest.raises(InputError, match="did you mean 'dropout'"):
+        tune(tmp_path / "a", {"model_options.dropuot": {"low": 0.0, "high": 0.5}})
+    with pytest.raises(InputError, match="tuning needs out"):
+        tune("")
     assert not (tmp_path / "a").exists()
     with pytest.raises(InputError, match="another configuration and space: take another folder"):
         tune(tuned, epochs=2)
