@@ -6,6 +6,8 @@ import contextlib
 import json
 import math
 import os
+import re
+import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ import numpy as np
 
 from pcloud.errors import InputError, MissingExtraError
 from pcloud.models.registry import check_option_names
+from pcloud.models.trust import state_folder
 from pcloud.run_files import CONFIG_FILE, make_folder, write_text
 from pcloud.studies.search_space import Choices, Range, SearchSpace
 from pcloud.studies.tuning import TrialResult, Tuning, value_text
@@ -209,6 +212,8 @@ class _Study:
         }
         text = json.dumps(settings, sort_keys=True, default=str)
         before = study.user_attrs.get("settings")
+        if self.sampler == "cmaes":
+            self._check_own(study, is_new=before is None)
         if before is None:
             study.set_user_attr("settings", text)
         elif before != text:
@@ -218,6 +223,26 @@ class _Study:
                 "(out)"
             )
         return study
+
+    def _check_own(self, study: optuna.Study, *, is_new: bool) -> None:
+        """Check that this user has begun a tuning whose sampler keeps its state as a pickle.
+
+        A pickle can run code. The user's state folder holds the random name of each such tuning.
+        """
+        if is_new:
+            token = secrets.token_hex(16)
+            study.set_user_attr("token", token)
+            make_folder(state_folder() / "tunings").joinpath(token).touch()
+            return
+        token = str(study.user_attrs.get("token", ""))
+        is_own = re.fullmatch("[0-9a-f]{32}", token) is not None
+        is_own = is_own and (state_folder() / "tunings" / token).exists()
+        if not (is_own or self.trust_code):
+            raise InputError(
+                f"{self.folder / DATABASE} is not of a tuning that you have begun, and cmaes reads a "
+                "pickle from it, which can run any code: allow it by --trust-code (trust_code=True in "
+                "Python), or take another folder (out)"
+            )
 
     def run_next(self, number: int) -> bool:
         """Run a trial that was interrupted, or a new one; return False if there is none left."""

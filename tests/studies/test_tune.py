@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -118,12 +120,19 @@ def test_a_grid_has_each_point_once(tmp_path):
 
 
 @pytest.mark.parametrize("sampler", ["random", "cmaes"])
-def test_samplers_draw_values_inside_the_space(tmp_path, sampler):
+def test_samplers_draw_values_inside_the_space(tmp_path, sampler, monkeypatch):
     space = {"lr": SPACE["lr"], "model_options.dropout": {"low": 0.0, "high": 0.5}}
     found = tune(tmp_path, space, sampler=sampler, trials=2, epochs=1)
     rates = [t.values["lr"] for t in found.trials]
     assert len(set(rates)) == 2
     assert all(1e-5 <= rate <= 1 for rate in rates)
+    options = {"sampler": sampler, "trials": 2, "epochs": 1}
+    monkeypatch.setenv("PCLOUD_STATE", str(tmp_path / "another user"))
+    refused = pytest.raises(InputError, match="a pickle") if sampler == "cmaes" else nullcontext()
+    with refused:
+        assert tune(tmp_path, space, **options).trials == found.trials
+    if sampler == "cmaes":  # an unknown pickle runs no code
+        tune(tmp_path, space, trust_code=True, **options)
 
 
 @pytest.mark.parametrize(
