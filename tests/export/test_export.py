@@ -17,6 +17,7 @@ from pcloud.export.check import ExportedTagger, LongJetWarning
 from pcloud.export.export import export_run, sample_of_test
 from pcloud.export.inputs import CloudInputs
 from pcloud.export.parity import Parity, hardest
+from pcloud.export.record import Session, operators, record
 from pcloud.export.source import CloudSource
 from pcloud.kinematics import asinh, atan2
 from pcloud.models import build_model
@@ -300,15 +301,27 @@ def test_inputs_come_back_from_their_description(run, file):
     assert CloudInputs.from_metadata(described) == source.inputs
 
 
-@pytest.mark.slow
-def test_recurrent_layers_are_operators_of_a_file(run, needs_onnx, tmp_path, monkeypatch):
-    """Of two layers each; the file refuses jets on which it differs from PyTorch."""
-    for name, operator in (("rnn", "RNN"), ("gru", "GRU"), ("lstm", "LSTM")):
-        network = build_model(name, 8, 2, width=8, num_layers=2).eval()
-        monkeypatch.setitem(vars(run.tagger()), "model", network)
-        written = run.export(tmp_path / f"{name}.onnx", padded=name == "gru", jets=100)
-        assert operator in written.operators
-        assert written.parity.difference < 1e-5
+class LastState(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x, counts):
+        return (last_padded_state(self.network, x, counts),)
+
+
+@pytest.mark.parametrize("name", ["RNN", "GRU", "LSTM"])
+def test_recurrent_layers_are_operators_with_a_free_number_of_steps(name, needs_onnx):
+    torch.manual_seed(0)
+    layers = LastState(getattr(torch.nn, name)(3, 4, num_layers=2)).eval()
+    shapes = {"x": ["num_jets", "num_particles", 3], "counts": ["num_jets"]}
+    example = [torch.randn(2, 5, 3), torch.tensor([2, 5])]
+    model = record(layers, example, shapes, ["state"])
+    assert name in operators(model)
+    x, counts = torch.randn(4, 9, 3), torch.tensor([9, 0, 1, 6])
+    (expected,) = layers(x, counts)
+    found = Session(model)({"x": x.numpy(), "counts": counts.numpy()})["state"]
+    np.testing.assert_allclose(found, expected.detach(), atol=1e-5)
 
 
 def test_recurrent_layers_are_not_compiled(monkeypatch):
