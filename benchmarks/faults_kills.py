@@ -2,30 +2,42 @@
 
 Every command works on a copy of a small trained run. It is a forked child that dies by SIGKILL at a
 random moment of its usual duration. The same command is then started again and must end with exit
-code 0, without a traceback, and with the same files as the command that was not killed.
+code 0, without a traceback, and with the same files as the command that was not killed: jets, scores
+and weights are compared bit by bit, of the other files the names. Of a training with two processes
+one is killed, and the job has to end by itself before it is started again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _MAX_SECONDS = 300  # of a command that was started again
 _OPTIONS = ["--batch-size", "64", "--quiet"]
 _TRAIN = ["--data", "jets.parquet", "--model", "pfn", "--epochs", "2", *_OPTIONS]
+_TRAIN += ["--deterministic", "true", "--checkpoint-steps", "3"]
+_ROW_GROUP = 100  # jets
+_RANKS = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+_RANKS += ["-m", "pcloud"]
 
 #: Arguments of each command in a folder with `jets.parquet` and the trained run `run`.
 COMMANDS: dict[str, list[str]] = {
     "train": ["train", *_TRAIN, "--out", "new"],
+    "train --storage map": ["train", *_TRAIN, "--storage", "map", "--out", "new"],
+    "train --storage stream": ["train", *_TRAIN, "--storage", "stream", "--out", "new"],
+    "train, two processes": ["train", *_TRAIN, "--out", "new"],
     "train --ensemble": ["train", *_TRAIN, "--ensemble", "2", "--out", "new"],
     "evaluate": ["evaluate", "run"],
     "evaluate --robustness": ["evaluate", "run", "--robustness"],
@@ -36,7 +48,15 @@ COMMANDS: dict[str, list[str]] = {
     "report": ["report", "run"],
     "compare": ["compare", "jets.parquet", "jets.parquet"],
     "convert": ["convert", "jets.parquet", "jets.npz", "--overwrite", "--quiet"],
+    "convert --shuffle": [
+        *("convert", "jets.parquet", "shuffled", "--files", "3", "--shuffle", "--overwrite"),
+        "--quiet",
+    ],
+    "convert --each": ["convert", "parts", "each", "--each", "--overwrite", "--quiet"],
+    "predict FILES": ["predict", "run", "parts", "--out", "scores", "--quiet"],
+    "simulate": ["simulate", "new.parquet", "--jets", "30", "--workers", "1", "--quiet"],
 }
+_OF_SEVERAL_PROCESSES = "train, two processes"
 
 
 @dataclass
@@ -48,7 +68,7 @@ class Kills:
     errors: int = 0  # exit codes other than 0 of the second start
     tracebacks: int = 0
     hangs: int = 0
-    left_files: int = 0  # second starts after which there are other files than without a kill
+    left_files: int = 0  # second starts after which files are others than without a kill
     message: str = ""
 
     @property
@@ -70,7 +90,10 @@ def kill_commands(
         base.mkdir()
         _prepare(base)
         for command in names:
-            found[command] = _kill_command(Path(name), base, COMMANDS[command], number, moments)
+            start = _start_ranks if command == _OF_SEVERAL_PROCESSES else _fork
+            found[command] = _kill_command(
+                Path(name), base, COMMANDS[command], number, moments, start
+            )
     return found
 
 
@@ -81,7 +104,15 @@ def _prepare(base: Path) -> None:
         import pcloud
 
         os.chdir(base)
-        pcloud.write_jets(pcloud.load_dataset("simulated", "train")[:600], "jets.parquet")
+        from pcloud.io import convert
+
+        jets = pcloud.load_dataset("simulated", "train")
+        pcloud.write_jets(jets[:600], "whole.parquet")
+        convert("whole.parquet", "jets.parquet", row_group=_ROW_GROUP)
+        Path("whole.parquet").unlink()
+        Path("parts").mkdir()
+        for i in range(4):
+            pcloud.write_jets(jets[200 * i : 200 * (i + 1)], f"parts/{i}.parquet")
         os._exit(0)
     os.waitpid(child, 0)
     for arguments in (["train", *_TRAIN, "--out", "run"], ["evaluate", "run"]):
@@ -90,25 +121,36 @@ def _prepare(base: Path) -> None:
 
 
 def _kill_command(
-    folder: Path, base: Path, arguments: list[str], number: int, moments: random.Random
+    folder: Path,
+    base: Path,
+    arguments: list[str],
+    number: int,
+    moments: random.Random,
+    start: Callable[[Path, list[str]], int],
 ) -> Kills:
     kills = Kills()
     place = folder / "place"
     _copy(base, place)
     began = time.monotonic()
-    code, said = _wait(_fork(place, arguments), place)
+    code, said = _wait(start(place, arguments), place)
     seconds = time.monotonic() - began
     if code != 0:
         return Kills(errors=1, message=f"without a kill: {said}")
     whole = _files(place)
     for _ in range(number):
         _copy(base, place)
-        child = _fork(place, arguments)
+        child = start(place, arguments)
         time.sleep(moments.uniform(0, seconds))
-        os.kill(child, signal.SIGKILL)
-        kills.kills += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        code, said = _wait(_fork(place, arguments), place)
-        other = _files(place) ^ whole
+        if start is _fork:
+            os.kill(child, signal.SIGKILL)
+            kills.kills += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        else:
+            was_killed = _kill_one_of(child, moments)
+            ended, _ = _wait(child, place)
+            kills.hangs += ended is None
+            kills.kills += was_killed and ended != 0
+        code, said = _wait(start(place, arguments), place)
+        other = {name for name, _ in _files(place) ^ whole}
         kills.tracebacks += "Traceback" in said
         kills.hangs += code is None
         kills.errors += code not in (0, None) and "Traceback" not in said
@@ -124,8 +166,42 @@ def _copy(base: Path, place: Path) -> None:
     shutil.copytree(base, place)
 
 
-def _files(place: Path) -> set[str]:
-    return {str(p.relative_to(place)) for p in place.rglob("*") if p.is_file() and p.name != "said"}
+def _files(place: Path) -> set[tuple[str, str]]:
+    """Names of the files, and a checksum of those that must be equal bit by bit."""
+    files = (p for p in place.rglob("*") if p.is_file() and p.name != "said")
+    return {(str(p.relative_to(place)), _checksum(p)) for p in files}
+
+
+def _checksum(path: Path) -> str:
+    if path.suffix == ".ckpt":
+        import torch
+
+        weights = torch.load(path, map_location="cpu", weights_only=True)["tagger"]["weights"]
+        content = b"".join(values.numpy().tobytes() for values in weights.values())
+    elif path.suffix in (".parquet", ".npz"):
+        content = path.read_bytes()
+    else:
+        return ""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _start_ranks(folder: Path, arguments: list[str]) -> int:
+    """Start a command with two processes."""
+    with (folder / "said").open("w") as said:
+        command = [*_RANKS, *arguments]
+        return subprocess.Popen(command, cwd=folder, stdout=said, stderr=said).pid
+
+
+def _kill_one_of(launcher: int, moments: random.Random) -> bool:
+    """Kill one of the processes that a launcher has started; False if it has none."""
+    try:
+        children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    except FileNotFoundError:
+        return False
+    if not children:
+        return False
+    os.kill(int(moments.choice(children)), signal.SIGKILL)
+    return True
 
 
 def _fork(folder: Path, arguments: list[str]) -> int:

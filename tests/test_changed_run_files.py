@@ -53,8 +53,10 @@ def folder(campaign: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def half(folder: Path, tmp_path: Path) -> Path:
-    """A copy of the interrupted run."""
-    return Path(shutil.copytree(folder / "half", tmp_path / "half"))
+    """A copy of the interrupted run, with its last checkpoint alone."""
+    copy = Path(shutil.copytree(folder / "half", tmp_path / "half"))
+    checkpoint_path(copy, "previous").unlink(missing_ok=True)
+    return copy
 
 
 def change(path: Path, place: str, value: Any) -> None:

@@ -12,9 +12,11 @@ import lightning as L
 
 from pcloud.errors import InputError
 from pcloud.training.checkpoint import (
+    PREVIOUS,
     Tagger,
     checkpoint_errors,
     checkpoint_path,
+    keep_previous,
     write_checkpoint,
 )
 from pcloud.training.config import RunConfig
@@ -227,7 +229,10 @@ class RunCheckpoint(L.Callback):
                 "fingerprint": self.jets.to_dict(),
             },
         }
+        keep_previous(self.folder)
         write_checkpoint(content, self.last)
+        if self.state.finished:
+            checkpoint_path(self.folder, PREVIOUS).unlink(missing_ok=True)
         self._saved = time.monotonic()
 
     def _save_weights(self, name: str) -> None:

@@ -7,6 +7,8 @@ feature set with its standardisation and the classes, and in ``last.ckpt`` the s
 from __future__ import annotations
 
 import contextlib
+import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from annotated_types import Len
 from torch import Tensor, nn
 from typing_extensions import NotRequired, TypedDict
 
-from pcloud.errors import InputError, UnknownNameError
+from pcloud.errors import InputError, UnknownNameError, UnreadableFileWarning
 from pcloud.modality import Inputs, Modality, find_modality, modality_of_model
 from pcloud.models.old_names import current_options
 from pcloud.models.registry import check_code
@@ -33,14 +35,20 @@ from pcloud.training.tensor_file import read_tensors
 from pcloud.validation import Checked, checked
 
 __all__ = [
+    "PREVIOUS",
     "Tagger",
     "checkpoint_errors",
     "checkpoint_path",
+    "keep_previous",
     "read_checkpoint",
+    "read_last_checkpoint",
     "read_tagger",
     "size_of",
     "write_checkpoint",
 ]
+
+PREVIOUS = "previous"
+"""Name of the checkpoint before the last one, which an unfinished run keeps."""
 
 _FORMAT = 1
 _MAX_CACHE = 5 * 10**7  # numbers in buffers that are not stored, 200 MB
@@ -243,6 +251,50 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
     """Write a dictionary of plain values and tensors atomically."""
     make_folder(path.parent)
     write_atomic(path, lambda file: torch.save(content, file))
+
+
+def keep_previous(folder: Path) -> None:
+    """Keep the last checkpoint of a run under the name `PREVIOUS` while another one is written.
+
+    Nothing is copied: both names are of the same file until the other one replaces it. On a file
+    system without links, no previous checkpoint is kept.
+    """
+    last = checkpoint_path(folder, "last")
+    link = last.with_name("previous.part")
+    with contextlib.suppress(OSError):
+        link.unlink(missing_ok=True)
+        os.link(last, link)
+        link.replace(checkpoint_path(folder, PREVIOUS))
+
+
+def read_last_checkpoint(folder: Path, *, warn: bool = True) -> dict[str, Any] | None:
+    """Last checkpoint of a run, or the one before if it is damaged; None if there is none.
+
+    Warns
+    -----
+    UnreadableFileWarning
+        If the last one is damaged, and the one before is returned.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, and there is none before, or this one is damaged, too.
+    """
+    last, previous = (checkpoint_path(folder, name) for name in ("last", PREVIOUS))
+    if not last.exists() and not previous.exists():
+        return None
+    try:
+        return read_checkpoint(last, resumable=True)
+    except (InputError, FileNotFoundError) as error:
+        if not previous.exists():
+            raise
+        content = read_checkpoint(previous, resumable=True)
+        if warn:
+            step = content["run"]["state"]["step"]
+            reason = f"{error}; " if isinstance(error, InputError) else ""
+            message = f"{reason}the checkpoint before it is used, {previous}, after step {step:,}"
+            warnings.warn(message, UnreadableFileWarning, stacklevel=2)
+        return content
 
 
 def size_of(weights: dict[str, Tensor]) -> contextlib.AbstractContextManager[None]:

@@ -28,7 +28,7 @@ from pcloud.storage import MEMORY, dump, load, mapped_files
 from pcloud.terminal import Terminal
 from pcloud.text_tables import print_wide
 from pcloud.training.callbacks import EpochListener, OnEpoch, RunCheckpoint
-from pcloud.training.checkpoint import checkpoint_path, read_checkpoint
+from pcloud.training.checkpoint import read_last_checkpoint
 from pcloud.training.config import TrainConfig, document_options
 from pcloud.training.constant import NothingLearnedWarning
 from pcloud.training.data import TrainingData, load_training_data
@@ -322,8 +322,7 @@ def _prepared(
 
     The function that is returned too computes the logits of the teacher, which takes long.
     """
-    last = checkpoint_path(folder, "last")
-    checkpoint = read_checkpoint(last, resumable=True) if last.exists() and not overwrite else None
+    checkpoint = None if overwrite else read_last_checkpoint(folder)
     check_code(config.model, config.model_options)
     initial_weights(config, checkpoint)  # raises before a large file is read
     if config.teacher:

@@ -31,7 +31,13 @@ from pcloud.run_files import (
     MEMBER_FOLDER,
     check_writable,
 )
-from pcloud.training.checkpoint import Tagger, checkpoint_path, read_checkpoint, read_tagger
+from pcloud.training.checkpoint import (
+    Tagger,
+    checkpoint_path,
+    read_checkpoint,
+    read_last_checkpoint,
+    read_tagger,
+)
 from pcloud.training.config import TrainConfig
 from pcloud.training.history import History
 
@@ -485,5 +491,5 @@ def member_path(folder: Path, member: int) -> Path:
 
 def is_finished(folder: Path) -> bool:
     """True if a folder holds a training that came to its end."""
-    path = checkpoint_path(folder, "last")
-    return path.exists() and bool(read_checkpoint(path, resumable=True)["run"]["state"]["finished"])
+    last = read_last_checkpoint(folder, warn=False)
+    return last is not None and bool(last["run"]["state"]["finished"])

@@ -15,7 +15,7 @@ import pytest
 
 from pcloud import Run, train
 from pcloud.cli import main
-from pcloud.errors import InputError
+from pcloud.errors import InputError, UnreadableFileWarning
 from tests.training.conftest import TINY, make_jets
 
 MOMENTS = (
@@ -124,6 +124,26 @@ def test_a_training_with_muon_continues_bit_for_bit(
     continued = train(**options, progress=False)
     for key, value in whole.model("last").state_dict().items():
         assert value.equal(continued.model("last").state_dict()[key]), key
+
+
+def test_a_damaged_last_checkpoint_is_replaced_by_the_one_before(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    from pcloud.training import callbacks
+
+    options |= {"checkpoint_steps": 1}
+    whole = train(**options | {"out": tmp_path / "whole"}, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks.RunState, "end_epoch", _stop)
+        with pytest.raises(ZeroDivisionError):
+            train(**options, progress=False)
+    last = Path(options["out"]) / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.warns(UnreadableFileWarning, match="the checkpoint before it is used"):
+        continued = train(**options, progress=False)
+    for key, value in whole.model("last").state_dict().items():
+        assert value.equal(continued.model("last").state_dict()[key]), key
+    assert not list(last.parent.glob("previous*"))
 
 
 def test_a_run_is_not_continued_with_other_jets(options: dict[str, Any], tmp_path: Path) -> None:
