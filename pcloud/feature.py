@@ -80,8 +80,8 @@ def register_feature(
 
     Examples
     --------
-    >>> @register_feature("log_mt", shift=1.7, scale=0.7)
-    ... def log_mt(particles):
+    >>> @register_feature("log_transverse_mass", shift=1.7, scale=0.7)
+    ... def log_transverse_mass(particles):
     ...     e, pz = particles.p4[:, 0], particles.p4[:, 3]
     ...     return (e**2 - pz**2).clamp(min=1e-12).log() / 2
     """

@@ -75,7 +75,7 @@ def test_a_kind_of_data_of_ones_own_goes_through_every_command(run_script, tmp_p
     number = len(test)
     assert number == pytest.approx(200, abs=40)
     assert (run.predict(test).argmax(1) == test.label.numpy()).mean() > 0.8
-    assert f"{number} jets" in str(run.evaluate())
+    assert f"{number} events" in str(run.evaluate())
     assert run.predict_file("events.npz", "scores.parquet", chunk_size=700).jets == 2000
     run.calibrate()
     assert run.predict(test[:3], calibrated=True).shape == (3, 2)

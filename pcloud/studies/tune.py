@@ -32,6 +32,7 @@ from pcloud.words import number_of
 try:
     import optuna
     from optuna.trial import FrozenTrial, Trial, TrialState
+    from sqlalchemy.pool import NullPool
 except ImportError as error:
     raise MissingExtraError("tuning", "optuna and cmaes", "tune") from error
 
@@ -193,11 +194,8 @@ class _Study:
         path = self.folder / DATABASE
         if not path.exists() and (self.folder / CONFIG_FILE).exists():
             raise InputError(f"{self.folder} holds a run: take another folder (out)")
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": _WAIT}}
-        )
         study = optuna.create_study(
-            storage=storage,
+            storage=_storage(path),
             study_name=_NAME,
             direction=self.direction,
             pruner=optuna.pruners.MedianPruner(
@@ -394,6 +392,12 @@ def _best(history: History, monitor: str) -> float:
 def _reported(study: optuna.Study, number: int) -> dict[int, float]:
     """Metrics by epoch that a trial has reported."""
     return study.get_trials(deepcopy=False)[number].intermediate_values
+
+
+def _storage(path: Path) -> optuna.storages.RDBStorage:
+    """SQLite file of a study, which is open only while it is read or written."""
+    settings = {"connect_args": {"timeout": _WAIT}, "poolclass": NullPool}
+    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=settings)
 
 
 def _sampler(name: Sampler, seed: int) -> optuna.samplers.BaseSampler:

@@ -125,8 +125,13 @@ def train(
         member = partial(_train_member, trust_code=trust_code)
         train_ensemble(config, member, _shared_jets, overwrite=overwrite, progress=progress)
         return Run(config.out, trust_code=trust_code)
-    options = {"overwrite": overwrite, "progress": progress, "trust_code": trust_code}
-    _train_run(config, on_epoch=on_epoch, **options)
+    _train_run(
+        config,
+        overwrite=overwrite,
+        progress=progress,
+        trust_code=trust_code,
+        on_epoch=on_epoch,
+    )
     return Run(config.out, trust_code=trust_code)
 
 

@@ -100,7 +100,8 @@ def test_a_trial_of_another_process_is_left_to_it(tmp_path):
     import pcloud.studies.tune as module
 
     found = tune(tmp_path, trials=1)
-    study = module.optuna.load_study(study_name="pcloud", storage=f"sqlite:///{tmp_path}/tuning.db")
+    storage = module._storage(tmp_path / "tuning.db")
+    study = module.optuna.load_study(study_name="pcloud", storage=storage)
     trial = study.ask()
     said = []
     with module._lock(tmp_path / "trials" / f"{trial.number:04}.lock"):
