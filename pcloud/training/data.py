@@ -149,13 +149,15 @@ def load_training_data(
     for name, values in zip(("training", "validation"), labels, strict=True):
         if classes:
             warn_of_classes(values, classes, f"{name} {modality.noun}")
-    if config.overfit is None:
-        warn_of_repetitions(_content_keys(modality, [train, val], keys), labels, modality.noun)
     columns = used_columns(config, modality)
     hashes = {
         "train": streamed.hashes if streamed else modality.hashes(train, columns),
         "val": modality.hashes(val, columns),
     }
+    if config.overfit is None:
+        # the momenta of a stream are in its files
+        content = [*hashes.values()] if streamed else _content_keys(modality, [train, val], keys)
+        warn_of_repetitions(content, labels, modality.noun)
     if test is not None:
         hashes["test"] = test.hashes
     place = {} if storage is MEMORY else {"storage": storage}

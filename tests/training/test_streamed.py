@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from pcloud.errors import InputError
 from pcloud.training import TrainConfig, callbacks
 from pcloud.training.checkpoint import checkpoint_path, read_checkpoint
 from pcloud.training.data import load_training_data
+from pcloud.training.doubts import DoubtfulJetsWarning
 from pcloud.training.module import JetData
 from pcloud.training.reweight import reweight
 from tests.training.conftest import TINY, make_jets
@@ -50,6 +52,18 @@ def streamed(files: list[str], tmp_path: Path) -> dict[str, Any]:
 def weights(run: Run) -> torch.Tensor:
     stored = read_checkpoint(checkpoint_path(run.path, "last"))["tagger"]["weights"]
     return torch.cat([value.flatten().double() for value in stored.values()])
+
+
+def test_repeated_jets_are_found_in_a_stream_as_in_memory(tmp_path: Path) -> None:
+    jets = make_jets(200)
+    pcloud.write_jets(ak.concatenate([jets, jets[:30]]), tmp_path / "jets.parquet")
+    config = TrainConfig(data=str(tmp_path / "jets.parquet"), model=TINY, out="unused")
+    found = []
+    for is_stream in (False, True):
+        with pytest.warns(DoubtfulJetsWarning) as caught:
+            load_training_data(config, stream=is_stream)
+        found.append([str(warning.message) for warning in caught])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
