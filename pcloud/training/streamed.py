@@ -205,7 +205,8 @@ def _without_particles(jets: ak.Array) -> ak.Array:
     """The columns per jet, and empty lists in the place of the others."""
     empty = np.zeros(len(jets), dtype=np.int64)
     fields = {
-        name: ak.unflatten(ak.flatten(jets[name][:0], axis=1), empty)
+        # a copy: a view of no particles holds the memory of all of them
+        name: ak.unflatten(ak.copy(ak.flatten(jets[name][:0], axis=1)), empty)
         if jets[name].ndim == 2
         else ak.to_packed(jets[name])
         for name in jets.fields

@@ -20,6 +20,7 @@ from pcloud.training.data import load_training_data
 from pcloud.training.doubts import DoubtfulJetsWarning
 from pcloud.training.module import JetData
 from pcloud.training.reweight import reweight
+from pcloud.training.streamed import _without_particles
 from tests.training.conftest import TINY, make_jets
 
 
@@ -52,6 +53,17 @@ def streamed(files: list[str], tmp_path: Path) -> dict[str, Any]:
 def weights(run: Run) -> torch.Tensor:
     stored = read_checkpoint(checkpoint_path(run.path, "last"))["tagger"]["weights"]
     return torch.cat([value.flatten().double() for value in stored.values()])
+
+
+def test_columns_per_jet_do_not_hold_the_memory_of_the_particles() -> None:
+    jets = make_jets(200)
+    kept = _without_particles(jets[np.arange(150)])
+    _, _, buffers = ak.to_buffers(kept)
+    for buffer in buffers.values():
+        while buffer.base is not None:
+            buffer = buffer.base
+        assert buffer.nbytes <= 8 * 151
+    assert ak.num(kept.p4, axis=1).to_list() == [0] * 150
 
 
 def test_repeated_jets_are_found_in_a_stream_as_in_memory(tmp_path: Path) -> None:
