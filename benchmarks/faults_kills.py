@@ -26,6 +26,7 @@ from pathlib import Path
 
 _MAX_SECONDS = 300  # of a command that was started again
 _OPTIONS = ["--batch-size", "64", "--quiet"]
+_OVERWRITE = ["--overwrite", "--quiet"]  # a kill can follow the last step
 _TRAIN = ["--data", "jets.parquet", "--model", "pfn", "--epochs", "2", *_OPTIONS]
 _TRAIN += ["--deterministic", "true", "--checkpoint-steps", "3"]
 _ROW_GROUP = 100  # jets
@@ -41,20 +42,20 @@ COMMANDS: dict[str, list[str]] = {
     "train --ensemble": ["train", *_TRAIN, "--ensemble", "2", "--out", "new"],
     "evaluate": ["evaluate", "run"],
     "evaluate --robustness": ["evaluate", "run", "--robustness"],
-    "predict": ["predict", "run", "jets.parquet", "--overwrite", "--quiet"],
+    "predict": ["predict", "run", "jets.parquet", *_OVERWRITE],
     "calibrate": ["calibrate", "run"],
     "uncertainty": ["uncertainty", "run", "--quiet"],
     "explain": ["explain", "run", "--jets", "20", "--quiet"],
     "report": ["report", "run"],
     "compare": ["compare", "jets.parquet", "jets.parquet"],
-    "convert": ["convert", "jets.parquet", "jets.npz", "--overwrite", "--quiet"],
+    "convert": ["convert", "jets.parquet", "jets.npz", *_OVERWRITE],
     "convert --shuffle": [
         *("convert", "jets.parquet", "shuffled", "--files", "3", "--shuffle", "--overwrite"),
         "--quiet",
     ],
-    "convert --each": ["convert", "parts", "each", "--each", "--overwrite", "--quiet"],
+    "convert --each": ["convert", "parts", "each", "--each", *_OVERWRITE],
     "predict FILES": ["predict", "run", "parts", "--out", "scores", "--quiet"],
-    "simulate": ["simulate", "new.parquet", "--jets", "30", "--workers", "1", "--quiet"],
+    "simulate": ["simulate", "new.parquet", "--jets", "30", "--workers", "1", *_OVERWRITE],
 }
 _OF_SEVERAL_PROCESSES = "train, two processes"
 

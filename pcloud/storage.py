@@ -23,7 +23,16 @@ from torch import Tensor
 from pcloud.errors import InputError
 from pcloud.run_files import TEMPORARY_PREFIX, write_errors
 
-__all__ = ["MEMORY", "MappedFiles", "Memory", "Storage", "dump", "load", "mapped_files"]
+__all__ = [
+    "MEMORY",
+    "MappedFiles",
+    "Memory",
+    "Storage",
+    "dump",
+    "load",
+    "mapped_files",
+    "remove_mapped_files",
+]
 
 _MAP_PREFIX = f"{TEMPORARY_PREFIX}map-"
 
@@ -117,12 +126,17 @@ def mapped_files(folder: Path) -> Iterator[MappedFiles]:
         If the folder cannot be written to, or the disk is full.
     """
     with write_errors(folder):
-        for old in folder.glob(f"{_MAP_PREFIX}*"):
-            shutil.rmtree(old, ignore_errors=True)
+        remove_mapped_files(folder)
         path = Path(tempfile.mkdtemp(prefix=_MAP_PREFIX, dir=folder))
     try:
         yield MappedFiles(path)
     finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_mapped_files(folder: Path) -> None:
+    """Remove the mapped files that killed processes left in a folder, which belongs to this one."""
+    for path in folder.glob(f"{_MAP_PREFIX}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 

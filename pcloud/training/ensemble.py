@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pcloud.storage import remove_mapped_files
 from pcloud.terminal import Terminal
 from pcloud.training.config import TrainConfig
 from pcloud.training.environment import update_environment
@@ -61,6 +62,7 @@ def train_ensemble(
         write_config(folder, config)
         update_environment(folder, config.seed, finished=False)
         members = [member_config(config, i + 1) for i in range(config.ensemble)]
+        remove_mapped_files(folder)  # of a process that was killed
         waiting = [member for member in members if not is_finished(Path(member.out))]
         done = len(members) - len(waiting)
         console.print(

@@ -24,7 +24,7 @@ from pcloud.models.registry import check_code
 from pcloud.models.trust import codes_used, remember_codes, trusting
 from pcloud.nn.numerics.batch_norm import over_ranks
 from pcloud.run_files import FIGURE_FOLDER, INITIAL_STATE_FILE, TEACHER_FOLDER
-from pcloud.storage import MEMORY, dump, load, mapped_files
+from pcloud.storage import MEMORY, dump, load, mapped_files, remove_mapped_files
 from pcloud.terminal import Terminal
 from pcloud.text_tables import print_wide
 from pcloud.training.callbacks import EpochListener, OnEpoch, RunCheckpoint
@@ -248,7 +248,8 @@ def _train_run(
             opened = open_folder(config, overwrite=overwrite)
             folder = ranks.on_first(lambda: stack.enter_context(opened))
             if ranks.on_first(lambda: not overwrite and is_finished(folder)):
-                if ranks.is_first:
+                if ranks.is_first:  # a kill after the last step leaves both undone
+                    remove_mapped_files(folder)
                     update_environment(folder, config.seed, finished=True)
                 said = f"{folder} is finished; --overwrite starts anew"
                 console.print(said, soft_wrap=True)

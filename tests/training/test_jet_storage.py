@@ -33,6 +33,9 @@ def test_training_with_mapped_jets_is_that_in_memory(
     assert torch.equal(weights(mapped), weights(inside))
     assert losses(mapped) == losses(inside)
     assert not list(mapped.path.glob(".*"))
+    (mapped.path / ".pcloud-map-old").mkdir()  # of a process killed after the last step
+    train(**options | {"out": str(mapped.path), "storage": "map"}, progress=False)
+    assert not list(mapped.path.glob(".*"))
 
 
 def test_a_subsample_of_mapped_jets_is_that_in_memory(
