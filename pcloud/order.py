@@ -68,7 +68,8 @@ def _sorting_key(pt2: NDArray[np.float64], ptr: Integers) -> NDArray[np.uint64]:
     num_jets = len(ptr) - 1
     bits = max(1, num_jets - 1).bit_length()  # of the number of a jet
     jet = np.repeat(np.arange(num_jets, dtype=np.uint64) << np.uint64(64 - bits), np.diff(ptr))
-    inverted = np.uint64(2**63 - 1) - pt2.view(np.uint64)  # positive numbers sort as their bits do
+    largest = np.uint64(2**63 - 1)  # without the sign, which a NaN can have
+    inverted = largest - (pt2.view(np.uint64) & largest)  # positive numbers sort as their bits do
     return jet | inverted >> np.uint64(bits - 1)
 
 

@@ -132,3 +132,31 @@ def test_several_keys_sort_as_in_numpy():
     assert np.array_equal(stable_order([*keys]).numpy(), expected)
     with pytest.raises(ValueError, match="at least one key"):
         stable_order([])
+
+
+@pytest.mark.parametrize("num_jets", [1, 2, 40, 5000])
+@pytest.mark.parametrize("kind", ["any", "equal", "last bits", "tiny"])
+def test_the_integer_key_sorts_as_all_keys_do(num_jets, kind):
+    """Also pT that differ only in bits for which the key has no room."""
+    generator = torch.Generator().manual_seed(num_jets)
+    counts = torch.randint(0, 9, (num_jets,), generator=generator)
+    ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    p4 = torch.randn(int(ptr[-1]), 4, generator=generator, dtype=torch.float64)
+    if kind == "last bits":
+        p4[:, 1:3] = 1 + 1e-15 * p4[:, 1:3]
+    elif kind != "any":
+        p4[:, 1:3] *= {"equal": 0.0, "tiny": 1e-160}[kind]
+    jet = np.repeat(np.arange(num_jets), counts)
+    pt2 = (p4[:, 1] ** 2 + p4[:, 2] ** 2).numpy()
+    expected = np.lexsort((*p4.numpy().T[::-1], -pt2, jet))
+    order = canonical_order(p4, ptr)
+    found = np.arange(len(p4)) if order is None else order.numpy()
+    assert np.array_equal(found, expected)
+
+
+def test_a_momentum_that_is_no_number_stays_in_its_jet():
+    p4 = torch.arange(24.0, dtype=torch.float64).view(6, 4)
+    p4[1, 1] = -torch.tensor(float("nan"))
+    order = canonical_order(p4, torch.tensor([0, 3, 6]))
+    assert order is not None
+    assert set(order[:3].tolist()) == {0, 1, 2}

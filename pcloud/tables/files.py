@@ -106,7 +106,7 @@ def read_table(
 
 def is_text(path: str | Path) -> bool:
     """True for the name of a table in text, such as ``events.csv``."""
-    return Path(path).suffix.lower() in _CSV
+    return Path(str(path).lower().removesuffix(".gz")).suffix in _CSV
 
 
 def column_names(paths: Paths) -> list[str]:
