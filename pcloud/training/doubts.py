@@ -12,6 +12,7 @@ from pcloud.io.files import expand_paths
 from pcloud.keys import Keys
 from pcloud.modality import Source
 from pcloud.training.config import DataConfig
+from pcloud.words import number_of
 
 __all__ = [
     "DoubtfulJetsWarning",
@@ -61,7 +62,8 @@ def warn_of_repetitions(
     if (repeated := len(train) - len(found)) > 0:
         text = f"{repeated:,} of the {len(train):,} training {noun} repeat others of them"
         if different := _different_labels(train, labels[0], found[counts > 1]):
-            text += f"; {different:,} {noun} occur with different labels"
+            verb = "occurs" if different == 1 else "occur"
+            text += f"; {number_of(different, noun.removesuffix('s'))} {verb} with different labels"
         _warn(text)
     if common := int(np.isin(val, found).sum()):
         _warn(f"{common:,} of the {len(val):,} validation {noun} are training {noun}, too")
