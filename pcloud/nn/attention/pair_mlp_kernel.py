@@ -206,10 +206,8 @@ class _NormedMLP(torch.autograd.Function):
                     d_scale, d_shift = sum_over_ranks(torch.stack([d_scale, d_shift]))
                 p = -net.gain[layer] * net.rstd[layer] * d_scale / ctx.count
                 q = -net.gain[layer] * d_shift / ctx.count - p * net.mean[layer]
-                d_bias = net.gain[layer] * d_shift + ctx.count * (p * net.mean[layer] + q)
-                dy, d_shift, moment, d_weight = _linear_gradient(net, layer, dy, p, q)
+                dy, d_shift, moment, d_weight, d_bias = _linear_gradient(net, layer, dy, p, q)
                 gradients[2].append(d_weight)
-                # The normalisation subtracts the bias: 0 but for rounding, without a pass over rows.
                 gradients[3].append(d_bias)
         return None, None, None, *itertools.chain(*(kind[::-1] for kind in gradients))
 
@@ -272,9 +270,11 @@ def _linear_gradient(
     total, moment : Tensor, shape (C,)
         Sums of ``dy`` and ``dy z`` over rows.
     d_weight : Tensor, shape (C', C)
+    d_bias : Tensor, shape (C',)
     """
     weight = net.weights[layer - 1]
     d_weight = torch.zeros_like(weight, dtype=p.dtype)
+    d_bias = torch.zeros_like(p)
     total = torch.zeros_like(net.gain[layer - 1])
     moment = torch.zeros_like(total)
     same_width = weight.shape[0] == weight.shape[1]
@@ -285,6 +285,7 @@ def _linear_gradient(
         )
         z = net.pre_activation(layer - 1, rows)
         y = net.normed(layer - 1, z)
+        d_bias += dz.sum(0)
         dz = dz.to(weight.dtype)
         d_weight += dz.t() @ net.active(layer - 1, y)
         d = (dz @ weight).to(y)
@@ -292,4 +293,4 @@ def _linear_gradient(
             d = torch.ops.aten.gelu_backward.grad_input(d, y, grad_input=before[rows])
         total += d.sum(0)
         moment += (d * z).sum(0)
-    return before, total, moment, d_weight
+    return before, total, moment, d_weight, d_bias
