@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,11 +47,16 @@ class JetLoader(BatchLoader):
     rank, world : int
         Number of this process, and of all processes that train together: each takes its part of
         every batch, every `world`-th jet.
+    batch_particles : int, optional
+        Largest number of particles in a batch, of all processes together, for clouds of very
+        different or large sizes. An epoch is then divided into equally many batches every time, all
+        with about as many particles; `batch_size` is the mean number of jets at most.
 
     Raises
     ------
     InputError
-        If `batch_size` is not positive, or `data` are not jets.
+        If `batch_size` is not positive, `data` are not jets, or a jet has more than
+        `batch_particles`.
 
     Examples
     --------
@@ -71,9 +77,16 @@ class JetLoader(BatchLoader):
         pin_memory: bool = False,
         rank: int = 0,
         world: int = 1,
+        batch_particles: int | None = None,
     ) -> None:
         jets = self.as_dataset(data)
         super().__init__(jets, batch_size, shuffle, seed, drop_last, pin_memory, rank, world)
+        self.batch_particles = batch_particles
+        if batch_particles is not None:
+            self._num_batches = _batches_of_particles(jets.ptr, batch_size, batch_particles)
+
+    def __len__(self) -> int:
+        return super().__len__() if self.batch_particles is None else self._num_batches
 
     def as_dataset(self, data: Any) -> JetDataset:
         """Convert a `Subset` or `ConcatDataset` of jets to a :class:`JetDataset`."""
@@ -113,8 +126,9 @@ class JetLoader(BatchLoader):
     def batches(self, first: int) -> Iterator[Batch]:
         """Batches of this process in the present epoch, from the number `first` on."""
         order = self._order()
-        for start in range(first * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            jet_indices = order[start : start + self.batch_size][self.rank :: self.world]
+        cuts = self._cuts(order)
+        for start, stop in itertools.pairwise(cuts[first:]):
+            jet_indices = order[start:stop][self.rank :: self.world]
             if len(jet_indices):  # the last batch can have fewer jets than there are processes
                 yield self.collate(jet_indices)
 
@@ -122,8 +136,35 @@ class JetLoader(BatchLoader):
         """Batch of the jets with the given indices (B,)."""
         return collate(self.data, jets)
 
+    def _cuts(self, order: Tensor) -> list[int]:
+        """Places in the `order` of the jets at which a batch begins, and where the last one ends."""
+        number = len(self)
+        if self.batch_particles is None:
+            return [self.batch_size * i for i in range(number + 1)]
+        ends = self.data.ptr.diff()[order].cumsum(0)
+        wanted = ends[-1] * torch.arange(1, number) // number
+        cuts = [0]
+        for i, cut in enumerate(torch.searchsorted(ends, wanted).tolist(), 1):
+            # no batch is empty, and enough jets are left for the batches that follow
+            cuts.append(min(max(cut, cuts[-1] + 1), len(order) - number + i))
+        return [*cuts, len(order)]
+
     def _order(self) -> Tensor:
         if not self.shuffle:
             return torch.arange(len(self.data))
         generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
         return torch.randperm(len(self.data), generator=generator)
+
+
+def _batches_of_particles(ptr: Tensor, batch_size: int, batch_particles: int) -> int:
+    """Number of batches, so many that none has more than `batch_particles` in any order of the jets."""
+    counts = ptr.diff()
+    longest, jets, total = int(counts.max()), len(counts), int(ptr[-1])
+    if longest > batch_particles:
+        raise InputError(
+            f"batch_particles is {batch_particles:,}, and a jet has {longest:,} particles: it must be "
+            "at least that"
+        )
+    # A batch has less than one jet more than its share of the particles.
+    share = batch_particles - longest + 1
+    return min(jets, max(-(-jets // batch_size), -(-total // share)))

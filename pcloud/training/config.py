@@ -106,6 +106,7 @@ Metric = Annotated[
 Seed = Annotated[int, Interval(ge=0, le=2**32 - 1)]
 NumJets = Annotated[int, Ge(1), Le(10**12)]
 BatchSize = Annotated[int, Gt(0), Le(10**7)]
+BatchParticles = Annotated[int, Gt(0), Le(10**10)]
 NumEpochs = Annotated[int, Ge(0), Le(10**6)]
 NumSteps = Annotated[int, Ge(0), Le(10**12)]
 Patience = Annotated[int, Gt(0), Le(10**6)]
@@ -373,6 +374,9 @@ class OptimizerConfig:
     """Factor of the sum of the absolute values of the weights in the loss, without biases."""
     batch_size: BatchSize | Literal["full"] | None = None
     """Number of jets per batch, or full for all jets in each step; by default that of the recipe."""
+    batch_particles: BatchParticles | None = None
+    """Largest number of particles in a batch, for large clouds or clouds of very different sizes;
+    batch_size is then the mean number of jets at most. By default it is not bounded."""
     epochs: NumEpochs | None = None
     """Number of passes over the training jets; by default that of the recipe."""
     steps: NumSteps | None = None

@@ -195,7 +195,13 @@ def find_learning_rate(
         config, jets = prepared.config, prepared.jets
         seed_all(config.seed)
         initial = initialise(config, jets, initial_weights(config, None), None)
-        data = JetData(jets, config.resolved_recipe(), config.seed, config.stream_workers)
+        data = JetData(
+            jets,
+            config.resolved_recipe(),
+            config.seed,
+            config.stream_workers,
+            batch_particles=config.batch_particles,
+        )
         module = _module(config, jets, initial, data.total_steps)
         raised = RaisedLearningRate()
         trainer = make_trainer(config, 1, [raised])
@@ -381,7 +387,8 @@ def _train_on(
         over_ranks(tagger.model)
         seed_all((config.seed + _RANK_SEEDS * ranks.rank) % 2**32)
     recipe = config.resolved_recipe()
-    data = JetData(jets, recipe, config.seed, config.stream_workers, ranks)
+    workers, particles = config.stream_workers, config.batch_particles
+    data = JetData(jets, recipe, config.seed, workers, ranks, particles)
     module = _module(config, jets, initial, data.total_steps)
     with isolate_rng():
         module.check_outputs(next(iter(jets.modality.loader(jets.val, _CHECKED_JETS))))

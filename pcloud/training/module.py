@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from pcloud.batch import JetStream
+from pcloud.batch import JetDataset, JetStream
 from pcloud.errors import InputError
 from pcloud.modality import Loader, Modality
 from pcloud.models.parts import outputs_and_particles
@@ -368,11 +368,14 @@ class JetData(L.LightningDataModule):
         Number of processes that read a stream.
     ranks : Ranks
         Processes that train together.
+    batch_particles : int, optional
+        Largest number of particles in a batch, see :class:`pcloud.JetLoader`.
 
     Raises
     ------
     InputError
-        If there are fewer jets in a batch, or for validation, than processes.
+        If there are fewer jets in a batch, or for validation, than processes, or batches of a stream
+        or of other data than clouds are to be bounded by particles.
     """
 
     def __init__(
@@ -382,6 +385,7 @@ class JetData(L.LightningDataModule):
         seed: int,
         stream_workers: int = 0,
         ranks: Ranks = ONE,
+        batch_particles: int | None = None,
     ) -> None:
         super().__init__()
         size = recipe.events_per_batch(len(jets.train))
@@ -400,8 +404,13 @@ class JetData(L.LightningDataModule):
         if isinstance(jets.train, JetStream):
             options["workers"] = stream_workers
             self.shards = ranks.world * max(1, stream_workers)
-        self.train_loader = load(jets.train, size, **options)
-        self.val_loader = load(jets.val, size, **shard)
+        bound: dict[str, Any] = {}
+        if batch_particles is not None:
+            if not isinstance(jets.train, JetDataset):
+                raise InputError("batch_particles bounds batches of clouds in memory, no others")
+            bound["batch_particles"] = batch_particles
+        self.train_loader = load(jets.train, size, **options, **bound)
+        self.val_loader = load(jets.val, size, **shard, **bound)
         self.steps_per_epoch = len(self.train_loader)
         self.total_steps = recipe.steps or recipe.epochs * self.steps_per_epoch
         self.total_epochs = math.ceil(self.total_steps / self.steps_per_epoch)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 import pcloud
+from pcloud.nn import RaggedLayout
 from tests.models.contract import ONE_BLOCK, make_jets, make_model
 
 COMPILED_AS = {
@@ -39,3 +41,22 @@ def test_compiled_scores_are_the_same(name):
     backend = "aot_eager" if name in LOWERED else "eager"
     compiled = torch.compile(model, backend=backend, dynamic=True)
     torch.testing.assert_close(compiled(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.once
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # by the compiler
+@pytest.mark.parametrize("name", ["pfn", "particlenet_lite"])
+def test_ten_batches_of_different_sizes_are_compiled_once(name):
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    model = pcloud.build_model(name, in_features=7).train()
+    compiled = torch.compile(model, backend=counter, dynamic=True)
+    generator = torch.Generator().manual_seed(0)
+    graphs = []
+    for number in range(3, 13):  # jets, of different numbers of blocks
+        counts = torch.randint(1, 60, (number,), generator=generator)
+        x, p4, batch = make_jets(counts.tolist())
+        layout = RaggedLayout.from_ptr(torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
+        compiled(x, p4, batch, layout).sum().backward()
+        graphs.append(counter.frame_count)
+    assert graphs == graphs[:1] * 10

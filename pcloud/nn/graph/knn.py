@@ -92,11 +92,19 @@ def knn(
     pos = pos.detach()
     if pos.dtype in (torch.float16, torch.bfloat16):
         pos = pos.float()  # half precision merges neighbours
-    if not torch.compiler.is_dynamo_compiling():  # which cannot trace context variables
-        watch = _WATCH.get()
-        if watch is not None:
-            return watch(pos, layout, k, partial(_searched, loop=loop, backend=backend))
+    if torch.compiler.is_dynamo_compiling():  # which cannot trace context variables
+        search = _searched if _is_exporting() else _searched_eagerly
+        return search(pos, layout, k, loop=loop, backend=backend)
+    watch = _WATCH.get()
+    if watch is not None:
+        return watch(pos, layout, k, partial(_searched, loop=loop, backend=backend))
     return _searched(pos, layout, k, loop=loop, backend=backend)
+
+
+def _is_exporting() -> bool:
+    """True while a whole graph is captured, which must contain the search."""
+    is_exporting = getattr(torch.compiler, "is_exporting", None)  # since PyTorch 2.7
+    return is_exporting is None or is_exporting()
 
 
 def _searched(
@@ -105,6 +113,10 @@ def _searched(
     """Neighbours (N, k) from the search of a backend."""
     neighbors = _BACKENDS[backend](pos, layout, k if loop else k + 1)
     return neighbors if loop else _without_self(neighbors)
+
+
+# The blocks of every batch would be compiled again, and the sort is faster than compiled code.
+_searched_eagerly = torch.compiler.disable(_searched)
 
 
 Search = Callable[[Tensor, RaggedLayout, int], Tensor]
