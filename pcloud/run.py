@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pcloud.export import ExportedFile
     from pcloud.studies.attribution import StoredAttribution
     from pcloud.studies.generate import Generated
+    from pcloud.studies.generation import StoredGeneration
     from pcloud.studies.intervals import StoredIntervals
     from pcloud.studies.predict import Prediction
     from pcloud.studies.robustness import StoredRobustness
@@ -255,6 +256,27 @@ class Run(RunFolder):
         from pcloud.studies.generate import generate_file
 
         return generate_file(self, num_jets, out, advance=advance, **options)
+
+    def evaluate_generator(
+        self, *, out: Out = None, advance: Advance = ignore_progress, **options: Any
+    ) -> StoredGeneration:
+        """Compare the jets of a generator with real jets that it was not trained on.
+
+        Writes ``generation.json``, ``generated.parquet`` and figures.
+
+        Parameters
+        ----------
+        out : path, optional
+            Folder for the results, by default that of the run.
+        advance : callable
+            Progress callback, called with the part of the generation done.
+        **options
+            Options of :func:`pcloud.studies.generation.evaluate_generator`: `source`, `jets`,
+            `steps`, `method`, `classifiers`, `checkpoint`, `seed`.
+        """
+        from pcloud.studies.generation import evaluate_generator
+
+        return evaluate_generator(self.writing_to(out), advance=advance, **options)
 
     def calibrate(
         self,

@@ -26,7 +26,14 @@ from pcloud.run_files import Advance, check_writable, ignore_progress
 from pcloud.training.checkpoint import Tagger
 from pcloud.training.run_folder import RunFolder
 
-__all__ = ["DEFAULT_STEPS", "Generated", "check_generator", "generate_file", "generate_jets"]
+__all__ = [
+    "DEFAULT_STEPS",
+    "Generated",
+    "check_generator",
+    "generate_file",
+    "generate_jets",
+    "origin_of",
+]
 
 DEFAULT_STEPS = 25
 """Number of steps of the integration, each with two passes through the network."""
@@ -170,16 +177,17 @@ def generate_file(
     tagger, kinds = _prepared(run, num_jets, classes, checkpoint, **options)
     origin = {}
     if out.suffix.lower() == ".parquet":
-        origin["origin"] = {
-            "generator": tagger.name,
-            "checksum": run.checksum(checkpoint),
-            **options,
-        }
+        origin["origin"] = origin_of(run, checkpoint, **options)
     start = time.monotonic()
     parts = _blocks(tagger, num_jets, kinds, advance, **options)
     names = tuple(tagger.feature_set.classes)  # type: ignore[attr-defined]
     number = write_chunks(parts, out, names, overwrite, **origin)
     return Generated(out, number, time.monotonic() - start, num_passes(steps))
+
+
+def origin_of(run: RunFolder, checkpoint: str, **options: Any) -> dict[str, Any]:
+    """Plain values that a Parquet file of generated jets holds: network and options."""
+    return {"generator": run.config.model, "checksum": run.checksum(checkpoint), **options}
 
 
 def _prepared(
