@@ -14,6 +14,7 @@ _HOME = {
     "Categorical": "predictions",
     "Classes": "classes",
     "Gaussian": "gaussian",
+    "Generation": "generation",
     "Label": "label",
     "Normal": "predictions",
     "JetObjective": "objective",
@@ -40,6 +41,7 @@ __all__ = [
     "Categorical",
     "Classes",
     "Gaussian",
+    "Generation",
     "JetObjective",
     "Label",
     "Normal",
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from pcloud.objectives.build import make_objective, objective_from_dict
     from pcloud.objectives.classes import Classes
     from pcloud.objectives.gaussian import Gaussian
+    from pcloud.objectives.generation import Generation
     from pcloud.objectives.label import Label
     from pcloud.objectives.objective import JetObjective, Objective
     from pcloud.objectives.of_particles import OfParticles

@@ -116,6 +116,7 @@ def load_training_data(
     with config.code_names():
         modality.check_network(config.model, config.inputs)
         _check_particles(config)
+        _check_generator(config, modality)
     streamed = _streamed(config, modality, storage) if stream else None
     if streamed is None:
         train, val, test = _training_samples(config, modality, storage)
@@ -213,6 +214,18 @@ def _streamed(config: TrainConfig, modality: Modality, storage: Storage) -> Stre
     return streamed
 
 
+def _check_generator(config: TrainConfig, modality: Modality) -> None:
+    """Refuse a generator with another objective than ``generate``, and this for other networks."""
+    generates = config.objectives.generates
+    if generates and modality.gives_scores:
+        raise InputError(
+            f"objective generate needs a generator, not model {config.model!r}: take one of "
+            f"{', '.join(list_models('generator'))}"
+        )
+    if not generates and not modality.gives_scores:
+        raise InputError(f"model {config.model!r} is a generator: it needs --objective generate")
+
+
 def _check_particles(config: TrainConfig) -> None:
     """Refuse objectives of particles for a network without a representation of each."""
     parts = [part for part in config.objectives.specifications if part.learns_particles]
@@ -257,7 +270,7 @@ def used_columns(config: TrainConfig, modality: Modality) -> Sequence[str]:
     truth = [
         f"{'particle_labels' if part.learns_particles else 'targets'}.{part.target}"
         for part in wanted
-        if not part.learns_classes
+        if not (part.learns_classes or part.generates)
     ]
     return [*columns, *truth]
 
