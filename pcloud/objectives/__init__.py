@@ -15,6 +15,7 @@ _HOME = {
     "Classes": "classes",
     "Gaussian": "gaussian",
     "Label": "label",
+    "MaskedParticles": "masked",
     "Normal": "predictions",
     "JetObjective": "objective",
     "Objective": "objective",
@@ -42,6 +43,7 @@ __all__ = [
     "Gaussian",
     "JetObjective",
     "Label",
+    "MaskedParticles",
     "Normal",
     "Objective",
     "OfParticles",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from pcloud.objectives.classes import Classes
     from pcloud.objectives.gaussian import Gaussian
     from pcloud.objectives.label import Label
+    from pcloud.objectives.masked import MaskedParticles
     from pcloud.objectives.objective import JetObjective, Objective
     from pcloud.objectives.of_particles import OfParticles
     from pcloud.objectives.pairs import Pairs

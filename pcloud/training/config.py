@@ -757,6 +757,7 @@ _QUANTITIES = {
     "binary": ("auc",),
     "classes": ("acc", "auc"),
     "pairs": ("efficiency", "purity"),
+    "masked": (),
 }
 """Metrics of the kinds of objectives that have no resolution."""
 

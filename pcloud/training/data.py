@@ -168,7 +168,7 @@ def load_training_data(
         whose = f"the {name} {modality.noun}"
         if objective.targets:
             data.set_targets(targets_of(jets, objective))
-        if objective.of_particles:
+        if objective.of_labels:
             labels_of_rows = labels_of(jets, objective, collections_of(inputs))
             cast(JetDataset, data).set_particle_labels(labels_of_rows)
         with named_source(sources[name]):
@@ -257,7 +257,7 @@ def used_columns(config: TrainConfig, modality: Modality) -> Sequence[str]:
     truth = [
         f"{'particle_labels' if part.learns_particles else 'targets'}.{part.target}"
         for part in wanted
-        if not part.learns_classes
+        if not (part.learns_classes or part.learns_masked)
     ]
     return [*columns, *truth]
 

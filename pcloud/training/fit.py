@@ -264,6 +264,8 @@ def _check_before_loading(config: TrainConfig, ranks: Ranks) -> None:
     if ranks.world > 1:
         if any(part.learns_particles for part in config.objectives.specifications):
             raise InputError("labels of particles and pairs are learned by one process only")
+        if any(part.learns_masked for part in config.objectives.specifications):
+            raise InputError("hidden particles are learned by one process only")
         return
     trainer = make_trainer(config, epochs=1)
     if trainer.world_size > 1:

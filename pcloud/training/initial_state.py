@@ -85,7 +85,8 @@ def initialise(
         tagger = Tagger.build(config.model, options, jets.train.feature_set, jets.objective)
     report = None
     if weights is not None:
-        report = transfer(weights, tagger, reset_head=config.reset_head)
+        reset_head = config.reset_head or weights.classes == []  # a pretraining has no classes
+        report = transfer(weights, tagger, reset_head=reset_head)
         if weights.saw_padding and (number := _restate(tagger, jets)):
             report = replace(report, notes=[*report.notes, _RESTATED.format(number)])
     patterns = [config.freeze] if isinstance(config.freeze, str) else config.freeze or []
