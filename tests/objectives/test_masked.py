@@ -229,3 +229,15 @@ def pcloud_counts(jets: Any) -> Any:
     import awkward as ak
 
     return ak.num(jets.p4)
+
+
+def test_the_standardisation_of_a_pretraining_is_kept(unlabelled: str, tmp_path: Path) -> None:
+    features = ["kin", "log(pt + 3)"]
+    first = train(**options(unlabelled, tmp_path / "first", features=features, epochs=1))
+    path = tmp_path / "labelled.parquet"
+    pcloud.write_jets(make_jets(200, 8), path)
+    given = options(str(path), tmp_path / "run", features=features, objective="class", epochs=1)
+    run = train(**given | {"init_from": str(first.path)})
+    assert run.feature_set.features == first.feature_set.features
+    alone = train(**given | {"out": str(tmp_path / "alone")})
+    assert alone.feature_set.features[-1] != first.feature_set.features[-1]
