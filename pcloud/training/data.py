@@ -10,6 +10,7 @@ import numpy as np
 
 from pcloud.batch import JetDataset
 from pcloud.errors import InputError
+from pcloud.features import FeatureSet, feature_set
 from pcloud.io.read import COLUMNS, TRANSFORMS
 from pcloud.keys import SPLIT_KEY, Keys
 from pcloud.modality import (
@@ -25,6 +26,7 @@ from pcloud.modality import (
 from pcloud.models.registry import list_models, offers_particles
 from pcloud.objectives.build import make_objective
 from pcloud.objectives.several import Several
+from pcloud.standardisation import standardised_as
 from pcloud.storage import MEMORY, Storage
 from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
@@ -89,7 +91,11 @@ class TrainingData:
 
 
 def load_training_data(
-    config: TrainConfig, storage: Storage = MEMORY, *, stream: bool = False
+    config: TrainConfig,
+    storage: Storage = MEMORY,
+    *,
+    stream: bool = False,
+    known: Inputs | None = None,
 ) -> TrainingData:
     """Read and check the training and validation jets of a configuration.
 
@@ -102,6 +108,9 @@ def load_training_data(
     stream : bool
         If True, the training jets are read from their files in every epoch. They are read once
         before, for their labels, weights and fingerprint.
+    known : Inputs, optional
+        Inputs of the weights with which the training begins. Features of the same name have their
+        standardisation, if none is given.
 
     Raises
     ------
@@ -127,7 +136,7 @@ def load_training_data(
         train, val, test, few = streamed.train, streamed.val, streamed.test, streamed.few
     with config.code_names():
         with named_source(config.data):
-            inputs = modality.fit_inputs(few, config.inputs)
+            inputs = _as_known(config.inputs, modality.fit_inputs(few, config.inputs), known)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     objective = _objective(config, train, sources["training"], inputs)
@@ -169,7 +178,7 @@ def load_training_data(
         whose = f"the {name} {modality.noun}"
         if objective.targets:
             data.set_targets(targets_of(jets, objective))
-        if objective.of_particles:
+        if objective.of_labels:
             labels_of_rows = labels_of(jets, objective, collections_of(inputs))
             cast(JetDataset, data).set_particle_labels(labels_of_rows)
         with named_source(sources[name]):
@@ -180,6 +189,15 @@ def load_training_data(
     every = train.attrs.get(COLUMNS, modality.fields(train))
     fields = [name for name in every if name != SPLIT_KEY]
     return TrainingData(modality, train_data, val_data, objective, fields, identity)
+
+
+def _as_known(options: DataConfig, fitted: Inputs, known: Inputs | None) -> Inputs:
+    """Inputs with the standardisation of known ones, where it would be fitted."""
+    are_clouds = isinstance(fitted, FeatureSet) and isinstance(known, FeatureSet)
+    if options.standardise == "none" or not are_clouds:
+        return fitted
+    features = feature_set(options.features, options.jet_features or ())
+    return standardised_as(features, fitted, known)  # type: ignore[arg-type]
 
 
 def _streamed(config: TrainConfig, modality: Modality, storage: Storage) -> StreamedJets:
@@ -270,7 +288,7 @@ def used_columns(config: TrainConfig, modality: Modality) -> Sequence[str]:
     truth = [
         f"{'particle_labels' if part.learns_particles else 'targets'}.{part.target}"
         for part in wanted
-        if not (part.learns_classes or part.generates)
+        if not (part.learns_classes or part.learns_masked or part.generates)
     ]
     return [*columns, *truth]
 
