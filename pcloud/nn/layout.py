@@ -103,6 +103,8 @@ class RaggedLayout(_Movable):
         Collection of each row; None if there is one.
     row_length : int or None
         Number of rows of every jet in a padded batch, see :meth:`of_padded`; else None.
+    spare_slots : int
+        Slots without particles in which a neighbour search of a padded batch finds missing neighbours.
 
     Examples
     --------
@@ -122,6 +124,7 @@ class RaggedLayout(_Movable):
     pos: Tensor | None = None
     collection: Tensor | None = None
     row_length: int | None = None
+    spare_slots: int = 0
 
     @property
     def num_jets(self) -> int:
@@ -256,26 +259,26 @@ class RaggedLayout(_Movable):
         row_length : int
             Number of rows of each jet R.
         empty : int
-            Empty slots of each jet beyond its rows.
+            Empty slots of each jet beyond its rows, for neighbour searches only.
         """
         num_jets = counts.shape[0]
         jet = torch.arange(num_jets, device=counts.device)
-        slot = torch.arange(row_length + empty, device=counts.device)
-        row = slot[:row_length]
+        row = torch.arange(row_length, device=counts.device)
         first = (row_length * jet).unsqueeze(1)  # (B, 1)
-        mask = slot < counts.unsqueeze(1)  # (B, S)
-        batch = torch.where(mask[:, :row_length], jet.unsqueeze(1), num_jets)
-        position = (row_length + empty) * jet.unsqueeze(1) + row
+        mask = row < counts.unsqueeze(1)  # (B, R)
+        batch = torch.where(mask, jet.unsqueeze(1), num_jets)
+        position = first + row
         padding = (row_length - counts).sum().unsqueeze(0)
         total = first.new_zeros(1) + num_jets * row_length
         return cls(
             batch.flatten(),
             torch.cat([first.flatten(), total - 1, total]),  # the last row is padding
             torch.cat([counts, padding]),
-            (DenseBlock(jet, first + torch.where(mask, slot, 0), mask, False),),
+            (DenseBlock(jet, first + torch.where(mask, row, 0), mask, False),),
             position.flatten(),
             num_jets * (row_length * (row_length + 1) // 2),
             row_length=row_length,
+            spare_slots=empty,
         )
 
     def with_jet_p4(self, jet_p4: Tensor | None) -> RaggedLayout:
