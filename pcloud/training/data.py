@@ -10,7 +10,6 @@ import numpy as np
 
 from pcloud.batch import JetDataset
 from pcloud.errors import InputError
-from pcloud.features import FeatureSet, feature_set
 from pcloud.io.read import COLUMNS, TRANSFORMS
 from pcloud.keys import SPLIT_KEY, Keys
 from pcloud.modality import (
@@ -26,7 +25,6 @@ from pcloud.modality import (
 from pcloud.models.registry import list_models, offers_particles
 from pcloud.objectives.build import make_objective
 from pcloud.objectives.several import Several
-from pcloud.standardisation import standardised_as
 from pcloud.storage import MEMORY, Storage
 from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
@@ -136,7 +134,8 @@ def load_training_data(
         train, val, test, few = streamed.train, streamed.val, streamed.test, streamed.few
     with config.code_names():
         with named_source(config.data):
-            inputs = _as_known(config.inputs, modality.fit_inputs(few, config.inputs), known)
+            inputs = modality.fit_inputs(few, config.inputs)
+        inputs = modality.as_known(inputs, known, config.inputs)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     objective = _objective(config, train, sources["training"], inputs)
@@ -189,15 +188,6 @@ def load_training_data(
     every = train.attrs.get(COLUMNS, modality.fields(train))
     fields = [name for name in every if name != SPLIT_KEY]
     return TrainingData(modality, train_data, val_data, objective, fields, identity)
-
-
-def _as_known(options: DataConfig, fitted: Inputs, known: Inputs | None) -> Inputs:
-    """Inputs with the standardisation of known ones, where it would be fitted."""
-    are_clouds = isinstance(fitted, FeatureSet) and isinstance(known, FeatureSet)
-    if options.standardise == "none" or not are_clouds:
-        return fitted
-    features = feature_set(options.features, options.jet_features or ())
-    return standardised_as(features, fitted, known)  # type: ignore[arg-type]
 
 
 def _streamed(config: TrainConfig, modality: Modality, storage: Storage) -> StreamedJets:
