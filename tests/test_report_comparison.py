@@ -13,7 +13,8 @@ import pytest
 
 import pcloud
 from pcloud.cli import main
-from pcloud.report.comparison import curves_figure, option_differences, run_cost
+from pcloud.report.comparison import curves_figure, option_differences
+from pcloud.report.cost import run_cost
 from pcloud.training.run_folder import RunFolder
 
 

@@ -58,8 +58,10 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     check_writable(contents.out, "--out FOLDER writes elsewhere")
     figures = FigureFolder(contents.out / FIGURE_FOLDER)
     page = contents.out / REPORT_FILE
-    sections = [drawn_section(section, contents, figures) for section in all_sections()]
-    write_text(page, render(contents, sections))
+    first, *others = all_sections()
+    drawn = [drawn_section(section, contents, figures) for section in others]
+    summary = drawn_section(first, contents, figures)  # which shows some of their figures
+    write_text(page, render(contents, [summary, *drawn]))
     return page
 
 
