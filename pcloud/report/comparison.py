@@ -35,6 +35,7 @@ def write_comparison(
     *,
     signal: str | None = None,
     background: str | None = None,
+    label: str | None = None,
     trust_code: bool = False,
 ) -> Path:
     """Write a page that compares several runs from the files in their folders.
@@ -51,6 +52,8 @@ def write_comparison(
     signal, background : str, optional
         Classes of the ROC curves, as for :func:`pcloud.evaluate`; with more than two classes the
         signal must be named.
+    label : str, optional
+        Text above every figure.
     trust_code : bool
         Run Python code that the folders name as their model, to count its operations.
 
@@ -75,7 +78,7 @@ def write_comparison(
     contents = {name: RunContents.read(Path(run)) for name, run in zip(names, runs, strict=True)}
     make_folder(page.parent)
     check_writable(page.parent, "-o FILE writes elsewhere")
-    figures = FigureFolder(page.parent / f"{page.stem}_figures")
+    figures = FigureFolder(page.parent / f"{page.stem}_figures", label)
     sections = [
         _differences(contents, figures, signal, background),
         _training(contents, figures),

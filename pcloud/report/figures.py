@@ -14,7 +14,7 @@ from pcloud.evaluation.figures import figure_style, save_figure
 from pcloud.evaluation.figures.style import COLORS, GRID, INK, MUTED, PAPER, laid_out
 from pcloud.report.points import points_as_csv
 from pcloud.run_files import write_text
-from pcloud.text import for_html
+from pcloud.text import for_figure, for_html
 
 # Colours of the figures by the names that the page's style sheet gives them, so that they turn
 # with the page between light and dark.
@@ -31,10 +31,18 @@ class FigureFolder:
     """Saves figures into a folder and gives the HTML that shows them.
 
     Every figure is there as ``<name>.png`` and ``<name>.pdf``, and its points as ``<name>.csv``.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    label : str, optional
+        Text above every figure.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, label: str | None = None) -> None:
         self.path = path
+        self.label = label
         self.drawn: dict[str, str] = {}
 
     def add(self, name: str, figure: Figure, caption: str, numbers: str = "") -> str:
@@ -51,6 +59,9 @@ class FigureFolder:
         numbers : str
             The main numbers in it, for readers who hear the page.
         """
+        if self.label:
+            with figure_style():
+                figure.suptitle(for_figure(self.label), x=0.01, ha="left", weight="bold")
         with laid_out(figure):
             save_figure(figure, self.path / name, ("png", "pdf"))
             write_text(self.path / f"{name}.csv", points_as_csv(figure))
