@@ -33,7 +33,7 @@ from pcloud.evaluation.table import describe, is_of_target
 from pcloud.evaluation.threshold import AtThreshold
 from pcloud.report.attribution import attribution, shift
 from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
-from pcloud.report.contents import RunContents
+from pcloud.report.contents import GAIN, RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.report.particles import particles
 from pcloud.report.regression import regression
@@ -59,6 +59,8 @@ _MAX_LINES = 18  # of different style in a figure
 
 def results(run: RunContents, figures: FigureFolder) -> Section:
     """Give the numbers, each with its error."""
+    if run.is_pretraining:
+        return Section("Result", paragraph(_pretrained(run)))
     if run.table is None:
         return Section("Result", absent(_why(run, SCORES_FILE), "no numbers"))
     shown = {n: e for n, e in run.table.items() if "[" not in n and not is_of_target(n)}
@@ -81,10 +83,20 @@ def results(run: RunContents, figures: FigureFolder) -> Section:
     return Section("Result", "".join(parts))
 
 
+def _pretrained(run: RunContents) -> str:
+    """Describe the result of a pretraining."""
+    gain = np.nanmax(run.history.column(GAIN))
+    return (
+        "Pretrained without labels: the network predicts hidden particles from the visible ones, "
+        f"{gain:.2f} nats per particle better than constant predictions. It has no scores; a training "
+        "begins with it by --init-from."
+    )
+
+
 def discrimination(run: RunContents, figures: FigureFolder) -> Section:
     """Draw ROC curves and scores."""
     title = "ROC curves and scores"
-    if run.scores is None and (run.targets or run.particles):
+    if run.scores is None and (run.targets or run.particles or run.is_pretraining):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no curves"))
@@ -121,7 +133,7 @@ def discrimination(run: RunContents, figures: FigureFolder) -> Section:
 def confusion(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the confusion matrix three ways."""
     title = "Confusion matrix"
-    if run.scores is None and (run.targets or run.particles):
+    if run.scores is None and (run.targets or run.particles or run.is_pretraining):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no confusion matrix"))
@@ -348,7 +360,7 @@ def reproduction(run: RunContents, figures: FigureFolder) -> Section:
         folder, again = shlex.quote(str(run.path)), shlex.quote(f"{run.path}_again")
         commands = [
             f"pcloud train --config {folder}/config.yaml --out {again}",
-            f"pcloud evaluate {again}",
+            *([] if run.is_pretraining else [f"pcloud evaluate {again}"]),
             f"pcloud report {again}",
         ]
         body = f"<pre><code>{for_html(chr(10).join(commands))}</code></pre>"
