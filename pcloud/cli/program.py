@@ -19,6 +19,7 @@ from pcloud.cli import (
     evaluate,
     explain,
     export,
+    generate,
     inspect,
     models,
     predict,
@@ -38,20 +39,9 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.validation import hints
 
 _FILES = (
-    *(
-        train,
-        pretrain,
-        tune,
-        evaluate,
-        predict,
-        calibrate,
-        uncertainty,
-        explain,
-        report,
-        export,
-        check,
-    ),
-    *(compare, inspect, draw, convert, simulate, models, datasets, download, doctor, completion),
+    *(train, pretrain, tune, evaluate, predict, calibrate, uncertainty, explain, report),
+    *(generate, export, check, compare, inspect, draw, convert, simulate, models, datasets),
+    *(download, doctor, completion),
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
 _BROKEN_PIPE = 141

@@ -14,6 +14,7 @@ _HOME = {
     "Categorical": "predictions",
     "Classes": "classes",
     "Gaussian": "gaussian",
+    "Generation": "generation",
     "Label": "label",
     "MaskedParticles": "masked",
     "Normal": "predictions",
@@ -41,6 +42,7 @@ __all__ = [
     "Categorical",
     "Classes",
     "Gaussian",
+    "Generation",
     "JetObjective",
     "Label",
     "MaskedParticles",
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from pcloud.objectives.build import make_objective, objective_from_dict
     from pcloud.objectives.classes import Classes
     from pcloud.objectives.gaussian import Gaussian
+    from pcloud.objectives.generation import Generation
     from pcloud.objectives.label import Label
     from pcloud.objectives.masked import MaskedParticles
     from pcloud.objectives.objective import JetObjective, Objective

@@ -13,6 +13,7 @@ from pcloud.batch.masking import NUM_COORDINATES
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.objectives.classes import Classes
 from pcloud.objectives.gaussian import Gaussian
+from pcloud.objectives.generation import Generation
 from pcloud.objectives.label import Label
 from pcloud.objectives.masked import MaskedParticles
 from pcloud.objectives.objective import Objective
@@ -22,7 +23,14 @@ from pcloud.objectives.particle_classes import ParticleClasses
 from pcloud.objectives.point import POINT_LOSSES, PointEstimate
 from pcloud.objectives.quantiles import QuantileEstimate
 from pcloud.objectives.several import Several
-from pcloud.objectives.specification import CLASS, KINDS, MASKED, PARTICLE_KINDS, Specification
+from pcloud.objectives.specification import (
+    CLASS,
+    GENERATE,
+    KINDS,
+    MASKED,
+    PARTICLE_KINDS,
+    Specification,
+)
 from pcloud.objectives.target import Target
 from pcloud.stored_values import KEEP_UNKNOWN, Float, Name, Names, tensor
 from pcloud.validation import checked
@@ -134,6 +142,9 @@ def make_objective(
                 )
             )
             continue
+        if wanted.generates:
+            parts.append(Generation())
+            continue
         if wanted.learns_masked:
             parts.append(MaskedParticles(wanted.fraction, wanted.widths))
             continue
@@ -204,6 +215,9 @@ def objective_from_dict(values: Mapping[str, Any]) -> Several:
         if part["kind"] in PARTICLE_KINDS:
             place, num_labels = num_labels, num_labels + 1
             parts.append(_stored_of_particles(part, place))
+            continue
+        if part["kind"] == GENERATE:
+            parts.append(Generation())
             continue
         if part["kind"] == MASKED:
             parts.append(_stored_masked(part))

@@ -16,6 +16,7 @@ __all__ = [
     "CLASS",
     "CLASS_LOSSES",
     "DEFAULT_LEVELS",
+    "GENERATE",
     "KINDS",
     "MASKED",
     "PARTICLE_KINDS",
@@ -28,8 +29,13 @@ __all__ = [
 CLASS = "class"
 """Objective of the classes of the labels."""
 
+GENERATE = "generate"
+"""Objective of a generator, which makes new jets."""
+
 MASKED = "masked"
 """Objective of hidden particles, which needs no labels."""
+
+_WITHOUT_TARGET = (CLASS, GENERATE, MASKED)  # kinds without a target, whose name they take
 
 CLASS_LOSSES = ("cross_entropy", "l1", "l2", "focal")
 """Names of the losses of classes."""
@@ -69,9 +75,9 @@ class Specification:
     Parameters
     ----------
     kind : str
-        ``"class"``, ``"masked"``, or one of `KINDS`.
+        ``"class"``, ``"generate"``, ``"masked"``, or one of `KINDS`.
     target : str
-        Name of the target; ``"class"`` for the classes, ``"masked"`` for hidden particles.
+        Name of the target; the kind itself for the classes, a generator, and hidden particles.
     levels : tuple of float
         Levels of the quantiles.
     delta : float
@@ -111,7 +117,7 @@ class Specification:
                 f"objective {self.target!r}: widths must be positive integers, got "
                 f"{list(self.widths)}"
             )
-        if self.kind not in (CLASS, MASKED) and self.kind not in KINDS:
+        if self.kind not in _WITHOUT_TARGET and self.kind not in KINDS:
             raise UnknownNameError("kind of objective", self.kind, KINDS, repr(self.target))
         check_levels(self.levels, self.target)
         if not 0 < self.delta < math.inf:
@@ -125,6 +131,11 @@ class Specification:
     def learns_classes(self) -> bool:
         """True for the classes of the labels, False for a target."""
         return self.kind == CLASS
+
+    @property
+    def generates(self) -> bool:
+        """True for a generator."""
+        return self.kind == GENERATE
 
     @property
     def learns_masked(self) -> bool:
@@ -157,15 +168,15 @@ class Specification:
         """
         if isinstance(value, Mapping):
             return cls._from_mapping(value)
-        if value == CLASS:
-            return cls(CLASS, CLASS)
+        if value in (CLASS, GENERATE):
+            return cls(value, value)
         if value == MASKED or value.startswith(f"{MASKED}:"):
             return cls._masked(value)
         target, _, rest = value.partition(":")
         kind, _, argument = rest.partition(":")
         if not target or not kind:
             raise InputError(
-                f"objective {value!r} must be class, or a target and its kind, such as "
+                f"objective {value!r} must be class, generate, or a target and its kind, such as "
                 f"{target or 'mass'}:gaussian; kinds: {', '.join(KINDS)}"
             )
         if not argument:
@@ -188,7 +199,7 @@ class Specification:
             if name not in _OPTIONS:
                 raise UnknownNameError("field of an objective", str(name), _OPTIONS)
         kind = values.get("kind")
-        target = values.get("target", kind if kind in (CLASS, MASKED) else None)
+        target = values.get("target", kind if kind in _WITHOUT_TARGET else None)
         if not isinstance(target, str) or not isinstance(values.get("kind"), str):
             raise InputError(f"an objective needs target and kind, got {dict(values)}")
         given = dict(values) | {"target": target}
@@ -226,6 +237,8 @@ def parse_objectives(values: str | Sequence[str | Mapping[str, Any]]) -> list[Sp
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"objective {name!r} is given twice: a target has one kind")
+    if len(found) > 1 and any(part.generates for part in found):
+        raise InputError("generate is learned alone: leave out the other objectives")
     if MASKED in names and len(names) > 1:
         others = ", ".join(name for name in names if name != MASKED)
         raise InputError(f"objective masked stands alone: {others} would see only a part of a jet")

@@ -133,6 +133,7 @@ def predict_file(
         raise InputError(f"scores are written as Parquet: {out} must end in .parquet")
     check_new_file(out, overwrite)
     run.checksum(checkpoint)
+    run.check_scores("a prediction")
     intervals = None
     if calibrated:
         if run.classes:

@@ -10,7 +10,6 @@ import numpy as np
 
 from pcloud.batch import JetDataset
 from pcloud.errors import InputError
-from pcloud.features import FeatureSet, feature_set
 from pcloud.io.read import COLUMNS, TRANSFORMS
 from pcloud.keys import SPLIT_KEY, Keys
 from pcloud.modality import (
@@ -26,7 +25,6 @@ from pcloud.modality import (
 from pcloud.models.registry import list_models, offers_particles
 from pcloud.objectives.build import make_objective
 from pcloud.objectives.several import Several
-from pcloud.standardisation import standardised_as
 from pcloud.storage import MEMORY, Storage
 from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
@@ -125,6 +123,7 @@ def load_training_data(
     with config.code_names():
         modality.check_network(config.model, config.inputs)
         _check_particles(config)
+        _check_generator(config, modality)
     streamed = _streamed(config, modality, storage) if stream else None
     if streamed is None:
         train, val, test = _training_samples(config, modality, storage)
@@ -135,7 +134,8 @@ def load_training_data(
         train, val, test, few = streamed.train, streamed.val, streamed.test, streamed.few
     with config.code_names():
         with named_source(config.data):
-            inputs = _as_known(config.inputs, modality.fit_inputs(few, config.inputs), known)
+            inputs = modality.fit_inputs(few, config.inputs)
+        inputs = modality.as_known(inputs, known, config.inputs)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     objective = _objective(config, train, sources["training"], inputs)
@@ -190,15 +190,6 @@ def load_training_data(
     return TrainingData(modality, train_data, val_data, objective, fields, identity)
 
 
-def _as_known(options: DataConfig, fitted: Inputs, known: Inputs | None) -> Inputs:
-    """Inputs with the standardisation of known ones, where it would be fitted."""
-    are_clouds = isinstance(fitted, FeatureSet) and isinstance(known, FeatureSet)
-    if options.standardise == "none" or not are_clouds:
-        return fitted
-    features = feature_set(options.features, options.jet_features or ())
-    return standardised_as(features, fitted, known)  # type: ignore[arg-type]
-
-
 def _streamed(config: TrainConfig, modality: Modality, storage: Storage) -> StreamedJets:
     """Training jets that stay in their files, and the splits that are drawn from them."""
     options = config.inputs
@@ -229,6 +220,18 @@ def _streamed(config: TrainConfig, modality: Modality, storage: Storage) -> Stre
         (val,) = load_splits(config, "val", as_datasets=True, storage=storage)
         streamed = replace(streamed, val=val)
     return streamed
+
+
+def _check_generator(config: TrainConfig, modality: Modality) -> None:
+    """Refuse a generator with another objective than ``generate``, and this for other networks."""
+    generates = config.objectives.generates
+    if generates and modality.gives_scores:
+        raise InputError(
+            f"objective generate needs a generator, not model {config.model!r}: take one of "
+            f"{', '.join(list_models('generator'))}"
+        )
+    if not generates and not modality.gives_scores:
+        raise InputError(f"model {config.model!r} is a generator: it needs --objective generate")
 
 
 def _check_particles(config: TrainConfig) -> None:
@@ -275,7 +278,7 @@ def used_columns(config: TrainConfig, modality: Modality) -> Sequence[str]:
     truth = [
         f"{'particle_labels' if part.learns_particles else 'targets'}.{part.target}"
         for part in wanted
-        if not (part.learns_classes or part.learns_masked)
+        if not (part.learns_classes or part.learns_masked or part.generates)
     ]
     return [*columns, *truth]
 

@@ -258,6 +258,20 @@ class RunFolder:
         """Objective that the network learned, which gives its outputs their meaning."""
         return self._first.tagger().objective
 
+    def check_scores(self, what: str) -> None:
+        """Check that the run is not that of a generator, which gives no scores.
+
+        Raises
+        ------
+        InputError
+            If it is.
+        """
+        if not self.modality.gives_scores:
+            raise InputError(
+                f"{what} needs a network with scores; {self.path} is a generator: pcloud generate "
+                "makes jets, and pcloud evaluate compares them with real ones"
+            )
+
     def check_classes(self, what: str) -> None:
         """Check that the run learned classes, which `what` needs.
 
