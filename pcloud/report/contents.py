@@ -32,7 +32,10 @@ from pcloud.training.history import History
 from pcloud.typing import Floats
 from pcloud.yaml_files import parse_yaml
 
-__all__ = ["MAIN_FILES", "RunContents"]
+__all__ = ["GAIN", "MAIN_FILES", "RunContents"]
+
+GAIN = "val_gain_masked"
+"""Column of the history of a pretraining."""
 
 MAIN_FILES = (CONFIG_FILE, HISTORY_FILE, METRICS_FILE, SCORES_FILE, ENVIRONMENT_FILE)
 """Files of which at least one makes a page."""
@@ -88,6 +91,11 @@ class RunContents:
     environment: dict[str, Any] = field(default_factory=dict)
     others: Mapping[str, EvaluationTable] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_pretraining(self) -> bool:
+        """True if hidden particles were learned, so that there are no scores."""
+        return GAIN in self.history.columns
 
     @classmethod
     def read(cls, path: Path, out: Path | None = None) -> RunContents:

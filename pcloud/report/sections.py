@@ -46,7 +46,7 @@ from pcloud.report.blocks import (
     subscripts,
     table,
 )
-from pcloud.report.contents import RunContents
+from pcloud.report.contents import GAIN, RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.report.generation import generation
 from pcloud.report.particles import particles
@@ -91,6 +91,8 @@ def results(run: RunContents, figures: FigureFolder) -> Section:
     title = "Summary"
     told = summary_words(run)
     sentence = paragraph(told, "lead") if told else ""
+    if run.is_pretraining:
+        return Section(title, sentence + paragraph(_pretrained(run)))
     if run.table is None:
         return Section(title, sentence + absent(_why(run, SCORES_FILE), "no numbers"))
     shown = {n: e for n, e in run.table.items() if "[" not in n and not is_of_target(n)}
@@ -120,10 +122,20 @@ def results(run: RunContents, figures: FigureFolder) -> Section:
     return Section(title, "".join(parts))
 
 
+def _pretrained(run: RunContents) -> str:
+    """Describe the result of a pretraining."""
+    gain = np.nanmax(run.history.column(GAIN))
+    return (
+        "Pretrained without labels: the network predicts hidden particles from the visible ones, "
+        f"{gain:.2f} nats per particle better than constant predictions. It has no scores; a training "
+        "begins with it by --init-from."
+    )
+
+
 def discrimination(run: RunContents, figures: FigureFolder) -> Section:
     """Draw ROC curves and scores."""
     title = "ROC curves and scores"
-    if run.scores is None and (run.targets or run.particles):
+    if run.scores is None and (run.targets or run.particles or run.is_pretraining):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no curves"))
@@ -196,7 +208,7 @@ def _spoken(metrics: Mapping[str, Measured]) -> str:
 def confusion(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the confusion matrix three ways."""
     title = "Confusion matrix"
-    if run.scores is None and (run.targets or run.particles):
+    if run.scores is None and (run.targets or run.particles or run.is_pretraining):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no confusion matrix"))
@@ -425,7 +437,7 @@ def reproduction(run: RunContents, figures: FigureFolder) -> Section:
         folder, again = shlex.quote(str(run.path)), shlex.quote(f"{run.path}_again")
         commands = [
             f"pcloud train --config {folder}/config.yaml --out {again}",
-            f"pcloud evaluate {again}",
+            *([] if run.is_pretraining else [f"pcloud evaluate {again}"]),
             f"pcloud report {again}",
         ]
         body = f"<pre><code>{for_html(chr(10).join(commands))}</code></pre>"
