@@ -34,6 +34,7 @@ from peers import MODELS as WEAVER_MODELS
 from peers import weaver
 
 import pcloud
+from pcloud.errors import InputError, MissingExtraError
 from pcloud.export import ExportOptions
 from pcloud.export.export import sample_of_test, source_of
 from pcloud.export.inputs import CloudInputs, JetArrays
@@ -123,7 +124,7 @@ def peer(run: pcloud.Run, folder: Path) -> Session:
     name = Path(run.path).name
     path = folder / f"{name}_weaver.onnx"
     if name not in WEAVER_MODELS:
-        raise pcloud.InputError(f"weaver-core has no {name}")
+        raise InputError(f"weaver-core has no {name}")
     if not path.exists():
         model = weaver(name, "fp32", compiled=False).model
         if name == "part":
@@ -200,7 +201,7 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str,
                 continue
             try:
                 function = exported(run, runtime, padded, folder)
-            except pcloud.InputError as error:
+            except (InputError, MissingExtraError) as error:
                 print(f"{name}, {runtime}: {error}", flush=True)
                 continue
             given = feed
