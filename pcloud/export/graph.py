@@ -396,7 +396,7 @@ class RaggedGraph(CloudGraph):
         x = self.features(*arguments)
         u = None
         if self.features.jet_features:
-            u = self.features.of_jets(*arguments, is_sorted=True)
+            u = self.features.of_jets(*arguments, is_sorted=False)
         return x, p4, layout.with_jet_p4(jet_p4).with_rows(u=u)
 
     def _layout(self, batch: Tensor, offsets: Tensor) -> RaggedLayout:
