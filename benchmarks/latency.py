@@ -54,7 +54,9 @@ _INT8 = {"int8": "dynamic", "static int8": "static"}
 Call = Callable[[], Any]
 
 
-def interleaved(calls: Mapping[str, Call], seconds: float) -> dict[str, tuple[float, float]]:
+def interleaved(
+    calls: Mapping[str, Call], seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, tuple[float, float]]:
     """Median and 99th percentile in ms of each call, which take turns."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
@@ -63,9 +65,9 @@ def interleaved(calls: Mapping[str, Call], seconds: float) -> dict[str, tuple[fl
     end = time.perf_counter() + seconds * len(calls)
     while time.perf_counter() < end or len(next(iter(times.values()))) < 20:
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append(1e3 * (clock() - start))
     return {n: (float(np.median(t)), float(np.quantile(t, 0.99))) for n, t in times.items()}
 
 
@@ -210,7 +212,8 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str,
             elif runtime == "weaver":
                 given = inputs_of_peer(run, jets)
             calls[runtime] = lambda f=function, x=given: f(x)  # type: ignore[misc]
-        found[str(number)] = interleaved(calls, arguments.seconds)
+        clock = time.thread_time if arguments.cpu_time else time.perf_counter
+        found[str(number)] = interleaved(calls, arguments.seconds, clock)
         for line in rows(name, {str(number): found[str(number)]}):
             print(line, flush=True)
     return found
@@ -267,6 +270,9 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="operators of ONNX Runtime, one jet")
     parser.add_argument("--out", default="latency", help="folder of runs, files and results")
     parser.add_argument("--again", action="store_true", help="measure what has been measured")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="processor time, on a machine with other jobs"
+    )
     parser.add_argument("--core", type=int, help="number of the core on which all calls run")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
