@@ -65,7 +65,7 @@ class ModelInfo:
         Kind of input, see :mod:`pcloud.modality`: ``"cloud"`` for ``model(x, p4, batch)``, or
         ``"image"`` for ``model(images)`` with ``images (B, F, H, W)``, ``"table"`` for
         ``model(rows)`` with ``rows (B, F)``, ``"series"`` for ``model(records)`` with ``records (B,
-        F, T)``.
+        F, T)``, ``"generator"`` for ``model(x, u, label, layout) -> losses``.
     """
 
     name: str
@@ -89,6 +89,7 @@ _HOMES = (
     "pcloud.images",
     "pcloud.tables",
     "pcloud.series",
+    "pcloud.generative",
 )  # packages that register their models on import
 
 

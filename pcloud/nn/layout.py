@@ -105,6 +105,9 @@ class RaggedLayout(_Movable):
         Number of rows of every jet in a padded batch, see :meth:`of_padded`; else None.
     spare_slots : int
         Slots without particles in which a neighbour search of a padded batch finds missing neighbours.
+    slots : Tensor or None
+        Index of the particle in each slot of all blocks, one block after the other; None where the
+        indices of the blocks are to be concatenated.
 
     Examples
     --------
@@ -125,6 +128,7 @@ class RaggedLayout(_Movable):
     collection: Tensor | None = None
     row_length: int | None = None
     spare_slots: int = 0
+    slots: Tensor | None = None
 
     @property
     def num_jets(self) -> int:
@@ -167,16 +171,19 @@ class RaggedLayout(_Movable):
         bounds = ptr.cpu().numpy()
         counts = np.diff(bounds)
         order = np.argsort(-counts, kind="stable")
+        groups = list(_similar(order, counts[order], spread, pairs, short))
+        shapes = [(len(jets), int(counts[jets[0]])) for jets in groups]
+        slots = np.empty(sum(b * size for b, size in shapes), dtype=np.int64)
         blocks = []
         position = np.empty(bounds[-1], dtype=np.int64)
-        slots = 0
-        for jets in _similar(order, counts[order], spread, pairs, short):
-            length = counts[jets]
-            slot = np.arange(length[0])
-            mask = slot < length[:, None]
-            index = bounds[jets][:, None] + np.where(mask, slot, 0)
-            position[index[mask]] = slots + np.flatnonzero(mask)
-            slots += mask.size
+        first = 0
+        for jets, shape in zip(groups, shapes, strict=True):
+            slot = np.arange(shape[1])
+            mask = slot < counts[jets][:, None]
+            index = slots[first : first + mask.size].reshape(shape)  # a view
+            np.add(bounds[jets][:, None], np.where(mask, slot, 0), out=index)
+            position[index[mask]] = first + np.flatnonzero(mask)
+            first += mask.size
             blocks.append(
                 DenseBlock(
                     torch.from_numpy(jets),
@@ -193,6 +200,7 @@ class RaggedLayout(_Movable):
             tuple(blocks),
             torch.from_numpy(position),
             int((counts * (counts + 1)).sum() // 2),
+            slots=torch.from_numpy(slots),
         )
         return host if ptr.device.type == "cpu" else host.to(ptr.device, non_blocking=True)
 
@@ -308,14 +316,17 @@ class RaggedLayout(_Movable):
         if not self.blocks:
             return []
         shapes = [block.index.shape for block in self.blocks]
-        slots = x.index_select(0, torch.cat([block.index.flatten() for block in self.blocks]))
-        parts = slots.split([shape.numel() for shape in shapes])
+        index = self.slots
+        if index is None:
+            index = torch.cat([block.index.flatten() for block in self.blocks])
+        parts = x.index_select(0, index).split([shape.numel() for shape in shapes])
         return [p.view(*shape, *x.shape[1:]) for p, shape in zip(parts, shapes, strict=True)]
 
     def flatten(self, dense: Sequence[Tensor]) -> Tensor:
         """Flat tensor (N, ...) from one tensor (b, P, ...) per block; the inverse of :meth:`gather`."""
         slots = [block.flatten(0, 1) for block in dense]
-        return take_rows(slots[0] if len(slots) == 1 else torch.cat(slots), self.position)
+        joined = slots[0] if len(slots) == 1 else torch.cat(slots)
+        return joined.index_select(0, self.position)
 
 
 def _similar(

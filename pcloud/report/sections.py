@@ -35,6 +35,7 @@ from pcloud.report.attribution import attribution, shift
 from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
 from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
+from pcloud.report.generation import generation
 from pcloud.report.particles import particles
 from pcloud.report.regression import regression
 from pcloud.report.robustness import robustness
@@ -363,6 +364,7 @@ def reproduction(run: RunContents, figures: FigureFolder) -> Section:
 MakeSection = Callable[[RunContents, FigureFolder], Section]
 
 SECTIONS: Sequence[MakeSection] = (
+    generation,
     results,
     discrimination,
     confusion,

@@ -89,7 +89,11 @@ class TrainingData:
 
 
 def load_training_data(
-    config: TrainConfig, storage: Storage = MEMORY, *, stream: bool = False
+    config: TrainConfig,
+    storage: Storage = MEMORY,
+    *,
+    stream: bool = False,
+    known: Inputs | None = None,
 ) -> TrainingData:
     """Read and check the training and validation jets of a configuration.
 
@@ -102,6 +106,9 @@ def load_training_data(
     stream : bool
         If True, the training jets are read from their files in every epoch. They are read once
         before, for their labels, weights and fingerprint.
+    known : Inputs, optional
+        Inputs of the weights with which the training begins. Features of the same name have their
+        standardisation, if none is given.
 
     Raises
     ------
@@ -116,6 +123,7 @@ def load_training_data(
     with config.code_names():
         modality.check_network(config.model, config.inputs)
         _check_particles(config)
+        _check_generator(config, modality)
     streamed = _streamed(config, modality, storage) if stream else None
     if streamed is None:
         train, val, test = _training_samples(config, modality, storage)
@@ -127,6 +135,7 @@ def load_training_data(
     with config.code_names():
         with named_source(config.data):
             inputs = modality.fit_inputs(few, config.inputs)
+        inputs = modality.as_known(inputs, known, config.inputs)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     objective = _objective(config, train, sources["training"], inputs)
@@ -168,7 +177,7 @@ def load_training_data(
         whose = f"the {name} {modality.noun}"
         if objective.targets:
             data.set_targets(targets_of(jets, objective))
-        if objective.of_particles:
+        if objective.of_labels:
             labels_of_rows = labels_of(jets, objective, collections_of(inputs))
             cast(JetDataset, data).set_particle_labels(labels_of_rows)
         with named_source(sources[name]):
@@ -211,6 +220,18 @@ def _streamed(config: TrainConfig, modality: Modality, storage: Storage) -> Stre
         (val,) = load_splits(config, "val", as_datasets=True, storage=storage)
         streamed = replace(streamed, val=val)
     return streamed
+
+
+def _check_generator(config: TrainConfig, modality: Modality) -> None:
+    """Refuse a generator with another objective than ``generate``, and this for other networks."""
+    generates = config.objectives.generates
+    if generates and modality.gives_scores:
+        raise InputError(
+            f"objective generate needs a generator, not model {config.model!r}: take one of "
+            f"{', '.join(list_models('generator'))}"
+        )
+    if not generates and not modality.gives_scores:
+        raise InputError(f"model {config.model!r} is a generator: it needs --objective generate")
 
 
 def _check_particles(config: TrainConfig) -> None:
@@ -257,7 +278,7 @@ def used_columns(config: TrainConfig, modality: Modality) -> Sequence[str]:
     truth = [
         f"{'particle_labels' if part.learns_particles else 'targets'}.{part.target}"
         for part in wanted
-        if not part.learns_classes
+        if not (part.learns_classes or part.learns_masked or part.generates)
     ]
     return [*columns, *truth]
 

@@ -162,6 +162,15 @@ RECIPES: dict[str, Recipe] = {
         epochs=20,
         source="none: ours, for the pulses of pcloud.series.pulses",
     ),
+    "flow_matching": Recipe(
+        optimizer="adamw",
+        schedule="cosine",
+        lr=1e-3,
+        batch_size=128,
+        epochs=50,
+        gradient_clip=1.0,
+        source="none: ours, for the embedded sample",
+    ),
     "lgatr": Recipe(
         optimizer="lion",
         schedule="cosine",
