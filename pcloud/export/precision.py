@@ -95,8 +95,7 @@ def _with_folded_weights(model: Any) -> Any:
     folded.graph.node.extend(nodes)
     for i, node in enumerate(folded.graph.node):
         node.name = f"n{i}"
-    del folded.graph.value_info[:]
-    return folded
+    return _without_unused_weights(folded)  # of which ONNX Runtime warns
 
 
 def _as_matrix_product(model: Any, node: Any, constants: dict[str, Any]) -> list[Any]:
