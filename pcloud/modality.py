@@ -252,6 +252,8 @@ class Modality(Protocol[S, I, D]):
         Class of the samples.
     has_momenta : bool
         True if an entry is a set of four-momenta, which physics studies change.
+    detects_anomalies : bool
+        True for networks that are trained by the objective ``anomaly``.
     stores_in_files : bool
         True if :meth:`accumulator` and :meth:`dataset` take a `storage`, see :mod:`pcloud.storage`,
         and :meth:`size` is known.
@@ -262,6 +264,7 @@ class Modality(Protocol[S, I, D]):
     first_argument: str
     sample_type: type
     has_momenta: bool = False
+    detects_anomalies: bool = False
     stores_in_files: bool = False
 
     def number_of(self, number: int, which: str = "") -> str:
@@ -548,6 +551,7 @@ _HOMES = (  # modules that register a modality on import
     "pcloud.images.modality",
     "pcloud.tables.modality",
     "pcloud.series.modality",
+    "pcloud.anomaly.modality",
 )
 
 

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "Anomaly": "anomaly",
     "Bernoulli": "predictions",
     "Categorical": "predictions",
     "Classes": "classes",
@@ -36,6 +37,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Anomaly",
     "Bernoulli",
     "Categorical",
     "Classes",
@@ -62,6 +64,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from pcloud.objectives.anomaly import Anomaly
     from pcloud.objectives.build import make_objective, objective_from_dict
     from pcloud.objectives.classes import Classes
     from pcloud.objectives.gaussian import Gaussian

@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.objectives.anomaly import Anomaly
 from pcloud.objectives.classes import Classes
 from pcloud.objectives.gaussian import Gaussian
 from pcloud.objectives.label import Label
@@ -20,7 +21,13 @@ from pcloud.objectives.particle_classes import ParticleClasses
 from pcloud.objectives.point import POINT_LOSSES, PointEstimate
 from pcloud.objectives.quantiles import QuantileEstimate
 from pcloud.objectives.several import Several
-from pcloud.objectives.specification import CLASS, KINDS, PARTICLE_KINDS, Specification
+from pcloud.objectives.specification import (
+    ANOMALY,
+    CLASS,
+    KINDS,
+    PARTICLE_KINDS,
+    Specification,
+)
 from pcloud.objectives.target import Target
 from pcloud.stored_values import KEEP_UNKNOWN, Name, Names, tensor
 from pcloud.validation import checked
@@ -124,6 +131,9 @@ def make_objective(
                 )
             )
             continue
+        if wanted.detects_anomalies:
+            parts.append(Anomaly(classes))
+            continue
         if wanted.learns_classes:
             parts.append(Classes(classes, class_weights, class_loss))
             continue
@@ -191,6 +201,9 @@ def objective_from_dict(values: Mapping[str, Any]) -> Several:
         if part["kind"] in PARTICLE_KINDS:
             place, num_labels = num_labels, num_labels + 1
             parts.append(_stored_of_particles(part, place))
+            continue
+        if part["kind"] == ANOMALY:
+            parts.append(Anomaly(part.get("classes", [])))
             continue
         if part["kind"] == CLASS:
             parts.append(Classes(part.get("classes", [])))

@@ -13,6 +13,7 @@ from typing import Any
 from pcloud.errors import InputError, UnknownNameError
 
 __all__ = [
+    "ANOMALY",
     "CLASS",
     "CLASS_LOSSES",
     "DEFAULT_LEVELS",
@@ -26,6 +27,9 @@ __all__ = [
 
 CLASS = "class"
 """Objective of the classes of the labels."""
+
+ANOMALY = "anomaly"
+"""Objective of an anomaly detector, which learns the first class alone."""
 
 CLASS_LOSSES = ("cross_entropy", "l1", "l2", "focal")
 """Names of the losses of classes."""
@@ -64,9 +68,9 @@ class Specification:
     Parameters
     ----------
     kind : str
-        ``"class"``, or one of `KINDS`.
+        ``"class"``, ``"anomaly"``, or one of `KINDS`.
     target : str
-        Name of the target; ``"class"`` for the classes.
+        Name of the target; ``"class"`` for the classes, ``"anomaly"`` for an anomaly detector.
     levels : tuple of float
         Levels of the quantiles.
     delta : float
@@ -98,7 +102,7 @@ class Specification:
                 f"objective {self.target!r}: widths must be positive integers, got "
                 f"{list(self.widths)}"
             )
-        if self.kind != CLASS and self.kind not in KINDS:
+        if self.kind not in (CLASS, ANOMALY) and self.kind not in KINDS:
             raise UnknownNameError("kind of objective", self.kind, KINDS, repr(self.target))
         check_levels(self.levels, self.target)
         if not 0 < self.delta < math.inf:
@@ -111,7 +115,12 @@ class Specification:
     @property
     def learns_classes(self) -> bool:
         """True for the classes of the labels, False for a target."""
-        return self.kind == CLASS
+        return self.kind in (CLASS, ANOMALY)
+
+    @property
+    def detects_anomalies(self) -> bool:
+        """True for an anomaly detector."""
+        return self.kind == ANOMALY
 
     @property
     def learns_particles(self) -> bool:
@@ -139,13 +148,13 @@ class Specification:
         """
         if isinstance(value, Mapping):
             return cls._from_mapping(value)
-        if value == CLASS:
-            return cls(CLASS, CLASS)
+        if value in (CLASS, ANOMALY):
+            return cls(value, value)
         target, _, rest = value.partition(":")
         kind, _, argument = rest.partition(":")
         if not target or not kind:
             raise InputError(
-                f"objective {value!r} must be class, or a target and its kind, such as "
+                f"objective {value!r} must be class, anomaly, or a target and its kind, such as "
                 f"{target or 'mass'}:gaussian; kinds: {', '.join(KINDS)}"
             )
         if not argument:
@@ -161,7 +170,9 @@ class Specification:
         for name in values:
             if name not in _OPTIONS:
                 raise UnknownNameError("field of an objective", str(name), _OPTIONS)
-        target = values.get("target", CLASS if values.get("kind") == CLASS else None)
+        target = values.get(
+            "target", kind if (kind := values.get("kind")) in (CLASS, ANOMALY) else None
+        )
         if not isinstance(target, str) or not isinstance(values.get("kind"), str):
             raise InputError(f"an objective needs target and kind, got {dict(values)}")
         given = dict(values) | {"target": target}
@@ -195,6 +206,8 @@ def parse_objectives(values: str | Sequence[str | Mapping[str, Any]]) -> list[Sp
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"objective {name!r} is given twice: a target has one kind")
+    if len(found) > 1 and any(part.detects_anomalies for part in found):
+        raise InputError("anomaly is learned alone: leave out the other objectives")
     return found
 
 

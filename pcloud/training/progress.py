@@ -112,7 +112,7 @@ class ProgressBar(L.Callback):
             f"{row['jets_per_s']:,.0f} {self.noun}/s  {row['seconds']:.0f} s{best}",
             soft_wrap=True,
         )
-        self._update(metric=_metrics(row)[-1])
+        self._update(metric=(_metrics(row) or [""])[-1])
 
     def on_train_end(self, *args: Any) -> None:
         """Remove the bar."""
