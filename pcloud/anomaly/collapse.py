@@ -36,12 +36,15 @@ class Collapse:
         Mean difference of the two, with its error on the same jets.
     least : float
         Smallest gain of a detector that has not collapsed.
+    baseline : str
+        What gives the score of nothing learned, in words.
     """
 
     score: Measured
     trivial: Measured
     gain: Measured
     least: float
+    baseline: str
 
     @property
     def has_collapsed(self) -> bool:
@@ -51,12 +54,14 @@ class Collapse:
 
     def __str__(self) -> str:
         """Verdict in one line."""
-        numbers = f"mean score {self.score} of the learned class, {self.trivial}"
+        numbers = (
+            f"mean score {self.score} of the learned class, {self.trivial} with {self.baseline}"
+        )
         if not self.has_collapsed:
-            return f"{numbers} with nothing learned"
+            return numbers
         return (
-            f"the detector has collapsed: {numbers} with the codes of other jets, or with independent "
-            "Gaussians; more steps, another learning rate (lr) or a larger code (code_size) may help"
+            f"the detector has collapsed: {numbers}; more steps, another learning rate (lr) or, of an "
+            "autoencoder, a larger code (code_size) may help"
         )
 
 
@@ -82,7 +87,8 @@ def measure_collapse(detector: Detector, batches: Iterable[tuple[Any, ...]]) -> 
     own, other = (torch.cat(part).double().cpu().numpy() for part in zip(*pairs, strict=True))
     trivial = Measured.mean(other)
     least = detector.least_gain * trivial.value
-    return Collapse(Measured.mean(own), trivial, Measured.mean(other - own), least)
+    gain = Measured.mean(other - own)
+    return Collapse(Measured.mean(own), trivial, gain, least, detector.baseline)
 
 
 def collapse_on(detector: Detector, modality: Modality, data: Dataset) -> Collapse:

@@ -55,6 +55,8 @@ class Detector(nn.Module, ABC):
     least_gain : float
         Smallest gain over :meth:`trivial_scores`, as a fraction of these, of a detector that has not
         collapsed.
+    baseline : str
+        What gives the trivial scores, in words.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class Detector(nn.Module, ABC):
     """
 
     least_gain: ClassVar[float] = 0.0
+    baseline: ClassVar[str] = "the codes of other entries"
 
     def __init__(self, num_outputs: int) -> None:
         super().__init__()

@@ -65,6 +65,8 @@ class ObservableFlow(Detector):
     Durkan, Bekasov, Murray and Papamakarios, Neural Spline Flows, https://arxiv.org/abs/1906.04032.
     """
 
+    baseline = "independent Gaussians"
+
     def __init__(
         self,
         in_features: int,

@@ -54,10 +54,9 @@ def mix_classes(sample: S, classes: Sequence[str], fractions: Sequence[float], s
     chosen, label = mixed_indices(np.asarray(sample.label), classes, fractions, seed)
     mixed = sample[chosen]
     if isinstance(mixed, ak.Array):
-        attrs = dict(mixed.attrs)
-        mixed = ak.with_field(mixed, label, "label")
-        mixed.attrs.update(attrs)
-        return mixed
+        relabelled = ak.with_field(mixed, label, "label")
+        relabelled.attrs = dict(sample.attrs)
+        return relabelled
     if hasattr(mixed, "labels"):
         return replace(mixed, labels=torch.from_numpy(label))
     return replace(mixed, label=label)
