@@ -43,7 +43,7 @@ LAYERS = (
     ("uniform",),
     ("clouds", "images", "series", "tables"),
     ("evaluation",),
-    ("uncertainty", "interpret"),
+    ("uncertainty", "interpret", "anomaly"),
     ("objectives",),
     ("training",),
     ("studies",),

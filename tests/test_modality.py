@@ -30,7 +30,8 @@ def registries(monkeypatch):
 
 
 def test_all_kinds_of_data_are_known():
-    assert list_modalities() == ["cloud", "image", "series", "table"]
+    kinds = ["anomalous_cloud", "anomalous_image", "cloud", "image", "series", "table"]
+    assert list_modalities() == kinds
     nouns = [find_modality(kind).noun for kind in list_modalities()]
     assert nouns == ["jets", "images", "records", "events"]
     assert modality_of_model("pfn") is find_modality("cloud")

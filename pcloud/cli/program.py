@@ -27,6 +27,7 @@ from pcloud.cli import (
     train,
     tune,
     uncertainty,
+    weak,
 )
 from pcloud.cli.command import COMMANDS, Command, Options
 from pcloud.cli.errors import complain, message, warnings_in_one_line
@@ -37,7 +38,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.validation import hints
 
 _FILES = (
-    *(train, tune, evaluate, predict, calibrate, uncertainty, explain, report, export, check),
+    *(train, tune, weak, evaluate, predict, calibrate, uncertainty, explain, report, export, check),
     *(compare, inspect, draw, convert, simulate, models, datasets, download, doctor, completion),
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
@@ -67,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _BROKEN_PIPE
         except KeyboardInterrupt:
             again = (
-                "; the same command continues it" if arguments[:1] in (["train"], ["tune"]) else ""
+                "; the same command continues it"
+                if arguments[:1] in (["train"], ["tune"], ["weak"])
+                else ""
             )
             write_error(f"pcloud: interrupted{again}")
             return _INTERRUPTED
