@@ -66,8 +66,8 @@ def energy_mover_distance(
     """Least work that moves the weights of one set to the other, by Sinkhorn's iteration.
 
     The work is ``sum_ij f_ij |x_i - y_j|`` with a plan f whose sums are the weights. The entropy of
-    strength `epsilon` makes the result larger than the minimum by up to about `epsilon`. Gradients
-    hold the plan fixed, as they may at the optimum.
+    strength `epsilon` makes the result larger than the minimum; the plan is rounded to the weights, so
+    that the result is never smaller. Gradients hold the plan fixed, as they may at the optimum.
 
     Parameters
     ----------
@@ -92,7 +92,8 @@ def energy_mover_distance(
     References
     ----------
     Komiske, Metodiev and Thaler, Metric Space of Collider Events, https://arxiv.org/abs/1902.02346;
-    Cuturi, Sinkhorn Distances, https://arxiv.org/abs/1306.0895.
+    Cuturi, Sinkhorn Distances, https://arxiv.org/abs/1306.0895; Altschuler, Weed and Rigollet,
+    https://arxiv.org/abs/1705.09634, for the rounding.
 
     Examples
     --------
@@ -124,9 +125,20 @@ def _plan(
     e = max(epsilon, 0.7 ** (iterations - 1))
     exponent = (f.unsqueeze(2) + g.unsqueeze(1) - cost) / e
     plan = (exponent + log_x.unsqueeze(2) + log_y.unsqueeze(1)).exp()
+    plan = _rounded(plan, x_weight, y_weight)
     is_empty = (x_weight <= 0).all(-1) | (y_weight <= 0).all(-1)
     keep = (~is_empty).to(cost)[:, None]
     return plan * keep.unsqueeze(-1), f * keep, g * keep
+
+
+def _rounded(plan: Tensor, x_weight: Tensor, y_weight: Tensor) -> Tensor:
+    """Plan (B, P, M) with exactly the wanted sums, near one that has them nearly."""
+    plan = plan * (x_weight / plan.sum(2).clamp(min=_TINY)).clamp(max=1).unsqueeze(2)
+    plan = plan * (y_weight / plan.sum(1).clamp(min=_TINY)).clamp(max=1).unsqueeze(1)
+    left = x_weight - plan.sum(2)  # not negative, as those of y
+    missing = y_weight - plan.sum(1)
+    total = left.sum(-1).clamp(min=_TINY)[:, None, None]
+    return plan + left.unsqueeze(2) * missing.unsqueeze(1) / total
 
 
 def _squares(x: Tensor, y: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from pcloud.evaluation.scores import has_classes
 from pcloud.evaluation.significance import significance_improvement, significance_rows
 from pcloud.evaluation.table import describe, is_of_target
 from pcloud.evaluation.threshold import AtThreshold
+from pcloud.report.anomaly import anomaly
 from pcloud.report.attribution import attribution, shift
 from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
 from pcloud.report.contents import RunContents
@@ -121,7 +122,7 @@ def discrimination(run: RunContents, figures: FigureFolder) -> Section:
 def confusion(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the confusion matrix three ways."""
     title = "Confusion matrix"
-    if run.scores is None and (run.targets or run.particles):
+    if run.detects_anomalies or (run.scores is None and (run.targets or run.particles)):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no confusion matrix"))
@@ -365,6 +366,7 @@ MakeSection = Callable[[RunContents, FigureFolder], Section]
 SECTIONS: Sequence[MakeSection] = (
     results,
     discrimination,
+    anomaly,
     confusion,
     discriminants,
     regression,
