@@ -135,8 +135,8 @@ def _rounded(plan: Tensor, x_weight: Tensor, y_weight: Tensor) -> Tensor:
     """Plan (B, P, M) with exactly the wanted sums, near one that has them nearly."""
     plan = plan * (x_weight / plan.sum(2).clamp(min=_TINY)).clamp(max=1).unsqueeze(2)
     plan = plan * (y_weight / plan.sum(1).clamp(min=_TINY)).clamp(max=1).unsqueeze(1)
-    left = x_weight - plan.sum(2)  # not negative, as those of y
-    missing = y_weight - plan.sum(1)
+    left = (x_weight - plan.sum(2)).clamp(min=0)  # negative only by rounding
+    missing = (y_weight - plan.sum(1)).clamp(min=0)
     total = left.sum(-1).clamp(min=_TINY)[:, None, None]
     return plan + left.unsqueeze(2) * missing.unsqueeze(1) / total
 
