@@ -254,6 +254,8 @@ class Modality(Protocol[S, I, D]):
         True if an entry is a set of four-momenta, which physics studies change.
     detects_anomalies : bool
         True for networks that are trained by the objective ``anomaly``.
+    gives_scores : bool
+        False for a generator, whose objective is ``generate``.
     stores_in_files : bool
         True if :meth:`accumulator` and :meth:`dataset` take a `storage`, see :mod:`pcloud.storage`,
         and :meth:`size` is known.
@@ -265,6 +267,7 @@ class Modality(Protocol[S, I, D]):
     sample_type: type
     has_momenta: bool = False
     detects_anomalies: bool = False
+    gives_scores: bool = True
     stores_in_files: bool = False
 
     def number_of(self, number: int, which: str = "") -> str:
@@ -406,6 +409,10 @@ class Modality(Protocol[S, I, D]):
     @abstractmethod
     def fit_inputs(self, sample: S, options: DataOptions) -> I:
         """Inputs that the options name, or that follow from the training sample."""
+
+    def as_known(self, inputs: I, known: Any, options: DataOptions) -> I:
+        """Inputs with the standardisation of `known` ones, where it would be fitted."""
+        return inputs
 
     def inputs_for(self, model: str, inputs: I, options: DataOptions) -> I:
         """Inputs in the form that a model takes, by its name."""
@@ -552,6 +559,7 @@ _HOMES = (  # modules that register a modality on import
     "pcloud.tables.modality",
     "pcloud.series.modality",
     "pcloud.anomaly.modality",
+    "pcloud.generative.modality",
 )
 
 

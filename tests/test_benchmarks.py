@@ -130,6 +130,21 @@ def test_every_kernel_can_be_timed_against_its_formula(run_script):
     assert gated - timed == {"pcloud.nn.numerics.derivatives"}
 
 
+@pytest.mark.usefixtures("small_sample")
+@pytest.mark.parametrize(
+    ("name", "jets", "most"), [("particlenet_lite", 32, 2270), ("pfn", 32, 362), ("pfn", 1, 355)]
+)
+def test_a_training_step_of_a_small_network_has_half_of_the_first_operators(
+    monkeypatch, name, jets, most
+):
+    # 4547, 725 and 710 when they were first counted
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    operators = importlib.import_module("operators")
+    found = operators.count_operators(name, jets, "training")
+    assert found == operators.count_operators(name, jets, "training")
+    assert found <= most
+
+
 def test_the_rate_of_jetclass_is_compared_with_its_floor(run_script):
     printed = run_script("benchmarks/jetclass_rate.py", "--jets", "300", "--repeats", "1")
     assert float(printed.splitlines()[1].split()[1].replace(",", "")) > 0

@@ -42,6 +42,7 @@ LAYERS = (
     ("modality",),
     ("uniform",),
     ("clouds", "images", "series", "tables"),
+    ("generative",),
     ("evaluation",),
     ("uncertainty", "interpret", "anomaly"),
     ("objectives",),

@@ -19,9 +19,11 @@ from pcloud.cli import (
     evaluate,
     explain,
     export,
+    generate,
     inspect,
     models,
     predict,
+    pretrain,
     report,
     simulate,
     train,
@@ -38,8 +40,9 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.validation import hints
 
 _FILES = (
-    *(train, tune, weak, evaluate, predict, calibrate, uncertainty, explain, report, export, check),
-    *(compare, inspect, draw, convert, simulate, models, datasets, download, doctor, completion),
+    *(train, pretrain, tune, weak, evaluate, predict, calibrate, uncertainty, explain, report),
+    *(generate, export, check, compare, inspect, draw, convert, simulate, models, datasets),
+    *(download, doctor, completion),
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
 _BROKEN_PIPE = 141
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             again = (
                 "; the same command continues it"
-                if arguments[:1] in (["train"], ["tune"], ["weak"])
+                if arguments[:1] in (["train"], ["pretrain"], ["tune"], ["weak"])
                 else ""
             )
             write_error(f"pcloud: interrupted{again}")

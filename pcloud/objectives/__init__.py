@@ -15,7 +15,9 @@ _HOME = {
     "Categorical": "predictions",
     "Classes": "classes",
     "Gaussian": "gaussian",
+    "Generation": "generation",
     "Label": "label",
+    "MaskedParticles": "masked",
     "Normal": "predictions",
     "JetObjective": "objective",
     "Objective": "objective",
@@ -42,8 +44,10 @@ __all__ = [
     "Categorical",
     "Classes",
     "Gaussian",
+    "Generation",
     "JetObjective",
     "Label",
+    "MaskedParticles",
     "Normal",
     "Objective",
     "OfParticles",
@@ -68,7 +72,9 @@ if TYPE_CHECKING:
     from pcloud.objectives.build import make_objective, objective_from_dict
     from pcloud.objectives.classes import Classes
     from pcloud.objectives.gaussian import Gaussian
+    from pcloud.objectives.generation import Generation
     from pcloud.objectives.label import Label
+    from pcloud.objectives.masked import MaskedParticles
     from pcloud.objectives.objective import JetObjective, Objective
     from pcloud.objectives.of_particles import OfParticles
     from pcloud.objectives.pairs import Pairs

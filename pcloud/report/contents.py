@@ -158,6 +158,11 @@ class RunContents:
         place = self.place(kind.file)
         return _readable(kind.read, place.parent) if place.exists() else None
 
+    @property
+    def noun(self) -> str:
+        """Plural noun of the data of the run."""
+        return "jets"
+
     def place(self, name: str) -> Path:
         """Path of a file, which may not exist."""
         return _place(name, self.path, self.out)

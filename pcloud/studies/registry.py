@@ -28,6 +28,7 @@ _STUDIES = {
     "attribution": "attribution:attribute_run",
     "taylor": "taylor:taylor_run",
     "anomaly": "anomaly:anomaly_run",
+    "generation": "generation:evaluate_generator",
 }
 
 

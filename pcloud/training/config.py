@@ -28,6 +28,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.objectives.specification import (
     CLASS,
     CLASS_LOSSES,
+    GENERATE,
     Specification,
     parse_objectives,
 )
@@ -257,8 +258,9 @@ class ObjectiveConfig:
     """What the network learns: class, and targets of the schema with their kinds, such as class
     pt:gaussian mass:quantile. Kinds: squared, absolute, huber, logcosh, gaussian (mean and sigma),
     quantile (mass:quantile:0.1,0.5,0.9 sets the levels) and binary (a label 0 or 1); of labels of
-    particles classes (origin:classes) and pairs with the same label (vertex:pairs). anomaly learns the
-    first class alone, with an anomaly detector as model, whose score is large for others. A mapping sets
+    particles classes (origin:classes) and pairs with the same label (vertex:pairs). generate learns to
+    make new jets, with a generator as model. anomaly learns the first class alone, with an anomaly
+    detector as model, whose score is large for others. A mapping sets
     target, kind, levels, delta, transform, widths and threshold."""
     objective_weights: Literal["equal", "learned"] | list[NonNegative] = "equal"
     """Weights of several objectives in the loss: equal, learned with the network, or one number
@@ -293,6 +295,11 @@ class ObjectiveConfig:
     def specifications(self) -> list[Specification]:
         """The objectives, checked."""
         return parse_objectives(self.objective)
+
+    @property
+    def generates(self) -> bool:
+        """True for a generator."""
+        return any(part.generates for part in self.specifications)
 
     @property
     def has_classes(self) -> bool:
@@ -569,6 +576,8 @@ class TrainConfig:
             if name not in _STAGE_OF:
                 raise UnknownNameError("training option", str(name), _STAGE_OF)
         values = _with_recipe(values)
+        if values.get("model") is None and GENERATE in _listed(values.get("objective")):
+            values["model"] = _GENERATOR
         missing = [name for name in ("data", "model", "out") if values.get(name) is None]
         if missing:
             raise InputError(f"training needs {' and '.join(missing)}")
@@ -773,6 +782,14 @@ class TrainConfig:
 _OF_SEVERAL_CLASSES = ("teacher", "decorrelate", "reweight", "overfit", "mix")
 
 
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+_GENERATOR = "flow_matching"
+"""Network of the objective generate, by default."""
+
+
 def _with_recipe(values: dict[str, Any]) -> dict[str, Any]:
     """Return options with the network and objectives of their recipe, where they are not given.
 
@@ -796,6 +813,7 @@ _QUANTITIES = {
     "binary": ("auc",),
     "classes": ("acc", "auc"),
     "pairs": ("efficiency", "purity"),
+    "masked": (),
 }
 """Metrics of the kinds of objectives that have no resolution."""
 
@@ -806,7 +824,9 @@ def _metrics(wanted: list[Specification]) -> list[str]:
     for part in wanted:
         if part.detects_anomalies:
             continue
-        if part.learns_classes:
+        if part.generates:
+            names += ["val_loss_particles", "val_loss_jet"]
+        elif part.learns_classes:
             names += ["val_acc", "val_auc"]
         else:
             quantities = _QUANTITIES.get(part.kind, ("resolution",))

@@ -90,7 +90,11 @@ class TrainingData:
 
 
 def load_training_data(
-    config: TrainConfig, storage: Storage = MEMORY, *, stream: bool = False
+    config: TrainConfig,
+    storage: Storage = MEMORY,
+    *,
+    stream: bool = False,
+    known: Inputs | None = None,
 ) -> TrainingData:
     """Read and check the training and validation jets of a configuration.
 
@@ -103,6 +107,9 @@ def load_training_data(
     stream : bool
         If True, the training jets are read from their files in every epoch. They are read once
         before, for their labels, weights and fingerprint.
+    known : Inputs, optional
+        Inputs of the weights with which the training begins. Features of the same name have their
+        standardisation, if none is given.
 
     Raises
     ------
@@ -118,6 +125,7 @@ def load_training_data(
         modality.check_network(config.model, config.inputs)
         _check_particles(config)
         _check_detector(config, modality)
+        _check_generator(config, modality)
     one_sample = config.objectives.detects_anomalies or config.objectives.mix is not None
     if stream and one_sample:
         raise InputError(
@@ -135,6 +143,7 @@ def load_training_data(
     with config.code_names():
         with named_source(config.data):
             inputs = modality.fit_inputs(few, config.inputs)
+        inputs = modality.as_known(inputs, known, config.inputs)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     objective = _objective(config, train, sources["training"], inputs)
@@ -187,7 +196,7 @@ def load_training_data(
         whose = f"the {name} {modality.noun}"
         if objective.targets:
             data.set_targets(targets_of(jets, objective))
-        if objective.of_particles:
+        if objective.of_labels:
             labels_of_rows = labels_of(jets, objective, collections_of(inputs))
             cast(JetDataset, data).set_particle_labels(labels_of_rows)
         with named_source(sources[name]):
@@ -247,6 +256,18 @@ def _check_detector(config: TrainConfig, modality: Modality) -> None:
         )
 
 
+def _check_generator(config: TrainConfig, modality: Modality) -> None:
+    """Refuse a generator with another objective than ``generate``, and this for other networks."""
+    generates = config.objectives.generates
+    if generates and modality.gives_scores:
+        raise InputError(
+            f"objective generate needs a generator, not model {config.model!r}: take one of "
+            f"{', '.join(list_models('generator'))}"
+        )
+    if not generates and not modality.gives_scores:
+        raise InputError(f"model {config.model!r} is a generator: it needs --objective generate")
+
+
 def _check_particles(config: TrainConfig) -> None:
     """Refuse objectives of particles for a network without a representation of each."""
     parts = [part for part in config.objectives.specifications if part.learns_particles]
@@ -293,7 +314,7 @@ def used_columns(config: TrainConfig, modality: Modality) -> Sequence[str]:
     truth = [
         f"{'particle_labels' if part.learns_particles else 'targets'}.{part.target}"
         for part in wanted
-        if not part.learns_classes
+        if not (part.learns_classes or part.learns_masked or part.generates)
     ]
     return [*columns, *truth]
 

@@ -171,6 +171,15 @@ RECIPES: dict[str, Recipe] = {
         gradient_clip=1.0,
         source="none: ours, for the QCD jets of the embedded sample",
     ),
+    "flow_matching": Recipe(
+        optimizer="adamw",
+        schedule="cosine",
+        lr=1e-3,
+        batch_size=128,
+        epochs=50,
+        gradient_clip=1.0,
+        source="none: ours, for the embedded sample",
+    ),
     "lgatr": Recipe(
         optimizer="lion",
         schedule="cosine",

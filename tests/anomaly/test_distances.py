@@ -76,7 +76,9 @@ def test_distances_ignore_order_and_empty_slots_and_vanish_for_equal_clouds(dist
 def test_single_precision_gives_the_same_work():
     x, y, v, w = clouds(number=200, points=(40, 24))
     single = energy_mover_distance(*(part.float() for part in (x, y, v, w)))
-    torch.testing.assert_close(single.double(), energy_mover_distance(x, y, v, w), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        single.double(), energy_mover_distance(x, y, v, w), rtol=1e-3, atol=0
+    )
     one = [part[:, :1] for part in (x, y)], [torch.ones(200, 1)] * 2
     far = energy_mover_distance(*(part.float() for part in (*one[0], *one[1])))
     torch.testing.assert_close(far.double(), (x[:, 0] - y[:, 0]).norm(dim=-1), rtol=1e-5, atol=0)
