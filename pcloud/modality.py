@@ -252,6 +252,8 @@ class Modality(Protocol[S, I, D]):
         Class of the samples.
     has_momenta : bool
         True if an entry is a set of four-momenta, which physics studies change.
+    detects_anomalies : bool
+        True for networks that are trained by the objective ``anomaly``.
     gives_scores : bool
         False for a generator, whose objective is ``generate``.
     stores_in_files : bool
@@ -264,6 +266,7 @@ class Modality(Protocol[S, I, D]):
     first_argument: str
     sample_type: type
     has_momenta: bool = False
+    detects_anomalies: bool = False
     gives_scores: bool = True
     stores_in_files: bool = False
 
@@ -555,6 +558,7 @@ _HOMES = (  # modules that register a modality on import
     "pcloud.images.modality",
     "pcloud.tables.modality",
     "pcloud.series.modality",
+    "pcloud.anomaly.modality",
     "pcloud.generative.modality",
 )
 

@@ -44,7 +44,7 @@ LAYERS = (
     ("clouds", "images", "series", "tables"),
     ("generative",),
     ("evaluation",),
-    ("uncertainty", "interpret"),
+    ("uncertainty", "interpret", "anomaly"),
     ("objectives",),
     ("training",),
     ("studies",),

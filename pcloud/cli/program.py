@@ -29,6 +29,7 @@ from pcloud.cli import (
     train,
     tune,
     uncertainty,
+    weak,
 )
 from pcloud.cli.command import COMMANDS, Command, Options
 from pcloud.cli.errors import complain, message, warnings_in_one_line
@@ -40,7 +41,7 @@ from pcloud.memory import reuse_memory
 from pcloud.validation import hints
 
 _FILES = (
-    *(train, pretrain, tune, evaluate, predict, calibrate, uncertainty, explain, report),
+    *(train, pretrain, tune, weak, evaluate, predict, calibrate, uncertainty, explain, report),
     *(generate, export, check, compare, inspect, draw, convert, simulate, models, datasets),
     *(download, doctor, completion),
 )
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             again = (
                 "; the same command continues it"
-                if arguments[:1] in (["train"], ["pretrain"], ["tune"])
+                if arguments[:1] in (["train"], ["pretrain"], ["tune"], ["weak"])
                 else ""
             )
             write_error(f"pcloud: interrupted{again}")

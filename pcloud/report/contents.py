@@ -15,6 +15,7 @@ from pcloud.evaluation.regression import PredictedTarget
 from pcloud.evaluation.scores import has_classes
 from pcloud.objectives.columns import PredictedLabel, read_targets
 from pcloud.objectives.particle_columns import PredictedLabels, read_labels
+from pcloud.objectives.specification import ANOMALY
 from pcloud.run_files import (
     CONFIG_FILE,
     ENVIRONMENT_FILE,
@@ -154,6 +155,11 @@ class RunContents:
             others={name: found for name, found in others.items() if found is not None},
             missing=missing,
         )
+
+    @property
+    def detects_anomalies(self) -> bool:
+        """True for the run of an anomaly detector, whose scores are no probabilities."""
+        return self.config.get("objective") in (ANOMALY, [ANOMALY])
 
     def result(self, kind: type[Result]) -> Result | None:
         """Result of a study; None if it was not done, or cannot be read, of which it warns."""

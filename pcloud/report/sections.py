@@ -35,6 +35,7 @@ from pcloud.evaluation.table import describe, is_of_target
 from pcloud.evaluation.threshold import AtThreshold
 from pcloud.evaluation.working_points import working_points_of_scores
 from pcloud.models.registry import model_info
+from pcloud.report.anomaly import anomaly
 from pcloud.report.attribution import attribution, shift
 from pcloud.report.blocks import (
     Section,
@@ -208,7 +209,8 @@ def _spoken(metrics: Mapping[str, Measured]) -> str:
 def confusion(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the confusion matrix three ways."""
     title = "Confusion matrix"
-    if run.scores is None and (run.targets or run.particles or run.is_pretraining):
+    has_others = bool(run.targets or run.particles or run.is_pretraining)
+    if run.detects_anomalies or (run.scores is None and has_others):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no confusion matrix"))
@@ -483,6 +485,7 @@ SECTIONS: Sequence[MakeSection] = (
     results,
     generation,
     discrimination,
+    anomaly,
     confusion,
     discriminants,
     regression,
