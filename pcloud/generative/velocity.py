@@ -109,6 +109,9 @@ class VelocityNetwork(nn.Module):
         Number of layers, and of heads of each.
     """
 
+    frequencies: Tensor
+    ranges: Tensor
+
     def __init__(
         self, in_features: int, num_conditions: int, width: int, num_layers: int, num_heads: int
     ) -> None:
