@@ -407,6 +407,10 @@ class Modality(Protocol[S, I, D]):
     def fit_inputs(self, sample: S, options: DataOptions) -> I:
         """Inputs that the options name, or that follow from the training sample."""
 
+    def as_known(self, inputs: I, known: Any, options: DataOptions) -> I:
+        """Inputs with the standardisation of `known` ones, where it would be fitted."""
+        return inputs
+
     def inputs_for(self, model: str, inputs: I, options: DataOptions) -> I:
         """Inputs in the form that a model takes, by its name."""
         return inputs

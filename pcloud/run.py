@@ -501,8 +501,9 @@ class Run(RunFolder):
         overwrite : bool
             Replace an existing file.
         **options
-            Options of :class:`pcloud.export.ExportOptions`: `padded`, `max_particles`,
-            `on_long_jet`, `calibrated`, `checkpoint`, `form`, `jets`, `dtype`, `int8`.
+            Options of :class:`pcloud.export.ExportOptions`: `padded`, `ragged`,
+            `max_particles`, `on_long_jet`, `calibrated`, `checkpoint`, `form`, `jets`, `dtype`,
+            `int8`.
 
         Raises
         ------

@@ -23,6 +23,7 @@ from pcloud.cli import (
     inspect,
     models,
     predict,
+    pretrain,
     report,
     simulate,
     train,
@@ -38,20 +39,9 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.validation import hints
 
 _FILES = (
-    *(train, tune, evaluate, predict, calibrate, uncertainty, explain, report, export, check),
-    *(
-        generate,
-        compare,
-        inspect,
-        draw,
-        convert,
-        simulate,
-        models,
-        datasets,
-        download,
-        doctor,
-        completion,
-    ),
+    *(train, pretrain, tune, evaluate, predict, calibrate, uncertainty, explain, report),
+    *(generate, export, check, compare, inspect, draw, convert, simulate, models, datasets),
+    *(download, doctor, completion),
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
 _BROKEN_PIPE = 141
@@ -80,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _BROKEN_PIPE
         except KeyboardInterrupt:
             again = (
-                "; the same command continues it" if arguments[:1] in (["train"], ["tune"]) else ""
+                "; the same command continues it"
+                if arguments[:1] in (["train"], ["pretrain"], ["tune"])
+                else ""
             )
             write_error(f"pcloud: interrupted{again}")
             return _INTERRUPTED

@@ -16,6 +16,7 @@ _HOME = {
     "Gaussian": "gaussian",
     "Generation": "generation",
     "Label": "label",
+    "MaskedParticles": "masked",
     "Normal": "predictions",
     "JetObjective": "objective",
     "Objective": "objective",
@@ -44,6 +45,7 @@ __all__ = [
     "Generation",
     "JetObjective",
     "Label",
+    "MaskedParticles",
     "Normal",
     "Objective",
     "OfParticles",
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from pcloud.objectives.gaussian import Gaussian
     from pcloud.objectives.generation import Generation
     from pcloud.objectives.label import Label
+    from pcloud.objectives.masked import MaskedParticles
     from pcloud.objectives.objective import JetObjective, Objective
     from pcloud.objectives.of_particles import OfParticles
     from pcloud.objectives.pairs import Pairs

@@ -98,6 +98,7 @@ def evaluate_run(
         columns; or the folder of the run cannot be written to.
     """
     run.checksum(checkpoint)  # raises before a large file is read
+    run.check_predictions()
     run.check_writable()
     if data is not None and "schema" not in reading:
         reading["schema"] = schema_for(run, data)

@@ -774,6 +774,7 @@ _QUANTITIES = {
     "binary": ("auc",),
     "classes": ("acc", "auc"),
     "pairs": ("efficiency", "purity"),
+    "masked": (),
 }
 """Metrics of the kinds of objectives that have no resolution."""
 

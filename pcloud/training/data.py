@@ -89,7 +89,11 @@ class TrainingData:
 
 
 def load_training_data(
-    config: TrainConfig, storage: Storage = MEMORY, *, stream: bool = False
+    config: TrainConfig,
+    storage: Storage = MEMORY,
+    *,
+    stream: bool = False,
+    known: Inputs | None = None,
 ) -> TrainingData:
     """Read and check the training and validation jets of a configuration.
 
@@ -102,6 +106,9 @@ def load_training_data(
     stream : bool
         If True, the training jets are read from their files in every epoch. They are read once
         before, for their labels, weights and fingerprint.
+    known : Inputs, optional
+        Inputs of the weights with which the training begins. Features of the same name have their
+        standardisation, if none is given.
 
     Raises
     ------
@@ -128,6 +135,7 @@ def load_training_data(
     with config.code_names():
         with named_source(config.data):
             inputs = modality.fit_inputs(few, config.inputs)
+        inputs = modality.as_known(inputs, known, config.inputs)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     objective = _objective(config, train, sources["training"], inputs)
@@ -169,7 +177,7 @@ def load_training_data(
         whose = f"the {name} {modality.noun}"
         if objective.targets:
             data.set_targets(targets_of(jets, objective))
-        if objective.of_particles:
+        if objective.of_labels:
             labels_of_rows = labels_of(jets, objective, collections_of(inputs))
             cast(JetDataset, data).set_particle_labels(labels_of_rows)
         with named_source(sources[name]):
@@ -270,7 +278,7 @@ def used_columns(config: TrainConfig, modality: Modality) -> Sequence[str]:
     truth = [
         f"{'particle_labels' if part.learns_particles else 'targets'}.{part.target}"
         for part in wanted
-        if not (part.learns_classes or part.generates)
+        if not (part.learns_classes or part.learns_masked or part.generates)
     ]
     return [*columns, *truth]
 

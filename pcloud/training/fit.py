@@ -37,7 +37,12 @@ from pcloud.training.distillation import Distillation, Teacher
 from pcloud.training.ensemble import train_ensemble
 from pcloud.training.environment import update_environment
 from pcloud.training.folder import clear, open_folder, with_method_of_split, write_config
-from pcloud.training.initial_state import InitialState, initial_weights, initialise
+from pcloud.training.initial_state import (
+    InitialState,
+    initial_weights,
+    initialise,
+    known_inputs,
+)
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.jet_storage import choose_storage
 from pcloud.training.layer_norms import LayerNorms, LayerNormsCallback
@@ -225,7 +230,8 @@ def _shared_jets(config: TrainConfig, folder: Path, console: Terminal) -> Iterat
         return
     console.print(chosen.reason, soft_wrap=True)
     with mapped_files(folder) as storage:
-        yield {"jets": dump(load_training_data(config, storage))}
+        known = known_inputs(config, None, initial_weights(config, None))
+        yield {"jets": dump(load_training_data(config, storage, known=known))}
 
 
 def _train_run(
@@ -264,6 +270,8 @@ def _check_before_loading(config: TrainConfig, ranks: Ranks) -> None:
     if ranks.world > 1:
         if any(part.learns_particles for part in config.objectives.specifications):
             raise InputError("labels of particles and pairs are learned by one process only")
+        if any(part.learns_masked for part in config.objectives.specifications):
+            raise InputError("hidden particles are learned by one process only")
         return
     trainer = make_trainer(config, epochs=1)
     if trainer.world_size > 1:
@@ -330,10 +338,10 @@ def _prepared(
     """
     checkpoint = None if overwrite else read_last_checkpoint(folder)
     check_code(config.model, config.model_options)
-    initial_weights(config, checkpoint)  # raises before a large file is read
+    weights = initial_weights(config, checkpoint)  # raises before a large file is read
+    place: dict[str, Any] = {"known": known_inputs(config, checkpoint, weights)}
     if config.teacher:
         RunFolder(config.teacher).checksum()
-    place: dict[str, Any] = {}
     if shared is not None:
         jets = load(shared)
     else:

@@ -135,6 +135,7 @@ _OF_TARGETS = {
     "val_auc_": "AUC of ",
     "val_efficiency_": "efficiency of ",
     "val_purity_": "purity of ",
+    "val_gain_": "gain of ",
 }
 
 

@@ -286,6 +286,19 @@ class RunFolder:
                 f"{', '.join(part.name for part in self.objective)}"
             )
 
+    def check_predictions(self) -> None:
+        """Check that the run has predictions.
+
+        Raises
+        ------
+        InputError
+            If it was pretrained.
+        """
+        if self.objective.masked is not None:
+            raise InputError(
+                f"{self.path} was pretrained and has no predictions: train from it with --init-from"
+            )
+
     @torch.no_grad()
     def logits(
         self,
@@ -388,6 +401,7 @@ class RunFolder:
 
         Parameters and errors are those of :meth:`predict`; jets cannot be missing or in lists.
         """
+        self.check_predictions()
         self.modality.check(jets, self.feature_set, "these jets")
         options: Any = {"batch_size": batch_size, "checkpoint": checkpoint, "device": device}
         if self.config.ensemble > 1:

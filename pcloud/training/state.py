@@ -53,6 +53,7 @@ _OF_OBJECTIVES = (
     "val_auc_",
     "val_efficiency_",
     "val_purity_",
+    "val_gain_",
     "weight_",
 )
 """Beginnings of the names of columns of one of several objectives, or of a target."""
@@ -73,7 +74,7 @@ def metric_columns(names: Iterable[str]) -> list[str]:
 
 def lower_is_better(metric: str) -> bool:
     """Return whether a metric is best where it is lowest: a loss or a resolution."""
-    return not metric.startswith(("val_acc", "val_auc", "val_efficiency", "val_purity"))
+    return not metric.startswith(("val_acc", "val_auc", "val_efficiency", "val_purity", "val_gain"))
 
 
 def _row(row: dict[str, float]) -> dict[str, float]:
