@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from pcloud.datasets.info import DatasetInfo, Split
@@ -10,9 +11,7 @@ _SPLITS = ("train", "test")
 
 
 def _load(split: str, **options: Any) -> Any:
-    from pcloud.images.digits import bundled_digits
-
-    return bundled_digits(split, **options)
+    return import_module("pcloud.images.digits").bundled_digits(split, **options)
 
 
 INFO = DatasetInfo(

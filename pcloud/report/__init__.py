@@ -56,7 +56,7 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     _warn_of_other_jets(contents)
     make_folder(contents.out)
     check_writable(contents.out, "--out FOLDER writes elsewhere")
-    figures = FigureFolder(contents.out / FIGURE_FOLDER)
+    figures = FigureFolder(contents.out / FIGURE_FOLDER, contents.noun)
     page = contents.out / REPORT_FILE
     sections = [drawn_section(section, contents, figures) for section in all_sections()]
     write_text(page, render(contents, sections))

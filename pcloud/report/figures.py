@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from pcloud.evaluation.figures import figure_style, save_figure
 from pcloud.evaluation.figures.style import COLORS, GRID, INK, MUTED, PAPER, laid_out
+from pcloud.report.nouns import axes_with_noun
 from pcloud.text import for_html
 
 # Colours of the figures by the names that the page's style sheet gives them, so that they turn
@@ -22,11 +23,13 @@ _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", PAPER: "card"} | {
 class FigureFolder:
     """Saves figures into a folder and gives the HTML that shows them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, noun: str = "jets") -> None:
         self.path = path
+        self.noun = noun
 
     def add(self, name: str, figure: Figure, caption: str) -> str:
         """Save a figure as ``<name>.png``; return it as HTML with its caption."""
+        axes_with_noun(figure, self.noun)
         with laid_out(figure):
             save_figure(figure, self.path / name)
             drawing = inline_svg(figure, name, caption)

@@ -35,6 +35,8 @@ from pcloud.report.attribution import attribution, shift
 from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
 from pcloud.report.contents import RunContents
 from pcloud.report.figures import FigureFolder
+from pcloud.report.images import images
+from pcloud.report.nouns import section_with_noun
 from pcloud.report.particles import particles
 from pcloud.report.regression import regression
 from pcloud.report.robustness import robustness
@@ -329,9 +331,10 @@ def other_samples(run: RunContents, figures: FigureFolder) -> Section:
     """Compare the numbers of evaluations on other jets, if there were any."""
     if not run.others:
         return Section("Other samples", "")
-    tables = dict(run.others) if run.table is None else {"test jets": run.table, **run.others}
+    own = f"test {run.noun}"
+    tables = dict(run.others) if run.table is None else {own: run.table, **run.others}
     names = dict.fromkeys(name for table in tables.values() for name in table if "[" not in name)
-    rows = [["", *tables], ["jets", *(f"{sum(table.counts):,}" for table in tables.values())]]
+    rows = [["", *tables], [run.noun, *(f"{sum(table.counts):,}" for table in tables.values())]]
     for name in names:
         found = (str(table[name]) if name in table else "" for table in tables.values())
         rows.append([describe(name), *found])
@@ -373,6 +376,7 @@ SECTIONS: Sequence[MakeSection] = (
     uncertainty,
     taylor,
     attribution,
+    images,
     robustness,
     shift,
     comparison,
@@ -387,7 +391,7 @@ SECTIONS: Sequence[MakeSection] = (
 def drawn_section(make: MakeSection, run: RunContents, figures: FigureFolder) -> Section:
     """Make a section; if the values in the files cannot be drawn, warn and leave it out."""
     try:
-        return make(run, figures)
+        return section_with_noun(make(run, figures), run.noun)
     except (
         ValueError,  # InputError too
         ArithmeticError,
@@ -411,9 +415,9 @@ def all_sections() -> list[MakeSection]:
     return [*SECTIONS[:-1], *further, SECTIONS[-1]]
 
 
-def test_jets(number: int) -> str:
-    """Number of test jets, for a headline."""
-    return f"{number_of(number, 'test jet')}"
+def test_jets(number: int, noun: str) -> str:
+    """Number of test jets, or of other data by their noun, for a headline."""
+    return number_of(number, f"test {noun.removesuffix('s')}")
 
 
 def _tile(name: str, entry: Measured) -> str:
