@@ -250,7 +250,7 @@ _BY_MODEL = {
     "particlenet": "particlenet",
     "particlenet_lite": "particlenet",
     "pcnn": "pfn",
-    **dict.fromkeys(("rnn", "gru", "lstm"), "particlenet_lite_original"),
+    **dict.fromkeys(("rnn", "gru", "lstm", "deepjet"), "particlenet_lite_original"),
     "pfn": "pfn",
     "transformer": "part",
 }
