@@ -59,9 +59,9 @@ class FigureFolder:
         figure : Figure
             The figure.
         caption : str
-            What is shown, for everybody.
+            Description of the figure, for everybody.
         numbers : str
-            The main numbers in it, for readers who hear the page.
+            Main numbers in it, for readers who hear the page.
         """
         axes_with_noun(figure, self.noun)
         if self.label:
