@@ -32,7 +32,10 @@ from pcloud.training.history import History
 from pcloud.typing import Floats
 from pcloud.yaml_files import parse_yaml
 
-__all__ = ["MAIN_FILES", "RunContents"]
+__all__ = ["GAIN", "MAIN_FILES", "RunContents"]
+
+GAIN = "val_gain_masked"
+"""Column of the history of a pretraining."""
 
 MAIN_FILES = (CONFIG_FILE, HISTORY_FILE, METRICS_FILE, SCORES_FILE, ENVIRONMENT_FILE)
 """Files of which at least one makes a page."""
@@ -88,6 +91,11 @@ class RunContents:
     environment: dict[str, Any] = field(default_factory=dict)
     others: Mapping[str, EvaluationTable] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_pretraining(self) -> bool:
+        """True if hidden particles were learned, so that there are no scores."""
+        return GAIN in self.history.columns
 
     @classmethod
     def read(cls, path: Path, out: Path | None = None) -> RunContents:
@@ -151,6 +159,11 @@ class RunContents:
         """Result of a study; None if it was not done, or cannot be read, of which it warns."""
         place = self.place(kind.file)
         return _readable(kind.read, place.parent) if place.exists() else None
+
+    @property
+    def noun(self) -> str:
+        """Plural noun of the data of the run."""
+        return "jets"
 
     def place(self, name: str) -> Path:
         """Path of a file, which may not exist."""
