@@ -449,10 +449,10 @@ def run(command: str) -> dict[str, Any]:
     program, *arguments = shlex.split(command)
     output = io.StringIO()
     begin = time.process_time()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            code = _pcloud(arguments) if program == "pcloud" else _script(arguments)
+    streams = contextlib.redirect_stdout(output), contextlib.redirect_stderr(output)
+    with streams[0], streams[1], warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code = _pcloud(arguments) if program == "pcloud" else _script(arguments)
     return {
         "seconds": time.process_time() - begin,
         "code": code,
