@@ -364,8 +364,12 @@ class FeatureSet:
 def _stack(features: Sequence[Feature], particles: Particles, dtype: torch.dtype) -> Tensor:
     """Values (N, F) of features."""
     # Each feature is rounded before the next is computed: only one is in memory in float64.
-    values = [feature.compute(particles).to(dtype) for feature in features]
-    return torch.stack(values, dim=-1)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.stack([feature.compute(particles).to(dtype) for feature in features], dim=-1)
+    values = particles.p4.new_empty(len(particles.batch), len(features), dtype=dtype)
+    for column, feature in zip(values.unbind(-1), features, strict=True):
+        column.copy_(feature.compute(particles))
+    return values
 
 
 _KIN = ("log_pt", "log_energy", "log_pt_rel", "log_energy_rel", "delta_r")

@@ -15,6 +15,7 @@ from torch import Tensor
 __all__ = [
     "MAX_ETA",
     "MIN_GEV",
+    "angle_between",
     "asinh",
     "atan2",
     "boost",
@@ -36,6 +37,7 @@ __all__ = [
     "rotate_z",
     "safe_log",
     "safe_sqrt",
+    "transverse",
     "wrap_phi",
 ]
 
@@ -85,7 +87,7 @@ def momentum(p4: Tensor) -> Tensor:
 
 def phi(p4: Tensor) -> Tensor:
     """Azimuth in rad in [-pi, pi], shape (...); 0 along the beam."""
-    px, py = _transverse(p4)
+    px, py = transverse(p4)
     return atan2(py, px)
 
 
@@ -112,21 +114,22 @@ def asinh(x: Tensor) -> Tensor:
     return x.sign() * (magnitude + (magnitude.square() + 1).sqrt()).log()
 
 
-def eta(p4: Tensor) -> Tensor:
+def eta(p4: Tensor, pt: Tensor | None = None) -> Tensor:
     """Pseudorapidity, shape (...); +-inf along the beam and 0 at rest, as in ``vector``.
 
-    The gradient along the beam and at rest is 0.
+    The gradient along the beam and at rest is 0. The transverse momentum `pt` is computed if it is
+    not given.
     """
-    transverse = pt(p4)
+    transverse = safe_sqrt(pt2(p4)) if pt is None else pt
     pz = p4[..., 3]
     beam = transverse == 0
     inside = asinh(pz / torch.where(beam, 1.0, transverse))
     return torch.where(beam, _along_beam(pz), inside)
 
 
-def finite_eta(p4: Tensor) -> Tensor:
-    """Pseudorapidity clamped to ``[-MAX_ETA, MAX_ETA]``, shape (...)."""
-    return eta(p4).clamp(-MAX_ETA, MAX_ETA)
+def finite_eta(p4: Tensor, pt: Tensor | None = None) -> Tensor:
+    """Pseudorapidity clamped to ``[-MAX_ETA, MAX_ETA]``, shape (...); arguments as of :func:`eta`."""
+    return eta(p4, pt).clamp(-MAX_ETA, MAX_ETA)
 
 
 def _along_beam(pz: Tensor) -> Tensor:
@@ -180,13 +183,18 @@ def delta_phi(a: Tensor, b: Tensor) -> Tensor:
     >>> delta_phi(torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.tensor([1.0, 1.0, 0.0, 0.0]))
     tensor(1.5708)
     """
-    (ax, ay), (bx, by) = _transverse(a), _transverse(b)
+    return angle_between(transverse(a), transverse(b))
+
+
+def angle_between(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
+    """Angle from `b` to `a` in rad, in [-pi, pi), of components as :func:`transverse` gives them."""
+    (ax, ay), (bx, by) = a, b
     # More accurate than the difference of two azimuths.
     angle = atan2(ay * bx - ax * by, ax * bx + ay * by)
     return torch.where(angle < math.pi, angle, angle - 2 * math.pi)
 
 
-def _transverse(p4: Tensor) -> tuple[Tensor, Tensor]:
+def transverse(p4: Tensor) -> tuple[Tensor, Tensor]:
     """Transverse components in GeV; (1, 0), that is azimuth 0, along the beam."""
     px, py = p4[..., 1], p4[..., 2]
     beam = (px == 0) & (py == 0)

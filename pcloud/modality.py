@@ -260,6 +260,10 @@ class Modality(Protocol[S, I, D]):
         Class of the samples.
     has_momenta : bool
         True if an entry is a set of four-momenta, which physics studies change.
+    detects_anomalies : bool
+        True for networks that are trained by the objective ``anomaly``.
+    gives_scores : bool
+        False for a generator, whose objective is ``generate``.
     stores_in_files : bool
         True if :meth:`accumulator` and :meth:`dataset` take a `storage`, see :mod:`pcloud.storage`,
         and :meth:`size` is known.
@@ -270,6 +274,8 @@ class Modality(Protocol[S, I, D]):
     first_argument: str
     sample_type: type
     has_momenta: bool = False
+    detects_anomalies: bool = False
+    gives_scores: bool = True
     stores_in_files: bool = False
 
     def number_of(self, number: int, which: str = "") -> str:
@@ -411,6 +417,10 @@ class Modality(Protocol[S, I, D]):
     @abstractmethod
     def fit_inputs(self, sample: S, options: DataOptions) -> I:
         """Inputs that the options name, or that follow from the training sample."""
+
+    def as_known(self, inputs: I, known: Any, options: DataOptions) -> I:
+        """Inputs with the standardisation of `known` ones, where it would be fitted."""
+        return inputs
 
     def inputs_for(self, model: str, inputs: I, options: DataOptions) -> I:
         """Inputs in the form that a model takes, by its name."""
@@ -568,6 +578,8 @@ _HOMES = (  # modules that register a modality on import
     "pcloud.images.modality",
     "pcloud.tables.modality",
     "pcloud.series.modality",
+    "pcloud.anomaly.modality",
+    "pcloud.generative.modality",
 )
 
 

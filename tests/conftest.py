@@ -54,10 +54,11 @@ def only_transformations(*names: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def fast_passes() -> None:
-    """Skip tests of the fast passes themselves where there are none."""
+def fast_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip tests of the fast passes themselves where there are none, and take them for small batches."""
     if PLAIN:
         pytest.skip("tests fast passes, which PCLOUD_PLAIN switches off")
+    monkeypatch.setattr("pcloud.nn.graph.edge_conv._MIN_TRAINED_BYTES", 0)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +102,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     from pcloud.report.figures import FigureFolder
     from pcloud.text import for_html
 
-    def add(folder: FigureFolder, name: str, figure: Figure, caption: str) -> str:
+    def add(folder: FigureFolder, name: str, figure: Figure, caption: str, _: str = "") -> str:
         assert isinstance(figure, Figure)
         folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / f"{name}.png").write_bytes(b"")

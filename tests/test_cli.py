@@ -30,7 +30,7 @@ from tests.training.conftest import TINY, make_jets
 COMMANDS = (
     *("train", "evaluate", "predict", "calibrate", "uncertainty", "explain", "report"),
     *("export", "check", "compare", "inspect", "convert", "simulate", "models", "datasets"),
-    *("download", "doctor", "completion", "draw", "tune"),
+    *("download", "doctor", "completion", "draw", "tune", "generate", "pretrain", "weak"),
 )
 
 

@@ -189,3 +189,13 @@ def test_variables_of_a_table_are_ranked_beside_boosted_trees(run_script):
 def test_networks_on_pulses_are_compared(run_script):
     printed = run_script("examples/pulses.py", "--epochs", "1", "--records", "300")
     assert printed.count("series_lstm") >= 2
+
+
+def test_detectors_stand_beside_observables(tmp_path, run_script):
+    quick = ["--jets", "300", "--epochs", "1", "--codes", "1", "2", "--models", "cloud_autoencoder"]
+    with pytest.warns(match="the detector has collapsed"):
+        printed = run_script("examples/anomaly.py", *quick)
+    assert printed.count("multiplicity alone") + printed.count("mass alone") >= 1
+    assert printed.count("rank correlation with multiplicity") == 4
+    for name in ("code_size", "denoising"):
+        assert (tmp_path / "runs" / "anomaly" / f"{name}.png").stat().st_size > 5_000

@@ -65,7 +65,9 @@ class ModelInfo:
         Kind of input, see :mod:`pcloud.modality`: ``"cloud"`` for ``model(x, p4, batch)``, or
         ``"image"`` for ``model(images)`` with ``images (B, F, H, W)``, ``"table"`` for
         ``model(rows)`` with ``rows (B, F)``, ``"series"`` for ``model(records)`` with ``records (B,
-        F, T)``.
+        F, T)``, ``"generator"`` for ``model(x, u, label, layout) -> losses``, and
+        ``"anomalous_cloud"`` and ``"anomalous_image"`` for anomaly detectors with the arguments of clouds
+        and images.
     """
 
     name: str
@@ -89,6 +91,8 @@ _HOMES = (
     "pcloud.images",
     "pcloud.tables",
     "pcloud.series",
+    "pcloud.anomaly",
+    "pcloud.generative",
 )  # packages that register their models on import
 
 

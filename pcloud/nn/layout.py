@@ -103,6 +103,11 @@ class RaggedLayout(_Movable):
         Collection of each row; None if there is one.
     row_length : int or None
         Number of rows of every jet in a padded batch, see :meth:`of_padded`; else None.
+    spare_slots : int
+        Slots without particles in which a neighbour search of a padded batch finds missing neighbours.
+    slots : Tensor or None
+        Index of the particle in each slot of all blocks, one block after the other; None where the
+        indices of the blocks are to be concatenated.
 
     Examples
     --------
@@ -122,6 +127,8 @@ class RaggedLayout(_Movable):
     pos: Tensor | None = None
     collection: Tensor | None = None
     row_length: int | None = None
+    spare_slots: int = 0
+    slots: Tensor | None = None
 
     @property
     def num_jets(self) -> int:
@@ -164,16 +171,19 @@ class RaggedLayout(_Movable):
         bounds = ptr.cpu().numpy()
         counts = np.diff(bounds)
         order = np.argsort(-counts, kind="stable")
+        groups = list(_similar(order, counts[order], spread, pairs, short))
+        shapes = [(len(jets), int(counts[jets[0]])) for jets in groups]
+        slots = np.empty(sum(b * size for b, size in shapes), dtype=np.int64)
         blocks = []
         position = np.empty(bounds[-1], dtype=np.int64)
-        slots = 0
-        for jets in _similar(order, counts[order], spread, pairs, short):
-            length = counts[jets]
-            slot = np.arange(length[0])
-            mask = slot < length[:, None]
-            index = bounds[jets][:, None] + np.where(mask, slot, 0)
-            position[index[mask]] = slots + np.flatnonzero(mask)
-            slots += mask.size
+        first = 0
+        for jets, shape in zip(groups, shapes, strict=True):
+            slot = np.arange(shape[1])
+            mask = slot < counts[jets][:, None]
+            index = slots[first : first + mask.size].reshape(shape)  # a view
+            np.add(bounds[jets][:, None], np.where(mask, slot, 0), out=index)
+            position[index[mask]] = first + np.flatnonzero(mask)
+            first += mask.size
             blocks.append(
                 DenseBlock(
                     torch.from_numpy(jets),
@@ -190,6 +200,7 @@ class RaggedLayout(_Movable):
             tuple(blocks),
             torch.from_numpy(position),
             int((counts * (counts + 1)).sum() // 2),
+            slots=torch.from_numpy(slots),
         )
         return host if ptr.device.type == "cpu" else host.to(ptr.device, non_blocking=True)
 
@@ -256,26 +267,26 @@ class RaggedLayout(_Movable):
         row_length : int
             Number of rows of each jet R.
         empty : int
-            Empty slots of each jet beyond its rows.
+            Empty slots of each jet beyond its rows, for neighbour searches only.
         """
         num_jets = counts.shape[0]
         jet = torch.arange(num_jets, device=counts.device)
-        slot = torch.arange(row_length + empty, device=counts.device)
-        row = slot[:row_length]
+        row = torch.arange(row_length, device=counts.device)
         first = (row_length * jet).unsqueeze(1)  # (B, 1)
-        mask = slot < counts.unsqueeze(1)  # (B, S)
-        batch = torch.where(mask[:, :row_length], jet.unsqueeze(1), num_jets)
-        position = (row_length + empty) * jet.unsqueeze(1) + row
+        mask = row < counts.unsqueeze(1)  # (B, R)
+        batch = torch.where(mask, jet.unsqueeze(1), num_jets)
+        position = first + row
         padding = (row_length - counts).sum().unsqueeze(0)
         total = first.new_zeros(1) + num_jets * row_length
         return cls(
             batch.flatten(),
             torch.cat([first.flatten(), total - 1, total]),  # the last row is padding
             torch.cat([counts, padding]),
-            (DenseBlock(jet, first + torch.where(mask, slot, 0), mask, False),),
+            (DenseBlock(jet, first + torch.where(mask, row, 0), mask, False),),
             position.flatten(),
             num_jets * (row_length * (row_length + 1) // 2),
             row_length=row_length,
+            spare_slots=empty,
         )
 
     def with_jet_p4(self, jet_p4: Tensor | None) -> RaggedLayout:
@@ -305,14 +316,17 @@ class RaggedLayout(_Movable):
         if not self.blocks:
             return []
         shapes = [block.index.shape for block in self.blocks]
-        slots = x.index_select(0, torch.cat([block.index.flatten() for block in self.blocks]))
-        parts = slots.split([shape.numel() for shape in shapes])
+        index = self.slots
+        if index is None:
+            index = torch.cat([block.index.flatten() for block in self.blocks])
+        parts = x.index_select(0, index).split([shape.numel() for shape in shapes])
         return [p.view(*shape, *x.shape[1:]) for p, shape in zip(parts, shapes, strict=True)]
 
     def flatten(self, dense: Sequence[Tensor]) -> Tensor:
         """Flat tensor (N, ...) from one tensor (b, P, ...) per block; the inverse of :meth:`gather`."""
         slots = [block.flatten(0, 1) for block in dense]
-        return take_rows(slots[0] if len(slots) == 1 else torch.cat(slots), self.position)
+        joined = slots[0] if len(slots) == 1 else torch.cat(slots)
+        return joined.index_select(0, self.position)
 
 
 def _similar(

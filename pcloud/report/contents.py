@@ -16,6 +16,7 @@ from pcloud.evaluation.scores import has_classes
 from pcloud.modality import modality_of_model
 from pcloud.objectives.columns import PredictedLabel, read_targets
 from pcloud.objectives.particle_columns import PredictedLabels, read_labels
+from pcloud.objectives.specification import ANOMALY
 from pcloud.run_files import (
     CONFIG_FILE,
     ENVIRONMENT_FILE,
@@ -33,7 +34,10 @@ from pcloud.training.history import History
 from pcloud.typing import Floats
 from pcloud.yaml_files import parse_yaml
 
-__all__ = ["MAIN_FILES", "RunContents"]
+__all__ = ["GAIN", "MAIN_FILES", "RunContents"]
+
+GAIN = "val_gain_masked"
+"""Column of the history of a pretraining."""
 
 MAIN_FILES = (CONFIG_FILE, HISTORY_FILE, METRICS_FILE, SCORES_FILE, ENVIRONMENT_FILE)
 """Files of which at least one makes a page."""
@@ -89,6 +93,11 @@ class RunContents:
     environment: dict[str, Any] = field(default_factory=dict)
     others: Mapping[str, EvaluationTable] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_pretraining(self) -> bool:
+        """True if hidden particles were learned, so that there are no scores."""
+        return GAIN in self.history.columns
 
     @classmethod
     def read(cls, path: Path, out: Path | None = None) -> RunContents:
@@ -149,6 +158,11 @@ class RunContents:
             others={name: found for name, found in others.items() if found is not None},
             missing=missing,
         )
+
+    @property
+    def detects_anomalies(self) -> bool:
+        """True for the run of an anomaly detector, whose scores are no probabilities."""
+        return self.config.get("objective") in (ANOMALY, [ANOMALY])
 
     @property
     def noun(self) -> str:

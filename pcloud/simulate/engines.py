@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
-
 import awkward as ak
 import numpy as np
 
 from pcloud.errors import MissingExtraError
+from pcloud.native_output import hidden_output
 from pcloud.simulate.detector import INVISIBLE, Particles
 from pcloud.simulate.recipe import CENTRE_OF_MASS, PT_MIN, RADIUS, Process
 
@@ -158,7 +154,7 @@ def leading_jets(
         per_event,
     )
     definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
-    with _quiet_banner():
+    with hidden_output():
         clusters = fastjet.ClusterSequence(array, definition)
         jets = clusters.inclusive_jets(pt_min)
         rows = clusters.constituent_index(pt_min)
@@ -198,7 +194,7 @@ def particle_level_jets(
     columns = zip(("E", "px", "py", "pz"), particles.p4[chosen].T, strict=True)
     array = ak.unflatten(ak.zip(dict(columns), with_name="Momentum4D"), counts)
     definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
-    with _quiet_banner():
+    with hidden_output():
         jets = fastjet.ClusterSequence(array, definition).inclusive_jets(_PARTICLE_LEVEL_PT_MIN)
     p4 = {name: jets[name] for name in ("E", "px", "py", "pz")}
     pt = np.hypot(p4["px"], p4["py"])
@@ -213,18 +209,3 @@ def particle_level_jets(
     values = np.stack([ak.to_numpy(column) for column in found], axis=1)
     values[~(values[:, 2] < radius)] = np.nan
     return values[:, :2]
-
-
-@contextlib.contextmanager
-def _quiet_banner() -> Iterator[None]:
-    """Context that hides the banner that FastJet prints from C++ at its first clustering."""
-    sys.stdout.flush()
-    stdout = os.dup(1)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 1)
-        yield
-    finally:
-        os.dup2(stdout, 1)
-        os.close(stdout)
-        os.close(null)

@@ -28,6 +28,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.objectives.specification import (
     CLASS,
     CLASS_LOSSES,
+    GENERATE,
     Specification,
     parse_objectives,
 )
@@ -115,6 +116,7 @@ Positive = Annotated[float, Gt(0), Lt(math.inf)]
 NonNegative = Annotated[float, Ge(0), Lt(math.inf)]
 Fraction = Annotated[float, Interval(gt=0, lt=1)]
 Weight = Annotated[float, Interval(gt=0, le=1)]
+Share = Annotated[float, Interval(ge=0, le=1)]
 
 
 Files = str | list[str] | dict[str, str | list[str]]
@@ -249,6 +251,15 @@ def _only_classes() -> list[str | dict[str, Any]]:
     return [CLASS]
 
 
+def _check_mix(mix: list[float] | None) -> None:
+    """Check the fractions of the second class in two mixed samples."""
+    if mix is not None and (len(mix) != 2 or not mix[0] < mix[1]):
+        raise InputError(
+            f"mix must be two fractions of the second class, the smaller one first, such as 0 0.05, "
+            f"got {' '.join(f'{part:g}' for part in mix)}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """Objective."""
@@ -257,11 +268,17 @@ class ObjectiveConfig:
     """What the network learns: class, and targets of the schema with their kinds, such as class
     pt:gaussian mass:quantile. Kinds: squared, absolute, huber, logcosh, gaussian (mean and sigma),
     quantile (mass:quantile:0.1,0.5,0.9 sets the levels) and binary (a label 0 or 1); of labels of
-    particles classes (origin:classes) and pairs with the same label (vertex:pairs). A mapping sets
+    particles classes (origin:classes) and pairs with the same label (vertex:pairs). generate learns to
+    make new jets, with a generator as model. anomaly learns the first class alone, with an anomaly
+    detector as model, whose score is large for others. A mapping sets
     target, kind, levels, delta, transform, widths and threshold."""
     objective_weights: Literal["equal", "learned"] | list[NonNegative] = "equal"
     """Weights of several objectives in the loss: equal, learned with the network, or one number
     each."""
+    mix: list[Share] | None = None
+    """Weak supervision of two classes: fractions of the second class in two mixed samples of equal
+    size, which are told apart in place of the classes, such as 0 0.05 (injected signal) or 0.3 0.7.
+    Each training jet is in one of them. Test jets keep their labels."""
     loss: ClassLoss = "cross_entropy"
     """Loss of the classes: cross_entropy; l1 or l2, the absolute or squared differences of the
     probabilities from 0 and 1; or focal, a cross-entropy with less weight of jets that are classified well."""
@@ -280,6 +297,9 @@ class ObjectiveConfig:
                 )
         elif weights == "learned" and number == 1:
             raise InputError("objective_weights learned needs several objectives, got one")
+        _check_mix(self.mix)
+        if self.mix is not None and not self.has_classes:
+            raise InputError("mix needs the objective class")
 
     @property
     def specifications(self) -> list[Specification]:
@@ -287,9 +307,19 @@ class ObjectiveConfig:
         return parse_objectives(self.objective)
 
     @property
+    def generates(self) -> bool:
+        """True for a generator."""
+        return any(part.generates for part in self.specifications)
+
+    @property
     def has_classes(self) -> bool:
         """True if the classes of the labels are learned."""
         return any(part.learns_classes for part in self.specifications)
+
+    @property
+    def detects_anomalies(self) -> bool:
+        """True for an anomaly detector."""
+        return any(part.detects_anomalies for part in self.specifications)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -556,6 +586,8 @@ class TrainConfig:
             if name not in _STAGE_OF:
                 raise UnknownNameError("training option", str(name), _STAGE_OF)
         values = _with_recipe(values)
+        if values.get("model") is None and GENERATE in _listed(values.get("objective")):
+            values["model"] = _GENERATOR
         missing = [name for name in ("data", "model", "out") if values.get(name) is None]
         if missing:
             raise InputError(f"training needs {' and '.join(missing)}")
@@ -605,11 +637,24 @@ class TrainConfig:
                         f"{name} needs the objective class; this run learns "
                         f"{', '.join(part.target for part in wanted)}"
                     )
+        elif self.objectives.detects_anomalies:
+            self._check_one_class()
         elif self.teacher is not None and len(wanted) > 1:
             raise InputError("teacher needs the objective class alone: a teacher knows classes")
         known = _metrics(wanted)
         if self.monitor not in known:
             raise UnknownNameError("metric to monitor", self.monitor, known)
+
+    def _check_one_class(self) -> None:
+        """Refuse options that need several classes beside an anomaly detector."""
+        given = {name: getattr(self, name) is not None for name in _OF_SEVERAL_CLASSES}
+        given["class_weights"] = self.class_weights != "none"
+        given["loss"] = self.objectives.loss != "cross_entropy"
+        for name, is_given in given.items():
+            if is_given:
+                raise InputError(
+                    f"{name} needs the objective class; anomaly learns one class alone"
+                )
 
     def __getattr__(self, name: str) -> Any:
         stage = self.__dict__.get(_STAGE_OF.get(name, ""))
@@ -745,6 +790,17 @@ class TrainConfig:
         return [name for name in mine if mine[name] != theirs[name]]
 
 
+_OF_SEVERAL_CLASSES = ("teacher", "decorrelate", "reweight", "overfit", "mix")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+_GENERATOR = "flow_matching"
+"""Network of the objective generate, by default."""
+
+
 def _with_recipe(values: dict[str, Any]) -> dict[str, Any]:
     """Return options with the network and objectives of their recipe, where they are not given.
 
@@ -792,6 +848,7 @@ _QUANTITIES = {
     "binary": ("auc",),
     "classes": ("acc", "auc"),
     "pairs": ("efficiency", "purity"),
+    "masked": (),
 }
 """Metrics of the kinds of objectives that have no resolution."""
 
@@ -800,7 +857,11 @@ def _metrics(wanted: list[Specification]) -> list[str]:
     """Names of the metrics that a training with these objectives can monitor."""
     names = ["val_loss"]
     for part in wanted:
-        if part.learns_classes:
+        if part.detects_anomalies:
+            continue
+        if part.generates:
+            names += ["val_loss_particles", "val_loss_jet"]
+        elif part.learns_classes:
             names += ["val_acc", "val_auc"]
         else:
             quantities = _QUANTITIES.get(part.kind, ("resolution",))

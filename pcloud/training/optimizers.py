@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DECOUPLED",
     "OPTIMIZERS",
+    "adam",
     "adamw",
     "build_optimizer",
     "lbfgs",
@@ -70,10 +71,17 @@ def ranger(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
 
 
 def adamw(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-    """AdamW with betas 0.9, 0.999."""
-    import torch
+    """AdamW with betas 0.9, 0.999, in one pass over the parameters."""
+    from pcloud.training.stored_optimizers import AdamW
 
-    return torch.optim.AdamW(groups, lr=lr, foreach=True)
+    return AdamW(groups, lr)
+
+
+def adam(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    """Adam with betas 0.9, 0.999, in one pass over the parameters."""
+    from pcloud.training.stored_optimizers import Adam
+
+    return Adam(groups, lr)
 
 
 def lion(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
@@ -168,7 +176,7 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], torch.optim.Optimi
     "adagrad": _of_torch("Adagrad"),
     "adadelta": _of_torch("Adadelta"),
     "rmsprop": _of_torch("RMSprop"),
-    "adam": _of_torch("Adam"),
+    "adam": adam,
     "nadam": nadam,
     "lbfgs": lbfgs,
 }

@@ -1,4 +1,4 @@
-"""Optimizers of torch that are restored from a file: L-BFGS with L2 decay, and NAdam."""
+"""Optimizers of torch with changes: Adam in one pass, L-BFGS with L2 decay, and NAdam."""
 
 from __future__ import annotations
 
@@ -11,12 +11,100 @@ from torch import Tensor
 from pcloud.errors import InputError
 from pcloud.training.optimizer_state import matching_state
 
-__all__ = ["LBFGS", "NAdam"]
+__all__ = ["LBFGS", "Adam", "AdamW", "NAdam"]
 
 _HISTORY = 10  # pairs of steps and changes of the gradient
 _NUMBERS = ("func_evals", "n_iter", "t", "prev_loss")
 _VECTORS = ("d", "prev_flat_grad", "H_diag")
 _LISTS = ("old_dirs", "old_stps", "ro", "al")
+_FUSED_DEVICES = {"cpu", "cuda", "mps", "xpu"}
+
+
+class _OnePass:
+    """Adam or AdamW of torch whose step is one operation for all parameters of a group.
+
+    The fused step of torch still counts the steps of each parameter by itself, which for a small
+    network on a CPU takes longer than the step. Here, parameters that begin together share one
+    count. A stored state of the form with several operations is continued in that form.
+    """
+
+    _update: Callable[..., Any]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient."""
+        groups = self.param_groups  # type: ignore[attr-defined]
+        if not all(group["fused"] and _is_uniform(group) for group in groups):
+            return super().step(closure)  # type: ignore[misc]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in groups:
+            self._step_of_group(group)
+        return loss
+
+    def _step_of_group(self, group: dict[str, Any]) -> None:
+        parameters = [p for p in group["params"] if p.grad is not None]
+        if not parameters:
+            return
+        states = [self.state[p] for p in parameters]  # type: ignore[attr-defined]
+        count = None
+        for p, state in zip(parameters, states, strict=True):
+            if not state:
+                count = torch.zeros((), device=p.device) if count is None else count
+                state |= {"step": count, "exp_avg": torch.zeros_like(p)}
+                state["exp_avg_sq"] = torch.zeros_like(p)
+        steps = [state["step"] for state in states]
+        for step in {step.data_ptr(): step for step in steps}.values():
+            step.add_(1)
+        self._update(
+            parameters,
+            [p.grad for p in parameters],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            steps,
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
+
+
+class Adam(_OnePass, torch.optim.Adam):
+    """Adam in one operation for each group of parameters, where the device has it."""
+
+    _update = staticmethod(torch._fused_adam_)
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
+        super().__init__(groups, lr=lr, **_form(groups))
+        self._step_supports_amp_scaling = False  # else Lightning does not clip gradients
+
+
+class AdamW(_OnePass, torch.optim.AdamW):
+    """AdamW in one operation for each group of parameters, where the device has it."""
+
+    _update = staticmethod(torch._fused_adamw_)
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
+        super().__init__(groups, lr=lr, **_form(groups))
+        self._step_supports_amp_scaling = False  # else Lightning does not clip gradients
+
+
+def _form(groups: list[dict[str, Any]]) -> dict[str, bool]:
+    """Form of the steps of Adam on the devices of the parameters."""
+    kinds = {p.device.type for group in groups for p in group["params"]}
+    fused = kinds <= _FUSED_DEVICES
+    return {"fused": fused, "foreach": not fused}
+
+
+def _is_uniform(group: dict[str, Any]) -> bool:
+    """True if all parameters of a group are on one device and of one type."""
+    return len({(p.device, p.dtype) for p in group["params"]}) == 1
 
 
 class LBFGS(torch.optim.LBFGS):

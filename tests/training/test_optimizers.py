@@ -106,6 +106,38 @@ def test_adamw_is_torchs_with_two_groups() -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_a_parameter_that_joins_later_counts_its_own_steps(name: str) -> None:
+    of_torch, ours = make_model(), make_model()
+    peer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    optimizers = [peer(of_torch.parameters(), lr=LR, weight_decay=DECAY)]
+    optimizers.append(
+        OPTIMIZERS[name]([{"params": [*ours.parameters()], "weight_decay": DECAY}], LR)
+    )
+    for model, optimizer in zip((of_torch, ours), optimizers, strict=True):
+        model[0].requires_grad_(False)
+        take_steps(model, optimizer, range(3))
+        model[0].requires_grad_(True)
+        take_steps(model, optimizer, range(3, 8))
+    for a, b in zip(ours.parameters(), of_torch.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_adam_continues_a_state_of_several_operations_bit_for_bit() -> None:
+    trained = []
+    for changed in (False, True):
+        model = make_model()
+        first = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=DECAY, foreach=True)
+        take_steps(model, first, range(3))
+        groups = [{"params": [*model.parameters()], "weight_decay": DECAY}]
+        second = OPTIMIZERS["adamw"](groups, LR) if changed else first
+        second.load_state_dict(first.state_dict())
+        take_steps(model, second, range(3, 6))
+        trained.append(model)
+    for a, b in zip(*(model.parameters() for model in trained), strict=True):
+        assert torch.equal(a, b)
+
+
 def orthogonalised(m: Tensor) -> Tensor:
     """Five steps of the iteration of Newton and Schulz, in bfloat16 as in the library."""
     a, b, c = 3.4445, -4.7750, 2.0315

@@ -61,9 +61,11 @@ def eta_phi(p4: Tensor, layout: RaggedLayout) -> Tensor:
     without momentum, which have `p4` zero, are where ``layout.pos`` says.
     """
     momenta = p4.double()
-    axis = jet_momenta(momenta, layout)[layout.batch]
-    deta = kinematics.eta(momenta) - kinematics.eta(axis)
-    pos = torch.stack([deta, kinematics.delta_phi(momenta, axis)], dim=-1).to(p4.dtype)
+    axes = jet_momenta(momenta, layout)
+    eta, eta_of_jets = kinematics.eta(torch.cat([momenta, axes])).split([len(momenta), len(axes)])
+    deta = eta - eta_of_jets.index_select(0, layout.batch)
+    dphi = kinematics.delta_phi(momenta, axes.index_select(0, layout.batch))
+    pos = torch.stack([deta, dphi], dim=-1).to(p4.dtype)
     if layout.pos is None:
         return pos
     return torch.where((p4 != 0).any(-1, keepdim=True), pos, layout.pos.to(pos.dtype))

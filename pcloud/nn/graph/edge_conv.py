@@ -14,8 +14,11 @@ from pcloud.nn.graph.edge_conv_kernel import mean_messages
 from pcloud.nn.graph.knn import gather_neighbors
 from pcloud.nn.numerics.batch_norm import same_mode
 from pcloud.nn.numerics.derivatives import kernel_allowed
+from pcloud.nn.numerics.ranks import is_spread
 
 __all__ = ["EdgeBlock", "EdgeConv", "EdgeLinear"]
+
+_MIN_TRAINED_BYTES = 2**24  # of an edge tensor; below, a training step takes longer with the kernel
 
 _leaky_relu = partial(F.leaky_relu, negative_slope=0.2)
 
@@ -65,8 +68,8 @@ class EdgeConv(nn.Module):
         activation: Callable[[Tensor], Tensor] = _leaky_relu,
     ) -> None:
         super().__init__()
-        self.edge = EdgeLinear(in_channels, out_channels)
-        self.norm = nn.BatchNorm1d(out_channels)
+        self.edge: nn.Module = EdgeLinear(in_channels, out_channels)
+        self.norm: nn.Module = nn.BatchNorm1d(out_channels)
         self.activation = activation
 
     def forward(self, x: Tensor, neighbors: Tensor) -> Tensor:
@@ -98,7 +101,7 @@ class EdgeBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
         super().__init__()
-        self.edge = EdgeLinear(in_channels, channels[0])
+        self.edge: nn.Module = EdgeLinear(in_channels, channels[0])
         self.linears = nn.ModuleList(
             nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(channels)
         )
@@ -112,11 +115,25 @@ class EdgeBlock(nn.Module):
     def forward(self, x: Tensor, neighbors: Tensor) -> Tensor:
         """Particle features (N, C) from ``x (N, F)`` and ``neighbors (N, k)``, `N` for missing."""
         center, other = self.edge(x)
-        if kernel_allowed(center, other, neighbors) and same_mode(self.norms):
+        if (
+            kernel_allowed(center, other, neighbors)
+            and same_mode(self.norms)
+            and self._is_large(neighbors, center)
+        ):
             mean = mean_messages(center, other, neighbors, [*self.linears], [*self.norms])
         else:
             mean = self._messages(center, other, neighbors).mean(1)
         return F.relu(mean + self.shortcut(x))
+
+    def _is_large(self, neighbors: Tensor, like: Tensor) -> bool:
+        """True where the kernel is faster: in inference, and in training on many edges.
+
+        All ranks must choose alike, since the two forms exchange different sums.
+        """
+        if not self.training or is_spread() or like.device.type != "cpu":
+            return True
+        width = max(norm.num_features for norm in self.norms)
+        return neighbors.numel() * width * like.element_size() >= _MIN_TRAINED_BYTES
 
     def messages(self, x: Tensor, neighbors: Tensor) -> Tensor:
         """Messages on all edges (N, k, C), for attribution; `forward` takes their mean over k."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcloud.nn.layout import take_rows
-from pcloud.nn.numerics.batch_norm import folded, track
+from pcloud.nn.numerics.batch_norm import folded, moments_of, moments_of_all, track
 from pcloud.nn.numerics.derivatives import first_derivative, through_relu
 from pcloud.nn.numerics.precision import at_least_float32, product_dtype, without_autocast
 from pcloud.nn.numerics.ranks import combined, is_spread, sum_over_ranks
@@ -26,6 +26,7 @@ __all__ = ["mean_messages"]
 
 _MIN_DIVISOR = 1e-2  # dividing by a smaller scale of a normalisation would amplify rounding errors
 _CHUNK_BYTES = 2**21  # of an edge tensor processed at a time on a CPU: a second-level cache
+_NARROW_WIDTH = 64  # up to which chunks are twice as large: calls take a good part of their time
 
 
 def mean_messages(
@@ -65,7 +66,8 @@ def _edge_chunks(particles: int, k: int, width: int, like: Tensor) -> Iterator[t
     """Slices of particles and of their edges; a single slice on an accelerator."""
     step = particles
     if like.device.type == "cpu":
-        step = max(1, _CHUNK_BYTES // (k * width * like.element_size()))
+        chunk = _CHUNK_BYTES * (2 if width <= _NARROW_WIDTH else 1)
+        step = max(1, chunk // (k * width * like.element_size()))
     for start in range(0, particles, step):
         stop = min(start + step, particles)
         yield slice(start, stop), slice(start * k, stop * k)
@@ -153,11 +155,20 @@ class _Layers:
     def pre_activation(self, layer: int, particles: slice, edges: slice) -> Tensor:
         if layer > 0:
             return self.z[layer - 1][edges]
-        z = take_rows(self.other, self.neighbors[particles])
-        return z.add_(self.center[particles].unsqueeze(1)).flatten(0, 1)
+        k = self.neighbors.shape[1]
+        center = self.center[particles]
+        z = self.other.index_select(0, self.source[edges])
+        z.view(len(center), k, -1).add_(center.unsqueeze(1))
+        return z
+
+    @cached_property
+    def source(self) -> Tensor:
+        """Neighbour (N k,) of each edge."""
+        return self.neighbors.flatten()
 
     def hidden(self, layer: int, z: Tensor) -> Tensor:
-        return torch.addcmul(self.shift[layer], z, self.gain[layer]).relu_().to(z.dtype)
+        h = torch.addcmul(self.shift[layer], z, self.gain[layer]).relu_()
+        return h if h.dtype == z.dtype else h.to(z.dtype)
 
     def chunks(self) -> Iterator[tuple[slice, slice]]:
         width = max(len(gain) for gain in self.gain)
@@ -198,14 +209,14 @@ class _MeanMessages(torch.autograd.Function):
         rstds = [torch.ones_like(var)]
 
         for layer, weight in enumerate(weights, 1):
-            edges, offset, mean, var = _linear(net, layer - 1, weight)
+            edges, mean, var = _linear(net, layer - 1, weight)
             rstd = (var + eps[layer]).rsqrt()
             z.append(edges)
             gain.append(scales[layer] * rstd)
             shift.append(biases[layer] - gain[layer] * mean)
             means.append(mean)
             rstds.append(rstd)
-            statistics += [mean + offset, var]
+            statistics += [mean, var]
 
         out = _mean_over_neighbors(net, depth - 1)
         ctx.save_for_backward(
@@ -305,36 +316,27 @@ def _normalized(
     return c.to(center), o.to(other), mean.to(exact), var.to(exact), count
 
 
-def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, ...]:
+def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Linear map of the hidden `layer`.
-
-    An estimate of the mean, `offset`, is subtracted, which makes the variance accurate. It has no
-    effect on the result of the normalisation.
 
     Returns
     -------
     z : Tensor, shape (N k, C)
-    offset, mean, var : Tensor, shape (C,)
-        Mean and variance of `z` over the edges of all ranks, that is after the subtraction.
+    mean, var : Tensor, shape (C,)
+        Mean and variance of `z` over the edges of all ranks.
     """
     weight = weight.t().to(net.center.dtype)
     z = net.center.new_empty(net.neighbors.numel(), weight.shape[1])
-    total = torch.zeros(z.shape[1], dtype=at_least_float32(z), device=z.device)
-    square = torch.zeros_like(total)
-    offset = torch.empty(0)
+    moments = []
+    counts = []
     for particles, edges in net.chunks():
-        h = net.hidden(layer, net.pre_activation(layer, particles, edges))
-        if edges.start == 0:
-            offset = h.mean(0) @ weight
-        torch.addmm(-offset, h, weight, out=z[edges])
-        total += z[edges].sum(0)
-        square += z[edges].square().sum(0)
-    mean = total / len(z)
-    var = square / len(z) - mean.square()
-    if is_spread():  # each rank subtracts an estimate of its own
-        mean, var, _ = combined(mean + offset, var, len(z))
-        mean = mean - offset
-    return z, offset, mean, var
+        part = z[edges]
+        torch.mm(net.hidden(layer, net.pre_activation(layer, particles, edges)), weight, out=part)
+        moments.append(moments_of(part))
+        counts.append(len(part))
+    mean, var = moments_of_all(moments, counts)
+    mean, var, _ = combined(mean, var, len(z))
+    return z, mean, var
 
 
 def _mean_over_neighbors(net: _Layers, layer: int) -> Tensor:
@@ -343,8 +345,8 @@ def _mean_over_neighbors(net: _Layers, layer: int) -> Tensor:
     out = net.center.new_empty(n, len(net.gain[layer]))
     for particles, edges in net.chunks():
         h = net.hidden(layer, net.pre_activation(layer, particles, edges))
-        out[particles] = h.view(-1, k, h.shape[1]).mean(1)
-    return out
+        torch.sum(h.view(-1, k, h.shape[1]), 1, out=out[particles])
+    return out.div_(k)
 
 
 def _can_divide_by(scale: Tensor) -> bool:
@@ -364,14 +366,21 @@ def _mean_gradient(net: _Layers, layer: int, grad: Tensor) -> tuple[Tensor, Tens
     """Gradient ``dy`` of the output of the last normalisation, and its sum over edges."""
     k = net.neighbors.shape[1]
     dy = grad.new_empty(net.neighbors.numel(), grad.shape[1])
-    total = torch.zeros_like(net.gain[layer])
+    dtype = at_least_float32(grad)
+    totals = []
     grad = (grad / k).unsqueeze(1)
     for particles, edges in net.chunks():
-        d = dy[edges].view(-1, k, dy.shape[1])
-        h = net.hidden(layer, net.pre_activation(layer, particles, edges)).view_as(d)
-        through_relu(grad[particles].expand_as(d), h, d)
-        total += dy[edges].sum(0)
-    return dy, total
+        d = dy[edges]
+        h = net.hidden(layer, net.pre_activation(layer, particles, edges))
+        shape = (-1, k, d.shape[1])
+        through_relu(grad[particles].expand(shape), h.view(shape), d.view(shape))
+        totals.append(d.sum(0, dtype=dtype))
+    return dy, _sum_of(totals)
+
+
+def _sum_of(parts: Sequence[Tensor]) -> Tensor:
+    """Sum (C,) of the sums of all chunks."""
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
 def _linear_gradient(
@@ -392,16 +401,18 @@ def _linear_gradient(
     weight = weights[layer - 1].to(dy.dtype)
     d_weight = torch.zeros_like(weight)
     before = dy if weight.shape[0] == weight.shape[1] else dy.new_empty(len(dy), weight.shape[1])
-    total = torch.zeros_like(net.gain[layer - 1])
+    gain = net.gain[layer]
+    totals = []
     for particles, edges in net.chunks():
         dz = torch.addcmul(q, net.pre_activation(layer, particles, edges), p)
-        dz = dz.addcmul_(dy[edges], net.gain[layer]).to(dy.dtype)
+        dz = dz.addcmul_(dy[edges], gain)
+        dz = dz if dz.dtype == dy.dtype else dz.to(dy.dtype)
         h = net.hidden(layer - 1, net.pre_activation(layer - 1, particles, edges))
         d_weight.addmm_(dz.t(), h)
         d = before[edges]
         through_relu(torch.mm(dz, weight, out=d), h, d)
-        total += d.sum(0)
-    return before, total, d_weight
+        totals.append(d.sum(0, dtype=gain.dtype))
+    return before, _sum_of(totals), d_weight
 
 
 def _particle_gradients(net: _Layers, dy: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from pcloud.errors import MissingExtraError, UnknownNameError
 from pcloud.nn.graph.distances import distance_keys, rounded, squared_distances
+from pcloud.nn.graph.knn_by_candidates import nearest_of_large_cloud
 from pcloud.nn.graph.knn_by_sorting import NeighborKeys
 from pcloud.nn.layout import DenseBlock, RaggedLayout, take_rows
-from pcloud.nn.numerics.derivatives import kernel_allowed
+from pcloud.nn.numerics.derivatives import is_recorded, kernel_allowed
 from pcloud.nn.numerics.operations import counted
 
 __all__ = ["Search", "gather_neighbors", "knn", "knn_graph", "watched_searches"]
@@ -24,6 +25,7 @@ _MAX_PAIRS = 2**23  # distances stored at a time for one very long jet: 64 MiB o
 _MIN_TREE_POINTS = 2000  # a k-d tree is then twice as fast as all pairs, in two dimensions
 _MAX_TREE_DIM = 8  # in more dimensions a k-d tree is slower than all pairs
 _SPARE_NEIGHBORS = 4  # requested from a tree beyond k, to detect ties
+_MIN_CANDIDATE_POINTS = 4000  # from which all pairs take longer than candidates by float32
 _MAX_TREE_NEIGHBORS = 256  # requested from a tree; if more points tie, all distances are computed
 
 
@@ -57,7 +59,8 @@ def knn(
     backend : {"torch", "torch_cluster"}
         ``"torch"`` computes all distances within a jet, in blocks: the memory is proportional to
         the number of particles, not to its square. On a CPU, clouds of 2000 points and more in up
-        to 8 dimensions are searched with a k-d tree. ``"torch_cluster"`` (extra ``ext``) uses the
+        to 8 dimensions are searched with a k-d tree, and larger ones in more dimensions by bounds
+        in float32, with the same result. ``"torch_cluster"`` (extra ``ext``) uses the
         search of that package.
 
     Returns
@@ -184,8 +187,11 @@ def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
     """Neighbours (N, k), the particle itself first, from masked distances, block by block."""
     if not layout.blocks:
         return torch.empty(0, k, dtype=torch.long, device=pos.device)
-    nearest = NeighborKeys(pos, layout).nearest if _can_sort_keys(pos) else partial(_by_topk, pos)
-    dense = [_nearest_in_block(pos, block, k, nearest) for block in layout.blocks]
+    nearest: Callable[[DenseBlock, int], Tensor] = partial(_by_topk, pos, spare=layout.spare_slots)
+    spare = layout.spare_slots
+    if _can_sort_keys(pos):
+        nearest, spare = NeighborKeys(pos, layout).nearest, 0
+    dense = [_nearest_in_block(pos, block, k, nearest, spare) for block in layout.blocks]
     slots = layout.flatten(dense)
     first = layout.ptr[:-1].index_select(0, layout.batch)
     count = layout.counts.index_select(0, layout.batch)  # (N,)
@@ -195,12 +201,18 @@ def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
 
 
 def _nearest_in_block(
-    pos: Tensor, block: DenseBlock, k: int, nearest: Callable[[DenseBlock, int], Tensor]
+    pos: Tensor,
+    block: DenseBlock,
+    k: int,
+    nearest: Callable[[DenseBlock, int], Tensor],
+    spare: int,
 ) -> Tensor:
     """Slots (b, P, k) of the nearest particles; an empty slot for a missing neighbour."""
     if _suits_tree(pos, block):
-        return _by_trees(pos, block, k)
-    size = block.index.shape[1]
+        return _of_each_jet(pos, block, k, _nearest_in_tree)
+    if _is_large(pos, block):
+        return _of_each_jet(pos, block, k, _nearest_in_large_cloud)
+    size = block.index.shape[1] + spare
     if k <= size:  # with `min` or `len` the size would be constant in an exported network
         return nearest(block, k)
     return F.pad(nearest(block, size), (0, k - size), value=size)
@@ -211,21 +223,29 @@ def _can_sort_keys(pos: Tensor) -> bool:
     return kernel_allowed(pos) and pos.device.type == "cpu"
 
 
-def _by_topk(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
-    """Slots (b, P, k) of the nearest particles by `topk`: on any device, and in exported networks."""
+def _by_topk(pos: Tensor, block: DenseBlock, k: int, spare: int = 0) -> Tensor:
+    """Slots (b, P, k) of the nearest particles by `topk`: on any device, and in exported networks.
+
+    There are `spare` empty slots beyond those of the block.
+    """
     x = block.gather(pos).double()  # (b, P, D)
     b, size, _ = x.shape
     slot = torch.arange(size, device=x.device)
     empty = None if block.full else ~block.mask
-    if b * size * size <= _MAX_PAIRS:
-        return _rows_by_topk(x, x, slot, k, empty)
+    if is_recorded() or b * size * size <= _MAX_PAIRS:  # or the sizes of a ragged batch are unknown
+        return _rows_by_topk(x, x, slot, k, empty, spare)
     chunk = max(1, _MAX_PAIRS // (b * size))
     rows = zip(x.split(chunk, 1), slot.split(chunk), strict=True)
-    return torch.cat([_rows_by_topk(query, x, i, k, empty) for query, i in rows], 1)
+    return torch.cat([_rows_by_topk(query, x, i, k, empty, spare) for query, i in rows], 1)
 
 
 def _rows_by_topk(
-    query: Tensor, x: Tensor, itself: Tensor, k: int, empty: Tensor | None = None
+    query: Tensor,
+    x: Tensor,
+    itself: Tensor,
+    k: int,
+    empty: Tensor | None = None,
+    spare: int = 0,
 ) -> Tensor:
     """Slots (b, R, k) nearest to the points ``query (b, R, D)``, which are in slots ``itself (R,)``."""
     keys = distance_keys(squared_distances(query, x))  # (b, R, P)
@@ -234,25 +254,55 @@ def _rows_by_topk(
     # The point itself is first even if others coincide with it or its position is not finite.
     slot = torch.arange(x.shape[1], device=x.device)
     keys = keys.masked_fill(itself.unsqueeze(1) == slot, -torch.inf)
+    if spare:
+        keys = F.pad(keys, (0, spare), value=torch.inf)
     return keys.topk(k, dim=-1, largest=False).indices
 
 
 def _suits_tree(pos: Tensor, block: DenseBlock) -> bool:
     """True if a k-d tree is faster for this block and all positions are finite, as it requires."""
     return (
-        block.index.shape[1] >= _MIN_TREE_POINTS
+        _can_sort_keys(pos)
+        and block.index.shape[1] >= _MIN_TREE_POINTS
         and pos.shape[1] <= _MAX_TREE_DIM
+        and bool(block.gather(pos).isfinite().all())
+    )
+
+
+def _is_large(pos: Tensor, block: DenseBlock) -> bool:
+    """True if candidates by float32 are faster than all pairs, and all positions are finite."""
+    return (
+        block.index.shape[1] >= _MIN_CANDIDATE_POINTS
         and _can_sort_keys(pos)
         and bool(block.gather(pos).isfinite().all())
     )
 
 
-def _by_trees(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
-    """Slots (b, P, k) of the nearest particles, from a k-d tree for each jet."""
+def _of_each_jet(
+    pos: Tensor, block: DenseBlock, k: int, search: Callable[[Tensor, int], Tensor]
+) -> Tensor:
+    """Slots (b, P, k) of the nearest particles, from a search in each jet."""
     x = block.gather(pos).double()
     lengths = block.mask.sum(1).tolist()
-    trees = [_nearest_in_tree(jet[:n], k) for jet, n in zip(x.unbind(), lengths, strict=True)]
-    return torch.stack([F.pad(t, (0, 0, 0, x.shape[1] - len(t))) for t in trees])
+    found = [search(jet[:n], k) for jet, n in zip(x.unbind(), lengths, strict=True)]
+    return torch.stack([F.pad(t, (0, 0, 0, x.shape[1] - len(t))) for t in found])
+
+
+def _nearest_in_large_cloud(jet: Tensor, k: int) -> Tensor:
+    """Neighbours (n, k) of the points ``jet (n, D)``, the point itself first; n for a missing one."""
+    n = len(jet)
+    slots = jet.new_full((n, k), n, dtype=torch.long)
+    k = min(k, n)
+    nearest, missing = nearest_of_large_cloud(jet, k)
+    slots[:, :k] = nearest
+    _compare_all(jet, missing, slots, k)
+    return slots
+
+
+def _compare_all(jet: Tensor, rows: Tensor, slots: Tensor, k: int) -> None:
+    """Write the nearest `k` of some points, by all distances, to ``slots (n, k)``."""
+    for chunk in rows.split(max(1, _MAX_PAIRS // len(jet))) if len(rows) else ():
+        slots[chunk, :k] = _rows_by_topk(jet[chunk].unsqueeze(0), jet.unsqueeze(0), chunk, k)[0]
 
 
 def _nearest_in_tree(jet: Tensor, k: int) -> Tensor:
@@ -271,8 +321,7 @@ def _nearest_in_tree(jet: Tensor, k: int) -> Tensor:
         slots[rows[certain], :k] = nearest[certain]
         rows = rows[~certain]
         size = min(2 * size, n)
-    for chunk in rows.split(max(1, _MAX_PAIRS // n)) if len(rows) else ():
-        slots[chunk, :k] = _rows_by_topk(jet[chunk].unsqueeze(0), jet.unsqueeze(0), chunk, k)[0]
+    _compare_all(jet, rows, slots, k)
     return slots
 
 

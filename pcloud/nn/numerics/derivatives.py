@@ -25,6 +25,7 @@ __all__ = [
     "first_derivative",
     "frozen",
     "higher_derivatives",
+    "is_recorded",
     "kernel_allowed",
     "outside_transforms",
     "through_relu",
@@ -52,6 +53,11 @@ def higher_derivatives() -> Iterator[None]:
             yield
     finally:
         _HIGHER_DERIVATIVES.reset(token)
+
+
+def is_recorded() -> bool:
+    """Return True while :func:`torch.export.export` records a network, not while it is compiled."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
 
 
 def kernel_allowed(*tensors: Tensor) -> bool:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pcloud.nn import EdgeBlock, EdgeConv, RaggedLayout, knn
-from pcloud.nn.graph import edge_conv_kernel
+from pcloud.nn.graph import edge_conv, edge_conv_kernel
 
 pytestmark = pytest.mark.rounding
 
@@ -38,6 +38,7 @@ def example(channels=(8, 16, 12)):
 @pytest.fixture(params=[2**20, 3000], ids=["whole", "in chunks"], autouse=True)
 def chunk(request, monkeypatch):
     monkeypatch.setattr(edge_conv_kernel, "_CHUNK_BYTES", request.param)
+    monkeypatch.setattr(edge_conv, "_MIN_TRAINED_BYTES", 0)  # the kernel, also on few edges
 
 
 @pytest.mark.parametrize("smallest", [None, 0.0, 1e-6, 0.02])
