@@ -42,7 +42,7 @@ class Exercise:
     title : str
         The exercise in a few words.
     commands : tuple of str
-        Commands in their order; without any, the page says so.
+        Commands in their order.
     shows : str
         Regular expression of the lines of the output that are printed on the page.
     sheet : str
@@ -52,7 +52,7 @@ class Exercise:
     """
 
     title: str
-    commands: tuple[str, ...] = ()
+    commands: tuple[str, ...]
     shows: str = r"^(AUC|accuracy)|finished"
     sheet: str = ""
     remark: str = ""
@@ -254,12 +254,13 @@ COURSES = [
                 shows=r"epistemic|test",
             ),
             Exercise(
-                "Autoencoder for compression and denoising",
-                remark="No command on this page yet.",
-            ),
-            Exercise(
                 "GAN with the optimum D = 0.5, conditional GAN and VAE",
-                remark="No command on this page yet.",
+                (
+                    "python examples/gan.py points --steps 300",
+                    "python examples/vae.py points --steps 300",
+                ),
+                shows=r"\S",
+                remark="Also of digits and jet images, and Wasserstein ([generation](generation.md)).",
             ),
         ],
     ),
@@ -296,7 +297,7 @@ COURSES = [
                     ),
                 ),
                 shows=r"^\|",
-                remark="Transformer and Lorentz-equivariant networks: [fine-tuning](fine_tuning.md#jets-needed).",
+                remark="Transformer and Lorentz-equivariant networks: `--models transformer lorentznet lgatr_slim`.",
             ),
             Exercise(
                 "Domain shift",
@@ -309,8 +310,14 @@ COURSES = [
                 shows=r"ECE|temperature",
             ),
             Exercise(
-                "Anomaly detection, weak supervision",
-                remark="No command on this page yet.",
+                "Anomaly detection; autoencoder for compression and denoising",
+                (
+                    (
+                        "python examples/anomaly.py --jets 600 --epochs 2 --models cloud_autoencoder "
+                        "--codes 1 4"
+                    ),
+                ),
+                shows=r"\S",
             ),
         ],
     ),
@@ -467,14 +474,14 @@ def _pcloud(arguments: list[str]) -> int:
 
 
 def _script(arguments: list[str]) -> int:
-    before = sys.argv
-    sys.argv = arguments
+    before = sys.argv, sys.path
+    sys.argv, sys.path = arguments, [str((ROOT / arguments[0]).parent), *sys.path]
     try:
         runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
     except SystemExit as error:
         return int(error.code or 0)
     finally:
-        sys.argv = before
+        sys.argv, sys.path = before
     return 0
 
 
