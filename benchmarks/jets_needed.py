@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--jets", type=int, nargs="+", default=[100, 300, 1000], help="sizes")
     parser.add_argument("--first-jets", type=int, default=3000, help="jets of the first training")
     parser.add_argument("--test-jets", type=int, default=2000, help="test jets")
-    parser.add_argument("--steps", type=int, default=60, help="least steps of a training")
+    parser.add_argument("--steps", type=int, default=150, help="least steps of a training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds")
     parser.add_argument("--out", type=Path, default=Path("runs/jets_needed"), help="folder")
     parser.add_argument("--figure", type=Path, help="PNG file of the figure")
@@ -93,6 +93,7 @@ def train(options: argparse.Namespace, name: str, data: str, **training: Any) ->
         test=options.out / "test.parquet",
         out=options.out / name,
         recipe="particlenet_lite_original",
+        lr=1e-3,
         batch_size=_BATCH,
         progress=False,
         **training,
