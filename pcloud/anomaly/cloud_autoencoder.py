@@ -104,7 +104,7 @@ class CloudAutoencoder(Detector):
             nn.Linear(width, 3 * num_particles),
         )
         with torch.no_grad():  # particles that begin apart find different parts of the jet
-            self.decoder[-1].bias.uniform_(-0.5, 0.5)  # type: ignore[union-attr,operator]
+            self.decoder[-1].bias.uniform_(-0.5, 0.5)  # type: ignore[operator]
 
     def forward(
         self,
@@ -160,7 +160,7 @@ class CloudAutoencoder(Detector):
         return pos, pt / total[layout.batch]
 
     def _distances(self, p4: Tensor, layout: RaggedLayout, shift: int) -> Tensor:
-        dtype = self.encode[-1].weight.dtype
+        dtype = next(self.encode.parameters()).dtype
         with without_autocast(p4):
             pos, z = (part.to(dtype) for part in self.cloud(p4, layout))
         code = self.code(self._noisy(pos), z, layout).roll(shift, 0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 from annotated_types import Len
 from scipy import stats
 
 from pcloud.anomaly.collapse import measure_collapse
+from pcloud.anomaly.detector import Detector
 from pcloud.errors import InputError
 from pcloud.evaluation.measured import Measured
 from pcloud.evaluation.metrics import evaluate_scores
@@ -154,7 +155,7 @@ def anomaly_run(
     run.check_writable()
     test = load_run_sample(run, "test")
     if scores is None:
-        scores = run.predict(test, checkpoint=checkpoint)  # type: ignore[attr-defined]
+        scores = run.predict(test, checkpoint=checkpoint)
     labels = (np.asarray(test.label) > 0).astype(np.int64)
     weights = weights_of_jets(test)
     background, *others = run.classes
@@ -199,7 +200,8 @@ def _notes(
     modality = tagger.modality
     data = modality.dataset(learned[:_COLLAPSE_JETS], tagger.feature_set)
     loader = modality.loader(data, _BATCH_SIZE)
-    notes = [str(measure_collapse(tagger.model, (modality.arguments(b) for b in loader)))]
+    detects = cast(Detector, tagger.model)
+    notes = [str(measure_collapse(detects, (modality.arguments(b) for b in loader)))]
     detector, *observables = rows
     if abs(detector.counting) >= _COUNTING:
         notes.append(

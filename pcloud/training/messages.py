@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pcloud.anomaly.collapse import collapse_on
 from pcloud.evaluation.influence import effective_size
@@ -91,7 +92,7 @@ def not_overfitted(keeper: RunCheckpoint, number: int, noun: str) -> list[str]:
 
 def collapsed(jets: TrainingData, folder: Path) -> list[str]:
     """Doubt about an anomaly detector whose best weights have collapsed; none about others."""
-    model = read_tagger(checkpoint_path(folder, "best"), trust_code=True).model
+    model: Any = read_tagger(checkpoint_path(folder, "best"), trust_code=True).model
     found = collapse_on(model, jets.modality, jets.val)
     return [str(found)] if found.has_collapsed else []
 

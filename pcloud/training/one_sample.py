@@ -111,8 +111,7 @@ def mixed_indices(
                 f"one of them without {name}"
             )
     parts, mixture = [], []
-    for number, entry in zip(((size - n for n in signal), signal), entries, strict=True):
-        numbers = list(number)
+    for numbers, entry in zip(([size - n for n in signal], signal), entries, strict=True):
         for i, start in enumerate((0, numbers[0])):
             part = entry[start : start + numbers[i]]
             parts.append(part)
