@@ -49,6 +49,7 @@ _TARGETS = {
     "pfn": 3.0, "particlenet_lite": 3.5, "particlenet": 2.0, "part": 3.0, "lgatr_slim": 1.5,
     "lorentznet": 2.5,
 }  # fmt: skip
+_CALLS_OF_A_TURN = 10
 _RUNTIMES = ("torch.export", "onnx", "int8", "static int8", "aot", "ragged", "weaver")
 _INT8 = {"int8": "dynamic", "static int8": "static"}
 Call = Callable[[], Any]
@@ -57,7 +58,11 @@ Call = Callable[[], Any]
 def interleaved(
     calls: Mapping[str, Call], seconds: float, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, tuple[float, float]]:
-    """Median and 99th percentile in ms of each call, which take turns."""
+    """Median and 99th percentile in ms of each call.
+
+    The calls take turns, ten at a time, of which the first one is not counted: the caches then hold
+    what other calls have used.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         for _ in range(3):
@@ -65,9 +70,11 @@ def interleaved(
     end = time.perf_counter() + seconds * len(calls)
     while time.perf_counter() < end or len(next(iter(times.values()))) < 20:
         for name, call in calls.items():
-            start = clock()
             call()
-            times[name].append(1e3 * (clock() - start))
+            for _ in range(_CALLS_OF_A_TURN - 1):
+                start = clock()
+                call()
+                times[name].append(1e3 * (clock() - start))
     return {n: (float(np.median(t)), float(np.quantile(t, 0.99))) for n, t in times.items()}
 
 

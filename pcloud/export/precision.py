@@ -180,7 +180,7 @@ def _in_static_int8(
 ) -> Any:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         remaining = iter(feeds)
 
         def get_next(self) -> Mapping[str, np.ndarray] | None:

@@ -35,6 +35,7 @@ from pcloud.evaluation.table import describe, is_of_target
 from pcloud.evaluation.threshold import AtThreshold
 from pcloud.evaluation.working_points import working_points_of_scores
 from pcloud.models.registry import model_info
+from pcloud.report.anomaly import anomaly
 from pcloud.report.attribution import attribution, shift
 from pcloud.report.blocks import (
     Section,
@@ -49,6 +50,8 @@ from pcloud.report.blocks import (
 from pcloud.report.contents import GAIN, RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.report.generation import generation
+from pcloud.report.images import images
+from pcloud.report.nouns import section_with_noun
 from pcloud.report.particles import particles
 from pcloud.report.regression import regression
 from pcloud.report.robustness import robustness
@@ -208,7 +211,8 @@ def _spoken(metrics: Mapping[str, Measured]) -> str:
 def confusion(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the confusion matrix three ways."""
     title = "Confusion matrix"
-    if run.scores is None and (run.targets or run.particles or run.is_pretraining):
+    has_others = bool(run.targets or run.particles or run.is_pretraining)
+    if run.detects_anomalies or (run.scores is None and has_others):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no confusion matrix"))
@@ -418,9 +422,10 @@ def other_samples(run: RunContents, figures: FigureFolder) -> Section:
     """Compare the numbers of evaluations on other jets, if there were any."""
     if not run.others:
         return Section("Other samples", "")
-    tables = dict(run.others) if run.table is None else {"test jets": run.table, **run.others}
+    own = f"test {run.noun}"
+    tables = dict(run.others) if run.table is None else {own: run.table, **run.others}
     names = dict.fromkeys(name for table in tables.values() for name in table if "[" not in name)
-    rows = [["", *tables], ["jets", *(f"{sum(table.counts):,}" for table in tables.values())]]
+    rows = [["", *tables], [run.noun, *(f"{sum(table.counts):,}" for table in tables.values())]]
     for name in names:
         found = (str(table[name]) if name in table else "" for table in tables.values())
         rows.append([describe(name), *found])
@@ -483,6 +488,7 @@ SECTIONS: Sequence[MakeSection] = (
     results,
     generation,
     discrimination,
+    anomaly,
     confusion,
     discriminants,
     regression,
@@ -491,6 +497,7 @@ SECTIONS: Sequence[MakeSection] = (
     uncertainty,
     taylor,
     attribution,
+    images,
     robustness,
     shift,
     comparison,
@@ -506,7 +513,7 @@ and shows figures of the others."""
 def drawn_section(make: MakeSection, run: RunContents, figures: FigureFolder) -> Section:
     """Make a section; if the values in the files cannot be drawn, warn and leave it out."""
     try:
-        return make(run, figures)
+        return section_with_noun(make(run, figures), run.noun)
     except (
         ValueError,  # InputError too
         ArithmeticError,
@@ -531,8 +538,8 @@ def all_sections() -> list[MakeSection]:
 
 
 def test_jets(number: int, noun: str) -> str:
-    """Number of test jets, for a headline."""
-    return f"{number_of(number, f'test {noun}')}"
+    """Number of test jets, or of other data by their noun, for a headline."""
+    return number_of(number, f"test {noun.removesuffix('s')}")
 
 
 def _tile(name: str, entry: Measured) -> str:

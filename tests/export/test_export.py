@@ -168,6 +168,7 @@ MODELS = {
     "lgatr_slim": {"num_layers": 1, "vector_width": 8, "scalar_width": 8, "num_heads": 2},
     "lgatr": {"num_layers": 1, "multivector_width": 4, "scalar_width": 8, "num_heads": 2},
     "lstm": {"width": 8, "num_layers": 2},
+    "deepjet": {"widths": [[8, 4]], "lstm_widths": [8], "head_widths": [8, 8]},
 }
 
 
