@@ -23,8 +23,9 @@ def main() -> None:
     options = parser.parse_args()
     x, label, other = load(options.data)
     bounded = options.data != "points"
-    model = GAN(x.shape[1], int(label.max()) + 1, kind=options.kind, bounded=bounded)
-    curves = fit_generator(model, x, label, steps=options.steps, lr=1e-3)
+    shape = {"code": 4, "widths": (64, 64)} if not bounded else {}
+    model = GAN(x.shape[1], int(label.max()) + 1, kind=options.kind, bounded=bounded, **shape)
+    curves = fit_generator(model, x, label, steps=options.steps, batch_size=256, lr=1e-3)
     for name, values in curves.items():
         print(f"{name}: {np.mean(values[-100:]):.3f} in the last 100 steps")
     made = model.sample(label)

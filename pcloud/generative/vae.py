@@ -33,6 +33,8 @@ class VAE(VectorGenerator):
         As for :class:`~pcloud.generative.vectors.VectorGenerator`.
     beta : float
         Factor of the divergence.
+    warm_up : int
+        Number of steps in which this factor grows from 0, so that the decoder learns to use the code.
 
     References
     ----------
@@ -42,12 +44,20 @@ class VAE(VectorGenerator):
     """
 
     def __init__(
-        self, size: int, num_labels: int = 0, *, beta: float = 1.0, **options: Any
+        self,
+        size: int,
+        num_labels: int = 0,
+        *,
+        beta: float = 1.0,
+        warm_up: int = 500,
+        **options: Any,
     ) -> None:
         super().__init__(size, num_labels, **options)
         if beta < 0:
             raise InputError(f"beta must be at least 0, got {beta:g}")
         self.beta = beta
+        self.warm_up = warm_up
+        self._taken = 0
         self.encoder = self.network(size, 2 * self.code)
         self.decoder = self.network(self.code, size)
         self.log_width = nn.Parameter(torch.zeros(()))
@@ -104,7 +114,9 @@ class VAE(VectorGenerator):
         """Train on a batch."""
         error, divergence = (values.mean() for values in self(x, label))
         loss = error + self.beta * divergence
+        self._taken += 1
+        share = min(1.0, self._taken / max(self.warm_up, 1))
         optimizers[0].zero_grad()
-        loss.backward()
+        (error + share * self.beta * divergence).backward()
         optimizers[0].step()
         return {"loss": loss.item(), "error": error.item(), "divergence": divergence.item()}

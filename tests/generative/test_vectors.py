@@ -25,7 +25,7 @@ def points():
 
 
 def test_a_vae_reaches_the_entropy_of_gaussians(points):
-    model = VAE(2, 2, code=2, widths=(32,))
+    model = VAE(2, 2, code=2, widths=(32,), warm_up=100)
     curves = fit_generator(model, points, LABEL, steps=500, lr=1e-2)
     entropy = 2 * (math.log(0.3) + 0.5 * (1 + math.log(2 * math.pi)))
     assert np.mean(curves["loss"][-50:]) == pytest.approx(entropy, abs=0.1)
