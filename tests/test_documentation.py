@@ -6,6 +6,7 @@ import ast
 import doctest
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import shlex
@@ -35,6 +36,7 @@ PAGES = sorted(
 README = ROOT / "README.md"
 ROOT_PAGES = [README, *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "UPGRADING"))]
 BLOCK = re.compile(r"^```\{?([\w-]*)\}?[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MAX_WITHOUT_EXAMPLE = 152  # public names; lower it with every example that is added
 WITH_EXAMPLES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "pcloud").rglob("*.py")
@@ -246,3 +248,14 @@ def test_examples_in_docstrings(name: str) -> None:
     module = importlib.import_module(name)
     result = doctest.testmod(module, extraglobs=names, optionflags=flags)
     assert result.failed == 0
+
+
+def test_few_public_names_have_no_example(reference: ModuleType) -> None:
+    without = {}
+    for module, names in reference.public_names().items():
+        for name in names:
+            value = getattr(importlib.import_module(module), name)
+            if inspect.isclass(value) or inspect.isroutine(value):
+                without[id(value)] = (f"{module}.{name}", ">>> " not in (value.__doc__ or ""))
+    missing = [name for name, is_missing in without.values() if is_missing]
+    assert len(missing) <= MAX_WITHOUT_EXAMPLE, missing

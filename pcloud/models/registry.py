@@ -66,6 +66,12 @@ class ModelInfo:
         ``"image"`` for ``model(images)`` with ``images (B, F, H, W)``, ``"table"`` for
         ``model(rows)`` with ``rows (B, F)``, ``"series"`` for ``model(records)`` with ``records (B,
         F, T)``, ``"generator"`` for ``model(x, u, label, layout) -> losses``.
+
+    Examples
+    --------
+    >>> from pcloud.models import model_info
+    >>> isinstance(model_info("part"), ModelInfo), model_info("part").kind
+    (True, 'cloud')
     """
 
     name: str
@@ -142,6 +148,12 @@ def model_info(name: str) -> ModelInfo:
     ------
     UnknownNameError
         If there is no model of that name.
+
+    Examples
+    --------
+    >>> info = model_info("particlenet")
+    >>> info.name, info.year
+    ('particlenet', 2019)
     """
     models = _registered()
     if name not in models:

@@ -94,6 +94,11 @@ class SeriesCNN(nn.Module):
     ------
     InputError
         If kernel or stride is not positive.
+
+    Examples
+    --------
+    >>> SeriesCNN(in_features=1)(torch.zeros(3, 1, 512)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(
