@@ -161,6 +161,8 @@ def _evaluate(options: Options) -> None:
         _print_decisions(folder, options)
     if run.objective.targets:
         _print_dependences(folder)
+    if run.objective.detects_anomalies and run.modality.has_momenta and folder == run.out:
+        _compare_with_observables(run, folder, options)
     say(f"written to {folder}")
     if not run.finished:
         say("the training of this run is not finished")
@@ -212,6 +214,19 @@ def _print_decisions(folder: Path, options: Options) -> None:
     for one in found.classes:
         print_rows(one.matrix())
     found.write(folder)
+
+
+def _compare_with_observables(run: Run, folder: Path, options: Options) -> None:
+    """Print an anomaly detector beside single observables."""
+    from pcloud.evaluation import read_scores
+    from pcloud.run_files import SCORES_FILE
+    from pcloud.studies.anomaly import anomaly_run
+
+    scores = read_scores(folder / SCORES_FILE).values
+    stored = anomaly_run(run, scores=scores, seed=options["seed"])
+    print_rows(stored.rows())
+    for note in stored.notes:
+        say(note)
 
 
 def _print_dependences(folder: Path) -> None:

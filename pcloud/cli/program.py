@@ -29,6 +29,7 @@ from pcloud.cli import (
     train,
     tune,
     uncertainty,
+    weak,
 )
 from pcloud.cli.command import COMMANDS, Command, Options
 from pcloud.cli.errors import complain, message, warnings_in_one_line
@@ -36,10 +37,11 @@ from pcloud.cli.output import say
 from pcloud.cli.parser import build_parser, complete, given_values, option_names
 from pcloud.cli.streams import any_encoding, discard_output, flush_output, write_error
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.memory import reuse_memory
 from pcloud.validation import hints
 
 _FILES = (
-    *(train, pretrain, tune, evaluate, predict, calibrate, uncertainty, explain, report),
+    *(train, pretrain, tune, weak, evaluate, predict, calibrate, uncertainty, explain, report),
     *(generate, export, check, compare, inspect, draw, convert, simulate, models, datasets),
     *(download, doctor, completion),
 )
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             again = (
                 "; the same command continues it"
-                if arguments[:1] in (["train"], ["pretrain"], ["tune"])
+                if arguments[:1] in (["train"], ["pretrain"], ["tune"], ["weak"])
                 else ""
             )
             write_error(f"pcloud: interrupted{again}")
@@ -100,7 +102,7 @@ def _run(arguments: list[str]) -> None:
         raise
     if command.complete:
         options = complete(command.stages, options)
-    pcloud.keep_memory()
+    reuse_memory()
     with warnings_in_one_line():
         command.execute(options)
     flush_output()

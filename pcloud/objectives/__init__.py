@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "Anomaly": "anomaly",
     "Bernoulli": "predictions",
     "Categorical": "predictions",
     "Classes": "classes",
@@ -38,6 +39,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Anomaly",
     "Bernoulli",
     "Categorical",
     "Classes",
@@ -66,6 +68,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from pcloud.objectives.anomaly import Anomaly
     from pcloud.objectives.build import make_objective, objective_from_dict
     from pcloud.objectives.classes import Classes
     from pcloud.objectives.gaussian import Gaussian

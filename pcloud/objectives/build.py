@@ -11,6 +11,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from pcloud.batch.masking import NUM_COORDINATES
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.objectives.anomaly import Anomaly
 from pcloud.objectives.classes import Classes
 from pcloud.objectives.gaussian import Gaussian
 from pcloud.objectives.generation import Generation
@@ -24,6 +25,7 @@ from pcloud.objectives.point import POINT_LOSSES, PointEstimate
 from pcloud.objectives.quantiles import QuantileEstimate
 from pcloud.objectives.several import Several
 from pcloud.objectives.specification import (
+    ANOMALY,
     CLASS,
     GENERATE,
     KINDS,
@@ -142,6 +144,9 @@ def make_objective(
                 )
             )
             continue
+        if wanted.detects_anomalies:
+            parts.append(Anomaly(classes))
+            continue
         if wanted.generates:
             parts.append(Generation())
             continue
@@ -215,6 +220,9 @@ def objective_from_dict(values: Mapping[str, Any]) -> Several:
         if part["kind"] in PARTICLE_KINDS:
             place, num_labels = num_labels, num_labels + 1
             parts.append(_stored_of_particles(part, place))
+            continue
+        if part["kind"] == ANOMALY:
+            parts.append(Anomaly(part.get("classes", [])))
             continue
         if part["kind"] == GENERATE:
             parts.append(Generation())

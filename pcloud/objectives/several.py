@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pcloud.errors import InputError
 from pcloud.modality import Dataset
+from pcloud.objectives.anomaly import Anomaly
 from pcloud.objectives.classes import Classes
 from pcloud.objectives.masked import MaskedParticles
 from pcloud.objectives.objective import JetObjective, Objective
@@ -136,6 +137,11 @@ class Several(nn.Module):
         return [name for part in self if isinstance(part, Classes) for name in part.classes]
 
     @property
+    def detects_anomalies(self) -> bool:
+        """True if the only objective is that of an anomaly detector."""
+        return len(self) == 1 and isinstance(self.parts[0], Anomaly)
+
+    @property
     def targets(self) -> list[OfTarget]:
         """Objectives of targets."""
         return [part for part in self if isinstance(part, OfTarget)]
@@ -143,7 +149,7 @@ class Several(nn.Module):
     @property
     def only_classes(self) -> bool:
         """True if the only objective is that of the classes."""
-        return len(self) == 1 and bool(self.classes)
+        return len(self) == 1 and bool(self.classes) and not self.detects_anomalies
 
     @property
     def output_names(self) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from pcloud.errors import InputError, UnknownNameError
 
 __all__ = [
+    "ANOMALY",
     "CLASS",
     "CLASS_LOSSES",
     "DEFAULT_LEVELS",
@@ -29,13 +30,16 @@ __all__ = [
 CLASS = "class"
 """Objective of the classes of the labels."""
 
+ANOMALY = "anomaly"
+"""Objective of an anomaly detector, which learns the first class alone."""
+
 GENERATE = "generate"
 """Objective of a generator, which makes new jets."""
 
 MASKED = "masked"
 """Objective of hidden particles, which needs no labels."""
 
-_WITHOUT_TARGET = (CLASS, GENERATE, MASKED)  # kinds without a target, whose name they take
+_WITHOUT_TARGET = (CLASS, ANOMALY, GENERATE, MASKED)  # kinds without a target, whose name they take
 
 CLASS_LOSSES = ("cross_entropy", "l1", "l2", "focal")
 """Names of the losses of classes."""
@@ -75,9 +79,10 @@ class Specification:
     Parameters
     ----------
     kind : str
-        ``"class"``, ``"generate"``, ``"masked"``, or one of `KINDS`.
+        ``"class"``, ``"anomaly"``, ``"generate"``, ``"masked"``, or one of `KINDS`.
     target : str
-        Name of the target; the kind itself for the classes, a generator, and hidden particles.
+        Name of the target; the kind itself for the classes, an anomaly detector, a generator, and hidden
+        particles.
     levels : tuple of float
         Levels of the quantiles.
     delta : float
@@ -130,7 +135,12 @@ class Specification:
     @property
     def learns_classes(self) -> bool:
         """True for the classes of the labels, False for a target."""
-        return self.kind == CLASS
+        return self.kind in (CLASS, ANOMALY)
+
+    @property
+    def detects_anomalies(self) -> bool:
+        """True for an anomaly detector."""
+        return self.kind == ANOMALY
 
     @property
     def generates(self) -> bool:
@@ -168,7 +178,7 @@ class Specification:
         """
         if isinstance(value, Mapping):
             return cls._from_mapping(value)
-        if value in (CLASS, GENERATE):
+        if value in (CLASS, ANOMALY, GENERATE):
             return cls(value, value)
         if value == MASKED or value.startswith(f"{MASKED}:"):
             return cls._masked(value)
@@ -176,7 +186,7 @@ class Specification:
         kind, _, argument = rest.partition(":")
         if not target or not kind:
             raise InputError(
-                f"objective {value!r} must be class, generate, or a target and its kind, such as "
+                f"objective {value!r} must be class, anomaly, generate, or a target and its kind, such as "
                 f"{target or 'mass'}:gaussian; kinds: {', '.join(KINDS)}"
             )
         if not argument:
@@ -190,8 +200,8 @@ class Specification:
     @classmethod
     def _masked(cls, value: str) -> Specification:
         argument = value.partition(":")[2]
-        fraction = {"fraction": _number(MASKED, argument)} if argument else {}
-        return cls(MASKED, MASKED, widths=_MASKED_WIDTHS, **fraction)
+        fraction = _number(MASKED, argument) if argument else cls.fraction
+        return cls(MASKED, MASKED, widths=_MASKED_WIDTHS, fraction=fraction)
 
     @classmethod
     def _from_mapping(cls, values: Mapping[str, Any]) -> Specification:
@@ -237,8 +247,9 @@ def parse_objectives(values: str | Sequence[str | Mapping[str, Any]]) -> list[Sp
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"objective {name!r} is given twice: a target has one kind")
-    if len(found) > 1 and any(part.generates for part in found):
-        raise InputError("generate is learned alone: leave out the other objectives")
+    for part in found:
+        if len(found) > 1 and (part.generates or part.detects_anomalies):
+            raise InputError(f"{part.kind} is learned alone: leave out the other objectives")
     if MASKED in names and len(names) > 1:
         others = ", ".join(name for name in names if name != MASKED)
         raise InputError(f"objective masked stands alone: {others} would see only a part of a jet")

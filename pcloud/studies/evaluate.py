@@ -138,7 +138,10 @@ def _table(run: RunFolder, found: _Scored, options: dict[str, Any]) -> Evaluatio
     if found.labels is not None:
         noun = run.modality.noun
         scores = Scores.from_arrays(found.labels, found.scores, run.classes, found.weights, noun)
-        return complete(evaluate_scores(scores, **options))
+        table = evaluate_scores(scores, **options)
+        if run.objective.detects_anomalies:  # at no probability is a jet one of the other class
+            table.entries.pop("accuracy", None)
+        return complete(table)
     of_classes = [name for name in ("signal", "background", "metrics") if options.get(name)]
     if of_classes:
         run.check_classes(f"the option {of_classes[0]}")

@@ -27,6 +27,7 @@ _STUDIES = {
     "robustness": "robustness:robustness_run",
     "attribution": "attribution:attribute_run",
     "taylor": "taylor:taylor_run",
+    "anomaly": "anomaly:anomaly_run",
     "generation": "generation:evaluate_generator",
 }
 

@@ -47,7 +47,13 @@ from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.jet_storage import choose_storage
 from pcloud.training.layer_norms import LayerNorms, LayerNormsCallback
 from pcloud.training.learning_rates import RaisedLearningRate, RangeTest, range_test_figure
-from pcloud.training.messages import announce, conclude, not_overfitted, nothing_learned
+from pcloud.training.messages import (
+    announce,
+    collapsed,
+    conclude,
+    not_overfitted,
+    nothing_learned,
+)
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
 from pcloud.training.ranks import ONE, Ranks, is_launched, joined, lost_contact
@@ -430,6 +436,8 @@ def _train_on(
         if not doubts:
             noun = jets.modality.noun
             console.print(f"the network has learned all {len(jets.train):,} {noun} by heart")
+    if jets.objective.detects_anomalies:
+        doubts = collapsed(jets, folder)
     update_environment(folder, config.seed, finished=True, warnings=doubts)
     conclude(console, config, keeper)
     for doubt in doubts:

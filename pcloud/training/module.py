@@ -216,7 +216,8 @@ class TaggerModule(L.LightningModule):
         if is_spread():
             losses, share, factor = self._of_all_ranks(losses, truth, weights)
         loss = self.objective.total(losses)
-        logits = self.objective.class_logits(outputs) if self.objective.classes else None
+        has_labels = bool(self.objective.classes) and not self.objective.detects_anomalies
+        logits = self.objective.class_logits(outputs) if has_labels else None
         penalty = None if self.decorrelation is None else self.decorrelation(logits, batch)
         labels = truth if logits is None else batch.y  # one for each jet
         self._count(loss, penalty, logits, labels, weights, losses, factor)

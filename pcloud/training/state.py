@@ -79,7 +79,8 @@ def lower_is_better(metric: str) -> bool:
 
 def _row(row: dict[str, float]) -> dict[str, float]:
     others = [name for name in row if name.startswith(_OF_OBJECTIVES)]
-    required = _REQUIRED_COLUMNS | (set() if others else _OF_CLASSES)
+    is_of_classes = not others and any(name in row for name in _OF_CLASSES)  # not of an anomaly
+    required = _REQUIRED_COLUMNS | (_OF_CLASSES if is_of_classes else set())
     if not required <= row.keys() <= {*COLUMNS, *others}:
         raise InputError(f"not the columns {', '.join(COLUMNS)}")
     return row
