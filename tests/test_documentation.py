@@ -7,6 +7,7 @@ import doctest
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import re
 import shlex
@@ -113,6 +114,16 @@ def test_the_reference_has_every_field_of_a_schema(generated: Path) -> None:
     page = (generated / "schema.rst").read_text(encoding="utf-8")
     missing = [n for n in pcloud.JetSchema.__dataclass_fields__ if f"``{n}``" not in page]
     assert missing == []
+
+
+def test_the_numbers_are_those_of_the_benchmark(generated: Path) -> None:
+    models = json.loads((DOCS / "figures" / "top_tagging.json").read_text())["models"]
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\d) \| ([\d.]+)", (generated / "numbers.md").read_text(), re.M
+    )
+    seeds = models["part"]["seeds"]
+    assert {name for name, _, _ in rows} >= set(models)
+    assert ("part", "1", f"{seeds['1']['metrics']['auc']['value']:.4f}") in rows
 
 
 # Pages
