@@ -37,7 +37,7 @@ PAGES = sorted(
 README = ROOT / "README.md"
 ROOT_PAGES = [README, *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "UPGRADING"))]
 BLOCK = re.compile(r"^```\{?([\w-]*)\}?[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-MAX_WITHOUT_EXAMPLE = 164  # public names; lower it with every example that is added
+MAX_WITHOUT_EXAMPLE = 151  # public names; lower it with every example that is added
 WITH_EXAMPLES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "pcloud").rglob("*.py")

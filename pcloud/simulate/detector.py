@@ -62,6 +62,11 @@ class TrackRegion:
         Relative pT resolution of soft tracks.
     slope : float
         Increase of the relative pT resolution with pT, in 1/GeV, added in quadrature.
+
+    Examples
+    --------
+    >>> TrackRegion(eta_max=0.5, efficiency_soft=0.7, efficiency=0.95, constant=0.06, slope=0.0013).eta_max
+    0.5
     """
 
     eta_max: float
