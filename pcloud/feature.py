@@ -281,7 +281,13 @@ def is_official(feature: Feature) -> bool:
 
 
 def list_features() -> list[str]:
-    """Names of all features that can be computed."""
+    """Names of all features that can be computed.
+
+    Examples
+    --------
+    >>> "log_pt" in list_features()
+    True
+    """
     return sorted({*FROM_MOMENTA, *COMPONENTS, *OF_JETS, *_FROM_EXTRAS, *_REGISTERED})
 
 

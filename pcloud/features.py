@@ -97,6 +97,12 @@ class FeatureSet:
         If there are no features, or if a feature is given twice.
     UnknownNameError
         If the reference or the angles are unknown.
+
+    Examples
+    --------
+    >>> jets = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:4], features="kin")
+    >>> len(jets.feature_set.features)
+    7
     """
 
     kind: ClassVar[str] = "cloud"

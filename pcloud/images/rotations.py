@@ -34,6 +34,13 @@ def rotate(images: Tensor, angle: Tensor | float) -> Tensor:
     Tensor, shape (B, C, H, W)
         Floating-point images. A rotation by zero does not change an image. A rotation of a square
         image by 90 degrees is equal to ``torch.rot90`` up to rounding.
+
+    Examples
+    --------
+    >>> image = torch.zeros(1, 1, 3, 3)
+    >>> image[0, 0, 0, 0] = 1
+    >>> rotate(image, 0.0).sum()
+    tensor(1.)
     """
     images = as_floating(images)
     height, width = images.shape[-2:]

@@ -68,6 +68,12 @@ class ModelInfo:
         F, T)``, ``"generator"`` for ``model(x, u, label, layout) -> losses``, and
         ``"anomalous_cloud"`` and ``"anomalous_image"`` for anomaly detectors with the arguments of clouds
         and images.
+
+    Examples
+    --------
+    >>> from pcloud.models import model_info
+    >>> isinstance(model_info("part"), ModelInfo), model_info("part").kind
+    (True, 'cloud')
     """
 
     name: str
@@ -145,6 +151,12 @@ def model_info(name: str) -> ModelInfo:
     ------
     UnknownNameError
         If there is no model of that name.
+
+    Examples
+    --------
+    >>> info = model_info("particlenet")
+    >>> info.name, info.year
+    ('particlenet', 2019)
     """
     models = _registered()
     if name not in models:

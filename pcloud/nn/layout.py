@@ -355,6 +355,11 @@ def as_layout(batch: Tensor | None, layout: RaggedLayout | None, particles: Tens
         Layout of the batch.
     particles : Tensor, shape (N, ...)
         Features or momenta of the particles.
+
+    Examples
+    --------
+    >>> as_layout(torch.tensor([0, 0, 1]), None, torch.zeros(3, 4)).ptr
+    tensor([0, 2, 3])
     """
     if layout is not None:
         return layout

@@ -36,6 +36,12 @@ def by_pt(p4: Tensor, layout: RaggedLayout) -> Tensor:
 
     Particles of equal pT are sorted by decreasing energy, then by decreasing px, so that the result
     does not depend on the order of the input unless two particles coincide.
+
+    Examples
+    --------
+    >>> p4 = torch.tensor([[1.0, 1.0, 0.0, 0.0], [3.0, 3.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0]])
+    >>> by_pt(p4, RaggedLayout.from_batch(torch.tensor([0, 0, 0])))
+    tensor([1, 2, 0])
     """
     if layout.row_length is not None:
         return _rows_by_pt(p4, layout, layout.row_length)

@@ -44,7 +44,13 @@ class Study(Protocol):
 
 
 def list_studies() -> list[str]:
-    """Names of all studies."""
+    """Names of all studies.
+
+    Examples
+    --------
+    >>> "evaluate" in list_studies()
+    True
+    """
     return [*_STUDIES, *further_studies()]
 
 

@@ -12,7 +12,13 @@ __all__ = ["RECIPES", "Recipe", "default_recipe", "get_recipe"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Optimizer, schedule, batch size, length and precision of a training."""
+    """Optimizer, schedule, batch size, length and precision of a training.
+
+    Examples
+    --------
+    >>> Recipe(optimizer="adamw", schedule="constant", lr=1e-3, batch_size=64, epochs=2).precision
+    'float32'
+    """
 
     optimizer: str
     """Name of the optimizer, see `pcloud.training.optimizers`."""

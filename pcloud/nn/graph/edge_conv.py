@@ -59,6 +59,13 @@ class EdgeConv(nn.Module):
     References
     ----------
     Wang et al., Dynamic Graph CNN for Learning on Point Clouds, https://arxiv.org/abs/1801.07829.
+
+    Examples
+    --------
+    >>> conv = EdgeConv(in_channels=3, out_channels=8)
+    >>> neighbors = torch.tensor([[1], [0], [1]])
+    >>> conv(torch.randn(3, 3), neighbors).shape
+    torch.Size([3, 8])
     """
 
     def __init__(
@@ -97,6 +104,13 @@ class EdgeBlock(nn.Module):
     References
     ----------
     Qu and Gouskos, ParticleNet, https://arxiv.org/abs/1902.08570.
+
+    Examples
+    --------
+    >>> block = EdgeBlock(in_channels=3, channels=[8, 16])
+    >>> neighbors = torch.tensor([[1], [0], [1]])
+    >>> block(torch.randn(3, 3), neighbors).shape
+    torch.Size([3, 16])
     """
 
     def __init__(self, in_channels: int, channels: Sequence[int]) -> None:

@@ -153,6 +153,13 @@ def knn_graph(
     -------
     Tensor, shape (2, E)
         Edges ``(source, target)``, messages flowing from neighbour to particle.
+
+    Examples
+    --------
+    >>> pos = torch.tensor([[0.0], [1.0], [3.0], [0.0], [5.0]])
+    >>> knn_graph(pos, torch.tensor([0, 0, 0, 1, 1]), k=1)
+    tensor([[1, 0, 1, 4, 3],
+            [0, 1, 2, 3, 4]])
     """
     source = knn(pos, RaggedLayout.from_batch(batch), k, loop=loop, backend=backend)
     target = torch.arange(len(source), device=source.device).unsqueeze(1).expand_as(source)
@@ -174,6 +181,12 @@ def gather_neighbors(x: Tensor, neighbors: Tensor) -> Tensor:
     -------
     Tensor, shape (N, k, F)
         Zeros for missing neighbours.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0], [2.0], [3.0]])
+    >>> gather_neighbors(x, torch.tensor([[1], [2], [0]])).flatten()
+    tensor([2., 3., 1.])
     """
     return take_rows(F.pad(x, (0, 0, 0, 1)), neighbors)
 

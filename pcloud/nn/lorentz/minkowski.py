@@ -136,6 +136,11 @@ def mass_treatment(name: str | MassTreatment) -> MassTreatment:
     ------
     UnknownNameError
         If there is no treatment of this name.
+
+    Examples
+    --------
+    >>> mass_treatment("regulated") is mass_treatment(mass_treatment("regulated"))
+    True
     """
     if callable(name):
         return name
