@@ -285,8 +285,8 @@ def _suits_tree(pos: Tensor, block: DenseBlock) -> bool:
 def _is_large(pos: Tensor, block: DenseBlock) -> bool:
     """True if candidates by float32 are faster than all pairs, and all positions are finite."""
     return (
-        block.index.shape[1] >= _MIN_CANDIDATE_POINTS
-        and _can_sort_keys(pos)
+        _can_sort_keys(pos)  # first: the sizes of a recorded ragged batch are unknown
+        and block.index.shape[1] >= _MIN_CANDIDATE_POINTS
         and bool(block.gather(pos).isfinite().all())
     )
 
