@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import runpy
@@ -458,7 +459,8 @@ def run(command: str) -> dict[str, Any]:
     begin = time.process_time()
     streams = contextlib.redirect_stdout(output), contextlib.redirect_stderr(output)
     with streams[0], streams[1], warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        if program == "python":
+            warnings.simplefilter("ignore")
         code = _pcloud(arguments) if program == "pcloud" else _script(arguments)
     return {
         "seconds": time.process_time() - begin,
@@ -498,7 +500,8 @@ def _section(exercise: Exercise, stored: dict[str, Any]) -> str:
     lines = [f"**{exercise.title}**\n"]
     if exercise.commands:
         lines += ["```sh", *exercise.commands, "```\n"]
-    found = [stored[c] for c in exercise.commands if c in stored]
+    is_complete = all(command in stored for command in exercise.commands)
+    found = [stored[command] for command in exercise.commands] if is_complete else []
     shown = [line for one in found for line in _lines(one["output"], exercise.shows)]
     if shown:
         lines += ["```text", *shown, "```\n"]
@@ -506,7 +509,9 @@ def _section(exercise: Exercise, stored: dict[str, Any]) -> str:
     if exercise.sheet:
         facts.append(f"The sheet: {exercise.sheet}.")
     if found:
-        facts.append(f"{sum(one['seconds'] for one in found):.0f} s.")
+        facts.append(f"{math.ceil(sum(one['seconds'] for one in found))} s.")
+    else:
+        facts.append("The commands have not been run for this page.")
     if exercise.remark:
         facts.append(exercise.remark)
     return "\n".join([*lines, " ".join(facts), ""])
