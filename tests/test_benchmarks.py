@@ -197,8 +197,9 @@ def test_digits_are_tested_at_every_angle(tmp_path, run_script):
     common = [*tiny, "--angles", "0", "45", "90", "--out", "angles", "--networks", "p4"]
     printed = run_script("benchmarks/rotation_study.py", *common, "--figure", "angles.png")
     found = json.loads((tmp_path / "angles/angles.json").read_text())["p4, seed 0"]
-    assert found["change"][0] == 0
-    assert found["change"][2] < 1e-3 < found["change"][1]  # p4 ignores quarter turns
+    assert found["change"][0] < 1e-5
+    assert found["change"][2] < 1e-3  # p4 ignores quarter turns
+    assert found["change"][1] > 10 * found["change"][2]
     assert "| p4 |" in printed
     assert (tmp_path / "angles.png").stat().st_size > 5_000
 
