@@ -189,3 +189,38 @@ def test_the_front_has_the_best_of_each_cost(tmp_path, monkeypatch):
     assert {row[0].strip("| ") for row in rows if "time" in row[-1]} == on_front
     assert on_front <= pareto._near_front(options, labels, costs)
     assert (tmp_path / "pareto_flop.png").stat().st_size > 5_000
+
+
+@pytest.mark.filterwarnings("ignore:of the", "ignore:the network has learned nothing")
+def test_digits_are_tested_at_every_angle(tmp_path, run_script):
+    tiny = ["--images", "100", "--test-images", "20", "--epochs", "1", "--seeds", "0"]
+    common = [*tiny, "--angles", "0", "45", "90", "--out", "angles", "--networks", "p4"]
+    printed = run_script("benchmarks/rotation_study.py", *common, "--figure", "angles.png")
+    found = json.loads((tmp_path / "angles/angles.json").read_text())["p4, seed 0"]
+    assert found["change"][0] < 1e-5
+    assert found["change"][2] < 1e-3  # p4 ignores quarter turns
+    assert found["change"][1] > 10 * found["change"][2]
+    assert "| p4 |" in printed
+    assert (tmp_path / "angles.png").stat().st_size > 5_000
+
+
+@pytest.mark.filterwarnings("ignore:the network has learned nothing")
+def test_samplers_are_compared_after_as_many_epochs(run_script):
+    pytest.importorskip("optuna")
+    tiny = ["--trials", "1", "--seeds", "0", "--epochs", "1", "--jets", "50", "--out", "samplers"]
+    printed = run_script("benchmarks/tune_samplers.py", *tiny)
+    assert [line.split(" | ")[0] for line in printed.splitlines() if line.startswith("| ")][1:] == [
+        "| grid",
+        "| random",
+        "| tpe",
+        "| cmaes",
+    ]
+
+
+@pytest.mark.usefixtures("small_sample")
+@pytest.mark.filterwarnings("ignore:the network has learned nothing")
+def test_fine_tuning_is_compared_with_random_weights(run_script):
+    tiny = ["--models", "pfn", "--jets", "60", "--first-jets", "100", "--test-jets", "100"]
+    printed = run_script("benchmarks/jets_needed.py", *tiny, "--steps", "2", "--out", "needed")
+    rows = [line.split(" | ")[:2] for line in printed.splitlines() if "±" in line]
+    assert rows == [["| pfn", "random"], ["| pfn", "fine-tuned"]]
