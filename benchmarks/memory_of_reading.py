@@ -9,7 +9,7 @@ with the pcloud in another folder, such as a clone of an earlier version. The je
 embedded sample, rotated about the beam (see io.py), in Parquet files of pcloud and in a file with the
 columns of JetClass.
 
-``allocator`` compares training steps with `pcloud.keep_memory` and without, in batches of different
+``allocator`` compares training steps by what happens to freed memory, in batches of different
 jets, alternating between processes.
 """
 
@@ -195,15 +195,23 @@ def measure(name: str, folder: Path) -> None:
     print(json.dumps({"bytes": peak() - before, "seconds": seconds}))
 
 
-def steps(model: str, batch_size: int, kept: bool) -> None:
+MEMORY = ("returned", "default", "retained")
+"""Nothing set, what pcloud does by default, and `pcloud.keep_memory`."""
+
+
+def steps(model: str, batch_size: int, memory: str) -> None:
     """Train on batches of different jets, print the median CPU time of a step and the peak memory."""
     import torch
 
     import pcloud
 
     torch.set_num_threads(os.cpu_count() or 1)
-    if kept and not pcloud.keep_memory():
+    if memory == "retained" and not pcloud.keep_memory():
         raise SystemExit("memory cannot be retained on this system")
+    if memory == "returned":
+        from pcloud.memory import _REUSE
+
+        _REUSE.append(False)
     data = pcloud.JetDataset(pcloud.load_dataset("simulated", "train")[: 12 * batch_size], FEATURES)
     torch.manual_seed(0)
     network = pcloud.build_model(model, in_features=data.x.shape[1])
@@ -268,20 +276,19 @@ def compare_trees(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def compare_allocators(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Print and return one row for each network and batch size."""
-    print(f"{'network':<18}{'jets':>6}{'returned':>22}{'retained':>22}")
+    print(f"{'network':<18}{'jets':>6}" + "".join(f"{memory:>22}" for memory in MEMORY))
     rows = []
     for model in options.models:
         for size in options.batch_sizes:
-            found: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+            found: dict[str, list[dict[str, float]]] = {memory: [] for memory in MEMORY}
             for _ in range(options.repeats):
-                for kept in found:
-                    found[kept].append(child(REPOSITORY, "steps", model, size, int(kept)))
-            rows.append({"model": model, "batch_size": size, "returned": found[False]})
-            rows[-1]["retained"] = found[True]
+                for memory in found:
+                    found[memory].append(child(REPOSITORY, "steps", model, size, memory))
+            rows.append({"model": model, "batch_size": size, **found})
             text = f"{model:<18}{size:>6}"
-            for kept in found:
-                seconds = statistics.median(result["seconds"] for result in found[kept])
-                megabytes = statistics.median(result["bytes"] for result in found[kept]) / 1e6
+            for results in found.values():
+                seconds = statistics.median(result["seconds"] for result in results)
+                megabytes = statistics.median(result["bytes"] for result in results) / 1e6
                 text += f"{seconds * 1e3:>11.0f} ms{megabytes:>5.0f} MB"
             print(text, flush=True)
     return rows
@@ -293,7 +300,7 @@ def run_child(what: str, *arguments: str) -> None:
         write_files(Path(arguments[0]), int(arguments[1]))
         print("{}")
     elif what == "steps":
-        steps(arguments[0], int(arguments[1]), arguments[2] == "1")
+        steps(arguments[0], int(arguments[1]), arguments[2])
     else:
         measure(what, Path(arguments[0]))
 

@@ -32,8 +32,7 @@ from pcloud.evaluation import Measured, read_scores
 RESAMPLINGS = 200
 NUM_JETS = 36_000  # training jets of the sample
 MAX_VAL_JETS = 2_000
-JETS_SEEN = 60_000  # of a training, within the limits of the number of epochs
-EPOCHS = (8, 60)
+EPOCHS = (8, 60)  # least and largest number of a training
 OPTIONS: dict[str, Any] = {
     "optimizer": "adamw",
     "schedule": "one_cycle",
@@ -52,6 +51,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--percent", type=float, nargs="+", default=[1, 3, 10, 30])
     parser.add_argument("--epochs", type=int, default=12, help="epochs of the pretraining")
+    parser.add_argument("--jets-seen", type=int, default=60_000, help="of a training, with repeats")
     parser.add_argument("--minutes", type=float, default=np.inf, help="time for new trainings")
     options = parser.parse_args()
     end = time.monotonic() + 60 * options.minutes
@@ -102,7 +102,7 @@ def _training(options: argparse.Namespace, percent: float, seed: int, arm: str) 
         model=options.model,
         max_jets=number,
         max_val_jets=min(number, MAX_VAL_JETS),
-        epochs=int(np.clip(JETS_SEEN / number, *EPOCHS)),
+        epochs=int(np.clip(options.jets_seen / number, *EPOCHS)),
         batch_size=32,
         seed=seed,
         split_seed=seed,

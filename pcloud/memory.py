@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pcloud.errors import InputError
 
-__all__ = ["LowMemoryWarning", "check_memory", "free_memory", "keep_memory"]
+__all__ = ["LowMemoryWarning", "check_memory", "free_memory", "keep_memory", "reuse_memory"]
 
 #: Environment variable that switches the check of the free memory off if it is 0.
 CHECK_VARIABLE = "PCLOUD_CHECK_MEMORY"
@@ -23,8 +23,11 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
 
-_TRIM_THRESHOLD = -1  # number of the parameter in malloc.h of the GNU C library
+_TRIM_THRESHOLD = -1  # numbers of the parameters in malloc.h of the GNU C library
+_MMAP_THRESHOLD = -3
 _MMAP_MAX = -4
+_LARGEST_REUSED = 2**25  # bytes: the largest threshold that the library takes
+_HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # of PyTorch, read at its first tensor of 2 MiB
 _ENVIRONMENT_PREFIXES = ("MALLOC_", "GLIBC_TUNABLES")  # of variables that set such parameters
 
 
@@ -33,22 +36,56 @@ def keep_memory() -> bool:
 
     On Linux, the memory of every large tensor is returned to the system when it is freed. For the
     next tensor, the kernel maps and zeroes new pages, which takes 15 to 25 % of a training step on a
-    CPU. After a call of this function, the process does not shrink below its largest size. The
-    commands of ``pcloud`` call it; a script should call it before it creates tensors. It has no
-    effect if the C library is not that of GNU, or if an environment variable (``MALLOC_...``,
-    ``GLIBC_TUNABLES``) sets parameters of the allocator.
+    CPU. After a call of this function, the process does not shrink below its largest size, which
+    can itself be larger: retained memory falls into pieces. A script should call it before it
+    creates tensors. It has no effect if the C library is not that of GNU, or if an environment
+    variable (``MALLOC_...``, ``GLIBC_TUNABLES``) sets parameters of the allocator. Without it,
+    pcloud does what needs no more memory, see :func:`reuse_memory`.
 
     Returns
     -------
     bool
         True if memory is retained.
     """
+    kept = _set_parameters({_MMAP_MAX: 0, _TRIM_THRESHOLD: -1})
+    if kept:
+        _REUSE.append(True)  # and nothing less
+    return kept
+
+
+_REUSE: list[bool] = []  # result of the first call of `reuse_memory`
+
+
+def reuse_memory() -> bool:
+    """Retain freed memory of tensors up to 32 MiB, and take larger ones in huge pages.
+
+    The loaders call it before their first batch and the commands before they begin; an import
+    changes nothing. The peak of the memory is that of Python programs that set nothing: larger
+    tensors, whose memory would fall into pieces, are still returned to the system, in pages of 2 MiB
+    where it has them (``madvise``), of which it needs few. It acts once, and has no effect after
+    :func:`keep_memory` and where that has none.
+
+    Returns
+    -------
+    bool
+        True if memory is retained.
+    """
+    if not _REUSE:
+        reused = _set_parameters({_MMAP_THRESHOLD: _LARGEST_REUSED, _TRIM_THRESHOLD: -1})
+        if reused:
+            os.environ.setdefault(_HUGE_PAGES, "1")
+        _REUSE.append(reused)
+    return _REUSE[0]
+
+
+def _set_parameters(values: dict[int, int]) -> bool:
+    """Set parameters of the allocator; False if it has none, or the environment sets them."""
     if sys.platform != "linux" or any(
         name.startswith(_ENVIRONMENT_PREFIXES) for name in os.environ
     ):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return bool(mallopt and mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, -1))
+    return bool(mallopt and all(mallopt(name, value) for name, value in values.items()))
 
 
 class LowMemoryWarning(UserWarning):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,6 +121,14 @@ class DataOptions(Protocol):
     @property
     def split_seed(self) -> int:
         """Seed of splits and subsamples."""
+
+    @property
+    def canvas(self) -> int | None:
+        """Side in pixels of the image in which each image is placed at random; None to leave it."""
+
+    @property
+    def turned(self) -> Literal["any", "quarter"] | None:
+        """Random rotation of each image; None for none."""
 
 
 class Inputs(Protocol):
@@ -417,6 +425,18 @@ class Modality(Protocol[S, I, D]):
     def inputs_for(self, model: str, inputs: I, options: DataOptions) -> I:
         """Inputs in the form that a model takes, by its name."""
         return inputs
+
+    def check_options(self, options: DataOptions) -> None:
+        """Refuse options of another kind of data, before data are read.
+
+        Raises
+        ------
+        InputError
+            If one is given.
+        """
+        for name in ("canvas", "turned"):
+            if getattr(options, name) is not None:
+                raise InputError(f"{name} is for images, and the network takes {self.noun}")
 
     def describe_inputs(self, inputs: I, options: DataOptions) -> list[str]:
         """Lines that tell what the options do not say of fitted inputs."""

@@ -14,7 +14,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    ("errors", "typing", "kinematics", "keys", "text", "words", "plugins", "identifiers"),
+    (
+        "errors",
+        "identifiers",
+        "keys",
+        "kinematics",
+        "native_output",
+        "plugins",
+        "text",
+        "typing",
+        "words",
+    ),
     (
         "expressions",
         "memory",

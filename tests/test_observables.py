@@ -16,6 +16,7 @@ from pcloud import kinematics as kin
 from pcloud.errors import UnknownNameError
 from pcloud.io.jets import FlatJets
 from pcloud.nn import RaggedLayout
+from pcloud.nn.clustering import e_scheme, winner_take_all
 from pcloud.observables import (
     OBSERVABLES,
     compute_observables,
@@ -258,3 +259,24 @@ def test_observables_of_jets_are_those_of_their_stored_momenta():
     assert found["multiplicity"] == pytest.approx([2.0])
     sums = jet_observables(FlatJets(jets.offsets, p4, {}, {}), ("pt",))
     assert sums["pt"] == pytest.approx([np.hypot(90.0, 10.0)])
+
+
+@pytest.mark.usefixtures("fast_passes")
+@pytest.mark.parametrize("algorithm", ["kt", "cambridge_aachen"])
+@pytest.mark.parametrize("recombine", [winner_take_all, e_scheme])
+def test_axes_by_fastjet_give_the_same_subjettiness(monkeypatch, capfd, algorithm, recombine):
+    pytest.importorskip("fastjet", reason="compares with FastJet")
+    data = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:40])
+    first = int(data.ptr[30])
+    ptr = torch.cat([data.ptr[:31], first + torch.tensor([0, 1, 3, 6, 10])])  # with short jets
+    p4, layout = data.p4[: first + 10].double(), RaggedLayout.from_ptr(ptr)
+    options = {"algorithm": algorithm, "recombine": recombine}
+    found = n_subjettiness(p4, layout, **options)
+    with monkeypatch.context() as patched:
+        patched.setattr("pcloud.observables.can_use_fastjet", lambda *arguments: False)
+        expected = n_subjettiness(p4, layout, **options)
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=3e-8)
+    assert "FastJet" not in capfd.readouterr().out
+    p4.requires_grad_()  # by our own clustering
+    n_subjettiness(p4, layout, **options).sum().backward()
+    assert p4.grad.isfinite().all()

@@ -37,7 +37,7 @@ class Collapse:
     least : float
         Smallest gain of a detector that has not collapsed.
     baseline : str
-        What gives the score of nothing learned, in words.
+        Source of the score of nothing learned, in words.
     """
 
     score: Measured

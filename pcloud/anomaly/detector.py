@@ -56,7 +56,7 @@ class Detector(nn.Module, ABC):
         Smallest gain over :meth:`trivial_scores`, as a fraction of these, of a detector that has not
         collapsed.
     baseline : str
-        What gives the trivial scores, in words.
+        Source of the trivial scores, in words.
 
     Raises
     ------

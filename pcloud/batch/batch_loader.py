@@ -9,6 +9,7 @@ from typing import Any
 from torch_geometric.data import Batch
 
 from pcloud.errors import InputError
+from pcloud.memory import reuse_memory
 
 __all__ = ["BatchLoader"]
 
@@ -75,6 +76,7 @@ class BatchLoader(ABC):
         return num_jets // self.batch_size if self.drop_last else -(-num_jets // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        reuse_memory()
         first = self._first
         self._first = 0
         for number, batch in enumerate(self.batches(first), first):

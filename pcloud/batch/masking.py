@@ -79,7 +79,7 @@ def hide_particles(
     Examples
     --------
     >>> jets = pcloud.load_dataset("simulated", "test")[:4]
-    >>> batch = next(iter(pcloud.JetLoader(JetDataset(jets), batch_size=4)))
+    >>> batch = next(iter(pcloud.JetLoader(pcloud.JetDataset(jets), batch_size=4)))
     >>> visible, hidden = hide_particles(batch, 1 / 3)
     >>> len(visible.x) + len(hidden.x) == len(batch.x)
     True

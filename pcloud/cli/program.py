@@ -37,6 +37,7 @@ from pcloud.cli.output import say
 from pcloud.cli.parser import build_parser, complete, given_values, option_names
 from pcloud.cli.streams import any_encoding, discard_output, flush_output, write_error
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.memory import reuse_memory
 from pcloud.validation import hints
 
 _FILES = (
@@ -101,7 +102,7 @@ def _run(arguments: list[str]) -> None:
         raise
     if command.complete:
         options = complete(command.stages, options)
-    pcloud.keep_memory()
+    reuse_memory()
     with warnings_in_one_line():
         command.execute(options)
     flush_output()

@@ -52,7 +52,7 @@ def _canonical(graph: Graph) -> Graph:
     """Smallest list of edges over all numberings of the vertices."""
     number = max(vertex for edge in graph for vertex in edge) + 1
     return min(
-        tuple(sorted(tuple(sorted((p[a], p[b]))) for a, b in graph))  # type: ignore[type-var,misc]
+        tuple(sorted(tuple(sorted((p[a], p[b]))) for a, b in graph))  # type: ignore[misc]
         for p in itertools.permutations(range(number))
     )
 

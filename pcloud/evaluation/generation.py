@@ -48,9 +48,9 @@ class Distance:
         Observable whose Wasserstein distance it is, ``"FPD"``, ``"KPD"``, or ``"coverage"``, which is
         no distance but a fraction.
     distance : Measured
-        Of real and generated jets.
+        Distance of real and generated jets.
     floor : Measured
-        Of two real samples.
+        Distance of two real samples.
     """
 
     label: Name

@@ -68,7 +68,8 @@ class _EdgeTerms(nn.Module):
         return self.center(x), self.other(x)
 
 
-def _edge_terms(edge: EdgeLinear, norm: nn.Module) -> nn.Module:
+def _edge_terms(edge: nn.Module, norm: nn.Module) -> nn.Module:
+    assert isinstance(edge, EdgeLinear)
     w1, w2 = edge.weight.detach().double().chunk(2, dim=1)
     scale, shift = _scale_and_shift(norm)
     center = _linear(scale.unsqueeze(1) * (w1 - w2), shift, edge.weight)

@@ -396,7 +396,7 @@ class RaggedGraph(CloudGraph):
         x = self.features(*arguments)
         u = None
         if self.features.jet_features:
-            u = self.features.of_jets(*arguments, is_sorted=True)
+            u = self.features.of_jets(*arguments, is_sorted=False)
         return x, p4, layout.with_jet_p4(jet_p4).with_rows(u=u)
 
     def _layout(self, batch: Tensor, offsets: Tensor) -> RaggedLayout:
@@ -408,8 +408,9 @@ class RaggedGraph(CloudGraph):
         all_counts = torch.cat([counts, torch.ones_like(counts[:1])])
         if not self.empty_slots:
             return RaggedLayout(batch, ptr, all_counts, (), batch, 0)
-        length = int(counts.max().item()) + 1
-        torch._check(length >= 1)
+        longest = counts.max().item()  # `int` would be constant in an exported network
+        torch._check(longest >= 0)
+        length = longest + 1
         slot = torch.arange(length, device=batch.device)
         mask = slot < counts.unsqueeze(1)
         index = first.unsqueeze(1) + torch.where(mask, slot, 0)

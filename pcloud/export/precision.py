@@ -95,8 +95,7 @@ def _with_folded_weights(model: Any) -> Any:
     folded.graph.node.extend(nodes)
     for i, node in enumerate(folded.graph.node):
         node.name = f"n{i}"
-    del folded.graph.value_info[:]
-    return folded
+    return _without_unused_weights(folded)  # of which ONNX Runtime warns
 
 
 def _as_matrix_product(model: Any, node: Any, constants: dict[str, Any]) -> list[Any]:
@@ -181,7 +180,7 @@ def _in_static_int8(
 ) -> Any:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         remaining = iter(feeds)
 
         def get_next(self) -> Mapping[str, np.ndarray] | None:

@@ -29,7 +29,7 @@ PARTICLE_COORDINATES = ("log_pt_rel", "deta", "dphi")
 """Coordinates of a particle, relative to the sum of the particles of its jet."""
 
 _JET_VARIABLES = ("jet_pt", "jet_eta", "jet_mass")
-_CORE = 0.05  # rad; angles below are resolved linearly, larger ones logarithmically
+_CORE = 0.2  # rad; angles below are resolved linearly, larger ones logarithmically
 _MIN_MASS = 0.01  # of pT, added before the logarithm: a single particle has no mass
 _FITTED_JETS = 20_000
 
@@ -42,7 +42,7 @@ def particle_coordinates(p4: Tensor, jet: Tensor, batch: Tensor) -> Tensor:
     """Coordinates (N, 3) of massless particles relative to their jet.
 
     They are ``log(pT / pT_jet)`` and the angles (deta, dphi), stretched along their direction: the
-    distance R becomes ``asinh(R / 0.05)``, which resolves the core of a jet. Angles are relative to
+    distance R becomes ``asinh(R / 0.2)``, which resolves the core of a jet. Angles are relative to
     rapidity and azimuth of the jet, so that a boost along the beam changes nothing.
 
     Parameters

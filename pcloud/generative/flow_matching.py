@@ -89,8 +89,8 @@ class FlowMatching(nn.Module):
         num_labels: int = 0,
         max_particles: int = 200,
         width: int = 96,
-        num_layers: int = 5,
-        num_heads: int = 8,
+        num_layers: int = 4,
+        num_heads: int = 4,
         matched: bool = True,
     ) -> None:
         super().__init__()

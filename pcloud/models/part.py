@@ -24,6 +24,7 @@ from pcloud.nn.attention.attention import ClassAttention, SelfAttention, padding
 from pcloud.nn.attention.feed_forward import FeedForward
 from pcloud.nn.attention.head_slots import HeadSlots
 from pcloud.nn.attention.pair_bias import PairBias
+from pcloud.nn.attention.random_mask import Dropout
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.representation import Representation
 
@@ -46,7 +47,7 @@ class ParticleBlock(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.attention = layer(width, num_heads, dropout, **attention)
         self.attention_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.feed_forward = FeedForward(width, 4 * width, dropout)
         self.residual_scale = nn.Parameter(torch.ones(width))
 

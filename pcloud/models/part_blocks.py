@@ -14,6 +14,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.nn.attention.attention import ClassAttention, SelfAttention
 from pcloud.nn.attention.feed_forward import GatedFeedForward
 from pcloud.nn.attention.head_slots import HeadSlots
+from pcloud.nn.attention.random_mask import Dropout
 from pcloud.nn.attention.rms_norm import RMSNorm
 from pcloud.nn.layout import RaggedLayout
 from pcloud.nn.stochastic_depth import StochasticDepth
@@ -123,7 +124,7 @@ class GatedBlock(nn.Module):
         attend = partial(layer, width, num_heads, dropout)
         self.norm = version.norm(width)
         self.attention = attend(bias=version.bias, head_scale=False, **attention)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.feed_forward = GatedFeedForward(
             width, 4 * width, dropout, norm=version.norm, bias=version.bias
         )

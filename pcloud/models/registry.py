@@ -296,9 +296,11 @@ def offers_particles(name: str) -> bool:
 def takes_positions(name: str) -> bool:
     """Return True for a model that takes particles without momentum, by their positions.
 
-    Those are the models that read no momenta, and those that read them only to find neighbours.
+    Those are the models that read no momenta, and those that read them only to find neighbours or to
+    sort the rows of their collections.
     """
-    return ":" in name or model_info(name).inputs == "x" or takes_option(name, "coordinates")
+    reads_none = ":" in name or model_info(name).inputs == "x"
+    return reads_none or any(takes_option(name, o) for o in ("coordinates", "collections"))
 
 
 def _class_of(name: str) -> Callable[..., nn.Module] | None:

@@ -200,8 +200,8 @@ class Specification:
     @classmethod
     def _masked(cls, value: str) -> Specification:
         argument = value.partition(":")[2]
-        fraction = {"fraction": _number(MASKED, argument)} if argument else {}
-        return cls(MASKED, MASKED, widths=_MASKED_WIDTHS, **fraction)
+        fraction = _number(MASKED, argument) if argument else cls.fraction
+        return cls(MASKED, MASKED, widths=_MASKED_WIDTHS, fraction=fraction)
 
     @classmethod
     def _from_mapping(cls, values: Mapping[str, Any]) -> Specification:

@@ -60,7 +60,7 @@ def write_report(
     _warn_of_other_jets(contents)
     make_folder(contents.out)
     check_writable(contents.out, "--out FOLDER writes elsewhere")
-    figures = FigureFolder(contents.out / FIGURE_FOLDER, label)
+    figures = FigureFolder(contents.out / FIGURE_FOLDER, label, contents.noun)
     page = contents.out / REPORT_FILE
     first, *others = all_sections()
     drawn = [drawn_section(section, contents, figures) for section in others]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from pcloud.evaluation.figures import figure_style, save_figure
 from pcloud.evaluation.figures.style import COLORS, GRID, INK, MUTED, PAPER, laid_out
+from pcloud.report.nouns import axes_with_noun
 from pcloud.report.points import points_as_csv
 from pcloud.run_files import write_text
 from pcloud.text import for_figure, for_html
@@ -38,11 +39,14 @@ class FigureFolder:
         The folder.
     label : str, optional
         Text above every figure.
+    noun : str
+        Plural noun of the data, for the axes.
     """
 
-    def __init__(self, path: Path, label: str | None = None) -> None:
+    def __init__(self, path: Path, label: str | None = None, noun: str = "jets") -> None:
         self.path = path
         self.label = label
+        self.noun = noun
         self.drawn: dict[str, str] = {}
 
     def add(self, name: str, figure: Figure, caption: str, numbers: str = "") -> str:
@@ -55,10 +59,11 @@ class FigureFolder:
         figure : Figure
             The figure.
         caption : str
-            What is shown, for everybody.
+            Description of the figure, for everybody.
         numbers : str
-            The main numbers in it, for readers who hear the page.
+            Main numbers in it, for readers who hear the page.
         """
+        axes_with_noun(figure, self.noun)
         if self.label:
             with figure_style():
                 figure.suptitle(for_figure(self.label), x=0.01, ha="left", weight="bold")

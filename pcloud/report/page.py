@@ -99,9 +99,9 @@ def _facts(run: RunContents) -> list[str]:
     if "data" in run.config:
         facts.append(f"trained on {_listed(run.config['data'])}")
     if run.table is not None and run.table.counts:
-        facts.append(test_jets(sum(run.table.counts), run.noun.removesuffix("s")))
+        facts.append(test_jets(sum(run.table.counts), run.noun))
     elif run.targets:
-        facts.append(test_jets(max(map(len, run.targets)), run.noun.removesuffix("s")))
+        facts.append(test_jets(max(map(len, run.targets)), run.noun))
     if "seed" in run.config:
         facts.append(f"seed {run.config['seed']}")
     finished = run.environment.get("finished")

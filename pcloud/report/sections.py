@@ -47,9 +47,11 @@ from pcloud.report.blocks import (
     subscripts,
     table,
 )
-from pcloud.report.contents import RunContents
+from pcloud.report.contents import GAIN, RunContents
 from pcloud.report.figures import FigureFolder
 from pcloud.report.generation import generation
+from pcloud.report.images import images
+from pcloud.report.nouns import section_with_noun
 from pcloud.report.particles import particles
 from pcloud.report.regression import regression
 from pcloud.report.robustness import robustness
@@ -92,6 +94,8 @@ def results(run: RunContents, figures: FigureFolder) -> Section:
     title = "Summary"
     told = summary_words(run)
     sentence = paragraph(told, "lead") if told else ""
+    if run.is_pretraining:
+        return Section(title, sentence + paragraph(_pretrained(run)))
     if run.table is None:
         return Section(title, sentence + absent(_why(run, SCORES_FILE), "no numbers"))
     shown = {n: e for n, e in run.table.items() if "[" not in n and not is_of_target(n)}
@@ -121,10 +125,20 @@ def results(run: RunContents, figures: FigureFolder) -> Section:
     return Section(title, "".join(parts))
 
 
+def _pretrained(run: RunContents) -> str:
+    """Describe the result of a pretraining."""
+    gain = np.nanmax(run.history.column(GAIN))
+    return (
+        "Pretrained without labels: the network predicts hidden particles from the visible ones, "
+        f"{gain:.2f} nats per particle better than constant predictions. It has no scores; a training "
+        "begins with it by --init-from."
+    )
+
+
 def discrimination(run: RunContents, figures: FigureFolder) -> Section:
     """Draw ROC curves and scores."""
     title = "ROC curves and scores"
-    if run.scores is None and (run.targets or run.particles):
+    if run.scores is None and (run.targets or run.particles or run.is_pretraining):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no curves"))
@@ -197,7 +211,8 @@ def _spoken(metrics: Mapping[str, Measured]) -> str:
 def confusion(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the confusion matrix three ways."""
     title = "Confusion matrix"
-    if run.detects_anomalies or (run.scores is None and (run.targets or run.particles)):
+    has_others = bool(run.targets or run.particles or run.is_pretraining)
+    if run.detects_anomalies or (run.scores is None and has_others):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no confusion matrix"))
@@ -407,9 +422,10 @@ def other_samples(run: RunContents, figures: FigureFolder) -> Section:
     """Compare the numbers of evaluations on other jets, if there were any."""
     if not run.others:
         return Section("Other samples", "")
-    tables = dict(run.others) if run.table is None else {"test jets": run.table, **run.others}
+    own = f"test {run.noun}"
+    tables = dict(run.others) if run.table is None else {own: run.table, **run.others}
     names = dict.fromkeys(name for table in tables.values() for name in table if "[" not in name)
-    rows = [["", *tables], ["jets", *(f"{sum(table.counts):,}" for table in tables.values())]]
+    rows = [["", *tables], [run.noun, *(f"{sum(table.counts):,}" for table in tables.values())]]
     for name in names:
         found = (str(table[name]) if name in table else "" for table in tables.values())
         rows.append([describe(name), *found])
@@ -426,7 +442,7 @@ def reproduction(run: RunContents, figures: FigureFolder) -> Section:
         folder, again = shlex.quote(str(run.path)), shlex.quote(f"{run.path}_again")
         commands = [
             f"pcloud train --config {folder}/config.yaml --out {again}",
-            f"pcloud evaluate {again}",
+            *([] if run.is_pretraining else [f"pcloud evaluate {again}"]),
             f"pcloud report {again}",
         ]
         body = f"<pre><code>{for_html(chr(10).join(commands))}</code></pre>"
@@ -481,6 +497,7 @@ SECTIONS: Sequence[MakeSection] = (
     uncertainty,
     taylor,
     attribution,
+    images,
     robustness,
     shift,
     comparison,
@@ -496,7 +513,7 @@ and shows figures of the others."""
 def drawn_section(make: MakeSection, run: RunContents, figures: FigureFolder) -> Section:
     """Make a section; if the values in the files cannot be drawn, warn and leave it out."""
     try:
-        return make(run, figures)
+        return section_with_noun(make(run, figures), run.noun)
     except (
         ValueError,  # InputError too
         ArithmeticError,
@@ -521,8 +538,8 @@ def all_sections() -> list[MakeSection]:
 
 
 def test_jets(number: int, noun: str) -> str:
-    """Number of test jets, for a headline."""
-    return f"{number_of(number, f'test {noun}')}"
+    """Number of test jets, or of other data by their noun, for a headline."""
+    return number_of(number, f"test {noun.removesuffix('s')}")
 
 
 def _tile(name: str, entry: Measured) -> str:

@@ -65,7 +65,7 @@ def summary_words(run: RunContents) -> str:
 
 
 def meaning(name: str, settings: Mapping[str, Any], noun: str = "jet") -> str:
-    """What a quantity of the table means, in one sentence; empty for those of others."""
+    """Meaning of a quantity of the table, in one sentence; empty for those of others."""
     quantity, _, level = name.partition("@")
     text = _MEANINGS.get(quantity, "")
     signal = settings.get("signal") or "signal"

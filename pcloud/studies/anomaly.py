@@ -77,7 +77,7 @@ class StoredAnomaly(StoredResult):
     signal, background : str
         Names of the classes.
     notes : list of str
-        What the numbers mean for this detector.
+        Sentences on the numbers of this detector.
     """
 
     file = "anomaly.json"
@@ -195,7 +195,7 @@ def _row(
 def _notes(
     rows: list[DetectorRow], signal: str, run: RunFolder, learned: Any, checkpoint: str
 ) -> list[str]:
-    """What the numbers mean: collapse, counting of particles, no gain over an observable."""
+    """Sentences on the numbers: collapse, counting of particles, no gain over an observable."""
     tagger = run.tagger(checkpoint)
     modality = tagger.modality
     data = modality.dataset(learned[:_COLLAPSE_JETS], tagger.feature_set)

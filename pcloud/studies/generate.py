@@ -175,7 +175,7 @@ def generate_file(
     check_writable(out.parent)
     options: dict[str, Any] = {"seed": seed, "steps": steps, "method": method}
     tagger, kinds = _prepared(run, num_jets, classes, checkpoint, **options)
-    origin = {}
+    origin: dict[str, Any] = {}
     if out.suffix.lower() == ".parquet":
         origin["origin"] = origin_of(run, checkpoint, **options)
     start = time.monotonic()

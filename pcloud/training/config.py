@@ -184,6 +184,13 @@ class DataConfig:
     training jets; none takes the values as they are."""
     on_bad_jet: Literal["error", "drop"] = "error"
     """Treatment of jets that are empty or have NaN, infinite or negative energies."""
+    canvas: Annotated[int, Interval(ge=1, le=10**5)] | None = None
+    """Of images: side in pixels of a black image, in which each image is placed at a random position;
+    by default images stay as they are."""
+    turned: Literal["any", "quarter"] | None = None
+    """Of images: rotate each by a random angle, or by a multiple of 90 degrees, in equal numbers for
+    each class and angle; by default no rotation. Rotations that change from epoch to epoch are those
+    of the model rotated."""
     storage: Literal["auto", "memory", "map", "stream"] = "auto"
     """Place of the jets during the training: memory; map, files in the folder of the run that are
     mapped into memory; or stream, the Parquet files of the jets, which are read in every epoch. By
@@ -231,6 +238,9 @@ class ModelConfig:
     """Name of a model (see `pcloud models`), or your own class as my_file:MyTagger."""
     model_options: PlainOptions = field(default_factory=dict)
     """Options of the model, one by one (--model-options.dropout 0.2) or as a mapping."""
+    as_images: bool = False
+    """Make an image of each jet for a model on images: the model becomes jet_images, with this network
+    and the options of both."""
 
     # Not options: texts that a file gave, perhaps names of code that is not the user's; the file.
     _stored = frozenset[str]()
@@ -585,6 +595,7 @@ class TrainConfig:
 
         values |= {name: name_of(values[name]) for name in _SOURCES if name in values}
         values = {name: _plain(value) for name, value in values.items()}
+        values = _with_images_of_jets(values)
         values["schema"] = with_labels(
             read_schema(values.get("schema")), values.pop("labels", None)
         )
@@ -801,6 +812,30 @@ def _with_recipe(values: dict[str, Any]) -> dict[str, Any]:
     if values.get("objective") is not None:
         further.pop("objective_weights", None)
     return values | {name: v for name, v in further.items() if values.get(name) is None}
+
+
+def _with_images_of_jets(values: dict[str, Any]) -> dict[str, Any]:
+    """Return options in which `as_images` has put a model on images into the model `jet_images`.
+
+    Raises
+    ------
+    InputError
+        If the model takes no images.
+    """
+    from pcloud.models.registry import list_models
+
+    if values.get("as_images") not in (True, "true"):
+        return values
+    name = values["model"]
+    if name == "jet_images":
+        return values | {"as_images": False}
+    known = list_models("image")
+    if ":" not in str(name) and name not in known:
+        raise InputError(
+            f"as_images needs a model on images, such as {', '.join(known)}; got {name}"
+        )
+    options = {"network": name} | (values.get("model_options") or {})
+    return values | {"model": "jet_images", "model_options": options, "as_images": False}
 
 
 STAGES: dict[str, type] = hints(TrainConfig)

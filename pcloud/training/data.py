@@ -122,6 +122,7 @@ def load_training_data(
     modality = _modality(config)
     warn_of_repeated_files(config.inputs)
     with config.code_names():
+        modality.check_options(config.inputs)
         modality.check_network(config.model, config.inputs)
         _check_particles(config)
         _check_detector(config, modality)

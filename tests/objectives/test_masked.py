@@ -241,3 +241,14 @@ def test_the_standardisation_of_a_pretraining_is_kept(unlabelled: str, tmp_path:
     assert run.feature_set.features == first.feature_set.features
     alone = train(**given | {"out": str(tmp_path / "alone")})
     assert alone.feature_set.features[-1] != first.feature_set.features[-1]
+
+
+def test_the_report_of_a_pretraining_has_its_gain_and_misses_no_scores(
+    pretrained: Run, tmp_path: Path
+) -> None:
+    page = pretrained.report(tmp_path / "report").read_text(encoding="utf-8")
+    gain = max(row["val_gain_masked"] for row in pretrained.history)
+    assert f"{gain:.2f} nats per particle better than constant predictions" in page
+    assert "was not found" not in page
+    assert "pcloud evaluate" not in page
+    assert (tmp_path / "report/figures/training_objectives.png").exists()

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcloud.nn.attention.random_mask import Dropout
+from pcloud.nn.numerics.fused_linear import gelu_of_linear
+
 __all__ = ["FeedForward", "GatedFeedForward"]
 
 
@@ -33,11 +36,11 @@ class FeedForward(nn.Module):
         self.expand = nn.Linear(channels, hidden)
         self.inner_norm = nn.LayerNorm(hidden)
         self.contract = nn.Linear(hidden, channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, C) from ``x (N, C)``."""
-        x = self.dropout(F.gelu(self.expand(self.norm(x))))
+        x = self.dropout(gelu_of_linear(self.expand, self.norm(x)))
         return self.dropout(self.contract(self.inner_norm(x)))
 
 
@@ -76,7 +79,7 @@ class GatedFeedForward(nn.Module):
         self.gate = nn.Linear(channels, hidden, bias)
         self.expand = nn.Linear(channels, hidden, bias)
         self.contract = nn.Linear(hidden, channels, bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, C) from ``x (N, C)``."""

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcloud.nn.numerics.batch_norm import folded, track
+from pcloud.nn.numerics.batch_norm import folded, moments_of, moments_of_all, track
 from pcloud.nn.numerics.chunks import chunks
 from pcloud.nn.numerics.derivatives import first_derivative
+from pcloud.nn.numerics.fused_linear import linear_gelu
 from pcloud.nn.numerics.precision import product_dtype, without_autocast
 from pcloud.nn.numerics.ranks import combined, is_spread, sum_over_ranks
 
@@ -55,14 +56,15 @@ def _infer(x: Tensor, linears: Sequence[nn.Linear], norms: Sequence[nn.BatchNorm
     for linear, norm in zip(linears, norms[1:], strict=True):
         scale, shift = folded(norm)
         bias = _bias(linear) * scale + shift
-        maps.append(((linear.weight.t() * scale).to(dtype), bias.to(dtype)))
+        maps.append(((linear.weight * scale.unsqueeze(1)).to(dtype), bias.to(dtype)))
     out = x.new_empty(len(x), norms[-1].num_features)
     width = max(norm.num_features for norm in norms)
-    for rows in chunks(len(x), width * x.element_size(), x.device):
-        h = x[rows]
-        for weight, bias in maps:
-            h = torch.ops.aten.gelu_(torch.addmm(bias, h, weight))
-        out[rows] = h
+    with without_autocast(x):  # the factors have its type
+        for rows in chunks(len(x), width * x.element_size(), x.device):
+            h = x[rows]
+            for weight, bias in maps:
+                h = linear_gelu(h, weight, bias)
+            out[rows] = h
     return out
 
 
@@ -220,18 +222,18 @@ def _split(parameters: Sequence[Tensor]) -> list[Sequence[Tensor]]:
 def _add_layer(net: _Layers, layer: int) -> tuple[Tensor, Tensor]:
     """Compute the pre-activations of `layer`; return their mean and variance over all ranks."""
     width = len(net.weights[layer - 1])
-    total = net.gain[0].new_zeros(width)
-    square = torch.zeros_like(total)
+    zero = net.gain[0].new_zeros(width)
     z = net.x.new_empty(len(net.x), width) if layer > 1 else None
+    moments = []
+    counts = []
     for i, rows in enumerate(net.chunks()):
         if i == 0:
-            net.offset.append(net.linear(layer, rows, total).mean(0, dtype=total.dtype))
+            net.offset.append(net.linear(layer, rows, zero).mean(0, dtype=zero.dtype))
         part = net.linear(layer, rows, net.offset[layer - 1], None if z is None else z[rows])
-        total += part.sum(0)
-        square += part.square().sum(0)
+        moments.append(moments_of(part))
+        counts.append(len(part))
     net.stored += [] if z is None else [z]
-    mean = total / len(net.x)
-    var = square / len(net.x) - mean.square()
+    mean, var = moments_of_all(moments, counts)
     if is_spread():  # each rank subtracts an estimate of its own
         offset = net.offset[-1]
         mean, var, _ = combined(mean + offset, var, len(net.x))

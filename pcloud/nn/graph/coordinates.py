@@ -62,8 +62,9 @@ def eta_phi(p4: Tensor, layout: RaggedLayout) -> Tensor:
     """
     momenta = p4.double()
     axes = jet_momenta(momenta, layout)
-    eta, eta_of_jets = kinematics.eta(torch.cat([momenta, axes])).split([len(momenta), len(axes)])
-    deta = eta - eta_of_jets.index_select(0, layout.batch)
+    rows = momenta.shape[0]  # `len` would be constant in an exported network
+    eta = kinematics.eta(torch.cat([momenta, axes]))
+    deta = eta[:rows] - eta[rows:].index_select(0, layout.batch)
     dphi = kinematics.delta_phi(momenta, axes.index_select(0, layout.batch))
     pos = torch.stack([deta, dphi], dim=-1).to(p4.dtype)
     if layout.pos is None:

@@ -68,8 +68,8 @@ class EdgeConv(nn.Module):
         activation: Callable[[Tensor], Tensor] = _leaky_relu,
     ) -> None:
         super().__init__()
-        self.edge = EdgeLinear(in_channels, out_channels)
-        self.norm = nn.BatchNorm1d(out_channels)
+        self.edge: nn.Module = EdgeLinear(in_channels, out_channels)
+        self.norm: nn.Module = nn.BatchNorm1d(out_channels)
         self.activation = activation
 
     def forward(self, x: Tensor, neighbors: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class EdgeBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
         super().__init__()
-        self.edge = EdgeLinear(in_channels, channels[0])
+        self.edge: nn.Module = EdgeLinear(in_channels, channels[0])
         self.linears = nn.ModuleList(
             nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(channels)
         )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcloud.nn.numerics.batch_norm import folded, track
+from pcloud.nn.numerics.batch_norm import folded, moments_of, moments_of_all, track
 from pcloud.nn.numerics.derivatives import first_derivative, through_relu
 from pcloud.nn.numerics.precision import at_least_float32, product_dtype, without_autocast
 from pcloud.nn.numerics.ranks import combined, is_spread, sum_over_ranks
@@ -332,33 +332,11 @@ def _linear(net: _Layers, layer: int, weight: Tensor) -> tuple[Tensor, Tensor, T
     for particles, edges in net.chunks():
         part = z[edges]
         torch.mm(net.hidden(layer, net.pre_activation(layer, particles, edges)), weight, out=part)
-        moments.append(_moments(part))
+        moments.append(moments_of(part))
         counts.append(len(part))
-    mean, var = _of_all_chunks(moments, counts)
+    mean, var = moments_of_all(moments, counts)
     mean, var, _ = combined(mean, var, len(z))
     return z, mean, var
-
-
-def _moments(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (C,) of the rows of ``z (n, C)``, in float32 at least."""
-    z = z.to(at_least_float32(z))
-    if z.device.type == "cpu":
-        # the first pass of batch normalisation: 2.5 times as fast as two sums and a square
-        return torch.batch_norm_update_stats(z, None, None, 0.0)
-    var, mean = torch.var_mean(z, 0, correction=0)
-    return mean, var
-
-
-def _of_all_chunks(
-    moments: Sequence[tuple[Tensor, Tensor]], counts: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Mean and variance (C,) of all rows, from those of the rows of each chunk."""
-    if len(moments) == 1:
-        return moments[0]
-    means, variances = (torch.stack(parts) for parts in zip(*moments, strict=True))
-    share = means.new_tensor(counts).unsqueeze(1) / sum(counts)
-    mean = (share * means).sum(0)
-    return mean, (share * (variances + (means - mean).square())).sum(0)
 
 
 def _mean_over_neighbors(net: _Layers, layer: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from pcloud.errors import MissingExtraError, UnknownNameError
 from pcloud.nn.graph.distances import distance_keys, rounded, squared_distances
+from pcloud.nn.graph.knn_by_candidates import nearest_of_large_cloud
 from pcloud.nn.graph.knn_by_sorting import NeighborKeys
 from pcloud.nn.layout import DenseBlock, RaggedLayout, take_rows
 from pcloud.nn.numerics.derivatives import is_recorded, kernel_allowed
@@ -24,6 +25,7 @@ _MAX_PAIRS = 2**23  # distances stored at a time for one very long jet: 64 MiB o
 _MIN_TREE_POINTS = 2000  # a k-d tree is then twice as fast as all pairs, in two dimensions
 _MAX_TREE_DIM = 8  # in more dimensions a k-d tree is slower than all pairs
 _SPARE_NEIGHBORS = 4  # requested from a tree beyond k, to detect ties
+_MIN_CANDIDATE_POINTS = 4000  # from which all pairs take longer than candidates by float32
 _MAX_TREE_NEIGHBORS = 256  # requested from a tree; if more points tie, all distances are computed
 
 
@@ -57,7 +59,8 @@ def knn(
     backend : {"torch", "torch_cluster"}
         ``"torch"`` computes all distances within a jet, in blocks: the memory is proportional to
         the number of particles, not to its square. On a CPU, clouds of 2000 points and more in up
-        to 8 dimensions are searched with a k-d tree. ``"torch_cluster"`` (extra ``ext``) uses the
+        to 8 dimensions are searched with a k-d tree, and larger ones in more dimensions by bounds
+        in float32, with the same result. ``"torch_cluster"`` (extra ``ext``) uses the
         search of that package.
 
     Returns
@@ -206,7 +209,9 @@ def _nearest_in_block(
 ) -> Tensor:
     """Slots (b, P, k) of the nearest particles; an empty slot for a missing neighbour."""
     if _suits_tree(pos, block):
-        return _by_trees(pos, block, k)
+        return _of_each_jet(pos, block, k, _nearest_in_tree)
+    if _is_large(pos, block):
+        return _of_each_jet(pos, block, k, _nearest_in_large_cloud)
     size = block.index.shape[1] + spare
     if k <= size:  # with `min` or `len` the size would be constant in an exported network
         return nearest(block, k)
@@ -264,12 +269,40 @@ def _suits_tree(pos: Tensor, block: DenseBlock) -> bool:
     )
 
 
-def _by_trees(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
-    """Slots (b, P, k) of the nearest particles, from a k-d tree for each jet."""
+def _is_large(pos: Tensor, block: DenseBlock) -> bool:
+    """True if candidates by float32 are faster than all pairs, and all positions are finite."""
+    return (
+        block.index.shape[1] >= _MIN_CANDIDATE_POINTS
+        and _can_sort_keys(pos)
+        and bool(block.gather(pos).isfinite().all())
+    )
+
+
+def _of_each_jet(
+    pos: Tensor, block: DenseBlock, k: int, search: Callable[[Tensor, int], Tensor]
+) -> Tensor:
+    """Slots (b, P, k) of the nearest particles, from a search in each jet."""
     x = block.gather(pos).double()
     lengths = block.mask.sum(1).tolist()
-    trees = [_nearest_in_tree(jet[:n], k) for jet, n in zip(x.unbind(), lengths, strict=True)]
-    return torch.stack([F.pad(t, (0, 0, 0, x.shape[1] - len(t))) for t in trees])
+    found = [search(jet[:n], k) for jet, n in zip(x.unbind(), lengths, strict=True)]
+    return torch.stack([F.pad(t, (0, 0, 0, x.shape[1] - len(t))) for t in found])
+
+
+def _nearest_in_large_cloud(jet: Tensor, k: int) -> Tensor:
+    """Neighbours (n, k) of the points ``jet (n, D)``, the point itself first; n for a missing one."""
+    n = len(jet)
+    slots = jet.new_full((n, k), n, dtype=torch.long)
+    k = min(k, n)
+    nearest, missing = nearest_of_large_cloud(jet, k)
+    slots[:, :k] = nearest
+    _compare_all(jet, missing, slots, k)
+    return slots
+
+
+def _compare_all(jet: Tensor, rows: Tensor, slots: Tensor, k: int) -> None:
+    """Write the nearest `k` of some points, by all distances, to ``slots (n, k)``."""
+    for chunk in rows.split(max(1, _MAX_PAIRS // len(jet))) if len(rows) else ():
+        slots[chunk, :k] = _rows_by_topk(jet[chunk].unsqueeze(0), jet.unsqueeze(0), chunk, k)[0]
 
 
 def _nearest_in_tree(jet: Tensor, k: int) -> Tensor:
@@ -288,8 +321,7 @@ def _nearest_in_tree(jet: Tensor, k: int) -> Tensor:
         slots[rows[certain], :k] = nearest[certain]
         rows = rows[~certain]
         size = min(2 * size, n)
-    for chunk in rows.split(max(1, _MAX_PAIRS // n)) if len(rows) else ():
-        slots[chunk, :k] = _rows_by_topk(jet[chunk].unsqueeze(0), jet.unsqueeze(0), chunk, k)[0]
+    _compare_all(jet, rows, slots, k)
     return slots
 
 

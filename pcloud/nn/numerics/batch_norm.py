@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcloud.nn.numerics.precision import at_least_float32
 from pcloud.nn.numerics.ranks import combined, is_spread
 
-__all__ = ["RankBatchNorm", "folded", "over_ranks", "same_mode", "track"]
+__all__ = [
+    "RankBatchNorm",
+    "folded",
+    "moments_of",
+    "moments_of_all",
+    "over_ranks",
+    "same_mode",
+    "track",
+]
 
 
 def folded(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
@@ -26,8 +35,12 @@ def same_mode(norms: Iterable[nn.Module]) -> bool:
 
     The kernels have a pass for training (batch statistics, with gradients) and a pass for inference
     (running statistics, without gradients). Neither applies where only some normalisations are
-    frozen, nor where gradients are computed with running statistics.
+    frozen, nor where gradients are computed with running statistics, nor where a normalisation is
+    part of a linear map.
     """
+    norms = [*norms]
+    if any(isinstance(norm, nn.Identity) for norm in norms):
+        return False
     return {norm.training for norm in norms} == {torch.is_grad_enabled()}
 
 
@@ -84,6 +97,28 @@ def over_ranks(model: nn.Module) -> nn.Module:
         if type(module) in kinds:
             module.__class__ = kinds[type(module)]
     return model
+
+
+def moments_of(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (C,) of ``rows (n, C)``, in float32 at least."""
+    rows = rows.to(at_least_float32(rows))
+    if rows.device.type == "cpu":
+        # the first pass of batch normalisation: 2.5 times as fast as two sums and a square
+        return torch.batch_norm_update_stats(rows, None, None, 0.0)
+    var, mean = torch.var_mean(rows, 0, correction=0)
+    return mean, var
+
+
+def moments_of_all(
+    moments: Sequence[tuple[Tensor, Tensor]], counts: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (C,) of all rows, from those of each chunk and the numbers of rows."""
+    if len(moments) == 1:
+        return moments[0]
+    means, variances = (torch.stack(parts) for parts in zip(*moments, strict=True))
+    share = means.new_tensor(counts).unsqueeze(1) / sum(counts)
+    mean = (share * means).sum(0)
+    return mean, (share * (variances + (means - mean).square())).sum(0)
 
 
 @torch.no_grad()

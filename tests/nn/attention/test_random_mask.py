@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pcloud.nn.attention import random_mask
 from pcloud.nn.attention.random_mask import bernoulli_mask
 
 
@@ -34,3 +35,27 @@ def test_the_seed_decides():
         draws.append(bernoulli_mask((50, 50), 0.2))
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+@pytest.mark.usefixtures("fast_passes")
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_keeps_the_mean_and_its_gradient_is_its_mask(p):
+    torch.manual_seed(0)
+    layer = random_mask.Dropout(p)
+    x = torch.ones(400, 250, requires_grad=True)
+    out = layer(x)
+    out.sum().backward()
+    dropped = (out == 0).float().mean().item()
+    assert dropped == pytest.approx(p, abs=0.01)  # of 1e5, and p to 1/256
+    assert torch.equal(x.grad, out.detach())
+    assert out.max().item() == pytest.approx(1 / (1 - p))
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_dropout_without_kernels_is_that_of_torch(monkeypatch):
+    monkeypatch.setattr(random_mask, "kernel_allowed", lambda *tensors: False)
+    x = torch.ones(50, 20)
+    torch.manual_seed(1)
+    expected = torch.nn.functional.dropout(x, 0.2)
+    torch.manual_seed(1)
+    assert torch.equal(random_mask.Dropout(0.2)(x), expected)

@@ -12,6 +12,7 @@ import torch
 from pcloud.errors import MissingExtraError, UnknownNameError
 from pcloud.nn import RaggedLayout, knn, knn_graph
 from pcloud.nn.graph import knn as module
+from pcloud.nn.graph import knn_by_candidates as candidates_module
 from pcloud.nn.graph import knn_by_sorting as keys_module
 
 pytestmark = pytest.mark.rounding
@@ -35,12 +36,18 @@ def brute_force(pos: torch.Tensor, layout: RaggedLayout) -> list[list[tuple[floa
     return found
 
 
-@pytest.fixture(params=["torch", "k-d tree", "torch_cluster"])
+@pytest.fixture(params=["torch", "k-d tree", "candidates", "torch_cluster"])
 def backend(request, monkeypatch):
     if request.param == "torch_cluster":
         pytest.importorskip("torch_cluster", reason="extra 'ext' is not installed")
     if request.param == "k-d tree":
         monkeypatch.setattr(module, "_MIN_TREE_POINTS", 0)
+        return "torch"
+    if request.param == "candidates":
+        monkeypatch.setattr(module, "_MIN_CANDIDATE_POINTS", 0)
+        monkeypatch.setattr(candidates_module, "_SAMPLE_POINTS", 5)
+        monkeypatch.setattr(candidates_module, "_ROWS", 16)
+        monkeypatch.setattr(candidates_module, "_COLUMNS", 7)
         return "torch"
     return request.param
 
@@ -115,6 +122,22 @@ def test_a_long_cloud_is_searched_in_little_memory(monkeypatch, fast_passes):
     monkeypatch.undo()
     monkeypatch.setattr(module, "_MIN_TREE_POINTS", 4000)
     assert torch.equal(knn(pos, layout, 6), by_tree)
+
+
+@pytest.mark.usefixtures("fast_passes")
+@pytest.mark.parametrize(
+    "grid", [0.0, 0.5, 4.0]
+)  # with ties, and so many that they are all compared
+def test_a_large_cloud_in_many_dimensions_is_searched_as_all_pairs(monkeypatch, grid):
+    pos, layout = cloud([1500, 4], dim=12, offset=3.0)
+    if grid:
+        pos = (pos / grid).round() * grid
+    expected = knn(pos, layout, 6)
+    monkeypatch.setattr(module, "_MIN_CANDIDATE_POINTS", 1000)
+    monkeypatch.setattr(candidates_module, "_SAMPLE_POINTS", 200)
+    monkeypatch.setattr(candidates_module, "_COLUMNS", 400)
+    monkeypatch.setattr(candidates_module, "_MAX_ORDERED", 40)
+    assert torch.equal(knn(pos, layout, 6), expected)
 
 
 def test_a_long_cloud_with_infinite_positions_is_searched_without_tree(monkeypatch):
