@@ -39,7 +39,7 @@ def figure_points(figure: Figure) -> list[Row]:
     rows: list[Row] = []
     for panel, axes in enumerate(figure.axes, 1):
         label = axes.get_ylabel() or axes.get_title() or axes.get_xlabel()
-        rows += [(panel, name or label, *rest) for name, *rest in _of_axes(axes)]  # type: ignore
+        rows += [(panel, name or label, *rest) for name, *rest in _of_axes(axes)]
     return rows
 
 
@@ -78,10 +78,10 @@ def _of_axes(axes: Axes) -> Iterator[tuple[Any, ...]]:
             middle = (edges[1:] + edges[:-1]) / 2
             yield from _rows(_name(patch), "step", middle, values, edges[:-1], edges[1:])
         elif isinstance(patch, Rectangle) and patch.get_width() and patch.get_height():
-            x, y = patch.get_x() + patch.get_width() / 2, patch.get_y() + patch.get_height()
-            yield _name(patch), "bar", x, y, np.nan, np.nan
+            center, top = patch.get_x() + patch.get_width() / 2, patch.get_y() + patch.get_height()
+            yield _name(patch), "bar", center, top, np.nan, np.nan
     for image in axes.images:
-        yield from _cells(_name(image), np.ma.filled(image.get_array(), np.nan))
+        yield from _cells(_name(image), image.get_array())
 
 
 def _error_bars(name: str, line: Line2D | None, bars: Iterable[LineCollection]) -> Iterator[Any]:
@@ -92,18 +92,19 @@ def _error_bars(name: str, line: Line2D | None, bars: Iterable[LineCollection]) 
         low, high = np.array([end[0] for end in ends]), np.array([end[-1] for end in ends])
         axis = int(np.nanmax(np.abs(high - low)[:, 1], initial=0.0) > 0)  # 1 for bars in y
         points = (low + high) / 2
-        if line is not None and len(line.get_xdata()) == len(points):
-            points = np.column_stack(line.get_data(orig=False)).astype(float)
+        if line is not None:
+            drawn = np.column_stack(line.get_data(orig=False)).astype(float)
+            points = drawn if len(drawn) == len(points) else points
         kind = "error in y" if axis else "error in x"
         yield from _rows(name, kind, points[:, 0], points[:, 1], low[:, axis], high[:, axis])
 
 
 def _of_collection(part: Any) -> Iterator[Any]:
     if isinstance(part, QuadMesh):
-        yield from _cells(_name(part), np.ma.filled(part.get_array(), np.nan))
+        yield from _cells(_name(part), part.get_array())
     elif isinstance(part, PolyCollection):
         for path in part.get_paths():
-            x, y = path.vertices.astype(float).T
+            x, y = np.asarray(path.vertices, dtype=float).T
             edges = np.unique(x[np.isfinite(x)])
             low = [np.nanmin(y[x == at]) for at in edges]
             high = [np.nanmax(y[x == at]) for at in edges]
@@ -114,8 +115,8 @@ def _of_collection(part: Any) -> Iterator[Any]:
         yield from _rows(_name(part), "points", x, y)
 
 
-def _cells(name: str, values: np.ndarray) -> Iterator[Any]:
-    values = np.atleast_2d(values)
+def _cells(name: str, found: Any) -> Iterator[Any]:
+    values = np.atleast_2d(np.ma.filled(found, np.nan))
     if values.ndim == 2:  # not a picture in colours
         for row, column in np.ndindex(values.shape):
             yield name, "cell", column, row, values[row, column], np.nan

@@ -120,6 +120,7 @@ class EdgeBlock(nn.Module):
             nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(channels)
         )
         self.norms = nn.ModuleList(nn.BatchNorm1d(c) for c in channels)
+        self._width = max(channels)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != channels[-1]:
             self.shortcut = nn.Sequential(
@@ -146,8 +147,7 @@ class EdgeBlock(nn.Module):
         """
         if not self.training or is_spread() or like.device.type != "cpu":
             return True
-        width = max(norm.num_features for norm in self.norms)
-        return neighbors.numel() * width * like.element_size() >= _MIN_TRAINED_BYTES
+        return neighbors.numel() * self._width * like.element_size() >= _MIN_TRAINED_BYTES
 
     def messages(self, x: Tensor, neighbors: Tensor) -> Tensor:
         """Messages on all edges (N, k, C), for attribution; `forward` takes their mean over k."""
