@@ -22,6 +22,7 @@ from pcloud.simulate.block import Settings
 from pcloud.simulate.recipe import CLASSES
 from pcloud.simulate.sample import make_chunks
 from pcloud.simulate.workers import PartFiles, describe
+from pcloud.terminal import Terminal
 
 #: Seed of the embedded sample, and number of jets of each split, half of them top jets.
 SEED = 2026
@@ -146,7 +147,8 @@ def main() -> None:
         make_embedded(arguments.folder, workers=arguments.workers)
         return
     for split, number in add_targets(arguments.folder, workers=arguments.workers).items():
-        print(f"{split}: {number} jets with other momenta than in the file, which are kept")  # noqa: T201
+        words = f"{split}: {number} jets with other momenta than in the file, which are kept"
+        Terminal().print(words, soft_wrap=True)
 
 
 if __name__ == "__main__":
