@@ -5,8 +5,11 @@ one jet of 50 particles on one thread: the median over repeated calls of our eag
 
     python benchmarks/export.py --models pfn particlenet_lite part
     python benchmarks/export.py --models all --epochs 4 --out exported
+    python benchmarks/export.py --models part lgatr --jets 1000 --out exported --train
+    python benchmarks/export.py --models all --out exported --markdown
 
-A run that was ended goes on with the first network whose row is not in the folder `--out`.
+A call goes on where an earlier one with the same folder `--out` was ended: networks that are trained and rows
+that are there are used again. With `--train` networks are trained only.
 """
 
 from __future__ import annotations
@@ -57,18 +60,23 @@ def eager(run: pcloud.Run, p4: np.ndarray) -> Callable[[], torch.Tensor]:
     return call
 
 
-def row(name: str, arguments: argparse.Namespace, folder: Path) -> list[str]:
-    """Train, export and time one network."""
-    out = folder / name
+def trained(name: str, arguments: argparse.Namespace, folder: Path) -> int:
+    """Train a network, unless that is done; number of training jets."""
     done = folder / f"{name}.trained"
     if not done.exists():
         pcloud.train(
             data="simulated", model=name, epochs=arguments.epochs, max_jets=arguments.jets,
-            out=str(out), progress=False, overwrite=True,
+            batch_size=arguments.batch_size, out=str(folder / name), progress=False, overwrite=True,
         )  # fmt: skip
-        done.touch()
-    run = pcloud.Run(out)
+        done.write_text(str(arguments.jets))
+    return int(done.read_text())
+
+
+def row(name: str, arguments: argparse.Namespace, folder: Path) -> list[str]:
+    """Train, export and time one network; one cell with the reason where it cannot be exported."""
     try:
+        jets_of_training = trained(name, arguments, folder)
+        run = pcloud.Run(folder / name)
         written = run.export(folder / f"{name}.onnx", overwrite=True)
     except InputError as error:
         return [name, str(error)]
@@ -82,6 +90,7 @@ def row(name: str, arguments: argparse.Namespace, folder: Path) -> list[str]:
     change = "" if parity.auc_change is None else f"{parity.auc_change:+.0e}"
     return [
         name,
+        f"{jets_of_training:,}",
         f"{parity.difference:.0e}",
         f"{100 * parity.share:.1f}",
         same,
@@ -95,8 +104,21 @@ def row(name: str, arguments: argparse.Namespace, folder: Path) -> list[str]:
     ]
 
 
+def markdown(cells: list[str]) -> str:
+    """Line of a table in Markdown; below the header, its rule."""
+    line = f"| {' | '.join(cells)} |"
+    return line if cells != _HEADER else f"{line}\n|{'---|' * len(cells)}"
+
+
 _HEADER = [
-    *("network", "largest difference", "below 1e-4, %", "same neighbours", "change of AUC"),
+    *(
+        "network",
+        "training jets",
+        "largest difference",
+        "below 1e-4, %",
+        "same neighbours",
+        "change of AUC",
+    ),
     *("MB", "operators", "eager, ms", "ONNX Runtime, ms", "99 %, ms", "ratio"),
 ]
 
@@ -107,6 +129,11 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["pfn", "particlenet_lite", "part"])
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--jets", type=int, default=5000, help="training jets")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--train", action="store_true", help="train only, without exports")
+    parser.add_argument(
+        "--markdown", action="store_true", help="rows for a page of the documentation"
+    )
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--out", help="folder of runs and files, kept for another call")
     arguments = parser.parse_args()
@@ -115,12 +142,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments.out or temporary)
         folder.mkdir(exist_ok=True)
-        print(" | ".join(_HEADER))
+        show = markdown if arguments.markdown else " | ".join
+        print(show(_HEADER))
         for name in names:
+            if arguments.train:
+                print(f"{name}: {trained(name, arguments, folder)} jets", flush=True)
+                continue
             stored = folder / f"{name}.row.json"
             if not stored.exists():
                 stored.write_text(json.dumps(row(name, arguments, folder)))
-            print(" | ".join(json.loads(stored.read_text())), flush=True)
+            print(show(json.loads(stored.read_text())), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,22 @@ particles; batches are the first jets of the test split, padded to the longest f
 
     python benchmarks/latency.py --out latency --models pfn particlenet_lite
     python benchmarks/latency.py --out latency --models part --runtimes onnx --batches 1 --profile
+    python benchmarks/latency.py --out latency --batches 1 --core 1 --again      # the targets
+    python benchmarks/latency.py --out latency --batches 128 --core 1 --runtimes onnx ragged weaver
 
 Networks are trained for one epoch on 256 jets: their times do not depend on the weights. Files and results
-in the folder `--out` are used again, so that a run that was ended goes on.
+in the folder `--out` are used again, so that a run that was ended goes on; with `--again` everything is
+measured anew with the files that are there. `weaver` is the network of weaver-core (extra `bench`) as
+weaver-core exports it, which starts from features and not from momenta.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,8 +30,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from peers import MODELS as WEAVER_MODELS
+from peers import weaver
 
 import pcloud
+from pcloud.errors import InputError, MissingExtraError
 from pcloud.export import ExportOptions
 from pcloud.export.export import sample_of_test, source_of
 from pcloud.export.inputs import CloudInputs, JetArrays
@@ -40,12 +49,20 @@ _TARGETS = {
     "pfn": 3.0, "particlenet_lite": 3.5, "particlenet": 2.0, "part": 3.0, "lgatr_slim": 1.5,
     "lorentznet": 2.5,
 }  # fmt: skip
-_RUNTIMES = ("torch.export", "onnx", "int8", "aot")
+_CALLS_OF_A_TURN = 10
+_RUNTIMES = ("torch.export", "onnx", "int8", "static int8", "aot", "ragged", "weaver")
+_INT8 = {"int8": "dynamic", "static int8": "static"}
 Call = Callable[[], Any]
 
 
-def interleaved(calls: Mapping[str, Call], seconds: float) -> dict[str, tuple[float, float]]:
-    """Median and 99th percentile in ms of each call, which take turns."""
+def interleaved(
+    calls: Mapping[str, Call], seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, tuple[float, float]]:
+    """Median and 99th percentile in ms of each call.
+
+    The calls take turns, ten at a time, of which the first one is not counted: the caches then hold
+    what other calls have used.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         for _ in range(3):
@@ -53,9 +70,11 @@ def interleaved(calls: Mapping[str, Call], seconds: float) -> dict[str, tuple[fl
     end = time.perf_counter() + seconds * len(calls)
     while time.perf_counter() < end or len(next(iter(times.values()))) < 20:
         for name, call in calls.items():
-            start = time.perf_counter()
             call()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            for _ in range(_CALLS_OF_A_TURN - 1):
+                start = clock()
+                call()
+                times[name].append(1e3 * (clock() - start))
     return {n: (float(np.median(t)), float(np.quantile(t, 0.99))) for n, t in times.items()}
 
 
@@ -77,7 +96,10 @@ def eager(run: pcloud.Run, arrays: list[JetArrays]) -> Call:
 
 def exported(run: pcloud.Run, runtime: str, padded: bool, folder: Path) -> Callable[..., Any]:
     """Function of the inputs by name in a runtime; files that exist are used again."""
-    options = ExportOptions(padded=padded, jets=50, int8=runtime == "int8")
+    if runtime == "weaver":
+        return peer(run, folder)
+    form = {"ragged": True} if runtime == "ragged" else {"padded": padded}
+    options = ExportOptions(**form, jets=50, int8=_INT8.get(runtime))
     if runtime == "torch.export":
         source = source_of(run, options, sample_of_test(run, 50))
         free = [
@@ -94,12 +116,75 @@ def exported(run: pcloud.Run, runtime: str, padded: bool, folder: Path) -> Calla
                 return program(*(torch.from_numpy(feed[name]) for name in graph.names))
 
         return call
-    form = "padded" if padded else "one"
+    kind = "ragged" if runtime == "ragged" else "padded" if padded else "one"
     suffix = ".pt2" if runtime == "aot" else ".onnx"
-    path = folder / f"{Path(run.path).name}_{form}{'_int8' * (runtime == 'int8')}{suffix}"
+    path = folder / f"{Path(run.path).name}_{kind}{_name(_INT8.get(runtime))}{suffix}"
     if not path.exists():
-        run.export(path, padded=padded, jets=50, int8=runtime == "int8")
+        run.export(path, **form, jets=50, int8=_INT8.get(runtime))
     return load_package(path) if runtime == "aot" else Session(str(path))
+
+
+def _name(int8: str | None) -> str:
+    return "" if int8 is None else f"_{int8}"
+
+
+def peer(run: pcloud.Run, folder: Path) -> Session:
+    """Network of weaver-core of the kind of a run, with the settings of its export."""
+    name = Path(run.path).name
+    path = folder / f"{name}_weaver.onnx"
+    if name not in WEAVER_MODELS:
+        raise InputError(f"weaver-core has no {name}")
+    if not path.exists():
+        model = weaver(name, "fp32", compiled=False).model
+        if name == "part":
+            model.for_onnx = True
+            model.pair_embed.for_onnx = True
+        names = (
+            ["features", "vectors", "mask"] if name == "part" else ["points", "features", "mask"]
+        )
+        sizes = {"points": 2, "features": 7, "vectors": 4, "mask": 1}
+        axes = {n: {0: "N", 2: f"n_{n}"} for n in names}
+        inputs = tuple(torch.rand(2, sizes[n], 64) + (n == "mask") for n in names)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                _Softmax(model.eval()), inputs, str(path), input_names=names,
+                output_names=["softmax"], dynamic_axes=axes | {"softmax": {0: "N"}},
+                opset_version=15, dynamo=False,
+            )  # fmt: skip
+    return Session(str(path))
+
+
+class _Softmax(torch.nn.Module):
+    """Probabilities, as in the networks that weaver-core exports."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """Probabilities (B, C)."""
+        return self.network(*tensors).softmax(1)
+
+
+def inputs_of_peer(run: pcloud.Run, arrays: list[JetArrays]) -> dict[str, np.ndarray]:
+    """Preprocessed inputs of weaver-core, padded to the longest jet."""
+    feed = {}
+    length = max(len(jet["p4"]) for jet in arrays)
+    parts: dict[str, list[np.ndarray]] = {n: [] for n in ("points", "features", "vectors", "mask")}
+    for jet in arrays:
+        p4 = torch.from_numpy(jet["p4"])
+        x = run.feature_set(p4, torch.zeros(len(p4), dtype=torch.long), num_jets=1)  # type: ignore[operator]
+        rows = {
+            "points": x[:, 5:7], "features": x, "vectors": p4[:, [1, 2, 3, 0]],
+            "mask": torch.ones(len(p4), 1),
+        }  # fmt: skip
+        for name, values in rows.items():
+            empty = length - len(values)
+            parts[name].append(torch.nn.functional.pad(values, (0, 0, 0, empty)).T.numpy())
+    for name, values in parts.items():
+        feed[name] = np.ascontiguousarray(np.stack(values))
+    return feed
 
 
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -121,13 +206,21 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str,
         feed = inputs.padded(jets) if padded else dict(jet)
         calls: dict[str, Call] = {"eager": eager(run, jets)}
         for runtime in arguments.runtimes:
+            if runtime in ("ragged", "weaver") and not padded:
+                continue
             try:
                 function = exported(run, runtime, padded, folder)
-            except pcloud.InputError as error:
+            except (InputError, MissingExtraError) as error:
                 print(f"{name}, {runtime}: {error}", flush=True)
                 continue
-            calls[runtime] = lambda f=function, x=feed: f(x)  # type: ignore[misc]
-        found[str(number)] = interleaved(calls, arguments.seconds)
+            given = feed
+            if runtime == "ragged":
+                given = inputs.ragged(jets)
+            elif runtime == "weaver":
+                given = inputs_of_peer(run, jets)
+            calls[runtime] = lambda f=function, x=given: f(x)  # type: ignore[misc]
+        clock = time.thread_time if arguments.cpu_time else time.perf_counter
+        found[str(number)] = interleaved(calls, arguments.seconds, clock)
         for line in rows(name, {str(number): found[str(number)]}):
             print(line, flush=True)
     return found
@@ -183,16 +276,25 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="for each runtime and batch")
     parser.add_argument("--profile", action="store_true", help="operators of ONNX Runtime, one jet")
     parser.add_argument("--out", default="latency", help="folder of runs, files and results")
+    parser.add_argument("--again", action="store_true", help="measure what has been measured")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="processor time, on a machine with other jobs"
+    )
+    parser.add_argument("--core", type=int, help="number of the core on which all calls run")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.core is not None:
+        os.sched_setaffinity(0, {arguments.core})
     keep_memory()
     folder = Path(arguments.out)
     folder.mkdir(parents=True, exist_ok=True)
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"load of the machine in the last 1, 5 and 15 minutes: {load}")
     print("| network | jets | runtime median (99 %) in ms, ratio to eager |")
     for name in arguments.models:
-        stored = folder / f"{name}_{'_'.join(arguments.runtimes)}.json"
+        stored = folder / f"{name}_{'_'.join(arguments.runtimes).replace(' ', '_')}.json"
         found = json.loads(stored.read_text()) if stored.exists() else {}
-        if set(map(str, arguments.batches)) <= set(found):
+        if set(map(str, arguments.batches)) <= set(found) and not arguments.again:
             print("\n".join(rows(name, found)), flush=True)
         else:
             found |= measure(name, arguments, folder)

@@ -1,6 +1,6 @@
 """Memory, rate and class fractions of training on jets in memory, in mapped files and in a stream.
 
-    python benchmarks/streaming.py [--jets 1000000] [--files 20] [--out FOLDER]
+    python benchmarks/streaming.py [--jets 1000000] [--files 20] [--out FOLDER] [--pairs 3]
 
 The jets are those of the embedded sample, drawn with repetition and each rotated about the beam by a
 different angle. Each file is of one class, with row groups of 2000 jets; the sizes of the files grow
@@ -8,12 +8,16 @@ from the first to the last by a factor of ten. PFN is trained for one epoch with
 process for each storage; its private memory (``RssAnon``) is read ten times a second. The rate of the
 loaders is in jets per second of CPU time, with features, in one thread. The spread of the class
 fractions of batches is relative to that of a binomial distribution.
+
+With ``--pairs``, only rates are compared: each network is trained for one epoch on some 150 000 jets in
+memory, from a stream, and from a stream that a worker process reads, in turn, with one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,6 +34,7 @@ import awkward as ak
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from pyarrow import parquet
 
 import pcloud
 from pcloud.io import FlatJets, convert
@@ -38,6 +43,8 @@ STORAGES = ("memory", "map", "stream")
 PERIOD = 0.1  # seconds between two readings of the memory
 ROW_GROUP = 2000
 CHUNK = 20_000
+TENTHS = 10
+PAIR_FILES = 8  # of --pairs
 
 
 def rotated(jets: ak.Array, rng: np.random.Generator) -> ak.Array:
@@ -118,10 +125,15 @@ def loader_rates(files: list[str]) -> dict[str, float]:
     loader = jets.modality.loader(jets.train, 512, shuffle=True, drop_last=True)
     start = time.process_time()
     fractions, num_jets = [], 0
-    for batch in loader:
+    peaks = [0.0]  # private memory of each tenth of the epoch
+    for i, batch in enumerate(loader):
         fractions.append(float(batch.y.double().mean()))
         num_jets += len(batch.y)
+        if i >= len(loader) * len(peaks) // TENTHS:
+            peaks.append(0.0)
+        peaks[-1] = max(peaks[-1], private_memory())
     found["stream"] = num_jets / (time.process_time() - start)
+    found["growth"] = peaks[-1] / peaks[0]
     mean = float(jets.train.y.double().mean())
     size = num_jets / len(loader)
     found["spread"] = float(np.std(fractions) / np.sqrt(mean * (1 - mean) / size))
@@ -130,6 +142,31 @@ def loader_rates(files: list[str]) -> dict[str, float]:
     pcloud.JetDataset(few, jets.train.feature_set)
     found["features"] = len(few) / (time.process_time() - start)
     return found
+
+
+def compared_rates(files: list[str], pairs: int, out: Path) -> None:
+    """Print the rates of training from streams, relative to that in memory in the same turn."""
+    ways = {"memory": ("memory", 0), "stream": ("stream", 0), "stream, one worker": ("stream", 1)}
+    num_jets = sum(parquet.read_metadata(path).num_rows for path in files[:PAIR_FILES])
+    print(f"{num_jets:,} jets\n")
+    print("| network | jets/s in memory | stream / memory | stream, one worker / memory |")
+    print("|---|---|---|---|")
+    for model in ("pfn", "particlenet_lite"):
+        rates: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(pairs):
+            for way, (storage, workers) in ways.items():
+                words = ["train", "--data", *files[:PAIR_FILES], "--model", model, "--epochs", "1"]
+                words += ["--storage", storage, "--stream-workers", str(workers), "--overwrite"]
+                words += ["--batch-size", "512", "--accelerator", "cpu", "--out", str(out / "pair")]
+                environment = os.environ | {"OMP_NUM_THREADS": "1"}
+                command = [sys.executable, "-m", "pcloud", *words]
+                subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+                rates[way].append(pcloud.Run(out / "pair").history[-1]["jets_per_s"])
+        row = [model, f"{np.median(rates['memory']):.0f}"]
+        for way in list(ways)[1:]:
+            ratio = np.divide(rates[way], rates["memory"])
+            row.append(f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})")
+        print(f"| {' | '.join(row)} |", flush=True)
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -148,12 +185,16 @@ def main() -> None:
     parser.add_argument("--jets", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("streaming"))
+    parser.add_argument("--pairs", type=int, help="only compare rates of training, so often")
     parser.add_argument("--train", choices=STORAGES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     files = [str(f) for f in write_files(options.out / "jets", options.jets, options.files)]
     if options.train:
         found = train(files, options.train, options.out / options.train)
         (options.out / f"{options.train}.json").write_text(json.dumps(found))
+        return
+    if options.pairs:
+        compared_rates(files, options.pairs, options.out)
         return
     results: dict[str, Any] = {}
     for storage in STORAGES:
@@ -175,7 +216,8 @@ def main() -> None:
     found = results["loaders"]
     print(f"\nstream: {found['stream']:.0f} jets per second of CPU time with features, which alone")
     print(f"take {found['features']:.0f}; spread of the class fractions over binomial:")
-    print(f"{found['spread']:.3f}")
+    print(f"{found['spread']:.3f}; private memory of the last tenth of the epoch over the first:")
+    print(f"{found['growth']:.3f}")
 
 
 if __name__ == "__main__":

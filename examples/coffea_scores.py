@@ -1,14 +1,20 @@
-"""Score the jets of PFNano files in a coffea processor, by three taggers behind one call.
+"""Score jets or events of NanoAOD files in a coffea processor, by three taggers behind one call.
 
     pcloud export runs/a tagger.onnx --padded --max-particles 128 --triton models
     python examples/coffea_scores.py pfnano.root --tagger runs/a            # the run, with torch
     python examples/coffea_scores.py pfnano.root --tagger tagger.onnx       # ONNX Runtime alone
-    python examples/coffea_scores.py pfnano.root --tagger localhost:8000/tagger --classes qcd top
+    python examples/coffea_scores.py pfnano.root --tagger localhost:8001/tagger --classes qcd top
     python examples/coffea_scores.py pfnano.root --tagger tagger.onnx --dask 2
 
 Events go in, and a score per jet comes out, in lists of the lengths of `FatJet`. The candidates of a
-jet come from the table `FatJetPFCands`. It needs coffea 2025 or later, and distributed for `--dask`.
-Neither torch nor pcloud is imported unless the tagger is a run.
+jet come from the table `FatJetPFCands`. Where a file has no candidates, a score per event comes out, from
+its jets, leptons and missing energy, by a tagger such as that of `examples/event_cloud.py`:
+
+    python examples/event_cloud.py && pcloud export runs/events events.onnx --padded
+    python examples/coffea_scores.py nanoaod.root --tagger events.onnx --class-name "top pair"
+
+It needs coffea 2025 or later, and distributed for `--dask`. Neither torch nor pcloud is imported unless the
+tagger is a run.
 """
 
 from __future__ import annotations
@@ -28,6 +34,7 @@ except ImportError:
     PFNanoAODSchema = ProcessorABC = object
 
 _JETS_OF_A_CALL = 128
+_OBJECTS = ("Electron", "Muon", "Jet", "MET")
 
 
 class RunTagger:
@@ -112,12 +119,12 @@ class TritonTagger(_PaddedTagger):
     """Model of a Triton server, ``host:port/model``, in the repository of ``pcloud export --triton``."""
 
     def __init__(self, address: str, classes: list[str]) -> None:
-        from tritonclient import http
+        from tritonclient import grpc
 
         url, _, self.model = address.rpartition("/")
-        self.http = http
-        self.client = http.InferenceServerClient(url)
-        self.inputs = self.client.get_model_metadata(self.model)["inputs"]
+        self.grpc = grpc
+        self.client = grpc.InferenceServerClient(url)
+        self.inputs = self.client.get_model_metadata(self.model, as_json=True)["inputs"]
         shapes = {entry["name"]: entry["shape"] for entry in self.inputs}
         if "mask" not in shapes:
             raise SystemExit(f"{address} is not a model for batches: export it with --padded")
@@ -131,7 +138,7 @@ class TritonTagger(_PaddedTagger):
         inputs = []
         for entry in self.inputs:
             values = feed[entry["name"]]
-            tensor = self.http.InferInput(entry["name"], list(values.shape), entry["datatype"])
+            tensor = self.grpc.InferInput(entry["name"], list(values.shape), entry["datatype"])
             tensor.set_data_from_numpy(values)
             inputs.append(tensor)
         return self.client.infer(self.model, inputs).as_numpy("probabilities")
@@ -161,8 +168,24 @@ def candidates_of_jets(events: ak.Array) -> ak.Array:
     return ak.unflatten(jets, ak.num(counts, axis=1))
 
 
+def objects_of_events(events: ak.Array) -> ak.Array:
+    """Leptons, jets and missing energy of each event as one list, with the columns of a tagger."""
+    parts = []
+    for number, kind in enumerate(_OBJECTS):
+        objects = events[kind]
+        lists = objects if objects.pt.ndim > 1 else ak.unflatten(objects, 1)
+        zero = 0 * lists.pt
+        column = {n: lists[n] if n in lists.fields else zero for n in ("pt", "eta", "phi", "mass")}
+        column["mass"] = np.maximum(column["mass"], 0)  # below 0 by the rounding of NanoAOD
+        column["charge"] = lists.charge if "charge" in lists.fields else zero
+        btag = lists.btagCSVV2 if "btagCSVV2" in lists.fields else zero
+        column |= {"btag": np.maximum(btag, 0), "kind": zero + number}
+        parts.append(ak.zip({name: ak.values_astype(v, np.float32) for name, v in column.items()}))
+    return ak.concatenate(parts, axis=1)
+
+
 class ScoreProcessor(ProcessorABC):
-    """Score of each jet for one class.
+    """Score of each jet for one class; of each event where the jets have no candidates.
 
     The tagger is made by each worker at its first chunk: only its name is sent to the workers.
     """
@@ -177,13 +200,18 @@ class ScoreProcessor(ProcessorABC):
         return vars(self) | {"_tagger": None}
 
     def process(self, events: ak.Array) -> dict[str, dict[tuple[str, int], ak.Array]]:
-        """Scores of the jets of a chunk, by its file and first event."""
+        """Scores of the jets or events of a chunk, by its file and first event."""
         self._tagger = self._tagger or make_tagger(self.where, self.given)
-        candidates = candidates_of_jets(events)
-        jets = ak.flatten(candidates, axis=1)
         column = self._tagger.classes.index(self.class_name)
-        counts = ak.to_numpy(ak.num(candidates, axis=1))  # no array of coffea: its behaviours stay
-        scores = ak.unflatten(self._tagger(jets)[:, column], counts)
+        if "PFCands" in events.fields:
+            candidates = candidates_of_jets(events)
+            counts = ak.to_numpy(
+                ak.num(candidates, axis=1)
+            )  # no array of coffea: its behaviours stay
+            scores = self._tagger(ak.flatten(candidates, axis=1))[:, column]
+            scores = ak.unflatten(scores, counts)
+        else:
+            scores = ak.Array(self._tagger(objects_of_events(events))[:, column])
         metadata = getattr(events, "metadata", None) or {}
         chunk = str(metadata.get("filename", "")), int(metadata.get("entrystart", 0))
         return {"scores": {chunk: scores}}
@@ -234,9 +262,9 @@ def main() -> None:
     else:
         found = run_processor(options.files, ScoreProcessor(*arguments))
     scores = found["scores"]
-    print(f"{len(scores)} events, {ak.count(scores)} jets: {scores.type}")
+    print(f"{len(scores)} events, {ak.count(scores)} scores: {scores.type}")
     for event in scores[:5]:
-        print(" ".join(f"{score:.4f}" for score in event) or "no jets")
+        print(" ".join(f"{score:.4f}" for score in np.atleast_1d(event)) or "no jets")
     print(f"mean score {ak.mean(scores):.6f}, torch imported: {'torch' in sys.modules}")
 
 

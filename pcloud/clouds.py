@@ -53,6 +53,7 @@ from pcloud.standardisation import (
     fit_categories,
     fit_standardisation,
     needs_standardisation,
+    standardised_as,
 )
 from pcloud.storage import MEMORY, Storage
 
@@ -250,6 +251,13 @@ class Clouds(Modality[ak.Array, FeatureSet, JetDataset]):
     def fields(self, sample: ak.Array) -> list[str]:
         """Names of the columns of jets, with those of collections, such as ``sv.mass``."""
         return columns_of_jets(sample) if isinstance(sample, ak.Array) else sample.fields
+
+    def as_known(self, inputs: FeatureSet, known: Any, options: DataOptions) -> FeatureSet:
+        """Features with the standardisation of the same `known` ones, where it would be fitted."""
+        if options.standardise == "none" or not isinstance(known, FeatureSet):
+            return inputs
+        features = feature_set(options.features, options.jet_features or ())
+        return standardised_as(features, inputs, known)
 
     def inputs_for(self, model: str, inputs: FeatureSet, options: DataOptions) -> FeatureSet:
         """Feature set in which features of jets are those of particles if the model has no ``u``.

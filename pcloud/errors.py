@@ -13,7 +13,16 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """Error in the input of the user; the message says what is wrong and what to do."""
+    """Error in the input of the user; the message says what is wrong and what to do.
+
+    Examples
+    --------
+    >>> try:
+    ...     pcloud.build_model("part_icle", 7)
+    ... except InputError as error:
+    ...     print(str(error)[:40])
+    no model named 'part_icle'; did you mean
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         """From a worker process, only class and message come back."""
@@ -33,6 +42,11 @@ class UnknownNameError(InputError, KeyError):
         Names that exist.
     where : str, optional
         Place of the known names, such as a file name.
+
+    Examples
+    --------
+    >>> print(UnknownNameError("model", "deepsets", ["deep_sets", "part"]))
+    no model named 'deepsets'; did you mean 'deep_sets'?
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
@@ -72,7 +86,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 class MissingExtraError(ImportError):
-    """Error for an optional dependency that is not installed; the message has the pip command."""
+    """Error for an optional dependency that is not installed; the message has the pip command.
+
+    Examples
+    --------
+    >>> print(MissingExtraError("simulating jets", "pythia8mc and fastjet", "sim"))
+    simulating jets needs pythia8mc and fastjet: pip install 'pcloud-hep[sim]'
+    """
 
     def __init__(self, doing: str, packages: str, extra: str) -> None:
         super().__init__(f"{doing} needs {packages}: pip install 'pcloud-hep[{extra}]'")
@@ -83,7 +103,13 @@ class MissingExtraError(ImportError):
 
 
 class MissingPackageError(MissingExtraError):
-    """Error for a package that is part of no extra and is not installed."""
+    """Error for a package that is part of no extra and is not installed.
+
+    Examples
+    --------
+    >>> print(MissingPackageError("scoring in Triton", "tritonclient"))
+    scoring in Triton needs tritonclient: pip install tritonclient
+    """
 
     def __init__(self, doing: str, package: str) -> None:
         install = "" if " " in package else f": pip install {package}"
@@ -109,6 +135,11 @@ class CannotWriteError(InputError, OSError):
         Reason given by the system, such as ``"No space left on device"``.
     remedy : str
         Advice, such as an option that writes elsewhere.
+
+    Examples
+    --------
+    >>> print(CannotWriteError("scores.parquet", "the disk is full"))
+    cannot write scores.parquet: the disk is full
     """
 
     def __init__(self, path: object, reason: str, remedy: str = "") -> None:
@@ -125,7 +156,13 @@ class CannotWriteError(InputError, OSError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return True for an error of an allocator, of Python, numpy, Arrow, torch or CUDA."""
+    """Return True for an error of an allocator, of Python, numpy, Arrow, torch or CUDA.
+
+    Examples
+    --------
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(ValueError())
+    (True, False)
+    """
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

@@ -206,8 +206,10 @@ class Feature:
         values = _function(self.name, particles.entries)(particles)
         if self.is_category:
             return self._category(values)
-        value = (values - self.shift) * self.scale
-        return value if self.low is None and self.high is None else value.clamp(self.low, self.high)
+        value = (values - self.shift).mul_(self.scale)
+        return (
+            value if self.low is None and self.high is None else value.clamp_(self.low, self.high)
+        )
 
     def _category(self, values: Tensor) -> Tensor:
         """Number of the category of each value from 1, 0 for any other; NaN for NaN."""
@@ -279,7 +281,13 @@ def is_official(feature: Feature) -> bool:
 
 
 def list_features() -> list[str]:
-    """Names of all features that can be computed."""
+    """Names of all features that can be computed.
+
+    Examples
+    --------
+    >>> "log_pt" in list_features()
+    True
+    """
     return sorted({*FROM_MOMENTA, *COMPONENTS, *OF_JETS, *_FROM_EXTRAS, *_REGISTERED})
 
 

@@ -97,6 +97,12 @@ class FeatureSet:
         If there are no features, or if a feature is given twice.
     UnknownNameError
         If the reference or the angles are unknown.
+
+    Examples
+    --------
+    >>> jets = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:4], features="kin")
+    >>> len(jets.feature_set.features)
+    7
     """
 
     kind: ClassVar[str] = "cloud"
@@ -364,8 +370,12 @@ class FeatureSet:
 def _stack(features: Sequence[Feature], particles: Particles, dtype: torch.dtype) -> Tensor:
     """Values (N, F) of features."""
     # Each feature is rounded before the next is computed: only one is in memory in float64.
-    values = [feature.compute(particles).to(dtype) for feature in features]
-    return torch.stack(values, dim=-1)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.stack([feature.compute(particles).to(dtype) for feature in features], dim=-1)
+    values = particles.p4.new_empty(len(particles.batch), len(features), dtype=dtype)
+    for column, feature in zip(values.unbind(-1), features, strict=True):
+        column.copy_(feature.compute(particles))
+    return values
 
 
 _KIN = ("log_pt", "log_energy", "log_pt_rel", "log_energy_rel", "delta_r")

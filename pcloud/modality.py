@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,6 +121,14 @@ class DataOptions(Protocol):
     @property
     def split_seed(self) -> int:
         """Seed of splits and subsamples."""
+
+    @property
+    def canvas(self) -> int | None:
+        """Side in pixels of the image in which each image is placed at random; None to leave it."""
+
+    @property
+    def turned(self) -> Literal["any", "quarter"] | None:
+        """Random rotation of each image; None for none."""
 
 
 class Inputs(Protocol):
@@ -252,6 +260,10 @@ class Modality(Protocol[S, I, D]):
         Class of the samples.
     has_momenta : bool
         True if an entry is a set of four-momenta, which physics studies change.
+    detects_anomalies : bool
+        True for networks that are trained by the objective ``anomaly``.
+    gives_scores : bool
+        False for a generator, whose objective is ``generate``.
     stores_in_files : bool
         True if :meth:`accumulator` and :meth:`dataset` take a `storage`, see :mod:`pcloud.storage`,
         and :meth:`size` is known.
@@ -262,6 +274,8 @@ class Modality(Protocol[S, I, D]):
     first_argument: str
     sample_type: type
     has_momenta: bool = False
+    detects_anomalies: bool = False
+    gives_scores: bool = True
     stores_in_files: bool = False
 
     def number_of(self, number: int, which: str = "") -> str:
@@ -404,9 +418,25 @@ class Modality(Protocol[S, I, D]):
     def fit_inputs(self, sample: S, options: DataOptions) -> I:
         """Inputs that the options name, or that follow from the training sample."""
 
+    def as_known(self, inputs: I, known: Any, options: DataOptions) -> I:
+        """Inputs with the standardisation of `known` ones, where it would be fitted."""
+        return inputs
+
     def inputs_for(self, model: str, inputs: I, options: DataOptions) -> I:
         """Inputs in the form that a model takes, by its name."""
         return inputs
+
+    def check_options(self, options: DataOptions) -> None:
+        """Refuse options of another kind of data, before data are read.
+
+        Raises
+        ------
+        InputError
+            If one is given.
+        """
+        for name in ("canvas", "turned"):
+            if getattr(options, name) is not None:
+                raise InputError(f"{name} is for images, and the network takes {self.noun}")
 
     def describe_inputs(self, inputs: I, options: DataOptions) -> list[str]:
         """Lines that tell what the options do not say of fitted inputs."""
@@ -548,6 +578,8 @@ _HOMES = (  # modules that register a modality on import
     "pcloud.images.modality",
     "pcloud.tables.modality",
     "pcloud.series.modality",
+    "pcloud.anomaly.modality",
+    "pcloud.generative.modality",
 )
 
 

@@ -84,6 +84,13 @@ def n_subjettiness(
     ----------
     Thaler and Van Tilburg, Identifying Boosted Objects with N-subjettiness,
     https://arxiv.org/abs/1011.2268.
+
+    Examples
+    --------
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0]])
+    >>> layout = RaggedLayout.from_batch(torch.tensor([0, 0]))
+    >>> n_subjettiness(p4, layout, 2)[0, 1]  # two particles have two axes
+    tensor(0.)
     """
     pt = kinematics.pt(p4)
     plane = _plane(p4)
@@ -124,6 +131,12 @@ def girth(p4: Tensor, layout: RaggedLayout) -> Tensor:
     References
     ----------
     Gallicchio and Schwartz, Quark and Gluon Tagging at the LHC, https://arxiv.org/abs/1106.3076.
+
+    Examples
+    --------
+    >>> p4 = torch.tensor([[2.0, 1.0, 0.0, 0.0], [2.0, 1.0, 0.0, 0.0]])
+    >>> girth(p4, RaggedLayout.from_batch(torch.tensor([0, 0])))
+    tensor([0.])
     """
     pt = kinematics.pt(p4)
     jet = _plane(jet_momenta(p4, layout).to(p4))[layout.batch]
@@ -137,13 +150,26 @@ def ptd(p4: Tensor, layout: RaggedLayout) -> Tensor:
     References
     ----------
     CMS, Performance of quark/gluon discrimination, https://cds.cern.ch/record/1599732.
+
+    Examples
+    --------
+    >>> p4 = torch.tensor([[3.0, 3.0, 0.0, 0.0], [3.0, 0.0, 3.0, 0.0]])
+    >>> ptd(p4, RaggedLayout.from_batch(torch.tensor([0, 0])))
+    tensor([0.7071])
     """
     total = sum_pool(kinematics.pt(p4), layout)
     return _ratio(kinematics.safe_sqrt(sum_pool(kinematics.pt2(p4), layout)), total, empty=0.0)
 
 
 def leading_share(p4: Tensor, layout: RaggedLayout) -> Tensor:
-    """Largest pT of a particle divided by the sum of pT, shape (B,)."""
+    """Largest pT of a particle divided by the sum of pT, shape (B,).
+
+    Examples
+    --------
+    >>> p4 = torch.tensor([[3.0, 3.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
+    >>> leading_share(p4, RaggedLayout.from_batch(torch.tensor([0, 0])))
+    tensor([0.7500])
+    """
     pt = kinematics.pt(p4)
     return _ratio(max_pool(pt.unsqueeze(-1), layout)[:, 0], sum_pool(pt, layout), empty=0.0)
 
@@ -263,6 +289,13 @@ def compute_observables(
     ------
     UnknownNameError
         If there is no such observable.
+
+    Examples
+    --------
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 0.0], [5.0, 0.0, 4.0, 0.0]])
+    >>> layout = RaggedLayout.from_batch(torch.tensor([0, 0]))
+    >>> compute_observables(p4, layout, ["pt", "multiplicity"])
+    tensor([[5., 2.]], dtype=torch.float64)
     """
     jets = _Jets(p4.double(), layout, radius)
     return torch.stack([_named(name)(jets) for name in names], dim=-1)

@@ -66,6 +66,12 @@ def particle_types(pid: np.ndarray) -> dict[str, np.ndarray]:
     ----------
     Particle Data Group, Monte Carlo particle numbering scheme,
     https://pdg.lbl.gov/2023/reviews/rpp2023-rev-monte-carlo-numbering.pdf.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> particle_types(np.array([211, 11, 22]))["charge"]
+    array([ 1, -1,  0], dtype=int8)
     """
     codes, position = np.unique(np.asarray(pid), return_inverse=True)
     rows = [_row(code) for code in codes.tolist()]

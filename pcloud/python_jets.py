@@ -275,7 +275,8 @@ def components_of(jets: ak.Array) -> tuple[NDArray[np.floating], ...]:
 
     They are float64 if one of them is, else float32.
     """
-    columns = [ak.to_numpy(ak.flatten(jets.p4[name], axis=1)) for name in MOMENTUM]
+    particles = ak.flatten(jets.p4, axis=1)
+    columns = [ak.to_numpy(particles[name]) for name in MOMENTUM]
     dtype = np.result_type(np.float32, *(c.dtype for c in columns if c.dtype == np.float64))
     return tuple(column.astype(dtype, copy=False) for column in columns)
 

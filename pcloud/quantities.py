@@ -108,7 +108,7 @@ class Particles:
         """Pseudorapidities."""
         if self.entries == "positions":
             return self.extras["eta"]
-        return kinematics.finite_eta(self.p4)
+        return kinematics.finite_eta(self.p4, self.pt)
 
     @cached_property
     def deta(self) -> Tensor:
@@ -128,7 +128,9 @@ class Particles:
             return kinematics.wrap_phi(
                 self.extras["phi"] - self.for_particles(kinematics.phi(self.jets))
             )
-        return kinematics.delta_phi(self.p4, self.jet)
+        axis = kinematics.transverse(self.jets)
+        of_jet = self.for_particles(axis[0]), self.for_particles(axis[1])
+        return kinematics.angle_between(kinematics.transverse(self.p4), of_jet)
 
 
 FeatureFunction = Callable[[Particles], Tensor]
@@ -149,7 +151,7 @@ FROM_MOMENTA: dict[str, FeatureFunction] = {
 """Features of particles by name."""
 
 COMPONENTS: dict[str, FeatureFunction] = {
-    "eta": lambda c: kinematics.finite_eta(c.p4),
+    "eta": lambda c: kinematics.finite_eta(c.p4, c.pt),
     "phi": lambda c: kinematics.phi(c.p4),
     "mass": lambda c: kinematics.mass(c.p4),
     "E": lambda c: c.p4[:, 0],

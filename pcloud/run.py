@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pcloud.evaluation.shift import ShiftTest
     from pcloud.export import ExportedFile
     from pcloud.studies.attribution import StoredAttribution
+    from pcloud.studies.generate import Generated
+    from pcloud.studies.generation import StoredGeneration
     from pcloud.studies.intervals import StoredIntervals
     from pcloud.studies.predict import Prediction
     from pcloud.studies.robustness import StoredRobustness
@@ -215,6 +217,66 @@ class Run(RunFolder):
         from pcloud.studies.predict import predict_files
 
         return predict_files(self, paths, folder, advance=advance, **options)
+
+    def generate(
+        self, num_jets: int, *, advance: Advance = ignore_progress, **options: Any
+    ) -> ak.Array:
+        """Generate jets by a run with the objective ``generate``; as from :func:`pcloud.read_jets`.
+
+        Parameters
+        ----------
+        num_jets : int
+            Number of jets.
+        advance : callable
+            Progress callback, called with the part of the whole work done.
+        **options
+            Options of :func:`pcloud.studies.generate.generate_jets`: `seed`, `steps`, `method`,
+            `classes`, `checkpoint`.
+        """
+        from pcloud.studies.generate import generate_jets
+
+        return generate_jets(self, num_jets, advance=advance, **options)
+
+    def generate_file(
+        self, num_jets: int, out: str | Path, *, advance: Advance = ignore_progress, **options: Any
+    ) -> Generated:
+        """Generate jets and write them to a file.
+
+        Parameters
+        ----------
+        num_jets : int
+            Number of jets.
+        out : path
+            File to write: .parquet, .npz or .h5.
+        advance : callable
+            Progress callback, called with the part of the whole work done.
+        **options
+            Options of :meth:`generate`, and `overwrite`.
+        """
+        from pcloud.studies.generate import generate_file
+
+        return generate_file(self, num_jets, out, advance=advance, **options)
+
+    def evaluate_generator(
+        self, *, out: Out = None, advance: Advance = ignore_progress, **options: Any
+    ) -> StoredGeneration:
+        """Compare the jets of a generator with real jets that it was not trained on.
+
+        Writes ``generation.json``, ``generated.parquet`` and figures.
+
+        Parameters
+        ----------
+        out : path, optional
+            Folder for the results, by default that of the run.
+        advance : callable
+            Progress callback, called with the part of the generation done.
+        **options
+            Options of :func:`pcloud.studies.generation.evaluate_generator`: `source`, `jets`,
+            `steps`, `method`, `classifiers`, `checkpoint`, `seed`.
+        """
+        from pcloud.studies.generation import evaluate_generator
+
+        return evaluate_generator(self.writing_to(out), advance=advance, **options)
 
     def calibrate(
         self,
@@ -439,8 +501,9 @@ class Run(RunFolder):
         overwrite : bool
             Replace an existing file.
         **options
-            Options of :class:`pcloud.export.ExportOptions`: `padded`, `max_particles`,
-            `on_long_jet`, `calibrated`, `checkpoint`, `form`, `jets`, `dtype`, `int8`.
+            Options of :class:`pcloud.export.ExportOptions`: `padded`, `ragged`,
+            `max_particles`, `on_long_jet`, `calibrated`, `checkpoint`, `form`, `jets`, `dtype`,
+            `int8`.
 
         Raises
         ------

@@ -55,6 +55,7 @@ UNCERTAINTY_FILE = "uncertainty.json"
 UNCERTAINTY_TABLE = "uncertainty.parquet"
 TAYLOR_FILE = "taylor.json"
 ATTRIBUTION_FILE = "attribution.json"
+IMAGES_FILE = "images.json"
 ROBUSTNESS_FILE = "robustness.json"
 REPORT_FILE = "report.html"
 REWEIGHT_FILE = "reweight.json"
@@ -65,6 +66,8 @@ THRESHOLD_FILE = "threshold.json"
 LEARNING_RATES_FILE = "learning_rates.json"
 LAYER_NORMS_FILE = "layer_norms.json"
 TUNING_FILE = "tuning.json"
+GENERATION_FILE = "generation.json"
+GENERATED_FILE = "generated.parquet"
 
 FILES = (
     CONFIG_FILE,
@@ -89,6 +92,8 @@ FILES = (
     THRESHOLD_FILE,
     LEARNING_RATES_FILE,
     LAYER_NORMS_FILE,
+    GENERATION_FILE,
+    GENERATED_FILE,
 )
 """Names of all files that training, studies and the report write into the folder of a run."""
 

@@ -26,6 +26,7 @@ __all__ = [
     "fit_categories",
     "fit_standardisation",
     "needs_standardisation",
+    "standardised_as",
 ]
 
 _FITTED_JETS = 10_000  # determine a median to 0.01 of the spread with one particle each
@@ -165,6 +166,31 @@ def fit_standardisation(features: FeatureSet, jets: ak.Array) -> FeatureSet:
         found = _fitted(plain, part.name, features, few)
         further.append(replace(part, features=tuple(found.get(f.name, f) for f in part.features)))
     return replace(features, features=new, jet_features=of_jets, collections=tuple(further))
+
+
+def standardised_as(features: FeatureSet, fitted: FeatureSet, known: FeatureSet) -> FeatureSet:
+    """Feature set with the standardisation of trained weights, where it is not given.
+
+    Parameters
+    ----------
+    features : FeatureSet
+        Features as they are asked for.
+    fitted : FeatureSet
+        The same features with the standardisation of the training jets.
+    known : FeatureSet
+        Features of the weights; those of the same name replace fitted ones.
+
+    Returns
+    -------
+    FeatureSet
+    """
+    open_names = {feature.name for feature in needs_standardisation(features)}
+    of_weights = {f.name: f for f in (*known.features, *known.jet_features) if f.name in open_names}
+    own, of_jets = (
+        tuple(of_weights.get(f.name, f) for f in part)
+        for part in (fitted.features, fitted.jet_features)
+    )
+    return replace(fitted, features=own, jet_features=of_jets)
 
 
 def _fitted(

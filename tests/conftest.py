@@ -102,7 +102,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     from pcloud.report.figures import FigureFolder
     from pcloud.text import for_html
 
-    def add(folder: FigureFolder, name: str, figure: Figure, caption: str) -> str:
+    def add(folder: FigureFolder, name: str, figure: Figure, caption: str, _: str = "") -> str:
         assert isinstance(figure, Figure)
         folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / f"{name}.png").write_bytes(b"")

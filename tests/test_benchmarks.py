@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pcloud
@@ -149,3 +151,76 @@ def test_the_rate_of_jetclass_is_compared_with_its_floor(run_script):
     printed = run_script("benchmarks/jetclass_rate.py", "--jets", "300", "--repeats", "1")
     assert float(printed.splitlines()[1].split()[1].replace(",", "")) > 0
     assert "floor zlib" in printed
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_pretrained_networks_are_compared_with_others_from_scratch(tmp_path, run_script):
+    few = ["--percent", "0.2", "--seeds", "1", "2", "--epochs", "1", "--jets-seen", "100"]
+    printed = run_script("benchmarks/pretraining.py", *few, "--out", "pretraining")
+    (row,) = (line for line in printed.splitlines() if line.startswith("| 0.2 % | 72 |"))
+    cells = [cell.split(" ± ") for cell in row.strip(" |").split(" | ")[2:]]
+    scratch, pretrained, difference = (float(cell[0]) for cell in cells)
+    assert difference == pytest.approx(pretrained - scratch, abs=2e-4)
+    assert (tmp_path / "pretraining/pretraining.png").stat().st_size > 5_000
+
+
+def test_the_front_has_the_best_of_each_cost(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    pareto = importlib.import_module("pareto")
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    names = ["trees", *(f"PFN {i}" for i in (1, 2, 3)), *(f"EFN {i}" for i in (1, 2, 3))]
+    costs = {name: {"ms": i + 1.0, "mflop": 10.0 - i} for i, name in enumerate(names)}
+    costs["trees"]["mflop"] = np.nan
+    (tmp_path / "scores").mkdir()
+    for name in names:
+        scores = labels * rng.uniform(0.3, 2) + rng.normal(size=400)
+        np.save(tmp_path / "scores" / f"{name.replace(' ', '_')}_1.npy", scores)
+    options = argparse.Namespace(out=tmp_path, front_seeds=2, max_jets=1, epochs=1, near=1e-6)
+    pareto._write(options, labels, costs)
+    found = json.loads((tmp_path / "pareto.json").read_text())
+    area = {name: values["auc"][0] for name, values in found.items()}
+    on_front = {
+        name
+        for name in names
+        if all(area[name] > area[n] for n in names if costs[n]["ms"] < costs[name]["ms"])
+    }
+    rows = [line.split(" | ") for line in (tmp_path / "pareto.md").read_text().splitlines()[2:9]]
+    assert {row[0].strip("| ") for row in rows if "time" in row[-1]} == on_front
+    assert on_front <= pareto._near_front(options, labels, costs)
+    assert (tmp_path / "pareto_flop.png").stat().st_size > 5_000
+
+
+@pytest.mark.filterwarnings("ignore:of the", "ignore:the network has learned nothing")
+def test_digits_are_tested_at_every_angle(tmp_path, run_script):
+    tiny = ["--images", "100", "--test-images", "20", "--epochs", "1", "--seeds", "0"]
+    common = [*tiny, "--angles", "0", "45", "90", "--out", "angles", "--networks", "p4"]
+    printed = run_script("benchmarks/rotation_study.py", *common, "--figure", "angles.png")
+    found = json.loads((tmp_path / "angles/angles.json").read_text())["p4, seed 0"]
+    assert found["change"][0] < 1e-5
+    assert found["change"][2] < 1e-3  # p4 ignores quarter turns
+    assert found["change"][1] > 10 * found["change"][2]
+    assert "| p4 |" in printed
+    assert (tmp_path / "angles.png").stat().st_size > 5_000
+
+
+@pytest.mark.filterwarnings("ignore:the network has learned nothing")
+def test_samplers_are_compared_after_as_many_epochs(run_script):
+    pytest.importorskip("optuna")
+    tiny = ["--trials", "1", "--seeds", "0", "--epochs", "1", "--jets", "50", "--out", "samplers"]
+    printed = run_script("benchmarks/tune_samplers.py", *tiny)
+    assert [line.split(" | ")[0] for line in printed.splitlines() if line.startswith("| ")][1:] == [
+        "| grid",
+        "| random",
+        "| tpe",
+        "| cmaes",
+    ]
+
+
+@pytest.mark.usefixtures("small_sample")
+@pytest.mark.filterwarnings("ignore:the network has learned nothing")
+def test_fine_tuning_is_compared_with_random_weights(run_script):
+    tiny = ["--models", "pfn", "--jets", "60", "--first-jets", "100", "--test-jets", "100"]
+    printed = run_script("benchmarks/jets_needed.py", *tiny, "--steps", "2", "--out", "needed")
+    rows = [line.split(" | ")[:2] for line in printed.splitlines() if "±" in line]
+    assert rows == [["| pfn", "random"], ["| pfn", "fine-tuned"]]

@@ -30,7 +30,7 @@ from tests.training.conftest import TINY, make_jets
 COMMANDS = (
     *("train", "evaluate", "predict", "calibrate", "uncertainty", "explain", "report"),
     *("export", "check", "compare", "inspect", "convert", "simulate", "models", "datasets"),
-    *("download", "doctor", "completion", "draw", "tune"),
+    *("download", "doctor", "completion", "draw", "tune", "generate", "pretrain", "weak"),
 )
 
 
@@ -353,7 +353,7 @@ def test_another_configuration_in_the_folder_is_one_line(
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     from pcloud.training import fit
 
-    monkeypatch.setattr(fit, "load_training_data", lambda config: {}["absent"])
+    monkeypatch.setattr(fit, "load_training_data", lambda *_, **__: {}["absent"])
     with pytest.raises(KeyError):
         main(TRAIN)
 

@@ -6,6 +6,8 @@ import ast
 import doctest
 import importlib
 import importlib.util
+import inspect
+import json
 import os
 import re
 import shlex
@@ -35,6 +37,7 @@ PAGES = sorted(
 README = ROOT / "README.md"
 ROOT_PAGES = [README, *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "UPGRADING"))]
 BLOCK = re.compile(r"^```\{?([\w-]*)\}?[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MAX_WITHOUT_EXAMPLE = 151  # public names; lower it with every example that is added
 WITH_EXAMPLES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "pcloud").rglob("*.py")
@@ -111,6 +114,16 @@ def test_the_reference_has_every_field_of_a_schema(generated: Path) -> None:
     page = (generated / "schema.rst").read_text(encoding="utf-8")
     missing = [n for n in pcloud.JetSchema.__dataclass_fields__ if f"``{n}``" not in page]
     assert missing == []
+
+
+def test_the_numbers_are_those_of_the_benchmark(generated: Path) -> None:
+    models = json.loads((DOCS / "figures" / "top_tagging.json").read_text())["models"]
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\d) \| ([\d.]+)", (generated / "numbers.md").read_text(), re.M
+    )
+    seeds = models["part"]["seeds"]
+    assert {name for name, _, _ in rows} >= set(models)
+    assert ("part", "1", f"{seeds['1']['metrics']['auc']['value']:.4f}") in rows
 
 
 # Pages
@@ -246,3 +259,14 @@ def test_examples_in_docstrings(name: str) -> None:
     module = importlib.import_module(name)
     result = doctest.testmod(module, extraglobs=names, optionflags=flags)
     assert result.failed == 0
+
+
+def test_few_public_names_have_no_example(reference: ModuleType) -> None:
+    without = {}
+    for module, names in reference.public_names().items():
+        for name in names:
+            value = getattr(importlib.import_module(module), name)
+            if inspect.isclass(value) or inspect.isroutine(value):
+                without[id(value)] = (f"{module}.{name}", ">>> " not in (value.__doc__ or ""))
+    missing = [name for name, is_missing in without.values() if is_missing]
+    assert len(missing) <= MAX_WITHOUT_EXAMPLE, missing

@@ -13,8 +13,10 @@ import pytest
 import uproot
 
 import pcloud
+from pcloud.errors import InputError
 from pcloud.io import write_jets
 from pcloud.studies.evaluate import evaluate_run
+from pcloud.studies.taylor import coefficient_planes
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -189,3 +191,27 @@ def test_variables_of_a_table_are_ranked_beside_boosted_trees(run_script):
 def test_networks_on_pulses_are_compared(run_script):
     printed = run_script("examples/pulses.py", "--epochs", "1", "--records", "300")
     assert printed.count("series_lstm") >= 2
+
+
+def test_detectors_stand_beside_observables(tmp_path, run_script):
+    quick = ["--jets", "300", "--epochs", "1", "--codes", "2", "--models"]
+    with pytest.warns(match="the detector has collapsed"):
+        printed = run_script("examples/anomaly.py", *quick)
+    assert printed.count("multiplicity alone") + printed.count("mass alone") >= 1
+    assert printed.count("rank correlation with multiplicity") == 2
+    for name in ("code_size", "denoising"):
+        assert (tmp_path / "runs" / "anomaly" / f"{name}.png").stat().st_size > 5_000
+
+
+@pytest.mark.filterwarnings("ignore::pcloud.training.constant.NothingLearnedWarning")
+def test_coefficients_of_the_lecture_have_maps_by_epoch(tmp_path, run_script):
+    printed = run_script("examples/taylor_lecture.py", "--events", "600", "--epochs", "2")
+    assert printed.count("<|t(x1, x2)|>") == 2
+    assert "lecture 0.16" in printed
+    for name in ("shifted_course", "shifted_planes", "correlated_planes"):
+        assert (tmp_path / "runs" / "taylor_lecture" / f"{name}.png").stat().st_size > 5_000
+    run = pcloud.Run("runs/taylor_lecture/correlated")
+    planes = coefficient_planes(run, ["x1", "x2"], [1])
+    assert planes[1].shape == (32, 32)
+    with pytest.raises(InputError, match="no weights of epoch 7; it has 1 to 2"):
+        coefficient_planes(run, ["x1"], [1, 7])

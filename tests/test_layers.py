@@ -14,7 +14,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = (
-    ("errors", "typing", "kinematics", "keys", "text", "words", "plugins", "identifiers"),
+    (
+        "errors",
+        "identifiers",
+        "keys",
+        "kinematics",
+        "native_output",
+        "plugins",
+        "text",
+        "typing",
+        "words",
+    ),
     (
         "expressions",
         "memory",
@@ -42,8 +52,9 @@ LAYERS = (
     ("modality",),
     ("uniform",),
     ("clouds", "images", "series", "tables"),
+    ("generative",),
     ("evaluation",),
-    ("uncertainty", "interpret"),
+    ("uncertainty", "interpret", "anomaly"),
     ("objectives",),
     ("training",),
     ("studies",),

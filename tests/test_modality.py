@@ -30,9 +30,10 @@ def registries(monkeypatch):
 
 
 def test_all_kinds_of_data_are_known():
-    assert list_modalities() == ["cloud", "image", "series", "table"]
+    kinds = ["anomalous_cloud", "anomalous_image", "cloud", "generator", "image", "series", "table"]
+    assert list_modalities() == kinds
     nouns = [find_modality(kind).noun for kind in list_modalities()]
-    assert nouns == ["jets", "images", "records", "events"]
+    assert nouns == ["jets", "images", "jets", "jets", "images", "records", "events"]
     assert modality_of_model("pfn") is find_modality("cloud")
     assert modality_of_model("cnn") is find_modality("image")
     with pytest.raises(UnknownNameError, match="did you mean 'cloud'"):

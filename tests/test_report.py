@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -12,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 
 from pcloud.errors import InputError, UnreadableFileWarning
 from pcloud.evaluation import evaluate_scores_file, write_metrics
 from pcloud.report import sections, write_report
 from pcloud.report.contents import MAIN_FILES, RunContents
 from pcloud.report.figures import FigureFolder
+from pcloud.report.points import HEADER, points_as_csv
 from pcloud.training.history import History
 
 CONFIG = "# Which network.\nmodel: particlenet_lite\ndata: simulated\nseed: 3\nlr: 0.005\n"
@@ -69,7 +73,7 @@ SHOWN = {
 class Page(HTMLParser):
     """Reads a page: its text, identifiers and links, and whether its elements nest."""
 
-    VOID = frozenset({"meta", "link", "br", "img"})
+    VOID = frozenset({"meta", "link", "br", "img", "input"})
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -136,7 +140,7 @@ def test_page_gives_every_number_with_its_error(full: Path):
     assert "lr: 0.005" in page.text  # the whole configuration
     assert "torch2.8.0" in page.text.replace(" ", "")
     assert f"pcloud train --config {full}/config.yaml" in page.text
-    assert page.elements["svg"] == page.elements["figcaption"] == 9
+    assert page.elements["svg"] - 3 == page.elements["figcaption"] == 9  # 3 of them in the summary
 
 
 def test_page_needs_nothing_but_itself(full: Path):
@@ -161,17 +165,80 @@ def test_page_is_made_for_phones_and_for_the_dark(full: Path):
 
 
 def test_figures_lie_beside_the_page(full: Path):
-    assert sorted(path.name for path in (full / "figures").iterdir()) == [
-        "confusion_counts.png",
-        "confusion_predicted.png",
-        "confusion_true.png",
-        "reliability.png",
-        "roc.png",
-        "scores.png",
-        "significance.png",
-        "training_accuracy.png",
-        "training_loss.png",
+    names = (
+        *("confusion_counts", "confusion_predicted", "confusion_true", "reliability", "roc"),
+        *("scores", "significance", "training_accuracy", "training_loss"),
+    )
+    files = {path.name for path in (full / "figures").iterdir()}
+    assert files == {f"{name}.{form}" for name in names for form in ("png", "pdf", "csv")}
+
+
+def test_points_of_a_figure_are_its_numbers():
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([0, 1], [2, 3], label="=cmd()")
+    axes.errorbar([1.0, 2.0], [5.0, 7.0], [[1.0, 2.0], [3.0, 4.0]], fmt="o", label="a, b")
+    axes.fill_between([0, 1], [1, 2], [3, 5], label="band")
+    axes.stairs([4, 6], [0, 1, 2], label="steps")
+    axes.set_ylabel("y")
+    rows = list(csv.reader(points_as_csv(figure).splitlines()))
+    assert rows[0] == list(HEADER)
+    assert ["1", "'=cmd()", "line", "1", "3", "", ""] in rows
+    assert ["1", "a, b", "error in y", "2", "7", "5", "11"] in rows
+    assert ["1", "band", "band", "1", "", "2", "5"] in rows
+    assert ["1", "steps", "step", "1.5", "6", "1", "2"] in rows
+    assert len(rows) == 1 + 2 + 2 + 2 + 2
+
+
+def _luminance(color: str) -> float:
+    channels = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_text_can_be_read_in_the_light_in_the_dark_and_in_print(full: Path):
+    style = (full / "report.html").read_text("utf-8").split("</style>")[0]
+    for colors in re.findall(r":root \{(.*?)\}", style, re.DOTALL):
+        values = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", colors))
+        for text in {"ink", "muted", "accent"} & set(values):
+            for ground in ("card", "page"):
+                light, dark = sorted(_luminance(values[name]) for name in (text, ground))[::-1]
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground, values)
+
+
+def test_every_part_is_listed_and_has_a_control_of_the_keyboard(full: Path):
+    text = (full / "report.html").read_text("utf-8")
+    titles = re.findall(r"<h2>(.*?)</h2>", text)
+    assert re.findall(r'<li><a href="#section-\d+">(.*?)</a></li>', text) == titles
+    for name, shown in re.findall(
+        r'<div class="choice">(.*?)<div class="parts">(.*?)</section>', text
+    ):
+        assert name.count('type="radio"') == name.count("<label for=") == shown.count("<figure")
+    assert text.count(" checked>") == len(re.findall('class="choice"', text)) == 1
+
+
+@pytest.mark.once
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this machine")
+@pytest.mark.parametrize("width", [400, 1280, 2560])
+def test_nothing_is_wider_than_the_window_of_a_browser(full: Path, tmp_path: Path, width: int):
+    text = (full / "report.html").read_text("utf-8")
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    script = f"<script>document.title = 'wider by ' + ({wide})</script></body>"
+    (tmp_path / "page.html").write_text(text.replace("</body>", script), "utf-8")
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'user'}",
     ]
+    page = (tmp_path / "page.html").as_uri()
+    done = subprocess.run(
+        ["chromium", *options, f"--window-size={width},900", "--dump-dom", page],
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    assert b"<title>wider by 0</title>" in done.stdout
 
 
 def test_a_second_report_is_the_same(full: Path):
@@ -201,7 +268,8 @@ def test_numbers_are_computed_from_the_scores_where_they_were_not_kept(run: Path
     (run / "metrics.json").unlink()
     assert text_of(sections.results, run, tmp_path) == kept
     (run / "scores.parquet").unlink()
-    assert text_of(sections.results, run, tmp_path) == "scores.parquet was not found: no numbers."
+    text = text_of(sections.results, run, tmp_path)
+    assert text.endswith("scores.parquet was not found: no numbers.")
 
 
 @pytest.mark.parametrize("file", MAIN_FILES)
@@ -238,7 +306,7 @@ def test_many_classes_have_a_row_each(run: Path):
     write_metrics(run, evaluate_scores_file(run / "scores.parquet", background="qcd"))
     page = Page(write_report(run).read_text("utf-8"))
     assert "Hbb vs qcd" in page.text
-    assert page.elements["svg"] == 10  # one of them the areas of all pairs of classes
+    assert page.elements["figcaption"] == 10  # one of them the areas of all pairs of classes
 
 
 def test_other_samples_stand_beside_the_test_jets(run: Path, tmp_path: Path):

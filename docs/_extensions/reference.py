@@ -11,9 +11,11 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import json
 import os
 import pkgutil
 import re
+import statistics
 import textwrap
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Mapping
@@ -61,6 +63,7 @@ def write_pages(folder: Path) -> list[Path]:
         "configuration.rst": _configuration(),
         "schema.rst": _schema(),
         **{f"{name}.md": _copied(source) for name, source in _COPIES.items()},
+        "numbers.md": _numbers(),
         "citation.md": _citation(),
     }
     written = []
@@ -356,6 +359,7 @@ def _index() -> str:
         - [Fields of a schema](schema.rst)
         - [Examples](examples/index.md): programs of a page
         - [Names that have changed](../renames.md)
+        - [Numbers](numbers.md): accuracy and cost of the networks, from the files that the benchmarks write
         - [Measurements](measurements.md): how the numbers about speed and memory were taken
 
         The project: [changelog](changelog.md), [upgrading](upgrading.md),
@@ -376,6 +380,7 @@ def _index() -> str:
         governance
         conduct
         security
+        numbers
         measurements
         citation
         ```
@@ -460,6 +465,63 @@ def _page(path: Path) -> Path | None:
     if path.parent == ROOT / "examples" and path.suffix == ".py":
         return docs / GENERATED / "examples" / f"{path.stem}.md"
     return None
+
+
+_NUMBERS = {
+    "top_tagging": "All networks on few jets",
+    "top_tagging_slow": "Slow networks, and ParticleNet, on fewer jets",
+}
+"""Results of ``benchmarks/top_tagging.py`` in ``docs/figures``, and their titles."""
+
+
+def _numbers() -> str:
+    """Accuracy and cost of each network, from the results that a benchmark wrote."""
+    parts = [
+        "# Numbers",
+        (
+            "Written from the files of `benchmarks/top_tagging.py` when the site is built. A value of several "
+            "seeds is their mean ± their standard deviation; of one seed, in brackets, ± the error of the test "
+            "jets. Rates are jets per second in batches on one thread of a 2.5 GHz Xeon, with other jobs "
+            "running: only their ratios are meaningful. [Models](../models.md) says what follows from them."
+        ),
+    ]
+    for file, title in _NUMBERS.items():
+        path = ROOT / "docs" / "figures" / f"{file}.json"
+        found = json.loads(path.read_text(encoding="utf-8"))
+        settings = found["settings"]
+        parts.append(
+            f"## {title}\n\n`python benchmarks/top_tagging.py --max-jets {settings['max_jets']} --epochs "
+            f"{settings['epochs']} --max-val-jets {settings['max_val_jets']} --max-test-jets {sum(settings['test_jets'])}`, sample "
+            f"`{settings['data']}`, {sum(settings['test_jets']):,} test jets, from `docs/figures/{file}.json`."
+        )
+        rows = [_numbers_row(name, model) for name, model in found["models"].items()]
+        header = ["network", "seeds", "AUC", "parameters", "MFLOP per jet", "training", "scoring"]
+        lines = [header, ["---"] * len(header), *rows]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _numbers_row(name: str, model: Mapping[str, Any]) -> list[str]:
+    measured = [seed["metrics"]["auc"] for seed in model["seeds"].values()]
+    values = [auc["value"] for auc in measured]
+    if len(values) > 1:
+        auc = f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+    else:
+        auc = f"{values[0]:.4f} (± {measured[0]['error']:.4f})" if values else "-"
+    cost = model["cost"]
+    return [
+        f"`{name}`",
+        str(len(values)),
+        auc,
+        f"{cost['parameters']:,}",
+        f"{cost['flops_per_jet'] / 1e6:.3g}",
+        _rate(cost["train_rate"]),
+        _rate(cost["infer_rate"]),
+    ]
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def _citation() -> str:

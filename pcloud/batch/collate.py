@@ -74,6 +74,12 @@ def collate(data: JetDataset, jets: Tensor) -> Batch:
         Batch with ``x``, ``p4``, ``batch`` and ``ptr``, and with ``y``, ``jet_p4``, ``weight``,
         ``u``, ``targets``, ``pos``, ``collection``, ``particle_labels`` and ``teacher`` if the data
         set has them.
+
+    Examples
+    --------
+    >>> jets = pcloud.JetDataset(pcloud.load_dataset("simulated", "test")[:4], features="kin")
+    >>> collate(jets, torch.tensor([0, 2])).num_graphs
+    2
     """
     particle, jet, ptr = rows_of(data.ptr, jets)
     batch = copy.copy(_EMPTY_BATCH)

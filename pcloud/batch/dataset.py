@@ -261,11 +261,11 @@ class JetDataset(InMemoryDataset):
         part = copy.copy(self)
         part._data_list = None
         part.ptr = ptr
-        part.x = self.x[rows]
-        part.p4 = self.p4[rows]
+        part.x = self.x.index_select(0, rows)
+        part.p4 = self.p4.index_select(0, rows)
         for name in ROW_TENSORS:
             values = getattr(self, name)
-            setattr(part, name, None if values is None else values[rows])
+            setattr(part, name, None if values is None else values.index_select(0, rows))
         for name in (*JET_TENSORS, "teacher"):
             values = getattr(self, name)
             setattr(part, name, None if values is None else values[jets])
@@ -383,7 +383,8 @@ class JetDataset(InMemoryDataset):
             p4 = p4.index_select(0, order)
             extras = {name: values.index_select(0, order) for name, values in extras.items()}
         jet = torch.repeat_interleave(torch.arange(len(jets)), ptr.diff())
-        x = features(p4, jet, extras, len(jets), jet_p4)
+        with torch.no_grad():
+            x = features(p4, jet, extras, len(jets), jet_p4)
         u = features.of_jets(p4, jet, extras, len(jets), jet_p4) if self.u is not None else None
         pos = p4.new_zeros(0, 2)
         if self.pos is not None:

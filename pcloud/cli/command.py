@@ -22,11 +22,14 @@ class Flag:
         Whether the value is given without the name of the option.
     switch : bool
         Whether the option has no value: it is true where it is given.
+    alone : str, optional
+        Value of an option that is given without one.
     """
 
     short: str | None = None
     positional: bool = False
     switch: bool = False
+    alone: str | None = None
 
 
 Argument = Annotated[str, Flag(positional=True)]

@@ -91,6 +91,24 @@ class RobustnessOptions:
     """Number of jets to simulate with each of several other settings of Pythia."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """Generators."""
+
+    generated: str | None = None
+    """File of generated jets, which are compared with real jets that a generator was not trained on;
+    by default jets are generated."""
+    generated_jets: NumJets | None = None
+    """Number of generated jets; by default that of the real ones, at most 10,000."""
+    steps: Annotated[int, Ge(1), Le(10_000)] = 25
+    """Number of steps from noise to jets, each with two passes through the network."""
+    method: str = "midpoint"
+    """Rule of a step: midpoint or heun."""
+    classifiers: list[str] = field(default_factory=lambda: ["boosting"])
+    """Classifiers of real against generated jets: boosting (trees on observables), logistic, or
+    models, which are trained on the particles."""
+
+
 def execute(options: Options) -> None:
     """Print the table of metrics and write it to the folder of the run."""
     folders = options["run"]
@@ -105,6 +123,12 @@ def execute(options: Options) -> None:
 
 def _evaluate(options: Options) -> None:
     run = open_run(options)
+    if not run.modality.gives_scores:
+        _evaluate_generator(run, options)
+        return
+    for name in ("generated", "generated_jets"):
+        if options[name] is not None:
+            raise InputError(f"--{name.replace('_', '-')} is for a generator")
     fractions = _fractions(run, options)
     for name in ("robustness", "threshold"):
         if options[name] not in (None, False):
@@ -137,6 +161,8 @@ def _evaluate(options: Options) -> None:
         _print_decisions(folder, options)
     if run.objective.targets:
         _print_dependences(folder)
+    if run.objective.detects_anomalies and run.modality.has_momenta and folder == run.out:
+        _compare_with_observables(run, folder, options)
     say(f"written to {folder}")
     if not run.finished:
         say("the training of this run is not finished")
@@ -151,6 +177,23 @@ def _evaluate(options: Options) -> None:
         say(f"written to {run.out / stored.file}")
     if options["robustness"]:
         _evaluate_robustness(run, folder, options)
+    suggest("report", run.path)
+
+
+def _evaluate_generator(run: Run, options: Options) -> None:
+    """Print the distances of generated from real jets."""
+    _refuse(("data", "name", "robustness", "fractions", "threshold"), options, "is for taggers")
+    with progress_bar("jets", 1) as advance:
+        found = run.evaluate_generator(
+            source=options["generated"],
+            jets=options["generated_jets"],
+            advance=advance,
+            **{n: options[n] for n in ("steps", "method", "classifiers", "checkpoint", "seed")},
+        )
+    print_rows(found.rows())
+    for line in found.sentences():
+        say(line)
+    say(f"written to {run.out / found.file}")
     suggest("report", run.path)
 
 
@@ -171,6 +214,19 @@ def _print_decisions(folder: Path, options: Options) -> None:
     for one in found.classes:
         print_rows(one.matrix())
     found.write(folder)
+
+
+def _compare_with_observables(run: Run, folder: Path, options: Options) -> None:
+    """Print an anomaly detector beside single observables."""
+    from pcloud.evaluation import read_scores
+    from pcloud.run_files import SCORES_FILE
+    from pcloud.studies.anomaly import anomaly_run
+
+    scores = read_scores(folder / SCORES_FILE).values
+    stored = anomaly_run(run, scores=scores, seed=options["seed"])
+    print_rows(stored.rows())
+    for note in stored.notes:
+        say(note)
 
 
 def _print_dependences(folder: Path) -> None:
@@ -297,5 +353,12 @@ COMMAND = Command(
     "evaluate",
     "Evaluate a trained tagger.",
     execute,
-    (EvaluateOptions, ReadingOptions, NetworkOptions, MetricOptions, RobustnessOptions),
+    (
+        EvaluateOptions,
+        ReadingOptions,
+        NetworkOptions,
+        MetricOptions,
+        RobustnessOptions,
+        GenerationOptions,
+    ),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pcloud.cli.command import Argument, Command, Options, Switch
+from pcloud.cli.command import Argument, Command, Flag, Options, Switch
 from pcloud.cli.options import CheckpointOption, OverwriteOption, RunArgument
 from pcloud.cli.output import print_rows, say, suggest
 from pcloud.training.config import NumJets
@@ -20,6 +20,8 @@ class FileOptions(OverwriteOption, RunArgument):
     """File to write: tagger.onnx, or tagger.pt2 for C++ programs with libtorch."""
     padded: Switch = False
     """Batches of padded jets with masks, in the place of one jet."""
+    ragged: Switch = False
+    """Batches of jets without padding: the particles of all jets, and the offsets of the jets."""
     max_particles: NumJets | None = None
     """Largest number of particles of a jet; by default any number."""
     on_long_jet: Literal["drop", "refuse"] = "drop"
@@ -30,8 +32,9 @@ class FileOptions(OverwriteOption, RunArgument):
     """Inputs: momenta and columns by name, or those of CMS (with preprocess.json) or ATLAS."""
     dtype: Literal["float32", "float16"] = "float32"
     """Precision of the linear maps; features and products of momenta keep theirs."""
-    int8: Switch = False
-    """Linear maps with weights and inputs of 8 bits."""
+    int8: Annotated[Literal["dynamic", "static"] | None, Flag(alone="dynamic")] = None
+    """Linear maps with weights and inputs of 8 bits. The scale of the inputs is that of each call
+    (dynamic, also without a value), or that of the validation jets (static)."""
     triton: str | None = None
     """Model repository of a Triton server, into which the file is copied with its configuration."""
     jets: NumJets = 1000
@@ -48,7 +51,16 @@ def execute(options: Options) -> None:
     if repository is not None:
         check_repository(Path(options["file"]), repository, overwrite=options["overwrite"])
     names = (
-        *("padded", "max_particles", "on_long_jet", "calibrated", "checkpoint", "form", "jets"),
+        *(
+            "padded",
+            "ragged",
+            "max_particles",
+            "on_long_jet",
+            "calibrated",
+            "checkpoint",
+            "form",
+            "jets",
+        ),
         *("dtype", "int8"),
     )
     written = run.export(

@@ -119,6 +119,8 @@ def add_fields(parser: ArgumentParser, options: type) -> None:
             settings["nargs"] = _number_of_words(hint)
         if accepted_types(hint) == {bool} and not form.switch:
             settings["const"] = True
+        if form.alone is not None:
+            settings |= {"nargs": "?", "const": form.alone}
         has_items = dict in accepted_types(hint) and accepted_types(hint) <= {dict, str, NoneType}
         if has_items and isinstance(parser, Parser):
             parser.mappings[flag(name)] = name

@@ -19,14 +19,17 @@ from pcloud.cli import (
     evaluate,
     explain,
     export,
+    generate,
     inspect,
     models,
     predict,
+    pretrain,
     report,
     simulate,
     train,
     tune,
     uncertainty,
+    weak,
 )
 from pcloud.cli.command import COMMANDS, Command, Options
 from pcloud.cli.errors import complain, message, warnings_in_one_line
@@ -38,8 +41,9 @@ from pcloud.memory import reuse_memory
 from pcloud.validation import hints
 
 _FILES = (
-    *(train, tune, evaluate, predict, calibrate, uncertainty, explain, report, export, check),
-    *(compare, inspect, draw, convert, simulate, models, datasets, download, doctor, completion),
+    *(train, pretrain, tune, weak, evaluate, predict, calibrate, uncertainty, explain, report),
+    *(generate, export, check, compare, inspect, draw, convert, simulate, models, datasets),
+    *(download, doctor, completion),
 )
 _INTERRUPTED = 130  # exit codes of a shell for programs that end by SIGINT and SIGPIPE
 _BROKEN_PIPE = 141
@@ -68,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _BROKEN_PIPE
         except KeyboardInterrupt:
             again = (
-                "; the same command continues it" if arguments[:1] in (["train"], ["tune"]) else ""
+                "; the same command continues it"
+                if arguments[:1] in (["train"], ["pretrain"], ["tune"], ["weak"])
+                else ""
             )
             write_error(f"pcloud: interrupted{again}")
             return _INTERRUPTED

@@ -24,12 +24,14 @@ class ReportOptions(TrustOption):
     """Signal class of several runs; by default the second of two."""
     background: str | None = None
     """Background class of several runs, of more than two classes; by default all others."""
+    label: str | None = None
+    """Text above every figure, such as "CMS Simulation Preliminary"."""
 
 
 def execute(options: Options) -> None:
     """Write the page and print its path."""
     runs = options["run"]
-    chosen = {name: options[name] for name in ("signal", "background", "trust_code")}
+    chosen = {name: options[name] for name in ("signal", "background", "label", "trust_code")}
     if len(runs) > 1:
         from pcloud.report.comparison import write_comparison
 
@@ -40,7 +42,7 @@ def execute(options: Options) -> None:
             raise InputError(f"--{name} is for a comparison of several runs")
     from pcloud.report import write_report
 
-    say(str(write_report(runs[0], options["out"])))
+    say(str(write_report(runs[0], options["out"], label=options["label"])))
     suggest("predict", runs[0], "FILE", "-o", "scores.parquet")
 
 

@@ -20,8 +20,9 @@ class SimulateOptions(ProgressOption, OverwriteOption, OutputArgument):
 
     jets: Annotated[NumJets, Flag(short="-n")] = 10_000
     """Number of jets."""
-    process: Literal["both", "top", "qcd"] = "both"
-    """Process: hadronic top pairs, QCD dijets, or half of each."""
+    process: Literal["both", "top", "qcd", "w", "w_qcd"] = "both"
+    """Process: hadronic top pairs (top), QCD dijets (qcd), or half of each (both); pairs of hadronic W
+    bosons (w), or these and QCD dijets, half of each (w_qcd)."""
     seed: Annotated[int, Ge(0)] = 1
     """Seed of the simulation; the jets do not depend on the number of workers."""
     workers: Annotated[int, Ge(1), Le(1000)] | None = None
@@ -51,4 +52,4 @@ def execute(options: Options) -> None:
     suggest("train", "--data", path, "--out", "runs/first")
 
 
-COMMAND = Command("simulate", "Simulate top and QCD jets.", execute, (SimulateOptions,))
+COMMAND = Command("simulate", "Simulate top, W and QCD jets.", execute, (SimulateOptions,))

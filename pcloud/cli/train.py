@@ -16,7 +16,7 @@ from pcloud.yaml_files import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(ProgressOption, TrustOption):
+class TrainingOptions(ProgressOption, TrustOption):
     """Command."""
 
     config: str | None = None
@@ -24,6 +24,12 @@ class TrainOptions(ProgressOption, TrustOption):
     run; options on the command line override the file."""
     overwrite: Switch = False
     """Start a new run in a folder that holds one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(TrainingOptions):
+    """Command."""
+
     find_lr: Switch = False
     """Train nothing, but draw the loss while the learning rate rises from step to step, and propose a
     learning rate."""

@@ -54,6 +54,11 @@ def dataset_info(name: str) -> DatasetInfo:
     ------
     UnknownNameError
         If there is no sample of this name.
+
+    Examples
+    --------
+    >>> dataset_info("simulated").classes
+    ('qcd', 'top')
     """
     if name not in _registry():
         raise UnknownNameError("data set", name, _registry())
@@ -175,6 +180,11 @@ def is_dataset(source: Any, kind: str) -> bool:
         If it is neither the name of a data set nor a path.
     InputError
         If it is the name of a data set of another kind.
+
+    Examples
+    --------
+    >>> is_dataset("simulated", "cloud"), is_dataset("jets.h5", "cloud")
+    (True, False)
     """
     if not isinstance(source, str):
         return False

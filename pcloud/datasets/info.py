@@ -26,6 +26,11 @@ class Download:
         Published checksum.
     size : int, optional
         Size in bytes.
+
+    Examples
+    --------
+    >>> Download("train.h5", size=1000).name
+    'train.h5'
     """
 
     name: str
@@ -45,6 +50,11 @@ class Split:
         Number of jets.
     downloads : tuple of Download
         Files to download; archives must be unpacked.
+
+    Examples
+    --------
+    >>> Split(files=("train.h5",), num_jets=1000).num_jets
+    1000
     """
 
     files: tuple[str, ...]

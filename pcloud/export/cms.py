@@ -178,7 +178,7 @@ class CmsSource(CloudSource):
         """Function from preprocessed features to probabilities."""
         widths = {name: len(features) for name, features in self.collections.items()}
         return CmsGraph(
-            [tagger.model for tagger in self.taggers],
+            self.networks,
             self.outputs,
             widths,
             self.run.classes,

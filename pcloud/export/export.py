@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -147,7 +147,8 @@ def export_run(
     metadata = source.metadata() | {"parity": parity.to_dict()}
     loss = None
     if options.precision != "float32":
-        model = with_precision(model, options.precision)
+        feeds = calibration_feeds(run, options) if options.int8 == "static" else ()
+        model = with_precision(model, options.precision, feeds)
         reference = source.reference()
         found = outputs_of(Session(model), source.batches(), reference)
         loss = loss_of(found, reference, labels, list(run.classes))
@@ -187,6 +188,15 @@ def sample_of_test(run: RunFolder, number: int) -> Sample:
     if len(sample) == 0:
         raise InputError(f"the test split of {run.path} is empty: there is nothing to check with")
     return sample
+
+
+def calibration_feeds(run: RunFolder, options: ExportOptions) -> Iterator[dict[str, np.ndarray]]:
+    """Inputs of a session for the first jets or images of the validation split."""
+    sample = next(iter(iter_run_sample(run, "val", options.jets)))
+    if len(sample) == 0:
+        raise InputError(f"the validation split of {run.path} is empty: use --int8 dynamic")
+    source = source_of(run, options, sample).of_sample()
+    return (feed for _, feed in source.batches())
 
 
 def _labels(run: RunFolder, sample: Sample) -> np.ndarray | None:

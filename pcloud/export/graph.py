@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcloud import kinematics
 from pcloud.collection_features import CollectionFeatures
 from pcloud.entries import positions
+from pcloud.errors import InputError
 from pcloud.evaluation.calibration_maps import Scaling
-from pcloud.export.inputs import JET_P4, MASK, CloudInputs, CollectionInputs
+from pcloud.export.inputs import JET_P4, MASK, OFFSETS, CloudInputs, CollectionInputs
 from pcloud.features import FeatureSet
 from pcloud.nn.graph.coordinates import eta_phi
 from pcloud.nn.graph.knn import Search, watched_searches
-from pcloud.nn.layout import RaggedLayout
+from pcloud.nn.layout import DenseBlock, RaggedLayout
 from pcloud.nn.pooling import sum_by_index
 from pcloud.objectives.of_target import OfTarget
 from pcloud.objectives.predictions import Bernoulli, Categorical, Estimate, Prediction, average
 from pcloud.objectives.several import Several
 from pcloud.order import canonical_order_of_padded, stable_order
 
-__all__ = ["PROBABILITIES", "CloudGraph", "Neighbors", "Outputs", "WithNeighbors"]
+__all__ = ["PROBABILITIES", "CloudGraph", "Neighbors", "Outputs", "RaggedGraph", "WithNeighbors"]
 
 PROBABILITIES = "probabilities"
 """Name of the output with the probabilities of the classes."""
@@ -340,6 +343,92 @@ def _unsigned_zero(p4: Tensor) -> Tensor:
 def _where_not(condition: Tensor, values: Tensor) -> Tensor:
     """Values (B, ...), NaN where ``condition (B,)`` is true."""
     return torch.where(condition.view(-1, *[1] * (values.dim() - 1)), torch.nan, values)
+
+
+class RaggedGraph(CloudGraph):
+    """Predictions from the rows of all jets and the offsets of the jets, without padding.
+
+    One row of padding follows the last jet, so that no axis of the graph is empty.
+
+    Parameters
+    ----------
+    networks, features, inputs, outputs, empty_slots
+        As in :class:`CloudGraph`, with one collection.
+
+    Raises
+    ------
+    InputError
+        If there are further collections.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        features: FeatureSet,
+        inputs: CloudInputs,
+        outputs: Outputs,
+        *,
+        empty_slots: int = 0,
+    ) -> None:
+        super().__init__(networks, features, inputs, outputs, padded=True, empty_slots=empty_slots)
+        if inputs.collections[1:]:
+            raise InputError("ragged batches have one collection: use --padded")
+        self.names = [*inputs.names(padded=False), OFFSETS]
+
+    def arguments(self, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, RaggedLayout]:
+        """Features (N + 1, F), momenta (N + 1, 4) and layout of all rows."""
+        offsets = given[OFFSETS]
+        p4 = torch.cat([_unsigned_zero(given["p4"]), self.padding.unsqueeze(0)])
+        ends = torch.zeros_like(p4[:, 0], dtype=torch.long)
+        ends = ends.scatter_add(0, offsets[1:], torch.ones_like(offsets[1:]))
+        batch = ends.cumsum(0)  # the number of jets that end before a row
+        columns = {n: F.pad(given[n], (0, 1)) for n in self.inputs.collections[0].columns}
+        keys = [batch.double(), -kinematics.pt2(p4.double()), *p4.unbind(1), *columns.values()]
+        order = stable_order([key.unsqueeze(0) for key in keys]).squeeze(0)
+        p4 = p4.index_select(0, order)
+        columns = {name: column.index_select(0, order) for name, column in columns.items()}
+        layout = self._layout(batch, offsets)
+        jet_p4 = None
+        if self.inputs.has_jet_p4:
+            jet_p4 = torch.cat([_unsigned_zero(given[JET_P4]), self.padding.unsqueeze(0)])
+        columns |= {n: F.pad(given[n], (0, 1))[batch] for n in self.inputs.jet_columns}
+        arguments = (p4, batch, columns, layout.num_jets, jet_p4)
+        x = self.features(*arguments)
+        u = None
+        if self.features.jet_features:
+            u = self.features.of_jets(*arguments, is_sorted=False)
+        return x, p4, layout.with_jet_p4(jet_p4).with_rows(u=u)
+
+    def _layout(self, batch: Tensor, offsets: Tensor) -> RaggedLayout:
+        """Layout with one block of slots if there are neighbour searches, else without slots."""
+        rows, num_jets = batch.shape[0], offsets.shape[0] - 1
+        first = offsets[:-1]
+        counts = offsets[1:] - first
+        ptr = torch.cat([offsets, offsets[-1:] + 1])
+        all_counts = torch.cat([counts, torch.ones_like(counts[:1])])
+        if not self.empty_slots:
+            return RaggedLayout(batch, ptr, all_counts, (), batch, 0)
+        longest = counts.max().item()  # `int` would be constant in an exported network
+        torch._check(longest >= 0)
+        length = longest + 1
+        slot = torch.arange(length, device=batch.device)
+        mask = slot < counts.unsqueeze(1)
+        index = first.unsqueeze(1) + torch.where(mask, slot, 0)
+        row = torch.arange(rows, device=batch.device)
+        position = batch * length + row - ptr.index_select(0, batch)
+        position = torch.where(row == rows - 1, 0, position)
+        jets = torch.arange(num_jets, device=batch.device)
+        block = DenseBlock(jets, index, mask, False)
+        return RaggedLayout(
+            batch, ptr, all_counts, (block,), position, 0, spare_slots=self.empty_slots
+        )
+
+    def of_jet(self, feed: Mapping[str, np.ndarray], place: int) -> dict[str, np.ndarray]:
+        """Inputs of one jet of a batch."""
+        first, last = feed[OFFSETS][place : place + 2]
+        found = {name: feed[name][place : place + 1] for name in self.inputs.per_jet}
+        found |= {name: feed[name][first:last] for name in self.inputs.collections[0].names}
+        return found | {OFFSETS: np.array([0, last - first])}
 
 
 class Neighbors:

@@ -20,6 +20,7 @@ from pcloud.typing import Floats
 __all__ = ["CloudInputs", "CollectionInputs", "JetArrays", "Range"]
 
 JET_P4 = "jet_p4"
+OFFSETS = "offsets"
 MASK = "mask"
 
 JetArrays = Mapping[str, np.ndarray]
@@ -163,7 +164,8 @@ class CloudInputs:
     @classmethod
     def from_metadata(cls, described: Sequence[Mapping[str, Any]]) -> CloudInputs:
         """Inputs of a file, from their description in its metadata."""
-        names = [entry["name"] for entry in described if entry["type"] != "bool"]
+        others = ("bool", "int64")  # masks and offsets
+        names = [entry["name"] for entry in described if entry["type"] not in others]
         per_jet = {e["name"] for e in described if e["shape"] in ([1], ["num_jets"])}
         columns: dict[str, list[str]] = {}
         for name in names:
@@ -254,6 +256,17 @@ class CloudInputs:
             values = np.stack([a[name] for a in arrays])
             batch[name] = values if name == JET_P4 else values[:, 0]
         return batch
+
+    def ragged(self, arrays: Sequence[JetArrays]) -> dict[str, np.ndarray]:
+        """Batch of several jets without padding: the rows of all, and where each jet begins."""
+        per_jet = {
+            name: values for name, values in self.padded(arrays).items() if name in self.per_jet
+        }
+        rows = {
+            name: np.concatenate([a[name] for a in arrays]) for name in self.collections[0].names
+        }
+        counts = [len(a["p4"]) for a in arrays]
+        return rows | per_jet | {OFFSETS: np.cumsum([0, *counts], dtype=np.int64)}
 
     def example(self, *, padded: bool) -> list[Tensor]:
         """Values with which the graph is recorded: jets of several particles, none special."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pcloud import kinematics
 from pcloud.errors import InputError
-from pcloud.export.graph import PROBABILITIES, Neighbors
+from pcloud.export.graph import PROBABILITIES, Neighbors, RaggedGraph
 from pcloud.export.inputs import JET_P4, CloudInputs, JetArrays
 from pcloud.nn.graph.distances import squared_distances
 from pcloud.nn.graph.knn import Search, watched_searches
@@ -150,11 +150,16 @@ class Parity:
             values["auc_change"] = self.auc_change
         return values
 
-    def check(self, *, needs_all: bool = True) -> None:
+    def check(self, *, needs_all: bool = True, consequence: str = "no file is written") -> None:
         """Check that the file may be used.
 
-        With ``needs_all=False``, only :data:`MIN_SHARE` of the jets must agree: for networks that
-        search neighbours in features, where these are not handed over.
+        Parameters
+        ----------
+        needs_all : bool
+            If False, only :data:`MIN_SHARE` of the jets must agree: for networks that search
+            neighbours in features, where these are not handed over.
+        consequence : str
+            End of the message of the error.
 
         Raises
         ------
@@ -165,18 +170,18 @@ class Parity:
             if not self.difference < MAX_DIFFERENCE:
                 raise InputError(
                     f"the exported network differs from PyTorch by {self.difference:.1e}, more than "
-                    f"{MAX_DIFFERENCE:g}: no file is written"
+                    f"{MAX_DIFFERENCE:g}: {consequence}"
                 )
             return
         if self.with_neighbors is not None and not self.with_neighbors < MAX_WITH_NEIGHBORS:
             raise InputError(
                 f"the exported network differs from PyTorch by {self.with_neighbors:.1e} with the "
-                f"same neighbours, more than {MAX_WITH_NEIGHBORS:g}: no file is written"
+                f"same neighbours, more than {MAX_WITH_NEIGHBORS:g}: {consequence}"
             )
         if not self.share >= MIN_SHARE:
             raise InputError(
                 f"only {100 * self.share:.1f} % of the jets of the exported network are within "
-                f"{MAX_DIFFERENCE:g} of PyTorch, {100 * MIN_SHARE:g} % are needed: no file is written"
+                f"{MAX_DIFFERENCE:g} of PyTorch, {100 * MIN_SHARE:g} % are needed: {consequence}"
             )
 
 
@@ -231,7 +236,7 @@ def compare(
     moved = []
     if graph is not None:
         for jet in np.flatnonzero(~(differences < MAX_DIFFERENCE)):
-            gap = _smallest_gap(graph, _of_jet(kept[int(jet)], places[int(jet)]))
+            gap = _smallest_gap(graph, _of_jet(graph, kept[int(jet)], places[int(jet)]))
             moved.append(MovedJet(int(jet), float(differences[jet]), gap))
     return Parity(
         number - num_synthetic,
@@ -262,9 +267,9 @@ def difference(found: Outputs, reference: Outputs) -> np.ndarray:
     return largest
 
 
-def feeds(inputs: CloudInputs, arrays: Sequence[JetArrays], *, padded: bool) -> Iterator[Batch]:
+def feeds(inputs: CloudInputs, arrays: Sequence[JetArrays], *, layout: str) -> Iterator[Batch]:
     """Inputs of a session, and the indices of the jets that they are of."""
-    if not padded:
+    if layout == "one jet":
         for i, jet in enumerate(arrays):
             yield i, dict(jet)
         return
@@ -274,7 +279,8 @@ def feeds(inputs: CloudInputs, arrays: Sequence[JetArrays], *, padded: bool) -> 
     while first < len(order):
         longest = max(1, lengths[order[first]])
         jets = order[first : first + max(1, min(_BATCH_JETS, _BATCH_PAIRS // longest**2))]
-        yield jets, inputs.padded([arrays[i] for i in jets])
+        batch = [arrays[i] for i in jets]
+        yield jets, inputs.ragged(batch) if layout == "ragged" else inputs.padded(batch)
         first += len(jets)
 
 
@@ -289,10 +295,12 @@ def _with_neighbors(
     return {name: values.numpy() for name, values in outputs.items()}
 
 
-def _of_jet(feed: dict[str, np.ndarray], place: int | None) -> dict[str, np.ndarray]:
+def _of_jet(graph: Graph, feed: dict[str, np.ndarray], place: int | None) -> dict[str, np.ndarray]:
     """Inputs of one jet of a batch; of one jet, its inputs."""
     if place is None:
         return feed
+    if isinstance(graph, RaggedGraph):
+        return graph.of_jet(feed, place)
     return {name: values[place : place + 1] for name, values in feed.items()}
 
 

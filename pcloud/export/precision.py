@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ class Loss(dict[str, Measured]):
         return {"largest": self.largest, **found}
 
 
-def with_precision(model: Any, precision: str) -> Any:
+def with_precision(
+    model: Any, precision: str, feeds: Iterable[Mapping[str, np.ndarray]] = ()
+) -> Any:
     """Copy of a model whose linear maps have another precision.
 
     These are the products with weights. Everything else keeps its precision: features, neighbour
@@ -51,9 +53,12 @@ def with_precision(model: Any, precision: str) -> Any:
     ----------
     model : onnx.ModelProto
         Model in float32.
-    precision : {"float16", "int8"}
+    precision : {"float16", "int8", "static int8"}
         With float16, inputs, weights and outputs of the linear maps are rounded to float16. With
-        int8, weights are rounded to 8 bits for each output, and the inputs for each call.
+        int8, weights are rounded to 8 bits with a scale for each output, and the inputs with a
+        scale for each call. With static int8, the scale of the inputs is fixed.
+    feeds : iterable of mapping
+        Inputs of a session from which static int8 takes the range of the inputs of each map.
 
     Raises
     ------
@@ -67,7 +72,10 @@ def with_precision(model: Any, precision: str) -> Any:
         raise InputError(f"this network has no linear maps that {precision} could be used for")
     if precision == "float16":
         return _in_float16(model, linear)
-    return _in_int8(model, linear)
+    names = [node.name for node in linear]
+    if precision == "static int8":
+        return _in_static_int8(model, names, feeds)
+    return _in_int8(model, names)
 
 
 def _with_folded_weights(model: Any) -> Any:
@@ -87,8 +95,7 @@ def _with_folded_weights(model: Any) -> Any:
     folded.graph.node.extend(nodes)
     for i, node in enumerate(folded.graph.node):
         node.name = f"n{i}"
-    del folded.graph.value_info[:]
-    return folded
+    return _without_unused_weights(folded)  # of which ONNX Runtime warns
 
 
 def _as_matrix_product(model: Any, node: Any, constants: dict[str, Any]) -> list[Any]:
@@ -162,21 +169,47 @@ def _in_float16(model: Any, linear: Iterable[Any]) -> Any:
     return _without_unused_weights(model)
 
 
-def _in_int8(model: Any, linear: Iterable[Any]) -> Any:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+def _in_int8(model: Any, linear: list[str]) -> Any:
+    from onnxruntime.quantization import quantize_dynamic
+
+    return _quantised(quantize_dynamic, model, linear)
+
+
+def _in_static_int8(
+    model: Any, linear: list[str], feeds: Iterable[Mapping[str, np.ndarray]]
+) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        remaining = iter(feeds)
+
+        def get_next(self) -> Mapping[str, np.ndarray] | None:
+            return next(self.remaining, None)
+
+    return _quantised(
+        quantize_static, model, linear, calibration_data_reader=Reader(),
+        activation_type=QuantType.QUInt8,
+        extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},  # biases in float32
+    )  # fmt: skip
+
+
+def _quantised(quantize: Callable[..., None], model: Any, linear: list[str], **options: Any) -> Any:
+    """Model with linear maps, given by the names of their nodes, in 8 bits."""
+    from onnxruntime.quantization import QuantType
 
     disabled = logging.root.manager.disable
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         try:
             logging.disable(logging.WARNING)  # it advises to optimise the graph, which is done
-            quantize_dynamic(
+            quantize(
                 model,
                 path,
                 op_types_to_quantize=["MatMul"],
-                nodes_to_quantize=[node.name for node in linear],
+                nodes_to_quantize=linear,
                 per_channel=True,
                 weight_type=QuantType.QInt8,
+                **options,
             )
         finally:
             logging.disable(disabled)

@@ -88,6 +88,7 @@ def record(
         raise InputError(f"this network cannot be exported: {reason_of(error)}") from error
     model = program.model_proto
     _strip(model)
+    _squares_as_products(model)
     _name_axes(model, shapes)
     _check_operators(model)
     return model
@@ -203,6 +204,16 @@ def _strip(model: Any) -> None:
     for i, node in enumerate(model.graph.node):
         node.name = f"n{i}"
     del model.metadata_props[:]
+
+
+def _squares_as_products(model: Any) -> None:
+    """Products in the place of powers of 2, which ONNX Runtime computes as any power."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        exponent = constants.get(node.input[1]) if node.op_type == "Pow" else None
+        if exponent is not None and (onnx().numpy_helper.to_array(exponent) == 2).all():
+            node.op_type = "Mul"
+            node.input[1] = node.input[0]
 
 
 def _name_axes(model: Any, shapes: Mapping[str, Sequence[str | int]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -17,9 +18,10 @@ import pcloud
 from pcloud.errors import InputError
 from pcloud.evaluation.calibration_maps import Scaling
 from pcloud.evaluation.table import EvaluationTable
-from pcloud.export.graph import PROBABILITIES, CloudGraph, Neighbors, Outputs
-from pcloud.export.inputs import CloudInputs, JetArrays
-from pcloud.export.options import ExportOptions
+from pcloud.export.folding import with_folded_norms
+from pcloud.export.graph import PROBABILITIES, CloudGraph, Neighbors, Outputs, RaggedGraph
+from pcloud.export.inputs import OFFSETS, CloudInputs, JetArrays
+from pcloud.export.options import OPTIONS_FOR_JETS, ExportOptions
 from pcloud.export.parity import Batch, feeds, hardest, synthetic_jets
 from pcloud.export.parity import Outputs as Values
 from pcloud.features import FeatureSet
@@ -92,6 +94,10 @@ class Source(ABC):
     @abstractmethod
     def reference(self) -> Values:
         """Outputs of PyTorch for the jets of the check."""
+
+    def of_sample(self) -> Source:
+        """Return the source of the jets of the sample only, without synthetic ones."""
+        return self
 
     def _values(self, sample: Sample) -> Values:
         """Outputs of the run by its own methods."""
@@ -188,15 +194,26 @@ class CloudSource(Source):
 
     def graph(self) -> nn.Module:
         """Function from momenta and columns to predictions."""
-        return self.plain_graph()
+        if not self.options.ragged:
+            return self.plain_graph()
+        slots = max(self.searches, default=0)
+        shared = (self.networks, self.features, self.inputs, self.outputs)
+        return RaggedGraph(*shared, empty_slots=slots).eval()
 
     def plain_graph(self) -> CloudGraph:
         """Function from momenta and columns by name, in the form that the options name."""
-        return self._graph(max(self.searches, default=0), self.options.padded)
+        return self._graph(max(self.searches, default=0), self.options.padded, self.networks)
 
-    def _graph(self, empty_slots: int, padded: bool) -> CloudGraph:
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Networks as they are exported."""
+        return [with_folded_norms(tagger.model) for tagger in self.taggers]
+
+    def _graph(
+        self, empty_slots: int, padded: bool, networks: Sequence[nn.Module] | None = None
+    ) -> CloudGraph:
         return CloudGraph(
-            [tagger.model for tagger in self.taggers],
+            networks or [tagger.model for tagger in self.taggers],
             self.features,
             self.inputs,
             self.outputs,
@@ -210,15 +227,24 @@ class CloudSource(Source):
         """Shape of each input by name; free axes are names."""
         padded = self.options.padded
         names = self.inputs.names(padded=padded)
-        return {name: self.inputs.shape(name, padded=padded) for name in names}
+        shapes = {name: self.inputs.shape(name, padded=padded) for name in names}
+        if self.options.ragged:
+            per_jet = {n: self.inputs.shape(n, padded=True) for n in self.inputs.per_jet}
+            shapes |= per_jet | {OFFSETS: ["num_offsets"]}
+        return shapes
 
     def example(self) -> list[Tensor]:
         """Inputs with which the graph is recorded."""
-        return self.inputs.example(padded=self.options.padded)
+        if not self.options.ragged:
+            return self.inputs.example(padded=self.options.padded)
+        names = self.inputs.names(padded=False)
+        jet = dict(zip(names, self.inputs.example(padded=False), strict=True))
+        batch = self.inputs.ragged([{n: v.numpy() for n, v in jet.items()}] * 5)
+        return [torch.from_numpy(batch[name]) for name in self.shapes()]
 
     def batches(self) -> Iterator[Batch]:
         """Inputs of a session for the jets of the test split and synthetic ones."""
-        return feeds(self.inputs, self.arrays, padded=self.options.padded)
+        return feeds(self.inputs, self.arrays, layout=self.options.layout)
 
     @torch.no_grad()
     def reference(self) -> Values:
@@ -246,14 +272,23 @@ class CloudSource(Source):
             joined[name] = whole
         return joined
 
+    def of_sample(self) -> CloudSource:
+        """Return the source of the jets of the sample only, without synthetic ones."""
+        source = copy.copy(self)
+        source.arrays = self.arrays[: len(self.arrays) - self.num_synthetic]
+        source.num_synthetic = 0
+        return source
+
     def described_inputs(self) -> list[dict[str, Any]]:
         """Name, shape, type, unit and range of each input."""
         described = []
         for name, shape in self.shapes().items():
             is_mask = name.rpartition(".")[2] == "mask"
             entry: dict[str, Any] = {"name": name, "shape": shape}
-            entry["type"] = "bool" if is_mask else "float32"
-            if is_mask:
+            entry["type"] = "bool" if is_mask else "int64" if name == OFFSETS else "float32"
+            if name == OFFSETS:
+                entry["meaning"] = "jet i has the rows from offsets[i] to before offsets[i + 1]"
+            elif is_mask:
                 entry["meaning"] = "true for entries, false for padding"
             else:
                 entry["unit"] = self.inputs.unit(name)
@@ -272,7 +307,7 @@ class CloudSource(Source):
     def metadata(self) -> dict[str, Any]:
         """Entries of the metadata of the file."""
         return super().metadata() | {
-            "form": "padded" if self.options.padded else "one jet",
+            "form": self.options.layout,
             "particle_order": _ORDER,
             "max_particles": self.options.max_particles,
             "on_long_jet": self.options.on_long_jet,
@@ -296,8 +331,8 @@ class ImageSource(Source):
 
     def __init__(self, run: RunFolder, options: ExportOptions, images: Sample) -> None:
         super().__init__(run, options)
-        if options.padded or options.max_particles is not None or options.form != "plain":
-            raise InputError("--padded, --max-particles and --form are for jets, not for images")
+        if options.is_for_jets:
+            raise InputError(f"{OPTIONS_FOR_JETS} are for jets, not for images")
         self.sample = images
         self.pixels = images.images.float().numpy()
 

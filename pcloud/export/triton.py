@@ -18,7 +18,12 @@ LABELS = "labels.txt"
 
 _MAX_BATCH = 1024  # jets
 _QUEUE_MICROSECONDS = 100  # for which a request waits for others
-_TYPES = {"float32": "TYPE_FP32", "float64": "TYPE_FP64", "bool": "TYPE_BOOL"}
+_TYPES = {
+    "float32": "TYPE_FP32",
+    "float64": "TYPE_FP64",
+    "bool": "TYPE_BOOL",
+    "int64": "TYPE_INT64",
+}
 
 
 def write_repository(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pcloud.errors import InputError
 from pcloud.export.graph import Outputs
-from pcloud.export.options import ExportOptions
+from pcloud.export.options import OPTIONS_FOR_JETS, ExportOptions
 from pcloud.export.parity import Batch
 from pcloud.export.parity import Outputs as Values
 from pcloud.export.source import Source
@@ -40,10 +40,8 @@ class _UniformSource(Source):
 
     def __init__(self, run: RunFolder, options: ExportOptions, sample: Sample) -> None:
         super().__init__(run, options)
-        if options.padded or options.max_particles is not None or options.form != "plain":
-            raise InputError(
-                f"--padded, --max-particles and --form are for jets, not for {run.modality.noun}"
-            )
+        if options.is_for_jets:
+            raise InputError(f"{OPTIONS_FOR_JETS} are for jets, not for {run.modality.noun}")
         self.sample = sample
         self.arrays = self._arrays()
 

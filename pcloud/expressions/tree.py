@@ -94,6 +94,11 @@ class Expression:
     ------
     InputError
         If the text is not an expression of this vocabulary.
+
+    Examples
+    --------
+    >>> Expression("log(pt / jet_pt)").columns
+    ('pt', 'jet_pt')
     """
 
     text: str

@@ -6,7 +6,7 @@ A network on images is a function ``model(images) -> logits (B, C)`` of ``images
 from pcloud.images.build import build_network
 from pcloud.images.dense import Dense, rotated_dense
 from pcloud.images.digit_cnn import DigitCNN, p4cnn
-from pcloud.images.digits import balanced, scatter, turn_at_random
+from pcloud.images.digits import balanced, bundled_digits, scatter, turn_at_random
 from pcloud.images.files import image_splits, read_images
 from pcloud.images.graphs import PixelCloud, grid_graph, pixel_cloud, pixel_graph
 from pcloud.images.group_conv import (
@@ -25,7 +25,7 @@ from pcloud.images.image_set import (
     ScaledNetwork,
 )
 from pcloud.images.jet_images import JetImages, centre, flip, normalise, pixelate, turn
-from pcloud.images.jet_taggers import JetImageTagger, image_cnn, image_resnext
+from pcloud.images.jet_taggers import JetImageTagger, image_cnn, image_resnext, jet_images
 from pcloud.images.layers import PLAIN, Layers, group_layers
 from pcloud.images.resnet import ResNet, group_resnet34, load_pretrained, resnet34
 from pcloud.images.rotations import Rotated, RotationAverage, rotate
@@ -56,6 +56,7 @@ __all__ = [
     "SmallCNN",
     "balanced",
     "build_network",
+    "bundled_digits",
     "centre",
     "fit_to_stride",
     "flip",
@@ -67,6 +68,7 @@ __all__ = [
     "image_cnn",
     "image_resnext",
     "image_splits",
+    "jet_images",
     "load_pretrained",
     "normalise",
     "p4cnn",

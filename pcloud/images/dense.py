@@ -50,6 +50,11 @@ class Dense(nn.Module):
         If the images are not square.
     UnknownNameError
         If there is no such activation.
+
+    Examples
+    --------
+    >>> Dense(1, 10, size=(8, 8))(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(

@@ -37,6 +37,11 @@ class DigitCNN(nn.Module):
     ----------
     Cohen and Welling, Group equivariant convolutional networks,
     https://arxiv.org/abs/1602.07576.
+
+    Examples
+    --------
+    >>> DigitCNN(1, 10).eval()(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(

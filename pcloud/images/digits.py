@@ -1,4 +1,4 @@
-"""Modified samples of digits: at random positions of a larger image, rotated, or balanced."""
+"""Samples of digits: those of scikit-learn, at random positions, rotated, or balanced."""
 
 from __future__ import annotations
 
@@ -8,12 +8,57 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pcloud.errors import InputError
 from pcloud.images.image_set import ImageSet
 from pcloud.images.rotations import rotate
 
-__all__ = ["balanced", "scatter", "turn_at_random"]
+__all__ = ["balanced", "bundled_digits", "scatter", "turn_at_random"]
+
+_TEST_DIGITS = 397  # of the 1,797 digits
+_BRIGHTEST = 16  # pixel of scikit-learn's digits
+_MARGIN = 2  # black pixels on each side, which MNIST has, too
+
+
+def bundled_digits(split: str = "train", *, size: int = 28) -> ImageSet:
+    """Handwritten digits of scikit-learn, enlarged with bilinear interpolation.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        1,400 digits for training, or 397 others, drawn once at random.
+    size : int
+        Height and width in pixels, with a black margin of 2 pixels.
+
+    Returns
+    -------
+    ImageSet
+        Grey images, uint8.
+
+    Raises
+    ------
+    InputError
+        If `size` leaves no room for a digit.
+
+    Examples
+    --------
+    >>> bundled_digits("test").images.shape
+    torch.Size([397, 1, 28, 28])
+    """
+    from sklearn.datasets import load_digits
+
+    inner = size - 2 * _MARGIN
+    if inner < 1:
+        raise InputError(f"size must be at least {2 * _MARGIN + 1}, got {size}")
+    found = load_digits()
+    order = np.random.default_rng(0).permutation(len(found.target))
+    chosen = order[-_TEST_DIGITS:] if split == "test" else order[:-_TEST_DIGITS]
+    small = torch.from_numpy(found.images[chosen]).float().unsqueeze(1) * (255 / _BRIGHTEST)
+    images = F.interpolate(small, (inner, inner), mode="bilinear", align_corners=False)
+    images = F.pad(images.round().to(torch.uint8), (_MARGIN,) * 4)
+    labels = torch.from_numpy(found.target[chosen].astype(np.int64))
+    return ImageSet(images, labels, [str(digit) for digit in range(10)])
 
 
 def scatter(digits: ImageSet, size: int = 50, seed: int = 0) -> ImageSet:

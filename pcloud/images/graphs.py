@@ -33,6 +33,14 @@ def pixel_cloud(images: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tensor,
         Positions (row, column) relative to the centre, in units of half the longer side: -1 to 1.
     batch : Tensor, shape (N,)
         Index of the image of each point, sorted; a dark image has no points.
+
+    Examples
+    --------
+    >>> image = torch.zeros(1, 1, 4, 4)
+    >>> image[0, 0, 1, 2] = 0.8
+    >>> x, pos, batch = pixel_cloud(image, threshold=0.5)
+    >>> x, batch
+    (tensor([[0.8000]]), tensor([0]))
     """
     images = as_floating(images)
     batch, row, column = (images.amax(dim=1) > threshold).nonzero(as_tuple=True)
@@ -56,6 +64,12 @@ def grid_graph(height: int, width: int, *, diagonals: bool = False) -> Tensor:
     -------
     Tensor, shape (2, E)
         Edges ``(source, target)``.
+
+    Examples
+    --------
+    >>> grid_graph(1, 2)
+    tensor([[0, 1],
+            [1, 0]])
     """
     nodes = torch.arange(height * width).view(height, width)
     pairs = [(nodes[:, :-1], nodes[:, 1:]), (nodes[:-1], nodes[1:])]

@@ -38,6 +38,11 @@ class PlaneGroup:
     Cohen and Welling, Group equivariant convolutional networks,
     https://arxiv.org/abs/1602.07576; Weiler and Cesa, General E(2)-equivariant steerable CNNs,
     https://arxiv.org/abs/1911.08251.
+
+    Examples
+    --------
+    >>> PlaneGroup("p4m", rotations=4, mirrors=True).order
+    8
     """
 
     name: str
@@ -165,6 +170,11 @@ def group_named(name: str) -> PlaneGroup:
     ------
     UnknownNameError
         If there is no such group.
+
+    Examples
+    --------
+    >>> group_named("p4").rotations
+    4
     """
     if name not in GROUPS:
         raise UnknownNameError("group", name, GROUPS)

@@ -45,6 +45,11 @@ class ImageSet:
         True classes.
     classes : sequence of str, optional
         Names of the classes.
+
+    Examples
+    --------
+    >>> ImageSet(torch.zeros(3, 1, 8, 8), torch.tensor([0, 1, 1]), ["a", "b"]).classes
+    ['a', 'b']
     """
 
     images: Tensor

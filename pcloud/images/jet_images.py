@@ -41,6 +41,13 @@ def centre(pos: Tensor, weight: Tensor, layout: RaggedLayout) -> Tensor:
     -------
     Tensor, shape (N, 2)
         Positions whose weighted mean is zero.
+
+    Examples
+    --------
+    >>> layout = RaggedLayout.from_batch(torch.tensor([0, 0]))
+    >>> centre(torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.ones(2), layout)
+    tensor([[-1.,  0.],
+            [ 1.,  0.]])
     """
     total = sum_pool(weight, layout).clamp(min=torch.finfo(weight.dtype).tiny)
     mean = sum_pool(pos * weight.unsqueeze(-1), layout) / total.unsqueeze(-1)
@@ -110,7 +117,13 @@ def pixelate(
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Normalise the sum of each channel of images (B, C, H, W) to 1; empty channels are kept."""
+    """Normalise the sum of each channel of images (B, C, H, W) to 1; empty channels are kept.
+
+    Examples
+    --------
+    >>> normalise(torch.tensor([[[[1.0, 3.0]]]]))
+    tensor([[[[0.2500, 0.7500]]]])
+    """
     total = images.sum(dim=(-2, -1), keepdim=True)
     return images / torch.where(total > 0, total, 1.0)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pcloud.images.build import build_network
 from pcloud.images.jet_images import JetImages
 from pcloud.images.resnet import Bottleneck, ResNet
 from pcloud.models.head import Head
@@ -15,7 +16,7 @@ from pcloud.models.registry import register_model
 from pcloud.nn.layout import RaggedLayout, as_layout
 from pcloud.nn.numerics.precision import without_autocast
 
-__all__ = ["JetImageTagger", "image_cnn", "image_resnext"]
+__all__ = ["JetImageTagger", "image_cnn", "image_resnext", "jet_images"]
 
 
 class JetImageTagger(nn.Module):
@@ -129,6 +130,46 @@ def image_resnext(
     usual: dict[str, Any] = {"width": 16, "block": Bottleneck, "cardinality": 32, "inner_width": 32}
     network = ResNet(len(images.channels), num_outputs, dropout=dropout, **usual | options)
     return JetImageTagger(images, network)
+
+
+@register_model(
+    "jet_images", paper="1407.5675", year=2014, use="any network on images of jets", inputs="p4"
+)
+def jet_images(
+    in_features: int,
+    num_outputs: int = 2,
+    *,
+    network: str = "cnn",
+    channels: Sequence[str] = ("pt", "count"),
+    charge: int | None = None,
+    pixels: int = 37,
+    half_width: float = 0.8,
+    **options: Any,
+) -> JetImageTagger:
+    """Any network on images, by its name, on the images of jets.
+
+    Parameters
+    ----------
+    in_features : int
+        Features per particle F; only the charge is used.
+    num_outputs : int
+        Number of outputs, one for each class (C).
+    network : str
+        Name of a network on images, such as ``"group_cnn"``.
+    channels, charge, pixels, half_width
+        As for :class:`~pcloud.images.JetImages`.
+    **options
+        Options of the network.
+
+    References
+    ----------
+    Cogan et al., Jet-images: computer vision inspired techniques for jet tagging,
+    https://arxiv.org/abs/1407.5675.
+    """
+    images = JetImages(channels, pixels=pixels, half_width=half_width, charge=charge)
+    size = (images.pixels, images.pixels)
+    built = build_network(network, len(images.channels), num_outputs, size, **options)
+    return JetImageTagger(images, built)
 
 
 def _cnn(in_channels: int, num_outputs: int, width: int, dropout: float) -> nn.Sequential:

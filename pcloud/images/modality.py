@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pcloud.datasets import dataset_info, list_datasets, load_dataset
 from pcloud.datasets.downloads import sample_path
 from pcloud.datasets.sources import IMAGE_SAMPLES
 from pcloud.errors import InputError
 from pcloud.images.build import size_option
+from pcloud.images.digits import scatter, turn_at_random
 from pcloud.images.files import image_splits, read_images
 from pcloud.images.image_set import (
     ImageBatch,
@@ -35,6 +37,8 @@ from pcloud.modality import (
 
 __all__ = ["Images", "stratified_parts"]
 
+_SPLITS = ("train", "val", "test")  # in the order of their seeds
+
 
 class Images(Modality[ImageSet, ImageFormat, ImageDataset]):
     """Images of one file or folder, divided with the same fractions of each class."""
@@ -45,14 +49,20 @@ class Images(Modality[ImageSet, ImageFormat, ImageDataset]):
     sample_type = ImageSet
 
     def own_splits(self, source: Source) -> list[str]:
-        """Splits that the file or folder contains."""
+        """Splits that the data set, file or folder contains."""
+        if _is_dataset(source):
+            return list(dataset_info(str(source)).splits)
         return image_splits(_path(source))
+
+    def check_options(self, options: DataOptions) -> None:
+        """Accept the options of images."""
 
     def load(
         self, source: Source, split: str, options: DataOptions, limit: int | None = None
     ) -> ImageSet:
-        """Read the images of a file, or its split where it has splits."""
-        return self.subsample(_read(source, split), limit, options.split_seed)
+        """Read the images of a file, or its split where it has splits, and place and rotate them."""
+        images = _modified(_read(source, split), split, options)
+        return self.subsample(images, limit, options.split_seed)
 
     def keys(self, sample: ImageSet) -> Keys:
         """Keys from the pixels."""
@@ -148,8 +158,31 @@ def stratified_parts(
     return {name: np.sort(np.concatenate(part)) for name, part in parts.items()}
 
 
+def _modified(images: ImageSet, split: str, options: DataOptions) -> ImageSet:
+    """Images at the random positions and with the random rotations that the options name."""
+    seed = 2 * (len(_SPLITS) * options.split_seed + _SPLITS.index(split))
+    if options.turned is not None:
+        images = turn_at_random(images, seed, angles=options.turned)
+    if options.canvas is not None:
+        images = scatter(images, options.canvas, seed + 1)
+    return images
+
+
+def _is_dataset(source: Source) -> bool:
+    """True for the name of a data set of images; an error for that of another data set."""
+    if not isinstance(source, str) or source not in list_datasets() or Path(source).exists():
+        return False
+    kind = dataset_info(source).kind
+    if kind != "image":
+        hint = "; as_images makes images of jets" if kind == "cloud" else ""
+        raise InputError(f"data set {source!r} is of kind {kind}, the network takes images{hint}")
+    return True
+
+
 def _read(source: Source, split: str) -> ImageSet:
-    """Images of a file, or of its split where it has splits."""
+    """Images of a data set or file, or of its split where it has splits."""
+    if _is_dataset(source):
+        return load_dataset(str(source), split)
     path = _path(source)
     return read_images(path, split if image_splits(path) else None)
 

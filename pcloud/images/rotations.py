@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcloud.errors import InputError, UnknownNameError
 from pcloud.images.build import build_network
 from pcloud.images.image_set import as_floating
 from pcloud.models.registry import register_model
@@ -33,6 +34,13 @@ def rotate(images: Tensor, angle: Tensor | float) -> Tensor:
     Tensor, shape (B, C, H, W)
         Floating-point images. A rotation by zero does not change an image. A rotation of a square
         image by 90 degrees is equal to ``torch.rot90`` up to rounding.
+
+    Examples
+    --------
+    >>> image = torch.zeros(1, 1, 3, 3)
+    >>> image[0, 0, 0, 0] = 1
+    >>> rotate(image, 0.0).sum()
+    tensor(1.)
     """
     images = as_floating(images)
     height, width = images.shape[-2:]
@@ -72,7 +80,11 @@ class RotationAverage(nn.Module):
 
 
 @register_model(
-    "rotated", paper="", year=2012, use="training of any network on rotated images", kind="image"
+    "rotated",
+    paper="",
+    year=2012,
+    use="training of any network on rotated or shifted images",
+    kind="image",
 )
 class Rotated(nn.Module):
     """Network on images that is trained on randomly rotated images.
@@ -87,8 +99,12 @@ class Rotated(nn.Module):
         Height and width of the images.
     network : str
         Name of the network.
+    angles : {"any", "quarter", "none"}
+        Rotations of training images: by any angle, by multiples of 90 degrees, or none.
     mirrors : bool
         Reflect half of the training images, too.
+    shift : int
+        Largest shift of training images in pixels, along both axes.
     average : int
         Number of orientations over which the probabilities are averaged in evaluation mode; 1 for
         the original image alone.
@@ -103,13 +119,21 @@ class Rotated(nn.Module):
         *,
         size: tuple[int, int],
         network: str = "cnn",
+        angles: Literal["any", "quarter", "none"] = "any",
         mirrors: bool = False,
+        shift: int = 0,
         average: int = 1,
         **options: Any,
     ) -> None:
         super().__init__()
         self.network = build_network(network, in_channels, num_outputs, size, **options)
+        if angles not in _TURNS:
+            raise UnknownNameError("set of angles", angles, _TURNS)
+        if not 0 <= shift < min(size):
+            raise InputError(f"shift must be from 0 to {min(size) - 1} pixels, got {shift}")
+        self.turn = _TURNS[angles]
         self.mirrors = mirrors
+        self.shift = shift
         self.average = average
 
     def forward(self, images: Tensor) -> Tensor:
@@ -120,11 +144,42 @@ class Rotated(nn.Module):
 
     def _augment(self, images: Tensor) -> Tensor:
         uniform = torch.rand(2, len(images), device=images.device)
-        turned = rotate(images, 2 * math.pi * uniform[0])
-        if not self.mirrors:
-            return turned
-        mirrored = (uniform[1] < 0.5).view(-1, 1, 1, 1)
-        return torch.where(mirrored, turned.flip(-1), turned)
+        changed = self.turn(images, uniform[0])
+        if self.mirrors:
+            mirrored = (uniform[1] < 0.5).view(-1, 1, 1, 1)
+            changed = torch.where(mirrored, changed.flip(-1), changed)
+        return _shifted(changed, self.shift) if self.shift else changed
+
+
+def _any_turn(images: Tensor, uniform: Tensor) -> Tensor:
+    return rotate(images, 2 * math.pi * uniform)
+
+
+def _quarter_turn(images: Tensor, uniform: Tensor) -> Tensor:
+    turns = (4 * uniform).long().view(-1, 1, 1, 1)
+    changed = images
+    for turn in (1, 2, 3):
+        changed = torch.where(turns == turn, torch.rot90(images, turn, (-2, -1)), changed)
+    return changed
+
+
+def _no_turn(images: Tensor, uniform: Tensor) -> Tensor:
+    return images
+
+
+_TURNS = {"any": _any_turn, "quarter": _quarter_turn, "none": _no_turn}
+
+
+def _shifted(images: Tensor, shift: int) -> Tensor:
+    """Images moved by up to `shift` pixels along both axes; black comes in at the borders."""
+    number, _, height, width = images.shape
+    moves = torch.randint(0, 2 * shift + 1, (2, number, 1), device=images.device)
+    padded = F.pad(images, (shift,) * 4)
+    rows = moves[0] + torch.arange(height, device=images.device)  # (B, H)
+    columns = moves[1] + torch.arange(width, device=images.device)  # (B, W)
+    index = torch.arange(number, device=images.device).view(-1, 1, 1)
+    moved = padded.movedim(1, -1)[index, rows[:, :, None], columns[:, None, :]]  # (B, H, W, C)
+    return moved.movedim(-1, 1)
 
 
 def _averaged(model: nn.Module, images: Tensor, rotations: int) -> Tensor:

@@ -74,6 +74,12 @@ class SmallCNN(nn.Module):
     ----------
     LeCun et al., Gradient-based learning applied to document recognition,
     https://doi.org/10.1109/5.726791.
+
+    Examples
+    --------
+    >>> model = SmallCNN(1, 10, size=(28, 28))
+    >>> model(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(
@@ -148,6 +154,14 @@ def group_cnn(
     **options
         Options of :class:`SmallCNN`. The default widths give about as many weights as in the
         ordinary network.
+
+    Examples
+    --------
+    >>> model = group_cnn(1, 10, size=(28, 28), group="p4").eval()
+    >>> image = torch.rand(1, 1, 28, 28)
+    >>> turned = image.rot90(1, dims=(2, 3))
+    >>> torch.allclose(model(image), model(turned), atol=1e-4)
+    True
     """
     layers = group_layers(group)
     usual: dict[str, Any] = {

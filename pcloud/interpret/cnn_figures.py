@@ -24,6 +24,8 @@ __all__ = [
     "average_image_figure",
     "class_activations",
     "filter_figure",
+    "filters_figure",
+    "filters_of",
     "misclassified_figure",
 ]
 
@@ -64,6 +66,28 @@ def filter_figure(model: nn.Module, layer: str | None = None, *, most: int = 32)
     InputError
         If there are no convolutions.
     """
+    name, values = filters_of(model, layer)
+    return filters_figure(name, values[:most, :8])
+
+
+def filters_of(model: nn.Module, layer: str | None = None) -> tuple[str, NDArray[np.floating]]:
+    """Name of a convolution, by default of the first, and its filters.
+
+    Returns
+    -------
+    str
+        Name of the convolution.
+    ndarray, shape (C_out, C_in, k, k)
+        Filters; of equivariant layers with the orientations in the place of the input channels, or
+        beside them.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such convolution.
+    InputError
+        If there are no convolutions.
+    """
     known = convolutions(model)
     if not known:
         raise InputError("this network has no convolutions")
@@ -72,21 +96,37 @@ def filter_figure(model: nn.Module, layer: str | None = None, *, most: int = 32)
         raise UnknownNameError("convolution", name, known)
     module = known[name]
     if isinstance(module, LiftingConv2d):
-        shown = module.filters().detach().cpu()[:, :, 0]  # (C_out, G, k, k)
-    else:
-        shown = module.weight.detach().cpu().flatten(1, -3)  # (C_out, C_in [G], k, k)
-    shown = shown[:most, :8]
-    figure, panels = _tiles(shown.shape[1], len(shown))
-    largest = float(shown.abs().max())
+        return name, module.filters().detach().cpu()[:, :, 0].numpy()  # (C_out, G, k, k)
+    return name, module.weight.detach().cpu().flatten(1, -3).numpy()  # (C_out, C_in [G], k, k)
+
+
+@figure_style()
+def filters_figure(name: str, filters: NDArray[np.floating]) -> Figure:
+    """Draw filters, one column each, on one scale on which blue is negative and red is positive.
+
+    Parameters
+    ----------
+    name : str
+        Name of the convolution.
+    filters : ndarray, shape (C_out, C_in, k, k)
+        The filters, with input channels or orientations.
+    """
+    figure, panels = _tiles(filters.shape[1], len(filters))
+    largest = float(np.abs(filters).max())
     for i, axes in enumerate(panels):
-        row, column = divmod(i, len(shown))
-        _show(axes, shown[column, row].numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
+        row, column = divmod(i, len(filters))
+        _show(axes, filters[column, row], cmap="RdBu_r", vmin=-largest, vmax=largest)
     figure.suptitle(f"Filters of {for_figure(name)}", fontsize=11)
     return figure
 
 
 def class_activations(
-    model: nn.Module, images: Tensor, labels: ArrayLike, *, batch_size: int = 128
+    model: nn.Module,
+    images: Tensor,
+    labels: ArrayLike,
+    *,
+    batch_size: int = 128,
+    num_classes: int | None = None,
 ) -> dict[str, NDArray[np.floating]]:
     """Mean activation of each convolution for each class, after ReLU.
 
@@ -100,6 +140,8 @@ def class_activations(
         True classes.
     batch_size : int
         Number of images in a forward pass.
+    num_classes : int, optional
+        Number of classes; by default up to the largest label.
 
     Returns
     -------
@@ -113,7 +155,7 @@ def class_activations(
     """
     check_scale(model, images)
     truth = torch.as_tensor(np.asarray(labels))
-    number = int(truth.max()) + 1
+    number = num_classes or int(truth.max()) + 1
     counts = torch.bincount(truth, minlength=number).clamp(min=1)
     sums: dict[str, Tensor] = {}
 

@@ -19,7 +19,7 @@ from pcloud.evaluation.figures.style import (
 from pcloud.evaluation.measured import Measured
 from pcloud.text import for_figure
 
-__all__ = ["course_figure", "plane_figure", "ranking_figure"]
+__all__ = ["course_figure", "plane_figure", "planes_figure", "ranking_figure"]
 
 
 @figure_style()
@@ -117,6 +117,36 @@ def plane_figure(
     axes.grid(visible=False)
     axes.set(xlabel=xlabel, ylabel=ylabel, aspect="equal")
     figure.colorbar(drawn, ax=axes, label=label, pad=0.02)
+    return figure
+
+
+@figure_style()
+def planes_figure(
+    planes: Mapping[int, ArrayLike], edges: ArrayLike, *, xlabel: str, ylabel: str, label: str
+) -> Figure:
+    """Draw a coefficient in the plane of two inputs after several epochs, with a common scale.
+
+    Parameters
+    ----------
+    planes : mapping of int to array_like, shape (K, K)
+        Values by epoch, the first input first.
+    edges : array_like, shape (K + 1,)
+        Edges of the cells of both inputs.
+    xlabel, ylabel, label : str
+        Labels of the axes and of the colour scale.
+    """
+    limit = max(float(np.abs(np.asarray(values)).max()) for values in planes.values())
+    panels: dict[str, Any] = {"columns": len(planes), "sharex": True, "sharey": True}
+    figure, every = new_figure(3.0, **panels)
+    at = np.asarray(edges)
+    for axes, (epoch, values) in zip(every, planes.items(), strict=True):
+        scale: Any = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+        drawn = axes.pcolormesh(at, at, np.asarray(values).T, rasterized=True, **scale)
+        axes.grid(visible=False)
+        axes.set(xlabel=for_figure(xlabel), aspect="equal")
+        axes.set_title(f"epoch {epoch}", fontsize=10)
+    every[0].set_ylabel(for_figure(ylabel))
+    figure.colorbar(drawn, ax=every, label=for_figure(label), pad=0.02)
     return figure
 
 

@@ -472,6 +472,11 @@ def offsets(jets: ak.Array) -> np.ndarray:
     -------
     array, shape (B + 1,), int64
         Offsets: jet ``i`` consists of the rows ``offsets[i]:offsets[i + 1]`` of `momenta`.
+
+    Examples
+    --------
+    >>> len(offsets(pcloud.load_dataset("simulated", "test")[:3]))
+    4
     """
     return as_offsets(ak.to_numpy(ak.num(jets.p4, axis=1)))
 
@@ -488,6 +493,11 @@ def momenta(jets: ak.Array) -> np.ndarray:
     -------
     array, shape (N, 4)
         Four-momenta ``(E, px, py, pz)`` in GeV, with the precision of the jets.
+
+    Examples
+    --------
+    >>> momenta(pcloud.load_dataset("simulated", "test")[:3]).shape[-1]
+    4
     """
     flat = ak.flatten(jets.p4, axis=1)
     return np.stack([ak.to_numpy(flat[name]) for name in MOMENTUM], axis=-1)

@@ -3,6 +3,7 @@
 ``model(x, p4, batch) -> logits (B, C)``: flat tensors in, one row per jet out.
 """
 
+from pcloud.models.deepjet import DeepJet
 from pcloud.models.dgcnn import DGCNN
 from pcloud.models.efn import EFN
 from pcloud.models.gn2 import GN2
@@ -37,6 +38,7 @@ __all__ = [
     "PELICAN",
     "PFN",
     "CollectionParticleNet",
+    "DeepJet",
     "HighLevelTagger",
     "LGATr",
     "LGATrSlim",

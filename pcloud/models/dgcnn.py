@@ -55,6 +55,13 @@ class DGCNN(nn.Module):
     References
     ----------
     Wang et al., Dynamic Graph CNN for Learning on Point Clouds, https://arxiv.org/abs/1801.07829.
+
+    Examples
+    --------
+    >>> model = DGCNN(in_features=7).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
     """
 
     def __init__(

@@ -48,6 +48,13 @@ class HighLevelTagger(nn.Module):
     References
     ----------
     Datta and Larkoski, How Much Information is in a Jet?, https://arxiv.org/abs/1704.08249.
+
+    Examples
+    --------
+    >>> model = HighLevelTagger(in_features=7).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
     """
 
     def __init__(
@@ -87,7 +94,15 @@ class HighLevelTagger(nn.Module):
 
 @register_model("hl_logistic", paper="1704.08249", year=2017, use="linear baseline", inputs="p4")
 def hl_logistic(in_features: int, num_outputs: int = 2, **options: Any) -> HighLevelTagger:
-    """Logistic regression on the observables."""
+    """Logistic regression on the observables.
+
+    Examples
+    --------
+    >>> model = hl_logistic(in_features=7).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
+    """
     linear: dict[str, Any] = {"widths": ()}
     return HighLevelTagger(in_features, num_outputs, **linear | options)
 
@@ -96,7 +111,15 @@ def hl_logistic(in_features: int, num_outputs: int = 2, **options: Any) -> HighL
 def one_cut(
     in_features: int, num_outputs: int = 2, *, observable: str = "tau32", radius: float = 0.8
 ) -> HighLevelTagger:
-    """Cut on one observable: the score is a monotone function of it, by default of tau_3 / tau_2."""
+    """Cut on one observable: the score is a monotone function of it, by default of tau_3 / tau_2.
+
+    Examples
+    --------
+    >>> model = one_cut(in_features=7).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
+    """
     return HighLevelTagger(
         in_features, num_outputs, observables=(observable,), widths=(), radius=radius
     )

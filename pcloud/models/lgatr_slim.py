@@ -48,6 +48,13 @@ class LGATrSlim(nn.Module):
     -----
     The `lgatr` package is required in version 2.0 or later, whose networks may differ slightly from
     the published ones, as described in :class:`~pcloud.models.lgatr.LGATr`.
+
+    Examples
+    --------
+    >>> model = LGATrSlim(in_features=7, num_layers=1).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
     """
 
     def __init__(

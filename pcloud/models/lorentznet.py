@@ -82,6 +82,13 @@ class LorentzNet(nn.Module):
     ----------
     Gong et al., An Efficient Lorentz Equivariant Graph Neural Network for Jet Tagging,
     https://arxiv.org/abs/2201.08187.
+
+    Examples
+    --------
+    >>> model = LorentzNet(in_features=7).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
     """
 
     beams: Tensor

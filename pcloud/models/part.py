@@ -138,6 +138,13 @@ class ParticleTransformer(nn.Module):
     References
     ----------
     Qu, Li and Qian, Particle Transformer for Jet Tagging, https://arxiv.org/abs/2202.03772.
+
+    Examples
+    --------
+    >>> model = ParticleTransformer(in_features=7, num_layers=1).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
     """
 
     attention_layer: ClassVar[type[SelfAttention]] = SelfAttention
@@ -252,7 +259,15 @@ class ParticleTransformer(nn.Module):
     "transformer", paper="2202.03772", year=2022, use="ablation: ParT without pair bias"
 )
 def transformer(in_features: int, num_outputs: int = 2, **options: Any) -> ParticleTransformer:
-    """Plain transformer: ParT without pair bias, which uses no four-momenta."""
+    """Plain transformer: ParT without pair bias, which uses no four-momenta.
+
+    Examples
+    --------
+    >>> model = transformer(in_features=7, num_layers=1).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
+    """
     return ParticleTransformer(in_features, num_outputs, **{"pair_widths": None} | options)
 
 

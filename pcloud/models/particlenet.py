@@ -58,6 +58,13 @@ class ParticleNet(nn.Module):
     ----------
     Qu and Gouskos, ParticleNet: Jet Tagging via Particle Clouds,
     https://arxiv.org/abs/1902.08570.
+
+    Examples
+    --------
+    >>> model = ParticleNet(in_features=7).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
     """
 
     edge_block: ClassVar[type[EdgeBlock]] = EdgeBlock
@@ -138,6 +145,14 @@ class ParticleNet(nn.Module):
     inputs="x and p4",
 )
 def particlenet_lite(in_features: int, num_outputs: int = 2, **options: Any) -> ParticleNet:
-    """ParticleNet-Lite: two EdgeConv blocks of 32 and 64 channels with 7 neighbours."""
+    """ParticleNet-Lite: two EdgeConv blocks of 32 and 64 channels with 7 neighbours.
+
+    Examples
+    --------
+    >>> model = particlenet_lite(in_features=7).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
+    """
     lite: dict[str, Any] = {"k": 7, "widths": ((32,) * 3, (64,) * 3), "head_widths": (128,)}
     return ParticleNet(in_features, num_outputs, **lite | options)

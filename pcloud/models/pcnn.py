@@ -47,6 +47,13 @@ class PCNN(nn.Module):
     ----------
     Qu and Gouskos, ParticleNet: Jet Tagging via Particle Clouds, https://arxiv.org/abs/1902.08570,
     where the network of CMS, https://arxiv.org/abs/2004.08262, is described as P-CNN.
+
+    Examples
+    --------
+    >>> model = PCNN(in_features=7).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
     """
 
     def __init__(

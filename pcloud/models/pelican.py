@@ -73,6 +73,13 @@ class PELICAN(nn.Module):
     ----------
     Bogatskiy et al., Explainable Equivariant Neural Networks for Particle Physics: PELICAN,
     https://arxiv.org/abs/2307.16506.
+
+    Examples
+    --------
+    >>> model = PELICAN(in_features=7, num_layers=1).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
     """
 
     beams: Tensor

@@ -98,6 +98,13 @@ class RecNN(nn.Module):
     ----------
     Louppe, Cho, Becot and Cranmer, QCD-Aware Recursive Neural Networks for Jet Physics,
     https://arxiv.org/abs/1702.00748.
+
+    Examples
+    --------
+    >>> model = RecNN(in_features=7).eval()
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0], [3.0, 2.0, 1.0, 2.0]])
+    >>> model(torch.randn(3, 7), p4, torch.tensor([0, 0, 1])).shape
+    torch.Size([2, 2])
     """
 
     def __init__(

@@ -65,7 +65,15 @@ class ModelInfo:
         Kind of input, see :mod:`pcloud.modality`: ``"cloud"`` for ``model(x, p4, batch)``, or
         ``"image"`` for ``model(images)`` with ``images (B, F, H, W)``, ``"table"`` for
         ``model(rows)`` with ``rows (B, F)``, ``"series"`` for ``model(records)`` with ``records (B,
-        F, T)``.
+        F, T)``, ``"generator"`` for ``model(x, u, label, layout) -> losses``, and
+        ``"anomalous_cloud"`` and ``"anomalous_image"`` for anomaly detectors with the arguments of clouds
+        and images.
+
+    Examples
+    --------
+    >>> from pcloud.models import model_info
+    >>> isinstance(model_info("part"), ModelInfo), model_info("part").kind
+    (True, 'cloud')
     """
 
     name: str
@@ -89,6 +97,8 @@ _HOMES = (
     "pcloud.images",
     "pcloud.tables",
     "pcloud.series",
+    "pcloud.anomaly",
+    "pcloud.generative",
 )  # packages that register their models on import
 
 
@@ -141,6 +151,12 @@ def model_info(name: str) -> ModelInfo:
     ------
     UnknownNameError
         If there is no model of that name.
+
+    Examples
+    --------
+    >>> info = model_info("particlenet")
+    >>> info.name, info.year
+    ('particlenet', 2019)
     """
     models = _registered()
     if name not in models:
@@ -292,9 +308,11 @@ def offers_particles(name: str) -> bool:
 def takes_positions(name: str) -> bool:
     """Return True for a model that takes particles without momentum, by their positions.
 
-    Those are the models that read no momenta, and those that read them only to find neighbours.
+    Those are the models that read no momenta, and those that read them only to find neighbours or to
+    sort the rows of their collections.
     """
-    return ":" in name or model_info(name).inputs == "x" or takes_option(name, "coordinates")
+    reads_none = ":" in name or model_info(name).inputs == "x"
+    return reads_none or any(takes_option(name, o) for o in ("coordinates", "collections"))
 
 
 def _class_of(name: str) -> Callable[..., nn.Module] | None:

@@ -275,6 +275,13 @@ def exclusive_axes(
     ------
     UnknownNameError
         If there is no such algorithm.
+
+    Examples
+    --------
+    >>> p4 = torch.tensor([[5.0, 3.0, 0.0, 4.0], [5.0, 0.0, 4.0, 3.0]])
+    >>> one, two = exclusive_axes(p4, RaggedLayout.from_batch(torch.tensor([0, 0])), 2)
+    >>> one.shape, two.shape
+    (torch.Size([1, 1, 4]), torch.Size([1, 2, 4]))
     """
     p4 = p4.double()
     with torch.no_grad():

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pcloud.nn.numerics.ranks import is_spread
 
-__all__ = ["CollectionEmbedding"]
+__all__ = ["CollectionEmbedding", "normalise_rows"]
 
 
 class CollectionEmbedding(nn.Module):
@@ -68,11 +68,11 @@ class CollectionEmbedding(nn.Module):
 
     def _embed(self, i: int, x: Tensor) -> Tensor:
         """Embedded rows (n, width) of the collection `i`."""
-        x = _normalise(self.norms[i], x[:, : self.in_widths[i]])
-        return F.relu(_normalise(self.out_norms[i], self.linears[i](x)))
+        x = normalise_rows(self.norms[i], x[:, : self.in_widths[i]])
+        return F.relu(normalise_rows(self.out_norms[i], self.linears[i](x)))
 
 
-def _normalise(norm: nn.Module, x: Tensor) -> Tensor:
+def normalise_rows(norm: nn.Module, x: Tensor) -> Tensor:
     """Batch normalisation; a single row, which has no variance, by the statistics of the training."""
     assert isinstance(norm, nn.BatchNorm1d)
     if not norm.training or is_spread() or len(x) > 1:

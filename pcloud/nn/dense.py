@@ -11,7 +11,13 @@ __all__ = ["dense_layers", "he_uniform_"]
 
 
 def dense_layers(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers of the given `widths`, each followed by ReLU and dropout."""
+    """Linear layers of the given `widths`, each followed by ReLU and dropout.
+
+    Examples
+    --------
+    >>> [type(layer).__name__ for layer in dense_layers([4, 8, 2])]
+    ['Linear', 'ReLU', 'Linear', 'ReLU']
+    """
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b), nn.ReLU()]

@@ -103,6 +103,8 @@ class RaggedLayout(_Movable):
         Collection of each row; None if there is one.
     row_length : int or None
         Number of rows of every jet in a padded batch, see :meth:`of_padded`; else None.
+    spare_slots : int
+        Slots without particles in which a neighbour search of a padded batch finds missing neighbours.
     slots : Tensor or None
         Index of the particle in each slot of all blocks, one block after the other; None where the
         indices of the blocks are to be concatenated.
@@ -125,6 +127,7 @@ class RaggedLayout(_Movable):
     pos: Tensor | None = None
     collection: Tensor | None = None
     row_length: int | None = None
+    spare_slots: int = 0
     slots: Tensor | None = None
 
     @property
@@ -264,26 +267,26 @@ class RaggedLayout(_Movable):
         row_length : int
             Number of rows of each jet R.
         empty : int
-            Empty slots of each jet beyond its rows.
+            Empty slots of each jet beyond its rows, for neighbour searches only.
         """
         num_jets = counts.shape[0]
         jet = torch.arange(num_jets, device=counts.device)
-        slot = torch.arange(row_length + empty, device=counts.device)
-        row = slot[:row_length]
+        row = torch.arange(row_length, device=counts.device)
         first = (row_length * jet).unsqueeze(1)  # (B, 1)
-        mask = slot < counts.unsqueeze(1)  # (B, S)
-        batch = torch.where(mask[:, :row_length], jet.unsqueeze(1), num_jets)
-        position = (row_length + empty) * jet.unsqueeze(1) + row
+        mask = row < counts.unsqueeze(1)  # (B, R)
+        batch = torch.where(mask, jet.unsqueeze(1), num_jets)
+        position = first + row
         padding = (row_length - counts).sum().unsqueeze(0)
         total = first.new_zeros(1) + num_jets * row_length
         return cls(
             batch.flatten(),
             torch.cat([first.flatten(), total - 1, total]),  # the last row is padding
             torch.cat([counts, padding]),
-            (DenseBlock(jet, first + torch.where(mask, slot, 0), mask, False),),
+            (DenseBlock(jet, first + torch.where(mask, row, 0), mask, False),),
             position.flatten(),
             num_jets * (row_length * (row_length + 1) // 2),
             row_length=row_length,
+            spare_slots=empty,
         )
 
     def with_jet_p4(self, jet_p4: Tensor | None) -> RaggedLayout:
@@ -352,6 +355,11 @@ def as_layout(batch: Tensor | None, layout: RaggedLayout | None, particles: Tens
         Layout of the batch.
     particles : Tensor, shape (N, ...)
         Features or momenta of the particles.
+
+    Examples
+    --------
+    >>> as_layout(torch.tensor([0, 0, 1]), None, torch.zeros(3, 4)).ptr
+    tensor([0, 2, 3])
     """
     if layout is not None:
         return layout

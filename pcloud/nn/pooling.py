@@ -34,13 +34,29 @@ def sum_pool(x: Tensor, layout: RaggedLayout, *, backend: str = "torch") -> Tens
 
 
 def mean_pool(x: Tensor, layout: RaggedLayout, *, backend: str = "torch") -> Tensor:
-    """Mean of ``x (N, F)`` over the particles of each jet, shape (B, F); 0 for an empty jet."""
+    """Mean of ``x (N, F)`` over the particles of each jet, shape (B, F); 0 for an empty jet.
+
+    Examples
+    --------
+    >>> layout = RaggedLayout.from_batch(torch.tensor([0, 0, 1]))
+    >>> mean_pool(torch.tensor([[1.0], [3.0], [5.0]]), layout)
+    tensor([[2.],
+            [5.]])
+    """
     total = sum_pool(x, layout, backend=backend)
     return total / layout.counts.clamp(min=1).unsqueeze(-1)
 
 
 def max_pool(x: Tensor, layout: RaggedLayout, *, backend: str = "torch") -> Tensor:
-    """Maximum of ``x (N, F)`` over the particles of each jet, shape (B, F); 0 for an empty jet."""
+    """Maximum of ``x (N, F)`` over the particles of each jet, shape (B, F); 0 for an empty jet.
+
+    Examples
+    --------
+    >>> layout = RaggedLayout.from_batch(torch.tensor([0, 0, 1]))
+    >>> max_pool(torch.tensor([[1.0], [3.0], [2.0]]), layout)
+    tensor([[3.],
+            [2.]])
+    """
     if backend == "torch_scatter":
         return _segment_csr()(x, layout.ptr, reduce="max")
     if backend != "torch":
@@ -49,12 +65,26 @@ def max_pool(x: Tensor, layout: RaggedLayout, *, backend: str = "torch") -> Tens
 
 
 def sum_by_index(x: Tensor, index: Tensor, size: int) -> Tensor:
-    """Sum of the rows of ``x (N, ...)`` with the same ``index (N,)``, shape (size, ...)."""
+    """Sum of the rows of ``x (N, ...)`` with the same ``index (N,)``, shape (size, ...).
+
+    Examples
+    --------
+    >>> sum_by_index(torch.tensor([[1.0], [3.0], [2.0]]), torch.tensor([0, 1, 0]), 2)
+    tensor([[3.],
+            [3.]])
+    """
     return x.new_zeros(size, *x.shape[1:]).index_add(0, index, x)
 
 
 def max_by_index(x: Tensor, index: Tensor, size: int) -> Tensor:
-    """Maximum of the rows of ``x (N, ...)`` with the same ``index (N,)``, shape (size, ...); else 0."""
+    """Maximum of the rows of ``x (N, ...)`` with the same ``index (N,)``, shape (size, ...); else 0.
+
+    Examples
+    --------
+    >>> max_by_index(torch.tensor([[1.0], [3.0], [2.0]]), torch.tensor([0, 0, 1]), 2)
+    tensor([[3.],
+            [2.]])
+    """
     index = index.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
     start = x.new_zeros(size, *x.shape[1:])
     return start.scatter_reduce(0, index, x, reduce="amax", include_self=False)

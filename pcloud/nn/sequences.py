@@ -27,6 +27,7 @@ __all__ = [
     "by_pt",
     "halved_sequences",
     "last_states",
+    "soft_to_hard",
 ]
 
 
@@ -35,6 +36,12 @@ def by_pt(p4: Tensor, layout: RaggedLayout) -> Tensor:
 
     Particles of equal pT are sorted by decreasing energy, then by decreasing px, so that the result
     does not depend on the order of the input unless two particles coincide.
+
+    Examples
+    --------
+    >>> p4 = torch.tensor([[1.0, 1.0, 0.0, 0.0], [3.0, 3.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0]])
+    >>> by_pt(p4, RaggedLayout.from_batch(torch.tensor([0, 0, 0])))
+    tensor([1, 2, 0])
     """
     if layout.row_length is not None:
         return _rows_by_pt(p4, layout, layout.row_length)
@@ -51,6 +58,46 @@ def _rows_by_pt(p4: Tensor, layout: RaggedLayout, length: int) -> Tensor:
     keys = [-key.view(jets, length) for key in (rows, p4[:, 0], p4[:, 1])]
     first = length * torch.arange(jets, device=p4.device).unsqueeze(1)
     return (stable_order(keys) + first).flatten()
+
+
+def soft_to_hard(
+    p4: Tensor, layout: RaggedLayout, own: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Indices (N,) that sort some rows of each jet by increasing pT, before its others.
+
+    Parameters
+    ----------
+    p4 : Tensor, shape (N, 4)
+        Four-momenta in GeV.
+    layout : RaggedLayout
+        Jets of the batch.
+    own : Tensor, shape (N,), optional
+        True for the rows to sort; by default all.
+
+    Returns
+    -------
+    indices : Tensor, shape (N,)
+        The order. Rows of equal pT are sorted by increasing energy, then by increasing px.
+    counts : Tensor, shape (B,)
+        Number of these rows in each jet; of a padded batch without the jet of the padding.
+    """
+    keys = [kinematics.pt2(p4), p4[:, 0], p4[:, 1]]
+    if layout.row_length is not None:
+        jets, length = layout.num_jets - 1, layout.row_length
+        is_entry = layout.batch < jets
+        own = is_entry if own is None else is_entry & own
+        keys[0] = torch.where(own, keys[0], torch.finfo(p4.dtype).max)
+        order = stable_order([key.view(jets, length) for key in keys])
+        first = length * torch.arange(jets, device=p4.device).unsqueeze(1)
+        return (order + first).flatten(), own.view(jets, length).sum(1)
+    order = torch.arange(len(p4), device=p4.device)
+    for key in reversed(keys):
+        order = order[torch.argsort(key[order], stable=True)]
+    if own is None:
+        return order[torch.argsort(layout.batch[order], stable=True)], layout.counts
+    place = 2 * layout.batch + (~own).long()
+    counts = sum_by_index(own.to(p4.dtype).unsqueeze(-1), layout.batch, layout.num_jets)
+    return order[torch.argsort(place[order], stable=True)], counts.squeeze(-1).round().long()
 
 
 @dataclass(frozen=True)
@@ -200,13 +247,22 @@ class PackedJets:
     @classmethod
     @torch.compiler.disable
     @outside_transforms
-    def of(cls, layout: RaggedLayout) -> PackedJets:
-        """Pack the particles of a batch. On a GPU this synchronises once, for the lengths."""
-        counts = np.array(layout.counts.tolist(), dtype=np.int64)
+    def of(cls, layout: RaggedLayout, numbers: Tensor | None = None) -> PackedJets:
+        """Pack the particles of a batch. On a GPU this synchronises once, for the lengths.
+
+        Parameters
+        ----------
+        layout : RaggedLayout
+            Jets of the batch.
+        numbers : Tensor, shape (B,), optional
+            Number of particles of each jet to pack, its first ones; by default all.
+        """
+        wanted = layout.counts if numbers is None else numbers
+        lengths, counts = np.array(torch.stack([layout.counts, wanted]).tolist(), dtype=np.int64)
         jets = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
         place = np.arange(counts.max(initial=0))[:, None]
         present = place < counts[jets]  # (P, B')
-        rows = (np.cumsum(counts)[jets] - counts[jets] + place)[present]
+        rows = (np.cumsum(lengths)[jets] - lengths[jets] + place)[present]
         parts = (torch.from_numpy(part) for part in (rows, present.sum(axis=1), jets))
         packed, sizes, order = parts
         device = layout.batch.device
@@ -227,9 +283,25 @@ class PackedJets:
         return states.index_copy(0, self.jets, last.to(states.dtype))
 
 
-def last_states(network: nn.RNNBase, x: Tensor, layout: RaggedLayout) -> Tensor:
-    """Last state (B, D) of the top layer of a recurrent network for ``x (N, F)``; 0 for an empty jet."""
+def last_states(
+    network: nn.RNNBase, x: Tensor, layout: RaggedLayout, numbers: Tensor | None = None
+) -> Tensor:
+    """Last state (B, D) of the top layer of a recurrent network; 0 for an empty jet.
+
+    Parameters
+    ----------
+    network : torch.nn.RNN, GRU or LSTM
+        Layers in one direction.
+    x : Tensor, shape (N, F)
+        Features of the particles in their order.
+    layout : RaggedLayout
+        Jets of the batch.
+    numbers : Tensor, shape (B,), optional
+        Number of particles of each jet that are read, its first ones; by default all. Of a padded batch
+        without the jet of the padding.
+    """
     if layout.row_length is None:
-        return PackedJets.of(layout).last_states(network, x, layout.num_jets)
+        return PackedJets.of(layout, numbers).last_states(network, x, layout.num_jets)
     rows = x.unflatten(0, (-1, layout.row_length))  # the last jet is padding
-    return F.pad(last_padded_state(network, rows, layout.counts[:-1]), (0, 0, 0, 1))
+    counts = layout.counts[:-1] if numbers is None else numbers
+    return F.pad(last_padded_state(network, rows, counts), (0, 0, 0, 1))

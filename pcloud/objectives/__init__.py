@@ -10,11 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "Anomaly": "anomaly",
     "Bernoulli": "predictions",
     "Categorical": "predictions",
     "Classes": "classes",
     "Gaussian": "gaussian",
+    "Generation": "generation",
     "Label": "label",
+    "MaskedParticles": "masked",
     "Normal": "predictions",
     "JetObjective": "objective",
     "Objective": "objective",
@@ -36,12 +39,15 @@ _HOME = {
 }
 
 __all__ = [
+    "Anomaly",
     "Bernoulli",
     "Categorical",
     "Classes",
     "Gaussian",
+    "Generation",
     "JetObjective",
     "Label",
+    "MaskedParticles",
     "Normal",
     "Objective",
     "OfParticles",
@@ -62,10 +68,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from pcloud.objectives.anomaly import Anomaly
     from pcloud.objectives.build import make_objective, objective_from_dict
     from pcloud.objectives.classes import Classes
     from pcloud.objectives.gaussian import Gaussian
+    from pcloud.objectives.generation import Generation
     from pcloud.objectives.label import Label
+    from pcloud.objectives.masked import MaskedParticles
     from pcloud.objectives.objective import JetObjective, Objective
     from pcloud.objectives.of_particles import OfParticles
     from pcloud.objectives.pairs import Pairs

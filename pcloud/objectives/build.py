@@ -9,10 +9,14 @@ from annotated_types import Interval, Len
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
+from pcloud.batch.masking import NUM_COORDINATES
 from pcloud.errors import InputError, UnknownNameError
+from pcloud.objectives.anomaly import Anomaly
 from pcloud.objectives.classes import Classes
 from pcloud.objectives.gaussian import Gaussian
+from pcloud.objectives.generation import Generation
 from pcloud.objectives.label import Label
+from pcloud.objectives.masked import MaskedParticles
 from pcloud.objectives.objective import Objective
 from pcloud.objectives.of_particles import OfParticles
 from pcloud.objectives.pairs import Pairs
@@ -20,15 +24,27 @@ from pcloud.objectives.particle_classes import ParticleClasses
 from pcloud.objectives.point import POINT_LOSSES, PointEstimate
 from pcloud.objectives.quantiles import QuantileEstimate
 from pcloud.objectives.several import Several
-from pcloud.objectives.specification import CLASS, KINDS, PARTICLE_KINDS, Specification
+from pcloud.objectives.specification import (
+    ANOMALY,
+    CLASS,
+    GENERATE,
+    KINDS,
+    MASKED,
+    PARTICLE_KINDS,
+    Specification,
+)
 from pcloud.objectives.target import Target
-from pcloud.stored_values import KEEP_UNKNOWN, Name, Names, tensor
+from pcloud.stored_values import KEEP_UNKNOWN, Float, Name, Names, tensor
 from pcloud.validation import checked
 
 __all__ = ["make_objective", "objective_from_dict"]
 
 _Level = Annotated[float, Interval(gt=0, lt=1)]
 _Weight = Annotated[float, Interval(ge=0, le=1e12)]
+
+
+_Flag = tuple[Annotated[int, Interval(ge=0, le=10**6)], Float, Float]
+_Coordinates = Annotated[list[Float], Len(NUM_COORDINATES, NUM_COORDINATES)]
 
 
 def _can_be_weights(weight: Tensor) -> None:
@@ -52,6 +68,10 @@ class _StoredPart(TypedDict):
     weights: NotRequired[dict[Name, Annotated[Tensor, tensor(_can_be_weights)]]]
     levels: NotRequired[Annotated[list[_Level], Len(1, 1000)]]
     delta: NotRequired[Annotated[float, Interval(gt=0, le=1e12)]]
+    fraction: NotRequired[_Level]
+    flags: NotRequired[Annotated[list[_Flag], Len(0, 100)]]
+    mean: NotRequired[_Coordinates]
+    scale: NotRequired[_Coordinates]
 
 
 class StoredObjective(TypedDict):
@@ -124,6 +144,15 @@ def make_objective(
                 )
             )
             continue
+        if wanted.detects_anomalies:
+            parts.append(Anomaly(classes))
+            continue
+        if wanted.generates:
+            parts.append(Generation())
+            continue
+        if wanted.learns_masked:
+            parts.append(MaskedParticles(wanted.fraction, wanted.widths))
+            continue
         if wanted.learns_classes:
             parts.append(Classes(classes, class_weights, class_loss))
             continue
@@ -192,6 +221,15 @@ def objective_from_dict(values: Mapping[str, Any]) -> Several:
             place, num_labels = num_labels, num_labels + 1
             parts.append(_stored_of_particles(part, place))
             continue
+        if part["kind"] == ANOMALY:
+            parts.append(Anomaly(part.get("classes", [])))
+            continue
+        if part["kind"] == GENERATE:
+            parts.append(Generation())
+            continue
+        if part["kind"] == MASKED:
+            parts.append(_stored_masked(part))
+            continue
         if part["kind"] == CLASS:
             parts.append(Classes(part.get("classes", [])))
             continue
@@ -206,6 +244,15 @@ def objective_from_dict(values: Mapping[str, Any]) -> Several:
         if own.layers is None:
             raise InputError(f"objective {own.name!r}: no weights of its layers")
     found.load(stored)
+    return found
+
+
+def _stored_masked(part: _StoredPart) -> MaskedParticles:
+    """Objective of hidden particles, with its constants and the weights of its layers."""
+    found = MaskedParticles(part.get("fraction", 1 / 3), part.get("widths", []))
+    found.load_constants(part)
+    if "weights" in part:
+        found.load_weights(part.get("width", found.num_outputs), part["weights"])
     return found
 
 

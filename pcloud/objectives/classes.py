@@ -39,6 +39,12 @@ class Classes(JetObjective):
     ----------
     jet_loss : JetLoss
         ``jet_loss(logits, labels, weights) -> ()``, a mean over jets.
+
+    Examples
+    --------
+    >>> objective = Classes(["qcd", "top"])
+    >>> objective.num_outputs
+    2
     """
 
     kind = CLASS

@@ -20,6 +20,12 @@ class Gaussian(Regression):
     ----------
     Nix and Weigend, *Estimating the mean and variance of the target probability distribution*,
     IEEE ICNN (1994) 55; Kendall and Gal, https://arxiv.org/abs/1703.04977.
+
+    Examples
+    --------
+    >>> from pcloud.objectives import Target
+    >>> Gaussian(Target("jet_mass")).num_outputs
+    2
     """
 
     kind = "gaussian"

@@ -17,7 +17,14 @@ _TINY = 1e-12
 
 
 class Label(OfTarget):
-    """Probability of a label from one output, its log-odds, learned by the cross-entropy."""
+    """Probability of a label from one output, its log-odds, learned by the cross-entropy.
+
+    Examples
+    --------
+    >>> from pcloud.objectives import Target
+    >>> Label(Target("has_muon")).num_outputs
+    1
+    """
 
     kind = "binary"
 

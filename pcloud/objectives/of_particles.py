@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +43,12 @@ class OfParticles(Objective):
         Layers of the objective; None before :meth:`attach`.
     mean_weight : float
         Mean weight of the items of the training jets.
+    needs_labels : bool
+        True if jets must have a label of their particles.
     """
 
     num_outputs = 0
+    needs_labels: ClassVar[bool] = True
     layers: nn.Module | None
 
     def __init__(self, name: str, index: int = 0, collection: int = 0) -> None:

@@ -62,6 +62,11 @@ class Categorical(Prediction):
     ----------
     logits : Tensor, shape (B, C)
         Logarithms of the probabilities up to a constant.
+
+    Examples
+    --------
+    >>> Categorical(torch.tensor([[0.0, 0.0]])).mean
+    tensor([[0.5000, 0.5000]])
     """
 
     logits: Tensor
@@ -84,6 +89,11 @@ class Bernoulli(Prediction):
     ----------
     logits : Tensor, shape (B,)
         Logarithms of the odds.
+
+    Examples
+    --------
+    >>> Bernoulli(torch.tensor([0.0])).mean
+    tensor([0.5000])
     """
 
     logits: Tensor
@@ -141,6 +151,11 @@ class Point(Estimate):
     ----------
     value : Tensor, shape (B,)
         Predicted value.
+
+    Examples
+    --------
+    >>> Point(torch.tensor([172.5])).mean
+    tensor([172.5000])
     """
 
     value: Tensor
@@ -182,6 +197,11 @@ class Normal(Estimate):
     ----------
     mu, sigma : Tensor, shape (B,)
         Mean and standard deviation.
+
+    Examples
+    --------
+    >>> Normal(torch.tensor([80.0]), torch.tensor([2.0])).mean
+    tensor([80.])
     """
 
     mu: Tensor

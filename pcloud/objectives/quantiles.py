@@ -35,6 +35,11 @@ class QuantileEstimate(Regression):
     References
     ----------
     Koenker and Bassett, *Regression quantiles*, Econometrica 46 (1978) 33.
+
+    Examples
+    --------
+    >>> QuantileEstimate(Target("jet_mass"), [0.16, 0.5, 0.84]).num_outputs
+    3
     """
 
     kind = "quantile"

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from pcloud.errors import InputError
 from pcloud.modality import Dataset
+from pcloud.objectives.anomaly import Anomaly
 from pcloud.objectives.classes import Classes
+from pcloud.objectives.masked import MaskedParticles
 from pcloud.objectives.objective import JetObjective, Objective
 from pcloud.objectives.of_particles import OfParticles
 from pcloud.objectives.of_target import OfTarget
@@ -76,7 +78,7 @@ class Several(nn.Module):
         self.log_scales = nn.Parameter(torch.zeros(len(parts))) if learned else None
         ends = [0, *itertools.accumulate(part.num_outputs for part in self.of_jets)]
         self.slices = [slice(*pair) for pair in itertools.pairwise(ends)]
-        self.num_outputs = ends[-1]
+        self.num_outputs = ends[-1] + sum(part.num_outputs for part in self.of_particles)
 
     def __iter__(self) -> Iterator[Objective]:
         return iter(self.parts)  # type: ignore[arg-type]
@@ -91,8 +93,18 @@ class Several(nn.Module):
 
     @property
     def of_particles(self) -> list[OfParticles]:
-        """Objectives of labels of particles."""
+        """Objectives of labels of particles, and of hidden particles."""
         return [part for part in self if isinstance(part, OfParticles)]
+
+    @property
+    def of_labels(self) -> list[OfParticles]:
+        """Objectives of labels of particles that jets must have."""
+        return [part for part in self.of_particles if part.needs_labels]
+
+    @property
+    def masked(self) -> MaskedParticles | None:
+        """Objective of hidden particles, which stands alone."""
+        return next((part for part in self if isinstance(part, MaskedParticles)), None)
 
     def attach(self, width: int | None, network: str) -> None:
         """Make the layers of objectives of particles.
@@ -109,7 +121,9 @@ class Several(nn.Module):
         InputError
             If it has no representation, or one of another width than the layers that exist.
         """
-        for part in self.of_particles:
+        if self.masked is not None:
+            self.masked.attach(self.masked.num_outputs)
+        for part in self.of_labels:
             if width is None:
                 raise InputError(
                     f"objective {part.name}:{part.kind} needs a representation of each particle, and "
@@ -123,6 +137,11 @@ class Several(nn.Module):
         return [name for part in self if isinstance(part, Classes) for name in part.classes]
 
     @property
+    def detects_anomalies(self) -> bool:
+        """True if the only objective is that of an anomaly detector."""
+        return len(self) == 1 and isinstance(self.parts[0], Anomaly)
+
+    @property
     def targets(self) -> list[OfTarget]:
         """Objectives of targets."""
         return [part for part in self if isinstance(part, OfTarget)]
@@ -130,7 +149,7 @@ class Several(nn.Module):
     @property
     def only_classes(self) -> bool:
         """True if the only objective is that of the classes."""
-        return len(self) == 1 and bool(self.classes)
+        return len(self) == 1 and bool(self.classes) and not self.detects_anomalies
 
     @property
     def output_names(self) -> list[str]:

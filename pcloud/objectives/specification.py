@@ -13,10 +13,13 @@ from typing import Any
 from pcloud.errors import InputError, UnknownNameError
 
 __all__ = [
+    "ANOMALY",
     "CLASS",
     "CLASS_LOSSES",
     "DEFAULT_LEVELS",
+    "GENERATE",
     "KINDS",
+    "MASKED",
     "PARTICLE_KINDS",
     "TRANSFORMS",
     "Specification",
@@ -26,6 +29,17 @@ __all__ = [
 
 CLASS = "class"
 """Objective of the classes of the labels."""
+
+ANOMALY = "anomaly"
+"""Objective of an anomaly detector, which learns the first class alone."""
+
+GENERATE = "generate"
+"""Objective of a generator, which makes new jets."""
+
+MASKED = "masked"
+"""Objective of hidden particles, which needs no labels."""
+
+_WITHOUT_TARGET = (CLASS, ANOMALY, GENERATE, MASKED)  # kinds without a target, whose name they take
 
 CLASS_LOSSES = ("cross_entropy", "l1", "l2", "focal")
 """Names of the losses of classes."""
@@ -52,7 +66,8 @@ TRANSFORMS = ("none", "log")
 DEFAULT_LEVELS = (0.025, 0.16, 0.5, 0.84, 0.975)
 """Levels of quantiles, with the central 68 % and 95 % intervals."""
 
-_OPTIONS = ("target", "kind", "levels", "delta", "transform", "widths", "threshold")
+_OPTIONS = ("target", "kind", "levels", "delta", "transform", "widths", "threshold", "fraction")
+_MASKED_WIDTHS = (128, 128)
 _MAX_LEVELS = 1000
 _MAX_WIDTH = 10**6
 
@@ -64,9 +79,10 @@ class Specification:
     Parameters
     ----------
     kind : str
-        ``"class"``, or one of `KINDS`.
+        ``"class"``, ``"anomaly"``, ``"generate"``, ``"masked"``, or one of `KINDS`.
     target : str
-        Name of the target; ``"class"`` for the classes.
+        Name of the target; the kind itself for the classes, an anomaly detector, a generator, and hidden
+        particles.
     levels : tuple of float
         Levels of the quantiles.
     delta : float
@@ -77,6 +93,8 @@ class Specification:
         Widths of the hidden layers for labels of particles.
     threshold : float
         Probability above which a pair joins two particles.
+    fraction : float
+        Hidden fraction of the particles.
     """
 
     kind: str
@@ -86,8 +104,14 @@ class Specification:
     transform: str | None = None
     widths: tuple[int, ...] = (64,)
     threshold: float = 0.5
+    fraction: float = 1 / 3
 
     def __post_init__(self) -> None:
+        if not 0 < self.fraction < 1:
+            raise InputError(
+                f"objective {self.target!r}: the hidden fraction must be between 0 and 1, got "
+                f"{self.fraction:g}"
+            )
         if not 0 < self.threshold < 1:
             raise InputError(
                 f"objective {self.target!r}: threshold must be between 0 and 1, got "
@@ -98,7 +122,7 @@ class Specification:
                 f"objective {self.target!r}: widths must be positive integers, got "
                 f"{list(self.widths)}"
             )
-        if self.kind != CLASS and self.kind not in KINDS:
+        if self.kind not in _WITHOUT_TARGET and self.kind not in KINDS:
             raise UnknownNameError("kind of objective", self.kind, KINDS, repr(self.target))
         check_levels(self.levels, self.target)
         if not 0 < self.delta < math.inf:
@@ -111,7 +135,22 @@ class Specification:
     @property
     def learns_classes(self) -> bool:
         """True for the classes of the labels, False for a target."""
-        return self.kind == CLASS
+        return self.kind in (CLASS, ANOMALY)
+
+    @property
+    def detects_anomalies(self) -> bool:
+        """True for an anomaly detector."""
+        return self.kind == ANOMALY
+
+    @property
+    def generates(self) -> bool:
+        """True for a generator."""
+        return self.kind == GENERATE
+
+    @property
+    def learns_masked(self) -> bool:
+        """True for hidden particles."""
+        return self.kind == MASKED
 
     @property
     def learns_particles(self) -> bool:
@@ -139,13 +178,15 @@ class Specification:
         """
         if isinstance(value, Mapping):
             return cls._from_mapping(value)
-        if value == CLASS:
-            return cls(CLASS, CLASS)
+        if value in (CLASS, ANOMALY, GENERATE):
+            return cls(value, value)
+        if value == MASKED or value.startswith(f"{MASKED}:"):
+            return cls._masked(value)
         target, _, rest = value.partition(":")
         kind, _, argument = rest.partition(":")
         if not target or not kind:
             raise InputError(
-                f"objective {value!r} must be class, or a target and its kind, such as "
+                f"objective {value!r} must be class, anomaly, generate, or a target and its kind, such as "
                 f"{target or 'mass'}:gaussian; kinds: {', '.join(KINDS)}"
             )
         if not argument:
@@ -157,11 +198,18 @@ class Specification:
         raise InputError(f"objective {value!r}: the kind {kind} takes no numbers")
 
     @classmethod
+    def _masked(cls, value: str) -> Specification:
+        argument = value.partition(":")[2]
+        fraction = _number(MASKED, argument) if argument else cls.fraction
+        return cls(MASKED, MASKED, widths=_MASKED_WIDTHS, fraction=fraction)
+
+    @classmethod
     def _from_mapping(cls, values: Mapping[str, Any]) -> Specification:
         for name in values:
             if name not in _OPTIONS:
                 raise UnknownNameError("field of an objective", str(name), _OPTIONS)
-        target = values.get("target", CLASS if values.get("kind") == CLASS else None)
+        kind = values.get("kind")
+        target = values.get("target", kind if kind in _WITHOUT_TARGET else None)
         if not isinstance(target, str) or not isinstance(values.get("kind"), str):
             raise InputError(f"an objective needs target and kind, got {dict(values)}")
         given = dict(values) | {"target": target}
@@ -171,9 +219,13 @@ class Specification:
                 levels if isinstance(levels, Sequence) and not isinstance(levels, str) else [levels]
             )
             given["levels"] = tuple(_number(target, level) for level in listed)
-        for name in ("delta", "threshold"):
+        for name in ("delta", "threshold", "fraction"):
             if name in given:
                 given[name] = _number(target, given[name])
+        if kind == MASKED:
+            if target != MASKED:
+                raise InputError(f"hidden particles are no target: leave out {target!r}")
+            given = {"widths": list(_MASKED_WIDTHS)} | given
         if "widths" in given:
             given["widths"] = _widths(target, given["widths"])
         return cls(**given)
@@ -195,6 +247,12 @@ def parse_objectives(values: str | Sequence[str | Mapping[str, Any]]) -> list[Sp
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"objective {name!r} is given twice: a target has one kind")
+    for part in found:
+        if len(found) > 1 and (part.generates or part.detects_anomalies):
+            raise InputError(f"{part.kind} is learned alone: leave out the other objectives")
+    if MASKED in names and len(names) > 1:
+        others = ", ".join(name for name in names if name != MASKED)
+        raise InputError(f"objective masked stands alone: {others} would see only a part of a jet")
     return found
 
 

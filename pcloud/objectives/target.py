@@ -37,6 +37,11 @@ class Target:
         ``"log"`` to learn the logarithm, or ``"none"``.
     shift, scale : float
         Median and spread of the training jets on the learned scale.
+
+    Examples
+    --------
+    >>> Target("jet_mass", transform="log").name
+    'jet_mass'
     """
 
     name: Name

@@ -24,7 +24,9 @@ from pcloud.training.run_sample import evaluated_jets, warn_of_changes
 __all__ = ["write_report"]
 
 
-def write_report(run: str | Path, out: str | Path | None = None) -> Path:
+def write_report(
+    run: str | Path, out: str | Path | None = None, *, label: str | None = None
+) -> Path:
     """Write ``report.html`` and ``figures/`` of a run from the files in its folder.
 
     The page holds everything: it needs no other file and no network. Where something is absent,
@@ -39,6 +41,8 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     out : path, optional
         Folder for the page and the figures, by default that of the run. It is made if it does not
         exist. Results of studies are looked for there first.
+    label : str, optional
+        Text above every figure, such as ``"CMS Simulation Preliminary"``.
 
     Returns
     -------
@@ -56,10 +60,12 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     _warn_of_other_jets(contents)
     make_folder(contents.out)
     check_writable(contents.out, "--out FOLDER writes elsewhere")
-    figures = FigureFolder(contents.out / FIGURE_FOLDER)
+    figures = FigureFolder(contents.out / FIGURE_FOLDER, label, contents.noun)
     page = contents.out / REPORT_FILE
-    sections = [drawn_section(section, contents, figures) for section in all_sections()]
-    write_text(page, render(contents, sections))
+    first, *others = all_sections()
+    drawn = [drawn_section(section, contents, figures) for section in others]
+    summary = drawn_section(first, contents, figures)  # which shows some of their figures
+    write_text(page, render(contents, [summary, *drawn]))
     return page
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pcloud.text import for_html
 
-__all__ = ["Section", "absent", "details", "paragraph", "subscripts", "table"]
+__all__ = [
+    "Section",
+    "absent",
+    "choice",
+    "details",
+    "duration",
+    "paragraph",
+    "subscripts",
+    "table",
+]
 
 
 @dataclass(frozen=True)
@@ -59,3 +69,30 @@ def table(rows: list[list[str]], header: bool = True) -> str:
         for row in rows[1 if header else 0 :]
     )
     return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+def choice(name: str, parts: Sequence[tuple[str, str]]) -> str:
+    """HTML of which one part is shown at a time, by a control; all of them in print.
+
+    Parameters
+    ----------
+    name : str
+        Name of the control, which must be unique in a page.
+    parts : sequence of (str, str)
+        Plain text of each button, and the HTML that it shows. At most 12.
+    """
+    buttons = "".join(
+        f'<input type="radio" name="{name}" id="{name}-{i}"{" checked" if i == 0 else ""}>'
+        f'<label for="{name}-{i}">{for_html(text)}</label>'
+        for i, (text, _) in enumerate(parts)
+    )
+    shown = "".join(f"<div>{body}</div>" for _, body in parts)
+    return f'<div class="choice">{buttons}<div class="parts">{shown}</div></div>'
+
+
+def duration(seconds: float) -> str:
+    """Time in seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -13,20 +13,18 @@ from matplotlib.ticker import MaxNLocator
 from pcloud.errors import InputError
 from pcloud.evaluation.figures import figure_style, roc_figure
 from pcloud.evaluation.figures.style import line_styles, new_figure
-from pcloud.models.flops import count_flops, flops_per_jet
-from pcloud.report.blocks import Section, absent, paragraph, table
+from pcloud.report.blocks import Section, absent, duration, paragraph, table
 from pcloud.report.contents import RunContents
+from pcloud.report.cost import PARTICLES, run_cost
 from pcloud.report.figures import FigureFolder
 from pcloud.report.page import render_page
-from pcloud.report.sections import duration
 from pcloud.run_files import check_writable, make_folder, write_text
 from pcloud.studies.comparison import compare_taggers, run_names
 from pcloud.text import for_figure
 from pcloud.training.run_folder import RunFolder
 
-__all__ = ["curves_figure", "option_differences", "run_cost", "write_comparison"]
+__all__ = ["curves_figure", "option_differences", "write_comparison"]
 
-_PARTICLES = 50  # of the jet whose operations are counted
 _PANELS = {"loss": "val_loss", "AUC": "val_auc", "accuracy": "val_acc"}
 _NOT_COMPARED = ("out", "data_root", "accelerator", "devices", "checkpoint_seconds", "workers")
 
@@ -37,6 +35,7 @@ def write_comparison(
     *,
     signal: str | None = None,
     background: str | None = None,
+    label: str | None = None,
     trust_code: bool = False,
 ) -> Path:
     """Write a page that compares several runs from the files in their folders.
@@ -53,6 +52,8 @@ def write_comparison(
     signal, background : str, optional
         Classes of the ROC curves, as for :func:`pcloud.evaluate`; with more than two classes the
         signal must be named.
+    label : str, optional
+        Text above every figure.
     trust_code : bool
         Run Python code that the folders name as their model, to count its operations.
 
@@ -77,7 +78,7 @@ def write_comparison(
     contents = {name: RunContents.read(Path(run)) for name, run in zip(names, runs, strict=True)}
     make_folder(page.parent)
     check_writable(page.parent, "-o FILE writes elsewhere")
-    figures = FigureFolder(page.parent / f"{page.stem}_figures")
+    figures = FigureFolder(page.parent / f"{page.stem}_figures", label)
     sections = [
         _differences(contents, figures, signal, background),
         _training(contents, figures),
@@ -185,7 +186,7 @@ def _cost(contents: Mapping[str, RunContents], *, trust_code: bool) -> Section:
             ]
         )
     words = (
-        f"Operations of one event in a forward pass, of a jet of {_PARTICLES} particles; the best "
+        f"Operations of one event in a forward pass, of a jet of {PARTICLES} particles; the best "
         "epoch is that of the lowest validation loss. Time and rate depend on the machine and on "
         "what else it did; the rate is the median over epochs."
     )
@@ -194,31 +195,6 @@ def _cost(contents: Mapping[str, RunContents], *, trust_code: bool) -> Section:
 
 def _median(values: Any) -> float:
     return float(torch.as_tensor(values).double().quantile(0.5))
-
-
-def run_cost(run: RunFolder) -> tuple[int | None, int | None]:
-    """Number of parameters of a network, and of its operations for one event.
-
-    A jet has 50 particles. None for what cannot be counted, such as a network that may not be built
-    since its code is not trusted, or operations of a network on several collections.
-    """
-    try:
-        model = run.model().cpu()
-        inputs: Any = run.feature_set
-    except (InputError, FileNotFoundError):
-        return None, None
-    number = sum(p.numel() for p in model.parameters())
-    shape = {
-        "image": lambda: (inputs.channels, inputs.height, inputs.width),
-        "series": lambda: (len(inputs), inputs.length),
-        "table": lambda: (len(inputs),),
-    }.get(inputs.kind)
-    try:
-        if shape is None:
-            return number, flops_per_jet(model, len(inputs), _PARTICLES)
-        return number, count_flops(model, torch.zeros(1, *shape()))
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-        return number, None
 
 
 def option_differences(configs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pcloud.errors import InputError, UnreadableFileWarning
+from pcloud.errors import InputError, UnknownNameError, UnreadableFileWarning
 from pcloud.evaluation import EvaluationTable, Scores, read_metrics, read_scores
 from pcloud.evaluation.metrics import evaluate_scores
 from pcloud.evaluation.regression import PredictedTarget
 from pcloud.evaluation.scores import has_classes
+from pcloud.modality import modality_of_model
 from pcloud.objectives.columns import PredictedLabel, read_targets
 from pcloud.objectives.particle_columns import PredictedLabels, read_labels
+from pcloud.objectives.specification import ANOMALY
 from pcloud.run_files import (
     CONFIG_FILE,
     ENVIRONMENT_FILE,
@@ -32,7 +34,10 @@ from pcloud.training.history import History
 from pcloud.typing import Floats
 from pcloud.yaml_files import parse_yaml
 
-__all__ = ["MAIN_FILES", "RunContents"]
+__all__ = ["GAIN", "MAIN_FILES", "RunContents"]
+
+GAIN = "val_gain_masked"
+"""Column of the history of a pretraining."""
 
 MAIN_FILES = (CONFIG_FILE, HISTORY_FILE, METRICS_FILE, SCORES_FILE, ENVIRONMENT_FILE)
 """Files of which at least one makes a page."""
@@ -89,6 +94,11 @@ class RunContents:
     others: Mapping[str, EvaluationTable] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_pretraining(self) -> bool:
+        """True if hidden particles were learned, so that there are no scores."""
+        return GAIN in self.history.columns
+
     @classmethod
     def read(cls, path: Path, out: Path | None = None) -> RunContents:
         """Read a folder, and results in `out` in their place. Files that are absent, or cannot be read, leave their part empty.
@@ -129,6 +139,8 @@ class RunContents:
         if table is None and scores is not None:
             table = evaluate_scores(scores)
         text, config = main_file(CONFIG_FILE, lambda: _read_config(path)) or ("", {})
+        if scores is not None:
+            scores = replace(scores, noun=_noun(config))
         evaluations = _matching(f"{EVALUATION_FOLDER}/*/{METRICS_FILE}", path, out)
         others = {file.parent.name: _readable(read_metrics, file.parent) for file in evaluations}
         return cls(
@@ -147,6 +159,19 @@ class RunContents:
             missing=missing,
         )
 
+    @property
+    def detects_anomalies(self) -> bool:
+        """True for the run of an anomaly detector, whose scores are no probabilities."""
+        return self.config.get("objective") in (ANOMALY, [ANOMALY])
+
+    @property
+    def noun(self) -> str:
+        """Plural noun of the data of the run: jets, images, events or records.
+
+        For a network in a file of the user, which is not run here, it is jets.
+        """
+        return _noun(self.config)
+
     def result(self, kind: type[Result]) -> Result | None:
         """Result of a study; None if it was not done, or cannot be read, of which it warns."""
         place = self.place(kind.file)
@@ -161,6 +186,17 @@ class RunContents:
         files = _matching(pattern, self.path, self.out)
         found = {file: _readable(read, file) for file in files}
         return {file: value for file, value in found.items() if value is not None}
+
+
+def _noun(config: Mapping[str, Any]) -> str:
+    """Plural noun of the data of a configuration."""
+    name = config.get("model")
+    if not isinstance(name, str) or ":" in name:
+        return "jets"
+    try:
+        return modality_of_model(name).noun
+    except UnknownNameError:
+        return "jets"
 
 
 def _place(name: str, path: Path, out: Path) -> Path:

@@ -27,10 +27,14 @@ _PAGE = """<!doctype html>
 <h1>{heading}</h1>
 <p>{facts}</p>
 </header>
+<nav aria-label="Contents">
+{contents}
+</nav>
 <main>
 {sections}
 </main>
-<footer>Made by pcloud{version} from the files in {folder}.</footer>
+<footer>Made by pcloud{version} from the files in {folder}. The figures are beside this page as PNG and
+PDF, and their points as CSV.</footer>
 </body>
 </html>
 """
@@ -64,16 +68,21 @@ def render_page(
     version : str, optional
         Version of pcloud that has written these files.
     """
+    present = [section for section in sections if section.body]
     shown = [
-        f"<section>\n<h2>{for_html(section.title)}</h2>\n{section.body}\n</section>"
-        for section in sections
-        if section.body
+        f'<section id="section-{i}">\n<h2>{for_html(section.title)}</h2>\n{section.body}\n</section>'
+        for i, section in enumerate(present)
     ]
+    links = (
+        f'<li><a href="#section-{i}">{for_html(section.title)}</a></li>'
+        for i, section in enumerate(present)
+    )
     return _PAGE.format(
         title=for_html(f"{heading} · pcloud"),
         style=files("pcloud.report").joinpath("page.css").read_text("utf-8"),
         heading=for_html(heading),
         facts=" · ".join(f"<span>{for_html(fact)}</span>" for fact in facts),
+        contents=f"<ol>{''.join(links)}</ol>",
         sections="\n".join(shown),
         version=for_html(f" {version}" if version else ""),
         folder=", ".join(f"<code>{for_html(folder)}</code>" for folder in folders),
@@ -90,9 +99,9 @@ def _facts(run: RunContents) -> list[str]:
     if "data" in run.config:
         facts.append(f"trained on {_listed(run.config['data'])}")
     if run.table is not None and run.table.counts:
-        facts.append(test_jets(sum(run.table.counts)))
+        facts.append(test_jets(sum(run.table.counts), run.noun))
     elif run.targets:
-        facts.append(test_jets(max(map(len, run.targets))))
+        facts.append(test_jets(max(map(len, run.targets)), run.noun))
     if "seed" in run.config:
         facts.append(f"seed {run.config['seed']}")
     finished = run.environment.get("finished")

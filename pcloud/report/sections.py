@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pcloud.errors import UnreadableFileWarning
+from pcloud.errors import InputError, UnknownNameError, UnreadableFileWarning
 from pcloud.evaluation import Measured, Scores, read_scores
 from pcloud.evaluation.discriminants import auc_matrix
 from pcloud.evaluation.figures import (
@@ -31,13 +33,29 @@ from pcloud.evaluation.scores import has_classes
 from pcloud.evaluation.significance import significance_improvement, significance_rows
 from pcloud.evaluation.table import describe, is_of_target
 from pcloud.evaluation.threshold import AtThreshold
+from pcloud.evaluation.working_points import working_points_of_scores
+from pcloud.models.registry import model_info
+from pcloud.report.anomaly import anomaly
 from pcloud.report.attribution import attribution, shift
-from pcloud.report.blocks import Section, absent, details, paragraph, subscripts, table
-from pcloud.report.contents import RunContents
+from pcloud.report.blocks import (
+    Section,
+    absent,
+    choice,
+    details,
+    duration,
+    paragraph,
+    subscripts,
+    table,
+)
+from pcloud.report.contents import GAIN, RunContents
 from pcloud.report.figures import FigureFolder
+from pcloud.report.generation import generation
+from pcloud.report.images import images
+from pcloud.report.nouns import section_with_noun
 from pcloud.report.particles import particles
 from pcloud.report.regression import regression
 from pcloud.report.robustness import robustness
+from pcloud.report.summary import meaning, summary_words
 from pcloud.report.trust import calibration, taylor, uncertainty
 from pcloud.run_files import (
     CONFIG_FILE,
@@ -50,20 +68,39 @@ from pcloud.studies.comparison import RunComparison
 from pcloud.studies.discriminants import StoredDiscriminants
 from pcloud.studies.registry import further_studies
 from pcloud.text import for_html
+from pcloud.training.fingerprint import SPLIT_NAMES, stored_fingerprints
 from pcloud.training.layer_norms import LayerNorms, layer_norms_figure
 from pcloud.training.reweight import Reweighting
+from pcloud.training.run_folder import RunFolder
 from pcloud.words import number_of
 
+_MAX_BACKGROUNDS = 11  # of which the ROC curves are drawn
 _MAX_LINES = 18  # of different style in a figure
+
+OVERVIEW = {
+    "roc": "ROC curve",
+    "scores": "scores",
+    "training_loss": "training",
+    "training_objectives": "objectives",
+}
+"""Figures that the summary shows, where they are, with a title."""
+
+EFFICIENCIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Efficiencies of the table of working points."""
 
 
 def results(run: RunContents, figures: FigureFolder) -> Section:
-    """Give the numbers, each with its error."""
+    """Say what was trained and tested, and give the numbers, each with its error."""
+    title = "Summary"
+    told = summary_words(run)
+    sentence = paragraph(told, "lead") if told else ""
+    if run.is_pretraining:
+        return Section(title, sentence + paragraph(_pretrained(run)))
     if run.table is None:
-        return Section("Result", absent(_why(run, SCORES_FILE), "no numbers"))
+        return Section(title, sentence + absent(_why(run, SCORES_FILE), "no numbers"))
     shown = {n: e for n, e in run.table.items() if "[" not in n and not is_of_target(n)}
     if not shown:
-        return Section("Result", "")
+        return Section(title, sentence + figures.overview(OVERVIEW))
     tiles = [_tile(name, entry) for name, entry in shown.items()]
     number = run.table.settings.get("num_bootstrap")
     check = (
@@ -74,17 +111,34 @@ def results(run: RunContents, figures: FigureFolder) -> Section:
         "accuracy, passing jets and threshold for the rejection)"
         f"{check}. Not included: the spread between trainings."
     )
-    parts = [f'<dl class="tiles">{"".join(tiles)}</dl>', paragraph(words)]
+    parts = [sentence, f'<dl class="tiles">{"".join(tiles)}</dl>', figures.overview(OVERVIEW)]
+    parts.append(paragraph(words, "note"))
+    means = [
+        [describe(n), text]
+        for n in shown
+        if (text := meaning(n, run.table.settings, run.noun.removesuffix("s")))
+    ]
+    parts.append(details("What the numbers mean", table(means, header=False)) if means else "")
     if by_class := run.table.by_class():
         parts.append(table(by_class))
     parts += [paragraph(note, "note") for note in run.table.notes]
-    return Section("Result", "".join(parts))
+    return Section(title, "".join(parts))
+
+
+def _pretrained(run: RunContents) -> str:
+    """Describe the result of a pretraining."""
+    gain = np.nanmax(run.history.column(GAIN))
+    return (
+        "Pretrained without labels: the network predicts hidden particles from the visible ones, "
+        f"{gain:.2f} nats per particle better than constant predictions. It has no scores; a training "
+        "begins with it by --init-from."
+    )
 
 
 def discrimination(run: RunContents, figures: FigureFolder) -> Section:
     """Draw ROC curves and scores."""
     title = "ROC curves and scores"
-    if run.scores is None and (run.targets or run.particles):
+    if run.scores is None and (run.targets or run.particles or run.is_pretraining):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no curves"))
@@ -97,8 +151,11 @@ def discrimination(run: RunContents, figures: FigureFolder) -> Section:
         "ROC curve. Background rejection (vertical, logarithmic) against signal efficiency: "
         "higher is better. The band holds 68 % of the bootstrap resamplings; dashed, a random "
         "choice.",
+        "" if run.table is None else _spoken(run.table),
     )
     binary = len(run.scores.classes) == 2
+    if not binary and chosen["background"] is None:
+        roc = choice("background", [("all others", roc), *_roc_of_each(run.scores, figures)])
     which = "jets of each class" if binary else "its jets (blue) and all others (grey)"
     scores = figures.add(
         "scores",
@@ -114,14 +171,48 @@ def discrimination(run: RunContents, figures: FigureFolder) -> Section:
         "S/√B (vertical) against signal efficiency. Bars hold 68 %; points with hardly any "
         "background left are left out.",
     )
-    rows = table(significance_rows(found))
+    rows = table(significance_rows(found)) + _working_points(run.scores, settings)
     return Section(title, f'<div class="figures">{roc}{scores}{improvement}</div>' + rows)
+
+
+def _roc_of_each(sample: Scores, figures: FigureFolder) -> list[tuple[str, str]]:
+    """ROC curves against each class as background, without bands."""
+    return [
+        (
+            name,
+            figures.add(
+                f"roc_against_{i}",
+                roc_figure(sample, background=i, num_bootstrap=0),
+                f"ROC curves of each class against {name}, ranked by s / (s + b).",
+            ),
+        )
+        for i, name in enumerate(sample.classes[:_MAX_BACKGROUNDS])
+    ]
+
+
+def _working_points(sample: Scores, settings: Mapping[str, Any]) -> str:
+    """Table of the thresholds that give some efficiencies, if there is one signal."""
+    chosen: dict[str, Any] = {name: settings.get(name) for name in ("signal", "background")}
+    if len(sample.classes) > 2 and chosen["signal"] is None:
+        return ""
+    points = working_points_of_scores(sample, efficiencies=EFFICIENCIES, mistag_rates=(), **chosen)
+    header = ["working point", "threshold", "efficiency", "mistag rate"]
+    rows = [[p.name, str(p.threshold), str(p.efficiency), str(p.mistag_rate)] for p in points]
+    words = "Jets whose score is at least the threshold pass."
+    return paragraph(words, "note") + table([header, *rows])
+
+
+def _spoken(metrics: Mapping[str, Measured]) -> str:
+    """The main numbers in words, for those who hear the page."""
+    shown = (f"{describe(n)} {e}" for n, e in metrics.items() if "[" not in n)
+    return f"{'; '.join(shown)}."
 
 
 def confusion(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the confusion matrix three ways."""
     title = "Confusion matrix"
-    if run.scores is None and (run.targets or run.particles):
+    has_others = bool(run.targets or run.particles or run.is_pretraining)
+    if run.detects_anomalies or (run.scores is None and has_others):
         return Section(title, "")
     if run.scores is None:
         return Section(title, absent(_why(run, SCORES_FILE), "no confusion matrix"))
@@ -145,8 +236,10 @@ def confusion(run: RunContents, figures: FigureFolder) -> Section:
         for normalise, caption in captions.items()
     ]
     drawn += _other_matrices(run, figures, signal)
-    size = "figures wide" if len(run.scores.classes) > 4 else "figures"
-    body = f'<div class="{size}">{"".join(drawn)}</div>'
+    names = ["counts", "by true class", "by predicted class"]
+    body = choice("confusion", list(zip(names, drawn, strict=False)))
+    if drawn[3:]:
+        body += f'<div class="figures">{"".join(drawn[3:])}</div>'
     if (stored := run.result(AtThreshold)) is not None:
         body += paragraph("Counts at a threshold on the score of each class:") + table(
             stored.rows()
@@ -329,9 +422,10 @@ def other_samples(run: RunContents, figures: FigureFolder) -> Section:
     """Compare the numbers of evaluations on other jets, if there were any."""
     if not run.others:
         return Section("Other samples", "")
-    tables = dict(run.others) if run.table is None else {"test jets": run.table, **run.others}
+    own = f"test {run.noun}"
+    tables = dict(run.others) if run.table is None else {own: run.table, **run.others}
     names = dict.fromkeys(name for table in tables.values() for name in table if "[" not in name)
-    rows = [["", *tables], ["jets", *(f"{sum(table.counts):,}" for table in tables.values())]]
+    rows = [["", *tables], [run.noun, *(f"{sum(table.counts):,}" for table in tables.values())]]
     for name in names:
         found = (str(table[name]) if name in table else "" for table in tables.values())
         rows.append([describe(name), *found])
@@ -348,11 +442,12 @@ def reproduction(run: RunContents, figures: FigureFolder) -> Section:
         folder, again = shlex.quote(str(run.path)), shlex.quote(f"{run.path}_again")
         commands = [
             f"pcloud train --config {folder}/config.yaml --out {again}",
-            f"pcloud evaluate {again}",
+            *([] if run.is_pretraining else [f"pcloud evaluate {again}"]),
             f"pcloud report {again}",
         ]
         body = f"<pre><code>{for_html(chr(10).join(commands))}</code></pre>"
         body += details("Configuration", f"<pre><code>{for_html(run.config_text)}</code></pre>")
+    body += _provenance(run)
     if run.environment:
         body += details("Environment", table(_flatten(run.environment), header=False))
     else:
@@ -360,11 +455,40 @@ def reproduction(run: RunContents, figures: FigureFolder) -> Section:
     return Section(title, body)
 
 
+def _provenance(run: RunContents) -> str:
+    """Jets of the run with their fingerprints, and what to cite."""
+    try:
+        stored = stored_fingerprints(RunFolder(run.path).fingerprint)
+    except (FileNotFoundError, InputError):  # a folder with results alone, or damaged
+        stored = {}
+    parts = []
+    if stored:
+        noun = run.noun
+        rows = [["split", noun, "fingerprint"]]
+        rows += [
+            [SPLIT_NAMES[n], f"{print_.jets:,}", print_.content] for n, print_ in stored.items()
+        ]
+        words = (
+            f"The fingerprint is a sum of hashes of the {noun}: equal {noun} have an equal one, in any "
+            "order and under any name of a file."
+        )
+        parts += [table(rows), paragraph(words, "note")]
+    version = run.environment.get("pcloud")
+    cite = f"pcloud{f' {version}' if version else ''} (CITATION.cff)"
+    with suppress(UnknownNameError):
+        paper = model_info(str(run.config.get("model"))).paper
+        if re.fullmatch(r"(arXiv:)?[\w.\-/]+", paper) and paper[0].isdigit():
+            cite += f", the network arXiv:{paper}"
+    return "".join(parts) + paragraph(f"To cite: {cite}, and the data.")
+
+
 MakeSection = Callable[[RunContents, FigureFolder], Section]
 
 SECTIONS: Sequence[MakeSection] = (
     results,
+    generation,
     discrimination,
+    anomaly,
     confusion,
     discriminants,
     regression,
@@ -373,6 +497,7 @@ SECTIONS: Sequence[MakeSection] = (
     uncertainty,
     taylor,
     attribution,
+    images,
     robustness,
     shift,
     comparison,
@@ -381,13 +506,14 @@ SECTIONS: Sequence[MakeSection] = (
     other_samples,
     reproduction,
 )
-"""Sections of the page, in their order; a section without a body is left out."""
+"""Sections of the page, in their order; a section without a body is left out. The first is made last,
+and shows figures of the others."""
 
 
 def drawn_section(make: MakeSection, run: RunContents, figures: FigureFolder) -> Section:
     """Make a section; if the values in the files cannot be drawn, warn and leave it out."""
     try:
-        return make(run, figures)
+        return section_with_noun(make(run, figures), run.noun)
     except (
         ValueError,  # InputError too
         ArithmeticError,
@@ -411,9 +537,9 @@ def all_sections() -> list[MakeSection]:
     return [*SECTIONS[:-1], *further, SECTIONS[-1]]
 
 
-def test_jets(number: int) -> str:
-    """Number of test jets, for a headline."""
-    return f"{number_of(number, 'test jet')}"
+def test_jets(number: int, noun: str) -> str:
+    """Number of test jets, or of other data by their noun, for a headline."""
+    return number_of(number, f"test {noun.removesuffix('s')}")
 
 
 def _tile(name: str, entry: Measured) -> str:
@@ -445,14 +571,6 @@ def _warnings(run: RunContents) -> list[str]:
     found = run.environment.get("warnings", [])
     texts = [str(text) for text in found] if isinstance(found, list) else []
     return [f"Warning: {text}." for text in texts]
-
-
-def duration(seconds: float) -> str:
-    """Time in seconds, minutes or hours."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _why(run: RunContents, file: str) -> str:

@@ -27,7 +27,7 @@ def calibration(run: RunContents, figures: FigureFolder) -> Section:
     """Draw the reliability diagram, and give the calibration fitted on the validation jets."""
     title = "Calibration"
     sample = run.scores
-    if sample is None or sample.values.ndim == 1:
+    if sample is None or sample.values.ndim == 1 or run.detects_anomalies:
         return Section(title, "")
     stored = run.result(StoredCalibration)
     predictions = {"uncalibrated": sample.values}

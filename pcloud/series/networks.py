@@ -43,6 +43,11 @@ class SeriesDense(nn.Module):
         Name of the activation function, see :data:`pcloud.nn.activations.ACTIVATIONS`.
     dropout : float
         Dropout probability after each hidden layer.
+
+    Examples
+    --------
+    >>> SeriesDense(in_features=1, length=512)(torch.zeros(3, 1, 512)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(
@@ -94,6 +99,11 @@ class SeriesCNN(nn.Module):
     ------
     InputError
         If kernel or stride is not positive.
+
+    Examples
+    --------
+    >>> SeriesCNN(in_features=1)(torch.zeros(3, 1, 512)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(
@@ -159,6 +169,11 @@ class SeriesLSTM(nn.Module):
     ------
     InputError
         If a size is not positive.
+
+    Examples
+    --------
+    >>> SeriesLSTM(in_features=1)(torch.zeros(3, 1, 512)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(

@@ -50,6 +50,12 @@ def simulate_pulses(
     ------
     InputError
         If a number cannot be used.
+
+    Examples
+    --------
+    >>> pulses = simulate_pulses(10, length=256)
+    >>> pulses.records.shape
+    (10, 1, 256)
     """
     if n < 1 or length < 16 or noise < 0 or drift < 0:
         raise InputError(

@@ -50,7 +50,7 @@ def make_block(process: str, index: int, settings: Settings) -> FlatJets:
     Parameters
     ----------
     process : str
-        Name of the process, ``"top"`` or ``"qcd"``.
+        Name of the process, ``"top"``, ``"qcd"`` or ``"w"``.
     index : int
         Number of the block. Blocks of the same process have consecutive seeds of Pythia, so that no
         seed is used twice in up to 9e8 blocks.
@@ -60,17 +60,17 @@ def make_block(process: str, index: int, settings: Settings) -> FlatJets:
     Returns
     -------
     FlatJets
-        ``settings.block_size`` jets in float32, with ``label``, the momentum of the top quark,
+        ``settings.block_size`` jets in float32, with ``label``, the momentum of the top quark or W boson,
         ``truth_E`` to ``truth_pz``, which is zero for QCD jets, and the targets ``pt`` and ``mass``
         in GeV: those of the jet of the stable visible particles before the detector that is nearest
         to the jet, NaN if none is inside its radius.
     """
     from pcloud.simulate.engines import EventGenerator
 
-    label = PROCESSES[process].label
-    root = np.random.SeedSequence(settings.seed, spawn_key=(label,))
+    label, key = PROCESSES[process].label, PROCESSES[process].seed_key
+    root = np.random.SeedSequence(settings.seed, spawn_key=(key,))
     pythia_seed = (int(root.generate_state(1, np.uint64)[0]) + index) % PYTHIA_SEEDS + 1
-    rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(label, index)))
+    rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(key, index)))
     generator = EventGenerator(
         PROCESSES[process], pythia_seed, mpi=settings.mpi, tune=settings.tune
     )
@@ -103,7 +103,7 @@ def _select(
     axis = np.stack([np.bincount(jet, p, minlength=len(which)) for p in p4.T], axis=1)
     keep = in_window(axis)
     truth = np.zeros((len(which), 4))
-    if decays.shape[1]:  # events with top quarks
+    if decays.shape[1]:  # events with top quarks or W bosons
         matched = contained(axis, decays[which])
         keep &= matched.any(axis=1)
         truth = decays[which, matched.argmax(axis=1), 0]

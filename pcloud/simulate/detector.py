@@ -35,6 +35,11 @@ class Resolution:
         Sampling term in GeV^(1/2).
     noise : float
         Noise term in GeV.
+
+    Examples
+    --------
+    >>> Resolution(eta_max=1.7, constant=0.03, stochastic=0.5).noise
+    0.0
     """
 
     eta_max: float
@@ -57,6 +62,11 @@ class TrackRegion:
         Relative pT resolution of soft tracks.
     slope : float
         Increase of the relative pT resolution with pT, in 1/GeV, added in quadrature.
+
+    Examples
+    --------
+    >>> TrackRegion(eta_max=0.5, efficiency_soft=0.7, efficiency=0.95, constant=0.06, slope=0.0013).eta_max
+    0.5
     """
 
     eta_max: float
@@ -123,6 +133,12 @@ class Detector:
     .. [1] https://github.com/delphes/delphes/blob/master/cards/delphes_card_ATLAS.tcl
     .. [2] DELPHES 3, https://arxiv.org/abs/1307.6346
     .. [3] The Machine Learning Landscape of Top Taggers, https://arxiv.org/abs/1902.09914
+
+    Examples
+    --------
+    >>> import dataclasses
+    >>> dataclasses.replace(Detector(), field=3.8).field
+    3.8
     """
 
     field: float = 2.0

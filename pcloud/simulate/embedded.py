@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import pcloud
+from pcloud.datasets import compact
 from pcloud.datasets.compact import read_compact, read_metadata, write_compact
 from pcloud.errors import InputError
 from pcloud.io import FlatJets
@@ -21,6 +22,7 @@ from pcloud.simulate.block import Settings
 from pcloud.simulate.recipe import CLASSES
 from pcloud.simulate.sample import make_chunks
 from pcloud.simulate.workers import PartFiles, describe
+from pcloud.terminal import Terminal
 
 #: Seed of the embedded sample, and number of jets of each split, half of them top jets.
 SEED = 2026
@@ -70,12 +72,15 @@ def make_embedded(
     blocks.remove()
 
 
-def add_targets(folder: Path, workers: int = 1, progress: bool = True) -> None:
+def add_targets(folder: Path, workers: int = 1, progress: bool = True) -> dict[str, int]:
     """Simulate the jets of the sample again, and add their targets to its files in `folder`.
 
     The targets are pT and mass of the jet before the detector. Labels and numbers of particles must
     be those of the files, and the momenta of the files stay, which another processor may have
     rounded in another way.
+
+    The number of jets with another momentum is stored in the files, as ``targets`` of their
+    provenance.
 
     Parameters
     ----------
@@ -85,10 +90,15 @@ def add_targets(folder: Path, workers: int = 1, progress: bool = True) -> None:
     workers, progress
         As for :func:`make_embedded`.
 
+    Returns
+    -------
+    dict of str to int
+        Number of jets of each split whose simulated momenta differ from those of the files.
+
     Raises
     ------
     InputError
-        If the simulated jets differ from those of the files.
+        If the labels or the numbers of particles of the simulated jets are not those of the files.
     """
     settings = Settings(SEED)
     total = sum(SIZES.values())
@@ -96,6 +106,7 @@ def add_targets(folder: Path, workers: int = 1, progress: bool = True) -> None:
     blocks = PartFiles(folder / "parts", settings)
     jets = FlatJets.concatenate(list(make_chunks(blocks, wanted, settings, workers, progress)))
     start = 0
+    differing = {}
     for split, size in SIZES.items():
         path = folder / f"{split}.parquet"
         stored, again = read_compact(path), jets.slice(start, start + size)
@@ -105,10 +116,24 @@ def add_targets(folder: Path, workers: int = 1, progress: bool = True) -> None:
         ):
             if not np.array_equal(one, other):
                 raise InputError(f"{path}: the {name} of the simulated jets differ")
+        differing[split] = _num_different(stored, compact.decode(compact.encode(again)))
         stored.jet |= {name: v for name, v in again.jet.items() if name.startswith(TARGETS)}
-        write_compact(stored, path, read_metadata(path))
+        about = {
+            "command": "python -m pcloud.simulate.embedded FOLDER --add-targets",
+            "quantities": "pt and mass in GeV of the jet of stable visible particles",
+            "jets_with_other_momenta": differing[split],
+            **describe(settings),
+        }
+        write_compact(stored, path, read_metadata(path) | {"targets": about})
         start += size
     blocks.remove()
+    return differing
+
+
+def _num_different(one: FlatJets, other: FlatJets) -> int:
+    """Number of jets with another momentum, of jets with the same numbers of particles."""
+    differs = np.any([a != b for a, b in zip(one.p4, other.p4, strict=True)], axis=0)
+    return int(np.count_nonzero(np.add.reduceat(differs, one.offsets[:-1])))
 
 
 def main() -> None:
@@ -118,8 +143,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="number of processes")
     parser.add_argument("--add-targets", action="store_true", help="add pT and mass to old files")
     arguments = parser.parse_args()
-    make = add_targets if arguments.add_targets else make_embedded
-    make(arguments.folder, workers=arguments.workers)
+    if not arguments.add_targets:
+        make_embedded(arguments.folder, workers=arguments.workers)
+        return
+    for split, number in add_targets(arguments.folder, workers=arguments.workers).items():
+        words = f"{split}: {number} jets with other momenta than in the file, which are kept"
+        Terminal().print(words, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ class EventGenerator:
     """
 
     def __init__(self, process: Process, seed: int, *, mpi: bool = False, tune: int = 14) -> None:
+        self.resonance = process.resonance
         self.pythia = pythia8mc.Pythia("", False)
         for setting in (
             *QUIET,
@@ -73,9 +74,10 @@ class EventGenerator:
             Number of generated events; it can be smaller, because Pythia fails for a few events.
         particles : Particles
             Stable particles of these events.
-        decays : ndarray, shape (count, T, 4, 4)
+        decays : ndarray, shape (count, T, D, 4)
             Momenta ``(E, px, py, pz)`` in GeV of each top quark before its decay, of its down-type
-            quark, and of the two quarks from its W boson. T is 2 for top pairs and 0 without tops.
+            quark, and of the two quarks from its W boson (D = 4); of W pairs those of each W boson and
+            its two quarks (D = 3). T is 2, and 0 without a resonance of the process.
         """
         record = self.pythia.nextBatch(count).prt
         sizes = ak.to_numpy(ak.num(record))
@@ -88,14 +90,21 @@ class EventGenerator:
         particles = Particles(event[stable], pid[stable], self._charge(pid[stable]), p4[stable])
         daughters = np.stack([ak.to_numpy(flat.daughter1), ak.to_numpy(flat.daughter2)], axis=1)
         daughters = daughters + (np.cumsum(sizes) - sizes)[event, None]  # rows of `flat`
-        tops = np.flatnonzero((np.abs(pid) == 6) & (np.abs(status) == 62))
-        chains = _top_decays(tops, pid, daughters)  # (tops, 4)
-        return len(record), particles, p4[chains].reshape(len(record), -1, 4, 4)
+        is_last = np.abs(status) == 62  # with the recoil of all radiation, before the decay
+        found = np.flatnonzero((np.abs(pid) == self.resonance) & is_last)
+        chains = (_w_decays if self.resonance == 24 else _top_decays)(found, pid, daughters)
+        shape = (len(record), -1 if len(found) else 0, chains.shape[1], 4)
+        return len(record), particles, p4[chains].reshape(shape)
 
     def _charge(self, pid: np.ndarray) -> np.ndarray:
         codes, index = np.unique(pid, return_inverse=True)
         data = self.pythia.particleData
         return np.array([data.charge(int(code)) for code in codes])[index]
+
+
+def _w_decays(bosons: np.ndarray, pid: np.ndarray, daughters: np.ndarray) -> np.ndarray:
+    """Rows of each W boson and of its two quarks, (bosons, 3)."""
+    return np.concatenate([bosons[:, None], daughters[bosons]], axis=1)
 
 
 def _top_decays(tops: np.ndarray, pid: np.ndarray, daughters: np.ndarray) -> np.ndarray:

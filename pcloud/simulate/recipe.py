@@ -1,8 +1,8 @@
 """Recipe of the Landscape sample: generated events and selection of jets.
 
-Events are hadronic top pairs and QCD dijets at 14 TeV. The leading anti-kT jet with R = 0.8 is
+Events are hadronic top pairs, QCD dijets and, beyond that sample, pairs of hadronic W bosons at 14 TeV. The leading anti-kT jet with R = 0.8 is
 selected if its pT is 550-650 GeV and ``|eta| < 2``. A top jet must contain the top quark and its
-decay products. At most 200 constituents are stored [1]_.
+decay products, and a W jet the W boson and its two quarks. At most 200 constituents are stored [1]_.
 
 The pT range of the hard process is a compromise: events far below it rarely contain a jet of 550 GeV,
 from initial-state radiation. The table shows for slices of this pT the efficiency (selected jets per
@@ -52,6 +52,10 @@ ETA_MAX = 2.0
 #: Number of stored constituents.
 MAX_CONSTITUENTS = 200
 CLASSES = ("qcd", "top")
+W_CLASSES = ("qcd", "w")
+
+#: Processes that are simulated together.
+MIXTURES = {"both": ("top", "qcd"), "w_qcd": ("w", "qcd")}
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,22 @@ class Process:
     Parameters
     ----------
     label : int
-        Index of the class of the jets in `CLASSES`.
+        Index of the class of the jets in `classes_of` the process.
     settings : tuple of str
         Settings of Pythia.
     pt_hat : tuple of float
         Range of the pT of the hard process in GeV.
+    seed_key : int
+        Number that tells its random numbers from those of other processes.
+    resonance : int
+        PDG code of the particle whose decay a jet must contain, 6 or 24; 0 for none.
     """
 
     label: int
     settings: tuple[str, ...]
     pt_hat: tuple[float, float]
+    seed_key: int
+    resonance: int = 0
 
 
 PROCESSES = {
@@ -83,20 +93,38 @@ PROCESSES = {
             "24:onIfAny = 1 2 3 4 5",
         ),
         pt_hat=(450.0, 800.0),
+        seed_key=1,
+        resonance=6,
     ),
-    "qcd": Process(label=0, settings=("HardQCD:all = on",), pt_hat=(400.0, 900.0)),
+    "qcd": Process(label=0, settings=("HardQCD:all = on",), pt_hat=(400.0, 900.0), seed_key=0),
+    "w": Process(
+        label=1,
+        settings=(
+            "WeakDoubleBoson:ffbar2WW = on",
+            "24:onMode = off",
+            "24:onIfAny = 1 2 3 4 5",
+        ),
+        pt_hat=(450.0, 800.0),
+        seed_key=3,  # 2 is that of the shuffling
+        resonance=24,
+    ),
 }
 
 
+def classes_of(process: str) -> tuple[str, str]:
+    """Names of the classes of a process or a mixture, in the order of the labels."""
+    return W_CLASSES if process in ("w", "w_qcd") else CLASSES
+
+
 def contained(axis: np.ndarray, decay: np.ndarray, radius: float = RADIUS) -> np.ndarray:
-    """Return True for top quarks that are contained in a jet, together with their three quarks.
+    """Return True for top quarks or W bosons that are contained in a jet, with their quarks.
 
     Parameters
     ----------
     axis : ndarray, shape (B, 4)
         Momenta of the jets, ``(E, px, py, pz)``.
-    decay : ndarray, shape (B, T, 4, 4)
-        Momenta of the top, its down-type quark and the two quarks from its W, for T tops per event.
+    decay : ndarray, shape (B, T, D, 4)
+        Momenta of the particle and its quarks, see `EventGenerator.events`, for T particles per event.
     radius : float, default 0.8
         Largest distance to the jet axis in eta and phi.
 

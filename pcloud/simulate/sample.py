@@ -24,7 +24,7 @@ from pcloud.io.jets import FlatJets
 from pcloud.io.write import write_chunks
 from pcloud.simulate.block import Settings
 from pcloud.simulate.detector import Detector
-from pcloud.simulate.recipe import CLASSES, PROCESSES
+from pcloud.simulate.recipe import CLASSES, MIXTURES, PROCESSES, classes_of
 from pcloud.simulate.workers import PartFiles, Task, make_blocks
 from pcloud.terminal import Terminal
 
@@ -57,9 +57,10 @@ def simulate_jets(
     Parameters
     ----------
     num_jets : int
-        Number of jets; with ``"both"``, half of each process, and one more QCD jet if it is odd.
-    process : {"both", "top", "qcd"}
-        Hadronic top pairs, QCD dijets, or both, shuffled.
+        Number of jets; with two processes, half of each, and one more QCD jet if it is odd.
+    process : {"both", "top", "qcd", "w", "w_qcd"}
+        Hadronic top pairs, QCD dijets, or both, shuffled; pairs of hadronic W bosons, or these and QCD
+        dijets.
     seed : int, default 1
         Seed of Pythia and of the detector, not negative.
     workers : int, default 1
@@ -77,8 +78,8 @@ def simulate_jets(
     Returns
     -------
     ak.Array
-        Jets with massless ``p4`` in GeV (float32, sorted by pT), ``label`` (1 = top), and the
-        momentum of the top quark, ``truth_E``, ``truth_px``, ``truth_py``, ``truth_pz``, which is
+        Jets with massless ``p4`` in GeV (float32, sorted by pT), ``label`` (1 = top or W), and the
+        momentum of the top quark or W boson, ``truth_E``, ``truth_px``, ``truth_py``, ``truth_pz``, which is
         zero for QCD jets. ``attrs["classes"]`` contains the names of the classes.
 
     Raises
@@ -96,7 +97,7 @@ def simulate_jets(
     wanted = _wanted(num_jets, process)
     _check_workers(workers)
     chunks = make_chunks({}, wanted, settings, workers, progress)
-    return FlatJets.concatenate(list(chunks)).to_awkward(CLASSES)
+    return FlatJets.concatenate(list(chunks)).to_awkward(classes_of(process))
 
 
 def simulate(
@@ -124,9 +125,10 @@ def simulate(
         File to write: ``.parquet``, ``.npz``, or ``.h5`` for the HDF5 layout of the Landscape
         sample.
     num_jets : int
-        Number of jets; with ``"both"``, half of each process, and one more QCD jet if it is odd.
-    process : {"both", "top", "qcd"}
-        Hadronic top pairs, QCD dijets, or both, shuffled.
+        Number of jets; with two processes, half of each, and one more QCD jet if it is odd.
+    process : {"both", "top", "qcd", "w", "w_qcd"}
+        Hadronic top pairs, QCD dijets, or both, shuffled; pairs of hadronic W bosons, or these and QCD
+        dijets.
     seed : int, default 1
         Seed of Pythia and of the detector, not negative.
     workers : int, optional
@@ -165,7 +167,7 @@ def simulate(
     workers = _check_workers(workers)
     blocks = PartFiles(out.with_name(f"{out.name}.parts"), settings)
     chunks = make_chunks(blocks, wanted, settings, workers, progress)
-    write_chunks(chunks, out, CLASSES, overwrite)
+    write_chunks(chunks, out, classes_of(process), overwrite)
     blocks.remove()
     return out
 
@@ -261,14 +263,15 @@ def _settings(seed: int, detector: Detector | None, mpi: bool, tune: int) -> Set
 
 def _wanted(num_jets: int, process: str) -> dict[str, int]:
     """Number of jets of each process."""
-    known = ("both", *PROCESSES)
+    known = (*MIXTURES, *PROCESSES)
     if process not in known:
         raise UnknownNameError("process", process, known)
     if num_jets < 1:
         raise InputError(f"the number of jets must be positive, got {num_jets}")
-    if process != "both":
+    if process not in MIXTURES:
         return {process: num_jets}
-    share = {"top": num_jets // 2, "qcd": num_jets - num_jets // 2}
+    signal, background = MIXTURES[process]
+    share = {signal: num_jets // 2, background: num_jets - num_jets // 2}
     return {name: number for name, number in share.items() if number}
 
 

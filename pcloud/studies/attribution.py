@@ -31,6 +31,7 @@ from pcloud.run_files import ATTRIBUTION_FILE, Advance, StoredResult, ignore_pro
 from pcloud.stored_values import KEEP_UNKNOWN, Count, Float, Grid, Name, Numbers, Text
 from pcloud.studies.budget import jets_within_budget
 from pcloud.studies.heatmaps import heatmaps, network_and_images
+from pcloud.studies.image_figures import image_figures
 from pcloud.studies.signals import explained_signals
 from pcloud.training.run_sample import load_run_sample
 from pcloud.validation import checked
@@ -314,7 +315,9 @@ def attribute_run(
     if jets is None:
         passes = sum(_passes(method, **options) for method in methods) * len(signals)
         jets = jets_within_budget(run, test, passes=passes, most=_JETS, checkpoint=checkpoint)
-    explained = _Explained.of(run, test, jets, checkpoint)
+    scores = run.predict(test, checkpoint=checkpoint)
+    explained = _Explained.of(run, test, jets, checkpoint, scores)
+    _store_images(run, explained, test, scores)
     classes = [
         _attribute_class(
             explained,
@@ -390,9 +393,11 @@ class _Explained:
     scores: np.ndarray
 
     @classmethod
-    def of(cls, run: RunFolder, test: Sample, number: int, checkpoint: str) -> _Explained:
+    def of(
+        cls, run: RunFolder, test: Sample, number: int, checkpoint: str, scores: np.ndarray
+    ) -> _Explained:
         number = min(number, len(test))
-        labels, scores = np.asarray(test.label), run.predict(test, checkpoint=checkpoint)
+        labels = np.asarray(test.label)
         chosen = worst_and_typical(labels, scores, _DRAWN_JETS if len(run.classes) < 4 else 1)
         rows = np.array([*range(number), *(i for i, _ in chosen)])
         return cls(
@@ -415,6 +420,14 @@ class _Explained:
             for place, (index, why) in zip(places, self.chosen, strict=True)
             if not only_own or self.labels[place] == target
         ]
+
+
+def _store_images(run: RunFolder, explained: _Explained, test: Sample, scores: np.ndarray) -> None:
+    """Write ``images.json`` for a network on images."""
+    pictures = network_and_images(explained.model, test, explained.inputs)
+    if pictures is not None:
+        found = image_figures(*pictures, np.asarray(test.label), scores, explained.classes)
+        found.write(run.out)
 
 
 def _attribute_class(

@@ -98,6 +98,7 @@ def evaluate_run(
         columns; or the folder of the run cannot be written to.
     """
     run.checksum(checkpoint)  # raises before a large file is read
+    run.check_predictions()
     run.check_writable()
     if data is not None and "schema" not in reading:
         reading["schema"] = schema_for(run, data)
@@ -137,7 +138,10 @@ def _table(run: RunFolder, found: _Scored, options: dict[str, Any]) -> Evaluatio
     if found.labels is not None:
         noun = run.modality.noun
         scores = Scores.from_arrays(found.labels, found.scores, run.classes, found.weights, noun)
-        return complete(evaluate_scores(scores, **options))
+        table = evaluate_scores(scores, **options)
+        if run.objective.detects_anomalies:  # at no probability is a jet one of the other class
+            table.entries.pop("accuracy", None)
+        return complete(table)
     of_classes = [name for name in ("signal", "background", "metrics") if options.get(name)]
     if of_classes:
         run.check_classes(f"the option {of_classes[0]}")

@@ -127,11 +127,13 @@ def predict_file(
     FileNotFoundError
         If its folder does not exist, or there is no such file of jets.
     """
+    run.check_predictions()
     out = Path(out)
     if out.suffix != ".parquet":
         raise InputError(f"scores are written as Parquet: {out} must end in .parquet")
     check_new_file(out, overwrite)
     run.checksum(checkpoint)
+    run.check_scores("a prediction")
     intervals = None
     if calibrated:
         if run.classes:
@@ -218,6 +220,7 @@ def predict_files(
     InputError, FileNotFoundError
         As from :func:`predict_file`.
     """
+    run.check_predictions()
     files = expand_paths(paths)
     outputs = mirrored_paths(files, Path(folder))
     run = run.writing_to(folder)

@@ -27,6 +27,8 @@ _STUDIES = {
     "robustness": "robustness:robustness_run",
     "attribution": "attribution:attribute_run",
     "taylor": "taylor:taylor_run",
+    "anomaly": "anomaly:anomaly_run",
+    "generation": "generation:evaluate_generator",
 }
 
 
@@ -42,7 +44,13 @@ class Study(Protocol):
 
 
 def list_studies() -> list[str]:
-    """Names of all studies."""
+    """Names of all studies.
+
+    Examples
+    --------
+    >>> "evaluate" in list_studies()
+    True
+    """
     return [*_STUDIES, *further_studies()]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,9 +38,20 @@ from pcloud.validation import Checked, Converted, checked
 if TYPE_CHECKING:
     from pcloud.training.run_folder import RunFolder
 
-__all__ = ["ClassExpansion", "StoredTaylor", "read_taylor", "taylor_course", "taylor_run"]
+__all__ = [
+    "PLANE_EDGES",
+    "ClassExpansion",
+    "StoredTaylor",
+    "coefficient_planes",
+    "read_taylor",
+    "taylor_course",
+    "taylor_run",
+]
 
 _PLANE = np.linspace(-0.8, 0.8, 33)  # of the map, in eta and phi about the jet axis
+PLANE_EDGES = np.linspace(-3, 3, 33)
+"""Edges of the cells of maps in the plane of two columns, in their standard deviations."""
+
 _JETS, _PAIR_JETS, _COURSE_JETS = 2000, 20, 300
 _ROWS = 10_000  # events of a table, which take a second
 
@@ -317,12 +328,57 @@ def _coefficients_of_rows(
     network: nn.Module, x: Tensor, names: Sequence[str], target: int
 ) -> Coefficients:
     network = network.cpu()
-
-    def response(rows: Tensor) -> Tensor:
-        return network(rows).softmax(dim=-1)[:, target]
-
     with frozen(network):
-        return taylor_coefficients(response, x, names=names).mean_absolute()
+        return taylor_coefficients(_probability(network, target), x, names=names).mean_absolute()
+
+
+def coefficient_planes(
+    run: RunFolder, inputs: Sequence[str], epochs: Sequence[int], *, target: int = 1
+) -> dict[int, NDArray[np.floating]]:
+    """Taylor coefficient of one or two columns in the plane of a run on two columns, by epoch.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Run on a table with two columns, trained with ``keep_checkpoints=True``.
+    inputs : sequence of str
+        One name, for a coefficient of first order, or two.
+    epochs : sequence of int
+        Epochs whose weights are used.
+    target : int
+        Index of the class whose probability is expanded.
+
+    Returns
+    -------
+    dict of int to ndarray, shape (32, 32)
+        Coefficients by epoch at the centres of the cells between :data:`PLANE_EDGES`, first column
+        first, in standard deviations of the columns.
+
+    Raises
+    ------
+    InputError
+        If the run has other columns, or did not keep an epoch.
+    """
+    names = run.feature_set.names
+    if len(names) != 2:
+        raise InputError(f"a map in the plane needs two columns, not {len(names)}")
+    if absent := [str(epoch) for epoch in epochs if epoch not in run.kept_epochs]:
+        kept = run.kept_epochs
+        known = f"{kept[0]} to {kept[-1]}" if kept else "none: train with --keep-checkpoints"
+        raise InputError(f"{run.path} has no weights of epoch {', '.join(absent)}; it has {known}")
+    centres = torch.from_numpy((PLANE_EDGES[1:] + PLANE_EDGES[:-1]) / 2).float()
+    x = torch.cartesian_prod(centres, centres)
+    found = {}
+    for epoch in epochs:
+        network = run.network(f"epoch_{epoch}").cpu()
+        with frozen(network):
+            expansion = taylor_coefficients(_probability(network, target), x, names=names)
+        found[epoch] = expansion.of(*inputs).reshape(len(centres), -1)
+    return found
+
+
+def _probability(network: nn.Module, target: int) -> Callable[[Tensor], Tensor]:
+    return lambda rows: network(rows).softmax(dim=-1)[:, target]
 
 
 def read_taylor(folder: str | Path) -> StoredTaylor:

@@ -40,6 +40,11 @@ class MLP(nn.Module):
     ------
     UnknownNameError
         If there is no such activation.
+
+    Examples
+    --------
+    >>> MLP(in_features=5, widths=(16,))(torch.zeros(3, 5)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(
@@ -74,6 +79,11 @@ class Logistic(nn.Module):
         Number of columns F.
     num_outputs : int
         Number of outputs, one for each class (C).
+
+    Examples
+    --------
+    >>> Logistic(in_features=5)(torch.zeros(3, 5)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(self, in_features: int, num_outputs: int = 2) -> None:

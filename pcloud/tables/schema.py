@@ -42,6 +42,11 @@ class TableSchema:
         Columns that are written beside the scores; they are no inputs.
     leave_out : list of str
         Columns that are no inputs.
+
+    Examples
+    --------
+    >>> TableSchema(label="Label", missing=[-999.0]).missing
+    [-999.0]
     """
 
     label: str | None = None

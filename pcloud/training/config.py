@@ -28,6 +28,7 @@ from pcloud.errors import InputError, UnknownNameError
 from pcloud.objectives.specification import (
     CLASS,
     CLASS_LOSSES,
+    GENERATE,
     Specification,
     parse_objectives,
 )
@@ -116,6 +117,7 @@ Positive = Annotated[float, Gt(0), Lt(math.inf)]
 NonNegative = Annotated[float, Ge(0), Lt(math.inf)]
 Fraction = Annotated[float, Interval(gt=0, lt=1)]
 Weight = Annotated[float, Interval(gt=0, le=1)]
+Share = Annotated[float, Interval(ge=0, le=1)]
 
 
 Files = str | list[str] | dict[str, str | list[str]]
@@ -183,6 +185,13 @@ class DataConfig:
     training jets; none takes the values as they are."""
     on_bad_jet: Literal["error", "drop"] = "error"
     """Treatment of jets that are empty or have NaN, infinite or negative energies."""
+    canvas: Annotated[int, Interval(ge=1, le=10**5)] | None = None
+    """Of images: side in pixels of a black image, in which each image is placed at a random position;
+    by default images stay as they are."""
+    turned: Literal["any", "quarter"] | None = None
+    """Of images: rotate each by a random angle, or by a multiple of 90 degrees, in equal numbers for
+    each class and angle; by default no rotation. Rotations that change from epoch to epoch are those
+    of the model rotated."""
     storage: Literal["auto", "memory", "map", "stream"] = "auto"
     """Place of the jets during the training: memory; map, files in the folder of the run that are
     mapped into memory; or stream, the Parquet files of the jets, which are read in every epoch. By
@@ -230,6 +239,9 @@ class ModelConfig:
     """Name of a model (see `pcloud models`), or your own class as my_file:MyTagger."""
     model_options: PlainOptions = field(default_factory=dict)
     """Options of the model, one by one (--model-options.dropout 0.2) or as a mapping."""
+    as_images: bool = False
+    """Make an image of each jet for a model on images: the model becomes jet_images, with this network
+    and the options of both."""
 
     # Not options: texts that a file gave, perhaps names of code that is not the user's; the file.
     _stored = frozenset[str]()
@@ -240,6 +252,15 @@ def _only_classes() -> list[str | dict[str, Any]]:
     return [CLASS]
 
 
+def _check_mix(mix: list[float] | None) -> None:
+    """Check the fractions of the second class in two mixed samples."""
+    if mix is not None and (len(mix) != 2 or not mix[0] < mix[1]):
+        raise InputError(
+            f"mix must be two fractions of the second class, the smaller one first, such as 0 0.05, "
+            f"got {' '.join(f'{part:g}' for part in mix)}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """Objective."""
@@ -248,11 +269,17 @@ class ObjectiveConfig:
     """What the network learns: class, and targets of the schema with their kinds, such as class
     pt:gaussian mass:quantile. Kinds: squared, absolute, huber, logcosh, gaussian (mean and sigma),
     quantile (mass:quantile:0.1,0.5,0.9 sets the levels) and binary (a label 0 or 1); of labels of
-    particles classes (origin:classes) and pairs with the same label (vertex:pairs). A mapping sets
+    particles classes (origin:classes) and pairs with the same label (vertex:pairs). generate learns to
+    make new jets, with a generator as model. anomaly learns the first class alone, with an anomaly
+    detector as model, whose score is large for others. A mapping sets
     target, kind, levels, delta, transform, widths and threshold."""
     objective_weights: Literal["equal", "learned"] | list[NonNegative] = "equal"
     """Weights of several objectives in the loss: equal, learned with the network, or one number
     each."""
+    mix: list[Share] | None = None
+    """Weak supervision of two classes: fractions of the second class in two mixed samples of equal
+    size, which are told apart in place of the classes, such as 0 0.05 (injected signal) or 0.3 0.7.
+    Each training jet is in one of them. Test jets keep their labels."""
     loss: ClassLoss = "cross_entropy"
     """Loss of the classes: cross_entropy; l1 or l2, the absolute or squared differences of the
     probabilities from 0 and 1; or focal, a cross-entropy with less weight of jets that are classified well."""
@@ -271,6 +298,9 @@ class ObjectiveConfig:
                 )
         elif weights == "learned" and number == 1:
             raise InputError("objective_weights learned needs several objectives, got one")
+        _check_mix(self.mix)
+        if self.mix is not None and not self.has_classes:
+            raise InputError("mix needs the objective class")
 
     @property
     def specifications(self) -> list[Specification]:
@@ -278,9 +308,19 @@ class ObjectiveConfig:
         return parse_objectives(self.objective)
 
     @property
+    def generates(self) -> bool:
+        """True for a generator."""
+        return any(part.generates for part in self.specifications)
+
+    @property
     def has_classes(self) -> bool:
         """True if the classes of the labels are learned."""
         return any(part.learns_classes for part in self.specifications)
+
+    @property
+    def detects_anomalies(self) -> bool:
+        """True for an anomaly detector."""
+        return any(part.detects_anomalies for part in self.specifications)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -550,6 +590,8 @@ class TrainConfig:
             if name not in _STAGE_OF:
                 raise UnknownNameError("training option", str(name), _STAGE_OF)
         values = _with_recipe(values)
+        if values.get("model") is None and GENERATE in _listed(values.get("objective")):
+            values["model"] = _GENERATOR
         missing = [name for name in ("data", "model", "out") if values.get(name) is None]
         if missing:
             raise InputError(f"training needs {' and '.join(missing)}")
@@ -557,6 +599,7 @@ class TrainConfig:
 
         values |= {name: name_of(values[name]) for name in _SOURCES if name in values}
         values = {name: _plain(value) for name, value in values.items()}
+        values = _with_images_of_jets(values)
         values["schema"] = with_labels(
             read_schema(values.get("schema")), values.pop("labels", None)
         )
@@ -598,11 +641,24 @@ class TrainConfig:
                         f"{name} needs the objective class; this run learns "
                         f"{', '.join(part.target for part in wanted)}"
                     )
+        elif self.objectives.detects_anomalies:
+            self._check_one_class()
         elif self.teacher is not None and len(wanted) > 1:
             raise InputError("teacher needs the objective class alone: a teacher knows classes")
         known = _metrics(wanted)
         if self.monitor not in known:
             raise UnknownNameError("metric to monitor", self.monitor, known)
+
+    def _check_one_class(self) -> None:
+        """Refuse options that need several classes beside an anomaly detector."""
+        given = {name: getattr(self, name) is not None for name in _OF_SEVERAL_CLASSES}
+        given["class_weights"] = self.class_weights != "none"
+        given["loss"] = self.objectives.loss != "cross_entropy"
+        for name, is_given in given.items():
+            if is_given:
+                raise InputError(
+                    f"{name} needs the objective class; anomaly learns one class alone"
+                )
 
     def __getattr__(self, name: str) -> Any:
         stage = self.__dict__.get(_STAGE_OF.get(name, ""))
@@ -738,6 +794,17 @@ class TrainConfig:
         return [name for name in mine if mine[name] != theirs[name]]
 
 
+_OF_SEVERAL_CLASSES = ("teacher", "decorrelate", "reweight", "overfit", "mix")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+_GENERATOR = "flow_matching"
+"""Network of the objective generate, by default."""
+
+
 def _with_recipe(values: dict[str, Any]) -> dict[str, Any]:
     """Return options with the network and objectives of their recipe, where they are not given.
 
@@ -751,6 +818,30 @@ def _with_recipe(values: dict[str, Any]) -> dict[str, Any]:
     return values | {name: v for name, v in further.items() if values.get(name) is None}
 
 
+def _with_images_of_jets(values: dict[str, Any]) -> dict[str, Any]:
+    """Return options in which `as_images` has put a model on images into the model `jet_images`.
+
+    Raises
+    ------
+    InputError
+        If the model takes no images.
+    """
+    from pcloud.models.registry import list_models
+
+    if values.get("as_images") not in (True, "true"):
+        return values
+    name = values["model"]
+    if name == "jet_images":
+        return values | {"as_images": False}
+    known = list_models("image")
+    if ":" not in str(name) and name not in known:
+        raise InputError(
+            f"as_images needs a model on images, such as {', '.join(known)}; got {name}"
+        )
+    options = {"network": name} | (values.get("model_options") or {})
+    return values | {"model": "jet_images", "model_options": options, "as_images": False}
+
+
 STAGES: dict[str, type] = hints(TrainConfig)
 """The dataclass of each stage, by its name in `TrainConfig`."""
 
@@ -761,6 +852,7 @@ _QUANTITIES = {
     "binary": ("auc",),
     "classes": ("acc", "auc"),
     "pairs": ("efficiency", "purity"),
+    "masked": (),
 }
 """Metrics of the kinds of objectives that have no resolution."""
 
@@ -769,7 +861,11 @@ def _metrics(wanted: list[Specification]) -> list[str]:
     """Names of the metrics that a training with these objectives can monitor."""
     names = ["val_loss"]
     for part in wanted:
-        if part.learns_classes:
+        if part.detects_anomalies:
+            continue
+        if part.generates:
+            names += ["val_loss_particles", "val_loss_jet"]
+        elif part.learns_classes:
             names += ["val_acc", "val_auc"]
         else:
             quantities = _QUANTITIES.get(part.kind, ("resolution",))

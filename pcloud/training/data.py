@@ -30,6 +30,7 @@ from pcloud.training.config import DataConfig, TrainConfig
 from pcloud.training.doubts import warn_of_classes, warn_of_repeated_files, warn_of_repetitions
 from pcloud.training.fingerprint import JetsOfRun
 from pcloud.training.jet_targets import check_targets, targets_of
+from pcloud.training.one_sample import first_class, mix_classes
 from pcloud.training.particle_labels import check_labels, classes_of_labels, labels_of
 from pcloud.training.splits import (
     HashCollector,
@@ -89,7 +90,11 @@ class TrainingData:
 
 
 def load_training_data(
-    config: TrainConfig, storage: Storage = MEMORY, *, stream: bool = False
+    config: TrainConfig,
+    storage: Storage = MEMORY,
+    *,
+    stream: bool = False,
+    known: Inputs | None = None,
 ) -> TrainingData:
     """Read and check the training and validation jets of a configuration.
 
@@ -102,6 +107,9 @@ def load_training_data(
     stream : bool
         If True, the training jets are read from their files in every epoch. They are read once
         before, for their labels, weights and fingerprint.
+    known : Inputs, optional
+        Inputs of the weights with which the training begins. Features of the same name have their
+        standardisation, if none is given.
 
     Raises
     ------
@@ -114,8 +122,17 @@ def load_training_data(
     modality = _modality(config)
     warn_of_repeated_files(config.inputs)
     with config.code_names():
+        modality.check_options(config.inputs)
         modality.check_network(config.model, config.inputs)
         _check_particles(config)
+        _check_detector(config, modality)
+        _check_generator(config, modality)
+    one_sample = config.objectives.detects_anomalies or config.objectives.mix is not None
+    if stream and one_sample:
+        raise InputError(
+            f"{'mix' if config.objectives.mix else 'objective anomaly'} chooses jets, which a stream "
+            "cannot: use --storage map, or fewer jets (--max-jets N)"
+        )
     streamed = _streamed(config, modality, storage) if stream else None
     if streamed is None:
         train, val, test = _training_samples(config, modality, storage)
@@ -127,39 +144,51 @@ def load_training_data(
     with config.code_names():
         with named_source(config.data):
             inputs = modality.fit_inputs(few, config.inputs)
+        inputs = modality.as_known(inputs, known, config.inputs)
         inputs = modality.inputs_for(config.model, inputs, config.inputs)
     sources = {"training": config.data, "validation": config.val or config.data}
     objective = _objective(config, train, sources["training"], inputs)
     classes = objective.classes
+    whole = train, val
+    if config.objectives.detects_anomalies:
+        train, val = (first_class(s, classes, modality.noun) for s in whole)
+    elif config.objectives.mix is not None:
+        with named_source(config.data):
+            mixed = [mix_classes(s, classes, config.objectives.mix, config.seed) for s in whole]
+        train, val = mixed
     for name, jets in (("training", train), ("validation", val)):
         with named_source(sources[name]):
             whose = f"{name} {modality.noun}"
             _check_jets(name, jets, modality, inputs)
-            if classes:
+            if classes and not objective.detects_anomalies:
                 _check_labels(whose, jets, classes)
             check_targets(jets, objective, whose, units=jets is train)
             check_labels(jets, objective, whose)
-    if classes and _named(val) not in (None, classes):
+    if classes and not objective.detects_anomalies and _named(val) not in (None, classes):
         raise InputError(
             f"the validation {modality.noun} have the classes {', '.join(_named(val) or [])}, "
             f"the training {modality.noun} {', '.join(classes)}"
         )
     keys = [modality.keys(jets) for jets in (train, val)]
-    labels = [_labels_of(jets, bool(classes)) for jets in (train, val)]
+    has_labels = bool(classes) and not objective.detects_anomalies
+    labels = [_labels_of(jets, has_labels) for jets in (train, val)]
     for name, values in zip(("training", "validation"), labels, strict=True):
-        if classes:
+        if has_labels:
             warn_of_classes(values, classes, f"{name} {modality.noun}")
     columns = used_columns(config, modality)
     hashes = {
         "train": streamed.hashes if streamed else modality.hashes(train, columns),
         "val": modality.hashes(val, columns),
     }
+    stored = hashes
+    if one_sample:  # the fingerprint is that of all jets of a split, which studies read again
+        stored = {n: modality.hashes(s, columns) for n, s in zip(hashes, whole, strict=True)}
     if config.overfit is None:
         # the momenta of a stream are in its files
         content = [*hashes.values()] if streamed else _content_keys(modality, [train, val], keys)
         warn_of_repetitions(content, labels, modality.noun)
     if test is not None:
-        hashes["test"] = test.hashes
+        stored["test"] = test.hashes
     place = {} if storage is MEMORY else {"storage": storage}
     val_data = modality.dataset(val, inputs, **place)
     train_data = streamed.dataset(inputs) if streamed else modality.dataset(train, inputs, **place)
@@ -168,14 +197,14 @@ def load_training_data(
         whose = f"the {name} {modality.noun}"
         if objective.targets:
             data.set_targets(targets_of(jets, objective))
-        if objective.of_particles:
+        if objective.of_labels:
             labels_of_rows = labels_of(jets, objective, collections_of(inputs))
             cast(JetDataset, data).set_particle_labels(labels_of_rows)
         with named_source(sources[name]):
             checked = modality.dataset(few, inputs) if streamed and jets is train else data
             modality.check_inputs(checked, whose, is_training=name == "training")
             objective.check(data, f"{name} {modality.noun}")
-    identity = JetsOfRun.of(hashes, keys[0], train_data, val_data)
+    identity = JetsOfRun.of(stored, keys[0], train_data, val_data)
     every = train.attrs.get(COLUMNS, modality.fields(train))
     fields = [name for name in every if name != SPLIT_KEY]
     return TrainingData(modality, train_data, val_data, objective, fields, identity)
@@ -213,6 +242,33 @@ def _streamed(config: TrainConfig, modality: Modality, storage: Storage) -> Stre
     return streamed
 
 
+def _check_detector(config: TrainConfig, modality: Modality) -> None:
+    """Refuse an anomaly detector with another objective than ``anomaly``, and this for taggers."""
+    detects = config.objectives.detects_anomalies
+    if detects and not modality.detects_anomalies:
+        names = [*list_models("anomalous_cloud"), *list_models("anomalous_image")]
+        raise InputError(
+            f"objective anomaly needs an anomaly detector, not model {config.model!r}: take one of "
+            f"{', '.join(names)}"
+        )
+    if not detects and modality.detects_anomalies:
+        raise InputError(
+            f"model {config.model!r} is an anomaly detector: it needs --objective anomaly"
+        )
+
+
+def _check_generator(config: TrainConfig, modality: Modality) -> None:
+    """Refuse a generator with another objective than ``generate``, and this for other networks."""
+    generates = config.objectives.generates
+    if generates and modality.gives_scores:
+        raise InputError(
+            f"objective generate needs a generator, not model {config.model!r}: take one of "
+            f"{', '.join(list_models('generator'))}"
+        )
+    if not generates and not modality.gives_scores:
+        raise InputError(f"model {config.model!r} is a generator: it needs --objective generate")
+
+
 def _check_particles(config: TrainConfig) -> None:
     """Refuse objectives of particles for a network without a representation of each."""
     parts = [part for part in config.objectives.specifications if part.learns_particles]
@@ -235,6 +291,8 @@ def _objective(config: TrainConfig, train: Sample, source: Source, inputs: Input
     wanted = config.objectives
     with named_source(source):
         classes = _classes(train, _modality(config).noun) if wanted.has_classes else []
+        if wanted.mix is not None and len(classes) != 2:
+            raise InputError(f"mix is for two classes, and these are {', '.join(classes)}")
         of_labels = classes_of_labels(train, wanted.specifications, "training jets")
     weights = wanted.objective_weights
     return make_objective(
@@ -257,7 +315,7 @@ def used_columns(config: TrainConfig, modality: Modality) -> Sequence[str]:
     truth = [
         f"{'particle_labels' if part.learns_particles else 'targets'}.{part.target}"
         for part in wanted
-        if not part.learns_classes
+        if not (part.learns_classes or part.learns_masked or part.generates)
     ]
     return [*columns, *truth]
 

@@ -37,12 +37,23 @@ from pcloud.training.distillation import Distillation, Teacher
 from pcloud.training.ensemble import train_ensemble
 from pcloud.training.environment import update_environment
 from pcloud.training.folder import clear, open_folder, with_method_of_split, write_config
-from pcloud.training.initial_state import InitialState, initial_weights, initialise
+from pcloud.training.initial_state import (
+    InitialState,
+    initial_weights,
+    initialise,
+    known_inputs,
+)
 from pcloud.training.interrupt import Interrupted, StopRequest
 from pcloud.training.jet_storage import choose_storage
 from pcloud.training.layer_norms import LayerNorms, LayerNormsCallback
 from pcloud.training.learning_rates import RaisedLearningRate, RangeTest, range_test_figure
-from pcloud.training.messages import announce, conclude, not_overfitted, nothing_learned
+from pcloud.training.messages import (
+    announce,
+    collapsed,
+    conclude,
+    not_overfitted,
+    nothing_learned,
+)
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.training.progress import ProgressBar
 from pcloud.training.ranks import ONE, Ranks, is_launched, joined, lost_contact
@@ -231,7 +242,8 @@ def _shared_jets(config: TrainConfig, folder: Path, console: Terminal) -> Iterat
         return
     console.print(chosen.reason, soft_wrap=True)
     with mapped_files(folder) as storage:
-        yield {"jets": dump(load_training_data(config, storage))}
+        known = known_inputs(config, None, initial_weights(config, None))
+        yield {"jets": dump(load_training_data(config, storage, known=known))}
 
 
 def _train_run(
@@ -270,6 +282,8 @@ def _check_before_loading(config: TrainConfig, ranks: Ranks) -> None:
     if ranks.world > 1:
         if any(part.learns_particles for part in config.objectives.specifications):
             raise InputError("labels of particles and pairs are learned by one process only")
+        if any(part.learns_masked for part in config.objectives.specifications):
+            raise InputError("hidden particles are learned by one process only")
         return
     trainer = make_trainer(config, epochs=1)
     if trainer.world_size > 1:
@@ -336,10 +350,10 @@ def _prepared(
     """
     checkpoint = None if overwrite else read_last_checkpoint(folder)
     check_code(config.model, config.model_options)
-    initial_weights(config, checkpoint)  # raises before a large file is read
+    weights = initial_weights(config, checkpoint)  # raises before a large file is read
+    place: dict[str, Any] = {"known": known_inputs(config, checkpoint, weights)}
     if config.teacher:
         RunFolder(config.teacher).checksum()
-    place: dict[str, Any] = {}
     if shared is not None:
         jets = load(shared)
     else:
@@ -429,6 +443,8 @@ def _train_on(
         if not doubts:
             noun = jets.modality.noun
             console.print(f"the network has learned all {len(jets.train):,} {noun} by heart")
+    if jets.objective.detects_anomalies:
+        doubts = collapsed(jets, folder)
     update_environment(folder, config.seed, finished=True, warnings=doubts)
     conclude(console, config, keeper)
     for doubt in doubts:

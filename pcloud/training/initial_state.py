@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from pcloud.errors import InputError
+from pcloud.modality import Inputs, modality_of_model
 from pcloud.models.axes import class_axes
 from pcloud.training.checkpoint import Tagger, checkpoint_errors, checkpoint_path, size_of
 from pcloud.training.config import TrainConfig
@@ -21,7 +22,7 @@ from pcloud.training.statistics import recompute_batch_norm
 from pcloud.training.transfer import TransferReport, transfer
 from pcloud.training.weights import Weights, read_weights
 
-__all__ = ["InitialState", "initial_weights", "initialise"]
+__all__ = ["InitialState", "initial_weights", "initialise", "known_inputs"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,19 @@ def initial_weights(config: TrainConfig, checkpoint: dict[str, Any] | None) -> W
     return read_weights(config.init_from, config.model)
 
 
+def known_inputs(
+    config: TrainConfig, checkpoint: dict[str, Any] | None, weights: Weights | None
+) -> Inputs | None:
+    """Inputs of the weights of `init_from`, or of the `checkpoint` of a run that began with them."""
+    if weights is not None:
+        return weights.feature_set
+    if config.init_from is None or checkpoint is None:
+        return None
+    with config.code_names():
+        modality = modality_of_model(config.model)
+        return modality.inputs_from_dict(checkpoint["tagger"]["features"])
+
+
 def initialise(
     config: TrainConfig,
     jets: TrainingData,
@@ -85,7 +99,8 @@ def initialise(
         tagger = Tagger.build(config.model, options, jets.train.feature_set, jets.objective)
     report = None
     if weights is not None:
-        report = transfer(weights, tagger, reset_head=config.reset_head)
+        reset_head = config.reset_head or weights.classes == []  # a pretraining has no classes
+        report = transfer(weights, tagger, reset_head=reset_head)
         if weights.saw_padding and (number := _restate(tagger, jets)):
             report = replace(report, notes=[*report.notes, _RESTATED.format(number)])
     patterns = [config.freeze] if isinstance(config.freeze, str) else config.freeze or []

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+from pcloud.anomaly.collapse import collapse_on
 from pcloud.evaluation.influence import effective_size
 from pcloud.terminal import Terminal
 from pcloud.training.callbacks import RunCheckpoint
-from pcloud.training.checkpoint import Tagger
+from pcloud.training.checkpoint import Tagger, checkpoint_path, read_tagger
 from pcloud.training.config import TrainConfig
 from pcloud.training.data import TrainingData
 from pcloud.training.module import JetData, TaggerModule
 from pcloud.words import number_of
 
-__all__ = ["announce", "conclude", "not_overfitted", "nothing_learned"]
+__all__ = ["announce", "collapsed", "conclude", "not_overfitted", "nothing_learned"]
 
 _FEW_STEPS = 100  # optimizer steps below which a hint is printed
 _BY_HEART = 0.99  # accuracy on the training jets
@@ -84,6 +88,13 @@ def not_overfitted(keeper: RunCheckpoint, number: int, noun: str) -> list[str]:
         "try more epochs, another learning rate (lr), a larger network, and no dropout or weight decay"
     )
     return [doubt]
+
+
+def collapsed(jets: TrainingData, folder: Path) -> list[str]:
+    """Doubt about an anomaly detector whose best weights have collapsed; none about others."""
+    model: Any = read_tagger(checkpoint_path(folder, "best"), trust_code=True).model
+    found = collapse_on(model, jets.modality, jets.val)
+    return [str(found)] if found.has_collapsed else []
 
 
 def nothing_learned(config: TrainConfig, keeper: RunCheckpoint, module: TaggerModule) -> str:

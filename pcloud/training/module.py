@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -36,6 +37,9 @@ from pcloud.training.stored_optimizers import LBFGS
 __all__ = ["JetData", "TaggerModule"]
 
 _SIGNIFICANCE = 3  # errors by which a loss must be below that of a constant score
+
+_HIDDEN = "hidden_"
+_HIDDEN_FIELDS = ("jet", "queries", "momenta", "x")
 
 _ARGUMENTS_WITHOUT_LAYOUT = 3  # x, p4, batch
 
@@ -104,6 +108,9 @@ class TaggerModule(L.LightningModule):
         self.train_metrics = RunningMetrics()
         self.val_outputs: list[tuple[Tensor, ...]] = []
         self.val_particles: list[dict[str, dict[str, Tensor]]] = []
+        self._mask_seed = torch.initial_seed()
+        self._step = 0  # of the next training batch
+        self._val_batch = 0  # number of the next validation batch
         self.beats_constant = False  # in the last validation
         self.constant_loss = math.nan
         self.resume_from: dict[str, Any] | None = None
@@ -118,7 +125,14 @@ class TaggerModule(L.LightningModule):
         return self.model(*arguments, **extra).float()
 
     def outputs_and_rows(self, batch: Batch) -> tuple[Tensor, ParticleRows | None]:
-        """Outputs (B, num_outputs) of the network, and its particles if an objective needs them."""
+        """Outputs (B, num_outputs) of the network, and its particles if an objective needs them.
+
+        With hidden particles, these are the rows, and the outputs are those of the visible ones.
+        """
+        if self.objective.masked is not None:
+            outputs = self(batch)
+            hidden = {name: batch[f"{_HIDDEN}{name}"] for name in _HIDDEN_FIELDS}
+            return outputs, self.objective.masked.rows(outputs, hidden)
         if not self.objective.of_particles:
             return self(batch), None
         arguments = self.modality.arguments(batch)
@@ -147,7 +161,7 @@ class TaggerModule(L.LightningModule):
                 f"the network has {outputs.shape[-1]} outputs, and the objectives need {wanted}, "
                 f"{', '.join(self.objective.output_names)}: its class must use num_outputs"
             )
-        for part in self.objective.of_particles:
+        for part in self.objective.of_labels:
             expected = (len(batch.batch), part.width)
             if rows is None or rows.features.shape != expected:
                 found = None if rows is None else tuple(rows.features.shape)
@@ -164,10 +178,33 @@ class TaggerModule(L.LightningModule):
         return self
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Compute the layout while the lengths are on the CPU, so that the GPU does not wait."""
+        """Compute the layout while the lengths are on the CPU, so that the GPU does not wait.
+
+        Particles are hidden here, too: in a training others in each step, otherwise the same ones
+        each time.
+        """
+        if self.objective.masked is not None:
+            batch = self._hide(batch)
         if self._takes_layout or self.decorrelation is not None:
             batch.layout = RaggedLayout.from_ptr(batch.ptr)
         return batch
+
+    def _hide(self, batch: Batch) -> Batch:
+        """Visible part of a batch, with its hidden particles."""
+        masked = self.objective.masked
+        assert masked is not None
+        # not by the global generator: Lightning prepares a batch before the last one is learned
+        key = (self._mask_seed, self._step) if self.training else (self._val_batch,)
+        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+        self._step += self.training
+        self._val_batch += not self.training
+        generator = torch.Generator().manual_seed(seed)
+        visible, hidden = masked.hide(batch, generator)
+        if "weight" in batch:
+            visible.weight = batch.weight
+        for name in _HIDDEN_FIELDS:
+            visible[f"{_HIDDEN}{name}"] = getattr(hidden, name)
+        return visible
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, whose metrics are added on the device."""
@@ -179,7 +216,8 @@ class TaggerModule(L.LightningModule):
         if is_spread():
             losses, share, factor = self._of_all_ranks(losses, truth, weights)
         loss = self.objective.total(losses)
-        logits = self.objective.class_logits(outputs) if self.objective.classes else None
+        has_labels = bool(self.objective.classes) and not self.objective.detects_anomalies
+        logits = self.objective.class_logits(outputs) if has_labels else None
         penalty = None if self.decorrelation is None else self.decorrelation(logits, batch)
         labels = truth if logits is None else batch.y  # one for each jet
         self._count(loss, penalty, logits, labels, weights, losses, factor)
@@ -254,12 +292,18 @@ class TaggerModule(L.LightningModule):
         assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
         return scheduler.last_epoch / max(self.total_steps - 1, 1)
 
+    def on_validation_start(self) -> None:
+        """Count the batches from 0."""
+        self._val_batch = 0
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Store outputs, truth and weights of a batch and the variable of the decorrelation."""
         held = [] if self.decorrelation is None else [self.decorrelation.values(batch)]
         weights = getattr(batch, "weight", None)
         held = [*([] if weights is None else [weights]), *held]
         outputs, rows = self.outputs_and_rows(batch)
+        if self.objective.masked is not None:
+            outputs = outputs[:, :0]  # only the sums of the hidden particles are needed
         self.val_outputs.append((outputs, self.objective.truth(batch), *held))
         if rows is not None:
             self.val_particles.append(self.objective.held(rows))
@@ -328,6 +372,7 @@ class TaggerModule(L.LightningModule):
         else:
             expected = state_after_a_step(optimizer)
             state = matching_state(run["optimizer"], expected, "run.optimizer")
+        self._step = int(run["state"]["step"])
         self.resume_from = {"scheduler": matching, "optimizer": state}
         self.train_metrics.load_state_dict(run["train_metrics"])
 

@@ -40,7 +40,7 @@ def labels_of(jets: Sample, objective: Several, collections: Sequence[str]) -> T
     """
     counts = [ak.num(jets.p4, axis=1).to_numpy(), *(num_entries(jets, n) for n in collections)]
     rows = rows_of_collections(counts)
-    parts = objective.of_particles
+    parts = objective.of_labels
     labels = torch.full((sum(map(len, rows)), len(parts)), UNKNOWN_LABEL, dtype=torch.int64)
     for i, part in enumerate(parts):
         labels[rows[part.collection], i] = torch.from_numpy(flat_labels(jets, part.name))
@@ -83,7 +83,7 @@ def check_labels(jets: Sample, objective: Several, whose: str) -> None:
         the message names it.
     """
     named = jets.attrs.get(PARTICLE_CLASSES, {})
-    for part in objective.of_particles:
+    for part in objective.of_labels:
         labels = flat_labels(jets, part.name, whose)
         if not isinstance(part, ParticleClasses):
             continue

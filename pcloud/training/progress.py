@@ -112,7 +112,7 @@ class ProgressBar(L.Callback):
             f"{row['jets_per_s']:,.0f} {self.noun}/s  {row['seconds']:.0f} s{best}",
             soft_wrap=True,
         )
-        self._update(metric=_metrics(row)[-1])
+        self._update(metric=(_metrics(row) or [""])[-1])
 
     def on_train_end(self, *args: Any) -> None:
         """Remove the bar."""
@@ -135,6 +135,7 @@ _OF_TARGETS = {
     "val_auc_": "AUC of ",
     "val_efficiency_": "efficiency of ",
     "val_purity_": "purity of ",
+    "val_gain_": "gain of ",
 }
 
 
@@ -144,4 +145,5 @@ def _metrics(row: Mapping[str, float]) -> list[str]:
     for start, title in _OF_TARGETS.items():
         names = [name for name in row if name.startswith(start)]
         found += [f"{title}{name.removeprefix(start)} {row[name]:.4g}" for name in names]
-    return found
+    losses = [name for name in row if name.startswith("val_loss_")]  # those of a generator
+    return found or [f"{name.removeprefix('val_loss_')} {row[name]:.4f}" for name in losses]

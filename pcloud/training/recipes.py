@@ -12,7 +12,13 @@ __all__ = ["RECIPES", "Recipe", "default_recipe", "get_recipe"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Optimizer, schedule, batch size, length and precision of a training."""
+    """Optimizer, schedule, batch size, length and precision of a training.
+
+    Examples
+    --------
+    >>> Recipe(optimizer="adamw", schedule="constant", lr=1e-3, batch_size=64, epochs=2).precision
+    'float32'
+    """
 
     optimizer: str
     """Name of the optimizer, see `pcloud.training.optimizers`."""
@@ -162,6 +168,24 @@ RECIPES: dict[str, Recipe] = {
         epochs=20,
         source="none: ours, for the pulses of pcloud.series.pulses",
     ),
+    "anomaly": Recipe(
+        optimizer="adamw",
+        schedule="cosine",
+        lr=2e-3,
+        batch_size=256,
+        epochs=30,
+        gradient_clip=1.0,
+        source="none: ours, for the QCD jets of the embedded sample",
+    ),
+    "flow_matching": Recipe(
+        optimizer="adamw",
+        schedule="cosine",
+        lr=1e-3,
+        batch_size=64,
+        epochs=24,
+        gradient_clip=1.0,
+        source="none: ours, for the embedded sample",
+    ),
     "lgatr": Recipe(
         optimizer="lion",
         schedule="cosine",
@@ -223,12 +247,16 @@ _BY_MODEL = {
     ),
     **dict.fromkeys(("mlp", "logistic"), "table"),
     **dict.fromkeys(("series_dense", "series_cnn", "series_lstm"), "series"),
+    **dict.fromkeys(
+        ("image_autoencoder", "jet_image_autoencoder", "cloud_autoencoder", "observable_flow"),
+        "anomaly",
+    ),
     "dgcnn": "particlenet",
     "efn": "pfn",
     "particlenet": "particlenet",
     "particlenet_lite": "particlenet",
     "pcnn": "pfn",
-    **dict.fromkeys(("rnn", "gru", "lstm"), "particlenet_lite_original"),
+    **dict.fromkeys(("rnn", "gru", "lstm", "deepjet"), "particlenet_lite_original"),
     "pfn": "pfn",
     "transformer": "part",
 }

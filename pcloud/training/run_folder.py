@@ -258,6 +258,20 @@ class RunFolder:
         """Objective that the network learned, which gives its outputs their meaning."""
         return self._first.tagger().objective
 
+    def check_scores(self, what: str) -> None:
+        """Check that the run is not that of a generator, which gives no scores.
+
+        Raises
+        ------
+        InputError
+            If it is.
+        """
+        if not self.modality.gives_scores:
+            raise InputError(
+                f"{what} needs a network with scores; {self.path} is a generator: pcloud generate "
+                "makes jets, and pcloud evaluate compares them with real ones"
+            )
+
     def check_classes(self, what: str) -> None:
         """Check that the run learned classes, which `what` needs.
 
@@ -270,6 +284,19 @@ class RunFolder:
             raise InputError(
                 f"{what} needs a run with the objective class; {self.path} learned "
                 f"{', '.join(part.name for part in self.objective)}"
+            )
+
+    def check_predictions(self) -> None:
+        """Check that the run has predictions.
+
+        Raises
+        ------
+        InputError
+            If it was pretrained.
+        """
+        if self.objective.masked is not None:
+            raise InputError(
+                f"{self.path} was pretrained and has no predictions: train from it with --init-from"
             )
 
     @torch.no_grad()
@@ -374,6 +401,7 @@ class RunFolder:
 
         Parameters and errors are those of :meth:`predict`; jets cannot be missing or in lists.
         """
+        self.check_predictions()
         self.modality.check(jets, self.feature_set, "these jets")
         options: Any = {"batch_size": batch_size, "checkpoint": checkpoint, "device": device}
         if self.config.ensemble > 1:

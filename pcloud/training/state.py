@@ -53,6 +53,7 @@ _OF_OBJECTIVES = (
     "val_auc_",
     "val_efficiency_",
     "val_purity_",
+    "val_gain_",
     "weight_",
 )
 """Beginnings of the names of columns of one of several objectives, or of a target."""
@@ -73,12 +74,13 @@ def metric_columns(names: Iterable[str]) -> list[str]:
 
 def lower_is_better(metric: str) -> bool:
     """Return whether a metric is best where it is lowest: a loss or a resolution."""
-    return not metric.startswith(("val_acc", "val_auc", "val_efficiency", "val_purity"))
+    return not metric.startswith(("val_acc", "val_auc", "val_efficiency", "val_purity", "val_gain"))
 
 
 def _row(row: dict[str, float]) -> dict[str, float]:
     others = [name for name in row if name.startswith(_OF_OBJECTIVES)]
-    required = _REQUIRED_COLUMNS | (set() if others else _OF_CLASSES)
+    is_of_classes = not others and any(name in row for name in _OF_CLASSES)  # not of an anomaly
+    required = _REQUIRED_COLUMNS | (_OF_CLASSES if is_of_classes else set())
     if not required <= row.keys() <= {*COLUMNS, *others}:
         raise InputError(f"not the columns {', '.join(COLUMNS)}")
     return row

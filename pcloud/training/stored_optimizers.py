@@ -81,7 +81,8 @@ class Adam(_OnePass, torch.optim.Adam):
     _update = staticmethod(torch._fused_adam_)
 
     def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
-        super().__init__(groups, lr=lr, **_form(groups))
+        fused = _can_fuse(groups)
+        super().__init__(groups, lr=lr, fused=fused, foreach=not fused)
         self._step_supports_amp_scaling = False  # else Lightning does not clip gradients
 
 
@@ -91,15 +92,14 @@ class AdamW(_OnePass, torch.optim.AdamW):
     _update = staticmethod(torch._fused_adamw_)
 
     def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
-        super().__init__(groups, lr=lr, **_form(groups))
+        fused = _can_fuse(groups)
+        super().__init__(groups, lr=lr, fused=fused, foreach=not fused)
         self._step_supports_amp_scaling = False  # else Lightning does not clip gradients
 
 
-def _form(groups: list[dict[str, Any]]) -> dict[str, bool]:
-    """Form of the steps of Adam on the devices of the parameters."""
-    kinds = {p.device.type for group in groups for p in group["params"]}
-    fused = kinds <= _FUSED_DEVICES
-    return {"fused": fused, "foreach": not fused}
+def _can_fuse(groups: list[dict[str, Any]]) -> bool:
+    """True if the devices of all parameters have the step of Adam as one operation."""
+    return {p.device.type for group in groups for p in group["params"]} <= _FUSED_DEVICES
 
 
 def _is_uniform(group: dict[str, Any]) -> bool:

@@ -29,6 +29,15 @@ def dropout_switched_on(model: nn.Module) -> Iterator[None]:
     References
     ----------
     Gal and Ghahramani, Dropout as a Bayesian Approximation, https://arxiv.org/abs/1506.02142.
+
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Dropout(0.5)).eval()
+    >>> with dropout_switched_on(model):
+    ...     model[0].training
+    True
+    >>> model[0].training
+    False
     """
     layers = [module for module in model.modules() if _rate(module) > 0]
     if not layers:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
-from types import ModuleType, SimpleNamespace
+from concurrent.futures import ThreadPoolExecutor
 
 import awkward as ak
 import numpy as np
 import pytest
+import uproot
 
+import pcloud
 from pcloud.export.record import Session
 from pcloud.training.run_sample import load_run_sample
 from tests.conftest import REPOSITORY
+from tests.export.conftest import PFN
 
 EXAMPLE = REPOSITORY / "examples" / "coffea_scores.py"
 LENGTHS = [3, 0, 4, 5, 1]  # jets of the events
@@ -57,52 +60,91 @@ def events(jets):
     )  # fmt: skip
 
 
-def fake_server(path):
-    """Module in the place of tritonclient, whose server computes with ONNX Runtime."""
-    session = Session(str(path))
-    types = {"mask": "BOOL"}
+@pytest.fixture
+def server(padded_file):
+    """Address of a server of Triton's protocol, which computes with ONNX Runtime."""
+    reason = "tritonclient is not installed"
+    service = pytest.importorskip("tritonclient.grpc.service_pb2", reason=reason)
+    stubs = pytest.importorskip("tritonclient.grpc.service_pb2_grpc", reason=reason)
+    import grpc
 
-    class Client:
-        def __init__(self, url):
-            assert url == "localhost:8000"
+    session = Session(str(padded_file))
+    types = {"FP32": np.float32, "BOOL": np.bool_}
 
-        def get_model_metadata(self, model):
+    class Server(stubs.GRPCInferenceServiceServicer):
+        def ModelMetadata(self, request, context):
+            assert request.name == "tagger"
+            answer = service.ModelMetadataResponse()
             shapes = {"p4": [-1, 6, 4], "charge": [-1, 6], "mask": [-1, 6]}
-            names = session.inputs
-            return {
-                "inputs": [
-                    {"name": n, "shape": shapes[n], "datatype": types.get(n, "FP32")} for n in names
-                ]
+            for name in session.inputs:
+                kind = "BOOL" if name == "mask" else "FP32"
+                answer.inputs.add(name=name, datatype=kind, shape=shapes[name])
+            return answer
+
+        def ModelInfer(self, request, context):
+            feed = {
+                tensor.name: np.frombuffer(raw, types[tensor.datatype]).reshape(tensor.shape)
+                for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
             }
+            values = session(feed)["probabilities"]
+            answer = service.ModelInferResponse(raw_output_contents=[values.tobytes()])
+            answer.outputs.add(name="probabilities", datatype="FP32", shape=values.shape)
+            return answer
 
-        def infer(self, model, inputs):
-            assert model == "tagger"
-            found = session({tensor.name: tensor.values for tensor in inputs})
-            return SimpleNamespace(as_numpy=found.__getitem__)
-
-    class InferInput:
-        def __init__(self, name, shape, datatype):
-            self.name, self.shape = name, shape
-
-        def set_data_from_numpy(self, values):
-            assert list(values.shape) == self.shape
-            self.values = values
-
-    module = ModuleType("tritonclient")
-    module.http = SimpleNamespace(InferenceServerClient=Client, InferInput=InferInput)
-    return module
+    running = grpc.server(ThreadPoolExecutor(1))
+    stubs.add_GRPCInferenceServiceServicer_to_server(Server(), running)
+    port = running.add_insecure_port("localhost:0")
+    running.start()
+    yield f"localhost:{port}/tagger"
+    running.stop(None).wait()
 
 
-def test_three_taggers_give_each_jet_its_score(
-    run, padded_file, events, jets, example, monkeypatch
-):
-    monkeypatch.setitem(sys.modules, "tritonclient", fake_server(padded_file))
+def scores_of(example, tagger, events):
+    work = example["ScoreProcessor"](tagger, "b", ["a", "b"])
+    return work.postprocess(work.process(events))["scores"]
+
+
+def test_a_run_and_its_file_give_each_jet_its_score(run, padded_file, events, jets, example):
     expected = run.predict(jets)[:, 1]
-    for tagger in (str(run.path), str(padded_file), "localhost:8000/tagger"):
-        work = example["ScoreProcessor"](tagger, "b", ["a", "b"])
-        found = work.postprocess(work.process(events))["scores"]
+    for tagger in (str(run.path), str(padded_file)):
+        found = scores_of(example, tagger, events)
         assert ak.num(found).tolist() == LENGTHS
         np.testing.assert_allclose(ak.flatten(found), expected, atol=1e-5)
+
+
+def test_a_triton_server_gives_each_jet_its_score(run, server, events, jets, example):
+    found = scores_of(example, server, events)
+    assert ak.num(found).tolist() == LENGTHS
+    np.testing.assert_allclose(ak.flatten(found), run.predict(jets)[:, 1], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def nanoaod(reference_data):
+    """Events of a NanoAOD file without candidates, with their objects as records, as in coffea."""
+    clouds = runpy.run_path(str(EXAMPLE.with_name("event_cloud.py")))
+    names = [f"{kind}_{name}" for kind in clouds["KINDS"] for name in clouds["COLUMNS"]]
+    with uproot.open(reference_data / "nanoAOD_2015_CMS_Open_Data_ttbar.root") as file:
+        flat = file["Events"].arrays(filter_name=names)
+    records = {}
+    for kind in clouds["KINDS"]:
+        columns = {n: f"{kind}_{n}" for n in clouds["COLUMNS"] if f"{kind}_{n}" in flat.fields}
+        records[kind] = ak.zip({name: flat[branch] for name, branch in columns.items()})
+    return ak.zip(records, depth_limit=1), clouds["clouds"](flat), clouds
+
+
+def test_events_without_candidates_get_one_score_each(nanoaod, needs_onnx, example, tmp_path):
+    events, expected, clouds = nanoaod
+    sample = clouds["clouds"](clouds["make_events"](200))
+    sample.attrs["classes"] = ["Z", "b"]
+    options = {"model": "pfn", "model_options": PFN, "features": clouds["FEATURES"]}
+    run = pcloud.train(
+        data=sample, out=str(tmp_path / "run"), epochs=3, lr=0.01, progress=False, **options
+    )
+    file = tmp_path / "events.onnx"
+    run.export(file, padded=True, jets=20)
+    for tagger in (str(run.path), str(file)):
+        found = scores_of(example, tagger, events)
+        np.testing.assert_allclose(found, run.predict(expected)[:, 1], atol=1e-5)
 
 
 @pytest.mark.once
@@ -127,7 +169,6 @@ def test_onnx_runtime_alone_scores_events_without_torch(run, padded_file, events
 def test_files_are_processed_in_chunks_here_and_on_dask(
     run, padded_file, events, jets, example, tmp_path, monkeypatch
 ):
-    uproot = pytest.importorskip("uproot")
     pytest.importorskip("coffea.processor", reason="coffea is not installed")
     tree = {name: events[name] for name in events.fields}
     tree |= {name: np.arange(5, dtype=np.uint64) for name in ("run", "event", "luminosityBlock")}

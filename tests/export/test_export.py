@@ -168,6 +168,7 @@ MODELS = {
     "lgatr_slim": {"num_layers": 1, "vector_width": 8, "scalar_width": 8, "num_heads": 2},
     "lgatr": {"num_layers": 1, "multivector_width": 4, "scalar_width": 8, "num_heads": 2},
     "lstm": {"width": 8, "num_layers": 2},
+    "deepjet": {"widths": [[8, 4]], "lstm_widths": [8], "head_widths": [8, 8]},
 }
 
 
@@ -180,6 +181,32 @@ def test_the_graph_of_every_network_gives_its_scores(run, name, monkeypatch):
     tagger = run.tagger()
     monkeypatch.setitem(vars(tagger), "model", network)
     check_graph(*graph_of(run, padded=True))
+
+
+@pytest.mark.parametrize("which", ["knn_run", "target_run"])
+def test_ragged_batches_have_the_scores_of_the_run(which, request):
+    """Also of jets without particles, which end where they begin."""
+    source, graph = graph_of(request.getfixturevalue(which), ragged=True)
+    assert graph.names[-1] == "offsets"
+    check_graph(source, graph)
+    batch = source.inputs.ragged(source.arrays[:4])
+    expected = graph.predict({name: torch.from_numpy(batch[name]) for name in graph.names})
+    with higher_derivatives():
+        for i in range(4):
+            alone = {n: torch.from_numpy(v) for n, v in graph.of_jet(batch, i).items()}
+            found = graph.predict(alone)["probabilities"]
+            torch.testing.assert_close(found[0], expected["probabilities"][i])
+
+
+@pytest.mark.once
+@pytest.mark.slow
+def test_a_neighbour_search_runs_in_ragged_batches(knn_run, needs_onnx, tmp_path):
+    written = knn_run.export(tmp_path / "tagger.onnx", ragged=True, jets=50)
+    assert written.parity.with_neighbors < 1e-5
+    jets = load_run_sample(knn_run, "test")
+    found = ExportedTagger(written.path)(jets)["probabilities"]
+    differences = np.abs(found - knn_run.predict(jets)).max(1)
+    assert (differences < 1e-4).mean() >= 0.98
 
 
 def check_graph(source, graph):
@@ -237,6 +264,12 @@ def test_wrong_options_are_refused_in_one_line(run, tmp_path, monkeypatch):
         run.export(tmp_path / "tagger.txt")
     with pytest.raises(UnknownNameError, match="drop"):
         run.export(tmp_path / "tagger.onnx", on_long_jet="dropp")
+    with pytest.raises(InputError, match="either padded or ragged"):
+        ExportOptions(padded=True, ragged=True)
+    with pytest.raises(InputError, match="leave out --max-particles"):
+        ExportOptions(ragged=True, max_particles=3)
+    with pytest.raises(InputError, match="leave out --ragged"):
+        ExportOptions(ragged=True, form="cms")
     with pytest.raises(InputError, match="max_particles must be at least 1"):
         ExportOptions(max_particles=0)
     (tmp_path / "old.onnx").touch()

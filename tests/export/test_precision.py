@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import awkward as ak
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from pcloud.cli.program import main
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.export import ExportOptions, Parity
 from pcloud.export.check import ExportedTagger, check_parity, compare_file
+from pcloud.export.export import calibration_feeds
 from pcloud.export.precision import loss_of, with_precision
 from pcloud.export.record import Session, operators
 from pcloud.training.run_sample import load_run_sample
@@ -73,11 +75,41 @@ def test_files_are_checked_by_the_rules_of_their_export():
     moved = Parity(100, 0, 2e-3, 0.99)  # one jet has another neighbour
     check_parity(moved, {"neighbors": [16, 16], "members": 1})
     check_parity(moved, {"neighbors": [], "members": 1, "precision": "float16"})
-    with pytest.raises(InputError, match="differs from PyTorch"):
+    with pytest.raises(InputError, match=r"differs from PyTorch.*not a file of this run") as error:
         check_parity(moved, {"neighbors": [16], "members": 1})  # only in positions
+    assert "no file" not in str(error.value)
+
+
+def test_static_int8_takes_its_scales_from_validation_jets(run, file):
+    onnx = pytest.importorskip("onnx")
+    read = []
+
+    def noted(jets):
+        for feed in jets:
+            read.append(feed["p4"])
+            yield feed
+
+    feeds = calibration_feeds(run, ExportOptions(int8="static", jets=30))
+    model = with_precision(onnx.load(file), "static int8", noted(feeds))
+    validation = load_run_sample(run, "val")
+    assert [len(p4) for p4 in read] == ak.num(validation.p4)[:30].tolist()
+    assert {node.domain for node in model.graph.node} == {""}
+    assert "QuantizeLinear" in operators(model)
+    assert "DynamicQuantizeLinear" not in operators(model)
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    of_weights = {n.input[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    assert sum(values[name].dtype == np.int8 for name in of_weights & set(values)) == 4
+    tagger, session = ExportedTagger(file), Session(model)
+    test = load_run_sample(run, "test")[:50]
+    for jet in tagger.inputs.arrays(test):
+        found, expected = (s(jet)["probabilities"] for s in (session, tagger.session))
+        np.testing.assert_allclose(found, expected, atol=0.05)
 
 
 def test_wrong_precisions_are_refused(run, tmp_path):
+    with pytest.raises(UnknownNameError, match=r"did you mean .static"):
+        ExportOptions(int8="statc")
+    assert main(["export", str(run.path), str(tmp_path / "a.onnx"), "--int8", "both"]) == 2
     with pytest.raises(UnknownNameError, match=r"did you mean .float32"):
         ExportOptions(dtype="float12")
     with pytest.raises(InputError, match="either float16 or int8"):

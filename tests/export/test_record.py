@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import softplus
 
+from pcloud.errors import InputError
 from pcloud.export.record import Session, record
 from pcloud.kinematics import atan2, wrap_phi
 from pcloud.nn.graph.distances import rounded
@@ -34,3 +35,14 @@ def test_numbers_beside_float64_keep_all_digits(needs_onnx):
     expected = np.logaddexp(0, 5 * x - 20)
     np.testing.assert_allclose(found["softplus"], expected, rtol=1e-6, atol=1e-15)
     np.testing.assert_allclose(found["arctangent"], np.arctan2(x, 1 - x), rtol=2e-15)
+
+
+class WithoutOperator(torch.nn.Module):
+    def forward(self, x):
+        return (torch.special.bessel_j0(x),)
+
+
+def test_an_operator_that_onnx_lacks_is_named_in_one_line(needs_onnx):
+    with pytest.raises(InputError, match=r"cannot be exported: .*bessel_j0") as error:
+        record(WithoutOperator(), [torch.rand(3)], {"x": ["n"]}, ["y"])
+    assert "\n" not in str(error.value)

@@ -42,9 +42,11 @@ def make_jets(counts=COUNTS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 ONE_BLOCK = {
+    "deepjet": {"widths": [[8, 4]], "lstm_widths": [8], "head_widths": [8]},
     "gn2": {"width": 16, "num_layers": 1, "particle_width": 8, "head_widths": [8]},
     "lgatr": {"num_layers": 1},
     "lgatr_slim": {"num_layers": 1},
+    "jet_images": {"widths": [4], "head_widths": [8]},
     "lloca": {"network": "pfn", "messages": "scalar", "network_options": {}},
     "part": {"num_layers": 1, "num_class_layers": 1},
     "particlenet_collections": {"widths": ((8, 8), (8,)), "fusion_width": 8},

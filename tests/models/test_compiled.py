@@ -16,6 +16,7 @@ COMPILED_AS = {
     "hl_logistic": "hl_mlp",
     "image_resnext": "image_cnn",
     "gru": "lstm",
+    "jet_images": "image_cnn",
     "one_cut": "hl_mlp",
     "particlenet": "particlenet_lite",
     "rnn": "lstm",

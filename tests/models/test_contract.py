@@ -142,7 +142,17 @@ def test_bfloat16_scores_are_close(model):
 
 
 WITHOUT_PARTICLES = {"hl_logistic", "hl_mlp", "image_cnn", "image_resnext", "one_cut"}
-WITHOUT_PARTICLES |= {"gru", "lloca", "lstm", "pcnn", "pelican", "recnn", "rnn"}
+WITHOUT_PARTICLES |= {
+    "deepjet",
+    "gru",
+    "jet_images",
+    "lloca",
+    "lstm",
+    "pcnn",
+    "pelican",
+    "recnn",
+    "rnn",
+}
 """Networks without a representation of each particle."""
 
 

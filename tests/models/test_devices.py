@@ -23,7 +23,7 @@ from tests.models.contract import ONE_BLOCK, build, make_jets
 # These cluster jets, in a loop that ends when all are clustered.
 CLUSTER = {"hl_logistic", "hl_mlp", "one_cut", "recnn"}
 # This one waits once more, for the lengths of halved sequences.
-RECURRENT = {"rnn", "gru", "lstm"}
+RECURRENT = {"deepjet", "rnn", "gru", "lstm"}
 """Networks whose packed particles need the lengths, at which they look once."""
 
 LOOKS_AGAIN = "pcnn"

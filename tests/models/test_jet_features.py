@@ -18,6 +18,7 @@ from tests.training.conftest import TINY
 from tests.training.conftest import make_jets as make_records
 
 TAKES_U = [
+    "deepjet",
     "gn2",
     "gru",
     "lstm",

@@ -149,7 +149,8 @@ def test_weights_and_options_of_the_first_version_give_the_same_scores(name: str
     assert torch.equal(scores(name, again), scores(name, model))
 
 
-LATER = {"gn2", "gru", "lloca", "lstm", "particlenet_collections", "rnn"}  # than the first version
+LATER = {"deepjet", "gn2", "gru", "jet_images", "lloca", "lstm", "particlenet_collections", "rnn"}
+"""Models that came after the first version."""
 
 
 def test_every_model_is_tested() -> None:

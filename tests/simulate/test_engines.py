@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import awkward as ak
 import numpy as np
 import pytest
 
@@ -173,3 +174,25 @@ def test_the_jet_before_the_detector_is_the_nearest_of_its_event(sim):
     np.testing.assert_allclose(found, [[300.0, 0.0], [200.0, 0.0]], atol=1e-3)
     far = np.array([[600.0, 0.0, -600.0, 0.0]])
     assert np.isnan(particle_level_jets(particles, np.array([0]), far)).all()
+
+
+def test_w_bosons_decay_to_two_quarks_inside_their_jet(sim):
+    from pcloud.simulate.block import Settings, make_block
+    from pcloud.simulate.engines import EventGenerator
+    from pcloud.simulate.recipe import contained
+
+    count, _, decays = EventGenerator(PROCESSES["w"], 5).events(10)
+    assert decays.shape == (count, 2, 3, 4)
+    boson, first, second = np.moveaxis(decays, 2, 0)
+    np.testing.assert_allclose(first + second, boson, rtol=1e-6, atol=1e-6)
+    mass = np.sqrt(boson[..., 0] ** 2 - (boson[..., 1:] ** 2).sum(-1))
+    assert abs(np.median(mass) - 80.4) < 2
+    jets = make_block("w", 0, Settings(block_size=12)).to_awkward(("qcd", "w"))
+    assert set(jets.label) == {1}
+    names = ("E", "px", "py", "pz")
+    truth = np.stack([ak.to_numpy(jets[f"truth_{name}"]) for name in names], axis=1)
+    axis = np.stack([ak.to_numpy(ak.sum(jets.p4[name], axis=1)) for name in names], axis=1)
+    assert contained(axis, truth[:, None, None]).all()
+    pt = np.hypot(axis[:, 1], axis[:, 2])
+    assert pt.min() > 549
+    assert pt.max() < 651

@@ -1,4 +1,4 @@
-"""Train with two processes that talk by gloo, and compare them with one.
+"""Train with two and three processes that talk by gloo, and compare them with one.
 
 Run by `test_ranks.py` as a process of its own: forks share its slow imports. Prints a JSON object.
 """
@@ -56,22 +56,25 @@ class Exact(Decorrelation):
         return super().values(batch).double()
 
 
-def losses(name: str, rank: int, world: int) -> list[float]:
-    """Losses of some steps in float64, of the whole batch, whose ranks have different sizes."""
+def losses(
+    name: str, rank: int, world: int, dtype: torch.dtype = torch.float64, steps: int = STEPS
+) -> list[float]:
+    """Losses of some steps, of the whole batch, whose ranks have different sizes."""
     torch.manual_seed(0)
     data = JetDataset(read_jets(OPTIONS["data"], stop=90), "kin")
-    model: Any = build_model(name, in_features=7, num_outputs=2, **MODELS[name]).double().train()
+    model: Any = build_model(name, in_features=7, num_outputs=2, **MODELS[name])
+    model = model.to(dtype).train()
     if world > 1:
         model = torch.nn.parallel.DistributedDataParallel(
             over_ranks(model), broadcast_buffers=False
         )
-    penalty = Exact("mass", 0.3, 0)
+    penalty = (Exact if dtype == torch.float64 else Decorrelation)("mass", 0.3, 0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     loader = JetLoader(data, 15, shuffle=True, rank=rank, world=world)
     found: list[float] = []
-    while len(found) < STEPS:
+    while len(found) < steps:
         for batch in loader:
-            batch.x, batch.p4 = batch.x.double(), batch.p4.double()
+            batch.x, batch.p4 = batch.x.to(dtype), batch.p4.to(dtype)
             logits = model(*batch_arguments(batch))
             each = torch.nn.functional.cross_entropy(logits, batch.y, reduction="none")
             number = float(sum_over_ranks(torch.tensor(float(len(each)))))
@@ -81,7 +84,20 @@ def losses(name: str, rank: int, world: int) -> list[float]:
             optimizer.step()
             whole = sum_over_ranks(loss.detach()) / world
             found.append(float(whole))
-    return found[:STEPS]
+    return found[:steps]
+
+
+def losses_of_all(rank: int, world: int) -> dict[str, Any]:
+    """Losses of every network: in float64, and of the first step in float32."""
+    if not distributed.is_initialized() and world > 1:
+        distributed.init_process_group("gloo")
+    return {
+        name: {
+            "float64": losses(name, rank, world),
+            "float32": losses(name, rank, world, torch.float32, steps=1),
+        }
+        for name in MODELS
+    }
 
 
 def train(name: str, **more: Any) -> list[dict[str, float]]:
@@ -93,7 +109,7 @@ def compare(rank: int, world: int) -> dict[str, Any]:
     """What two processes do, all of it in one job."""
     if world > 1:
         distributed.init_process_group("gloo")
-    found: dict[str, Any] = {name: losses(name, rank, world) for name in MODELS}
+    found: dict[str, Any] = {"losses": losses_of_all(rank, world)}
     found["gathered"] = gathered(torch.full((rank + 1,), float(rank))).tolist()
     torch.manual_seed(0)
     found["train"] = train(f"whole{world}")
@@ -185,6 +201,7 @@ def job(work: Callable[[int, int], Any], world: int) -> list[Any]:
 
 def main() -> None:
     found = {"one": job(compare, 1)[0], "two": job(compare, 2)}
+    found["three"] = job(losses_of_all, 3)
     if "--kill" in sys.argv:
         found["killed"] = job(die, 2)
         found["continued"] = job(continue_killed, 2)

@@ -51,12 +51,18 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.once
 @pytest.mark.parametrize("model", ["particlenet", "part", "lorentznet"])
-def test_losses_of_two_processes_are_those_of_one(found: dict[str, Any], model: str) -> None:
-    one, (first, second) = found["one"][model], (found["two"][i][model] for i in range(2))
-    assert len(one) == 40
-    assert one[-1] < one[0]
-    assert np.abs(np.subtract(one, first)).max() < 1e-10
-    assert first == second
+def test_losses_of_several_processes_are_those_of_one(found: dict[str, Any], model: str) -> None:
+    one = found["one"]["losses"][model]
+    ranks = [part["losses"][model] for part in found["two"]]
+    ranks += [part[model] for part in found["three"]]
+    assert len(ranks) == 5
+    assert len(one["float64"]) == 40
+    assert one["float64"][-1] < one["float64"][0]
+    for rank in ranks:
+        assert np.abs(np.subtract(one["float64"], rank["float64"])).max() < 1e-10
+        assert rank["float32"] == pytest.approx(one["float32"], abs=1e-6)
+    assert ranks[0] == ranks[1]
+    assert ranks[2] == ranks[3] == ranks[4]
 
 
 @pytest.mark.once

@@ -42,10 +42,15 @@ _BEST: dict[str, Callable[..., Any]] = {
     "AUC": np.argmax,
     "efficiency": np.argmax,
     "purity": np.argmax,
+    "gain": np.argmax,
 }  # the others are best where they are lowest
 _OF_OBJECTIVES = {"loss": ("train_loss_", "val_loss_"), "resolution": ("val_resolution_",)}
 _OF_OBJECTIVES |= {"accuracy": ("val_acc_",), "AUC": ("val_auc_",)}
-_OF_OBJECTIVES |= {"efficiency": ("val_efficiency_",), "purity": ("val_purity_",)}
+_OF_OBJECTIVES |= {
+    "efficiency": ("val_efficiency_",),
+    "purity": ("val_purity_",),
+    "gain": ("val_gain_",),
+}
 _OF_OBJECTIVES |= {"weight": ("weight_",)}
 _EQUAL = 1e-9  # relative difference below which learning rates are equal
 _NAMES = {"train": "training", "val": "validation", "lr": ""}

@@ -28,6 +28,11 @@ class FeedForward(nn.Module):
     References
     ----------
     Shleifer, Weston and Ott, NormFormer, https://arxiv.org/abs/2110.09456.
+
+    Examples
+    --------
+    >>> FeedForward(channels=8, hidden=32)(torch.randn(5, 8)).shape
+    torch.Size([5, 8])
     """
 
     def __init__(self, channels: int, hidden: int, dropout: float = 0.0) -> None:

@@ -21,6 +21,12 @@ class GatedPooling(nn.Module):
     ----------
     width : int
         Features per particle D.
+
+    Examples
+    --------
+    >>> layout = RaggedLayout.from_batch(torch.tensor([0, 0, 1]))
+    >>> GatedPooling(width=4)(torch.randn(3, 4), layout).shape
+    torch.Size([2, 4])
     """
 
     def __init__(self, width: int) -> None:

@@ -26,7 +26,15 @@ Coordinates = Callable[[Tensor, RaggedLayout], Tensor]
 
 
 def jet_momenta(p4: Tensor, layout: RaggedLayout) -> Tensor:
-    """Momenta (B, 4) of the jets in GeV and float64: the stored ones, else the sums of ``p4 (N, 4)``."""
+    """Momenta (B, 4) of the jets in GeV and float64: the stored ones, else the sums of ``p4 (N, 4)``.
+
+    Examples
+    --------
+    >>> p4 = torch.tensor([[2.0, 1.0, 0.0, 0.0], [3.0, 0.0, 1.0, 1.0], [4.0, 1.0, 1.0, 1.0]])
+    >>> jet_momenta(p4, RaggedLayout.from_batch(torch.tensor([0, 0, 1])))
+    tensor([[5., 1., 1., 1.],
+            [4., 1., 1., 1.]], dtype=torch.float64)
+    """
     if layout.jet_p4 is not None:
         return layout.jet_p4.double()
     return sum_pool(p4.double(), layout)
@@ -59,11 +67,18 @@ def eta_phi(p4: Tensor, layout: RaggedLayout) -> Tensor:
     Differences are taken so that a jet at phi = pi is not split in two parts. They are computed in
     float64 and rounded once, so that the result does not depend on the order of summation. Rows
     without momentum, which have `p4` zero, are where ``layout.pos`` says.
+
+    Examples
+    --------
+    >>> p4 = torch.tensor([[2.0, 2.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0]])
+    >>> eta_phi(p4, RaggedLayout.from_batch(torch.tensor([0, 0]))).shape
+    torch.Size([2, 2])
     """
     momenta = p4.double()
     axes = jet_momenta(momenta, layout)
-    eta, eta_of_jets = kinematics.eta(torch.cat([momenta, axes])).split([len(momenta), len(axes)])
-    deta = eta - eta_of_jets.index_select(0, layout.batch)
+    rows = momenta.shape[0]  # `len` would be constant in an exported network
+    eta = kinematics.eta(torch.cat([momenta, axes]))
+    deta = eta[:rows] - eta[rows:].index_select(0, layout.batch)
     dphi = kinematics.delta_phi(momenta, axes.index_select(0, layout.batch))
     pos = torch.stack([deta, dphi], dim=-1).to(p4.dtype)
     if layout.pos is None:
@@ -72,7 +87,15 @@ def eta_phi(p4: Tensor, layout: RaggedLayout) -> Tensor:
 
 
 def identity(pos: Tensor, layout: RaggedLayout) -> Tensor:
-    """Positions without change, for clouds whose points are not four-momenta."""
+    """Positions without change, for clouds whose points are not four-momenta.
+
+    Examples
+    --------
+    >>> pos = torch.tensor([[0.0, 1.0], [2.0, 3.0]])
+    >>> identity(pos, RaggedLayout.from_batch(torch.tensor([0, 0])))
+    tensor([[0., 1.],
+            [2., 3.]])
+    """
     return pos
 
 

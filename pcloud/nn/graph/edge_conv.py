@@ -59,6 +59,13 @@ class EdgeConv(nn.Module):
     References
     ----------
     Wang et al., Dynamic Graph CNN for Learning on Point Clouds, https://arxiv.org/abs/1801.07829.
+
+    Examples
+    --------
+    >>> conv = EdgeConv(in_channels=3, out_channels=8)
+    >>> neighbors = torch.tensor([[1], [0], [1]])
+    >>> conv(torch.randn(3, 3), neighbors).shape
+    torch.Size([3, 8])
     """
 
     def __init__(
@@ -68,8 +75,8 @@ class EdgeConv(nn.Module):
         activation: Callable[[Tensor], Tensor] = _leaky_relu,
     ) -> None:
         super().__init__()
-        self.edge = EdgeLinear(in_channels, out_channels)
-        self.norm = nn.BatchNorm1d(out_channels)
+        self.edge: nn.Module = EdgeLinear(in_channels, out_channels)
+        self.norm: nn.Module = nn.BatchNorm1d(out_channels)
         self.activation = activation
 
     def forward(self, x: Tensor, neighbors: Tensor) -> Tensor:
@@ -97,15 +104,23 @@ class EdgeBlock(nn.Module):
     References
     ----------
     Qu and Gouskos, ParticleNet, https://arxiv.org/abs/1902.08570.
+
+    Examples
+    --------
+    >>> block = EdgeBlock(in_channels=3, channels=[8, 16])
+    >>> neighbors = torch.tensor([[1], [0], [1]])
+    >>> block(torch.randn(3, 3), neighbors).shape
+    torch.Size([3, 16])
     """
 
     def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
         super().__init__()
-        self.edge = EdgeLinear(in_channels, channels[0])
+        self.edge: nn.Module = EdgeLinear(in_channels, channels[0])
         self.linears = nn.ModuleList(
             nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(channels)
         )
         self.norms = nn.ModuleList(nn.BatchNorm1d(c) for c in channels)
+        self._width = max(channels)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != channels[-1]:
             self.shortcut = nn.Sequential(
@@ -132,8 +147,7 @@ class EdgeBlock(nn.Module):
         """
         if not self.training or is_spread() or like.device.type != "cpu":
             return True
-        width = max(norm.num_features for norm in self.norms)
-        return neighbors.numel() * width * like.element_size() >= _MIN_TRAINED_BYTES
+        return neighbors.numel() * self._width * like.element_size() >= _MIN_TRAINED_BYTES
 
     def messages(self, x: Tensor, neighbors: Tensor) -> Tensor:
         """Messages on all edges (N, k, C), for attribution; `forward` takes their mean over k."""

@@ -380,7 +380,7 @@ def _mean_gradient(net: _Layers, layer: int, grad: Tensor) -> tuple[Tensor, Tens
 
 def _sum_of(parts: Sequence[Tensor]) -> Tensor:
     """Sum (C,) of the sums of all chunks."""
-    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+    return parts[0] if len(parts) == 1 else torch.stack(list(parts)).sum(0)
 
 
 def _linear_gradient(

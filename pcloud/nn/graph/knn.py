@@ -16,7 +16,7 @@ from pcloud.nn.graph.distances import distance_keys, rounded, squared_distances
 from pcloud.nn.graph.knn_by_candidates import nearest_of_large_cloud
 from pcloud.nn.graph.knn_by_sorting import NeighborKeys
 from pcloud.nn.layout import DenseBlock, RaggedLayout, take_rows
-from pcloud.nn.numerics.derivatives import kernel_allowed
+from pcloud.nn.numerics.derivatives import is_recorded, kernel_allowed
 from pcloud.nn.numerics.operations import counted
 
 __all__ = ["Search", "gather_neighbors", "knn", "knn_graph", "watched_searches"]
@@ -165,6 +165,13 @@ def knn_graph(
     -------
     Tensor, shape (2, E)
         Edges ``(source, target)``, messages flowing from neighbour to particle.
+
+    Examples
+    --------
+    >>> pos = torch.tensor([[0.0], [1.0], [3.0], [0.0], [5.0]])
+    >>> knn_graph(pos, torch.tensor([0, 0, 0, 1, 1]), k=1)
+    tensor([[1, 0, 1, 4, 3],
+            [0, 1, 2, 3, 4]])
     """
     source = knn(pos, RaggedLayout.from_batch(batch), k, loop=loop, backend=backend)
     target = torch.arange(len(source), device=source.device).unsqueeze(1).expand_as(source)
@@ -186,6 +193,12 @@ def gather_neighbors(x: Tensor, neighbors: Tensor) -> Tensor:
     -------
     Tensor, shape (N, k, F)
         Zeros for missing neighbours.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0], [2.0], [3.0]])
+    >>> gather_neighbors(x, torch.tensor([[1], [2], [0]])).flatten()
+    tensor([2., 3., 1.])
     """
     return take_rows(F.pad(x, (0, 0, 0, 1)), neighbors)
 
@@ -199,8 +212,11 @@ def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
     """Neighbours (N, k), the particle itself first, from masked distances, block by block."""
     if not layout.blocks:
         return torch.empty(0, k, dtype=torch.long, device=pos.device)
-    nearest = NeighborKeys(pos, layout).nearest if _can_sort_keys(pos) else partial(_by_topk, pos)
-    dense = [_nearest_in_block(pos, block, k, nearest) for block in layout.blocks]
+    nearest: Callable[[DenseBlock, int], Tensor] = partial(_by_topk, pos, spare=layout.spare_slots)
+    spare = layout.spare_slots
+    if _can_sort_keys(pos):
+        nearest, spare = NeighborKeys(pos, layout).nearest, 0
+    dense = [_nearest_in_block(pos, block, k, nearest, spare) for block in layout.blocks]
     slots = layout.flatten(dense)
     first = layout.ptr[:-1].index_select(0, layout.batch)
     count = layout.counts.index_select(0, layout.batch)  # (N,)
@@ -210,14 +226,18 @@ def _all_pairs(pos: Tensor, layout: RaggedLayout, k: int) -> Tensor:
 
 
 def _nearest_in_block(
-    pos: Tensor, block: DenseBlock, k: int, nearest: Callable[[DenseBlock, int], Tensor]
+    pos: Tensor,
+    block: DenseBlock,
+    k: int,
+    nearest: Callable[[DenseBlock, int], Tensor],
+    spare: int,
 ) -> Tensor:
     """Slots (b, P, k) of the nearest particles; an empty slot for a missing neighbour."""
     if _suits_tree(pos, block):
         return _of_each_jet(pos, block, k, _nearest_in_tree)
     if _is_large(pos, block):
         return _of_each_jet(pos, block, k, _nearest_in_large_cloud)
-    size = block.index.shape[1]
+    size = block.index.shape[1] + spare
     if k <= size:  # with `min` or `len` the size would be constant in an exported network
         return nearest(block, k)
     return F.pad(nearest(block, size), (0, k - size), value=size)
@@ -228,21 +248,29 @@ def _can_sort_keys(pos: Tensor) -> bool:
     return kernel_allowed(pos) and pos.device.type == "cpu"
 
 
-def _by_topk(pos: Tensor, block: DenseBlock, k: int) -> Tensor:
-    """Slots (b, P, k) of the nearest particles by `topk`: on any device, and in exported networks."""
+def _by_topk(pos: Tensor, block: DenseBlock, k: int, spare: int = 0) -> Tensor:
+    """Slots (b, P, k) of the nearest particles by `topk`: on any device, and in exported networks.
+
+    There are `spare` empty slots beyond those of the block.
+    """
     x = block.gather(pos).double()  # (b, P, D)
     b, size, _ = x.shape
     slot = torch.arange(size, device=x.device)
     empty = None if block.full else ~block.mask
-    if b * size * size <= _MAX_PAIRS:
-        return _rows_by_topk(x, x, slot, k, empty)
+    if is_recorded() or b * size * size <= _MAX_PAIRS:  # or the sizes of a ragged batch are unknown
+        return _rows_by_topk(x, x, slot, k, empty, spare)
     chunk = max(1, _MAX_PAIRS // (b * size))
     rows = zip(x.split(chunk, 1), slot.split(chunk), strict=True)
-    return torch.cat([_rows_by_topk(query, x, i, k, empty) for query, i in rows], 1)
+    return torch.cat([_rows_by_topk(query, x, i, k, empty, spare) for query, i in rows], 1)
 
 
 def _rows_by_topk(
-    query: Tensor, x: Tensor, itself: Tensor, k: int, empty: Tensor | None = None
+    query: Tensor,
+    x: Tensor,
+    itself: Tensor,
+    k: int,
+    empty: Tensor | None = None,
+    spare: int = 0,
 ) -> Tensor:
     """Slots (b, R, k) nearest to the points ``query (b, R, D)``, which are in slots ``itself (R,)``."""
     keys = distance_keys(squared_distances(query, x))  # (b, R, P)
@@ -251,15 +279,17 @@ def _rows_by_topk(
     # The point itself is first even if others coincide with it or its position is not finite.
     slot = torch.arange(x.shape[1], device=x.device)
     keys = keys.masked_fill(itself.unsqueeze(1) == slot, -torch.inf)
+    if spare:
+        keys = F.pad(keys, (0, spare), value=torch.inf)
     return keys.topk(k, dim=-1, largest=False).indices
 
 
 def _suits_tree(pos: Tensor, block: DenseBlock) -> bool:
     """True if a k-d tree is faster for this block and all positions are finite, as it requires."""
     return (
-        block.index.shape[1] >= _MIN_TREE_POINTS
+        _can_sort_keys(pos)
+        and block.index.shape[1] >= _MIN_TREE_POINTS
         and pos.shape[1] <= _MAX_TREE_DIM
-        and _can_sort_keys(pos)
         and bool(block.gather(pos).isfinite().all())
     )
 
@@ -267,8 +297,8 @@ def _suits_tree(pos: Tensor, block: DenseBlock) -> bool:
 def _is_large(pos: Tensor, block: DenseBlock) -> bool:
     """True if candidates by float32 are faster than all pairs, and all positions are finite."""
     return (
-        block.index.shape[1] >= _MIN_CANDIDATE_POINTS
-        and _can_sort_keys(pos)
+        _can_sort_keys(pos)  # first: the sizes of a recorded ragged batch are unknown
+        and block.index.shape[1] >= _MIN_CANDIDATE_POINTS
         and bool(block.gather(pos).isfinite().all())
     )
 

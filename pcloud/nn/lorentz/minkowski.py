@@ -136,6 +136,11 @@ def mass_treatment(name: str | MassTreatment) -> MassTreatment:
     ------
     UnknownNameError
         If there is no treatment of this name.
+
+    Examples
+    --------
+    >>> mass_treatment("regulated") is mass_treatment(mass_treatment("regulated"))
+    True
     """
     if callable(name):
         return name
@@ -258,10 +263,9 @@ def with_references(layout: RaggedLayout, count: int) -> tuple[RaggedLayout, Ten
 def _padded_with_references(layout: RaggedLayout, count: int) -> tuple[RaggedLayout, Tensor]:
     """Padded jets with references before the particles; the padding gets none."""
     assert layout.row_length is not None
-    (block,) = layout.blocks
     counts = layout.counts[:-1]
     rows = layout.row_length
-    nodes = RaggedLayout.of_padded(counts + count, rows + count, block.index.shape[1] - rows)
+    nodes = RaggedLayout.of_padded(counts + count, rows + count, layout.spare_slots)
     jet = torch.arange(counts.shape[0], device=counts.device).unsqueeze(1)
     reference = layout.num_particles + count * jet + torch.arange(count, device=counts.device)
     row = rows * jet + torch.arange(rows, device=counts.device)

@@ -35,8 +35,12 @@ def same_mode(norms: Iterable[nn.Module]) -> bool:
 
     The kernels have a pass for training (batch statistics, with gradients) and a pass for inference
     (running statistics, without gradients). Neither applies where only some normalisations are
-    frozen, nor where gradients are computed with running statistics.
+    frozen, nor where gradients are computed with running statistics, nor where a normalisation is
+    part of a linear map.
     """
+    norms = [*norms]
+    if any(isinstance(norm, nn.Identity) for norm in norms):
+        return False
     return {norm.training for norm in norms} == {torch.is_grad_enabled()}
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "first_derivative",
     "frozen",
     "higher_derivatives",
+    "is_recorded",
     "kernel_allowed",
     "outside_transforms",
     "through_relu",
@@ -45,6 +46,12 @@ def higher_derivatives() -> Iterator[None]:
         with higher_derivatives():
             (slope,) = torch.autograd.grad(model(x, p4, batch).sum(), x, create_graph=True)
             slope.square().sum().backward()
+
+    Examples
+    --------
+    >>> with higher_derivatives():
+    ...     kernel_allowed(torch.ones(1))
+    False
     """
     token = _HIGHER_DERIVATIVES.set(True)
     try:
@@ -52,6 +59,11 @@ def higher_derivatives() -> Iterator[None]:
             yield
     finally:
         _HIGHER_DERIVATIVES.reset(token)
+
+
+def is_recorded() -> bool:
+    """Return True while :func:`torch.export.export` records a network, not while it is compiled."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
 
 
 def kernel_allowed(*tensors: Tensor) -> bool:
@@ -69,6 +81,11 @@ def kernel_allowed(*tensors: Tensor) -> bool:
     ----------
     *tensors : Tensor
         Inputs of the kernel.
+
+    Examples
+    --------
+    >>> kernel_allowed(torch.ones(0, 4))  # nothing to compute
+    False
     """
     # This test comes first: a compiler cannot trace the following ones.
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():

@@ -45,6 +45,12 @@ class Pairs:
         Index of the pair ``(second, first)``.
     diagonal : Tensor, shape (N,)
         Index of the pair of each particle with itself.
+
+    Examples
+    --------
+    >>> pairs = Pairs.of(RaggedLayout.from_batch(torch.tensor([0, 0, 1])))
+    >>> pairs.first, pairs.second
+    (tensor([0, 0, 1, 1, 2]), tensor([0, 1, 0, 1, 2]))
     """
 
     layout: RaggedLayout
@@ -117,6 +123,12 @@ class EquivariantLinear(nn.Module):
     in_channels, out_channels : int
         Channels per pair. The weight of input c, output o and map m is factorised:
         ``a_cm p_co + b_om q_co``.
+
+    Examples
+    --------
+    >>> pairs = Pairs.of(RaggedLayout.from_batch(torch.tensor([0, 0, 1])))
+    >>> EquivariantLinear(3, 4)(torch.ones(5, 3), pairs).shape
+    torch.Size([5, 4])
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -174,6 +186,13 @@ class EquivariantLinear(nn.Module):
 
 
 def invariant_pool(x: Tensor, pairs: Pairs) -> Tensor:
-    """Permutation-invariant pooling of pairs ``x (E, C)``: mean and trace, (B, 2 C)."""
+    """Permutation-invariant pooling of pairs ``x (E, C)``: mean and trace, (B, 2 C).
+
+    Examples
+    --------
+    >>> pairs = Pairs.of(RaggedLayout.from_batch(torch.tensor([0, 0, 1])))
+    >>> invariant_pool(torch.ones(5, 3), pairs).shape
+    torch.Size([2, 6])
+    """
     trace = mean_pool(x[pairs.diagonal], pairs.layout)
     return torch.cat([mean_pool(pairs.row_means(x), pairs.layout), trace], dim=1)
