@@ -9,8 +9,8 @@ process for each storage; its private memory (``RssAnon``) is read ten times a s
 loaders is in jets per second of CPU time, with features, in one thread. The spread of the class
 fractions of batches is relative to that of a binomial distribution.
 
-With ``--pairs``, only rates are compared: each network is trained for one epoch on some 150 000 jets in
-memory, from a stream, and from a stream that a worker process reads, in turn, with one thread.
+With ``--pairs``, only rates are compared: each network is trained for one epoch on some of the files in memory,
+from a stream, and from a stream that a worker process reads, in turn, with one thread.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PERIOD = 0.1  # seconds between two readings of the memory
 ROW_GROUP = 2000
 CHUNK = 20_000
 TENTHS = 10
-PAIR_FILES = 8  # of --pairs
+PAIRS = {"pfn": 8, "particlenet_lite": 2}  # numbers of the smallest files, of --pairs
 
 
 def rotated(jets: ak.Array, rng: np.random.Generator) -> ak.Array:
@@ -147,22 +147,21 @@ def loader_rates(files: list[str]) -> dict[str, float]:
 def compared_rates(files: list[str], pairs: int, out: Path) -> None:
     """Print the rates of training from streams, relative to that in memory in the same turn."""
     ways = {"memory": ("memory", 0), "stream": ("stream", 0), "stream, one worker": ("stream", 1)}
-    num_jets = sum(parquet.read_metadata(path).num_rows for path in files[:PAIR_FILES])
-    print(f"{num_jets:,} jets\n")
-    print("| network | jets/s in memory | stream / memory | stream, one worker / memory |")
-    print("|---|---|---|---|")
-    for model in ("pfn", "particlenet_lite"):
+    print("| network | jets | jets/s in memory | stream / memory | stream, one worker / memory |")
+    print("|---|---|---|---|---|")
+    for model, number in PAIRS.items():
+        num_jets = sum(parquet.read_metadata(path).num_rows for path in files[:number])
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(pairs):
             for way, (storage, workers) in ways.items():
-                words = ["train", "--data", *files[:PAIR_FILES], "--model", model, "--epochs", "1"]
+                words = ["train", "--data", *files[:number], "--model", model, "--epochs", "1"]
                 words += ["--storage", storage, "--stream-workers", str(workers), "--overwrite"]
                 words += ["--batch-size", "512", "--accelerator", "cpu", "--out", str(out / "pair")]
                 environment = os.environ | {"OMP_NUM_THREADS": "1"}
                 command = [sys.executable, "-m", "pcloud", *words]
                 subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
                 rates[way].append(pcloud.Run(out / "pair").history[-1]["jets_per_s"])
-        row = [model, f"{np.median(rates['memory']):.0f}"]
+        row = [model, f"{num_jets:,}", f"{np.median(rates['memory']):.0f}"]
         for way in list(ways)[1:]:
             ratio = np.divide(rates[way], rates["memory"])
             row.append(f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})")
