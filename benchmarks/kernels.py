@@ -30,6 +30,8 @@ KERNELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pair_mlp": (("attention.pair_mlp",), ("part",)),
     "attention": (("attention.attention",), ("part",)),
     "pair_messages": (("pairs.messages", "pairs.messages_kernel"), ("lorentznet",)),
+    "dropout": (("attention.random_mask",), ("part",)),
+    "axes_by_fastjet": (("clustering_fastjet",), ("hl_mlp",)),
     "recurrence": (("sequences",), ("lstm",)),
 }
 """Modules of pcloud.nn that ask whether the kernel is allowed, and networks that use it."""

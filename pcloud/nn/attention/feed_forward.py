@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcloud.nn.attention.random_mask import Dropout
-from pcloud.nn.numerics.fused_linear import gelu_of_linear
 
 __all__ = ["FeedForward", "GatedFeedForward"]
 
@@ -45,7 +44,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, C) from ``x (N, C)``."""
-        x = self.dropout(gelu_of_linear(self.expand, self.norm(x)))
+        x = self.dropout(F.gelu(self.expand(self.norm(x))))
         return self.dropout(self.contract(self.inner_norm(x)))
 
 

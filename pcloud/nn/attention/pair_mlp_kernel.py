@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from pcloud.nn.numerics.batch_norm import folded, moments_of, moments_of_all, track
 from pcloud.nn.numerics.chunks import chunks
 from pcloud.nn.numerics.derivatives import first_derivative
-from pcloud.nn.numerics.fused_linear import linear_gelu
 from pcloud.nn.numerics.precision import product_dtype, without_autocast
 from pcloud.nn.numerics.ranks import combined, is_spread, sum_over_ranks
 
@@ -56,15 +55,14 @@ def _infer(x: Tensor, linears: Sequence[nn.Linear], norms: Sequence[nn.BatchNorm
     for linear, norm in zip(linears, norms[1:], strict=True):
         scale, shift = folded(norm)
         bias = _bias(linear) * scale + shift
-        maps.append(((linear.weight * scale.unsqueeze(1)).to(dtype), bias.to(dtype)))
+        maps.append(((linear.weight.t() * scale).to(dtype), bias.to(dtype)))
     out = x.new_empty(len(x), norms[-1].num_features)
     width = max(norm.num_features for norm in norms)
-    with without_autocast(x):  # the factors have its type
-        for rows in chunks(len(x), width * x.element_size(), x.device):
-            h = x[rows]
-            for weight, bias in maps:
-                h = linear_gelu(h, weight, bias)
-            out[rows] = h
+    for rows in chunks(len(x), width * x.element_size(), x.device):
+        h = x[rows]
+        for weight, bias in maps:
+            h = torch.ops.aten.gelu_(torch.addmm(bias, h, weight))
+        out[rows] = h
     return out
 
 

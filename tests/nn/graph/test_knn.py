@@ -306,7 +306,8 @@ def test_a_tree_that_meets_many_ties_measures_all_pairs(monkeypatch):
 def test_a_compiled_search_follows_the_rule():
     torch._dynamo.reset()
     search = partial(knn, k=5, loop=True)
-    compiled = torch.compile(search, backend="aot_eager", fullgraph=True)
+    captured = partial(module._searched, k=5, loop=True)  # as in an exported network
+    compiled = torch.compile(captured, backend="aot_eager", fullgraph=True)
     layout = RaggedLayout.from_ptr(torch.tensor([0, *SIZES]).cumsum(0))
     for make in (lattice, offset_lattice, gaussian):
         assert torch.equal(compiled(make(9), layout), search(make(9), layout))
