@@ -152,7 +152,7 @@ def test_images_and_jets_are_told_apart(run, file, capsys):
         run.predict(wide)
     jets = ["train", "--data", "simulated", "--model", "cnn", "--out", str(file.parent / "no")]
     assert main(jets) == 2
-    assert "no file simulated" in capsys.readouterr().err
+    assert "of kind cloud, the network takes images" in capsys.readouterr().err
 
 
 def test_black_stays_zero_and_colours_have_the_scale_of_the_training_images():
@@ -211,5 +211,5 @@ def test_pixels_are_explained_by_a_command_and_drawn_in_the_report(run, capsys):
             size = np.abs(entry["values"][method])
             assert size[bright].mean() > 2 * size[~bright].mean(), (entry["title"], method)
     page = write_report(run.path).read_text()
-    assert "attributed to the pixels of 40 test jets" in page
+    assert "attributed to the pixels of 40 test images" in page
     assert (run.path / "figures" / "attribution_images.png").stat().st_size > 5000
