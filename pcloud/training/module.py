@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from pcloud.batch import JetDataset, JetStream
+from pcloud.batch import JetStream
 from pcloud.errors import InputError
 from pcloud.modality import Loader, Modality
 from pcloud.models.parts import outputs_and_particles
@@ -451,7 +451,7 @@ class JetData(L.LightningDataModule):
             self.shards = ranks.world * max(1, stream_workers)
         bound: dict[str, Any] = {}
         if batch_particles is not None:
-            if not isinstance(jets.train, JetDataset):
+            if not hasattr(jets.train, "ptr"):  # the numbers of particles of all jets
                 raise InputError("batch_particles bounds batches of clouds in memory, no others")
             bound["batch_particles"] = batch_particles
         self.train_loader = load(jets.train, size, **options, **bound)
