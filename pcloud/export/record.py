@@ -86,6 +86,7 @@ def record(
                 _simplify(program)
     except Exception as error:  # of any part of torch, and of a network of the user
         raise InputError(f"this network cannot be exported: {reason_of(error)}") from error
+    _products_in_float64(program.model)
     model = program.model_proto
     _strip(model)
     _squares_as_products(model)
@@ -214,6 +215,23 @@ def _squares_as_products(model: Any) -> None:
         if exponent is not None and (onnx().numpy_helper.to_array(exponent) == 2).all():
             node.op_type = "Mul"
             node.input[1] = node.input[0]
+
+
+def _products_in_float64(model: Any) -> None:
+    """Einstein sums in the place of matrix products in float64.
+
+    ONNX Runtime joins a product and a transposition of one of its factors to one operator, which has
+    no float64 before version 1.24. It leaves sums as they are and is as fast with them.
+    """
+    from onnx_ir import Attr, AttributeType, DataType
+
+    for node in model.graph:
+        of_float64 = node.inputs and node.inputs[0] is not None
+        if node.op_type == "MatMul" and of_float64 and node.inputs[0].dtype == DataType.DOUBLE:
+            node.op_type = "Einsum"
+            node.attributes["equation"] = Attr(
+                "equation", AttributeType.STRING, "...ij,...jk->...ik"
+            )
 
 
 def _name_axes(model: Any, shapes: Mapping[str, Sequence[str | int]]) -> None:
