@@ -26,7 +26,15 @@ from pcloud.objectives.predictions import Bernoulli, Categorical, Estimate, Pred
 from pcloud.objectives.several import Several
 from pcloud.order import canonical_order_of_padded, stable_order
 
-__all__ = ["PROBABILITIES", "CloudGraph", "Neighbors", "Outputs", "RaggedGraph", "WithNeighbors"]
+__all__ = [
+    "PROBABILITIES",
+    "CloudGraph",
+    "CompactGraph",
+    "Neighbors",
+    "Outputs",
+    "RaggedGraph",
+    "WithNeighbors",
+]
 
 PROBABILITIES = "probabilities"
 """Name of the output with the probabilities of the classes."""
@@ -213,21 +221,34 @@ class CloudGraph(nn.Module):
         of_particles, *further = self.inputs.collections
         particles = self._sorted(of_particles, given)
         layout = particles.layout
-        jet_p4 = None
-        if self.inputs.has_jet_p4:
-            jet_p4 = torch.cat([_unsigned_zero(given[JET_P4]), self.padding.unsqueeze(0)])
-        columns = dict(particles.columns)
-        for name in self.inputs.jet_columns:
-            columns[name] = F.pad(given[name], (0, 1))[layout.batch]
-        arguments = (particles.p4, layout.batch, columns, layout.num_jets, jet_p4)
-        x = self.features(*arguments)
-        u = None
-        if self.features.jet_features:
-            u = self.features.of_jets(*arguments, is_sorted=False)
+        x, u, jet_p4 = self._features(particles.p4, particles.columns, layout, given)
         if not further:
             rows = self._with_slots(layout)
             return x, particles.p4, rows.with_jet_p4(jet_p4).with_rows(u=u)
         return self._with_further(particles, x, u, jet_p4, given)
+
+    def _features(
+        self,
+        p4: Tensor,
+        columns: Mapping[str, Tensor],
+        layout: RaggedLayout,
+        given: Mapping[str, Tensor],
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Features (N, F) of all rows, features (B + 1, G) and momenta (B + 1, 4) of the jets."""
+        jet_p4 = None
+        if self.inputs.has_jet_p4:
+            jet_p4 = torch.cat([_unsigned_zero(given[JET_P4]), self.padding.unsqueeze(0)])
+        of_jets = {n: F.pad(given[n], (0, 1))[layout.batch] for n in self.inputs.jet_columns}
+        arguments = (p4, layout.batch, {**columns, **of_jets}, layout.num_jets, jet_p4)
+        x = self.features(*arguments)
+        u = None
+        if self.features.jet_features:
+            u = self.features.of_jets(*arguments, is_sorted=False)
+        return x, u, jet_p4
+
+    def of_jet(self, feed: Mapping[str, np.ndarray], place: int) -> dict[str, np.ndarray]:
+        """Inputs of one jet of a batch."""
+        return {name: values[place : place + 1] for name, values in feed.items()}
 
     def _with_slots(self, layout: RaggedLayout) -> RaggedLayout:
         """Layout with the empty slots of the neighbour search."""
@@ -345,10 +366,66 @@ def _where_not(condition: Tensor, values: Tensor) -> Tensor:
     return torch.where(condition.view(-1, *[1] * (values.dim() - 1)), torch.nan, values)
 
 
-class RaggedGraph(CloudGraph):
-    """Predictions from the rows of all jets and the offsets of the jets, without padding.
+class CompactGraph(CloudGraph):
+    """Predictions of padded jets by the rows of their particles only.
 
-    One row of padding follows the last jet, so that no axis of the graph is empty.
+    For networks that search neighbours: they have k edges for each row, so that most of their time
+    would go to padding. One row of padding stays at the end, so that no axis of the graph is empty.
+    Parameters are those of :class:`CloudGraph`, with one collection.
+    """
+
+    def arguments(self, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, RaggedLayout]:
+        """Features (N + 1, F), momenta (N + 1, 4) and layout of the particles and one row."""
+        rows = self._sorted(self.inputs.collections[0], given)
+        counts = rows.layout.counts[:-1]
+        slot = torch.arange(rows.length, device=counts.device)
+        is_kept = (slot < counts.unsqueeze(1)).flatten()
+        is_kept = F.pad(is_kept[:-1], (0, 1), value=True)  # a jet has more rows than particles
+        index = is_kept.nonzero().squeeze(1)
+        torch._check(index.shape[0] >= 1)
+        p4 = rows.p4.index_select(0, index)
+        columns = {name: column.index_select(0, index) for name, column in rows.columns.items()}
+        return self._of_rows(p4, columns, F.pad(counts.cumsum(0), (1, 0)), given)
+
+    def _of_rows(
+        self,
+        p4: Tensor,
+        columns: Mapping[str, Tensor],
+        offsets: Tensor,
+        given: Mapping[str, Tensor],
+    ) -> tuple[Tensor, Tensor, RaggedLayout]:
+        """Features, momenta and layout of the particles of jets with these offsets, and one row."""
+        layout = self._layout(_jet_of_rows(p4, offsets), offsets)
+        x, u, jet_p4 = self._features(p4, columns, layout, given)
+        return x, p4, layout.with_jet_p4(jet_p4).with_rows(u=u)
+
+    def _layout(self, batch: Tensor, offsets: Tensor) -> RaggedLayout:
+        """Layout with one block of slots if there are neighbour searches, else without slots."""
+        rows, num_jets = batch.shape[0], offsets.shape[0] - 1
+        first = offsets[:-1]
+        counts = offsets[1:] - first
+        ptr = torch.cat([offsets, offsets[-1:] + 1])
+        all_counts = torch.cat([counts, torch.ones_like(counts[:1])])
+        if not self.empty_slots:
+            return RaggedLayout(batch, ptr, all_counts, (), batch, 0)
+        longest = counts.max().item()  # `int` would be constant in an exported network
+        torch._check(longest >= 0)
+        length = longest + 1
+        slot = torch.arange(length, device=batch.device)
+        mask = slot < counts.unsqueeze(1)
+        index = first.unsqueeze(1) + torch.where(mask, slot, 0)
+        row = torch.arange(rows, device=batch.device)
+        position = batch * length + row - ptr.index_select(0, batch)
+        position = torch.where(row == rows - 1, 0, position)
+        jets = torch.arange(num_jets, device=batch.device)
+        block = DenseBlock(jets, index, mask, False)
+        return RaggedLayout(
+            batch, ptr, all_counts, (block,), position, 0, spare_slots=self.empty_slots
+        )
+
+
+class RaggedGraph(CompactGraph):
+    """Predictions from the rows of all jets and the offsets of the jets, without padding.
 
     Parameters
     ----------
@@ -376,52 +453,16 @@ class RaggedGraph(CloudGraph):
         self.names = [*inputs.names(padded=False), OFFSETS]
 
     def arguments(self, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, RaggedLayout]:
-        """Features (N + 1, F), momenta (N + 1, 4) and layout of all rows."""
+        """Features (N + 1, F), momenta (N + 1, 4) and layout of all rows and one of padding."""
         offsets = given[OFFSETS]
         p4 = torch.cat([_unsigned_zero(given["p4"]), self.padding.unsqueeze(0)])
-        ends = torch.zeros_like(p4[:, 0], dtype=torch.long)
-        ends = ends.scatter_add(0, offsets[1:], torch.ones_like(offsets[1:]))
-        batch = ends.cumsum(0)  # the number of jets that end before a row
         columns = {n: F.pad(given[n], (0, 1)) for n in self.inputs.collections[0].columns}
+        batch = _jet_of_rows(p4, offsets)
         keys = [batch.double(), -kinematics.pt2(p4.double()), *p4.unbind(1), *columns.values()]
         order = stable_order([key.unsqueeze(0) for key in keys]).squeeze(0)
         p4 = p4.index_select(0, order)
         columns = {name: column.index_select(0, order) for name, column in columns.items()}
-        layout = self._layout(batch, offsets)
-        jet_p4 = None
-        if self.inputs.has_jet_p4:
-            jet_p4 = torch.cat([_unsigned_zero(given[JET_P4]), self.padding.unsqueeze(0)])
-        columns |= {n: F.pad(given[n], (0, 1))[batch] for n in self.inputs.jet_columns}
-        arguments = (p4, batch, columns, layout.num_jets, jet_p4)
-        x = self.features(*arguments)
-        u = None
-        if self.features.jet_features:
-            u = self.features.of_jets(*arguments, is_sorted=False)
-        return x, p4, layout.with_jet_p4(jet_p4).with_rows(u=u)
-
-    def _layout(self, batch: Tensor, offsets: Tensor) -> RaggedLayout:
-        """Layout with one block of slots if there are neighbour searches, else without slots."""
-        rows, num_jets = batch.shape[0], offsets.shape[0] - 1
-        first = offsets[:-1]
-        counts = offsets[1:] - first
-        ptr = torch.cat([offsets, offsets[-1:] + 1])
-        all_counts = torch.cat([counts, torch.ones_like(counts[:1])])
-        if not self.empty_slots:
-            return RaggedLayout(batch, ptr, all_counts, (), batch, 0)
-        longest = counts.max().item()  # `int` would be constant in an exported network
-        torch._check(longest >= 0)
-        length = longest + 1
-        slot = torch.arange(length, device=batch.device)
-        mask = slot < counts.unsqueeze(1)
-        index = first.unsqueeze(1) + torch.where(mask, slot, 0)
-        row = torch.arange(rows, device=batch.device)
-        position = batch * length + row - ptr.index_select(0, batch)
-        position = torch.where(row == rows - 1, 0, position)
-        jets = torch.arange(num_jets, device=batch.device)
-        block = DenseBlock(jets, index, mask, False)
-        return RaggedLayout(
-            batch, ptr, all_counts, (block,), position, 0, spare_slots=self.empty_slots
-        )
+        return self._of_rows(p4, columns, offsets, given)
 
     def of_jet(self, feed: Mapping[str, np.ndarray], place: int) -> dict[str, np.ndarray]:
         """Inputs of one jet of a batch."""
@@ -429,6 +470,12 @@ class RaggedGraph(CloudGraph):
         found = {name: feed[name][place : place + 1] for name in self.inputs.per_jet}
         found |= {name: feed[name][first:last] for name in self.inputs.collections[0].names}
         return found | {OFFSETS: np.array([0, last - first])}
+
+
+def _jet_of_rows(p4: Tensor, offsets: Tensor) -> Tensor:
+    """Jet (N,) of each row: the number of jets that end before it."""
+    ends = torch.zeros_like(p4[:, 0], dtype=torch.long)
+    return ends.scatter_add(0, offsets[1:], torch.ones_like(offsets[1:])).cumsum(0)
 
 
 class Neighbors:

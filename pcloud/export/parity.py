@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pcloud import kinematics
 from pcloud.errors import InputError
-from pcloud.export.graph import PROBABILITIES, Neighbors, RaggedGraph
+from pcloud.export.graph import PROBABILITIES, Neighbors
 from pcloud.export.inputs import JET_P4, CloudInputs, JetArrays
 from pcloud.nn.graph.distances import squared_distances
 from pcloud.nn.graph.knn import Search, watched_searches
@@ -61,6 +61,9 @@ class Graph(Protocol):
 
     def predict(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by name, from inputs by name."""
+
+    def of_jet(self, feed: Mapping[str, np.ndarray], place: int) -> dict[str, np.ndarray]:
+        """Inputs of one jet of a batch."""
 
 
 Batch = tuple[Any, dict[str, np.ndarray]]
@@ -297,11 +300,7 @@ def _with_neighbors(
 
 def _of_jet(graph: Graph, feed: dict[str, np.ndarray], place: int | None) -> dict[str, np.ndarray]:
     """Inputs of one jet of a batch; of one jet, its inputs."""
-    if place is None:
-        return feed
-    if isinstance(graph, RaggedGraph):
-        return graph.of_jet(feed, place)
-    return {name: values[place : place + 1] for name, values in feed.items()}
+    return feed if place is None else graph.of_jet(feed, place)
 
 
 @torch.no_grad()

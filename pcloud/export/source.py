@@ -19,13 +19,21 @@ from pcloud.errors import InputError
 from pcloud.evaluation.calibration_maps import Scaling
 from pcloud.evaluation.table import EvaluationTable
 from pcloud.export.folding import with_folded_norms
-from pcloud.export.graph import PROBABILITIES, CloudGraph, Neighbors, Outputs, RaggedGraph
+from pcloud.export.graph import (
+    PROBABILITIES,
+    CloudGraph,
+    CompactGraph,
+    Neighbors,
+    Outputs,
+    RaggedGraph,
+)
 from pcloud.export.inputs import OFFSETS, CloudInputs, JetArrays
 from pcloud.export.options import OPTIONS_FOR_JETS, ExportOptions
 from pcloud.export.parity import Batch, feeds, hardest, synthetic_jets
 from pcloud.export.parity import Outputs as Values
 from pcloud.features import FeatureSet
 from pcloud.modality import Sample
+from pcloud.nn.attention.pair_bias import PairBias
 from pcloud.nn.graph.knn import watched_searches
 from pcloud.nn.numerics.derivatives import higher_derivatives
 from pcloud.run_files import METRICS_FILE
@@ -172,6 +180,7 @@ class CloudSource(Source):
         self.features = features_of(run)
         self.inputs = CloudInputs.of(self.features, jets)
         arrays = self.inputs.arrays(jets)
+        self.searches: list[int] = []
         self.searches = self._count_neighbors(arrays)
         self.searches_features = len(self.searches) > len(self.taggers)  # not only in positions
         synthetic = synthetic_jets(self.inputs, arrays, max(self.searches, default=0))
@@ -192,13 +201,20 @@ class CloudSource(Source):
             ) from error
         return searches.k
 
+    @property
+    def is_compact(self) -> bool:
+        """True for networks of edges or pairs of one collection: padding would take most of the time."""
+        modules = [m for tagger in self.taggers for m in tagger.model.modules()]
+        has_pairs = any(isinstance(module, PairBias) for module in modules)
+        return (has_pairs or bool(self.searches)) and not self.inputs.collections[1:]
+
     def graph(self) -> nn.Module:
         """Function from momenta and columns to predictions."""
-        if not self.options.ragged:
-            return self.plain_graph()
-        slots = max(self.searches, default=0)
-        shared = (self.networks, self.features, self.inputs, self.outputs)
-        return RaggedGraph(*shared, empty_slots=slots).eval()
+        if self.options.ragged:
+            slots = max(self.searches, default=0)
+            shared = (self.networks, self.features, self.inputs, self.outputs)
+            return RaggedGraph(*shared, empty_slots=slots).eval()
+        return self.plain_graph()
 
     def plain_graph(self) -> CloudGraph:
         """Function from momenta and columns by name, in the form that the options name."""
@@ -212,13 +228,14 @@ class CloudSource(Source):
     def _graph(
         self, empty_slots: int, padded: bool, networks: Sequence[nn.Module] | None = None
     ) -> CloudGraph:
-        return CloudGraph(
+        form = CompactGraph if padded and self.is_compact else CloudGraph
+        return form(
             networks or [tagger.model for tagger in self.taggers],
             self.features,
             self.inputs,
             self.outputs,
             padded=padded,
-            empty_slots=empty_slots,
+            empty_slots=max(empty_slots, 1) if form is CompactGraph else empty_slots,
             max_particles=self.options.max_particles,
             refuse_long=self.options.on_long_jet == "refuse",
         ).eval()

@@ -63,7 +63,11 @@ class UnorderedPairs:
 
     @classmethod
     def _of_rows(cls, layout: RaggedLayout) -> UnorderedPairs:
-        """All pairs of slots of a padded batch, of one block, by operations that ONNX has."""
+        """All pairs of slots of one block, by operations that ONNX has.
+
+        Where the rows are not padded, pairs with empty slots are left out, but for the last one,
+        so that there is a pair.
+        """
         (block,) = layout.blocks
         jets, size = block.index.shape
         slot = torch.arange(size, device=block.index.device)
@@ -74,8 +78,17 @@ class UnorderedPairs:
         other = slot.unsqueeze(1)
         table = _triangle(torch.maximum(slot, other)) + torch.minimum(slot, other)
         start = (number * torch.arange(jets, device=slot.device))[:, None, None]
-        index = torch.where(block.mask.unsqueeze(1), start + table, jets * number)
-        return cls(block.index[:, first].flatten(), block.index[:, second].flatten(), (index,))
+        index = start + table
+        rows = block.index[:, first].flatten(), block.index[:, second].flatten()
+        if layout.row_length is not None:
+            return cls(*rows, (torch.where(block.mask.unsqueeze(1), index, jets * number),))
+        is_kept = block.mask[:, first].flatten()
+        is_kept = F.pad(is_kept[:-1], (0, 1), value=True)
+        kept = is_kept.nonzero().squeeze(1)
+        torch._check(kept.shape[0] >= 1)
+        place = (is_kept.long().cumsum(0) - 1).clamp(min=0)[index]
+        index = torch.where(block.mask.unsqueeze(1), place, kept.shape[0])
+        return cls(rows[0][kept], rows[1][kept], (index,))
 
     def spread(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features (b, F, P, P) for each block from those of the pairs, ``x (M, F)``.
