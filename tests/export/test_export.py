@@ -209,6 +209,34 @@ def test_a_neighbour_search_runs_in_ragged_batches(knn_run, needs_onnx, tmp_path
     assert (differences < 1e-4).mean() >= 0.98
 
 
+@pytest.mark.parametrize("name", ["particlenet", "part"])
+def test_padding_takes_no_time_of_networks_with_edges_or_pairs(run, name, monkeypatch):
+    network = build_model(name, 8, 2, **MODELS[name]).eval()
+    monkeypatch.setitem(vars(run.tagger()), "model", network)
+    source, graph = graph_of(run, padded=True)
+    feed = source.inputs.padded(source.arrays[:9])
+    x, _, layout = graph.arguments({n: torch.from_numpy(feed[n]) for n in graph.names})
+    assert len(x) == feed["mask"].sum() + 1 < feed["mask"].size
+    assert layout.num_jets == 9 + 1
+    alone = graph.of_jet(feed, 3)
+    assert alone["p4"].shape == (1, *feed["p4"].shape[1:])
+
+
+def test_a_product_in_float64_becomes_a_sum_of_einstein(needs_onnx):
+    """ONNX Runtime before 1.24 refuses the product and transposition in float64 that it makes."""
+
+    class Gram(torch.nn.Module):
+        def forward(self, x):
+            return (x.double() @ x.double().mT,)
+
+    x = torch.randn(2, 5, 3)
+    model = record(Gram(), [x], {"x": ["b", "p", 3]}, ["gram"])
+    assert "Einsum" in operators(model)
+    assert "MatMul" not in operators(model)
+    found = Session(model)({"x": x.numpy()})["gram"]
+    np.testing.assert_allclose(found, x.double() @ x.double().mT, rtol=1e-14, atol=1e-14)
+
+
 def check_graph(source, graph):
     expected = source.reference()
     with torch.no_grad(), higher_derivatives():

@@ -65,3 +65,22 @@ def test_the_gradient_of_a_pair_is_the_sum_over_both_orders():
         return tuple(d.exp().where(query, 0) for d, query in dense)
 
     assert torch.autograd.gradcheck(real, (x,))
+
+
+def test_recorded_pairs_are_those_of_real_particles(monkeypatch):
+    """And one of padding at most, so that a recorded network has a pair."""
+    layout = layout_of([2, 1, 4, 0, 3])
+    expected = UnorderedPairs.of(layout)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    found = UnorderedPairs.of(layout)
+    assert len(layout.blocks) == 1
+    assert len(found.first) <= layout.num_pairs + 1
+    table = torch.randn(layout.num_particles, layout.num_particles)
+    ours, theirs = (
+        pairs.spread(table[pairs.first, pairs.second].unsqueeze(1))[0]
+        for pairs in (found, expected)
+    )
+    mask = layout.blocks[0].mask
+    real = (mask.unsqueeze(1) & mask.unsqueeze(2)).unsqueeze(1)
+    assert torch.equal(ours[real], theirs[real])
+    assert torch.equal(ours == -torch.inf, theirs == -torch.inf)
