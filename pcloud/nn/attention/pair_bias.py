@@ -38,7 +38,10 @@ def interactions(p4: Tensor, pairs: UnorderedPairs) -> Tensor:
     Qu, Li and Qian, Particle Transformer for Jet Tagging, https://arxiv.org/abs/2202.03772.
     """
     p4 = p4.to(at_least_float32(p4))
-    particles = torch.stack([kinematics.pt(p4), _rapidity(p4), kinematics.phi(p4), *p4.unbind(1)])
+    # Logarithm and arctangent are correctly rounded, since libraries differ in the last digit, which
+    # is all of the distance of nearly collinear particles.
+    angles = [_rapidity(p4), kinematics.phi(p4.double()).to(p4)]
+    particles = torch.stack([kinematics.pt(p4), *angles, *p4.unbind(1)])
     a = particles.index_select(1, pairs.first)
     b = particles.index_select(1, pairs.second)
     softer = torch.minimum(a[0], b[0])
@@ -56,7 +59,7 @@ def _rapidity(p4: Tensor) -> Tensor:
     """Rapidity with the formula of the authors' code, finite along the beam."""
     e, _, _, pz = p4.unbind(1)
     ratio = 1 + 2 * pz / (e - pz).clamp(min=1e-20)
-    return 0.5 * ratio.clamp(min=1e-20).log()
+    return 0.5 * ratio.clamp(min=1e-20).double().log().to(p4)
 
 
 class PairBias(nn.Module):
