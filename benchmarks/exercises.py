@@ -372,7 +372,8 @@ COURSES = [
                 ("python examples/taylor.py --steps 300",),
                 shows=r"\S",
                 sheet="0.16, 0.16, 0.07, 0.04, 0.04; the area rises by 10 % with the correlation",
-                remark="The settings of the lecture differ from those of this example.",
+                remark="With the settings of the lecture, and three seeds: "
+                "[Taylor coefficients](trust.md#taylor-coefficients).",
             ),
             Exercise(
                 "Ranking of variables and pairs of the ATLAS Higgs challenge",
@@ -416,7 +417,7 @@ possible, so that the numbers show that an exercise can be done and not how good
 names a number, it stands beside.
 
 The page is written by `python benchmarks/exercises.py --out runs/exercises --page docs/exercises.md`, in whose
-folder the commands run one after another. Seconds are processor time of one thread of a 2.1 GHz Xeon with two cores
+folder the commands run one after another. Seconds are processor time of one thread of an AMD EPYC (Zen 5) with two cores
 and other jobs; a command in a new process takes about 5 s longer, to import PyTorch. Errors are those of the
 test sample.
 
