@@ -27,6 +27,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
+_WIDTH = 130  # of a printed line
+_LINES = 16  # printed for each command
+
 SPACE = """\
 lr: {low: 1e-4, high: 1.0, log: true}
 model_options.widths: {choices: [[8], [32, 32]]}
@@ -90,7 +93,7 @@ COURSES = [
                 (
                     (
                         "pcloud train --data simulated --model particlenet_lite --overfit 32 "
-                        "--epochs 60 --batch-size 32 --lr 5e-3 --out runs/one_batch"
+                        "--epochs 200 --batch-size 32 --lr 5e-3 --out runs/one_batch"
                     ),
                 ),
                 shows=r"heart|finished",
@@ -349,11 +352,11 @@ COURSES = [
                 "Digits turned by multiples of 90 degrees: dense layers, and four turned copies of each filter",
                 (
                     (
-                        f"pcloud train {_DIGITS} --turned quarter --model dense --epochs 15 --lr 1e-3 "
+                        f"pcloud train {_DIGITS} --turned quarter --model dense --epochs 60 --lr 5e-3 "
                         "--out runs/quarter_dense"
                     ),
                     (
-                        f"pcloud train {_DIGITS} --turned quarter --model rotated_dense --epochs 15 --lr 1e-3 "
+                        f"pcloud train {_DIGITS} --turned quarter --model rotated_dense --epochs 60 --lr 5e-3 "
                         "--out runs/quarter_rotated"
                     ),
                     "pcloud evaluate runs/quarter_dense",
@@ -378,7 +381,7 @@ COURSES = [
             Exercise(
                 "Ranking of variables and pairs of the ATLAS Higgs challenge",
                 ("python examples/higgs.py --epochs 2",),
-                shows=r"\S",
+                shows=r"^(tagger|higgs|boosted|class|signal)",
                 remark="Synthetic events; with the file of record 328: `--data`.",
             ),
             Exercise(
@@ -519,10 +522,10 @@ def _section(exercise: Exercise, stored: dict[str, Any]) -> str:
 
 
 def _lines(output: str, shows: str) -> list[str]:
-    """Lines of an output that match, at most twelve, without what goes beyond the width of a page."""
+    """Lines of an output that match, at most sixteen, without what goes beyond the width of a page."""
     text = output.replace("\r", "\n")
     found = [line.rstrip() for line in text.splitlines() if re.search(shows, line)]
-    return [line if len(line) <= 110 else f"{line[:107]}..." for line in found[:12]]
+    return [line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3]}..." for line in found[:_LINES]]
 
 
 if __name__ == "__main__":
