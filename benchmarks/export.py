@@ -66,7 +66,7 @@ def trained(name: str, arguments: argparse.Namespace, folder: Path) -> int:
     if not done.exists():
         pcloud.train(
             data="simulated", model=name, epochs=arguments.epochs, max_jets=arguments.jets,
-            batch_size=arguments.batch_size, out=str(folder / name), progress=False, overwrite=True,
+            max_val_jets=500, batch_size=arguments.batch_size, out=str(folder / name), progress=False, overwrite=True,
         )  # fmt: skip
         done.write_text(str(arguments.jets))
     return int(done.read_text())

@@ -92,7 +92,7 @@ def positions(
 ) -> Tensor:
     """Positions (M, 2) relative to the axes ``axis (M, 4)`` of the jets."""
     if part.entries == "columns":
-        return p4.new_zeros(len(p4), 2)
+        return p4.new_zeros(p4.shape[0], 2)  # `len` would be a constant of a recorded graph
     if part.entries == "momenta":
         eta, dphi = kinematics.eta(p4.double()), kinematics.delta_phi(p4.double(), axis)
     else:

@@ -69,7 +69,7 @@ class Branch(nn.Module):
         if own is None or torch.compiler.is_compiling():  # a graph has no lists of unknown length
             return self.rows(x)
         index = own.nonzero().flatten()
-        h = x.new_zeros(len(x), self.recurrent.input_size)
+        h = x.new_zeros(x.shape[0], self.recurrent.input_size)
         if not len(index) and not is_spread():
             return h
         found = self.rows(x.index_select(0, index))  # other rows would enter the statistics
@@ -196,5 +196,5 @@ class DeepJet(nn.Module):
 def _is(collection: Tensor | None, number: int, x: Tensor) -> Tensor:
     """True (N,) for the rows of a collection; without `collection` all rows are of the first."""
     if collection is None:
-        return torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        return torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
     return collection == number

@@ -83,7 +83,7 @@ class CategoriesOfCollections(nn.Module):
                 for i, part in enumerate(self.parts)
             ]
             return torch.stack(parts).sum(0)
-        embedded = x.new_zeros(len(x), max(self.widths))
+        embedded = x.new_zeros(x.shape[0], max(self.widths))
         for i, part in enumerate(self.parts):
             rows = (collection == i).nonzero().flatten()
             if len(rows):

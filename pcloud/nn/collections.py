@@ -58,7 +58,7 @@ class CollectionEmbedding(nn.Module):
                 for i in range(len(self.in_widths))
             ]
             return torch.stack(parts).sum(0)
-        embedded = x.new_zeros(len(x), self.width)
+        embedded = x.new_zeros(x.shape[0], self.width)
         for i in range(len(self.in_widths)):
             rows = (collection == i).nonzero().flatten()
             if len(rows) or is_spread():  # all ranks normalise together

@@ -159,7 +159,7 @@ class FrameNetwork(nn.Module):
 
     def _vectors(self, p4: Tensor, mask: Tensor, references: Tensor) -> Tensor:
         """Vectors (b, P, 3, 4) of the particles in dense blocks, from ``p4 (b, P, 4)``."""
-        others = torch.cat([p4, references.expand(len(p4), -1, -1)], dim=1)  # (b, P + K, 4)
+        others = torch.cat([p4, references.expand(p4.shape[0], -1, -1)], dim=1)  # (b, P + K, 4)
         products = lower_indices(p4) @ others.mT  # (b, P, P + K)
         masses = (p4 * lower_indices(p4)).sum(-1)
         of_others = (others * lower_indices(others)).sum(-1)
