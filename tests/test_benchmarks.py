@@ -204,6 +204,19 @@ def test_digits_are_tested_at_every_angle(tmp_path, run_script):
     assert (tmp_path / "angles.png").stat().st_size > 5_000
 
 
+def test_the_ideal_response_of_the_toys_has_the_coefficients_of_the_lecture(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    toys = importlib.import_module("taylor_toys")
+    x, y = toys.gaussians(4000, 0.0, 1)
+    found = toys.coefficients(lambda x: x.sum(-1).sigmoid(), x)
+    assert found == pytest.approx(toys.LECTURE, abs=0.01)
+    assert np.corrcoef(toys.log_ratio(x, 0.0), x.sum(1))[0, 1] == pytest.approx(1)
+    monkeypatch.setattr(toys, "_MAX_EPOCHS", 3)
+    best, kept = toys.train(0.0, 0)
+    assert list(kept) == [1, 3]
+    assert y[best(x) > 0.5].float().mean() > 0.6
+
+
 @pytest.mark.filterwarnings("ignore:the network has learned nothing")
 def test_samplers_are_compared_after_as_many_epochs(run_script):
     pytest.importorskip("optuna")
