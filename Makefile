@@ -50,7 +50,8 @@ test-rounding: environment
 	exit $$status
 
 # The site, in docs/_build/html. Nothing is fetched, and a warning or an error in a tutorial is an
-# error; tutorials that have not changed are not executed again.
+# error; tutorials that have not changed are not executed again. PCLOUD_TUTORIALS=short makes them
+# take fewer events and epochs: a check that they run.
 docs: $(VENV)/.docs
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -E -W --keep-going --quiet \
 	    -d docs/_build/pages docs docs/_build/html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -30,9 +31,11 @@ myst_enable_extensions = ["dollarmath", "fieldlist", "deflist"]
 myst_heading_anchors = 4  # the anchors of code hosts
 default_role = "py:obj"  # of single backquotes in docstrings
 
-# Tutorials: an error in one of them is an error of the build
+# Tutorials: an error in one of them is an error of the build. With PCLOUD_TUTORIALS=short they
+# take fewer events and epochs, as in continuous integration.
 nb_execution_mode = "cache"
-nb_execution_cache_path = str(DOCS / "_build" / "notebooks")
+form = "short" if os.environ.get("PCLOUD_TUTORIALS") == "short" else "whole"
+nb_execution_cache_path = str(DOCS / "_build" / "notebooks" / form)
 nb_execution_raise_on_error = True
 nb_execution_timeout = 180
 nb_merge_streams = True
