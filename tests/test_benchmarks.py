@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import pcloud
 
@@ -204,17 +205,26 @@ def test_digits_are_tested_at_every_angle(tmp_path, run_script):
     assert (tmp_path / "angles.png").stat().st_size > 5_000
 
 
-def test_the_ideal_response_of_the_toys_has_the_coefficients_of_the_lecture(monkeypatch):
+def test_the_ideal_response_of_the_toys_has_the_coefficients_of_the_lecture(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.syspath_prepend(BENCHMARKS)
     toys = importlib.import_module("taylor_toys")
-    x, y = toys.gaussians(4000, 0.0, 1)
-    found = toys.coefficients(lambda x: x.sum(-1).sigmoid(), x)
-    assert found == pytest.approx(toys.LECTURE, abs=0.01)
-    assert np.corrcoef(toys.log_ratio(x, 0.0), x.sum(1))[0, 1] == pytest.approx(1)
-    monkeypatch.setattr(toys, "_MAX_EPOCHS", 3)
-    best, kept = toys.train(0.0, 0)
-    assert list(kept) == [1, 3]
-    assert y[best(x) > 0.5].float().mean() > 0.6
+    x, _ = toys.gaussians(4000, 0.0, 1)
+    assert toys.coefficients(toys.ideal(0.0), x) == pytest.approx(toys.LECTURE, abs=0.01)
+    for name, value in {"_MAX_EPOCHS": 3, "_EVENTS": 500, "_TEST_EVENTS": 20_000}.items():
+        monkeypatch.setattr(toys, name, value)
+    monkeypatch.setattr(sys, "argv", ["toys", "--seeds", "0", "--figures", str(tmp_path)])
+    threads = torch.get_num_threads()
+    toys.main()
+    torch.set_num_threads(threads)
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
+    ratios = [float(row[3].strip(" |")) for row in rows if row[0] in {"| 0.3", "| 0.8"}]
+    assert ratios == pytest.approx([1.014, 1.12], abs=0.01)
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "taylor_toys_course.png",
+        "taylor_toys_planes.png",
+    }
 
 
 @pytest.mark.filterwarnings("ignore:the network has learned nothing")

@@ -9,6 +9,7 @@ import torch
 
 from pcloud import kinematics
 from pcloud.batch import JetDataset, JetLoader, batch_arguments, particles_of
+from pcloud.entries import positions
 from pcloud.errors import InputError, UnknownNameError
 from pcloud.features import FeatureSet
 from tests.collection_jets import jets_with_collections, shuffled_entries
@@ -174,3 +175,17 @@ def test_a_feature_set_with_collections_is_stored(data):
         "lost.q",
         "flow.pt",
     }
+
+
+def test_a_recorded_network_takes_any_number_of_entries_with_columns_alone(data):
+    flow = data.feature_set.collections[2]
+    assert flow.entries == "columns"
+
+    class Positions(torch.nn.Module):
+        def forward(self, p4):
+            return positions(flow, p4, {}, p4)
+
+    entries = (torch.zeros(17, 4),)
+    free = ({0: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(Positions(), entries, dynamic_shapes=free).module()
+    assert program(torch.zeros(5, 4)).shape == (5, 2)

@@ -39,6 +39,23 @@ def test_interactions_are_those_of_vector():
     torch.testing.assert_close(interactions(p4, pairs), expected, rtol=1e-6, atol=1e-6)
 
 
+def test_collinear_particles_have_the_distance_of_correctly_rounded_angles():
+    """An error in the last digit of an angle would be all of their distance."""
+    a = jets([1000]).float()
+    b = (0.037 * a.double()).float()
+    p4 = torch.stack([a, b], dim=1).flatten(0, 1)
+    pairs = UnorderedPairs(2 * torch.arange(1000) + 1, 2 * torch.arange(1000), ())
+    e, px, py, pz = p4.numpy().T
+    phi = np.arctan2(py.astype(np.float64), px).astype(np.float32)
+    ratio = 1 + 2 * pz / (e - pz)
+    assert ratio.dtype == np.float32
+    rapidity = (0.5 * np.log(ratio.astype(np.float64))).astype(np.float32)
+    delta = np.hypot(*(x[1::2] - x[::2] for x in (rapidity, phi)))
+    expected = torch.from_numpy(np.log(np.maximum(delta, 1e-8)))
+    assert 0.1 < (delta == 0).mean() < 0.9
+    torch.testing.assert_close(interactions(p4, pairs)[:, 2], expected, rtol=0, atol=1e-5)
+
+
 def test_single_precision_is_enough_for_all_but_collinear_pairs():
     p4, pairs = jets(), UnorderedPairs.of(layout_of())
     error = (interactions(p4.float(), pairs) - interactions(p4, pairs)).abs()
