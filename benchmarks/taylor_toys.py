@@ -145,7 +145,7 @@ def draw(kept: dict[int, nn.Module], x: Tensor, folder: Path) -> None:
         epoch: mean_in_plane(*x.T.numpy(), found[epoch].of("x1", "x2"), edges)[0]
         for epoch in (*(e for e in _EARLY_EPOCHS if e in found), max(found))
     }
-    labels = {"xlabel": "$x_1$", "ylabel": "$x_2$", "label": "mean $t_{x_1 x_2}$"}
+    labels = {"xlabel": "x1", "ylabel": "x2", "label": "mean t(x1, x2)"}
     save_figure(planes_figure(planes, PLANE_EDGES, **labels), folder / "taylor_toys_planes")
 
 

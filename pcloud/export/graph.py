@@ -369,8 +369,8 @@ def _where_not(condition: Tensor, values: Tensor) -> Tensor:
 class CompactGraph(CloudGraph):
     """Predictions of padded jets by the rows of their particles only.
 
-    For networks that search neighbours: they have k edges for each row, so that most of their time
-    would go to padding. One row of padding stays at the end, so that no axis of the graph is empty.
+    For networks with edges or pairs of particles, most of whose time would go to those of padding.
+    One row of padding stays at the end, so that no axis of the graph is empty.
     Parameters are those of :class:`CloudGraph`, with one collection.
     """
 
@@ -400,7 +400,7 @@ class CompactGraph(CloudGraph):
         return x, p4, layout.with_jet_p4(jet_p4).with_rows(u=u)
 
     def _layout(self, batch: Tensor, offsets: Tensor) -> RaggedLayout:
-        """Layout with one block of slots if there are neighbour searches, else without slots."""
+        """Layout with one block of slots if the network needs it, else without slots."""
         rows, num_jets = batch.shape[0], offsets.shape[0] - 1
         first = offsets[:-1]
         counts = offsets[1:] - first

@@ -180,7 +180,7 @@ class CloudSource(Source):
         self.features = features_of(run)
         self.inputs = CloudInputs.of(self.features, jets)
         arrays = self.inputs.arrays(jets)
-        self.searches: list[int] = []
+        self.searches: list[int] = []  # not known for the graph that counts them
         self.searches = self._count_neighbors(arrays)
         self.searches_features = len(self.searches) > len(self.taggers)  # not only in positions
         synthetic = synthetic_jets(self.inputs, arrays, max(self.searches, default=0))
@@ -203,7 +203,7 @@ class CloudSource(Source):
 
     @property
     def is_compact(self) -> bool:
-        """True for networks of edges or pairs of one collection: padding would take most of the time."""
+        """True for networks with edges or pairs of one collection, of which padding is left out."""
         modules = [m for tagger in self.taggers for m in tagger.model.modules()]
         has_pairs = any(isinstance(module, PairBias) for module in modules)
         return (has_pairs or bool(self.searches)) and not self.inputs.collections[1:]
@@ -235,7 +235,7 @@ class CloudSource(Source):
             self.inputs,
             self.outputs,
             padded=padded,
-            empty_slots=max(empty_slots, 1) if form is CompactGraph else empty_slots,
+            empty_slots=max(empty_slots, int(form is CompactGraph)),  # which then has a block
             max_particles=self.options.max_particles,
             refuse_long=self.options.on_long_jet == "refuse",
         ).eval()

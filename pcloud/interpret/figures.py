@@ -129,15 +129,15 @@ def planes_figure(
     Parameters
     ----------
     planes : mapping of int to array_like, shape (K, K)
-        Values by epoch, the first input first.
+        Values by epoch, the first input first; NaN for empty cells.
     edges : array_like, shape (K + 1,)
         Edges of the cells of both inputs.
     xlabel, ylabel, label : str
         Labels of the axes and of the colour scale.
     """
-    limit = max(float(np.abs(np.asarray(values)).max()) for values in planes.values())
+    limit = max(float(np.nanmax(np.abs(values))) for values in planes.values())
     panels: dict[str, Any] = {"columns": len(planes), "sharex": True, "sharey": True}
-    figure, every = new_figure(3.0, **panels)
+    figure, every = new_figure(2.2, **panels)
     at = np.asarray(edges)
     for axes, (epoch, values) in zip(every, planes.items(), strict=True):
         scale: Any = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}

@@ -7,6 +7,7 @@ from torch import nn
 
 from pcloud.errors import InputError
 from pcloud.interpret import mean_in_plane, taylor_coefficients
+from pcloud.interpret.figures import planes_figure
 
 
 def train(x, y, *, steps=150, lr=0.02, seed=0, watch=None):
@@ -119,3 +120,10 @@ def test_what_cannot_be_used_is_said():
         taylor_coefficients(lambda x: x[:, 0], x, names=["a", "b"])
     with pytest.raises(InputError, match="second order was not computed"):
         taylor_coefficients(lambda x: x[:, 0], x, order=1).of("x1", "x2")
+
+
+def test_planes_with_empty_cells_share_the_scale_of_their_largest_value():
+    first, last = [[np.nan, 0.2], [0.0, -0.1]], [[np.nan, -0.5], [0.3, np.nan]]
+    figure = planes_figure({1: first, 9: last}, [0, 1, 2], xlabel="x1", ylabel="x2", label="t")
+    drawn = [axes.collections[0] for axes in figure.axes[:2]]
+    assert [mesh.get_clim() for mesh in drawn] == [(-0.5, 0.5)] * 2
