@@ -18,6 +18,7 @@ from pcloud.export.packages import quiet_exporter
 from pcloud.export.parity import Parity, compare
 from pcloud.export.record import METADATA_PREFIX, reason_of
 from pcloud.export.source import Source
+from pcloud.nn.graph.distances import distances_by_products
 from pcloud.run_files import atomic_path
 
 __all__ = ["Package", "load_package", "write_package"]
@@ -116,7 +117,7 @@ def write_package(
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder) / "tagger.pt2"
         try:
-            with quiet_exporter(), warnings.catch_warnings():
+            with quiet_exporter(), distances_by_products(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 program = torch.export.export(
                     source.graph(), tuple(source.example()), dynamic_shapes=(tuple(free),)

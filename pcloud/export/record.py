@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from pcloud.errors import InputError
 from pcloud.export.packages import onnx, onnxruntime, quiet_exporter
+from pcloud.nn.graph.distances import distances_by_products
 
 __all__ = [
     "METADATA_PREFIX",
@@ -67,7 +68,7 @@ def record(
         for shape in shapes.values()
     ]
     try:
-        with quiet_exporter(), warnings.catch_warnings():
+        with quiet_exporter(), distances_by_products(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 _WithExactConstants(module),

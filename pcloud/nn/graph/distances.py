@@ -9,12 +9,23 @@ differ only by rounding errors, for example on a grid.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor
 
 from pcloud.nn.numerics.derivatives import is_recorded
 
-__all__ = ["DISTANCE_BITS", "HALF_DIGIT", "distance_keys", "rounded", "squared_distances"]
+__all__ = [
+    "DISTANCE_BITS",
+    "HALF_DIGIT",
+    "distance_keys",
+    "distances_by_products",
+    "rounded",
+    "squared_distances",
+]
 
 _SPARE_DIGITS = 29  # of the 53 of float64
 DISTANCE_BITS = torch.iinfo(torch.long).max - (2**_SPARE_DIGITS - 1)
@@ -24,18 +35,31 @@ HALF_DIGIT = 2 ** (_SPARE_DIGITS - 1)
 """Half of the last remaining bit: adding it before the truncation rounds to nearest."""
 
 _SPLIT_FACTOR = 2.0**_SPARE_DIGITS + 1
-_MAX_DIFFERENCES = (
-    4  # dimensions; with more, products take a tenth of the time in exported networks
-)
+_MAX_DIFFERENCES = 4  # dimensions; with more, products take a tenth of the time
+_BY_PRODUCTS: ContextVar[bool] = ContextVar("by_products", default=False)
 _RELATIVE_STEP = 2.0**-50  # of a key per slot: for 2^24 slots below the last of 24 digits
 _ABSOLUTE_STEP = 2.0**-1000  # of a key per slot where the distance is 0
+
+
+@contextmanager
+def distances_by_products() -> Iterator[None]:
+    """Context in which recorded networks compute distances in many dimensions by matrix products.
+
+    For programs that have such products in float64. ONNX Runtime before 1.24 has them as Einstein
+    sums only, which the exporter of PyTorch does not write.
+    """
+    token = _BY_PRODUCTS.set(True)
+    try:
+        yield
+    finally:
+        _BY_PRODUCTS.reset(token)
 
 
 def squared_distances(query: Tensor, points: Tensor) -> Tensor:
     """Squared Euclidean distances in float64, by differences.
 
-    In an exported network of many dimensions they are computed by a matrix product, whose rounding
-    errors are far below the 24 digits that order the neighbours.
+    In a network that is recorded within :func:`distances_by_products` they are computed by a matrix
+    product, whose rounding errors are far below the 24 digits that order the neighbours.
 
     Parameters
     ----------
@@ -50,7 +74,8 @@ def squared_distances(query: Tensor, points: Tensor) -> Tensor:
         0 for coinciding points, from a product up to rounding.
     """
     if is_recorded():
-        if query is points and points.shape[-1] > _MAX_DIFFERENCES:
+        is_wide = query is points and points.shape[-1] > _MAX_DIFFERENCES
+        if is_wide and _BY_PRODUCTS.get():
             return _by_products(points)
         first, *others = range(points.shape[-1])
         squares = _squares(query, points, first)

@@ -14,6 +14,7 @@ from pcloud.nn import RaggedLayout, knn, knn_graph
 from pcloud.nn.graph import knn as module
 from pcloud.nn.graph import knn_by_candidates as candidates_module
 from pcloud.nn.graph import knn_by_sorting as keys_module
+from pcloud.nn.graph.distances import distances_by_products
 
 pytestmark = pytest.mark.rounding
 
@@ -260,7 +261,16 @@ def by_recorded_formula(monkeypatch):
     return knn
 
 
+def by_recorded_products(monkeypatch):
+    def search(*arguments, **options):
+        with distances_by_products():
+            return by_recorded_formula(monkeypatch)(*arguments, **options)
+
+    return search
+
+
 SEARCHES = [by_keys, by_topk, by_trees, by_compiled_formula, by_recorded_formula]
+SEARCHES += [by_recorded_products]
 
 
 @pytest.mark.parametrize("make", CLOUDS)
@@ -268,7 +278,7 @@ SEARCHES = [by_keys, by_topk, by_trees, by_compiled_formula, by_recorded_formula
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("search", SEARCHES)
 def test_every_search_follows_the_rule(monkeypatch, search, dtype, dim, make):
-    if search is by_recorded_formula and make is of_all_sizes and dim > 4:
+    if search is by_recorded_products and make is of_all_sizes and dim > 4:
         pytest.skip("matrix products need points of similar size")
     pos = make(dim).to(dtype)
     expected = expected_neighbours(make, dim, dtype)
