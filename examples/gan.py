@@ -10,6 +10,7 @@ examples/vae.py does; draws curves and samples in the folder `gan`.
 import argparse
 
 import numpy as np
+import torch
 from small_vectors import compare, draw, load
 
 from pcloud.generative import GAN, fit_generator
@@ -24,6 +25,7 @@ def main() -> None:
     x, label, other = load(options.data)
     bounded = options.data != "points"
     shape = {"code": 4, "widths": (64, 64)} if not bounded else {}
+    torch.manual_seed(0)
     model = GAN(x.shape[1], int(label.max()) + 1, kind=options.kind, bounded=bounded, **shape)
     curves = fit_generator(model, x, label, steps=options.steps, batch_size=256, lr=1e-3)
     for name, values in curves.items():

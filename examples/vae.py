@@ -8,6 +8,7 @@ real vectors beside that of two real samples; draws curves and samples in the fo
 
 import argparse
 
+import torch
 from small_vectors import compare, draw, load
 
 from pcloud.generative import VAE, fit_generator
@@ -22,6 +23,7 @@ def main() -> None:
     x, label, other = load(options.data)
     bounded = options.data != "points"
     code = options.code or (10 if bounded else 2)
+    torch.manual_seed(0)
     model = VAE(x.shape[1], int(label.max()) + 1, code=code, bounded=bounded)
     curves = fit_generator(model, x, label, steps=options.steps, lr=2e-3)
     print(f"error {curves['error'][-1]:.3f}, divergence {curves['divergence'][-1]:.3f} nats")
